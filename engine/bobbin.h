@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * bobbin: an inference engine for long-context reasoning. This header is the whole public API.
+ *
+ *   engine    a loaded model and the device it runs on; immutable after opening
+ *   context   one timeline of tokens with the state every layer keeps for it
+ *   step      one forward pass over new tokens of any number of contexts
+ *   sampler   turns logits into tokens, reproducibly
+ *
+ * Rules. Functions that can fail because of the world (files, memory, requests) return bool and fill
+ * *err with one sentence; breaking a documented precondition is an assert. Pointers are borrowed
+ * unless the name says `take`. Arrays are row-major, outermost dimension first. One thread at a time
+ * may use an engine. The same request gives the same bits: the logits of a context depend only on
+ * its tokens, never on what shares the step, how a prompt was cut into steps, the number of threads,
+ * or forks and rewinds on the way. */
+#ifndef BOBBIN_H
+#define BOBBIN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define BB_VERSION "0.1.0"
+
+enum bb_code {
+	BB_OK = 0,
+	BB_ERR_USAGE,     /* an option or argument out of range */
+	BB_ERR_IO,        /* a file could not be opened, read or written */
+	BB_ERR_FORMAT,    /* a file is not what it claims to be */
+	BB_ERR_UNSUPPORTED, /* well-formed, but not something this build runs */
+	BB_ERR_MEMORY,    /* an allocation or a limit on bytes */
+	BB_ERR_CONTEXT,   /* the context is full, or the position is out of its range */
+	BB_ERR_TEMPLATE,  /* a chat template is wrong, or raised */
+	BB_ERR_INPUT,     /* text, JSON or token ids that can't be used */
+	BB_ERR_CANCELLED, /* the caller's progress callback said stop */
+};
+
+struct bb_error {
+	enum bb_code code;
+	char text[512]; /* one sentence, no newline */
+};
+
+/* ---- engine ---- */
+
+struct bb_engine;
+struct bb_model; /* an architecture: one file in models/ */
+
+/* Every architecture of this build, NULL-terminated; defined by the models library. */
+extern const struct bb_model *const bb_models[];
+
+enum bb_kv_type { BB_KV_AUTO, BB_KV_F32, BB_KV_F16, BB_KV_BF16, BB_KV_INT8 };
+/* "f16", "int8", … and the aliases float16, bfloat16, q8_0; false for an unknown name. */
+bool bb_kv_type_parse(const char *name, enum bb_kv_type *out);
+const char *bb_kv_type_name(enum bb_kv_type type);
+
+/* Called while weights load and while a long prompt is read: done of total, in units of work.
+ * Return false to stop (the call in progress fails with BB_ERR_CANCELLED). */
+typedef bool bb_progress_fn(void *user, const char *what, double done, double total);
+
+struct bb_engine_params { /* zeroed = defaults */
+	const char *path;          /* GGUF file */
+	const char *device;        /* NULL or "auto", "cpu"; others are refused by this build */
+	const char *isa;           /* NULL = the best this machine has; see bb_isa_names */
+	const char *gemm;          /* NULL or "exact"; others are refused by this build */
+	int n_threads;             /* 0 = one per core */
+	enum bb_kv_type kv_type;   /* of new contexts; AUTO = f16 */
+	int max_model_len;         /* tokens per context; 0 = the model's own number */
+	int window;                /* attend to the last N tokens only; 0 = as the model says */
+	int max_batch_tokens;      /* rows per step that memory is planned for; 0 = 512 */
+	size_t max_kv_bytes;       /* limit on pages of all contexts; 0 = no limit of our own */
+	bool vocab_only;           /* tokenizer, template and metadata only: no weights, no steps */
+	bool inspect_only;         /* checks and plans, but does not pack weights: no steps */
+	bb_progress_fn *progress;
+	void *progress_user;
+};
+
+bool bb_engine_open(struct bb_engine **out, const struct bb_model *const *models,
+	const struct bb_engine_params *params, struct bb_error *err);
+void bb_engine_destroy(struct bb_engine *e);
+
+struct bb_engine_info {
+	const char *arch;            /* "llama" */
+	const char *name;            /* general.name, or the file's stem */
+	const char *weight_type;     /* the type that holds most weights: "Q4_1" */
+	const char *isa;             /* ISA level in use: "avx512_bf16" */
+	const char *device;          /* "cpu" */
+	const char *kv_type;         /* of new contexts */
+	const char *tokenizer;       /* "gpt2", "llama", "no_vocab" */
+	int n_threads, n_layers, n_vocab, n_embd;
+	int trained_len;             /* context length of the model's metadata */
+	int max_len;                 /* of new contexts in this engine */
+	int max_batch_tokens;
+	int64_t n_params;
+	size_t file_bytes;           /* of all tensors in the file */
+	size_t weight_bytes;         /* packed weights in memory */
+	size_t step_weight_bytes;    /* weight bytes that one decoded token reads */
+	size_t kv_bytes_per_token;   /* KV bytes that one more token of a full-attention context adds */
+	size_t activation_bytes;     /* planned once, at load */
+};
+void bb_engine_info(const struct bb_engine *e, struct bb_engine_info *info);
+/* KV bytes that attention reads for one token decoded at depth n (windows considered). */
+size_t bb_engine_kv_read_bytes(const struct bb_engine *e, int n_tokens);
+/* What `bobbin inspect` prints: metadata, tensors, layers with their op lists, memory plan. */
+bool bb_engine_inspect(const struct bb_engine *e, FILE *out, bool as_json, struct bb_error *err);
+
+/* Bytes per second that n_threads of this machine read from a buffer of `bytes` (best of several
+ * passes), for "% of the measured bandwidth". 0 when the buffer can't be had. */
+double bb_measure_read_bandwidth(int n_threads, size_t bytes);
+/* ISA levels, lowest first, NULL-terminated; and whether this CPU runs one. */
+const char *const *bb_isa_names(void);
+bool bb_isa_is_available(const char *name);
+/* The kernel table: every variant, what it needs, which one wins on this machine under `isa`. */
+bool bb_kernels_print(FILE *out, const char *isa, bool as_json, struct bb_error *err);
+
+/* ---- text ---- */
+
+struct bb_tokens { /* growable; zeroed = empty */
+	int32_t *ids; /* [n] */
+	size_t n, cap;
+};
+void bb_tokens_finish(struct bb_tokens *t);
+bool bb_tokens_push(struct bb_tokens *t, int32_t id, struct bb_error *err);
+
+/* Appends the ids of text[bytes] (any bytes at all). With a no_vocab model the text is decimal ids
+ * separated by spaces or commas. */
+bool bb_tokenize(const struct bb_engine *e, const char *text, size_t bytes, bool add_special,
+	bool parse_special, struct bb_tokens *out, struct bb_error *err);
+
+struct bb_text { /* growable bytes, NUL-terminated when not empty; zeroed = empty */
+	char *data;
+	size_t bytes, cap;
+};
+void bb_text_finish(struct bb_text *t);
+/* The exact bytes of the ids, control tokens included. */
+bool bb_detokenize(const struct bb_engine *e, const int32_t *ids, size_t n, struct bb_text *out,
+	struct bb_error *err);
+
+int bb_token_bos(const struct bb_engine *e); /* -1: none */
+int bb_token_eos(const struct bb_engine *e); /* -1: none */
+bool bb_token_adds_bos(const struct bb_engine *e);
+bool bb_token_is_end(const struct bb_engine *e, int32_t id); /* generation stops there */
+bool bb_has_vocab(const struct bb_engine *e);
+
+/* Source of the model's chat template, or NULL. */
+const char *bb_chat_template(const struct bb_engine *e);
+/* Renders a chat template with a JSON object of variables: messages, tools, add_generation_prompt
+ * and any others. template_source NULL = the model's; e may be NULL when it is given. bos_token and
+ * eos_token come from the model unless given. */
+bool bb_template_render(const struct bb_engine *e, const char *template_source, const char *vars_json,
+	size_t vars_bytes, struct bb_text *out, struct bb_error *err);
+
+/* ---- contexts ---- */
+
+struct bb_context;
+
+struct bb_context_params { /* zeroed = the engine's settings */
+	enum bb_kv_type kv_type;
+	int max_len;
+};
+bool bb_context_create(struct bb_context **out, struct bb_engine *e,
+	const struct bb_context_params *params, struct bb_error *err);
+void bb_context_destroy(struct bb_context *c);
+/* A second context with the same timeline. Moves no bytes: pages are shared until one side writes. */
+bool bb_context_fork(struct bb_context **out, struct bb_context *c, struct bb_error *err);
+/* Forgets every token from index n_tokens on. BB_ERR_CONTEXT when that is beyond the timeline, or
+ * before what a sliding window still holds. */
+bool bb_context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err);
+int bb_context_length(const struct bb_context *c);
+const int32_t *bb_context_tokens(const struct bb_context *c); /* [length] */
+/* Bytes of pages that this context refers to, shared ones counted whole. */
+size_t bb_context_kv_bytes(const struct bb_context *c);
+
+/* ---- steps ---- */
+
+struct bb_step_item {
+	struct bb_context *context; /* at most once per step */
+	const int32_t *tokens;      /* [n_tokens], appended to the timeline */
+	int n_tokens;               /* >= 1 */
+	float *logits;              /* NULL, [n_vocab], or [n_tokens, n_vocab] with all_logits */
+	bool all_logits;            /* logits after every token instead of the last */
+};
+/* One forward pass. The rows of all items together must not exceed max_batch_tokens. Either every
+ * item is appended or, on an error, none is. */
+bool bb_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
+	struct bb_error *err);
+/* Appends any number of tokens in steps of max_batch_tokens; logits [n_vocab] of the last, or NULL.
+ * On an error the context is rewound to where it was. */
+bool bb_prefill(struct bb_context *c, const int32_t *tokens, size_t n_tokens, float *logits,
+	bb_progress_fn *progress, void *user, struct bb_error *err);
+
+/* ---- sampling ---- */
+
+struct bb_logit_bias {
+	int32_t id;
+	float bias;
+};
+
+struct bb_sampling { /* bb_sampling_default fills it */
+	float temperature;          /* >= 0; 0 = greedy (lowest id wins a tie) */
+	int top_k;                  /* 0 or -1 = all */
+	float top_p;                /* (0, 1] */
+	float min_p;                /* [0, 1] */
+	float repetition_penalty;   /* > 0; 1 = off (CTRL, arXiv:1909.05858), over prompt and output */
+	float presence_penalty;     /* [-2, 2], over the output, as the OpenAI API defines it */
+	float frequency_penalty;    /* [-2, 2] */
+	uint64_t seed;
+	const struct bb_logit_bias *logit_bias; /* [n_logit_bias] */
+	int n_logit_bias;
+	bool ignore_eos;            /* end tokens can't be sampled */
+	int n_logprobs;             /* most likely alternatives to report, 0..BB_MAX_LOGPROBS */
+};
+#define BB_MAX_LOGPROBS 20
+/* The defaults of every command: temperature 1, top_p 1, top_k 0, min_p 0, no penalties; then what
+ * the model's own metadata recommends (general.sampling.*). seed is left 0. */
+void bb_sampling_default(const struct bb_engine *e, struct bb_sampling *s);
+bool bb_sampling_check(const struct bb_engine *e, const struct bb_sampling *s, struct bb_error *err);
+/* A seed from the operating system. */
+uint64_t bb_random_seed(void);
+
+struct bb_sampled {
+	int32_t id;
+	float logprob;       /* of id under the model's unmodified distribution */
+	int n_top;
+	int32_t top_ids[BB_MAX_LOGPROBS];
+	float top_logprobs[BB_MAX_LOGPROBS];
+};
+
+/* ---- generation: prompt in, text out, in pieces ---- */
+
+enum bb_finish { BB_FINISH_NONE, BB_FINISH_STOP, BB_FINISH_LENGTH, BB_FINISH_CONTEXT };
+
+struct bb_generation_params {
+	struct bb_sampling sampling;
+	int max_tokens;              /* -1 = to the end of the context */
+	const char *const *stop;     /* [n_stop] strings; the text ends before the first one found */
+	int n_stop;
+	bool special;                /* show control tokens in the text */
+};
+
+struct bb_generation;
+
+/* The context holds the prompt already, except for its last tokens given here (at least one). */
+bool bb_generation_create(struct bb_generation **out, struct bb_context *c,
+	const struct bb_generation_params *params, const int32_t *prompt, size_t n_prompt,
+	bb_progress_fn *progress, void *user, struct bb_error *err);
+void bb_generation_destroy(struct bb_generation *g);
+/* Produces one token. *text points to the bytes that became final with it (may be empty; valid until
+ * the next call), whole UTF-8 characters only. *finish tells why this was the last one. */
+bool bb_generation_next(struct bb_generation *g, struct bb_sampled *token, const char **text,
+	size_t *bytes, enum bb_finish *finish, struct bb_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

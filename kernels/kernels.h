@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The kernels: pure arithmetic on caller's memory. Nothing here allocates, does I/O or knows a model.
+ * All arrays are row-major, outermost dimension first; `ld_*` is the distance between rows in
+ * elements. A kernel can't fail. Each result row depends on its own input row alone, through one
+ * arithmetic per kernel and variant, whatever n_rows and the number of threads are. */
+#ifndef KERNELS_H
+#define KERNELS_H
+
+#include "queue.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Element types, numbered as GGUF numbers them. */
+enum bb_dtype {
+	BB_F32 = 0,
+	BB_F16 = 1,
+	BB_Q4_0 = 2,
+	BB_Q4_1 = 3,
+	BB_Q5_0 = 6,
+	BB_Q5_1 = 7,
+	BB_Q8_0 = 8,
+	BB_Q4_K = 12,
+	BB_Q5_K = 13,
+	BB_Q6_K = 14,
+	BB_BF16 = 30,
+	BB_DTYPE_LIMIT = 64, /* above every type number that may be asked about */
+};
+
+/* What a CPU can do; a variant states what it needs. */
+enum bb_cpu_flag {
+	BB_AVX2 = 1 << 0,         /* AVX2, FMA and F16C */
+	BB_AVX_VNNI = 1 << 1,
+	BB_AVX512 = 1 << 2,       /* F, BW, DQ, VL */
+	BB_AVX512_VNNI = 1 << 3,
+	BB_AVX512_BF16 = 1 << 4,
+};
+
+/* ---- block types: geometry and exact meaning ---- */
+
+/* Elements and bytes of a block; 0 for a type that has no kernels here. */
+int dtype_block_elems(enum bb_dtype type);
+int dtype_block_bytes(enum bb_dtype type);
+const char *dtype_name(enum bb_dtype type); /* "Q4_1"; NULL when unknown */
+/* Bytes of a row of n elements (n a multiple of the block). */
+size_t dtype_row_bytes(enum bb_dtype type, int64_t n);
+/* y[n] = the values of one stored row, in f32 (exact for every type but f64). */
+void dtype_decode(float *y, const void *row, enum bb_dtype type, int64_t n);
+float f16_to_f32(uint16_t h);
+uint16_t f32_to_f16(float f);   /* round to nearest even */
+float bf16_to_f32(uint16_t h);
+uint16_t f32_to_bf16(float f);  /* round to nearest even, NaN kept */
+
+/* ---- layouts ---- */
+
+/* How a matmul variant wants its weights and its input. A layout is chosen by the winning variant. */
+struct bb_layout {
+	const char *name;
+	/* Bytes of a packed [n, k] matrix of `type`. */
+	size_t (*weight_bytes)(enum bb_dtype type, int n, int k);
+	/* Packs rows of the file format. Row r of the packed matrix is source row map[r] (map NULL: r).
+	 * Several sources may be packed one below the other: rows [first, first + n_rows) of a matrix of
+	 * n rows are written; first is a multiple of 16 unless first + n_rows == n. */
+	void (*pack)(bb_queue *q, void *dst, enum bb_dtype type, int n, int k, const void *src,
+		int first, int n_rows, const int32_t *map);
+	/* The inverse, for one row: dst gets the row in the file format, bit for bit, or (where the
+	 * layout keeps the values but not the encoding) the same values. */
+	void (*unpack_row)(void *dst, const void *packed, enum bb_dtype type, int n, int k, int row);
+	/* Bytes of the prepared form of x[n_rows, k], and the preparation: quantisation to int8 per block
+	 * of 32 with an f32 scale for block types, a copy or tiling for float types. Row-local. */
+	size_t (*prep_bytes)(enum bb_dtype type, int n_rows, int k);
+	void (*prep)(bb_queue *q, void *dst, enum bb_dtype type, const float *x, int ld_x, int n_rows,
+		int k);
+};
+
+/* A page holds 64 tokens. The slab of one (page, layer, kv head) is a K plane and a V plane, each in
+ * the order that the attention variant wants, each 64-byte aligned. */
+enum { BB_PAGE = 64, BB_SPLIT = 256 };
+
+enum bb_kv_dtype { KV_F32, KV_F16, KV_BF16, KV_INT8 };
+
+struct bb_kv_layout {
+	const char *name;
+	/* Bytes of a slab, and where its V plane starts. A multiple of 64. */
+	size_t (*slab_bytes)(enum bb_kv_dtype type, int head_dim);
+	/* Stores k[head_dim], v[head_dim] as token `slot` (0..63) of a slab; quantises as the type says
+	 * (int8: one f32 scale per token for K and for V, s = max|x| / 127, round to nearest even). */
+	void (*append)(void *slab, enum bb_kv_dtype type, int head_dim, int slot, const float *k,
+		const float *v);
+	/* The inverse: the stored values of token `slot`. */
+	void (*read)(const void *slab, enum bb_kv_dtype type, int head_dim, int slot, float *k, float *v);
+};
+
+/* ---- attention ---- */
+
+/* New rows of one sequence. Row i of the sequence is at position pos0 + i and sees the tokens
+ * [max(0, pos0 + i + 1 - window), pos0 + i]; token t lies in page t / 64, slot t % 64. Its K and V are
+ * in the pages already when attention runs. */
+struct bb_attention_seq {
+	void *const *pages;   /* [(pos0 + n_rows + 63) / 64] base addresses; those outside every window may be NULL */
+	int row0;             /* first row of this sequence in q and out */
+	int n_rows;
+	int pos0;
+};
+
+/* out[row, head] = sum_t softmax_t(scale * q[row, head] . k[t, kv(head)]) v[t, kv(head)], with
+ * kv(head) = head / (n_heads / n_kv_heads).
+ *
+ * One definition for every shape (arXiv:2205.14135, split as Flash-Decoding): tokens are walked in
+ * splits of 256 from position 0. Inside a split m = max of the visible scores, p = exp(score - m), l =
+ * sum of p, o = sum of p v, each summed in a fixed order; splits are joined in index order by
+ * M' = max(M, m); L = L e^(M-M') + l e^(m-M'); O = O e^(M-M') + o e^(m-M'); the result is O / L.
+ * Splits without a visible token are skipped. */
+struct bb_attention {
+	float *out;            /* [rows, ld_out], head h at column h * head_dim */
+	const float *queries;  /* [rows, ld_q], RoPE applied, head h at column h * head_dim */
+	int ld_out, ld_q;
+	const struct bb_attention_seq *seqs;
+	int n_seqs;
+	size_t slab_offset;    /* of (layer, kv head 0) from a page's base address */
+	size_t slab_bytes;     /* kv head h: slab_offset + h * slab_bytes */
+	int n_heads, n_kv_heads, head_dim;
+	int window;            /* tokens a row sees, itself included; 0 = all */
+	float scale;
+	void *scratch;         /* [attention_scratch_bytes], 64-byte aligned */
+	size_t scratch_bytes;
+};
+/* Enough scratch for any step of at most n_rows rows in at most n_seqs sequences whose lengths add up
+ * to at most n_tokens... the planner passes its limits once, at load. */
+size_t attention_scratch_bytes(int n_rows, int n_threads, int n_heads, int head_dim, int max_len);
+
+/* Appends k, v of the rows of a step: seq as above; k, v: [rows, ld], kv head h at column
+ * h * head_dim. Rows of different sequences go to different pages. */
+struct bb_kv_append {
+	const float *k, *v;
+	int ld;
+	const struct bb_attention_seq *seqs;
+	int n_seqs;
+	size_t slab_offset, slab_bytes;
+	int n_kv_heads, head_dim;
+	enum bb_kv_dtype type;
+	const struct bb_kv_layout *layout;
+};
+void kv_append(bb_queue *q, const struct bb_kv_append *a);
+
+/* ---- the table ----
+ *
+ * embed       y[r, :] = scale * w[ids[r], :], w in its file format [n_vocab, n_cols]
+ * rmsnorm     y = x / sqrt(mean(x^2) + eps) * w over each of n_groups groups of dim columns (group g of
+ *             a row starts at column g * dim in x and y), arXiv:1910.07467; w [dim], NULL = ones; y may be x
+ * rope_table  cs[r, i, 0..1] = scale * (cos, sin)(pos[r] * inv_freq[i]), the angle in f64
+ * rope        for each head, i < n_pairs: (a, b) = (x[i], x[i + n_pairs]) turned by cs[r, i]: a cos - b sin,
+ *             a sin + b cos (arXiv:2104.09864, halves split); columns from 2 n_pairs on are left alone
+ * silu_mul    y = g / (1 + e^-g) * u (SwiGLU, arXiv:2002.05202)
+ * gelu_mul    y = 0.5 g (1 + tanh(sqrt(2/pi) (g + 0.044715 g^3))) * u (GeGLU)
+ * add         y += x
+ * scale       y *= s
+ * argmax      lowest index of the largest element; NaNs never win; index 0 when all are NaN
+ * softmax     p[i] = exp(scale * (x[i] - max)) / sum, log_sum = log(sum of exp(scale * (x - max)));
+ *             p may be NULL (only log_sum is wanted), p may be x
+ * matmul_*    y[r, j] (+)= sum_k x[r, k] w[j, k] (+ bias[j]): float types in f32 along k in index
+ *             order; block types int32-exact per scale group (32; Q6_K 16) of w and of the int8 x, then
+ *             acc = fmaf(int, d_w * d_x, acc) [, acc = fmaf(min_w, sum_x, acc)] in block order
+ * attention_* as above */
+
+#define KERNEL(name, args) typedef void name##_fn args;
+#define VARIANT(name, tag, needs, layout) name##_fn name##_##tag;
+#include "kernels.def"
+#undef KERNEL
+#undef VARIANT
+
+typedef matmul_f32_fn matmul_fn;
+typedef attention_f32_fn attention_fn;
+
+struct bb_kernels {
+#define KERNEL(name, args) \
+	name##_fn *name; \
+	const void *name##_layout; /* struct bb_layout or struct bb_kv_layout, or NULL */
+#define VARIANT(name, tag, needs, layout)
+#include "kernels.def"
+#undef KERNEL
+#undef VARIANT
+	unsigned flags;
+};
+
+struct bb_variant {
+	const char *kernel, *tag;
+	void (*fn)(void);
+	unsigned needs;
+	const char *layout_name; /* "none" when it has none */
+	const void *layout;
+};
+extern const struct bb_variant bb_variants[]; /* ends with a NULL kernel */
+
+/* The best variants that `flags` allow. */
+void bb_kernels_cpu(struct bb_kernels *k, unsigned flags);
+/* The matmul of a weight type with its layout; NULL for a type without one. */
+matmul_fn *kernels_matmul(const struct bb_kernels *k, enum bb_dtype type,
+	const struct bb_layout **layout);
+attention_fn *kernels_attention(const struct bb_kernels *k, enum bb_kv_dtype type,
+	const struct bb_kv_layout **layout);
+
+/* What this CPU has. */
+unsigned cpu_flags(void);
+/* Named ISA levels, lowest first: c, avx2, avx_vnni, avx512, avx512_vnni, avx512_bf16. */
+struct bb_isa {
+	const char *name;
+	unsigned flags; /* everything a variant may use at this level */
+};
+extern const struct bb_isa bb_isas[]; /* ends with a NULL name */
+const char *cpu_name(char *buf, size_t bytes);
+
+/* "none", and the layouts; a new one is a line here and a definition beside its kernels. */
+extern const struct bb_layout layout_rows, layout_rows_q8;
+extern const struct bb_kv_layout layout_kv_rows;
+
+#endif
