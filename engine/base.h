@@ -50,6 +50,9 @@ struct base_file {
 bool base_file_open(struct base_file *f, const char *path, struct bb_error *err);
 void base_file_close(struct base_file *f);
 
+/* Appends bytes to a growable text (kept NUL-terminated). */
+bool base_append(struct bb_text *t, const void *data, size_t bytes, struct bb_error *err);
+
 /* Seconds of a monotonic clock. */
 double base_seconds(void);
 

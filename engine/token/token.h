@@ -13,18 +13,12 @@ struct tokenizer; /* opaque; immutable once created, so any thread may use it */
 bool tokenizer_create(struct tokenizer **out, const struct gguf *g, struct bb_error *err);
 void tokenizer_destroy(struct tokenizer *t);
 
-struct token_ids { /* growable; zeroed = empty */
-	int32_t *ids;
-	size_t n, cap;
-};
-void token_ids_finish(struct token_ids *v);
-
 /* Appends the ids of text[bytes] (any bytes, NULs and invalid UTF-8 included) to *out.
  * add_special: BOS/EOS as the metadata says (add_bos_token, add_eos_token, add_space_prefix of SPM
  * is independent of it). parse_special: control and user-defined tokens are found in the text;
  * without it, only user-defined (normal added) ones, as llama.cpp does. */
 bool tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, bool add_special,
-	bool parse_special, struct token_ids *out, struct bb_error *err);
+	bool parse_special, struct bb_tokens *out, struct bb_error *err);
 
 /* Raw bytes of one token as they appear in the text: byte tokens decoded, U+2581 turned to a space,
  * control tokens empty unless `special`. Returns a borrowed view valid as long as t lives. */
@@ -36,12 +30,11 @@ struct token_stream {
 	uint8_t n_held;
 	bool started;     /* SPM: the space that add_space_prefix put in front was dropped */
 };
-/* Appends to *buf (realloc'd by base_realloc; *bytes, *cap updated) what became complete with id. */
+/* Appends to *out what became complete with id. */
 bool token_stream_push(struct token_stream *s, const struct tokenizer *t, int32_t id, bool special,
-	char **buf, size_t *bytes, size_t *cap, struct bb_error *err);
+	struct bb_text *out, struct bb_error *err);
 /* What is still held (bytes that never became a character), as U+FFFD; resets the stream. */
-bool token_stream_flush(struct token_stream *s, char **buf, size_t *bytes, size_t *cap,
-	struct bb_error *err);
+bool token_stream_flush(struct token_stream *s, struct bb_text *out, struct bb_error *err);
 
 int32_t tokenizer_n_vocab(const struct tokenizer *t);
 bool tokenizer_is_vocabless(const struct tokenizer *t); /* no_vocab: text is ids in decimal */
