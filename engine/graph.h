@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The form in which a model is described: which operations make a layer, in which order, on which
+ * weights. One file in models/ is one architecture; it holds data only. The engine checks every
+ * shape, plans memory, fuses what it can, runs and prints it. */
+#ifndef GRAPH_H
+#define GRAPH_H
+
+#include "weights.h"
+
+/* Activations: [rows of the step, width]. X is the residual stream. Members of one group lie side by
+ * side in one buffer, so that products which share their input can be one product. */
+#define BB_ACTS(ACT) \
+	ACT(X, EMBD) \
+	ACT(H, EMBD) \
+	ACT(Q, Q_WIDTH) \
+	ACT(K, KV_WIDTH) \
+	ACT(V, KV_WIDTH) \
+	ACT(ATT, Q_WIDTH) \
+	ACT(GATE, FF) \
+	ACT(UP, FF) \
+	ACT(FF, FF) \
+	ACT(LOGITS, VOCAB)
+
+enum bb_act {
+	ACT_NONE,
+#define ACT(id, width) ACT_##id,
+	BB_ACTS(ACT)
+#undef ACT
+	ACT_COUNT,
+};
+
+enum bb_op_kind {
+	OP_END,
+	OP_EMBED,      /* out = scalar * rows of w at the step's token ids */
+	OP_RMSNORM,    /* out = rmsnorm(in) * w, over groups as wide as w */
+	OP_MATMUL,     /* out = in w^T (+ bias) */
+	OP_ADD_MATMUL, /* out += in w^T (+ bias) */
+	OP_ROPE,       /* out = in, turned by the position's angles; the layer kind says which */
+	OP_ATTENTION,  /* out = attention of in over this context's K and V; appends ACT_K, ACT_V first */
+	OP_SILU_MUL,   /* out = silu(in) * in2 */
+	OP_GELU_MUL,   /* out = gelu_tanh(in) * in2 */
+	OP_ADD,        /* out += in */
+	OP_COUNT,
+};
+
+struct bb_op {
+	enum bb_op_kind kind;
+	enum bb_act out, in;
+	enum bb_slot w, bias; /* an optional weight that the file lacks is left out */
+	enum bb_act in2;
+	enum bb_hparam scalar;
+};
+
+/* A kind of layer: its op list, and what its attention sees. */
+struct bb_layer_kind {
+	const char *name;             /* "full", "sliding" */
+	const struct bb_op *ops;      /* ends with OP_END */
+	enum bb_hparam rope_base;
+	bool rope_scaled;             /* the file's RoPE scaling applies to this kind */
+	enum bb_hparam window;        /* tokens seen, itself included; H_NONE or value 0 = all */
+};
+
+enum { MAX_LAYER_KINDS = 4 };
+
+struct bb_model {
+	const char *name;             /* general.architecture */
+	const char *hf_name;          /* "architectures" of config.json */
+	const struct bb_key *keys;            /* ends with gguf == NULL */
+	const struct bb_weight *weights;      /* ends with W_NONE */
+	const struct bb_op *head, *tail;
+	struct bb_layer_kind kinds[MAX_LAYER_KINDS];
+	/* Which kind layer i is; NULL = kinds[0]. */
+	int (*pick)(const struct bb_hparams *hp, int i_layer);
+	/* Fills what follows from other hyper-parameters by this architecture's own rules, or refuses a
+	 * combination; NULL = nothing. */
+	bool (*finish)(struct bb_hparams *hp, struct bb_error *err);
+};
+
+const char *op_name(enum bb_op_kind kind);
+const char *act_name(enum bb_act act);
+const char *slot_name(enum bb_slot slot);
+
+#endif

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The half of a model's description that says what is in the file: hyper-parameters by metadata key,
+ * weights by tensor name with symbolic shapes. graph.h has the other half, what is computed. */
+#ifndef WEIGHTS_H
+#define WEIGHTS_H
+
+#include "gguf.h"
+
+/* Hyper-parameters, all held as doubles (exact for integers below 2^53). The X-list gives each a name
+ * for error sentences and `bobbin inspect`. Those after H_DERIVED are computed by the engine. */
+#define BB_HPARAMS(X) \
+	X(NONE, "") \
+	X(VOCAB, "vocab") \
+	X(EMBD, "embd") \
+	X(FF, "ff") \
+	X(LAYERS, "layers") \
+	X(HEADS, "heads") \
+	X(KV_HEADS, "kv_heads") \
+	X(HEAD, "head_dim") \
+	X(HEAD_V, "head_dim_v") \
+	X(CONTEXT, "context_length") \
+	X(NORM_EPS, "norm_eps") \
+	X(ROPE_DIM, "rope_dim") \
+	X(ROPE_BASE, "rope_base") \
+	X(ROPE_BASE_LOCAL, "rope_base_local") \
+	X(ROPE_FACTOR, "rope_factor") \
+	X(ROPE_FACTOR_LINEAR, "rope_scale_linear") \
+	X(ROPE_ORIGINAL, "rope_original_context") \
+	X(YARN_EXT, "yarn_ext_factor") \
+	X(YARN_ATTN, "yarn_attn_factor") \
+	X(YARN_FAST, "yarn_beta_fast") \
+	X(YARN_SLOW, "yarn_beta_slow") \
+	X(WINDOW, "sliding_window") \
+	X(WINDOW_PATTERN, "sliding_window_pattern") \
+	X(ATTN_SCALE, "attention_scale") \
+	X(EMBED_SCALE, "embedding_scale") \
+	X(ONE, "1") \
+	X(Q_WIDTH, "heads*head_dim") \
+	X(KV_WIDTH, "kv_heads*head_dim") \
+	X(ROPE_PAIRS, "rope_dim/2")
+
+enum bb_hparam {
+#define X(id, name) H_##id,
+	BB_HPARAMS(X)
+#undef X
+	H_COUNT,
+};
+
+struct bb_hparams {
+	double v[H_COUNT];
+	bool given[H_COUNT]; /* read from the file */
+	enum { ROPE_SCALING_NONE, ROPE_SCALING_LINEAR, ROPE_SCALING_YARN } rope_scaling;
+};
+const char *hparam_name(enum bb_hparam h);
+static inline int hparam_int(const struct bb_hparams *hp, enum bb_hparam h) {
+	return (int)hp->v[h];
+}
+
+/* A metadata key. `gguf` follows "<arch>."; `hf` is its name in config.json. A key that is neither
+ * optional nor found is an error that names it. Values outside [min, max] are refused. */
+struct bb_key {
+	enum bb_hparam h;
+	const char *gguf, *hf;
+	double min, max;
+	bool optional;
+	double fallback; /* value of an optional key that is absent */
+};
+
+/* What a file format stores differently from what the op list expects. */
+enum bb_transform {
+	T_NONE,
+	T_ROPE_HALVES,  /* rows of each head pair (2i, 2i+1) adjacent in the file; wanted (i, i + d/2) */
+	T_PLUS_ONE,     /* the file holds w, wanted 1 + w */
+};
+
+enum bb_slot {
+	W_NONE,
+	W_EMBED, W_OUT_NORM, W_HEAD, W_ROPE_FACTORS,
+	W_ATTN_NORM, W_Q, W_K, W_V, W_Q_BIAS, W_K_BIAS, W_V_BIAS, W_Q_NORM, W_K_NORM, W_O, W_O_BIAS,
+	W_POST_ATTN_NORM,
+	W_FFN_NORM, W_GATE, W_UP, W_DOWN, W_POST_FFN_NORM,
+	W_COUNT,
+};
+
+enum bb_weight_flag {
+	PER_LAYER = 1, /* names hold one %d */
+	OPTIONAL = 2,
+};
+
+/* A weight: matrices are [rows, cols], vectors [rows] with cols H_NONE. */
+struct bb_weight {
+	enum bb_slot slot;
+	enum bb_hparam rows, cols;
+	int flags;
+	struct {
+		const char *name;
+		enum bb_transform transform;
+	} gguf, hf;
+};
+
+#endif

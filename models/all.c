@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Every architecture of this build, one line each, in alphabetical order. */
+#include "graph.h"
+
+#define MODELS(X) \
+	X(gemma3) \
+	X(llama) \
+	X(qwen2)
+
+#define X(name) extern const struct bb_model bb_model_##name;
+MODELS(X)
+#undef X
+
+#define X(name) &bb_model_##name,
+const struct bb_model *const bb_models[] = { MODELS(X) NULL };
+#undef X

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Metadata keys that most decoder-only architectures share, as rows for their key tables. */
+#ifndef MODELS_COMMON_H
+#define MODELS_COMMON_H
+
+#include "graph.h"
+
+#define KEYS_DECODER \
+	{ H_EMBD, "embedding_length", "hidden_size", 1, 1 << 20 }, \
+	{ H_LAYERS, "block_count", "num_hidden_layers", 1, 4096 }, \
+	{ H_FF, "feed_forward_length", "intermediate_size", 1, 1 << 22 }, \
+	{ H_HEADS, "attention.head_count", "num_attention_heads", 1, 4096 }, \
+	{ H_KV_HEADS, "attention.head_count_kv", "num_key_value_heads", 1, 4096, true }, \
+	{ H_HEAD, "attention.key_length", "head_dim", 2, 1024, true }, \
+	{ H_HEAD_V, "attention.value_length", "head_dim", 2, 1024, true }, \
+	{ H_CONTEXT, "context_length", "max_position_embeddings", 1, 2147483647.0 }, \
+	{ H_NORM_EPS, "attention.layer_norm_rms_epsilon", "rms_norm_eps", 0, 1 }, \
+	{ H_VOCAB, "vocab_size", "vocab_size", 1, 1 << 24, true }
+
+#define KEYS_ROPE(base) \
+	{ H_ROPE_DIM, "rope.dimension_count", "", 2, 1024, true }, \
+	{ H_ROPE_BASE, "rope.freq_base", "rope_theta", 1, 1e12, true, base }, \
+	{ H_ROPE_FACTOR, "rope.scaling.factor", "rope_scaling.factor", 0, 1e6, true }, \
+	{ H_ROPE_FACTOR_LINEAR, "rope.scale_linear", "", 0, 1e6, true }, \
+	{ H_ROPE_ORIGINAL, "rope.scaling.original_context_length", \
+		"rope_scaling.original_max_position_embeddings", 1, 2147483647.0, true }, \
+	{ H_YARN_EXT, "rope.scaling.yarn_ext_factor", "", -1, 1e6, true, 1 }, \
+	{ H_YARN_ATTN, "rope.scaling.yarn_attn_factor", "", 0, 1e6, true, 1 }, \
+	{ H_YARN_FAST, "rope.scaling.yarn_beta_fast", "rope_scaling.beta_fast", 0, 1e6, true, 32 }, \
+	{ H_YARN_SLOW, "rope.scaling.yarn_beta_slow", "rope_scaling.beta_slow", 0, 1e6, true, 1 }
+
+/* Names of the weights that llama and its descendants agree on. */
+#define B "blk.%d."
+#define L "model.layers.%d."
+#define WEIGHTS_ENDS \
+	{ W_EMBED, H_VOCAB, H_EMBD, 0, { "token_embd.weight" }, { "model.embed_tokens.weight" } }, \
+	{ W_HEAD, H_VOCAB, H_EMBD, OPTIONAL, { "output.weight" }, { "lm_head.weight" } }
+
+#endif

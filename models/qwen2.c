@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Qwen2 and Qwen2.5, dense, arXiv:2407.10671. As llama, with a bias on Q, K and V.
+ * Easy to get wrong: RoPE's halves are split in both formats, so nothing is permuted; K carries large
+ * biases, which coarse KV quantisation feels. */
+#include "common.h"
+
+static const struct bb_key keys[] = {
+	KEYS_DECODER,
+	KEYS_ROPE(10000),
+	{ 0 },
+};
+
+static const struct bb_weight weights[] = {
+	WEIGHTS_ENDS,
+	{ W_OUT_NORM, H_EMBD, 0, 0, { "output_norm.weight" }, { "model.norm.weight" } },
+	{ W_ATTN_NORM, H_EMBD, 0, PER_LAYER, { B "attn_norm.weight" }, { L "input_layernorm.weight" } },
+	{ W_Q, H_Q_WIDTH, H_EMBD, PER_LAYER, { B "attn_q.weight" }, { L "self_attn.q_proj.weight" } },
+	{ W_K, H_KV_WIDTH, H_EMBD, PER_LAYER, { B "attn_k.weight" }, { L "self_attn.k_proj.weight" } },
+	{ W_V, H_KV_WIDTH, H_EMBD, PER_LAYER, { B "attn_v.weight" }, { L "self_attn.v_proj.weight" } },
+	{ W_Q_BIAS, H_Q_WIDTH, 0, PER_LAYER, { B "attn_q.bias" }, { L "self_attn.q_proj.bias" } },
+	{ W_K_BIAS, H_KV_WIDTH, 0, PER_LAYER, { B "attn_k.bias" }, { L "self_attn.k_proj.bias" } },
+	{ W_V_BIAS, H_KV_WIDTH, 0, PER_LAYER, { B "attn_v.bias" }, { L "self_attn.v_proj.bias" } },
+	{ W_O, H_EMBD, H_Q_WIDTH, PER_LAYER, { B "attn_output.weight" }, { L "self_attn.o_proj.weight" } },
+	{ W_FFN_NORM, H_EMBD, 0, PER_LAYER, { B "ffn_norm.weight" },
+		{ L "post_attention_layernorm.weight" } },
+	{ W_GATE, H_FF, H_EMBD, PER_LAYER, { B "ffn_gate.weight" }, { L "mlp.gate_proj.weight" } },
+	{ W_UP, H_FF, H_EMBD, PER_LAYER, { B "ffn_up.weight" }, { L "mlp.up_proj.weight" } },
+	{ W_DOWN, H_EMBD, H_FF, PER_LAYER, { B "ffn_down.weight" }, { L "mlp.down_proj.weight" } },
+	{ 0 },
+};
+
+static const struct bb_op head[] = {
+	{ OP_EMBED, ACT_X, 0, W_EMBED },
+	{ 0 },
+};
+
+static const struct bb_op layer[] = {
+	{ OP_RMSNORM, ACT_H, ACT_X, W_ATTN_NORM },
+	{ OP_MATMUL, ACT_Q, ACT_H, W_Q, W_Q_BIAS },
+	{ OP_MATMUL, ACT_K, ACT_H, W_K, W_K_BIAS },
+	{ OP_MATMUL, ACT_V, ACT_H, W_V, W_V_BIAS },
+	{ OP_ROPE, ACT_Q, ACT_Q },
+	{ OP_ROPE, ACT_K, ACT_K },
+	{ OP_ATTENTION, ACT_ATT, ACT_Q },
+	{ OP_ADD_MATMUL, ACT_X, ACT_ATT, W_O },
+	{ OP_RMSNORM, ACT_H, ACT_X, W_FFN_NORM },
+	{ OP_MATMUL, ACT_GATE, ACT_H, W_GATE },
+	{ OP_MATMUL, ACT_UP, ACT_H, W_UP },
+	{ OP_SILU_MUL, ACT_FF, ACT_GATE, .in2 = ACT_UP },
+	{ OP_ADD_MATMUL, ACT_X, ACT_FF, W_DOWN },
+	{ 0 },
+};
+
+static const struct bb_op tail[] = {
+	{ OP_RMSNORM, ACT_H, ACT_X, W_OUT_NORM },
+	{ OP_MATMUL, ACT_LOGITS, ACT_H, W_HEAD },
+	{ 0 },
+};
+
+const struct bb_model bb_model_qwen2 = {
+	.name = "qwen2",
+	.hf_name = "Qwen2ForCausalLM",
+	.keys = keys,
+	.weights = weights,
+	.head = head,
+	.kinds = {
+		{ "full", layer, H_ROPE_BASE, .rope_scaled = true },
+	},
+	.tail = tail,
+};
