@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What happens to each element or each row by itself: gated activations, sums, embedding rows. The
+ * references. */
+#include "kernels.h"
+
+#include <math.h>
+
+struct embed_job {
+	float *y;           /* [n_rows, n_cols] */
+	const uint8_t *w;   /* [n_vocab] rows in the file format */
+	enum bb_dtype type;
+	const int32_t *ids; /* [n_rows] */
+	int n_cols;
+	float scale;
+};
+
+static void embed_rows(const void *arg, int begin, int end) {
+	const struct embed_job *job = arg;
+	const size_t row_bytes = dtype_row_bytes(job->type, job->n_cols);
+	for (int r = begin; r < end; r++) {
+		float *y = job->y + (size_t)r * job->n_cols;
+		dtype_decode(y, job->w + (size_t)job->ids[r] * row_bytes, job->type, job->n_cols);
+		for (int i = 0; i < job->n_cols; i++) {
+			y[i] *= job->scale;
+		}
+	}
+}
+
+void embed_c(bb_queue *q, float *y, const void *w, enum bb_dtype type, const int32_t *ids, int n_rows,
+	int n_cols, float scale) {
+	const struct embed_job job = { y, w, type, ids, n_cols, scale };
+	queue_run(q, embed_rows, &job, n_rows, 4);
+}
+
+void silu_mul_c(bb_queue *q, float *y, int ld_y, const float *gate, const float *up, int ld, int n_rows,
+	int dim) {
+	for (int r = 0; r < n_rows; r++) {
+		for (int i = 0; i < dim; i++) {
+			const double g = gate[(size_t)r * ld + i], u = up[(size_t)r * ld + i];
+			y[(size_t)r * ld_y + i] = (float)(g / (1 + exp(-g)) * u);
+		}
+	}
+}
+
+void gelu_mul_c(bb_queue *q, float *y, int ld_y, const float *gate, const float *up, int ld, int n_rows,
+	int dim) {
+	const double sqrt_2_pi = 0.79788456080286535588; /* sqrt(2 / pi) */
+	for (int r = 0; r < n_rows; r++) {
+		for (int i = 0; i < dim; i++) {
+			const double g = gate[(size_t)r * ld + i], u = up[(size_t)r * ld + i];
+			const double t = tanh(sqrt_2_pi * (g + 0.044715 * g * g * g));
+			y[(size_t)r * ld_y + i] = (float)(0.5 * g * (1 + t) * u);
+		}
+	}
+}
+
+void add_c(bb_queue *q, float *y, const float *x, size_t n) {
+	for (size_t i = 0; i < n; i++) {
+		y[i] += x[i];
+	}
+}
+
+void scale_c(bb_queue *q, float *y, float s, size_t n) {
+	for (size_t i = 0; i < n; i++) {
+		y[i] *= s;
+	}
+}
