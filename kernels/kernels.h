@@ -60,9 +60,8 @@ struct bb_layout {
 	const char *name;
 	/* Bytes of a packed [n, k] matrix of `type`. */
 	size_t (*weight_bytes)(enum bb_dtype type, int n, int k);
-	/* Packs rows of the file format. Row r of the packed matrix is source row map[r] (map NULL: r).
-	 * Several sources may be packed one below the other: rows [first, first + n_rows) of a matrix of
-	 * n rows are written; first is a multiple of 16 unless first + n_rows == n. */
+	/* Packs rows of the file format: row first + i of the packed matrix, i < n_rows, is source row
+	 * map[i] (map NULL: i). Several sources may so be packed one below the other. */
 	void (*pack)(bb_queue *q, void *dst, enum bb_dtype type, int n, int k, const void *src,
 		int first, int n_rows, const int32_t *map);
 	/* The inverse, for one row: dst gets the row in the file format, bit for bit, or (where the
