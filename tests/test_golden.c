@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Every architecture against the official implementation: tiny random models and their float64
+ * logits, made by goldens/make.py. Each test is one model at one length, on every ISA level of this
+ * machine: fed in one step, and again in uneven steps with the last tokens one by one. */
+#include "bobbin.h"
+#include "graph.h"
+#include "npy.h"
+
+#include <criterion/criterion.h>
+
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* Largest difference allowed, as a share of the golden's range (largest minus smallest logit). The
+ * float32 run of the official code itself is off by up to 3e-6. */
+#define TOLERANCE 1e-4
+
+enum { VOCAB = 199, MAX_LENGTH = 257 };
+
+/* The formula of make.py's prompt(). */
+static void make_prompt(int32_t *ids, int n_tokens) {
+	for (int i = 0; i < n_tokens; i++) {
+		ids[i] = (17 + 31 * i + 7 * i * i + i / 5) % VOCAB;
+	}
+}
+
+static double range(const struct npy *a) {
+	float low = a->data[0];
+	float high = a->data[0];
+	for (size_t i = 1; i < a->rows * a->cols; i++) {
+		low = fminf(low, a->data[i]);
+		high = fmaxf(high, a->data[i]);
+	}
+	return (double)high - (double)low;
+}
+
+/* got: [rows, VOCAB], the logits after the last `rows` tokens. */
+static void compare(const float *got, const struct npy *want, const char *isa, const char *how) {
+	double worst = 0;
+	size_t at = 0;
+	for (size_t i = 0; i < want->rows * want->cols; i++) {
+		const double off = fabs((double)got[i] - (double)want->data[i]);
+		if (!(off <= worst)) { /* NaN counts as worst */
+			worst = off;
+			at = i;
+		}
+	}
+	const double share = worst / range(want);
+	cr_assert(share <= TOLERANCE,
+		"isa %s, %s: logit %zu of row %zu of %zu is %g, want %g: off by %.2e of the range", isa,
+		how, at % want->cols, at / want->cols, want->rows, (double)got[at],
+		(double)want->data[at], share);
+}
+
+static struct bb_context *new_context(struct bb_engine *e) {
+	struct bb_context *c = NULL;
+	struct bb_error err = { 0 };
+	cr_assert(bb_context_create(&c, e, NULL, &err), "%s", err.text);
+	return c;
+}
+
+/* The whole prompt in one step. */
+static void at_once(struct bb_engine *e, const int32_t *ids, int n_tokens, const struct npy *want,
+	const char *isa) {
+	struct bb_context *c = new_context(e);
+	struct bb_error err = { 0 };
+	float *logits = calloc((size_t)n_tokens * VOCAB, sizeof(float)); /* [n_tokens, VOCAB] */
+	const struct bb_step_item item = { .context = c, .tokens = ids, .n_tokens = n_tokens,
+		.logits = logits, .all_logits = true };
+	cr_assert(bb_step(e, &item, 1, &err), "%s", err.text);
+	compare(logits + ((size_t)n_tokens - want->rows) * VOCAB, want, isa, "one step");
+	free(logits);
+	bb_context_destroy(c);
+}
+
+/* All but the last rows as a prompt, in steps that no page or window divides; then decoding. */
+static void in_pieces(struct bb_engine *e, const int32_t *ids, int n_tokens, const struct npy *want,
+	const char *isa) {
+	struct bb_context *c = new_context(e);
+	struct bb_error err = { 0 };
+	float *logits = calloc(want->rows * VOCAB, sizeof(float)); /* [rows, VOCAB] */
+	const int n_prompt = n_tokens - (int)want->rows;
+	for (int done = 0, n = 0; done < n_prompt; done += n) {
+		n = n_prompt - done < 29 ? n_prompt - done : 29;
+		cr_assert(bb_prefill(c, ids + done, (size_t)n, NULL, NULL, NULL, &err), "%s", err.text);
+	}
+	for (size_t i = 0; i < want->rows; i++) {
+		const struct bb_step_item item = { .context = c, .tokens = ids + n_prompt + i,
+			.n_tokens = 1, .logits = logits + i * VOCAB };
+		cr_assert(bb_step(e, &item, 1, &err), "%s", err.text);
+	}
+	compare(logits, want, isa, "in pieces");
+	free(logits);
+	bb_context_destroy(c);
+}
+
+static void play(const char *model, int n_tokens) {
+	char path[1024];
+	struct npy want;
+	snprintf(path, sizeof(path), "%s/%s-%d.npy", GOLDENS_DIR, model, n_tokens);
+	npy_init(&want, path);
+	cr_assert(want.cols == VOCAB && want.rows >= 1 && (int)want.rows <= n_tokens);
+	int32_t ids[MAX_LENGTH];
+	make_prompt(ids, n_tokens);
+
+	snprintf(path, sizeof(path), "%s/%s.gguf", GOLDENS_DIR, model);
+	for (const char *const *isa = bb_isa_names(); *isa; isa++) {
+		if (!bb_isa_is_available(*isa)) {
+			continue;
+		}
+		const struct bb_engine_params params = { .path = path, .isa = *isa, .n_threads = 2,
+			.kv_type = BB_KV_F32 };
+		struct bb_engine *e = NULL;
+		struct bb_error err = { 0 };
+		cr_assert(bb_engine_open(&e, bb_models, &params, &err), "%s", err.text);
+		at_once(e, ids, n_tokens, &want, *isa);
+		in_pieces(e, ids, n_tokens, &want, *isa);
+		bb_engine_destroy(e);
+	}
+	npy_finish(&want);
+}
+
+Test(golden, every_architecture_has_one) {
+	for (const struct bb_model *const *m = bb_models; *m; m++) {
+		char path[1024];
+		snprintf(path, sizeof(path), "%s/%s.gguf", GOLDENS_DIR, (*m)->name);
+		cr_assert(access(path, R_OK) == 0, "%s has no golden: %s is missing", (*m)->name, path);
+	}
+}
+
+/* Grouped-query attention, an output matrix of its own. */
+Test(golden, llama_1) { play("llama", 1); }
+Test(golden, llama_7) { play("llama", 7); }
+Test(golden, llama_64) { play("llama", 64); }
+Test(golden, llama_257) { play("llama", 257); }
+
+/* The embedding as output matrix; heads of 10. */
+Test(golden, llama_tied_1) { play("llama-tied", 1); }
+Test(golden, llama_tied_7) { play("llama-tied", 7); }
+Test(golden, llama_tied_64) { play("llama-tied", 64); }
+Test(golden, llama_tied_257) { play("llama-tied", 257); }
+
+/* Llama 3's RoPE scaling, as rope_freqs.weight. */
+Test(golden, llama3_rope_1) { play("llama3-rope", 1); }
+Test(golden, llama3_rope_7) { play("llama3-rope", 7); }
+Test(golden, llama3_rope_64) { play("llama3-rope", 64); }
+Test(golden, llama3_rope_257) { play("llama3-rope", 257); }
+
+/* Linear RoPE scaling; as many KV heads as query heads. */
+Test(golden, llama_linear_1) { play("llama-linear", 1); }
+Test(golden, llama_linear_7) { play("llama-linear", 7); }
+Test(golden, llama_linear_64) { play("llama-linear", 64); }
+Test(golden, llama_linear_257) { play("llama-linear", 257); }
+
+/* Mistral: every layer sees the last 50 tokens. */
+Test(golden, llama_window_1) { play("llama-window", 1); }
+Test(golden, llama_window_7) { play("llama-window", 7); }
+Test(golden, llama_window_64) { play("llama-window", 64); }
+Test(golden, llama_window_257) { play("llama-window", 257); }
+
+/* Biases on Q, K and V. */
+Test(golden, qwen2_1) { play("qwen2", 1); }
+Test(golden, qwen2_7) { play("qwen2", 7); }
+Test(golden, qwen2_64) { play("qwen2", 64); }
+Test(golden, qwen2_257) { play("qwen2", 257); }
+
+/* YaRN with its default ramp and attention factor. */
+Test(golden, qwen2_yarn_1) { play("qwen2-yarn", 1); }
+Test(golden, qwen2_yarn_7) { play("qwen2-yarn", 7); }
+Test(golden, qwen2_yarn_64) { play("qwen2-yarn", 64); }
+Test(golden, qwen2_yarn_257) { play("qwen2-yarn", 257); }
+
+/* Sliding and full layers with a RoPE base each; window of 37; keys of the 270M's file. */
+Test(golden, gemma3_1) { play("gemma3", 1); }
+Test(golden, gemma3_7) { play("gemma3", 7); }
+Test(golden, gemma3_64) { play("gemma3", 64); }
+Test(golden, gemma3_257) { play("gemma3", 257); }
+
+/* Linear scaling on the full layers only, a pattern of 3, scores not scaled by 1/sqrt(head_dim). */
+Test(golden, gemma3_linear_1) { play("gemma3-linear", 1); }
+Test(golden, gemma3_linear_7) { play("gemma3-linear", 7); }
+Test(golden, gemma3_linear_64) { play("gemma3-linear", 64); }
+Test(golden, gemma3_linear_257) { play("gemma3-linear", 257); }
