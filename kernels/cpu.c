@@ -7,6 +7,8 @@
 #include <cpuid.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <time.h>
 
 const struct bb_isa bb_isas[] = {
 	{ "c", 0 },
@@ -79,4 +81,63 @@ const char *cpu_name(char *buf, size_t bytes) {
 		buf[n - 1] = '\0';
 	}
 	return buf;
+}
+
+/* ---- read bandwidth ---- */
+
+enum { PIECE = 1 << 20 }; /* bytes of a unit of work */
+
+struct read_job {
+	uint8_t *memory; /* [n pieces, PIECE] */
+	uint64_t *sums;  /* [n pieces], so that the reads have a use */
+};
+
+static void touch_pieces(const void *arg, int begin, int end) {
+	const struct read_job *job = arg;
+	memset(job->memory + (size_t)begin * PIECE, 1, (size_t)(end - begin) * PIECE);
+}
+
+static void read_pieces(const void *arg, int begin, int end) {
+	const struct read_job *job = arg;
+	for (int i = begin; i < end; i++) {
+		const uint64_t *words = (const uint64_t *)(const void *)(job->memory + (size_t)i * PIECE);
+		uint64_t sums[8] = { 0 };
+		for (size_t j = 0; j < PIECE / sizeof(*words); j += 8) {
+			for (size_t lane = 0; lane < 8; lane++) {
+				sums[lane] += words[j + lane];
+			}
+		}
+		uint64_t sum = 0;
+		for (size_t lane = 0; lane < 8; lane++) {
+			sum += sums[lane];
+		}
+		job->sums[i] = sum;
+	}
+}
+
+static double seconds(void) {
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+double cpu_read_bandwidth(bb_queue *q, size_t bytes) {
+	const int n_pieces = (int)(bytes / PIECE);
+	const size_t map_bytes = (size_t)n_pieces * (PIECE + sizeof(uint64_t));
+	uint8_t *map = mmap(NULL, map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (map == MAP_FAILED || n_pieces == 0) {
+		return 0;
+	}
+	madvise(map, map_bytes, MADV_HUGEPAGE);
+	const struct read_job job = { map, (uint64_t *)(void *)(map + (size_t)n_pieces * PIECE) };
+	queue_run(q, touch_pieces, &job, n_pieces, 4);
+	double best = 0;
+	for (int i = 0; i < 8; i++) {
+		const double start = seconds();
+		queue_run(q, read_pieces, &job, n_pieces, 2);
+		const double rate = (double)n_pieces * PIECE / (seconds() - start);
+		best = rate > best ? rate : best;
+	}
+	munmap(map, map_bytes);
+	return best;
 }

@@ -210,6 +210,9 @@ struct bb_isa {
 };
 extern const struct bb_isa bb_isas[]; /* ends with a NULL name */
 const char *cpu_name(char *buf, size_t bytes);
+/* Bytes per second that the queue's threads read from a buffer of `bytes` (larger than the caches:
+ * from memory), the best of several passes; 0 when there is no such buffer. Takes about a second. */
+double cpu_read_bandwidth(bb_queue *q, size_t bytes);
 
 /* "none", and the layouts; a new one is a line here and a definition beside its kernels. */
 extern const struct bb_layout layout_rows, layout_rows_q8;

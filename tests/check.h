@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the body of a kernel check may use. A body is written once per row KERNEL of kernels.def and
+ * played several times with the same random numbers: by the reference (the first variant), whose
+ * outputs are recorded, and by every variant, whose outputs are compared with the record.
+ *
+ *   CHECK(add) {
+ *           const int n = check_rand(c, 1, 5000);
+ *           const float *x = check_in(c, n);
+ *           float *y = check_inout(c, "y", n, (struct tol){ 0 });
+ *           while (check_next(c, 12.0 * n, "n=%d", n)) {
+ *                   fn(check_queue(c), y, x, n);
+ *           }
+ *   }
+ *
+ * Each variant is played three times: buffers ending flush against a page that can't be touched,
+ * buffers starting flush after one, and with a thread pool. The three must give the same bits. A body
+ * must draw the same numbers and make the same cases whatever the variant is; only the layout may
+ * differ. Buffers live until the loop of the next case begins. */
+#ifndef CHECK_H
+#define CHECK_H
+
+#include "kernels.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+struct check;
+
+/* got passes when it has the bits of want, when both are NaN, or when |got - want| <= abs + rel |want|. */
+struct tol {
+	float rel, abs;
+};
+
+#define CHECK(name) \
+	void check_##name(struct check *c, name##_fn *fn); \
+	void check_##name(struct check *c, name##_fn *fn)
+
+/* The queue to pass to the kernel: NULL in the plays at guard pages. */
+bb_queue *check_queue(struct check *c);
+/* The layout of the variant that plays; the other kind, or a variant without one, gives garbage or
+ * NULL. Use it to pack operands into check_scratch memory. */
+const struct bb_layout *check_layout(struct check *c);
+const struct bb_kv_layout *check_kv_layout(struct check *c);
+/* True under --bench: make few, large cases, as the models do. */
+bool check_is_bench(struct check *c);
+
+/* Random numbers, the same for every variant. */
+int check_rand(struct check *c, int lowest, int highest); /* both included */
+float check_normal(struct check *c);                      /* mean 0, deviation about 1 */
+
+/* Inputs. The body may change them before the loop; inside it they can't be written. */
+float *check_in(struct check *c, size_t n);                      /* [n] of check_normal */
+void *check_in_bytes(struct check *c, size_t bytes, size_t align); /* [bytes] random bytes */
+
+/* Outputs, compared when the loop ends. Prefilled with random bits, the same in each play, so that an
+ * element is compared whether the kernel should write it or leave it alone. */
+float *check_out(struct check *c, const char *name, size_t n, struct tol tol);
+int32_t *check_out_i32(struct check *c, const char *name, size_t n);
+/* Must agree exactly. */
+void *check_out_bytes(struct check *c, const char *name, size_t bytes, size_t align);
+/* As check_out, starting as normal numbers or as what the body stores before the loop; these contents
+ * are there again at every round of the loop. */
+float *check_inout(struct check *c, const char *name, size_t n, struct tol tol);
+
+/* Memory that is neither drawn from the random numbers nor compared: packed operands, workspaces.
+ * Filled with garbage; guarded like the others. */
+void *check_scratch(struct check *c, size_t bytes, size_t align);
+
+/* Whether to run the kernel (again): once to check, many times to bench, with cold caches. `bytes`:
+ * what the kernel has to read and write at least; the text names the case. */
+bool check_next(struct check *c, double bytes, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Operations of the case that comes, for the column of Gop/s. */
+void check_ops(struct check *c, double ops);
+
+/* What a body finds out by itself. */
+void check_fail(struct check *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Fails with the first byte that differs. */
+void check_same(struct check *c, const char *what, const void *got, const void *want, size_t bytes);
+
+#endif

@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Plays the check of every kernel with every variant against the reference, and benches them. The
+ * bodies are in check_*.c: since this file names one for each row KERNEL of kernels.def, a kernel
+ * without a check does not link. First it proves on deliberately broken variants that faults are seen. */
+#include "check_harness.h"
+
+#include <assert.h>
+#include <fnmatch.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+/* One trampoline per kernel, from the untyped function of the table to the typed one of the body. */
+#define KERNEL(name, args) \
+	void check_##name(struct check *c, name##_fn *fn); \
+	static void body_##name(struct check *c, void (*fn)(void)) { \
+		check_##name(c, (name##_fn *)fn); \
+	}
+#define VARIANT(name, tag, needs, layout)
+#include "kernels.def"
+#undef KERNEL
+
+static const struct kernel {
+	const char *name;
+	body_fn *body;
+} kernels[] = {
+#define KERNEL(name, args) { #name, body_##name },
+#include "kernels.def"
+#undef KERNEL
+#undef VARIANT
+};
+
+struct options {
+	uint64_t seed;
+	int n_repeats, n_threads;
+	const char *glob;
+	const struct bb_isa *isa; /* only the variants that this level adds; NULL = all */
+	bool is_bench, is_json, is_list;
+};
+
+struct run {
+	struct options options;
+	unsigned flags;        /* of this CPU */
+	bb_queue *queue;
+	FILE *text;            /* for people; JSON goes to stdout */
+	double read_bandwidth; /* bytes per second; bench only */
+	int n_passed, n_failed, n_skipped;
+};
+
+static struct run run;
+
+/* ---- reporting ---- */
+
+static void print_summary(void) {
+	fprintf(run.text, "%d passed, %d failed, %d skipped\n", run.n_passed, run.n_failed, run.n_skipped);
+	fflush(run.text);
+}
+
+static void print_json_text(const char *key, const char *text) {
+	printf(", \"%s\": \"", key);
+	for (; *text != '\0'; text++) {
+		if (*text == '"' || *text == '\\') {
+			putchar('\\');
+		}
+		putchar((unsigned char)*text < ' ' ? ' ' : *text);
+	}
+	putchar('"');
+}
+
+static void report(const struct bb_variant *v, const char *result, const struct check *c,
+	const char *message) {
+	if (strcmp(result, "FAIL") == 0 || strcmp(result, "skip") == 0) {
+		fprintf(run.text, "%-5s %s %s: %s\n", result, v->kernel, v->tag, message);
+	} else {
+		fprintf(run.text, "%-5s %-14s %-12s %4d cases, largest error %.2g of what is allowed\n",
+			result, v->kernel, v->tag, c->n_cases, c->worst);
+	}
+	if (run.options.is_json) {
+		printf("{\"kernel\": \"%s\", \"variant\": \"%s\", \"result\": \"%s\", \"seed\": %llu", v->kernel,
+			v->tag, result, (unsigned long long)run.options.seed);
+		print_json_text("message", message);
+		printf(", \"cases\": %d, \"worst\": %g}\n", c != NULL ? c->n_cases : 0,
+			c != NULL ? c->worst : 0.0);
+	}
+}
+
+static void fatal_crash(const char *message) {
+	fprintf(run.text, "FAIL  %s\n", message);
+	run.n_failed++;
+	print_summary();
+	_exit(1);
+}
+
+/* The names of the flags in `needs` that are missing. */
+static const char *missing(unsigned needs, char *buf, size_t bytes) {
+	static const char *const names[] = { "avx2", "avx_vnni", "avx512", "avx512_vnni", "avx512_bf16" };
+	size_t n = (size_t)snprintf(buf, bytes, "this machine lacks");
+	for (size_t i = 0; i < COUNT(names); i++) {
+		if ((needs & ~run.flags) >> i & 1) {
+			n += (size_t)snprintf(buf + n, bytes - n, " %s", names[i]);
+		}
+	}
+	return buf;
+}
+
+/* ---- which variants ---- */
+
+/* The lowest level at which a variant may run. */
+static const struct bb_isa *level_of(const struct bb_variant *v) {
+	const struct bb_isa *isa = bb_isas;
+	while (isa->name != NULL && (v->needs & ~isa->flags) != 0) {
+		isa++;
+	}
+	assert(isa->name != NULL);
+	return isa;
+}
+
+static bool is_selected(const struct bb_variant *v) {
+	return run.options.isa == NULL || level_of(v) == run.options.isa;
+}
+
+/* The first variant of a kernel; its others follow. NULL when it has none. */
+static const struct bb_variant *reference_of(const char *kernel) {
+	for (const struct bb_variant *v = bb_variants; v->kernel != NULL; v++) {
+		if (strcmp(v->kernel, kernel) == 0) {
+			return v;
+		}
+	}
+	return NULL;
+}
+
+static bool has_kernel(const struct bb_variant *v, const char *kernel) {
+	return v->kernel != NULL && strcmp(v->kernel, kernel) == 0;
+}
+
+static void list_variants(void) {
+	for (const struct bb_variant *v = bb_variants; v->kernel != NULL; v++) {
+		if (fnmatch(run.options.glob, v->kernel, 0) == 0 && is_selected(v)) {
+			printf("%-16s %-12s level %-12s layout %-12s %s\n", v->kernel, v->tag,
+				level_of(v)->name, v->layout_name,
+				(v->needs & ~run.flags) == 0 ? "runs here" : "can't run here");
+		}
+	}
+}
+
+/* ---- checks ---- */
+
+/* Three plays: guard page after the buffers, before them, and with threads. `first` keeps the records
+ * and the failure. */
+static void play_variant(struct check *first, const struct check *setup, const struct records *want) {
+	*first = *setup;
+	first->want = want;
+	first->place = AT_END;
+	check_play(first);
+	for (int i = 0; i < 2 && first->n_failures == 0; i++) {
+		struct check again = *setup;
+		again.want_bits = &first->records;
+		again.place = i == 0 ? AT_START : AT_END;
+		again.queue = i == 0 ? NULL : run.queue;
+		check_play(&again);
+		if (again.n_failures > 0) {
+			first->n_failures = again.n_failures;
+			snprintf(first->failure, sizeof(first->failure), "%s", again.failure);
+			if (again.queue != NULL) {
+				/* after a crash its workers may still be inside; it is left to them */
+				run.queue = queue_create(run.options.n_threads);
+			}
+		}
+		check_finish(&again);
+	}
+}
+
+static void check_kernel(const struct kernel *kernel, uint64_t seed) {
+	const struct bb_variant *reference = reference_of(kernel->name);
+	if (reference == NULL) {
+		return;
+	}
+	struct check recorded = { .body = kernel->body, .variant = reference, .seed = seed };
+	bool is_recorded = false;
+	for (const struct bb_variant *v = reference; has_kernel(v, kernel->name); v++) {
+		char text[128];
+		if (!is_selected(v)) {
+			continue;
+		}
+		if ((v->needs & ~run.flags) != 0) {
+			run.n_skipped++;
+			report(v, "skip", NULL, missing(v->needs, text, sizeof(text)));
+			continue;
+		}
+		if (!is_recorded && v != reference) {
+			check_play(&recorded);
+			is_recorded = true;
+		}
+		const struct check setup = { .body = kernel->body, .variant = v, .seed = seed };
+		struct check c;
+		play_variant(&c, &setup, v != reference ? &recorded.records : NULL);
+		if (c.n_failures > 0 || c.n_cases == 0) {
+			run.n_failed++;
+			report(v, "FAIL", &c, c.n_cases == 0 ? "the body made no case" : c.failure);
+		} else {
+			run.n_passed++;
+			report(v, "ok", &c, "");
+		}
+		check_finish(&c);
+	}
+	check_finish(&recorded);
+}
+
+/* ---- the harness checked by variants that must fail ---- */
+
+static void add_wrong(bb_queue *q, float *y, const float *x, size_t n) {
+	add_c(q, y, x, n);
+	y[n / 2] += 1;
+}
+
+static void add_forgets(bb_queue *q, float *y, const float *x, size_t n) {
+	add_c(q, y, x, n - 1);
+}
+
+static void add_over_reads(bb_queue *q, float *y, const float *x, size_t n) {
+	add_c(q, y, x, n);
+	(void)*(const volatile float *)(x + n);
+}
+
+static void add_under_writes(bb_queue *q, float *y, const float *x, size_t n) {
+	add_c(q, y, x, n);
+	*(volatile float *)(y - 1) = 0;
+}
+
+static void add_writes_input(bb_queue *q, float *y, const float *x, size_t n) {
+	add_c(q, y, x, n);
+	*(volatile float *)(uintptr_t)x = 0;
+}
+
+static void add_illegal(bb_queue *q, float *y, const float *x, size_t n) {
+	__builtin_trap();
+}
+
+static void check_harness(uint64_t seed) {
+	static const struct {
+		const char *tag;
+		add_fn *fn;
+		const char *failure; /* must be in the text */
+	} bad[] = {
+		{ "wrong", add_wrong, "want" },
+		{ "forgets", add_forgets, "want" },
+		{ "over_reads", add_over_reads, "SIGSEGV: a read" },
+		{ "under_writes", add_under_writes, "SIGSEGV: a write" },
+		{ "writes_input", add_writes_input, "SIGSEGV: a write" },
+		{ "illegal", add_illegal, "SIGILL" },
+	};
+	struct check want = { .body = body_add, .variant = reference_of("add"), .seed = seed };
+	check_play(&want);
+	for (size_t i = 0; i < COUNT(bad); i++) {
+		const struct bb_variant v = { "add", bad[i].tag, (void (*)(void))bad[i].fn, 0, "none", NULL };
+		const struct check setup = { .body = body_add, .variant = &v, .seed = seed };
+		struct check c;
+		play_variant(&c, &setup, &want.records);
+		if (c.n_failures > 0 && strstr(c.failure, bad[i].failure) != NULL) {
+			run.n_passed++;
+		} else {
+			run.n_failed++;
+			fprintf(run.text, "FAIL  the harness did not see what is wrong with add %s (%s)\n",
+				bad[i].tag, c.failure);
+		}
+		check_finish(&c);
+	}
+	check_finish(&want);
+	fprintf(run.text, "ok    %zu broken variants caught\n", COUNT(bad));
+}
+
+/* ---- bench ---- */
+
+enum { FLUSH_BYTES = 96 << 20 }; /* above the last-level cache */
+
+static void flush_part(const void *arg, int begin, int end) {
+	uint8_t *memory = *(uint8_t *const *)arg;
+	for (size_t i = (size_t)begin << 20; i < (size_t)end << 20; i += 64) {
+		memory[i]++;
+	}
+}
+
+static void flush_caches(void *arg) {
+	queue_run(run.queue, flush_part, &arg, FLUSH_BYTES >> 20, 1);
+}
+
+static void print_bench(const struct bb_variant *v, const struct sample *s, double c_seconds) {
+	const double rate = s->bytes / s->seconds, share = rate / run.read_bandwidth;
+	const double ops = s->ops / s->seconds;
+	char ops_text[32] = "";
+	if (s->ops > 0) {
+		snprintf(ops_text, sizeof(ops_text), "%.1f", ops * 1e-9);
+	}
+	fprintf(run.text, "%-14s %-12s %-28s %10.2f %5.0f%% %8.2f %5.0f%% %9s %7.1f\n", v->kernel, v->tag,
+		s->label, s->seconds * 1e6, s->spread * 100, rate * 1e-9, share * 100, ops_text,
+		c_seconds / s->seconds);
+	if (run.options.is_json) {
+		printf("{\"kernel\": \"%s\", \"variant\": \"%s\"", v->kernel, v->tag);
+		print_json_text("case", s->label);
+		printf(", \"seconds\": %.9f, \"spread\": %.4f, \"runs\": %d, \"gb_per_s\": %.4f, "
+			"\"share_of_bandwidth\": %.4f, \"gop_per_s\": %.4f, \"times_c\": %.3f}\n",
+			s->seconds, s->spread, s->n_runs, rate * 1e-9, share, ops * 1e-9,
+			c_seconds / s->seconds);
+	}
+}
+
+static void bench_kernel(const struct kernel *kernel, uint64_t seed, void *flush_memory) {
+	const struct bb_variant *reference = reference_of(kernel->name);
+	if (reference == NULL) {
+		return;
+	}
+	struct check first = { 0 };
+	for (const struct bb_variant *v = reference; has_kernel(v, kernel->name); v++) {
+		if ((v->needs & ~run.flags) != 0 || (v != reference && !is_selected(v))) {
+			continue;
+		}
+		struct check c = { .body = kernel->body, .variant = v, .seed = seed, .queue = run.queue,
+			.want = v != reference ? &first.records : NULL, .is_bench = true,
+			.flush = flush_caches, .flush_arg = flush_memory };
+		check_play(&c);
+		for (size_t i = 0; i < c.samples.n; i++) {
+			const struct sample *own = &c.samples.items[i];
+			print_bench(v, own, v == reference || i >= first.samples.n ? own->seconds :
+				first.samples.items[i].seconds);
+		}
+		if (c.n_failures > 0) {
+			run.n_failed++;
+			report(v, "FAIL", &c, c.failure);
+		} else {
+			run.n_passed++;
+		}
+		if (v == reference) {
+			first = c;
+		} else {
+			check_finish(&c);
+		}
+	}
+	check_finish(&first);
+}
+
+static void *start_bench(void) {
+	void *memory = mmap(NULL, FLUSH_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert(memory != MAP_FAILED);
+	char name[64];
+	run.read_bandwidth = cpu_read_bandwidth(run.queue, (size_t)512 << 20);
+	fprintf(run.text, "%s, %d threads, reads %.1f GB/s from memory; caches flushed before each run\n",
+		cpu_name(name, sizeof(name)), queue_threads(run.queue), run.read_bandwidth * 1e-9);
+	fprintf(run.text, "%-14s %-12s %-28s %10s %6s %8s %6s %9s %7s\n", "kernel", "variant", "case",
+		"median us", "spread", "GB/s", "memory", "Gop/s", "x c");
+	return memory;
+}
+
+/* ---- main ---- */
+
+static int usage(const char *wrong) {
+	fprintf(stderr, "%s%scheckkernels [--seed N] [--repeat N] [--kernel GLOB] [--isa NAME] "
+		"[--threads N] [--bench] [--json] [--list]\n", wrong, *wrong != '\0' ? "\n" : "");
+	return 2;
+}
+
+static const struct bb_isa *find_isa(const char *name) {
+	for (const struct bb_isa *isa = bb_isas; isa->name != NULL; isa++) {
+		if (strcmp(isa->name, name) == 0) {
+			return isa;
+		}
+	}
+	return NULL;
+}
+
+static bool parse_options(struct options *o, int argc, char **argv) {
+	static const struct option long_options[] = {
+		{ "seed", required_argument, NULL, 's' },   { "repeat", required_argument, NULL, 'r' },
+		{ "kernel", required_argument, NULL, 'k' }, { "isa", required_argument, NULL, 'i' },
+		{ "threads", required_argument, NULL, 't' }, { "bench", no_argument, NULL, 'b' },
+		{ "json", no_argument, NULL, 'j' },         { "list", no_argument, NULL, 'l' },
+		{ 0 },
+	};
+	for (int option; (option = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
+		switch (option) {
+		case 's':
+			o->seed = strtoull(optarg, NULL, 0);
+			break;
+		case 'r':
+			o->n_repeats = atoi(optarg);
+			break;
+		case 'k':
+			o->glob = optarg;
+			break;
+		case 'i':
+			o->isa = find_isa(optarg);
+			if (o->isa == NULL) {
+				return false;
+			}
+			break;
+		case 't':
+			o->n_threads = atoi(optarg);
+			break;
+		case 'b':
+			o->is_bench = true;
+			break;
+		case 'j':
+			o->is_json = true;
+			break;
+		case 'l':
+			o->is_list = true;
+			break;
+		default:
+			return false;
+		}
+	}
+	return optind == argc && o->n_repeats > 0 && o->n_threads > 0;
+}
+
+static void check_all(void) {
+	struct options *o = &run.options;
+	void *flush_memory = o->is_bench ? start_bench() : NULL;
+	for (int i = 0; i < o->n_repeats; i++, o->seed++) {
+		fprintf(run.text, "seed %llu\n", (unsigned long long)o->seed);
+		if (!o->is_bench) {
+			check_harness(o->seed);
+		}
+		for (size_t k = 0; k < COUNT(kernels); k++) {
+			if (fnmatch(o->glob, kernels[k].name, 0) != 0) {
+				continue;
+			}
+			if (o->is_bench) {
+				bench_kernel(&kernels[k], o->seed, flush_memory);
+			} else {
+				check_kernel(&kernels[k], o->seed);
+			}
+		}
+	}
+}
+
+int main(int argc, char **argv) {
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	const long n_cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	run.options = (struct options){ .seed = (uint64_t)now.tv_nsec, .n_repeats = 1, .glob = "*",
+		.n_threads = n_cpus < 2 ? 2 : (int)n_cpus };
+	if (!parse_options(&run.options, argc, argv)) {
+		return usage("");
+	}
+	run.text = run.options.is_json ? stderr : stdout;
+	run.flags = cpu_flags();
+	if (run.options.is_list) {
+		list_variants();
+		return 0;
+	}
+	run.queue = queue_create(run.options.n_threads);
+	if (run.queue == NULL) {
+		fprintf(stderr, "checkkernels: no threads can be had\n");
+		return 2;
+	}
+	check_catch_signals(fatal_crash);
+	check_all();
+	queue_destroy(run.queue);
+	print_summary();
+	return run.n_failed > 0 ? 1 : 0;
+}
