@@ -82,14 +82,17 @@ enum bb_kv_dtype { KV_F32, KV_F16, KV_BF16, KV_INT8 };
 
 struct bb_kv_layout {
 	const char *name;
-	/* Bytes of a slab, and where its V plane starts. A multiple of 64. */
-	size_t (*slab_bytes)(enum bb_kv_dtype type, int head_dim);
+	/* Bytes of a slab: a multiple of 64. `group`: the channels that share an int8 scale, a multiple of
+	 * 32 (the last group may be narrower); 0 = all of the head. The other types ignore it. */
+	size_t (*slab_bytes)(enum bb_kv_dtype type, int head_dim, int group);
 	/* Stores k[head_dim], v[head_dim] as token `slot` (0..63) of a slab; quantises as the type says
-	 * (int8: one f32 scale per token for K and for V, s = max|x| / 127, round to nearest even). */
-	void (*append)(void *slab, enum bb_kv_dtype type, int head_dim, int slot, const float *k,
-		const float *v);
+	 * (int8: one f32 scale per token and group for K and for V, s = max|x| / 127, the integer is
+	 * x * (127 / max|x|) rounded to nearest even; the same numbers in every layout). */
+	void (*append)(void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
+		const float *k, const float *v);
 	/* The inverse: the stored values of token `slot`. */
-	void (*read)(const void *slab, enum bb_kv_dtype type, int head_dim, int slot, float *k, float *v);
+	void (*read)(const void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
+		float *k, float *v);
 };
 
 /* ---- attention ---- */
@@ -121,14 +124,15 @@ struct bb_attention {
 	size_t slab_offset;    /* of (layer, kv head 0) from a page's base address */
 	size_t slab_bytes;     /* kv head h: slab_offset + h * slab_bytes */
 	int n_heads, n_kv_heads, head_dim;
+	int kv_group;          /* of the slabs' int8 scales; 0 = head_dim */
 	int window;            /* tokens a row sees, itself included; 0 = all */
 	float scale;
 	void *scratch;         /* [attention_scratch_bytes], 64-byte aligned */
 	size_t scratch_bytes;
 };
-/* Enough scratch for any step of at most n_rows rows in at most n_seqs sequences whose lengths add up
- * to at most n_tokens... the planner passes its limits once, at load. */
-size_t attention_scratch_bytes(int n_rows, int n_threads, int n_heads, int head_dim, int max_len);
+/* Enough scratch for any step of at most n_rows rows, whatever the lengths of their contexts: the
+ * planner passes its limits once, at load. n_heads counts query heads. */
+size_t attention_scratch_bytes(int n_rows, int n_threads, int n_heads, int head_dim);
 
 /* Appends k, v of the rows of a step: seq as above; k, v: [rows, ld], kv head h at column
  * h * head_dim. Rows of different sequences go to different pages. */
@@ -138,7 +142,7 @@ struct bb_kv_append {
 	const struct bb_attention_seq *seqs;
 	int n_seqs;
 	size_t slab_offset, slab_bytes;
-	int n_kv_heads, head_dim;
+	int n_kv_heads, head_dim, kv_group;
 	enum bb_kv_dtype type;
 	const struct bb_kv_layout *layout;
 };
@@ -216,6 +220,6 @@ double cpu_read_bandwidth(bb_queue *q, size_t bytes);
 
 /* "none", and the layouts; a new one is a line here and a definition beside its kernels. */
 extern const struct bb_layout layout_rows, layout_rows_q8;
-extern const struct bb_kv_layout layout_kv_rows;
+extern const struct bb_kv_layout layout_kv_rows, layout_kv_lanes, layout_kv_pairs;
 
 #endif

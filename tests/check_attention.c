@@ -1,16 +1,267 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Checks of attention over paged KV. */
+ * Attention and KV append: ragged batches against the reference, and what the contract promises about
+ * bits: a row alone or among others, unused slots that hold NaNs, pages that aren't there. */
 #include "check.h"
 
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { MAX_SEQS = 8, SLAB_OFFSET = 192 };
+
+/* `ring`: the context has that many pages, walked round and round: long contexts in little memory. */
+struct seq_shape {
+	int pos0, n_rows, ring;
+};
+
+struct shape {
+	int n_heads, n_kv_heads, head_dim, window, group;
+	float k_scale; /* size of the keys' elements; large ones give sharp softmaxes */
+	struct seq_shape seqs[MAX_SEQS]; /* ends with n_rows == 0 */
+};
+
+struct scene {
+	const struct shape *shape;
+	enum bb_kv_dtype type;
+	const struct bb_kv_layout *layout;
+	size_t slab_bytes, page_bytes;
+	int n_seqs, n_rows;
+	const float *k, *v; /* [tokens of all sequences, n_kv_heads * head_dim] */
+	struct bb_attention_seq seqs[MAX_SEQS];
+	struct bb_attention attention;
+};
+
+static int seq_len(const struct seq_shape *s) {
+	return s->pos0 + s->n_rows;
+}
+
+static int n_pages(int n_tokens) {
+	return (n_tokens + BB_PAGE - 1) / BB_PAGE;
+}
+
+/* Tokens that are stored: all, or what fits the ring. */
+static int n_stored(const struct seq_shape *s) {
+	return s->ring > 0 ? s->ring * BB_PAGE : seq_len(s);
+}
+
+/* First token that a row at `pos` sees. */
+static int first_seen(const struct shape *s, int pos) {
+	return s->window > 0 && s->window <= pos ? pos + 1 - s->window : 0;
+}
+
+/* Page table of sequence i for rows at [first_pos, n_tokens): tokens up to n_tokens are stored, other
+ * slots hold `poison`; pages outside the windows are NULL. k0: the sequence's first row in k and v. */
+static void **fill_pages(struct check *c, const struct scene *s, int i, size_t k0, int first_pos,
+	int n_tokens, int poison) {
+	const struct seq_shape *seq = &s->shape->seqs[i];
+	const int n = n_pages(n_tokens), n_real = seq->ring > 0 ? seq->ring : n;
+	const int first_page = first_seen(s->shape, first_pos) / BB_PAGE;
+	uint8_t *bytes = check_scratch(c, (size_t)n_real * s->page_bytes, 64);
+	void **pages = check_scratch(c, (size_t)n * sizeof(*pages), 64);
+	memset(bytes, poison, (size_t)n_real * s->page_bytes);
+	for (int p = 0; p < n; p++) {
+		pages[p] = p >= first_page ? bytes + (size_t)(p % n_real) * s->page_bytes : NULL;
+	}
+	const int stored = n_stored(seq) < n_tokens ? n_stored(seq) : n_tokens;
+	const int begin = seq->ring > 0 ? 0 : first_page * BB_PAGE;
+	void **direct = check_scratch(c, (size_t)n_real * sizeof(*direct), 64);
+	for (int p = 0; p < n_real; p++) {
+		direct[p] = bytes + (size_t)p * s->page_bytes;
+	}
+	const struct bb_attention_seq rows = { direct, 0, stored - begin, begin };
+	const struct bb_kv_append append = {
+		.k = s->k + (k0 + begin) * s->shape->n_kv_heads * s->shape->head_dim,
+		.v = s->v + (k0 + begin) * s->shape->n_kv_heads * s->shape->head_dim,
+		.ld = s->shape->n_kv_heads * s->shape->head_dim,
+		.seqs = &rows, .n_seqs = 1,
+		.slab_offset = SLAB_OFFSET, .slab_bytes = s->slab_bytes,
+		.n_kv_heads = s->shape->n_kv_heads, .head_dim = s->shape->head_dim,
+		.kv_group = s->shape->group, .type = s->type, .layout = s->layout,
+	};
+	kv_append(check_queue(c), &append);
+	return pages;
+}
+
+static void make_scene(struct check *c, struct scene *s, const struct shape *shape,
+	enum bb_kv_dtype type) {
+	memset(s, 0, sizeof(*s));
+	s->shape = shape;
+	s->type = type;
+	s->layout = check_kv_layout(c);
+	s->slab_bytes = s->layout->slab_bytes(type, shape->head_dim, shape->group);
+	s->page_bytes = SLAB_OFFSET + shape->n_kv_heads * s->slab_bytes;
+	size_t n_tokens = 0;
+	for (; shape->seqs[s->n_seqs].n_rows > 0; s->n_seqs++) {
+		n_tokens += n_stored(&shape->seqs[s->n_seqs]);
+		s->n_rows += shape->seqs[s->n_seqs].n_rows;
+	}
+	const size_t kv_dim = (size_t)shape->n_kv_heads * shape->head_dim;
+	float *k = check_in(c, n_tokens * kv_dim);
+	float *v = check_in(c, n_tokens * kv_dim);
+	for (size_t j = 0; j < n_tokens * kv_dim; j++) {
+		k[j] *= shape->k_scale * (j % kv_dim % 13 == 5 ? 4.0f : 1.0f);
+		v[j] *= j % kv_dim % 7 == 2 ? 3.0f : 1.0f;
+	}
+	s->k = k;
+	s->v = v;
+	size_t k0 = 0;
+	int row0 = s->n_rows;
+	for (int i = 0; i < s->n_seqs; i++) { /* rows of the sequences lie in reverse order */
+		const struct seq_shape *seq = &shape->seqs[i];
+		row0 -= seq->n_rows;
+		void **pages = fill_pages(c, s, i, k0, seq->pos0, seq_len(seq), 0xff);
+		s->seqs[i] = (struct bb_attention_seq){ pages, row0, seq->n_rows, seq->pos0 };
+		k0 += n_stored(seq);
+	}
+	const size_t scratch_bytes = attention_scratch_bytes(s->n_rows, queue_threads(check_queue(c)),
+		shape->n_heads, shape->head_dim);
+	s->attention = (struct bb_attention){
+		.seqs = s->seqs, .n_seqs = s->n_seqs, .slab_offset = SLAB_OFFSET,
+		.slab_bytes = s->slab_bytes, .n_heads = shape->n_heads, .n_kv_heads = shape->n_kv_heads,
+		.head_dim = shape->head_dim, .kv_group = shape->group, .window = shape->window,
+		.scale = 1.0f / sqrtf((float)shape->head_dim),
+		.scratch = check_scratch(c, scratch_bytes, 64), .scratch_bytes = scratch_bytes,
+	};
+}
+
+/* A row of a scene again, alone, in pages where whatever it can't see is poison. */
+struct alone {
+	int row, poison, width;
+	struct bb_attention_seq seq;
+	float *out; /* [width] */
+};
+
+static struct alone make_alone(struct check *c, const struct scene *s, int i_seq, int i, int poison) {
+	const struct bb_attention_seq *seq = &s->seqs[i_seq];
+	const int width = s->shape->n_heads * s->shape->head_dim, pos = seq->pos0 + i;
+	size_t k0 = 0;
+	for (int j = 0; j < i_seq; j++) {
+		k0 += (size_t)n_stored(&s->shape->seqs[j]);
+	}
+	struct alone one = { seq->row0 + i, poison, width, { NULL, 0, 1, pos }, NULL };
+	one.seq.pages = fill_pages(c, s, i_seq, k0, pos, pos + 1, poison);
+	one.out = check_scratch(c, (size_t)width * sizeof(float), 4);
+	return one;
+}
+
+static void check_alone(struct check *c, attention_fn *fn, const struct scene *s,
+	const struct alone *one) {
+	struct bb_attention a = s->attention;
+	a.queries += (size_t)one->row * a.ld_q;
+	a.out = one->out;
+	a.seqs = &one->seq;
+	a.n_seqs = 1;
+	fn(check_queue(c), &a);
+	char what[64];
+	snprintf(what, sizeof(what), "row at %d alone, poison %02x", one->seq.pos0,
+		(unsigned)one->poison);
+	check_same(c, what, one->out, s->attention.out + (size_t)one->row * a.ld_out,
+		(size_t)one->width * sizeof(float));
+}
+
+/* Bytes of K and V, each read once per sequence, and the operations of all rows. */
+static void cost(const struct scene *s, double *bytes, double *ops) {
+	*bytes = *ops = 0;
+	for (int i = 0; i < s->n_seqs; i++) {
+		const struct bb_attention_seq *seq = &s->seqs[i];
+		const int seen = seq->pos0 + seq->n_rows - first_seen(s->shape, seq->pos0);
+		*bytes += (double)seen / BB_PAGE * s->shape->n_kv_heads * (double)s->slab_bytes;
+		for (int r = 0; r < seq->n_rows; r++) {
+			*ops += 4.0 * s->shape->n_heads * s->shape->head_dim
+				* (seq->pos0 + r + 1 - first_seen(s->shape, seq->pos0 + r));
+		}
+	}
+}
+
+static void check_shape(struct check *c, attention_fn *fn, const struct shape *shape,
+	enum bb_kv_dtype type) {
+	struct scene s;
+	make_scene(c, &s, shape, type);
+	const int width = shape->n_heads * shape->head_dim;
+	/* bf16 rounds q, k, p and v to 8 bits; int8 rounds p to 8 bits at slightly different places */
+	const bool is_bf16 = strcmp(s.layout->name, "kv_pairs") == 0;
+	const struct tol tol = type == KV_INT8 ? (struct tol){ 0.01f, 0.02f }
+		: is_bf16 ? (struct tol){ 0.02f, 0.04f } : (struct tol){ 1e-5f, 2e-5f };
+	s.attention.ld_q = width + 3;
+	s.attention.ld_out = width + 5;
+	s.attention.queries = check_in(c, (size_t)s.n_rows * (width + 3));
+	s.attention.out = check_out(c, "out", (size_t)s.n_rows * (width + 5), tol);
+	struct alone alone[3 * MAX_SEQS];
+	int n_alone = 0;
+	for (int i = 0; i < s.n_seqs && !check_is_bench(c); i++) {
+		if (shape->seqs[i].ring == 0) {
+			const int n = s.seqs[i].n_rows;
+			alone[n_alone++] = make_alone(c, &s, i, 0, 0xff);
+			alone[n_alone++] = make_alone(c, &s, i, n / 2, 0x7b);
+			alone[n_alone++] = make_alone(c, &s, i, n - 1, 0x00);
+		}
+	}
+	double bytes, ops;
+	cost(&s, &bytes, &ops);
+	check_ops(c, ops);
+	while (check_next(c, bytes, "heads=%d/%d dim=%d window=%d group=%d seqs=%d rows=%d pos0=%d",
+		shape->n_heads, shape->n_kv_heads, shape->head_dim, shape->window, shape->group, s.n_seqs,
+		s.n_rows, s.seqs[0].pos0)) {
+		fn(check_queue(c), &s.attention);
+		for (int i = 0; i < n_alone; i++) {
+			check_alone(c, fn, &s, &alone[i]);
+		}
+	}
+}
+
+static const struct shape shapes[] = {
+	{ 9, 3, 64, 0, 0, 1.0f, { { 0, 5, 0 }, { 700, 1, 0 }, { 63, 1, 0 }, { 200, 130, 0 } } },
+	{ 4, 1, 256, 100, 0, 0.5f, { { 511, 1, 0 }, { 300, 21, 0 }, { 0, 1, 0 } } },
+	{ 14, 2, 64, 0, 32, 1.0f, { { 250, 12, 0 }, { 2000, 1, 0 } } },
+	{ 2, 2, 80, 1, 32, 1.0f, { { 130, 9, 0 } } },
+	{ 6, 2, 128, 65, 0, 0.1f, { { 1000, 70, 0 }, { 64, 64, 0 } } },
+	{ 8, 8, 8, 0, 0, 2.0f, { { 257, 3, 0 }, { 255, 2, 0 } } },
+	{ 3, 1, 16, 7, 0, 1.0f, { { 62, 200, 0 } } },
+	{ 26, 1, 32, 0, 0, 1.0f, { { 90, 2, 0 }, { 0, 64, 0 } } },
+	{ 2, 1, 64, 0, 0, 20.0f, { { 400, 30, 0 } } },
+	{ 4, 2, 96, 0, 32, 0.0f, { { 300, 3, 0 } } },
+	{ 2, 1, 64, 700, 0, 1.0f, { { (1 << 20) + 77, 3, 3 } } },
+	{ 3, 1, 64, 0, 0, 1.0f, { { (1 << 16) + 5, 2, 2 }, { 100, 1, 0 } } },
+};
+
+/* As SmolLM2-135M, Gemma 3 270M and Qwen2.5-0.5B decode and prefill. The long decode walks more KV
+ * than a cache holds, as the layers of a model do. */
+static const struct shape bench_shapes[] = {
+	{ 9, 3, 64, 0, 0, 1.0f, { { 2047, 1, 0 } } },
+	{ 9, 3, 64, 0, 0, 1.0f, { { 230399, 1, 0 } } },
+	{ 4, 1, 256, 0, 0, 1.0f, { { 65535, 1, 0 } } },
+	{ 14, 2, 64, 0, 0, 1.0f, { { 65535, 1, 0 } } },
+	{ 14, 2, 64, 0, 32, 1.0f, { { 65535, 1, 0 } } },
+	{ 9, 3, 64, 0, 0, 1.0f, { { 0, 512, 0 } } },
+	{ 9, 3, 64, 0, 0, 1.0f, { { 2048, 512, 0 } } },
+	{ 9, 3, 64, 0, 0, 1.0f, { { 7168, 512, 0 } } },
+	{ 4, 1, 256, 512, 0, 1.0f, { { 2048, 512, 0 } } },
+	{ 14, 2, 64, 0, 0, 1.0f, { { 2048, 512, 0 } } },
+	{ 14, 2, 64, 0, 32, 1.0f, { { 2048, 512, 0 } } },
+};
+
+static void check_any(struct check *c, attention_fn *fn, enum bb_kv_dtype type) {
+	const struct shape *all = check_is_bench(c) ? bench_shapes : shapes;
+	const size_t n = check_is_bench(c) ? COUNT(bench_shapes) : COUNT(shapes);
+	for (size_t i = 0; i < n; i++) {
+		check_shape(c, fn, &all[i], type);
+	}
+}
+
 CHECK(attention_f32) {
+	check_any(c, fn, KV_F32);
 }
 
 CHECK(attention_f16) {
+	check_any(c, fn, KV_F16);
 }
 
 CHECK(attention_bf16) {
+	check_any(c, fn, KV_BF16);
 }
 
 CHECK(attention_int8) {
+	check_any(c, fn, KV_INT8);
 }
