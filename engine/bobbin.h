@@ -189,7 +189,8 @@ struct bb_step_item {
 bool bb_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
 	struct bb_error *err);
 /* Appends any number of tokens in steps of max_batch_tokens; logits [n_vocab] of the last, or NULL.
- * On an error the context is rewound to where it was. */
+ * On an error the context is rewound to where it was, or to empty when a sliding window no longer
+ * holds what that needs. */
 bool bb_prefill(struct bb_context *c, const int32_t *tokens, size_t n_tokens, float *logits,
 	bb_progress_fn *progress, void *user, struct bb_error *err);
 

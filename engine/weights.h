@@ -5,7 +5,7 @@
 #ifndef WEIGHTS_H
 #define WEIGHTS_H
 
-#include "gguf.h"
+#include "bobbin.h"
 
 /* Hyper-parameters, all held as doubles (exact for integers below 2^53). The X-list gives each a name
  * for error sentences and `bobbin inspect`. Those after H_DERIVED are computed by the engine. */

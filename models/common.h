@@ -16,6 +16,7 @@
 	{ H_HEAD_V, "attention.value_length", "head_dim", 2, 1024, true }, \
 	{ H_CONTEXT, "context_length", "max_position_embeddings", 1, 2147483647.0 }, \
 	{ H_NORM_EPS, "attention.layer_norm_rms_epsilon", "rms_norm_eps", 0, 1 }, \
+	{ H_ATTN_SCALE, "attention.scale", "", 0, 1e6, true }, \
 	{ H_VOCAB, "vocab_size", "vocab_size", 1, 1 << 24, true }
 
 #define KEYS_ROPE(base) \

@@ -88,7 +88,9 @@ static bool finish(struct bb_hparams *hp, struct bb_error *err) {
 	const int layers_27b = 62;
 	const bool is_27b = hparam_int(hp, H_LAYERS) == layers_27b;
 	const double per_head = is_27b ? hp->v[H_EMBD] / hp->v[H_HEADS] : hp->v[H_HEAD];
-	hp->v[H_ATTN_SCALE] = 1 / sqrt(per_head);
+	if (!hp->given[H_ATTN_SCALE]) {
+		hp->v[H_ATTN_SCALE] = 1 / sqrt(per_head);
+	}
 	hp->v[H_EMBED_SCALE] = (double)sqrtf((float)hp->v[H_EMBD]);
 	return true;
 }

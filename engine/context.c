@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Contexts: a timeline of tokens and the pages every kind of layer keeps for it. Fork, rewind and the
+ * freeing of pages behind windows; no arithmetic. */
+#include "engine.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* Pages are freed this many tokens later than a window needs, so that a short rewind is possible. */
+enum { REWIND_SLACK = 4 * BB_PAGE };
+
+bool bb_context_create(struct bb_context **out, struct bb_engine *e,
+	const struct bb_context_params *params, struct bb_error *err) {
+	assert(e->is_packed);
+	*out = NULL;
+	struct bb_context *c = base_alloc(1, sizeof(*c));
+	if (c == NULL) {
+		return base_no_memory(err, "context", sizeof(*c));
+	}
+	c->engine = e;
+	c->kv_type = params != NULL && params->kv_type != BB_KV_AUTO ? engine_kv_dtype(params->kv_type)
+		: e->kv_type;
+	c->max_len = params != NULL && params->max_len > 0 ? params->max_len : e->max_len;
+	for (int i = 0; i < e->plan.n_kinds; i++) {
+		struct kv_pool *pool = &e->pools[i][c->kv_type];
+		if (pool->page_bytes == 0) {
+			const size_t slabs = (size_t)e->plan.kinds[i].n_layers *
+				(size_t)hparam_int(&e->plan.hp, H_KV_HEADS);
+			kv_pool_init(pool, slabs * engine_slab_bytes(e, c->kv_type), &e->budget);
+		}
+		c->tables[i].pool = pool;
+	}
+	e->n_contexts++;
+	*out = c;
+	return true;
+}
+
+void bb_context_destroy(struct bb_context *c) {
+	if (c == NULL) {
+		return;
+	}
+	for (int i = 0; i < MAX_LAYER_KINDS; i++) {
+		kv_table_finish(&c->tables[i]);
+	}
+	bb_tokens_finish(&c->tokens);
+	c->engine->n_contexts--;
+	base_free(c);
+}
+
+static bool copy_timeline(struct bb_tokens *dst, const struct bb_tokens *src, struct bb_error *err) {
+	if (src->n == 0) {
+		return true;
+	}
+	dst->ids = base_alloc(src->n, sizeof(*dst->ids));
+	if (dst->ids == NULL) {
+		return base_no_memory(err, "timeline", src->n * sizeof(*dst->ids));
+	}
+	memcpy(dst->ids, src->ids, src->n * sizeof(*dst->ids));
+	dst->n = dst->cap = src->n;
+	return true;
+}
+
+bool bb_context_fork(struct bb_context **out, struct bb_context *c, struct bb_error *err) {
+	const struct bb_engine *e = c->engine;
+	struct bb_context *fork;
+	if (!bb_context_create(&fork, c->engine, NULL, err)) {
+		*out = NULL;
+		return false;
+	}
+	fork->kv_type = c->kv_type;
+	fork->max_len = c->max_len;
+	bool ok = copy_timeline(&fork->tokens, &c->tokens, err);
+	for (int i = 0; ok && i < e->plan.n_kinds; i++) {
+		ok = kv_fork(&fork->tables[i], &c->tables[i], err);
+	}
+	if (!ok) {
+		bb_context_destroy(fork);
+		fork = NULL;
+	}
+	*out = fork;
+	return ok;
+}
+
+/* The first token that a rewind to n_tokens would still need of this table. */
+static int first_needed(const struct bb_engine *e, int i_kind, int n_tokens) {
+	const int window = e->plan.kinds[i_kind].window;
+	return window > 0 && n_tokens + 1 > window ? n_tokens + 1 - window : 0;
+}
+
+bool bb_context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err) {
+	const int length = bb_context_length(c);
+	if (n_tokens < 0 || n_tokens > length) {
+		return base_fail(err, BB_ERR_CONTEXT, "a rewind to token %d of a context of %d tokens", n_tokens,
+			length);
+	}
+	for (int i = 0; i < c->engine->plan.n_kinds && n_tokens > 0 && n_tokens < length; i++) {
+		const int held = c->tables[i].first_page * BB_PAGE;
+		if (first_needed(c->engine, i, n_tokens) < held) {
+			return base_fail(err, BB_ERR_CONTEXT,
+				"a rewind to token %d, but the sliding window keeps what a rewind to %d or later needs",
+				n_tokens, held + c->engine->plan.kinds[i].window - 1);
+		}
+	}
+	for (int i = 0; i < c->engine->plan.n_kinds; i++) {
+		kv_truncate(&c->tables[i], n_tokens);
+	}
+	c->tokens.n = (size_t)n_tokens;
+	return true;
+}
+
+int bb_context_length(const struct bb_context *c) {
+	return (int)c->tokens.n;
+}
+
+const int32_t *bb_context_tokens(const struct bb_context *c) {
+	return c->tokens.ids;
+}
+
+size_t bb_context_kv_bytes(const struct bb_context *c) {
+	size_t bytes = 0;
+	for (int i = 0; i < c->engine->plan.n_kinds; i++) {
+		bytes += (size_t)kv_count(&c->tables[i]) * c->tables[i].pool->page_bytes;
+	}
+	return bytes;
+}
+
+static bool reserve_timeline(struct bb_tokens *t, size_t n_new, struct bb_error *err) {
+	if (t->n + n_new <= t->cap) {
+		return true;
+	}
+	const size_t cap = t->n + n_new + t->n / 2 + 64;
+	int32_t *grown = base_realloc(t->ids, cap, sizeof(*grown));
+	if (grown == NULL) {
+		return base_no_memory(err, "timeline", cap * sizeof(*grown));
+	}
+	t->ids = grown;
+	t->cap = cap;
+	return true;
+}
+
+bool context_reserve(struct bb_context *c, int n_new, struct bb_error *err) {
+	const int length = bb_context_length(c);
+	if (n_new > c->max_len - length) {
+		return base_fail(err, BB_ERR_CONTEXT,
+			"the context holds %d of at most %d tokens; %d more don't fit", length, c->max_len, n_new);
+	}
+	if (!reserve_timeline(&c->tokens, (size_t)n_new, err)) {
+		return false;
+	}
+	for (int i = 0; i < c->engine->plan.n_kinds; i++) {
+		if (!kv_reserve(&c->tables[i], length, n_new, err)) {
+			for (int j = 0; j < i; j++) {
+				kv_truncate(&c->tables[j], length);
+			}
+			return false;
+		}
+	}
+	return true;
+}
+
+void context_commit(struct bb_context *c, const int32_t *tokens, int n) {
+	memcpy(c->tokens.ids + c->tokens.n, tokens, (size_t)n * sizeof(*tokens));
+	c->tokens.n += (size_t)n;
+	for (int i = 0; i < c->engine->plan.n_kinds; i++) {
+		if (c->engine->plan.kinds[i].window > 0) {
+			const int first = first_needed(c->engine, i, bb_context_length(c)) - REWIND_SLACK;
+			if (first > 0) {
+				kv_release_before(&c->tables[i], first);
+			}
+		}
+	}
+}

@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Opening and closing an engine: file, tokenizer, plan, weights, threads; and what it says of itself. */
+#include "engine.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- names ---- */
+
+bool bb_kv_type_parse(const char *name, enum bb_kv_type *out) {
+	static const struct {
+		const char *name;
+		enum bb_kv_type type;
+	} names[] = {
+		{ "auto", BB_KV_AUTO }, { "f32", BB_KV_F32 }, { "float32", BB_KV_F32 }, { "f16", BB_KV_F16 },
+		{ "float16", BB_KV_F16 }, { "bf16", BB_KV_BF16 }, { "bfloat16", BB_KV_BF16 },
+		{ "int8", BB_KV_INT8 }, { "q8_0", BB_KV_INT8 },
+	};
+	for (size_t i = 0; i < COUNT(names); i++) {
+		if (strcmp(names[i].name, name) == 0) {
+			*out = names[i].type;
+			return true;
+		}
+	}
+	return false;
+}
+
+const char *bb_kv_type_name(enum bb_kv_type type) {
+	static const char *const names[] = { "auto", "f32", "f16", "bf16", "int8" };
+	return names[type];
+}
+
+enum bb_kv_dtype engine_kv_dtype(enum bb_kv_type type) {
+	static const enum bb_kv_dtype types[] = { KV_F16, KV_F32, KV_F16, KV_BF16, KV_INT8 };
+	return types[type];
+}
+
+static const char *kv_dtype_name(enum bb_kv_dtype type) {
+	static const char *const names[] = { "f32", "f16", "bf16", "int8" };
+	return names[type];
+}
+
+size_t engine_slab_bytes(const struct bb_engine *e, enum bb_kv_dtype type) {
+	const struct bb_kv_layout *layout;
+	kernels_attention(&e->kernels, type, &layout);
+	return layout->slab_bytes(type, hparam_int(&e->plan.hp, H_HEAD));
+}
+
+/* ---- ISA levels ---- */
+
+const char *const *bb_isa_names(void) {
+	static const char *names[16];
+	for (int i = 0; bb_isas[i].name != NULL && i < 15; i++) {
+		names[i] = bb_isas[i].name;
+	}
+	return names;
+}
+
+static const struct bb_isa *find_isa(const char *name) {
+	for (const struct bb_isa *isa = bb_isas; isa->name != NULL; isa++) {
+		if (strcmp(isa->name, name) == 0) {
+			return isa;
+		}
+	}
+	return NULL;
+}
+
+bool bb_isa_is_available(const char *name) {
+	const struct bb_isa *isa = find_isa(name);
+	return isa != NULL && (isa->flags & ~cpu_flags()) == 0;
+}
+
+/* The level asked for, or the highest one this machine runs whole. */
+static const struct bb_isa *choose_isa(const char *name, struct bb_error *err) {
+	if (name == NULL) {
+		const struct bb_isa *best = &bb_isas[0];
+		for (const struct bb_isa *isa = bb_isas; isa->name != NULL; isa++) {
+			best = bb_isa_is_available(isa->name) ? isa : best;
+		}
+		return best;
+	}
+	const struct bb_isa *isa = find_isa(name);
+	if (isa == NULL) {
+		base_fail(err, BB_ERR_USAGE, "no ISA level '%s'; expected c, avx2, avx_vnni, avx512, "
+			"avx512_vnni or avx512_bf16", name);
+	} else if ((isa->flags & ~cpu_flags()) != 0) {
+		base_fail(err, BB_ERR_UNSUPPORTED, "this machine can't run ISA level '%s'", name);
+		isa = NULL;
+	}
+	return isa;
+}
+
+bool engine_isa(const char *name, struct bb_kernels *k, const char **used, struct bb_error *err) {
+	const struct bb_isa *isa = choose_isa(name, err);
+	if (isa == NULL) {
+		return false;
+	}
+	*used = isa->name;
+	bb_kernels_cpu(k, isa->flags);
+	return true;
+}
+
+double bb_measure_read_bandwidth(int n_threads, size_t bytes) {
+	bb_queue *q = queue_create(n_threads > 0 ? n_threads : 1);
+	const double rate = q != NULL ? cpu_read_bandwidth(q, bytes) : 0;
+	queue_destroy(q);
+	return rate;
+}
+
+/* ---- opening ---- */
+
+static bool check_params(const struct bb_engine_params *p, struct bb_error *err) {
+	if (p->device != NULL && strcmp(p->device, "auto") != 0 && strcmp(p->device, "cpu") != 0) {
+		return base_fail(err, BB_ERR_UNSUPPORTED, "device '%s' isn't in this build; expected auto or cpu",
+			p->device);
+	}
+	if (p->gemm != NULL && strcmp(p->gemm, "exact") != 0) {
+		return base_fail(err, BB_ERR_UNSUPPORTED, "gemm '%s' isn't in this build; expected exact", p->gemm);
+	}
+	if (p->n_threads < 0 || p->n_threads > 1024 || p->max_model_len < 0 || p->window < 0 ||
+		p->max_batch_tokens < 0 || p->max_batch_tokens > 1 << 16) {
+		return base_fail(err, BB_ERR_USAGE,
+			"expected 0 to 1024 threads, 0 to 65536 batch tokens, no negative length or window");
+	}
+	return true;
+}
+
+static bool find_model(struct bb_engine *e, const struct bb_model *const *models,
+	struct bb_error *err) {
+	struct gguf_string arch;
+	bool found;
+	if (!gguf_str(&e->file, "general.architecture", &arch, &found, err)) {
+		return false;
+	}
+	if (!found) {
+		return base_fail(err, BB_ERR_FORMAT, "metadata key 'general.architecture' is missing");
+	}
+	char known[256] = "";
+	for (; *models != NULL; models++) {
+		const char *name = (*models)->name;
+		if (strlen(name) == arch.bytes && memcmp(name, arch.data, arch.bytes) == 0) {
+			e->model = *models;
+			return true;
+		}
+		snprintf(known + strlen(known), sizeof(known) - strlen(known), "%s%s", known[0] ? ", " : "", name);
+	}
+	return base_fail(err, BB_ERR_UNSUPPORTED, "architecture '%.*s' isn't one that this build runs (%s)",
+		(int)(arch.bytes < 60 ? arch.bytes : 60), arch.data, known);
+}
+
+static char *copy_string(const struct gguf *g, const char *key) {
+	struct gguf_string s;
+	bool found;
+	struct bb_error ignored = { 0 };
+	return gguf_str(g, key, &s, &found, &ignored) && found ? base_strndup(s.data, s.bytes) : NULL;
+}
+
+/* general.name, or the file's name without folder and ending. */
+static char *model_name(const struct gguf *g, const char *path) {
+	char *name = copy_string(g, "general.name");
+	if (name == NULL) {
+		const char *slash = strrchr(path, '/');
+		const char *stem = slash != NULL ? slash + 1 : path;
+		const char *dot = strrchr(stem, '.');
+		name = base_strndup(stem, dot != NULL ? (size_t)(dot - stem) : strlen(stem));
+	}
+	return name;
+}
+
+static bool open_text(struct bb_engine *e, const char *path, struct bb_error *err) {
+	if (!gguf_open(&e->file, path, err) || !tokenizer_create(&e->tokenizer, &e->file, err)) {
+		return false;
+	}
+	e->path = base_strdup(path);
+	e->name = model_name(&e->file, path);
+	e->chat_template = copy_string(&e->file, "tokenizer.chat_template");
+	if (e->path == NULL || e->name == NULL) {
+		return base_no_memory(err, "model name", strlen(path));
+	}
+	return true;
+}
+
+/* Rows of the embedding; a tokenizer may know fewer (padding), never more. */
+static bool vocab_size(const struct bb_engine *e, int *n_vocab, struct bb_error *err) {
+	const struct bb_tensor *t = gguf_tensor(&e->file, "token_embd.weight");
+	*n_vocab = t != NULL && t->n_dims == 2 && t->dims[0] < INT32_MAX ? (int)t->dims[0] : 0;
+	const int n_known = tokenizer_n_vocab(e->tokenizer);
+	if (*n_vocab > 0 && n_known > *n_vocab) {
+		return base_fail(err, BB_ERR_FORMAT,
+			"the tokenizer has %d tokens, but tensor 'token_embd.weight' only %d rows", n_known, *n_vocab);
+	}
+	return true;
+}
+
+static bool alloc_batch(struct bb_engine *e, struct bb_error *err) {
+	struct batch *b = &e->batch;
+	const size_t rows = (size_t)e->plan.max_rows;
+	b->ids = base_alloc(rows, sizeof(*b->ids));
+	b->pos = base_alloc(rows, sizeof(*b->pos));
+	b->out_row = base_alloc(rows, sizeof(*b->out_row));
+	bool ok = b->ids != NULL && b->pos != NULL && b->out_row != NULL;
+	for (int i = 0; i < e->plan.n_kinds; i++) {
+		b->seqs[i] = base_alloc(rows, sizeof(*b->seqs[i]));
+		ok = ok && b->seqs[i] != NULL;
+	}
+	if (!ok) {
+		return base_no_memory(err, "batch", rows * sizeof(*b->seqs[0]));
+	}
+	b->scratch_bytes = attention_scratch_bytes(e->plan.max_rows, e->n_threads,
+		hparam_int(&e->plan.hp, H_HEADS), hparam_int(&e->plan.hp, H_HEAD), e->max_len);
+	b->scratch = base_map(b->scratch_bytes);
+	return b->scratch != NULL || base_no_memory(err, "attention scratch", b->scratch_bytes);
+}
+
+static bool open_model(struct bb_engine *e, const struct bb_model *const *models,
+	const struct bb_engine_params *params, struct bb_error *err) {
+	int n_vocab;
+	const int max_rows = params->max_batch_tokens > 0 ? params->max_batch_tokens : 512;
+	if (!find_model(e, models, err) || !vocab_size(e, &n_vocab, err) ||
+		!plan_create(&e->plan, e->model, &e->file, &e->kernels, n_vocab, max_rows, params->window, err)) {
+		return false;
+	}
+	e->is_planned = true;
+	e->window = params->window;
+	e->max_len = params->max_model_len > 0 ? params->max_model_len
+		: hparam_int(&e->plan.hp, H_CONTEXT);
+	if (params->inspect_only) {
+		return true;
+	}
+	e->queue = queue_create(e->n_threads);
+	if (e->queue == NULL) {
+		return base_fail(err, BB_ERR_MEMORY, "a pool of %d threads could not be started", e->n_threads);
+	}
+	if (!alloc_batch(e, err) ||
+		!plan_pack(&e->plan, e->queue, params->progress, params->progress_user, err)) {
+		return false;
+	}
+	e->is_packed = true;
+	return true;
+}
+
+bool bb_engine_open(struct bb_engine **out, const struct bb_model *const *models,
+	const struct bb_engine_params *params, struct bb_error *err) {
+	assert(params->path != NULL);
+	*out = NULL;
+	if (!check_params(params, err)) {
+		return false;
+	}
+	struct bb_engine *e = base_alloc(1, sizeof(*e));
+	if (e == NULL) {
+		return base_no_memory(err, "engine", sizeof(*e));
+	}
+	const long n_cores = sysconf(_SC_NPROCESSORS_ONLN);
+	e->n_threads = params->n_threads > 0 ? params->n_threads : (int)(n_cores > 0 ? n_cores : 1);
+	e->kv_type = engine_kv_dtype(params->kv_type);
+	e->budget.max_bytes = params->max_kv_bytes;
+	bool ok = engine_isa(params->isa, &e->kernels, &e->isa, err) && open_text(e, params->path, err);
+	ok = ok && (params->vocab_only || open_model(e, models, params, err));
+	if (!ok) {
+		if (err != NULL && strncmp(err->text, params->path, strlen(params->path)) != 0 &&
+			err->code != BB_ERR_USAGE && err->code != BB_ERR_CANCELLED) {
+			char text[sizeof(err->text)];
+			snprintf(text, sizeof(text), "%.150s: %.350s", params->path, err->text);
+			memcpy(err->text, text, sizeof(text));
+		}
+		bb_engine_destroy(e);
+		return false;
+	}
+	*out = e;
+	return true;
+}
+
+void bb_engine_destroy(struct bb_engine *e) {
+	if (e == NULL) {
+		return;
+	}
+	assert(e->n_contexts == 0); /* contexts go before their engine */
+	for (int i = 0; i < MAX_LAYER_KINDS; i++) {
+		for (int t = 0; t < N_KV_TYPES; t++) {
+			if (e->pools[i][t].page_bytes > 0) {
+				kv_pool_finish(&e->pools[i][t]);
+			}
+		}
+		base_free(e->batch.seqs[i]);
+	}
+	base_free(e->batch.ids);
+	base_free(e->batch.pos);
+	base_free(e->batch.out_row);
+	base_unmap(e->batch.scratch, e->batch.scratch_bytes);
+	plan_finish(&e->plan);
+	queue_destroy(e->queue);
+	tokenizer_destroy(e->tokenizer);
+	gguf_finish(&e->file);
+	base_free(e->path);
+	base_free(e->name);
+	base_free(e->chat_template);
+	base_free(e);
+}
+
+/* ---- what an engine says of itself ---- */
+
+static const char *main_type(const struct gguf *g, int64_t *n_params, size_t *bytes) {
+	size_t by_type[BB_DTYPE_LIMIT] = { 0 };
+	enum bb_dtype best = BB_F32;
+	for (size_t i = 0; i < g->n_tensors; i++) {
+		const struct bb_tensor *t = &g->tensors[i];
+		*n_params += t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3];
+		*bytes += t->bytes;
+		by_type[t->type] += t->bytes;
+		best = by_type[t->type] > by_type[best] ? t->type : best;
+	}
+	return tensor_type_name(best);
+}
+
+static size_t kv_bytes_per_token(const struct bb_engine *e, int i_kind) {
+	return (size_t)e->plan.kinds[i_kind].n_layers * (size_t)hparam_int(&e->plan.hp, H_KV_HEADS) *
+		engine_slab_bytes(e, e->kv_type) / BB_PAGE;
+}
+
+void bb_engine_info(const struct bb_engine *e, struct bb_engine_info *info) {
+	memset(info, 0, sizeof(*info));
+	info->name = e->name;
+	info->arch = e->model != NULL ? e->model->name : "";
+	info->weight_type = main_type(&e->file, &info->n_params, &info->file_bytes);
+	info->isa = e->isa;
+	info->device = "cpu";
+	info->kv_type = kv_dtype_name(e->kv_type);
+	info->tokenizer = tokenizer_model_name(e->tokenizer);
+	info->n_threads = e->n_threads;
+	info->n_vocab = tokenizer_n_vocab(e->tokenizer);
+	if (!e->is_planned) {
+		return;
+	}
+	const struct plan *p = &e->plan;
+	info->n_vocab = hparam_int(&p->hp, H_VOCAB);
+	info->n_layers = p->n_layers;
+	info->n_embd = hparam_int(&p->hp, H_EMBD);
+	info->trained_len = hparam_int(&p->hp, H_CONTEXT);
+	info->max_len = e->max_len;
+	info->max_batch_tokens = p->max_rows;
+	info->weight_bytes = p->packed_bytes;
+	info->step_weight_bytes = plan_step_bytes(p);
+	info->activation_bytes = p->memory_bytes + e->batch.scratch_bytes;
+	for (int i = 0; i < p->n_kinds; i++) {
+		info->kv_bytes_per_token += kv_bytes_per_token(e, i);
+	}
+}
+
+size_t bb_engine_kv_read_bytes(const struct bb_engine *e, int n_tokens) {
+	size_t bytes = 0;
+	for (int i = 0; i < e->plan.n_kinds; i++) {
+		const int window = e->plan.kinds[i].window;
+		const int seen = window > 0 && window < n_tokens ? window : n_tokens;
+		bytes += kv_bytes_per_token(e, i) * (size_t)seen;
+	}
+	return bytes;
+}

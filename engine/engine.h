@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The two objects behind the public API: an engine (model, device, page pools) and a context (timeline
+ * and page tables). Shared by the engine's own files only. */
+#ifndef ENGINE_H
+#define ENGINE_H
+
+#include "kv.h"
+#include "plan.h"
+#include "template.h"
+#include "token/token.h"
+
+enum { N_KV_TYPES = KV_INT8 + 1 };
+
+/* What one step works on; planned for max_rows rows, so that a step allocates nothing. */
+struct batch {
+	int n_rows, n_seqs, n_out;
+	int32_t *ids, *pos;                               /* [max_rows] */
+	int32_t *out_row;                                 /* [max_rows]: rows whose logits are wanted */
+	struct bb_attention_seq *seqs[MAX_LAYER_KINDS];   /* [max_rows] each */
+	enum bb_kv_dtype kv_type;
+	void *scratch;                                    /* of attention */
+	size_t scratch_bytes;
+};
+
+struct bb_engine {
+	struct gguf file;
+	char *path, *name, *chat_template;
+	const struct bb_model *model;
+	struct tokenizer *tokenizer;
+	struct bb_kernels kernels;
+	const char *isa;
+	bb_queue *queue;
+	int n_threads, max_len, window;
+	enum bb_kv_dtype kv_type;
+	struct plan plan;           /* zeroed when vocab_only */
+	bool is_planned, is_packed;
+	struct batch batch;
+	struct kv_budget budget;
+	struct kv_pool pools[MAX_LAYER_KINDS][N_KV_TYPES];
+	int n_contexts;
+};
+
+struct bb_context {
+	struct bb_engine *engine;
+	enum bb_kv_dtype kv_type;
+	int max_len;
+	struct bb_tokens tokens;                   /* the timeline */
+	struct kv_table tables[MAX_LAYER_KINDS];   /* by kind of layer */
+};
+
+/* Bytes of the slab of one (layer, kv head) in a page. */
+size_t engine_slab_bytes(const struct bb_engine *e, enum bb_kv_dtype type);
+enum bb_kv_dtype engine_kv_dtype(enum bb_kv_type type);
+
+/* Makes room for n_new more tokens; on failure the context is as it was. */
+bool context_reserve(struct bb_context *c, int n_new, struct bb_error *err);
+/* The n tokens of a finished step become part of the timeline; pages behind windows are freed. */
+void context_commit(struct bb_context *c, const int32_t *tokens, int n);
+
+/* Runs every operation of the plan on e->batch. logits: [n_out, n_vocab]. Allocates nothing. */
+void graph_run(struct bb_engine *e, float *logits);
+
+/* Kernels and name of an ISA level (NULL = the best); false when this machine lacks it. */
+bool engine_isa(const char *name, struct bb_kernels *k, const char **used, struct bb_error *err);
+
+/* token ids -> error sentence; used wherever ids come from outside. */
+bool engine_check_ids(const struct bb_engine *e, const int32_t *ids, size_t n, struct bb_error *err);
+
+#endif

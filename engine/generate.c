@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Generation: prompt in, text out. Holds back what may become a stop string or half a character, and
+ * says why it ended. */
+#include "sample.h"
+
+#include <assert.h>
+#include <string.h>
+
+struct bb_generation {
+	struct bb_context *context;
+	struct sampler sampler;
+	struct token_stream stream;
+	struct bb_text held;       /* text that may still become a stop string */
+	struct bb_text ready;      /* what the last call gave out */
+	char **stop;               /* [n_stop], owned */
+	int n_stop, max_tokens, n_tokens;
+	bool special, is_done, has_pending;
+	int32_t pending;           /* sampled, not yet in the context */
+	float *logits;             /* [n_vocab] */
+};
+
+static bool copy_stops(struct bb_generation *g, const struct bb_generation_params *p,
+	struct bb_error *err) {
+	g->stop = base_alloc((size_t)p->n_stop, sizeof(*g->stop));
+	if (g->stop == NULL) {
+		return base_no_memory(err, "stop strings", (size_t)p->n_stop * sizeof(*g->stop));
+	}
+	for (int i = 0; i < p->n_stop; i++) {
+		if (p->stop[i][0] == '\0') {
+			return base_fail(err, BB_ERR_USAGE, "stop string %d is empty", i + 1);
+		}
+		g->stop[i] = base_strdup(p->stop[i]);
+		if (g->stop[i] == NULL) {
+			return base_no_memory(err, "stop strings", strlen(p->stop[i]));
+		}
+		g->n_stop++;
+	}
+	return true;
+}
+
+bool bb_generation_create(struct bb_generation **out, struct bb_context *c,
+	const struct bb_generation_params *params, const int32_t *prompt, size_t n_prompt,
+	bb_progress_fn *progress, void *user, struct bb_error *err) {
+	assert(n_prompt >= 1);
+	*out = NULL;
+	struct bb_generation *g = base_alloc(1, sizeof(*g));
+	if (g == NULL) {
+		return base_no_memory(err, "generation", sizeof(*g));
+	}
+	g->context = c;
+	g->max_tokens = params->max_tokens;
+	g->special = params->special;
+	const size_t n_vocab = (size_t)hparam_int(&c->engine->plan.hp, H_VOCAB);
+	bool ok = copy_stops(g, params, err) && sampler_init(&g->sampler, c->engine, &params->sampling, err);
+	if (ok) {
+		g->logits = base_alloc(n_vocab, sizeof(float));
+		ok = g->logits != NULL || base_no_memory(err, "logits", n_vocab * sizeof(float));
+	}
+	ok = ok && bb_prefill(c, prompt, n_prompt, g->logits, progress, user, err);
+	if (!ok) {
+		bb_generation_destroy(g);
+		return false;
+	}
+	sampler_prompt(&g->sampler, c->tokens.ids, c->tokens.n);
+	*out = g;
+	return true;
+}
+
+void bb_generation_destroy(struct bb_generation *g) {
+	if (g == NULL) {
+		return;
+	}
+	for (int i = 0; i < g->n_stop; i++) {
+		base_free(g->stop[i]);
+	}
+	base_free(g->stop);
+	base_free(g->logits);
+	bb_text_finish(&g->held);
+	bb_text_finish(&g->ready);
+	sampler_finish(&g->sampler);
+	base_free(g);
+}
+
+/* Where the first stop string starts in the held text; SIZE_MAX = none. */
+static size_t find_stop(const struct bb_generation *g) {
+	size_t first = SIZE_MAX;
+	for (int i = 0; i < g->n_stop && g->held.bytes > 0; i++) {
+		const char *at = memmem(g->held.data, g->held.bytes, g->stop[i], strlen(g->stop[i]));
+		if (at != NULL && (size_t)(at - g->held.data) < first) {
+			first = (size_t)(at - g->held.data);
+		}
+	}
+	return first;
+}
+
+/* Bytes at the end of the held text that are the beginning of a stop string. */
+static size_t stop_prefix_bytes(const struct bb_generation *g) {
+	size_t most = 0;
+	for (int i = 0; i < g->n_stop; i++) {
+		const size_t whole = strlen(g->stop[i]);
+		size_t n = whole - 1 < g->held.bytes ? whole - 1 : g->held.bytes;
+		while (n > most && memcmp(g->held.data + g->held.bytes - n, g->stop[i], n) != 0) {
+			n--;
+		}
+		most = n > most ? n : most;
+	}
+	return most;
+}
+
+/* Moves the first n held bytes to what this call gives out. */
+static bool release(struct bb_generation *g, size_t n, struct bb_error *err) {
+	if (n == 0) {
+		return true;
+	}
+	if (!base_append(&g->ready, g->held.data, n, err)) {
+		return false;
+	}
+	memmove(g->held.data, g->held.data + n, g->held.bytes - n);
+	g->held.bytes -= n;
+	return true;
+}
+
+static bool add_text(struct bb_generation *g, int32_t id, struct bb_error *err) {
+	const struct tokenizer *t = g->context->engine->tokenizer;
+	if (tokenizer_is_vocabless(t)) {
+		char digits[16];
+		const int n = snprintf(digits, sizeof(digits), "%s%d", g->n_tokens > 1 ? " " : "", id);
+		return base_append(&g->held, digits, (size_t)n, err);
+	}
+	if (tokenizer_is_eog(t, id) && !g->special) {
+		return true;
+	}
+	return token_stream_push(&g->stream, t, id, g->special, &g->held, err);
+}
+
+static bool give_out(struct bb_generation *g, enum bb_finish *finish, struct bb_error *err) {
+	const size_t stop = find_stop(g);
+	if (stop != SIZE_MAX) {
+		*finish = BB_FINISH_STOP;
+		return release(g, stop, err);
+	}
+	if (*finish == BB_FINISH_NONE) {
+		return release(g, g->held.bytes - stop_prefix_bytes(g), err);
+	}
+	return token_stream_flush(&g->stream, &g->held, err) && release(g, g->held.bytes, err);
+}
+
+static enum bb_finish why_finished(const struct bb_generation *g, int32_t id) {
+	const struct bb_engine *e = g->context->engine;
+	if (tokenizer_is_eog(e->tokenizer, id) && !g->sampler.params.ignore_eos) {
+		return BB_FINISH_STOP;
+	}
+	if (g->max_tokens >= 0 && g->n_tokens >= g->max_tokens) {
+		return BB_FINISH_LENGTH;
+	}
+	return bb_context_length(g->context) + 1 >= g->context->max_len ? BB_FINISH_CONTEXT
+		: BB_FINISH_NONE;
+}
+
+bool bb_generation_next(struct bb_generation *g, struct bb_sampled *token, const char **text,
+	size_t *bytes, enum bb_finish *finish, struct bb_error *err) {
+	assert(!g->is_done);
+	struct bb_engine *e = g->context->engine;
+	if (g->has_pending) {
+		const struct bb_step_item item = { g->context, &g->pending, 1, g->logits, false };
+		if (!bb_step(e, &item, 1, err)) {
+			return false;
+		}
+	}
+	sampler_pick(&g->sampler, e, g->logits, bb_context_length(g->context), token);
+	g->pending = token->id;
+	g->has_pending = true;
+	g->n_tokens++;
+	*finish = why_finished(g, token->id);
+	g->ready.bytes = 0;
+	if (!add_text(g, token->id, err) || !give_out(g, finish, err)) {
+		return false;
+	}
+	g->is_done = *finish != BB_FINISH_NONE;
+	*text = g->ready.data != NULL ? g->ready.data : "";
+	*bytes = g->ready.bytes;
+	return true;
+}

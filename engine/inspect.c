@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What `bobbin inspect` and `bobbin kernels` print: built once as JSON, shown as JSON or as text. */
+#include "engine.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- collecting ---- */
+
+static json_t *metadata_value(const struct gguf_kv *kv) {
+	if (kv->type == GGUF_ARRAY) {
+		char text[64];
+		snprintf(text, sizeof(text), "[%" PRIu64 " elements]", kv->n);
+		return json_string(text);
+	}
+	if (kv->type == GGUF_STRING) {
+		json_t *s = json_stringn(kv->strings[0].data, kv->strings[0].bytes);
+		return s != NULL ? s : json_string("(not UTF-8)");
+	}
+	if (kv->type == GGUF_BOOL) {
+		return json_boolean(gguf_array_int(kv, 0) != 0);
+	}
+	if (kv->type == GGUF_F32 || kv->type == GGUF_F64) {
+		return json_real(gguf_array_float(kv, 0));
+	}
+	return json_integer(gguf_array_int(kv, 0));
+}
+
+static json_t *metadata(const struct gguf *g) {
+	json_t *out = json_object();
+	for (size_t i = 0; i < g->n_kvs; i++) {
+		json_object_set_new(out, g->kvs[i].key, metadata_value(&g->kvs[i]));
+	}
+	return out;
+}
+
+static json_t *tensors(const struct gguf *g) {
+	json_t *out = json_array();
+	for (size_t i = 0; i < g->n_tensors; i++) {
+		const struct bb_tensor *t = &g->tensors[i];
+		char shape[96];
+		json_array_append_new(out, json_pack("{s:s, s:s, s:s, s:I}", "name", t->name, "type",
+			tensor_type_name(t->type), "shape", tensor_shape_text(t, shape, sizeof(shape)), "bytes",
+			(json_int_t)t->bytes));
+	}
+	return out;
+}
+
+static json_t *hparams(const struct bb_hparams *hp) {
+	json_t *out = json_object();
+	for (int h = H_NONE + 1; h < H_COUNT; h++) {
+		if (h != H_ONE && hp->v[h] != 0) {
+			json_object_set_new(out, hparam_name(h), json_real(hp->v[h]));
+		}
+	}
+	return out;
+}
+
+static void product_text(const struct bb_kernels *k, const struct plan_op *o, char *buf, size_t bytes) {
+	const struct plan_matrix *m = o->matrix;
+	const char *tag = "?";
+	for (const struct bb_variant *v = bb_variants; v->kernel != NULL; v++) {
+		if (v->fn == (void (*)(void))m->fn) {
+			tag = v->tag;
+		}
+	}
+	char names[192] = "";
+	for (int i = 0; i < m->n_sources; i++) {
+		snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s", i > 0 ? " + " : "",
+			m->sources[i].w->name);
+	}
+	snprintf(buf, bytes, "%s %s [%d, %d] %s, layout %s", names, tensor_type_name(m->type), m->n, m->k, tag,
+		m->layout->name);
+}
+
+static json_t *op_list(const struct plan *p, const struct plan_ops *list) {
+	json_t *out = json_array();
+	for (int i = 0; i < list->n; i++) {
+		const struct plan_op *o = &list->ops[i];
+		char detail[320] = "";
+		if (o->matrix != NULL) {
+			product_text(p->kernels, o, detail, sizeof(detail));
+		} else if (o->table != NULL) {
+			snprintf(detail, sizeof(detail), "%s %s", o->table->name, tensor_type_name(o->table->type));
+		} else if (o->n_groups > 1) {
+			snprintf(detail, sizeof(detail), "%d groups of %d", o->n_groups, o->dim);
+		}
+		json_array_append_new(out, json_pack("{s:s, s:s, s:s, s:s, s:s}", "op", op_name(o->kind), "out",
+			act_name(o->out_act), "in", act_name(o->in_act), "in2", act_name(o->in2_act), "detail",
+			detail));
+	}
+	return out;
+}
+
+static json_t *layers(const struct plan *p) {
+	json_t *out = json_array();
+	json_array_append_new(out, json_pack("{s:s, s:o}", "layer", "head", "ops", op_list(p, &p->head)));
+	for (int i = 0; i < p->n_layers; i++) {
+		char name[32];
+		snprintf(name, sizeof(name), "%d", i);
+		const int kind = p->layer_kind[i];
+		json_array_append_new(out, json_pack("{s:s, s:s, s:i, s:o}", "layer", name, "kind",
+			p->model->kinds[kind].name, "window", p->kinds[kind].window, "ops",
+			op_list(p, &p->layers[i])));
+	}
+	json_array_append_new(out, json_pack("{s:s, s:o}", "layer", "tail", "ops", op_list(p, &p->tail)));
+	return out;
+}
+
+static json_t *memory(const struct bb_engine *e) {
+	struct bb_engine_info info;
+	bb_engine_info(e, &info);
+	json_t *contexts = json_array();
+	for (int n = 1024; n > 0 && n <= info.max_len; n = n > INT32_MAX / 4 ? 0 : n * 4) {
+		json_array_append_new(contexts, json_pack("{s:i, s:I}", "tokens", n, "kv_bytes",
+			(json_int_t)bb_engine_kv_read_bytes(e, n)));
+	}
+	json_array_append_new(contexts, json_pack("{s:i, s:I}", "tokens", info.max_len, "kv_bytes",
+		(json_int_t)bb_engine_kv_read_bytes(e, info.max_len)));
+	return json_pack("{s:I, s:I, s:I, s:s, s:I, s:o}", "tensor_bytes", (json_int_t)info.file_bytes,
+		"step_weight_bytes", (json_int_t)info.step_weight_bytes, "activation_bytes",
+		(json_int_t)info.activation_bytes, "kv_type", info.kv_type, "kv_bytes_per_token",
+		(json_int_t)info.kv_bytes_per_token, "contexts", contexts);
+}
+
+static json_t *collect(const struct bb_engine *e) {
+	struct bb_engine_info info;
+	bb_engine_info(e, &info);
+	json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:I, s:i, s:o, s:o}", "name", info.name, "arch",
+		info.arch, "tokenizer", info.tokenizer, "isa", info.isa, "n_params", (json_int_t)info.n_params,
+		"n_vocab", info.n_vocab, "metadata", metadata(&e->file), "tensors", tensors(&e->file));
+	if (root != NULL && e->is_planned) {
+		json_object_set_new(root, "hparams", hparams(&e->plan.hp));
+		json_object_set_new(root, "layers", layers(&e->plan));
+		json_object_set_new(root, "memory", memory(e));
+	}
+	return root;
+}
+
+/* ---- showing ---- */
+
+static bool print_json(FILE *out, json_t *root, struct bb_error *err) {
+	const bool ok = json_dumpf(root, out, JSON_INDENT(2)) == 0 && fputc('\n', out) != EOF;
+	return ok || base_fail(err, BB_ERR_IO, "the output could not be written");
+}
+
+static void print_object(FILE *out, const char *title, const json_t *object) {
+	const char *key;
+	json_t *value;
+	fprintf(out, "\n%s\n", title);
+	json_object_foreach((json_t *)(uintptr_t)object, key, value) {
+		char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
+		const size_t bytes = text != NULL ? strlen(text) : 0;
+		fprintf(out, "  %-44s %.80s%s\n", key, text != NULL ? text : "", bytes > 80 ? "…" : "");
+		free(text);
+	}
+}
+
+static const char *text_of(const json_t *object, const char *key) {
+	const char *s = json_string_value(json_object_get(object, key));
+	return s != NULL ? s : "";
+}
+
+static void print_layers(FILE *out, const json_t *list) {
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const json_t *layer = json_array_get(list, i);
+		const json_t *ops = json_object_get(layer, "ops");
+		const char *kind = text_of(layer, "kind");
+		fprintf(out, "\nlayer %s%s%s", text_of(layer, "layer"), *kind ? ", " : "", kind);
+		const json_int_t window = json_integer_value(json_object_get(layer, "window"));
+		if (window > 0) {
+			fprintf(out, ", window %" JSON_INTEGER_FORMAT, window);
+		}
+		fputc('\n', out);
+		for (size_t j = 0; j < json_array_size(ops); j++) {
+			const json_t *o = json_array_get(ops, j);
+			const char *in2 = text_of(o, "in2");
+			fprintf(out, "  %-11s %-7s <- %-5s%s%-4s %s\n", text_of(o, "op"), text_of(o, "out"),
+				text_of(o, "in"), *in2 ? ", " : "  ", in2, text_of(o, "detail"));
+		}
+	}
+}
+
+static void print_memory(FILE *out, const json_t *memory_plan) {
+	fprintf(out, "\nmemory\n");
+	const char *const keys[] = { "tensor_bytes", "step_weight_bytes", "activation_bytes",
+		"kv_bytes_per_token" };
+	for (size_t i = 0; i < COUNT(keys); i++) {
+		fprintf(out, "  %-20s %14" JSON_INTEGER_FORMAT "\n", keys[i],
+			json_integer_value(json_object_get(memory_plan, keys[i])));
+	}
+	const json_t *contexts = json_object_get(memory_plan, "contexts");
+	for (size_t i = 0; i < json_array_size(contexts); i++) {
+		const json_t *c = json_array_get(contexts, i);
+		fprintf(out, "  KV (%s) of %9" JSON_INTEGER_FORMAT " tokens %14" JSON_INTEGER_FORMAT " bytes\n",
+			text_of(memory_plan, "kv_type"), json_integer_value(json_object_get(c, "tokens")),
+			json_integer_value(json_object_get(c, "kv_bytes")));
+	}
+}
+
+static void print_text(FILE *out, const json_t *root) {
+	fprintf(out, "%s: %s, tokenizer %s, %" JSON_INTEGER_FORMAT " parameters, ISA level %s\n",
+		text_of(root, "name"), text_of(root, "arch"), text_of(root, "tokenizer"),
+		json_integer_value(json_object_get(root, "n_params")), text_of(root, "isa"));
+	print_object(out, "metadata", json_object_get(root, "metadata"));
+	const json_t *list = json_object_get(root, "tensors");
+	fprintf(out, "\ntensors\n");
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const json_t *t = json_array_get(list, i);
+		fprintf(out, "  %-36s %-6s %-18s %12" JSON_INTEGER_FORMAT "\n", text_of(t, "name"),
+			text_of(t, "type"), text_of(t, "shape"), json_integer_value(json_object_get(t, "bytes")));
+	}
+	if (json_object_get(root, "layers") != NULL) {
+		print_object(out, "hyper-parameters", json_object_get(root, "hparams"));
+		print_layers(out, json_object_get(root, "layers"));
+		print_memory(out, json_object_get(root, "memory"));
+	}
+}
+
+bool bb_engine_inspect(const struct bb_engine *e, FILE *out, bool as_json, struct bb_error *err) {
+	json_t *root = collect(e);
+	if (root == NULL) {
+		return base_no_memory(err, "inspection", 0);
+	}
+	bool ok = true;
+	if (as_json) {
+		ok = print_json(out, root, err);
+	} else {
+		print_text(out, root);
+		ok = ferror(out) == 0 || base_fail(err, BB_ERR_IO, "the output could not be written");
+	}
+	json_decref(root);
+	return ok;
+}
+
+/* ---- kernels ---- */
+
+static bool is_winner(const struct bb_variant *v, unsigned flags) {
+	const struct bb_variant *best = NULL;
+	for (const struct bb_variant *o = bb_variants; o->kernel != NULL; o++) {
+		if (strcmp(o->kernel, v->kernel) == 0 && (o->needs & ~flags) == 0) {
+			best = o;
+		}
+	}
+	return best == v;
+}
+
+static void needs_text(unsigned needs, char *buf, size_t bytes) {
+	static const char *const names[] = { "avx2", "avx_vnni", "avx512", "avx512_vnni", "avx512_bf16" };
+	buf[0] = '\0';
+	for (size_t i = 0; i < COUNT(names); i++) {
+		if ((needs >> i & 1) != 0) {
+			snprintf(buf + strlen(buf), bytes - strlen(buf), "%s%s", buf[0] ? "+" : "", names[i]);
+		}
+	}
+}
+
+bool bb_kernels_print(FILE *out, const char *isa, bool as_json, struct bb_error *err) {
+	struct bb_kernels k;
+	const char *used;
+	if (!engine_isa(isa, &k, &used, err)) {
+		return false;
+	}
+	char cpu[96];
+	json_t *rows = json_array();
+	for (const struct bb_variant *v = bb_variants; v->kernel != NULL; v++) {
+		char needs[80];
+		needs_text(v->needs, needs, sizeof(needs));
+		const char *status = is_winner(v, k.flags) ? "chosen"
+			: (v->needs & ~cpu_flags()) != 0 ? "this CPU lacks it"
+			: (v->needs & ~k.flags) != 0 ? "above the ISA level" : "slower";
+		json_array_append_new(rows, json_pack("{s:s, s:s, s:s, s:s, s:s}", "kernel", v->kernel, "variant",
+			v->tag, "needs", needs, "layout", v->layout_name, "status", status));
+	}
+	json_t *root = json_pack("{s:s, s:s, s:o}", "cpu", cpu_name(cpu, sizeof(cpu)), "isa", used,
+		"variants", rows);
+	if (root == NULL) {
+		return base_no_memory(err, "kernel table", 0);
+	}
+	bool ok = true;
+	if (as_json) {
+		ok = print_json(out, root, err);
+	} else {
+		fprintf(out, "%s, ISA level %s\n%-16s %-12s %-24s %-12s %s\n", text_of(root, "cpu"), used,
+			"kernel", "variant", "needs", "layout", "status");
+		for (size_t i = 0; i < json_array_size(rows); i++) {
+			const json_t *r = json_array_get(rows, i);
+			fprintf(out, "%-16s %-12s %-24s %-12s %s\n", text_of(r, "kernel"), text_of(r, "variant"),
+				text_of(r, "needs"), text_of(r, "layout"), text_of(r, "status"));
+		}
+		ok = ferror(out) == 0 || base_fail(err, BB_ERR_IO, "the output could not be written");
+	}
+	json_decref(root);
+	return ok;
+}

@@ -1,0 +1,506 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The planner: turns a model's op lists into operations on fixed memory. It infers every width,
+ * refuses a list that doesn't type-check, stacks products that share their input into one, and
+ * remembers when an input is prepared already. Nothing is allocated after plan_pack. */
+#include "plan.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+const char *op_name(enum bb_op_kind kind) {
+	static const char *const names[] = {
+		[OP_END] = "end", [OP_EMBED] = "embed", [OP_RMSNORM] = "rmsnorm", [OP_MATMUL] = "matmul",
+		[OP_ADD_MATMUL] = "add_matmul", [OP_ROPE] = "rope", [OP_ATTENTION] = "attention",
+		[OP_SILU_MUL] = "silu_mul", [OP_GELU_MUL] = "gelu_mul", [OP_ADD] = "add",
+	};
+	return names[kind];
+}
+
+const char *act_name(enum bb_act act) {
+	static const char *const names[] = {
+		[ACT_NONE] = "",
+#define ACT(id, width) [ACT_##id] = #id,
+		BB_ACTS(ACT)
+#undef ACT
+	};
+	return names[act];
+}
+
+static int act_width(const struct plan *p, enum bb_act act) {
+	static const enum bb_hparam widths[] = {
+#define ACT(id, width) [ACT_##id] = H_##width,
+		BB_ACTS(ACT)
+#undef ACT
+	};
+	return hparam_int(&p->hp, widths[act]);
+}
+
+/* ---- activations ---- */
+
+/* Activations that lie side by side, so that stacked products can write them at once. */
+static const enum bb_act groups[][4] = {
+	{ ACT_X }, { ACT_H }, { ACT_Q, ACT_K, ACT_V }, { ACT_ATT }, { ACT_GATE, ACT_UP }, { ACT_FF },
+};
+
+static int round_up(int n, int unit) {
+	return (n + unit - 1) / unit * unit;
+}
+
+static bool plan_activations(struct plan *p, struct bb_error *err) {
+	const size_t rows = (size_t)p->max_rows;
+	size_t offset[COUNT(groups)], total = 0;
+	for (size_t g = 0; g < COUNT(groups); g++) {
+		int width = 0;
+		for (int i = 0; i < 4 && groups[g][i] != ACT_NONE; i++) {
+			width += act_width(p, groups[g][i]);
+		}
+		for (int i = 0; i < 4 && groups[g][i] != ACT_NONE; i++) {
+			p->act_ld[groups[g][i]] = round_up(width, 16);
+		}
+		offset[g] = total;
+		total += rows * (size_t)round_up(width, 16) * sizeof(float);
+	}
+	const size_t out_offset = total;
+	total += rows * (size_t)p->act_ld[ACT_X] * sizeof(float);
+	const size_t rope_floats = rows * (size_t)round_up(hparam_int(&p->hp, H_ROPE_DIM), 16);
+	const size_t rope_offset = total;
+	total += (size_t)p->n_kinds * rope_floats * sizeof(float);
+	p->memory_bytes = total;
+	p->memory = base_map(total);
+	if (p->memory == NULL) {
+		return base_no_memory(err, "activations", total);
+	}
+	uint8_t *const base = p->memory;
+	for (size_t g = 0; g < COUNT(groups); g++) {
+		float *column = (float *)(base + offset[g]);
+		for (int i = 0; i < 4 && groups[g][i] != ACT_NONE; i++) {
+			p->acts[groups[g][i]] = column;
+			column += act_width(p, groups[g][i]);
+		}
+	}
+	p->out_rows = (float *)(base + out_offset);
+	for (int i = 0; i < p->n_kinds; i++) {
+		p->ropes[i].table = (float *)(base + rope_offset) + (size_t)i * rope_floats;
+	}
+	return true;
+}
+
+/* ---- RoPE ---- */
+
+/* YaRN (arXiv:2309.00071): pairs that turn often keep their frequency, those that turn less than once
+ * within the original context are interpolated, with a linear ramp between. */
+static double yarn_ramp(const struct bb_hparams *hp, double base, int i) {
+	const double n_dims = hp->v[H_ROPE_DIM], original = hp->v[H_ROPE_ORIGINAL];
+	const double turns[2] = { hp->v[H_YARN_FAST], hp->v[H_YARN_SLOW] };
+	double edge[2];
+	for (int j = 0; j < 2; j++) {
+		edge[j] = n_dims * log(original / (turns[j] * 2 * M_PI)) / (2 * log(base));
+	}
+	const double low = fmax(0, floor(edge[0])), high = fmin(n_dims - 1, ceil(edge[1]));
+	const double y = (i - low) / fmax(0.001, high - low);
+	return (1 - fmin(1, fmax(0, y))) * hp->v[H_YARN_EXT];
+}
+
+static bool plan_rope(struct plan *p, int i_kind, struct bb_error *err) {
+	const struct bb_layer_kind *kind = &p->model->kinds[i_kind];
+	struct plan_rope *rope = &p->ropes[i_kind];
+	const struct bb_hparams *hp = &p->hp;
+	const int n_pairs = hparam_int(hp, H_ROPE_PAIRS);
+	const double base = hp->v[kind->rope_base], factor = hp->v[H_ROPE_FACTOR];
+	rope->scale = 1;
+	rope->inv_freq = base_alloc((size_t)n_pairs, sizeof(double));
+	float *divisors = base_alloc((size_t)n_pairs, sizeof(float));
+	if (rope->inv_freq == NULL || divisors == NULL) {
+		base_free(divisors);
+		return base_no_memory(err, "RoPE frequencies", (size_t)n_pairs * sizeof(double));
+	}
+	const struct bb_tensor *t = kind->rope_scaled ? p->weights.global[W_ROPE_FACTORS] : NULL;
+	if (t != NULL) {
+		dtype_decode(divisors, t->data, t->type, n_pairs);
+	}
+	for (int i = 0; i < n_pairs; i++) {
+		double f = pow(base, -2.0 * i / hp->v[H_ROPE_DIM]);
+		if (t != NULL && divisors[i] > 0) {
+			f /= divisors[i];
+		}
+		if (kind->rope_scaled && hp->rope_scaling == ROPE_SCALING_LINEAR) {
+			f /= factor;
+		} else if (kind->rope_scaled && hp->rope_scaling == ROPE_SCALING_YARN) {
+			const double keep = yarn_ramp(hp, base, i);
+			f = f / factor * (1 - keep) + f * keep;
+		}
+		rope->inv_freq[i] = f;
+	}
+	if (kind->rope_scaled && hp->rope_scaling == ROPE_SCALING_YARN && hp->v[H_YARN_EXT] != 0) {
+		rope->scale = (float)(hp->v[H_YARN_ATTN] * (1 + 0.1 * log(factor)));
+	}
+	base_free(divisors);
+	return true;
+}
+
+/* ---- operations ---- */
+
+struct planner {
+	struct plan *p;
+	int i_layer;                /* -1 in head and tail */
+	const struct bb_op *list;
+	struct bb_error *err;
+	enum bb_act prepared;       /* whose prepared form is in the buffer */
+	const struct bb_layout *prepared_layout;
+	enum bb_dtype prepared_type;
+};
+
+static const struct bb_tensor *find_weight(const struct planner *w, enum bb_slot slot) {
+	const struct weight_set *set = &w->p->weights;
+	const struct bb_weight *row = set->rows[slot];
+	assert(row != NULL); /* a model's op list may only name weights of its table */
+	if ((row->flags & PER_LAYER) != 0) {
+		return set->per_layer[(size_t)w->i_layer * W_COUNT + slot];
+	}
+	return set->global[slot] == NULL && slot == W_HEAD ? set->global[W_EMBED] : set->global[slot];
+}
+
+static bool plan_vector(struct planner *w, const struct bb_tensor *t, float **out, int *dim) {
+	*dim = (int)t->dims[0];
+	*out = base_alloc((size_t)*dim, sizeof(float));
+	if (*out == NULL) {
+		return base_no_memory(w->err, t->name, (size_t)*dim * sizeof(float));
+	}
+	dtype_decode(*out, t->data, t->type, *dim);
+	return true;
+}
+
+static bool add_source(struct planner *w, struct plan_matrix *m, const struct bb_op *op) {
+	const struct bb_tensor *t = find_weight(w, op->w);
+	const int i = m->n_sources++;
+	m->sources[i].w = t;
+	m->sources[i].bias = op->bias != W_NONE ? find_weight(w, op->bias) : NULL;
+	m->sources[i].transform = w->p->weights.rows[op->w]->gguf.transform;
+	m->sources[i].first = m->n;
+	m->sources[i].n_rows = (int)t->dims[0];
+	m->n += (int)t->dims[0];
+	return true;
+}
+
+/* The products after `op` that can be stacked on it. */
+static bool can_stack(const struct planner *w, const struct plan_matrix *m, const struct bb_op *op) {
+	const struct bb_op *next = op + 1;
+	if (next->kind != OP_MATMUL || op->kind != OP_MATMUL || next->in != op->in ||
+		m->n_sources == MAX_STACK || m->n % 16 != 0 || next->out == ACT_LOGITS ||
+		op->out == ACT_LOGITS) {
+		return false;
+	}
+	const float *after = w->p->acts[op->out] + act_width(w->p, op->out);
+	return w->p->acts[next->out] == after && find_weight(w, next->w)->type == m->type;
+}
+
+static bool check_product(struct planner *w, const struct bb_op *op, const struct bb_tensor *t) {
+	const int n_in = act_width(w->p, op->in), n_out = act_width(w->p, op->out);
+	assert(t->dims[1] == n_in && t->dims[0] == n_out); /* else the op list doesn't type-check */
+	if (n_in % tensor_block_elems(t->type) != 0) {
+		return base_fail(w->err, BB_ERR_FORMAT, "tensor '%s': rows of %d columns in blocks of %d (%s)",
+			t->name, n_in, tensor_block_elems(t->type), tensor_type_name(t->type));
+	}
+	return true;
+}
+
+/* Plans one product with everything that stacks on it; *n_ops is how many rows of the list it took. */
+static bool plan_product(struct planner *w, struct plan_op *o, const struct bb_op *op, int *n_ops) {
+	struct plan *p = w->p;
+	assert(p->n_matrices < p->max_matrices);
+	struct plan_matrix *m = &p->matrices[p->n_matrices++];
+	const struct bb_tensor *t = find_weight(w, op->w);
+	m->type = t->type;
+	m->k = act_width(p, op->in);
+	m->fn = kernels_matmul(p->kernels, m->type, &m->layout);
+	if (m->fn == NULL) {
+		return base_fail(w->err, BB_ERR_UNSUPPORTED, "tensor '%s': no matrix product for type %s",
+			t->name, tensor_type_name(t->type));
+	}
+	*n_ops = 0;
+	for (;; op++) {
+		if (!check_product(w, op, find_weight(w, op->w)) || !add_source(w, m, op)) {
+			return false;
+		}
+		++*n_ops;
+		if (!can_stack(w, m, op)) {
+			break;
+		}
+	}
+	m->bytes = m->layout->weight_bytes(m->type, m->n, m->k);
+	o->matrix = m;
+	o->prepare = !(w->prepared == op->in && w->prepared_layout == m->layout &&
+		w->prepared_type == m->type);
+	w->prepared = op->in;
+	w->prepared_layout = m->layout;
+	w->prepared_type = m->type;
+	return true;
+}
+
+static bool plan_one(struct planner *w, struct plan_op *o, const struct bb_op *op, int *n_ops) {
+	struct plan *p = w->p;
+	*n_ops = 1;
+	o->kind = op->kind;
+	o->out_act = op->out;
+	o->in_act = op->in;
+	o->in2_act = op->in2;
+	o->out = p->acts[op->out];
+	o->in = p->acts[op->in];
+	o->in2 = p->acts[op->in2];
+	o->ld_out = p->act_ld[op->out];
+	o->ld_in = p->act_ld[op->in];
+	o->dim = act_width(p, op->out);
+	o->n_groups = 1;
+	o->scalar = op->scalar == H_NONE ? 1.0f : (float)p->hp.v[op->scalar];
+	o->i_rope = w->i_layer >= 0 ? p->layer_kind[w->i_layer] : 0;
+	bool ok = true;
+	if (op->kind == OP_MATMUL || op->kind == OP_ADD_MATMUL) {
+		ok = plan_product(w, o, op, n_ops);
+	} else if (op->kind == OP_EMBED) {
+		o->table = find_weight(w, op->w);
+	} else if (op->kind == OP_RMSNORM) {
+		ok = plan_vector(w, find_weight(w, op->w), &o->w, &o->dim);
+		o->n_groups = act_width(p, op->in) / o->dim;
+		assert(o->n_groups * o->dim == act_width(p, op->out));
+	} else if (op->kind == OP_ROPE) {
+		assert(op->out == op->in);
+		o->dim = hparam_int(&p->hp, H_HEAD);
+		o->n_groups = act_width(p, op->in) / o->dim;
+	}
+	for (int i = 0; i < *n_ops; i++) {
+		w->prepared = op[i].out == w->prepared ? ACT_NONE : w->prepared;
+	}
+	return ok;
+}
+
+static bool plan_list(struct plan *p, struct plan_ops *out, const struct bb_op *list, int i_layer,
+	struct bb_error *err) {
+	int n = 0;
+	while (list[n].kind != OP_END) {
+		n++;
+	}
+	out->ops = base_alloc((size_t)n, sizeof(*out->ops));
+	if (out->ops == NULL) {
+		return base_no_memory(err, "op list", (size_t)n * sizeof(*out->ops));
+	}
+	struct planner w = { p, i_layer, list, err };
+	for (int i = 0, taken; i < n; i += taken) {
+		if (!plan_one(&w, &out->ops[out->n++], &list[i], &taken)) {
+			return false;
+		}
+	}
+	return true;
+}
+
+static int count_products(const struct bb_op *list) {
+	int n = 0;
+	for (; list->kind != OP_END; list++) {
+		n += list->kind == OP_MATMUL || list->kind == OP_ADD_MATMUL;
+	}
+	return n;
+}
+
+static bool plan_layer_kinds(struct plan *p, int window, struct bb_error *err) {
+	const struct bb_model *m = p->model;
+	p->layer_kind = base_alloc((size_t)p->n_layers, sizeof(int));
+	p->layer_index = base_alloc((size_t)p->n_layers, sizeof(int));
+	p->layers = base_alloc((size_t)p->n_layers, sizeof(*p->layers));
+	if (p->layer_kind == NULL || p->layer_index == NULL || p->layers == NULL) {
+		return base_no_memory(err, "layer table", (size_t)p->n_layers * sizeof(*p->layers));
+	}
+	while (p->n_kinds < MAX_LAYER_KINDS && m->kinds[p->n_kinds].ops != NULL) {
+		p->n_kinds++;
+	}
+	p->max_matrices = count_products(m->head) + count_products(m->tail);
+	for (int i = 0; i < p->n_layers; i++) {
+		const int kind = m->pick != NULL ? m->pick(&p->hp, i) : 0;
+		assert(kind < p->n_kinds);
+		p->layer_kind[i] = kind;
+		p->layer_index[i] = p->kinds[kind].n_layers++;
+		p->max_matrices += count_products(m->kinds[kind].ops);
+	}
+	for (int i = 0; i < p->n_kinds; i++) {
+		const int own = m->kinds[i].window == H_NONE ? 0 : hparam_int(&p->hp, m->kinds[i].window);
+		p->kinds[i].window = window > 0 && (own == 0 || window < own) ? window : own;
+	}
+	p->matrices = base_alloc((size_t)p->max_matrices, sizeof(*p->matrices));
+	return p->matrices != NULL || base_no_memory(err, "matrix table",
+		(size_t)p->max_matrices * sizeof(*p->matrices));
+}
+
+static bool plan_ops_all(struct plan *p, struct bb_error *err) {
+	const struct bb_model *m = p->model;
+	if (!plan_list(p, &p->head, m->head, -1, err)) {
+		return false;
+	}
+	for (int i = 0; i < p->n_layers; i++) {
+		if (!plan_list(p, &p->layers[i], m->kinds[p->layer_kind[i]].ops, i, err)) {
+			return false;
+		}
+	}
+	/* The tail runs on the rows whose logits are wanted, gathered into a buffer of their own. */
+	float *const x = p->acts[ACT_X];
+	p->acts[ACT_X] = p->out_rows;
+	const bool ok = plan_list(p, &p->tail, m->tail, -1, err);
+	p->acts[ACT_X] = x;
+	return ok;
+}
+
+bool plan_create(struct plan *p, const struct bb_model *m, const struct gguf *g,
+	const struct bb_kernels *k, int n_vocab, int max_rows, int window, struct bb_error *err) {
+	memset(p, 0, sizeof(*p));
+	p->model = m;
+	p->kernels = k;
+	p->max_rows = max_rows;
+	if (!hparams_read(&p->hp, m, g, n_vocab, err) || !weights_bind(&p->weights, m, &p->hp, g, err)) {
+		return false;
+	}
+	p->n_layers = hparam_int(&p->hp, H_LAYERS);
+	if (!plan_layer_kinds(p, window, err) || !plan_activations(p, err)) {
+		return false;
+	}
+	for (int i = 0; i < p->n_kinds; i++) {
+		if (!plan_rope(p, i, err)) {
+			return false;
+		}
+	}
+	return plan_ops_all(p, err);
+}
+
+/* ---- packing ---- */
+
+/* Row r of a head-wise matrix whose RoPE pairs are adjacent in the file: where it comes from. */
+static int halves_source(const struct bb_hparams *hp, int r) {
+	const int head_dim = hparam_int(hp, H_HEAD), n_pairs = hparam_int(hp, H_ROPE_PAIRS);
+	const int head = r / head_dim, d = r % head_dim;
+	if (d >= 2 * n_pairs) {
+		return r;
+	}
+	return head * head_dim + (d < n_pairs ? 2 * d : 2 * (d - n_pairs) + 1);
+}
+
+static bool pack_bias(struct plan *p, struct plan_matrix *m, struct bb_error *err) {
+	bool any = false;
+	for (int i = 0; i < m->n_sources; i++) {
+		any = any || m->sources[i].bias != NULL;
+	}
+	if (!any) {
+		return true;
+	}
+	float *file = base_alloc((size_t)m->n, sizeof(float));
+	m->bias = base_alloc((size_t)m->n, sizeof(float));
+	if (file == NULL || m->bias == NULL) {
+		base_free(file);
+		return base_no_memory(err, "bias", (size_t)m->n * sizeof(float));
+	}
+	for (int i = 0; i < m->n_sources; i++) {
+		const struct bb_tensor *t = m->sources[i].bias;
+		if (t == NULL) {
+			continue;
+		}
+		const int n_rows = m->sources[i].n_rows;
+		dtype_decode(file, t->data, t->type, n_rows);
+		for (int r = 0; r < n_rows; r++) {
+			const bool halves = m->sources[i].transform == T_ROPE_HALVES;
+			m->bias[m->sources[i].first + r] = file[halves ? halves_source(&p->hp, r) : r];
+		}
+	}
+	base_free(file);
+	return true;
+}
+
+static bool pack_matrix(struct plan *p, struct plan_matrix *m, bb_queue *q, struct bb_error *err) {
+	int32_t *map = base_alloc((size_t)m->n, sizeof(*map));
+	if (map == NULL) {
+		return base_no_memory(err, "row map", (size_t)m->n * sizeof(*map));
+	}
+	for (int i = 0; i < m->n_sources; i++) {
+		const bool halves = m->sources[i].transform == T_ROPE_HALVES;
+		for (int r = 0; halves && r < m->sources[i].n_rows; r++) {
+			map[r] = halves_source(&p->hp, r);
+		}
+		m->layout->pack(q, m->packed, m->type, m->n, m->k, m->sources[i].w->data,
+			m->sources[i].first, m->sources[i].n_rows, halves ? map : NULL);
+	}
+	base_free(map);
+	return pack_bias(p, m, err);
+}
+
+static size_t prepared_bytes(const struct plan *p) {
+	size_t most = 0;
+	for (int i = 0; i < p->n_matrices; i++) {
+		const struct plan_matrix *m = &p->matrices[i];
+		const size_t bytes = m->layout->prep_bytes(m->type, p->max_rows, m->k);
+		most = bytes > most ? bytes : most;
+	}
+	return most;
+}
+
+bool plan_pack(struct plan *p, bb_queue *q, bb_progress_fn *progress, void *user,
+	struct bb_error *err) {
+	const size_t align = 4096;
+	size_t total = prepared_bytes(p);
+	total = (total + align - 1) / align * align;
+	const size_t prep = total;
+	for (int i = 0; i < p->n_matrices; i++) {
+		total += (p->matrices[i].bytes + align - 1) / align * align;
+	}
+	p->packed_memory = base_map(total);
+	if (p->packed_memory == NULL) {
+		return base_no_memory(err, "packed weights", total);
+	}
+	p->packed_bytes = total;
+	p->prepared = p->packed_memory;
+	size_t offset = prep;
+	for (int i = 0; i < p->n_matrices; i++) {
+		struct plan_matrix *m = &p->matrices[i];
+		m->packed = (uint8_t *)p->packed_memory + offset;
+		offset += (m->bytes + align - 1) / align * align;
+		if (!pack_matrix(p, m, q, err)) {
+			return false;
+		}
+		if (progress != NULL && !progress(user, "loading", (double)offset, (double)total)) {
+			return base_fail(err, BB_ERR_CANCELLED, "loading was stopped");
+		}
+	}
+	return true;
+}
+
+size_t plan_step_bytes(const struct plan *p) {
+	size_t bytes = 0;
+	for (int i = 0; i < p->n_matrices; i++) {
+		bytes += p->matrices[i].bytes;
+	}
+	return bytes;
+}
+
+static void finish_ops(struct plan_ops *list) {
+	for (int i = 0; i < list->n; i++) {
+		base_free(list->ops[i].w);
+	}
+	base_free(list->ops);
+}
+
+void plan_finish(struct plan *p) {
+	finish_ops(&p->head);
+	finish_ops(&p->tail);
+	for (int i = 0; p->layers != NULL && i < p->n_layers; i++) {
+		finish_ops(&p->layers[i]);
+	}
+	for (int i = 0; i < p->n_matrices; i++) {
+		base_free(p->matrices[i].bias);
+	}
+	for (int i = 0; i < p->n_kinds; i++) {
+		base_free(p->ropes[i].inv_freq);
+	}
+	base_free(p->layers);
+	base_free(p->layer_kind);
+	base_free(p->layer_index);
+	base_free(p->matrices);
+	base_unmap(p->memory, p->memory_bytes);
+	base_unmap(p->packed_memory, p->packed_bytes);
+	weight_set_finish(&p->weights);
+	memset(p, 0, sizeof(*p));
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A model bound to one file and one machine: hyper-parameters, packed weights, planned operations and
+ * the memory they run in. Made once, at load, by plan_create; immutable while steps run. */
+#ifndef PLAN_H
+#define PLAN_H
+
+#include "gguf.h"
+#include "graph.h"
+
+/* The tensors of a file by slot and layer. */
+struct weight_set {
+	const struct bb_tensor **global;    /* [W_COUNT] */
+	const struct bb_tensor **per_layer; /* [n_layers, W_COUNT] */
+	const struct bb_weight *rows[W_COUNT]; /* the description a slot came from */
+};
+/* Reads every key of the model and derives the rest. */
+bool hparams_read(struct bb_hparams *hp, const struct bb_model *m, const struct gguf *g, int n_vocab,
+	struct bb_error *err);
+/* Finds every weight; one error names the first mismatch and counts the others. A tensor of the file
+ * that the model doesn't know is an error too: its effect would silently be missing. */
+bool weights_bind(struct weight_set *set, const struct bb_model *m, const struct bb_hparams *hp,
+	const struct gguf *g, struct bb_error *err);
+void weight_set_finish(struct weight_set *set);
+
+/* One packed matrix [n, k]: one tensor, or several stacked whose products share their input. */
+enum { MAX_STACK = 3 };
+struct plan_matrix {
+	matmul_fn *fn;
+	const struct bb_layout *layout;
+	enum bb_dtype type;
+	int n, k;
+	void *packed;
+	size_t bytes;
+	float *bias;               /* [n], NULL = none */
+	int n_sources;
+	struct {
+		const struct bb_tensor *w, *bias;
+		enum bb_transform transform;
+		int first, n_rows;
+	} sources[MAX_STACK];
+};
+
+struct plan_op {
+	enum bb_op_kind kind;
+	enum bb_act out_act, in_act, in2_act;
+	float *out, *in, *in2;      /* [max_rows, ld_*] */
+	int ld_out, ld_in;
+	int n_groups, dim;          /* columns: n_groups * dim */
+	float *w;                   /* vector weights, f32 [dim] */
+	const struct bb_tensor *table; /* OP_EMBED */
+	float scalar;
+	struct plan_matrix *matrix;
+	bool prepare;               /* the prepared form of `in` isn't in the buffer yet */
+	int i_rope;
+};
+
+struct plan_ops {
+	struct plan_op *ops; /* [n] */
+	int n;
+};
+
+/* One set of rotation angles; layers of one kind share it. */
+struct plan_rope {
+	double *inv_freq; /* [n_pairs] */
+	float scale;
+	float *table;     /* [max_rows, n_pairs, 2], filled once per step */
+};
+
+/* What attention needs to know of a kind of layer. */
+struct plan_kind {
+	int n_layers;
+	int window; /* 0 = all */
+};
+
+struct plan {
+	const struct bb_model *model;
+	struct bb_hparams hp;
+	struct weight_set weights;
+	const struct bb_kernels *kernels;
+	int max_rows, n_layers, n_kinds;
+	struct plan_kind kinds[MAX_LAYER_KINDS];
+	struct plan_rope ropes[MAX_LAYER_KINDS]; /* by kind */
+	int *layer_kind;            /* [n_layers] */
+	int *layer_index;           /* [n_layers]: how many layers of its kind come before it */
+	struct plan_ops head, tail;
+	struct plan_ops *layers;    /* [n_layers] */
+	struct plan_matrix *matrices; /* [n_matrices] */
+	int n_matrices, max_matrices;
+	float *acts[ACT_COUNT];     /* [max_rows, act_ld] into `memory`; LOGITS is the caller's */
+	int act_ld[ACT_COUNT];
+	float *out_rows;            /* [max_rows, ld of X]: rows whose logits are wanted */
+	void *prepared;
+	void *memory, *packed_memory;
+	size_t memory_bytes, packed_bytes;
+};
+
+/* Plans everything; packs nothing yet. window > 0 limits every kind. */
+bool plan_create(struct plan *p, const struct bb_model *m, const struct gguf *g,
+	const struct bb_kernels *k, int n_vocab, int max_rows, int window, struct bb_error *err);
+/* Packs the weights into memory of their own, on the queue's threads. */
+bool plan_pack(struct plan *p, bb_queue *q, bb_progress_fn *progress, void *user,
+	struct bb_error *err);
+void plan_finish(struct plan *p);
+/* Weight bytes that a step of one row reads. */
+size_t plan_step_bytes(const struct plan *p);
+
+#endif

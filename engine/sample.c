@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Sampling. The order is vLLM's: penalties and bias on the logits, temperature, min-p, top-k, top-p
+ * over what top-k left. Log-probabilities are of the unmodified logits. */
+#include "sample.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+#include <sys/random.h>
+
+/* ---- randomness ---- */
+
+void philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]) {
+	uint32_t c[4] = { counter[0], counter[1], counter[2], counter[3] };
+	uint32_t k[2] = { key[0], key[1] };
+	for (int round = 0; round < 10; round++) {
+		const uint64_t a = (uint64_t)0xD2511F53u * c[0], b = (uint64_t)0xCD9E8D57u * c[2];
+		const uint32_t next[4] = {
+			(uint32_t)(b >> 32) ^ c[1] ^ k[0], (uint32_t)b,
+			(uint32_t)(a >> 32) ^ c[3] ^ k[1], (uint32_t)a,
+		};
+		memcpy(c, next, sizeof(c));
+		k[0] += 0x9E3779B9u;
+		k[1] += 0xBB67AE85u;
+	}
+	memcpy(out, c, sizeof(c));
+}
+
+/* splitmix64's finaliser: neighbouring seeds give unrelated keys. */
+static uint64_t mix(uint64_t x) {
+	x += 0x9E3779B97F4A7C15u;
+	x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+	x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+	return x ^ (x >> 31);
+}
+
+/* A number in [0, 1) with 53 random bits. */
+static double uniform(uint64_t seed, int token_index) {
+	const uint64_t key64 = mix(seed);
+	const uint32_t counter[4] = { (uint32_t)token_index }, key[2] = { (uint32_t)key64,
+		(uint32_t)(key64 >> 32) };
+	uint32_t words[4];
+	philox(counter, key, words);
+	return (double)(((uint64_t)words[0] << 21) ^ (words[1] >> 11)) * 0x1p-53;
+}
+
+uint64_t bb_random_seed(void) {
+	uint64_t seed = 0;
+	if (getrandom(&seed, sizeof(seed), 0) != (ssize_t)sizeof(seed)) {
+		seed = mix((uint64_t)(base_seconds() * 1e9));
+	}
+	return seed >> 11; /* below 2^53: JSON numbers hold it */
+}
+
+/* ---- parameters ---- */
+
+void bb_sampling_default(const struct bb_engine *e, struct bb_sampling *s) {
+	memset(s, 0, sizeof(*s));
+	s->temperature = s->top_p = s->repetition_penalty = 1;
+	const struct {
+		const char *key;
+		float *value;
+	} floats[] = {
+		{ "general.sampling.temp", &s->temperature }, { "general.sampling.top_p", &s->top_p },
+		{ "general.sampling.min_p", &s->min_p },
+		{ "general.sampling.penalty_repeat", &s->repetition_penalty },
+	};
+	struct bb_error ignored = { 0 };
+	bool found;
+	for (size_t i = 0; e != NULL && i < COUNT(floats); i++) {
+		double value;
+		if (gguf_float(&e->file, floats[i].key, &value, &found, &ignored) && found) {
+			*floats[i].value = (float)value;
+		}
+	}
+	int64_t top_k;
+	if (e != NULL && gguf_int(&e->file, "general.sampling.top_k", &top_k, &found, &ignored) && found) {
+		s->top_k = (int)top_k;
+	}
+}
+
+static bool check_range(const char *name, double value, double min, double max, struct bb_error *err) {
+	return (value >= min && value <= max) ||
+		base_fail(err, BB_ERR_USAGE, "%s is %g, expected %g to %g", name, value, min, max);
+}
+
+bool bb_sampling_check(const struct bb_engine *e, const struct bb_sampling *s, struct bb_error *err) {
+	if (!check_range("temperature", s->temperature, 0, 1e6, err) ||
+		!check_range("top_k", s->top_k, -1, INT32_MAX, err) ||
+		!check_range("top_p", s->top_p, 1e-9, 1, err) || !check_range("min_p", s->min_p, 0, 1, err) ||
+		!check_range("repetition_penalty", s->repetition_penalty, 1e-6, 1e6, err) ||
+		!check_range("presence_penalty", s->presence_penalty, -2, 2, err) ||
+		!check_range("frequency_penalty", s->frequency_penalty, -2, 2, err) ||
+		!check_range("logprobs", s->n_logprobs, 0, BB_MAX_LOGPROBS, err)) {
+		return false;
+	}
+	for (int i = 0; i < s->n_logit_bias; i++) {
+		if (!engine_check_ids(e, &s->logit_bias[i].id, 1, err) ||
+			!check_range("logit_bias", s->logit_bias[i].bias, -100, 100, err)) {
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool find_ends(struct sampler *s, const struct bb_engine *e, struct bb_error *err) {
+	const int n_known = tokenizer_n_vocab(e->tokenizer);
+	struct bb_tokens ends = { 0 };
+	for (int32_t id = 0; id < n_known; id++) {
+		if (tokenizer_is_eog(e->tokenizer, id) && !bb_tokens_push(&ends, id, err)) {
+			bb_tokens_finish(&ends);
+			return false;
+		}
+	}
+	s->ends = ends.ids;
+	s->n_ends = (int)ends.n;
+	return true;
+}
+
+bool sampler_init(struct sampler *s, const struct bb_engine *e, const struct bb_sampling *params,
+	struct bb_error *err) {
+	memset(s, 0, sizeof(*s));
+	if (!bb_sampling_check(e, params, err)) {
+		return false;
+	}
+	s->params = *params;
+	s->n_vocab = hparam_int(&e->plan.hp, H_VOCAB);
+	s->has_penalty = params->repetition_penalty != 1 || params->presence_penalty != 0 ||
+		params->frequency_penalty != 0;
+	const size_t n = (size_t)s->n_vocab, n_bias = (size_t)params->n_logit_bias;
+	s->logits = base_alloc(n, sizeof(float));
+	s->probs = base_alloc(n, sizeof(float));
+	s->order = base_alloc(n, sizeof(int32_t));
+	s->bias = base_alloc(n_bias, sizeof(*s->bias));
+	if (s->has_penalty) {
+		s->n_prompt = base_alloc(n, sizeof(int32_t));
+		s->n_output = base_alloc(n, sizeof(int32_t));
+	}
+	if (s->logits == NULL || s->probs == NULL || s->order == NULL || s->bias == NULL ||
+		(s->has_penalty && (s->n_prompt == NULL || s->n_output == NULL))) {
+		sampler_finish(s);
+		return base_no_memory(err, "sampler", n * sizeof(float));
+	}
+	if (n_bias > 0) {
+		memcpy(s->bias, params->logit_bias, n_bias * sizeof(*s->bias));
+	}
+	s->params.logit_bias = s->bias;
+	if (params->ignore_eos && !find_ends(s, e, err)) {
+		sampler_finish(s);
+		return false;
+	}
+	return true;
+}
+
+void sampler_finish(struct sampler *s) {
+	base_free(s->logits);
+	base_free(s->probs);
+	base_free(s->order);
+	base_free(s->bias);
+	base_free(s->ends);
+	base_free(s->n_prompt);
+	base_free(s->n_output);
+	memset(s, 0, sizeof(*s));
+}
+
+void sampler_prompt(struct sampler *s, const int32_t *ids, size_t n) {
+	for (size_t i = 0; s->has_penalty && i < n; i++) {
+		s->n_prompt[ids[i]]++;
+	}
+}
+
+/* ---- one draw ---- */
+
+static void apply_penalties(const struct sampler *s, float *logits) {
+	const struct bb_sampling *p = &s->params;
+	for (int i = 0; i < s->n_vocab; i++) {
+		const int32_t n_output = s->n_output[i];
+		if (n_output > 0 || s->n_prompt[i] > 0) {
+			logits[i] = logits[i] > 0 ? logits[i] / p->repetition_penalty
+				: logits[i] * p->repetition_penalty;
+		}
+		if (n_output > 0) {
+			logits[i] -= p->presence_penalty + p->frequency_penalty * (float)n_output;
+		}
+	}
+}
+
+/* The logits to draw from: the model's own, or a changed copy. */
+static const float *adjusted(struct sampler *s, const float *logits) {
+	if (!s->has_penalty && s->params.n_logit_bias == 0 && s->n_ends == 0) {
+		return logits;
+	}
+	memcpy(s->logits, logits, (size_t)s->n_vocab * sizeof(*logits));
+	if (s->has_penalty) {
+		apply_penalties(s, s->logits);
+	}
+	for (int i = 0; i < s->params.n_logit_bias; i++) {
+		s->logits[s->bias[i].id] += s->bias[i].bias;
+	}
+	for (int i = 0; i < s->n_ends; i++) {
+		s->logits[s->ends[i]] = -INFINITY;
+	}
+	return s->logits;
+}
+
+/* Is a before b in the order of falling value, ties by index? */
+static bool comes_first(const float *value, int32_t a, int32_t b) {
+	return value[a] > value[b] || (value[a] == value[b] && a < b);
+}
+
+/* Restores the heap below `i` whose root is the element that comes last. */
+static void sift_down(int32_t *heap, int n, int i, const float *value) {
+	for (;;) {
+		int last = i;
+		for (int child = 2 * i + 1; child <= 2 * i + 2 && child < n; child++) {
+			if (comes_first(value, heap[last], heap[child])) {
+				last = child;
+			}
+		}
+		if (last == i) {
+			return;
+		}
+		const int32_t moved = heap[i];
+		heap[i] = heap[last];
+		heap[last] = moved;
+		i = last;
+	}
+}
+
+/* Leaves the k first of order[n] in its first k places, sorted; returns k or n if that is less. */
+static int select_top(int32_t *order, int n, int k, const float *value) {
+	k = k < n ? k : n;
+	for (int i = k / 2; i-- > 0;) {
+		sift_down(order, k, i, value);
+	}
+	for (int i = k; i < n; i++) {
+		if (comes_first(value, order[i], order[0])) {
+			order[0] = order[i];
+			sift_down(order, k, 0, value);
+		}
+	}
+	for (int end = k; end-- > 1;) {
+		const int32_t moved = order[0];
+		order[0] = order[end];
+		order[end] = moved;
+		sift_down(order, end, 0, value);
+	}
+	return k;
+}
+
+/* Candidates in s->order, most likely first; their number. Only what can pass the filters is looked
+ * at: tokens below (1 - top_p) / n_vocab add up to less than 1 - top_p, so the nucleus has none. */
+static int filter(struct sampler *s, float p_max) {
+	const struct bb_sampling *p = &s->params;
+	const bool has_top_k = p->top_k > 0 && p->top_k < s->n_vocab;
+	float least = p->min_p * p_max;
+	if (!has_top_k && p->top_p < 1) {
+		least = fmaxf(least, (1 - p->top_p) / (float)s->n_vocab);
+	}
+	int n = 0;
+	for (int i = 0; i < s->n_vocab; i++) {
+		if (s->probs[i] >= least) {
+			s->order[n++] = i;
+		}
+	}
+	n = select_top(s->order, n, has_top_k ? p->top_k : n, s->probs);
+	double total = 1;
+	if (has_top_k) {
+		total = 0;
+		for (int i = 0; i < n; i++) {
+			total += s->probs[s->order[i]];
+		}
+	}
+	double sum = 0;
+	for (int i = 0; i < n; i++) {
+		sum += s->probs[s->order[i]];
+		if (sum >= p->top_p * total) {
+			return p->top_p < 1 ? i + 1 : n;
+		}
+	}
+	return n;
+}
+
+/* Inverse CDF over the candidates (order NULL: over all, by index). */
+static int32_t draw(const struct sampler *s, const int32_t *order, int n, double u) {
+	double total = 0;
+	for (int i = 0; i < n; i++) {
+		total += s->probs[order != NULL ? order[i] : i];
+	}
+	double left = u * total;
+	int32_t last = order != NULL ? order[0] : 0;
+	for (int i = 0; i < n; i++) {
+		const int32_t id = order != NULL ? order[i] : i;
+		if (s->probs[id] > 0) {
+			last = id;
+			left -= s->probs[id];
+			if (left < 0) {
+				break;
+			}
+		}
+	}
+	return last;
+}
+
+static int32_t pick(struct sampler *s, const struct bb_engine *e, const float *logits,
+	int token_index) {
+	const struct bb_sampling *p = &s->params;
+	int32_t best = 0;
+	e->kernels.argmax(e->queue, &best, logits, s->n_vocab);
+	if (p->temperature == 0 || !isfinite(logits[best])) {
+		return best;
+	}
+	float log_sum;
+	e->kernels.softmax(e->queue, s->probs, &log_sum, logits, s->n_vocab, 1 / p->temperature);
+	const double u = uniform(p->seed, token_index);
+	const bool has_filter = (p->top_k > 0 && p->top_k < s->n_vocab) || p->top_p < 1 || p->min_p > 0;
+	if (!has_filter) {
+		return draw(s, NULL, s->n_vocab, u);
+	}
+	return draw(s, s->order, filter(s, s->probs[best]), u);
+}
+
+static void report(struct sampler *s, const struct bb_engine *e, const float *logits,
+	struct bb_sampled *out) {
+	int32_t best = 0;
+	float log_sum;
+	e->kernels.argmax(e->queue, &best, logits, s->n_vocab);
+	e->kernels.softmax(e->queue, NULL, &log_sum, logits, s->n_vocab, 1);
+	const float base = logits[best] + log_sum;
+	out->logprob = logits[out->id] - base;
+	out->n_top = s->params.n_logprobs;
+	if (out->n_top > 0) {
+		for (int i = 0; i < s->n_vocab; i++) {
+			s->order[i] = i;
+		}
+		out->n_top = select_top(s->order, s->n_vocab, out->n_top, logits);
+		for (int i = 0; i < out->n_top; i++) {
+			out->top_ids[i] = s->order[i];
+			out->top_logprobs[i] = logits[s->order[i]] - base;
+		}
+	}
+}
+
+void sampler_pick(struct sampler *s, const struct bb_engine *e, const float *logits, int token_index,
+	struct bb_sampled *out) {
+	out->id = pick(s, e, adjusted(s, logits), token_index);
+	report(s, e, logits, out);
+	if (s->has_penalty) {
+		s->n_output[out->id]++;
+	}
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Turns logits into one token: penalties, bias, temperature, min-p, top-k, top-p, and a draw whose
+ * randomness depends on the seed and the token's absolute index alone. */
+#ifndef SAMPLE_H
+#define SAMPLE_H
+
+#include "engine.h"
+
+struct sampler {
+	struct bb_sampling params;
+	struct bb_logit_bias *bias; /* [params.n_logit_bias], owned */
+	int n_vocab, n_ends;
+	int32_t *ends;              /* [n_ends]: tokens that ignore_eos bans */
+	bool has_penalty;
+	int32_t *n_prompt, *n_output; /* [n_vocab] counts, NULL without penalties */
+	float *logits, *probs;      /* [n_vocab] */
+	int32_t *order;             /* [n_vocab]: candidates */
+};
+
+bool sampler_init(struct sampler *s, const struct bb_engine *e, const struct bb_sampling *params,
+	struct bb_error *err);
+void sampler_finish(struct sampler *s);
+/* Tokens that penalties count as prompt. */
+void sampler_prompt(struct sampler *s, const int32_t *ids, size_t n);
+/* Draws the token that will stand at token_index; it counts as output from then on. */
+void sampler_pick(struct sampler *s, const struct bb_engine *e, const float *logits, int token_index,
+	struct bb_sampled *out);
+
+/* Philox4x32-10 (Salmon et al., SC 2011): four words for a counter and a key. */
+void philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+
+#endif

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One step: checks the items, makes room in their contexts, composes the batch, runs the graph and
+ * commits. Either every item is appended or none. */
+#include "engine.h"
+
+#include <assert.h>
+#include <string.h>
+
+bool engine_check_ids(const struct bb_engine *e, const int32_t *ids, size_t n, struct bb_error *err) {
+	const int n_vocab = e->is_planned ? hparam_int(&e->plan.hp, H_VOCAB)
+		: tokenizer_n_vocab(e->tokenizer);
+	for (size_t i = 0; i < n; i++) {
+		if (ids[i] < 0 || ids[i] >= n_vocab) {
+			return base_fail(err, BB_ERR_INPUT, "token id %d at index %zu, expected 0 to %d", ids[i], i,
+				n_vocab - 1);
+		}
+	}
+	return true;
+}
+
+static bool check_items(const struct bb_engine *e, const struct bb_step_item *items, int n_items,
+	struct bb_error *err) {
+	int n_rows = 0;
+	for (int i = 0; i < n_items; i++) {
+		assert(items[i].n_tokens >= 1 && items[i].context->engine == e);
+		assert(items[i].context->kv_type == items[0].context->kv_type);
+		if (!engine_check_ids(e, items[i].tokens, (size_t)items[i].n_tokens, err)) {
+			return false;
+		}
+		if (items[i].n_tokens > e->plan.max_rows - n_rows) {
+			return base_fail(err, BB_ERR_USAGE, "a step of more than %d tokens", e->plan.max_rows);
+		}
+		n_rows += items[i].n_tokens;
+	}
+	return true;
+}
+
+/* Gives back room that no step used. */
+static void unreserve_all(const struct bb_step_item *items, int n_items) {
+	for (int i = 0; i < n_items; i++) {
+		bb_context_rewind(items[i].context, bb_context_length(items[i].context), NULL);
+	}
+}
+
+static bool reserve_all(const struct bb_step_item *items, int n_items, struct bb_error *err) {
+	for (int i = 0; i < n_items; i++) {
+		if (!context_reserve(items[i].context, items[i].n_tokens, err)) {
+			unreserve_all(items, i);
+			return false;
+		}
+	}
+	return true;
+}
+
+static void compose(struct bb_engine *e, const struct bb_step_item *items, int n_items) {
+	struct batch *b = &e->batch;
+	b->n_rows = b->n_out = 0;
+	b->n_seqs = n_items;
+	b->kv_type = items[0].context->kv_type;
+	for (int i = 0; i < n_items; i++) {
+		const struct bb_step_item *item = &items[i];
+		const int pos0 = bb_context_length(item->context);
+		for (int kind = 0; kind < e->plan.n_kinds; kind++) {
+			b->seqs[kind][i] = (struct bb_attention_seq){
+				.pages = item->context->tables[kind].pages,
+				.row0 = b->n_rows, .n_rows = item->n_tokens, .pos0 = pos0,
+			};
+		}
+		for (int t = 0; t < item->n_tokens; t++) {
+			if (item->logits != NULL && (item->all_logits || t == item->n_tokens - 1)) {
+				b->out_row[b->n_out++] = b->n_rows;
+			}
+			b->ids[b->n_rows] = item->tokens[t];
+			b->pos[b->n_rows++] = pos0 + t;
+		}
+	}
+}
+
+/* Logits go straight to the caller when the items' arrays follow each other in memory (the first one's
+ * address), else through a temporary array (NULL). */
+static float *contiguous_logits(const struct bb_engine *e, const struct bb_step_item *items,
+	int n_items) {
+	const size_t n_vocab = (size_t)hparam_int(&e->plan.hp, H_VOCAB);
+	float *first = NULL;
+	size_t n = 0;
+	for (int i = 0; i < n_items; i++) {
+		if (items[i].logits == NULL) {
+			continue;
+		}
+		if (first == NULL) {
+			first = items[i].logits;
+		} else if (items[i].logits != first + n * n_vocab) {
+			return NULL;
+		}
+		n += items[i].all_logits ? (size_t)items[i].n_tokens : 1;
+	}
+	return first;
+}
+
+static void scatter_logits(const struct bb_engine *e, const struct bb_step_item *items, int n_items,
+	const float *logits) {
+	const size_t n_vocab = (size_t)hparam_int(&e->plan.hp, H_VOCAB);
+	for (int i = 0; i < n_items; i++) {
+		if (items[i].logits != NULL) {
+			const size_t n = items[i].all_logits ? (size_t)items[i].n_tokens : 1;
+			memcpy(items[i].logits, logits, n * n_vocab * sizeof(float));
+			logits += n * n_vocab;
+		}
+	}
+}
+
+bool bb_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
+	struct bb_error *err) {
+	assert(e->is_packed && n_items >= 1);
+	if (!check_items(e, items, n_items, err) || !reserve_all(items, n_items, err)) {
+		return false;
+	}
+	compose(e, items, n_items);
+	float *logits = contiguous_logits(e, items, n_items);
+	float *own = NULL;
+	const size_t bytes = (size_t)e->batch.n_out * (size_t)hparam_int(&e->plan.hp, H_VOCAB) *
+		sizeof(float);
+	if (logits == NULL && e->batch.n_out > 0) {
+		logits = own = base_map(bytes);
+		if (own == NULL) {
+			unreserve_all(items, n_items);
+			return base_no_memory(err, "logits", bytes);
+		}
+	}
+	graph_run(e, logits);
+	if (own != NULL) {
+		scatter_logits(e, items, n_items, own);
+		base_unmap(own, bytes);
+	}
+	for (int i = 0; i < n_items; i++) {
+		context_commit(items[i].context, items[i].tokens, items[i].n_tokens);
+	}
+	return true;
+}
+
+bool bb_prefill(struct bb_context *c, const int32_t *tokens, size_t n_tokens, float *logits,
+	bb_progress_fn *progress, void *user, struct bb_error *err) {
+	struct bb_engine *e = c->engine;
+	const int start = bb_context_length(c);
+	assert(n_tokens >= 1);
+	if (n_tokens > (size_t)(c->max_len - start)) {
+		return base_fail(err, BB_ERR_CONTEXT,
+			"the context holds %d of at most %d tokens; %zu more don't fit", start, c->max_len, n_tokens);
+	}
+	const size_t max_rows = (size_t)e->plan.max_rows;
+	for (size_t done = 0; done < n_tokens;) {
+		const size_t n = n_tokens - done < max_rows ? n_tokens - done : max_rows;
+		const bool is_last = done + n == n_tokens;
+		const struct bb_step_item item = { c, tokens + done, (int)n, is_last ? logits : NULL, false };
+		bool ok = bb_step(e, &item, 1, err);
+		done += n;
+		if (ok && progress != NULL && !progress(user, "reading", (double)done, (double)n_tokens)) {
+			ok = base_fail(err, BB_ERR_CANCELLED, "reading the prompt was stopped");
+		}
+		if (!ok) {
+			struct bb_error ignored = { 0 };
+			if (!bb_context_rewind(c, start, &ignored)) {
+				bb_context_rewind(c, 0, &ignored);
+			}
+			return false;
+		}
+	}
+	return true;
+}

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Binds a model's description to a file: reads its hyper-parameters, finds its tensors, and says in one
+ * sentence what doesn't fit. */
+#include "plan.h"
+
+#include <math.h>
+#include <string.h>
+
+const char *hparam_name(enum bb_hparam h) {
+	static const char *const names[] = {
+#define X(id, name) [H_##id] = name,
+		BB_HPARAMS(X)
+#undef X
+	};
+	return names[h];
+}
+
+/* ---- hyper-parameters ---- */
+
+static bool read_key(struct bb_hparams *hp, const struct bb_model *m, const struct bb_key *k,
+	const struct gguf *g, struct bb_error *err) {
+	char name[128];
+	snprintf(name, sizeof(name), "%s.%s", m->name, k->gguf);
+	double value = k->fallback;
+	bool found;
+	if (!gguf_float(g, name, &value, &found, err)) {
+		return false;
+	}
+	if (!found) {
+		if (!k->optional) {
+			return base_fail(err, BB_ERR_FORMAT, "metadata key '%s' is missing; architecture %s needs it",
+				name, m->name);
+		}
+		hp->v[k->h] = k->fallback;
+		return true;
+	}
+	if (!(value >= k->min && value <= k->max)) {
+		return base_fail(err, BB_ERR_FORMAT, "metadata key '%s' is %g, expected %g to %g", name, value,
+			k->min, k->max);
+	}
+	hp->v[k->h] = value;
+	hp->given[k->h] = true;
+	return true;
+}
+
+static bool string_is(struct gguf_string s, const char *text) {
+	return s.bytes == strlen(text) && memcmp(s.data, text, s.bytes) == 0;
+}
+
+static bool read_rope_scaling(struct bb_hparams *hp, const struct bb_model *m, const struct gguf *g,
+	struct bb_error *err) {
+	char name[128];
+	snprintf(name, sizeof(name), "%s.rope.scaling.type", m->name);
+	struct gguf_string type;
+	bool found;
+	if (!gguf_str(g, name, &type, &found, err)) {
+		return false;
+	}
+	double *const factor = &hp->v[H_ROPE_FACTOR];
+	if (*factor == 0) {
+		*factor = hp->v[H_ROPE_FACTOR_LINEAR];
+	}
+	if (found && string_is(type, "yarn")) {
+		hp->rope_scaling = ROPE_SCALING_YARN;
+	} else if (found && !string_is(type, "linear") && !string_is(type, "none")) {
+		return base_fail(err, BB_ERR_UNSUPPORTED,
+			"metadata key '%s' is '%.*s', expected none, linear or yarn", name,
+			(int)(type.bytes < 40 ? type.bytes : 40), type.data);
+	} else if (!(found && string_is(type, "none")) && *factor > 0) {
+		hp->rope_scaling = ROPE_SCALING_LINEAR;
+	}
+	if (hp->rope_scaling == ROPE_SCALING_NONE || *factor == 0) {
+		*factor = 1;
+	}
+	return true;
+}
+
+/* Values that an absent key takes from others. */
+static bool derive(struct bb_hparams *hp, struct bb_error *err) {
+	double *const v = hp->v;
+	if (!hp->given[H_KV_HEADS]) {
+		v[H_KV_HEADS] = v[H_HEADS];
+	}
+	if (!hp->given[H_HEAD]) {
+		v[H_HEAD] = floor(v[H_EMBD] / v[H_HEADS]);
+	}
+	if (!hp->given[H_HEAD_V]) {
+		v[H_HEAD_V] = v[H_HEAD];
+	}
+	if (!hp->given[H_ROPE_DIM]) {
+		v[H_ROPE_DIM] = v[H_HEAD];
+	}
+	if (!hp->given[H_ROPE_ORIGINAL]) {
+		v[H_ROPE_ORIGINAL] = v[H_CONTEXT];
+	}
+	v[H_ONE] = 1;
+	v[H_Q_WIDTH] = v[H_HEADS] * v[H_HEAD];
+	v[H_KV_WIDTH] = v[H_KV_HEADS] * v[H_HEAD];
+	v[H_ROPE_PAIRS] = floor(v[H_ROPE_DIM] / 2);
+	if (fmod(v[H_HEADS], v[H_KV_HEADS]) != 0) {
+		return base_fail(err, BB_ERR_FORMAT, "%g attention heads can't share %g KV heads evenly",
+			v[H_HEADS], v[H_KV_HEADS]);
+	}
+	if (v[H_HEAD_V] != v[H_HEAD]) {
+		return base_fail(err, BB_ERR_UNSUPPORTED,
+			"value heads of %g columns beside key heads of %g; this build runs equal ones only",
+			v[H_HEAD_V], v[H_HEAD]);
+	}
+	if (v[H_HEAD] < 2 || v[H_HEAD] > 256 || fmod(v[H_HEAD], 2) != 0) {
+		return base_fail(err, BB_ERR_UNSUPPORTED, "a head of %g columns; expected an even number up to 256",
+			v[H_HEAD]);
+	}
+	if (v[H_ROPE_DIM] > v[H_HEAD] || fmod(v[H_ROPE_DIM], 2) != 0) {
+		return base_fail(err, BB_ERR_FORMAT, "RoPE over %g columns of a head of %g", v[H_ROPE_DIM],
+			v[H_HEAD]);
+	}
+	return true;
+}
+
+bool hparams_read(struct bb_hparams *hp, const struct bb_model *m, const struct gguf *g, int n_vocab,
+	struct bb_error *err) {
+	memset(hp, 0, sizeof(*hp));
+	for (const struct bb_key *k = m->keys; k->gguf != NULL; k++) {
+		if (!read_key(hp, m, k, g, err)) {
+			return false;
+		}
+	}
+	if (n_vocab > 0) {
+		hp->v[H_VOCAB] = n_vocab;
+	}
+	if (!read_rope_scaling(hp, m, g, err) || !derive(hp, err)) {
+		return false;
+	}
+	if (m->finish != NULL && !m->finish(hp, err)) {
+		return false;
+	}
+	if (hp->v[H_ATTN_SCALE] == 0) {
+		hp->v[H_ATTN_SCALE] = 1 / sqrt(hp->v[H_HEAD]);
+	}
+	return true;
+}
+
+/* ---- weights ---- */
+
+struct binder {
+	struct weight_set *set;
+	const struct bb_model *model;
+	const struct bb_hparams *hp;
+	const struct gguf *g;
+	size_t n_used;
+	int n_wrong;
+	struct bb_error first; /* the first mismatch */
+};
+
+static void check_shape(struct binder *b, const struct bb_weight *w, const struct bb_tensor *t) {
+	const int64_t rows = (int64_t)b->hp->v[w->rows];
+	const int64_t cols = w->cols == H_NONE ? 1 : (int64_t)b->hp->v[w->cols];
+	const bool is_vector = w->cols == H_NONE;
+	const int64_t n_rows = is_vector ? 1 : t->dims[0];
+	const int64_t n_cols = is_vector ? t->dims[0] : t->dims[1];
+	const bool fits = is_vector ? t->n_dims == 1 && n_cols == rows
+		: t->n_dims == 2 && n_rows == rows && n_cols == cols;
+	char have[96], want[96];
+	if (is_vector) {
+		snprintf(want, sizeof(want), "[%lld]", (long long)rows);
+	} else {
+		snprintf(want, sizeof(want), "[%lld, %lld]", (long long)rows, (long long)cols);
+	}
+	if (!fits) {
+		b->n_wrong++;
+		base_fail(&b->first, BB_ERR_FORMAT, "tensor '%s': expected shape %s, the file has %s", t->name,
+			want, tensor_shape_text(t, have, sizeof(have)));
+	} else if (is_vector && t->type != BB_F32 && t->type != BB_F16 && t->type != BB_BF16) {
+		b->n_wrong++;
+		base_fail(&b->first, BB_ERR_UNSUPPORTED, "tensor '%s': expected F32, F16 or BF16, the file has %s",
+			t->name, tensor_type_name(t->type));
+	}
+}
+
+static void bind_one(struct binder *b, const struct bb_weight *w, int i_layer) {
+	char name[128];
+	snprintf(name, sizeof(name), w->gguf.name, i_layer);
+	const struct bb_tensor *t = gguf_tensor(b->g, name);
+	const struct bb_tensor **slot = (w->flags & PER_LAYER) != 0
+		? &b->set->per_layer[(size_t)i_layer * W_COUNT + w->slot]
+		: &b->set->global[w->slot];
+	*slot = t;
+	if (t != NULL) {
+		b->n_used++;
+		check_shape(b, w, t);
+	} else if ((w->flags & OPTIONAL) == 0) {
+		b->n_wrong++;
+		base_fail(&b->first, BB_ERR_FORMAT, "tensor '%s' is missing; architecture %s needs it", name,
+			b->model->name);
+	}
+}
+
+static bool name_matches(const struct bb_weight *w, const char *name, int n_layers) {
+	char want[128];
+	if ((w->flags & PER_LAYER) == 0) {
+		return strcmp(w->gguf.name, name) == 0;
+	}
+	int i_layer;
+	if (sscanf(name, "blk.%d.", &i_layer) != 1 || i_layer < 0 || i_layer >= n_layers) {
+		return false;
+	}
+	snprintf(want, sizeof(want), w->gguf.name, i_layer);
+	return strcmp(want, name) == 0;
+}
+
+static void name_unknown(struct binder *b, int n_layers) {
+	for (size_t i = 0; i < b->g->n_tensors; i++) {
+		const char *name = b->g->tensors[i].name;
+		bool known = false;
+		for (const struct bb_weight *w = b->model->weights; w->slot != W_NONE && !known; w++) {
+			known = name_matches(w, name, n_layers);
+		}
+		if (!known) {
+			b->n_wrong++;
+			base_fail(&b->first, BB_ERR_UNSUPPORTED,
+				"tensor '%s' isn't part of architecture %s as this build knows it", name, b->model->name);
+		}
+	}
+}
+
+bool weights_bind(struct weight_set *set, const struct bb_model *m, const struct bb_hparams *hp,
+	const struct gguf *g, struct bb_error *err) {
+	const int n_layers = hparam_int(hp, H_LAYERS);
+	memset(set, 0, sizeof(*set));
+	set->global = base_alloc(W_COUNT, sizeof(*set->global));
+	set->per_layer = base_alloc((size_t)n_layers * W_COUNT, sizeof(*set->per_layer));
+	if (set->global == NULL || set->per_layer == NULL) {
+		return base_no_memory(err, "weight table", (size_t)n_layers * W_COUNT * sizeof(void *));
+	}
+	struct binder b = { set, m, hp, g };
+	for (const struct bb_weight *w = m->weights; w->slot != W_NONE; w++) {
+		set->rows[w->slot] = w;
+		const int n = (w->flags & PER_LAYER) != 0 ? n_layers : 1;
+		for (int i = 0; i < n; i++) {
+			bind_one(&b, w, i);
+		}
+	}
+	if (b.n_used < g->n_tensors) {
+		name_unknown(&b, n_layers);
+	}
+	if (b.n_wrong > 1) {
+		return base_fail(err, b.first.code, "%.400s (and %d more tensors that don't fit)", b.first.text,
+			b.n_wrong - 1);
+	}
+	return b.n_wrong == 0 || base_fail(err, b.first.code, "%s", b.first.text);
+}
+
+void weight_set_finish(struct weight_set *set) {
+	base_free(set->global);
+	base_free(set->per_layer);
+	memset(set, 0, sizeof(*set));
+}
