@@ -46,7 +46,7 @@ static const char *kv_dtype_name(enum bb_kv_dtype type) {
 size_t engine_slab_bytes(const struct bb_engine *e, enum bb_kv_dtype type) {
 	const struct bb_kv_layout *layout;
 	kernels_attention(&e->kernels, type, &layout);
-	return layout->slab_bytes(type, hparam_int(&e->plan.hp, H_HEAD));
+	return layout->slab_bytes(type, hparam_int(&e->plan.hp, H_HEAD), KV_GROUP);
 }
 
 /* ---- ISA levels ---- */
@@ -210,7 +210,7 @@ static bool alloc_batch(struct bb_engine *e, struct bb_error *err) {
 		return base_no_memory(err, "batch", rows * sizeof(*b->seqs[0]));
 	}
 	b->scratch_bytes = attention_scratch_bytes(e->plan.max_rows, e->n_threads,
-		hparam_int(&e->plan.hp, H_HEADS), hparam_int(&e->plan.hp, H_HEAD), e->max_len);
+		hparam_int(&e->plan.hp, H_HEADS), hparam_int(&e->plan.hp, H_HEAD));
 	b->scratch = base_map(b->scratch_bytes);
 	return b->scratch != NULL || base_no_memory(err, "attention scratch", b->scratch_bytes);
 }

@@ -10,7 +10,10 @@
 #include "template.h"
 #include "token/token.h"
 
-enum { N_KV_TYPES = KV_INT8 + 1 };
+enum {
+	N_KV_TYPES = KV_INT8 + 1,
+	KV_GROUP = 32, /* channels that share an int8 scale */
+};
 
 /* What one step works on; planned for max_rows rows, so that a step allocates nothing. */
 struct batch {
