@@ -10,6 +10,8 @@
 #define LAYOUT_PTR_none NULL
 #define LAYOUT_PTR_rows &layout_rows
 #define LAYOUT_PTR_rows_q8 &layout_rows_q8
+#define LAYOUT_PTR_p16_avx2 &layout_p16_avx2
+#define LAYOUT_PTR_p16_avx512 &layout_p16_avx512
 #define LAYOUT_PTR_kv_rows &layout_kv_rows
 
 const struct bb_variant bb_variants[] = {

@@ -1,48 +1,226 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Checks of the matrix products, one body for all weight types. */
+ * Checks of the matrix products, one body for all weight types. Block types must have the bits of the
+ * reference on every variant; and every variant is held against a product in double here, which takes
+ * the weights from dtype_decode. */
 #include "check.h"
 
 #include <math.h>
+#include <string.h>
 
-/* Random blocks whose scales are small finite numbers. */
-static uint8_t *make_weights(struct check *c, enum bb_dtype type, int n, int k) {
-	const size_t row_bytes = dtype_row_bytes(type, k), block_bytes = dtype_block_bytes(type);
-	uint8_t *w = check_in_bytes(c, row_bytes * n, 2);
-	for (size_t i = 0; i < row_bytes * n; i += block_bytes) {
-		uint8_t *scale = w + i + (type == BB_Q6_K ? 208 : 0);
+struct shape {
+	int n_rows, n, k;
+	bool has_bias, accumulates;
+	int ld_y;
+};
+
+static bool is_float(enum bb_dtype type) {
+	return dtype_block_elems(type) == 1;
+}
+
+static bool has_min(enum bb_dtype type) {
+	return type == BB_Q4_1 || type == BB_Q5_1 || type == BB_Q4_K || type == BB_Q5_K;
+}
+
+/* ---- inputs ---- */
+
+static void store_f16(uint8_t *p, float f) {
+	const uint16_t h = f32_to_f16(f);
+	memcpy(p, &h, sizeof(h));
+}
+
+/* A scale: mostly ordinary, some zero, denormal or large. */
+static float draw_scale(struct check *c) {
+	switch (check_rand(c, 0, 30)) {
+	case 0:
+		return 0.0f;
+	case 1:
+		return 0x1p-23f;
+	case 2:
+		return 8.0f;
+	default:
+		return 0.02f * check_normal(c);
+	}
+}
+
+/* Random codes; scales as above, or all codes at an extreme. */
+static uint8_t *make_weights(struct check *c, enum bb_dtype type, int n, int k, bool is_extreme) {
+	const size_t bytes = dtype_row_bytes(type, k) * (size_t)n;
+	const size_t block_bytes = (size_t)dtype_block_bytes(type);
+	uint8_t *w = check_in_bytes(c, bytes, 4);
+	if (is_extreme) {
+		memset(w, type == BB_Q8_0 ? (check_rand(c, 0, 1) ? 0x80 : 0x7f) : 0xff, bytes);
+	}
+	for (size_t i = 0; i < bytes; i += block_bytes) {
 		if (type == BB_F32) {
-			*(float *)(void *)scale = check_normal(c);
+			const float f = check_normal(c);
+			memcpy(w + i, &f, sizeof(f));
 		} else if (type == BB_BF16) {
-			*(uint16_t *)(void *)scale = f32_to_bf16(check_normal(c));
+			const uint16_t h = f32_to_bf16(check_normal(c));
+			memcpy(w + i, &h, sizeof(h));
+		} else if (type == BB_F16) {
+			store_f16(w + i, check_normal(c));
 		} else {
-			*(uint16_t *)(void *)scale = f32_to_f16(check_normal(c));
-		}
-		if (type == BB_Q4_1 || type == BB_Q5_1 || type == BB_Q4_K || type == BB_Q5_K) {
-			*(uint16_t *)(void *)(scale + 2) = f32_to_f16(check_normal(c));
+			store_f16(w + i + (type == BB_Q6_K ? 208 : 0), draw_scale(c));
+			if (has_min(type)) {
+				store_f16(w + i + 2, draw_scale(c));
+			}
 		}
 	}
 	return w;
 }
 
-static void check_matmul(struct check *c, matmul_fn *fn, enum bb_dtype type) {
-	const struct bb_layout *layout = check_layout(c);
-	for (int i = 0; i < 12; i++) {
-		const int n = check_rand(c, 1, 50), n_rows = check_rand(c, 1, 20);
-		const int k = 256 * check_rand(c, 1, 3);
-		const uint8_t *w = make_weights(c, type, n, k);
-		const float *x = check_in(c, (size_t)n_rows * k);
-		const float *bias = check_rand(c, 0, 1) ? check_in(c, n) : NULL;
-		const bool accumulate = check_rand(c, 0, 1);
-		float *y = check_inout(c, "y", (size_t)n_rows * n, (struct tol){ .rel = 1e-4f, .abs = 0.5f });
-		void *packed = check_scratch(c, layout->weight_bytes(type, n, k), 64);
-		layout->pack(NULL, packed, type, n, k, w, 0, n, NULL);
-		void *prepared = check_scratch(c, layout->prep_bytes(type, n_rows, k), 64);
-		layout->prep(NULL, prepared, type, x, k, n_rows, k);
-		while (check_next(c, 0, "rows=%d n=%d k=%d", n_rows, n, k)) {
-			fn(check_queue(c), y, n, packed, prepared, bias, n_rows, n, k, accumulate);
+/* x [n_rows, ld_x]: normal numbers; some blocks of zeros, of denormals, of large or equal numbers. */
+static float *make_x(struct check *c, int n_rows, int ld_x, bool is_extreme) {
+	float *x = check_in(c, (size_t)n_rows * (size_t)ld_x);
+	for (int i = 0; i < n_rows * ld_x; i += 32) {
+		const int kind = check_rand(c, 0, is_extreme ? 3 : 24);
+		for (int j = i; j < i + 32 && j < n_rows * ld_x; j++) {
+			x[j] = is_extreme && kind != 0 ? (j % 7 < kind ? 1.0f : -1.0f) : kind == 1 ? 0.0f :
+				kind == 2 ? x[j] * 0x1p-140f : kind == 3 ? x[j] * 1e4f : x[j];
 		}
 	}
+	return x;
+}
+
+/* ---- the product in double ---- */
+
+/* x as the product takes it: rounded to bf16, or to int8 per 32, or as it is. */
+static void round_x(double *out, const float *x, enum bb_dtype type, bool to_bf16, int k) {
+	for (int i = 0; i < k; i++) {
+		out[i] = (double)(to_bf16 ? bf16_to_f32(f32_to_bf16(x[i])) : x[i]);
+	}
+	for (int b = 0; !is_float(type) && b < k; b += 32) {
+		float max = 0.0f;
+		for (int i = b; i < b + 32; i++) {
+			max = fmaxf(max, fabsf(x[i]));
+		}
+		const float s = max / 127.0f;
+		for (int i = b; i < b + 32; i++) {
+			out[i] = s > 0.0f ? fmin(127.0, fmax(-127.0, (double)rintf(x[i] / s))) * (double)s : 0.0;
+		}
+	}
+}
+
+/* y [n] of one row against the product in double. */
+static void check_row(struct check *c, enum bb_dtype type, const struct shape *s, const uint8_t *w,
+	const float *x, const float *bias, const float *y0, const float *y) {
+	float weights[2048];
+	double rounded[2048];
+	const bool to_bf16 = strstr(check_layout(c)->name, "pairs") != NULL;
+	round_x(rounded, x, type, to_bf16, s->k);
+	for (int col = 0; col < s->n; col++) {
+		dtype_decode(weights, w + (size_t)col * dtype_row_bytes(type, s->k), type, s->k);
+		double want = s->has_bias ? (double)bias[col] : 0.0, size = fabs(want);
+		want += s->accumulates ? (double)y0[col] : 0.0;
+		size += s->accumulates ? fabs((double)y0[col]) : 0.0;
+		for (int i = 0; i < s->k; i++) {
+			const double term = (double)weights[i] * rounded[i];
+			want += term;
+			/* Codes and minima of opposite signs cancel inside a block. */
+			size += fabs(term) + (is_float(type) ? 0.0 : fabs(rounded[i]) * 0.5);
+		}
+		if (!(fabs((double)y[col] - want) <= 4e-6 * size + 1e-30)) {
+			check_fail(c, "column %d is %g, the product in double %g", col, (double)y[col], want);
+			return;
+		}
+	}
+}
+
+/* ---- the body ---- */
+
+/* Packs w as two sources, one below the other, the second through a map, and takes it out again. */
+static void *pack_weights(struct check *c, enum bb_dtype type, int n, int k, const uint8_t *w) {
+	const struct bb_layout *layout = check_layout(c);
+	const size_t row_bytes = dtype_row_bytes(type, k);
+	void *packed = check_scratch(c, layout->weight_bytes(type, n, k), 64);
+	if (check_is_bench(c)) {
+		layout->pack(NULL, packed, type, n, k, w, 0, n, NULL);
+		return packed;
+	}
+	const int n_first = n > 40 ? 32 : n / 2, n_second = n - n_first;
+	int32_t *map = check_scratch(c, sizeof(*map) * (size_t)n_second, 4);
+	uint8_t *turned = check_scratch(c, row_bytes * (size_t)n_second, 1);
+	uint8_t *row = check_scratch(c, row_bytes, 1);
+	for (int i = 0; i < n_second; i++) {
+		map[i] = n_second - 1 - i;
+		memcpy(turned + row_bytes * (size_t)map[i], w + row_bytes * (size_t)(n_first + i), row_bytes);
+	}
+	layout->pack(check_queue(c), packed, type, n, k, w, 0, n_first, NULL);
+	layout->pack(check_queue(c), packed, type, n, k, turned, n_first, n_second, map);
+	for (int i = 0; i < n; i++) {
+		memset(row, 0x5a, row_bytes);
+		layout->unpack_row(row, packed, type, n, k, i);
+		check_same(c, "unpacked row", row, w + row_bytes * (size_t)i, row_bytes);
+	}
+	return packed;
+}
+
+/* Each row alone must have the bits that it has among others. */
+static void check_alone(struct check *c, matmul_fn *fn, enum bb_dtype type, const struct shape *s,
+	const void *packed, const float *x, int ld_x, const float *bias, const float *y0, const float *y) {
+	const struct bb_layout *layout = check_layout(c);
+	void *prepared = check_scratch(c, layout->prep_bytes(type, 1, s->k), 4);
+	float *alone = check_scratch(c, sizeof(float) * (size_t)s->n, 4);
+	for (int r = 0; r < s->n_rows; r++) {
+		memcpy(alone, y0 + (size_t)r * s->ld_y, sizeof(float) * (size_t)s->n);
+		layout->prep(NULL, prepared, type, x + (size_t)r * ld_x, ld_x, 1, s->k);
+		fn(NULL, alone, s->n, packed, prepared, bias, 1, s->n, s->k, s->accumulates);
+		check_same(c, "row alone", alone, y + (size_t)r * s->ld_y, sizeof(float) * (size_t)s->n);
+	}
+}
+
+static void check_shape(struct check *c, matmul_fn *fn, enum bb_dtype type, struct shape s,
+	bool is_extreme) {
+	const struct bb_layout *layout = check_layout(c);
+	const int ld_x = s.k + (check_is_bench(c) ? 0 : 3);
+	const size_t n_y = (size_t)s.n_rows * (size_t)s.ld_y;
+	const uint8_t *w = make_weights(c, type, s.n, s.k, is_extreme);
+	const float *x = make_x(c, s.n_rows, ld_x, is_extreme);
+	const float *bias = s.has_bias ? check_in(c, (size_t)s.n) : NULL;
+	/* Chains of f32, and x in bf16 on one level; see check_row for what is exact. */
+	const float rounding = type == BB_BF16 ? 0.02f : 1e-5f;
+	const struct tol tol = { .rel = is_float(type) ? rounding : 0.0f,
+		.abs = is_float(type) ? rounding * 1e4f * sqrtf((float)s.k) : 0.0f };
+	float *y = check_inout(c, "y", n_y, tol);
+	float *y0 = check_scratch(c, n_y * sizeof(float), 4);
+	memcpy(y0, y, n_y * sizeof(float));
+	const void *packed = pack_weights(c, type, s.n, s.k, w);
+	void *prepared = check_scratch(c, layout->prep_bytes(type, s.n_rows, s.k), 4);
+	layout->prep(check_queue(c), prepared, type, x, ld_x, s.n_rows, s.k);
+	check_ops(c, 2.0 * s.n_rows * s.n * s.k);
+	const double bytes = (double)layout->weight_bytes(type, s.n, s.k);
+	while (check_next(c, bytes, "rows=%d n=%d k=%d%s%s", s.n_rows, s.n, s.k,
+		s.has_bias ? " bias" : "", s.accumulates ? " accumulate" : "")) {
+		fn(check_queue(c), y, s.ld_y, packed, prepared, bias, s.n_rows, s.n, s.k, s.accumulates);
+	}
+	if (!check_is_bench(c)) {
+		const int last = s.n_rows - 1;
+		check_row(c, type, &s, w, x, bias, y0, y);
+		check_row(c, type, &s, w, x + (size_t)last * ld_x, bias, y0 + (size_t)last * s.ld_y,
+			y + (size_t)last * s.ld_y);
+		check_alone(c, fn, type, &s, packed, x, ld_x, bias, y0, y);
+	}
+}
+
+static void check_matmul(struct check *c, matmul_fn *fn, enum bb_dtype type) {
+	if (check_is_bench(c)) {
+		check_shape(c, fn, type, (struct shape){ 1, 12288, 1536, .ld_y = 12288 }, false);
+		check_shape(c, fn, type, (struct shape){ 256, 256, 1536, .ld_y = 256 }, false);
+		return;
+	}
+	const int unit = is_float(type) ? 1 : dtype_block_elems(type);
+	const int max_units = is_float(type) ? 300 : unit == 32 ? 40 : 7;
+	for (int n_rows = 1; n_rows <= 40; n_rows += n_rows < 18 ? 1 : 11) {
+		const int n = check_rand(c, 1, 50);
+		struct shape s = { n_rows, n, unit * check_rand(c, 1, max_units),
+			.has_bias = check_rand(c, 0, 1), .accumulates = check_rand(c, 0, 1),
+			.ld_y = n + check_rand(c, 0, 3) };
+		check_shape(c, fn, type, s, n_rows % 5 == 4);
+	}
+	/* Across the limits of row blocks and pieces. */
+	check_shape(c, fn, type, (struct shape){ 141, 33, 1536, true, true, 35 }, false);
+	check_shape(c, fn, type, (struct shape){ 3, 16, 2048, false, false, 16 }, true);
 }
 
 #define CHECK_MATMUL(suffix, type) \

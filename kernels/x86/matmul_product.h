@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the x86 matrix products share: their arguments, how outputs are written, and how many panels a
+ * thread takes at once. */
+#ifndef MATMUL_PRODUCT_H
+#define MATMUL_PRODUCT_H
+
+#include "p16.h"
+
+struct product {
+	float *y;
+	int ld_y;
+	const uint8_t *w, *x;
+	const float *bias;
+	int n_rows, n, k;
+	bool accumulate;
+	size_t panel_bytes, x_row_bytes;
+};
+
+/* Writes acc[n_rows][16] to the columns of a panel. */
+static inline void finish_rows(const struct product *p, int i_panel, int row0, int n_rows,
+	const float *acc) {
+	const int col0 = i_panel * P16_ROWS, left = p->n - col0;
+	const int n_cols = left < P16_ROWS ? left : P16_ROWS;
+	float bias[P16_ROWS] = { 0 };
+	for (int i = 0; p->bias != NULL && i < n_cols; i++) {
+		bias[i] = p->bias[col0 + i];
+	}
+	for (int r = 0; r < n_rows; r++) {
+		float *y = p->y + (size_t)(row0 + r) * p->ld_y + col0, sum[P16_ROWS];
+		for (int i = 0; i < P16_ROWS; i++) {
+			sum[i] = acc[r * P16_ROWS + i];
+		}
+		for (int i = 0; p->bias != NULL && i < P16_ROWS; i++) {
+			sum[i] += bias[i];
+		}
+		for (int i = 0; i < n_cols; i++) {
+			y[i] = p->accumulate ? y[i] + sum[i] : sum[i];
+		}
+	}
+}
+
+/* Units a thread takes at once: some 32 KB of weights when there is one row, and never so many that
+ * the threads could not be kept busy evenly. */
+static inline int product_grain(bb_queue *q, const struct product *p, int n_panels) {
+	if (p->n_rows > 1) {
+		return 1;
+	}
+	const int even = n_panels / (8 * (q != NULL ? queue_threads(q) : 1));
+	const int grain = (int)(32768 / (p->panel_bytes + 1));
+	return even < 1 || grain < 1 ? 1 : grain < even ? grain : even;
+}
+
+#endif
