@@ -63,8 +63,6 @@ struct check {
 	const struct records *want;      /* of the reference, compared within tolerance; or NULL */
 	const struct records *want_bits; /* of this variant's first play, compared by bits; or NULL */
 	bool is_bench;
-	void (*flush)(void *arg);        /* makes caches cold, for bench */
-	void *flush_arg;
 
 	/* results */
 	struct records records;

@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -277,19 +276,6 @@ static void check_harness(uint64_t seed) {
 
 /* ---- bench ---- */
 
-enum { FLUSH_BYTES = 96 << 20 }; /* above the last-level cache */
-
-static void flush_part(const void *arg, int begin, int end) {
-	uint8_t *memory = *(uint8_t *const *)arg;
-	for (size_t i = (size_t)begin << 20; i < (size_t)end << 20; i += 64) {
-		memory[i]++;
-	}
-}
-
-static void flush_caches(void *arg) {
-	queue_run(run.queue, flush_part, &arg, FLUSH_BYTES >> 20, 1);
-}
-
 static void print_bench(const struct bb_variant *v, const struct sample *s, double c_seconds) {
 	const double rate = s->bytes / s->seconds, share = rate / run.read_bandwidth;
 	const double ops = s->ops / s->seconds;
@@ -310,7 +296,7 @@ static void print_bench(const struct bb_variant *v, const struct sample *s, doub
 	}
 }
 
-static void bench_kernel(const struct kernel *kernel, uint64_t seed, void *flush_memory) {
+static void bench_kernel(const struct kernel *kernel, uint64_t seed) {
 	const struct bb_variant *reference = reference_of(kernel->name);
 	if (reference == NULL) {
 		return;
@@ -321,8 +307,7 @@ static void bench_kernel(const struct kernel *kernel, uint64_t seed, void *flush
 			continue;
 		}
 		struct check c = { .body = kernel->body, .variant = v, .seed = seed, .queue = run.queue,
-			.want = v != reference ? &first.records : NULL, .is_bench = true,
-			.flush = flush_caches, .flush_arg = flush_memory };
+			.want = v != reference ? &first.records : NULL, .is_bench = true };
 		check_play(&c);
 		for (size_t i = 0; i < c.samples.n; i++) {
 			const struct sample *own = &c.samples.items[i];
@@ -344,16 +329,13 @@ static void bench_kernel(const struct kernel *kernel, uint64_t seed, void *flush
 	check_finish(&first);
 }
 
-static void *start_bench(void) {
-	void *memory = mmap(NULL, FLUSH_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	assert(memory != MAP_FAILED);
+static void start_bench(void) {
 	char name[64];
 	run.read_bandwidth = cpu_read_bandwidth(run.queue, (size_t)512 << 20);
 	fprintf(run.text, "%s, %d threads, reads %.1f GB/s from memory; caches flushed before each run\n",
 		cpu_name(name, sizeof(name)), queue_threads(run.queue), run.read_bandwidth * 1e-9);
 	fprintf(run.text, "%-14s %-12s %-28s %10s %6s %8s %6s %9s %7s\n", "kernel", "variant", "case",
 		"median us", "spread", "GB/s", "memory", "Gop/s", "x c");
-	return memory;
 }
 
 /* ---- main ---- */
@@ -419,7 +401,9 @@ static bool parse_options(struct options *o, int argc, char **argv) {
 
 static void check_all(void) {
 	struct options *o = &run.options;
-	void *flush_memory = o->is_bench ? start_bench() : NULL;
+	if (o->is_bench) {
+		start_bench();
+	}
 	for (int i = 0; i < o->n_repeats; i++, o->seed++) {
 		fprintf(run.text, "seed %llu\n", (unsigned long long)o->seed);
 		if (!o->is_bench) {
@@ -430,7 +414,7 @@ static void check_all(void) {
 				continue;
 			}
 			if (o->is_bench) {
-				bench_kernel(&kernels[k], o->seed, flush_memory);
+				bench_kernel(&kernels[k], o->seed);
 			} else {
 				check_kernel(&kernels[k], o->seed);
 			}
