@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Tokenizers: text <-> token ids, from a GGUF file's vocabulary. Byte-level BPE (tokenizer.ggml.model
- * "gpt2"), SentencePiece with byte fallback ("llama") and "no_vocab", where text means ids. */
+ * Tokenizers: text <-> token ids, from a GGUF file's vocabulary. Byte-level BPE (model "gpt2" in
+ * tokenizer.ggml.model), SentencePiece with byte fallback ("llama") and "no_vocab", where text
+ * means ids. */
 #ifndef TOKEN_H
 #define TOKEN_H
 
@@ -16,7 +17,9 @@ void tokenizer_destroy(struct tokenizer *t);
 /* Appends the ids of text[bytes] (any bytes, NULs and invalid UTF-8 included) to *out.
  * add_special: BOS/EOS as the metadata says (add_bos_token, add_eos_token, add_space_prefix of SPM
  * is independent of it). parse_special: control and user-defined tokens are found in the text;
- * without it, only user-defined (normal added) ones, as llama.cpp does. */
+ * without it, only user-defined (normal added) ones, as llama.cpp does. A byte that the vocabulary
+ * has no token for (SmolLM2 lacks 21) is left out by BPE, and becomes the unknown token of SPM.
+ * After an error *out is as before. */
 bool tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, bool add_special,
 	bool parse_special, struct bb_tokens *out, struct bb_error *err);
 
@@ -28,7 +31,8 @@ struct gguf_string tokenizer_piece(const struct tokenizer *t, int32_t id, bool s
 struct token_stream {
 	char held[4];     /* an unfinished character */
 	uint8_t n_held;
-	bool started;     /* SPM: the space that add_space_prefix put in front was dropped */
+	bool started;     /* SPM: the space that add_space_prefix put in front was dropped. Set it before
+	                   * the first push where text goes on after a prompt: that space is real. */
 };
 /* Appends to *out what became complete with id. */
 bool token_stream_push(struct token_stream *s, const struct tokenizer *t, int32_t id, bool special,

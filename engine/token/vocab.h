@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Inside of the tokenizers: the vocabulary that the algorithms share. Pieces are kept as the bytes
+ * they stand for (byte symbols decoded, U+2581 turned to a space), once, for both directions. */
+#ifndef VOCAB_H
+#define VOCAB_H
+
+#include "token.h"
+
+enum vocab_kind { VOCAB_BPE, VOCAB_SPM, VOCAB_IDS };
+
+enum vocab_type { /* as numbered in tokenizer.ggml.token_type */
+	VOCAB_UNDEFINED, VOCAB_NORMAL, VOCAB_UNKNOWN, VOCAB_CONTROL, VOCAB_USER_DEFINED, VOCAB_UNUSED,
+	VOCAB_BYTE,
+};
+
+/* Open addressing; a slot is the upper half of the hash << 32 | id + 1, zero when free. */
+struct piece_map {
+	uint64_t *slots; /* [mask + 1] */
+	size_t mask;
+};
+
+struct merge_slot {
+	uint64_t pair; /* left + 1 << 32 | right + 1; zero when free */
+	uint32_t rank;
+	int32_t id; /* of the two joined */
+};
+
+struct merge_map {
+	struct merge_slot *slots; /* [mask + 1] */
+	size_t mask;
+};
+
+/* A trie over the added tokens' texts, its edges hashed: node << 8 | byte in the upper half of a
+ * slot, the child in the lower; zero when free (node 0 is the root, nobody's child). */
+struct special_trie {
+	uint64_t *edges; /* [mask + 1] */
+	size_t mask;
+	int32_t *token;  /* [n_nodes] the id whose text ends there, or -1 */
+	uint32_t n_nodes;
+	uint8_t starts[256];        /* does any text start with this byte */
+	uint8_t pairs[65536 / 8];   /* bit first << 8 | second: may a text start so */
+};
+
+struct pretoken;
+
+enum { MAX_EOG = 64 };
+
+struct tokenizer {
+	enum vocab_kind kind;
+	const char *model;
+	const char *pre; /* "" unless BPE */
+	int32_t n_vocab;
+	char *text;      /* [start[n_vocab]] the pieces, one after the other */
+	uint32_t *start; /* [n_vocab + 1] */
+	uint8_t *type;   /* [n_vocab] enum vocab_type */
+	float *score;    /* [n_vocab] SPM only */
+	int32_t byte_id[256]; /* token of a single byte, or -1 */
+	int32_t bos, eos, unknown; /* -1: none */
+	bool add_bos, add_eos, add_space_prefix;
+	int32_t eog[MAX_EOG]; /* [n_eog] */
+	int n_eog;
+	struct piece_map pieces;
+	struct merge_map merges;
+	struct special_trie special;
+	struct pretoken *pretoken; /* BPE only */
+	/* SPM: may any piece hold these two bytes on the two sides of a character boundary? Where none
+	 * does, no merge crosses, and the text is cut there. Bit last << 8 | first. */
+	uint8_t joints[65536 / 8];
+};
+
+/* Length of the UTF-8 character at p (1 to 4), 0 when p[bytes] starts with none (RFC 3629: no
+ * overlong forms, no surrogates, nothing above U+10FFFF). bytes > 0. */
+int vocab_char(const char *p, size_t bytes);
+/* As vocab_char, but an invalid byte is a character of its own. */
+size_t vocab_step(const char *p, size_t bytes);
+
+uint64_t vocab_hash(const char *p, size_t bytes);
+/* The ordinary token that stands for these bytes, or -1. Control, unknown and byte tokens are never
+ * found: text can't turn into them. */
+int32_t vocab_find(const struct tokenizer *t, const char *p, size_t bytes);
+struct gguf_string vocab_piece(const struct tokenizer *t, int32_t id);
+/* Bytes of a text in GPT-2's byte alphabet into dst[bytes]; -1 when a character isn't in it. */
+long vocab_decode_symbols(const char *p, size_t bytes, char *dst);
+
+/* Fills the vocabulary of t from g: pieces, types, scores, map, added tokens, byte tokens. */
+bool vocab_load(struct tokenizer *t, const struct gguf *g, struct bb_error *err);
+/* The ids with a meaning: BOS, EOS, unknown, the end-of-generation set, and the flags. */
+bool vocab_load_roles(struct tokenizer *t, const struct gguf *g, struct bb_error *err);
+void vocab_finish(struct tokenizer *t);
+
+/* ---- added tokens in the text ---- */
+
+bool special_build(struct tokenizer *t, const struct gguf_kv *tokens, struct bb_error *err);
+void special_finish(struct special_trie *s);
+/* Marks where added tokens stand in text[bytes]: (*mark)[i] is 2 at the first byte of one, 1 in the
+ * rest of it, 0 in ordinary text. NULL when there is none. The longest token wins wherever tokens
+ * overlap, then the leftmost. Freed by the caller with base_free. */
+bool special_mark(const struct tokenizer *t, const char *text, size_t bytes, bool parse_special,
+	uint8_t **mark, struct bb_error *err);
+/* The added token whose text is exactly p[bytes], or -1. */
+int32_t special_find(const struct special_trie *s, const char *p, size_t bytes);
+
+/* ---- pre-tokenizers ---- */
+
+bool pretoken_create(struct tokenizer *t, struct gguf_string name, struct bb_error *err);
+void pretoken_destroy(struct pretoken *p);
+/* Does a word that is a token as a whole skip the merges (llama3)? Is BOS added by default? */
+bool pretoken_ignores_merges(const struct pretoken *p);
+bool pretoken_adds_bos(const struct pretoken *p);
+
+/* ---- the algorithms ---- */
+
+struct merge_work;
+bool bpe_load(struct tokenizer *t, const struct gguf *g, struct bb_error *err);
+bool bpe_encode(const struct tokenizer *t, const char *text, size_t bytes, struct merge_work *w,
+	struct bb_tokens *out, struct bb_error *err);
+void spm_load(struct tokenizer *t);
+bool spm_encode(const struct tokenizer *t, const char *text, size_t bytes, bool prefix_space,
+	struct merge_work *w, struct bb_tokens *out, struct bb_error *err);
+
+#endif
