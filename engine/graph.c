@@ -88,9 +88,9 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 		run_gated(r, o);
 		break;
 	case OP_ADD:
-		/* X and H have one width, so that their padding can be added along. */
-		assert(o->ld_out == o->ld_in);
-		r->k->add(r->q, o->out, o->in, (size_t)r->n_rows * (size_t)o->ld_out);
+		/* Rows follow each other without padding. */
+		assert(o->ld_out == o->dim && o->ld_in == o->dim);
+		r->k->add(r->q, o->out, o->in, (size_t)r->n_rows * (size_t)o->dim);
 		break;
 	case OP_END:
 	case OP_COUNT:

@@ -57,7 +57,7 @@ static bool plan_activations(struct plan *p, struct bb_error *err) {
 			width += act_width(p, groups[g][i]);
 		}
 		for (int i = 0; i < 4 && groups[g][i] != ACT_NONE; i++) {
-			p->act_ld[groups[g][i]] = round_up(width, 16);
+			p->act_ld[groups[g][i]] = width;
 		}
 		offset[g] = total;
 		total += rows * (size_t)round_up(width, 16) * sizeof(float);

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Opening models in tests: the tiny ones of tests/goldens, and the real ones where they are. */
+#ifndef TESTS_MODELS_H
+#define TESTS_MODELS_H
+
+#include "bobbin.h"
+
+#include <criterion/criterion.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Path of tests/goldens/<name>.gguf; BOBBIN_SOURCE is set by the build. */
+static inline const char *tiny_path(const char *name) {
+	static char path[1024];
+	snprintf(path, sizeof(path), "%s/goldens/%s.gguf", BOBBIN_TESTS, name);
+	return path;
+}
+
+/* Path of a real model, or skips the test. */
+static inline const char *real_path(const char *name) {
+	static char path[1024];
+	const char *folder = getenv("BOBBIN_MODELS"), *home = getenv("HOME");
+	if (folder != NULL) {
+		snprintf(path, sizeof(path), "%s/%s.gguf", folder, name);
+	} else {
+		snprintf(path, sizeof(path), "%s/.cache/bobbin/models/%s.gguf", home != NULL ? home : "", name);
+	}
+	if (access(path, R_OK) != 0) {
+		cr_skip_test("%s is missing", path);
+	}
+	return path;
+}
+
+static inline struct bb_engine *open_with(const struct bb_engine_params *params) {
+	struct bb_engine *e = NULL;
+	struct bb_error err = { 0 };
+	cr_assert(bb_engine_open(&e, bb_models, params, &err), "%s", err.text);
+	return e;
+}
+
+static inline struct bb_context *new_context(struct bb_engine *e) {
+	struct bb_context *c = NULL;
+	struct bb_error err = { 0 };
+	cr_assert(bb_context_create(&c, e, NULL, &err), "%s", err.text);
+	return c;
+}
+
+static inline int vocab_of(const struct bb_engine *e) {
+	struct bb_engine_info info;
+	bb_engine_info(e, &info);
+	return info.n_vocab;
+}
+
+/* [n_tokens] ids that repeat nothing for long; different for every seed. */
+static inline void make_ids(int32_t *ids, int n_tokens, int n_vocab, int seed) {
+	uint32_t x = 2463534242u + 7919u * (uint32_t)seed;
+	for (int i = 0; i < n_tokens; i++) {
+		x ^= x << 13;
+		x ^= x >> 17;
+		x ^= x << 5;
+		ids[i] = (int32_t)(x % (uint32_t)n_vocab);
+	}
+}
+
+/* Appends n tokens in one step; logits [n, n_vocab] of all of them, or NULL. */
+static inline void feed(struct bb_context *c, struct bb_engine *e, const int32_t *ids, int n,
+	float *logits) {
+	struct bb_error err = { 0 };
+	const struct bb_step_item item = { c, ids, n, logits, true };
+	cr_assert(bb_step(e, &item, 1, &err), "%s", err.text);
+}
+
+#endif

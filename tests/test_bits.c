@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The same request gives the same bits: alone or beside others, however the prompt is cut, token by
+ * token, on one thread or two, after forks and rewinds. Tiny models of every architecture with every KV
+ * type and ISA level, then the real models. */
+#include "models.h"
+
+enum { N_TOKENS = 150, N_REAL = 90 };
+
+/* The ids and their logits in one step on one thread: what everything else must equal. */
+struct expected {
+	struct bb_engine_params params;
+	int n_tokens, n_vocab;
+	int32_t *ids;  /* [n_tokens] */
+	float *logits; /* [n_tokens, n_vocab] */
+};
+
+static void compare(const struct expected *x, const float *got, int first, int n, const char *how) {
+	for (int t = 0; t < n; t++) {
+		const size_t row_bytes = (size_t)x->n_vocab * sizeof(float);
+		const float *want = x->logits + (size_t)(first + t) * (size_t)x->n_vocab;
+		const float *have = got + (size_t)t * (size_t)x->n_vocab;
+		for (int i = 0; memcmp(want, have, row_bytes) != 0 && i < x->n_vocab; i++) {
+			cr_assert(memcmp(&want[i], &have[i], sizeof(float)) == 0,
+				"%s, isa %s, kv %s: token %d, logit %d is %.9g, want %.9g", how,
+				x->params.isa != NULL ? x->params.isa : "best", bb_kv_type_name(x->params.kv_type),
+				first + t, i, (double)have[i], (double)want[i]);
+		}
+	}
+}
+
+static float *logits_for(const struct expected *x, int n) {
+	float *logits = malloc((size_t)n * (size_t)x->n_vocab * sizeof(float));
+	cr_assert_not_null(logits);
+	return logits;
+}
+
+static void expect_one_step(struct expected *x, int n_tokens) {
+	x->params.n_threads = 1;
+	struct bb_engine *e = open_with(&x->params);
+	struct bb_context *c = new_context(e);
+	x->n_tokens = n_tokens;
+	x->n_vocab = vocab_of(e);
+	x->ids = malloc((size_t)n_tokens * sizeof(int32_t));
+	x->logits = logits_for(x, n_tokens);
+	make_ids(x->ids, n_tokens, x->n_vocab, 1);
+	feed(c, e, x->ids, n_tokens, x->logits);
+	bb_context_destroy(c);
+	bb_engine_destroy(e);
+}
+
+/* Steps of `chunk` tokens; 1 = as decoding does. */
+static void check_chunks(const struct expected *x, struct bb_engine *e, int chunk) {
+	struct bb_context *c = new_context(e);
+	float *logits = logits_for(x, chunk);
+	for (int i = 0; i < x->n_tokens; i += chunk) {
+		const int n = x->n_tokens - i < chunk ? x->n_tokens - i : chunk;
+		feed(c, e, x->ids + i, n, logits);
+		compare(x, logits, i, n, "in chunks");
+	}
+	free(logits);
+	bb_context_destroy(c);
+}
+
+/* Our tokens a few at a time, in one step with three strangers of other lengths before and after. */
+static void check_beside(const struct expected *x, struct bb_engine *e) {
+	struct bb_context *c[4];
+	int32_t noise[4][8];
+	for (int i = 0; i < 4; i++) {
+		c[i] = new_context(e);
+		make_ids(noise[i], 8, x->n_vocab, 10 + i);
+	}
+	feed(c[1], e, noise[3], 7, NULL);
+	const int chunk = 5;
+	float *logits = logits_for(x, chunk), *other = logits_for(x, 1);
+	for (int i = 0; i < x->n_tokens; i += chunk) {
+		const int n = x->n_tokens - i < chunk ? x->n_tokens - i : chunk;
+		const struct bb_step_item items[4] = {
+			{ c[0], noise[0], 1 + i % 8, NULL, false }, { c[1], noise[1], 1, other, false },
+			{ c[2], x->ids + i, n, logits, true }, { c[3], noise[2], 3, NULL, false },
+		};
+		struct bb_error err = { 0 };
+		cr_assert(bb_step(e, items, 4, &err), "%s", err.text);
+		compare(x, logits, i, n, "beside others");
+	}
+	free(logits);
+	free(other);
+	for (int i = 0; i < 4; i++) {
+		bb_context_destroy(c[i]);
+	}
+}
+
+/* Fork at odd places, let the fork go astray, go on in the original; then rewind and repeat. */
+static void check_fork_and_rewind(const struct expected *x, struct bb_engine *e) {
+	struct bb_context *c = new_context(e), *fork;
+	struct bb_error err = { 0 };
+	float *logits = logits_for(x, x->n_tokens);
+	int32_t noise[9];
+	make_ids(noise, 9, x->n_vocab, 3);
+	const int at = x->n_tokens / 2 + 7;
+	feed(c, e, x->ids, at, NULL);
+	cr_assert(bb_context_fork(&fork, c, &err), "%s", err.text);
+	feed(fork, e, noise, 9, NULL);
+	feed(c, e, x->ids + at, x->n_tokens - at, logits);
+	compare(x, logits, at, x->n_tokens - at, "original after a fork");
+	cr_assert(bb_context_rewind(fork, at, &err), "%s", err.text);
+	feed(fork, e, x->ids + at, x->n_tokens - at, logits);
+	compare(x, logits, at, x->n_tokens - at, "fork after a rewind");
+	bb_context_destroy(c);
+	cr_assert(bb_context_rewind(fork, 0, &err), "%s", err.text);
+	feed(fork, e, x->ids, x->n_tokens, logits);
+	compare(x, logits, 0, x->n_tokens, "fork rewound to nothing");
+	free(logits);
+	bb_context_destroy(fork);
+}
+
+static void check_all(struct expected *x, const int *chunks, int n_chunks) {
+	for (x->params.n_threads = 1; x->params.n_threads <= 2; x->params.n_threads++) {
+		struct bb_engine *e = open_with(&x->params);
+		for (int i = 0; i < n_chunks; i++) {
+			check_chunks(x, e, chunks[i]);
+		}
+		check_beside(x, e);
+		check_fork_and_rewind(x, e);
+		bb_engine_destroy(e);
+	}
+	free(x->ids);
+	free(x->logits);
+}
+
+static void check_tiny(const char *name, enum bb_kv_type kv_type) {
+	const int chunks[] = { 1, 7, 64, 100 };
+	for (const char *const *isa = bb_isa_names(); *isa != NULL; isa++) {
+		if (bb_isa_is_available(*isa)) {
+			struct expected x = { .params = { .path = tiny_path(name), .isa = *isa, .kv_type = kv_type } };
+			expect_one_step(&x, N_TOKENS);
+			check_all(&x, chunks, 4);
+		}
+	}
+}
+
+#define TINY(suite, name) \
+	Test(suite, f32) { \
+		check_tiny(name, BB_KV_F32); \
+	} \
+	Test(suite, f16) { \
+		check_tiny(name, BB_KV_F16); \
+	} \
+	Test(suite, bf16) { \
+		check_tiny(name, BB_KV_BF16); \
+	} \
+	Test(suite, int8) { \
+		check_tiny(name, BB_KV_INT8); \
+	}
+
+TINY(bits_llama, "llama")
+TINY(bits_llama_window, "llama-window")
+TINY(bits_qwen2, "qwen2")
+TINY(bits_gemma3, "gemma3")
+
+static void check_real(const char *name, enum bb_kv_type kv_type) {
+	const int chunks[] = { 1, 33 };
+	struct expected x = { .params = { .path = real_path(name), .kv_type = kv_type } };
+	expect_one_step(&x, N_REAL);
+	check_all(&x, chunks, 2);
+}
+
+#define REAL(suite, name) \
+	Test(suite, f16, .timeout = 300) { \
+		check_real(name, BB_KV_F16); \
+	} \
+	Test(suite, int8, .timeout = 300) { \
+		check_real(name, BB_KV_INT8); \
+	}
+
+REAL(bits_real_smollm2, "smollm2")
+REAL(bits_real_gemma, "gemma")
+REAL(bits_real_qwen, "qwen")

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Contexts from outside: timelines, memory, limits, windows, and that a failed step loses nothing. */
+#include "models.h"
+
+static struct bb_engine *open_tiny(const char *name, int max_len, int window, size_t max_kv_bytes) {
+	const struct bb_engine_params params = { .path = tiny_path(name), .n_threads = 1,
+		.max_model_len = max_len, .window = window, .max_kv_bytes = max_kv_bytes };
+	return open_with(&params);
+}
+
+static const int32_t ids[] = { 5, 17, 23, 99, 3, 42, 8, 111, 64, 2 };
+
+Test(context, starts_empty) {
+	struct bb_engine *e = open_tiny("llama", 0, 0, 0);
+	struct bb_context *c = new_context(e);
+	cr_assert_eq(bb_context_length(c), 0);
+	cr_assert_eq(bb_context_kv_bytes(c), 0);
+	bb_context_destroy(c);
+	bb_engine_destroy(e);
+}
+
+Test(context, destroy_accepts_null) {
+	bb_context_destroy(NULL);
+	bb_engine_destroy(NULL);
+	bb_generation_destroy(NULL);
+}
+
+Test(context, timeline_holds_what_was_fed) {
+	struct bb_engine *e = open_tiny("llama", 0, 0, 0);
+	struct bb_context *c = new_context(e);
+	feed(c, e, ids, 4, NULL);
+	feed(c, e, ids + 4, 6, NULL);
+	cr_assert_eq(bb_context_length(c), 10);
+	cr_assert_eq(memcmp(bb_context_tokens(c), ids, sizeof(ids)), 0);
+	bb_context_destroy(c);
+	bb_engine_destroy(e);
+}
+
+Test(context, fork_shares_pages_until_written) {
+	struct bb_engine *e = open_tiny("llama", 0, 0, 0);
+	struct bb_context *c = new_context(e), *fork;
+	struct bb_error err = { 0 };
+	int32_t many[200];
+	make_ids(many, 200, vocab_of(e), 1);
+	feed(c, e, many, 200, NULL);
+	const size_t before = bb_context_kv_bytes(c);
+	cr_assert(bb_context_fork(&fork, c, &err), "%s", err.text);
+	cr_assert_eq(bb_context_kv_bytes(fork), before);
+	cr_assert_eq(bb_context_length(fork), 200);
+	feed(fork, e, ids, 3, NULL);
+	cr_assert_eq(bb_context_length(c), 200);
+	cr_assert_eq(memcmp(bb_context_tokens(c), many, sizeof(many)), 0);
+	bb_context_destroy(c);
+	cr_assert_eq(memcmp(bb_context_tokens(fork), many, sizeof(many)), 0);
+	bb_context_destroy(fork);
+	bb_engine_destroy(e);
+}
+
+Test(context, rewind_out_of_range_is_refused) {
+	struct bb_engine *e = open_tiny("llama", 0, 0, 0);
+	struct bb_context *c = new_context(e);
+	feed(c, e, ids, 10, NULL);
+	struct bb_error err = { 0 };
+	cr_assert_not(bb_context_rewind(c, 11, &err));
+	cr_assert_eq(err.code, BB_ERR_CONTEXT);
+	err = (struct bb_error){ 0 };
+	cr_assert_not(bb_context_rewind(c, -1, &err));
+	cr_assert_eq(err.code, BB_ERR_CONTEXT);
+	cr_assert_eq(bb_context_length(c), 10);
+	bb_context_destroy(c);
+	bb_engine_destroy(e);
+}
+
+Test(context, full_context_is_refused_and_unchanged) {
+	struct bb_engine *e = open_tiny("llama", 12, 0, 0);
+	struct bb_context *c = new_context(e);
+	feed(c, e, ids, 10, NULL);
+	struct bb_error err = { 0 };
+	const struct bb_step_item item = { c, ids, 3, NULL, false };
+	cr_assert_not(bb_step(e, &item, 1, &err));
+	cr_assert_eq(err.code, BB_ERR_CONTEXT);
+	cr_assert_not_null(strstr(err.text, "10 of at most 12"), "%s", err.text);
+	cr_assert_eq(bb_context_length(c), 10);
+	feed(c, e, ids, 2, NULL);
+	bb_context_destroy(c);
+	bb_engine_destroy(e);
+}
+
+Test(context, one_full_context_stops_the_whole_step) {
+	struct bb_engine *e = open_tiny("llama", 12, 0, 0);
+	struct bb_context *a = new_context(e), *b = new_context(e);
+	feed(b, e, ids, 10, NULL);
+	struct bb_error err = { 0 };
+	const struct bb_step_item items[] = { { a, ids, 3, NULL, false }, { b, ids, 3, NULL, false } };
+	cr_assert_not(bb_step(e, items, 2, &err));
+	cr_assert_eq(bb_context_length(a), 0);
+	cr_assert_eq(bb_context_kv_bytes(a), 0);
+	cr_assert_eq(bb_context_length(b), 10);
+	bb_context_destroy(a);
+	bb_context_destroy(b);
+	bb_engine_destroy(e);
+}
+
+Test(context, token_out_of_range_is_refused) {
+	struct bb_engine *e = open_tiny("llama", 0, 0, 0);
+	struct bb_context *c = new_context(e);
+	const int32_t bad[] = { 1, 2, 199 };
+	struct bb_error err = { 0 };
+	const struct bb_step_item item = { c, bad, 3, NULL, false };
+	cr_assert_not(bb_step(e, &item, 1, &err));
+	cr_assert_eq(err.code, BB_ERR_INPUT);
+	cr_assert_not_null(strstr(err.text, "199"), "%s", err.text);
+	cr_assert_eq(bb_context_length(c), 0);
+	bb_context_destroy(c);
+	bb_engine_destroy(e);
+}
+
+Test(context, too_many_rows_are_refused) {
+	const struct bb_engine_params params = { .path = tiny_path("llama"), .max_batch_tokens = 8 };
+	struct bb_engine *e = open_with(&params);
+	struct bb_context *c = new_context(e);
+	struct bb_error err = { 0 };
+	const struct bb_step_item item = { c, ids, 9, NULL, false };
+	cr_assert_not(bb_step(e, &item, 1, &err));
+	cr_assert_eq(err.code, BB_ERR_USAGE);
+	bb_context_destroy(c);
+	bb_engine_destroy(e);
+}
+
+Test(context, kv_limit_is_an_error_that_loses_nothing) {
+	struct bb_engine *e = open_tiny("llama", 0, 0, 64 << 10);
+	struct bb_context *c = new_context(e);
+	struct bb_error err = { 0 };
+	int32_t chunk[64];
+	int n = 0;
+	make_ids(chunk, 64, vocab_of(e), 4);
+	struct bb_step_item item = { c, chunk, 64, NULL, false };
+	while (n < 100000 && bb_step(e, &item, 1, &err)) {
+		n += 64;
+	}
+	cr_assert_eq(err.code, BB_ERR_MEMORY);
+	cr_assert_not_null(strstr(err.text, "limit"), "%s", err.text);
+	cr_assert_eq(bb_context_length(c), n);
+	err = (struct bb_error){ 0 };
+	cr_assert(bb_context_rewind(c, 1, &err), "%s", err.text);
+	feed(c, e, ids, 10, NULL);
+	bb_context_destroy(c);
+	bb_engine_destroy(e);
+}
+
+Test(context, window_frees_pages) {
+	struct bb_engine *e = open_tiny("llama-window", 100000, 0, 0);
+	struct bb_context *c = new_context(e);
+	int32_t chunk[256];
+	make_ids(chunk, 256, vocab_of(e), 4);
+	size_t most = 0;
+	for (int i = 0; i < 20; i++) {
+		feed(c, e, chunk, 256, NULL);
+		if (i == 4) {
+			most = bb_context_kv_bytes(c);
+		}
+	}
+	cr_assert_gt(most, 0);
+	cr_assert_leq(bb_context_kv_bytes(c), most);
+	bb_context_destroy(c);
+	bb_engine_destroy(e);
+}
+
+Test(context, rewind_behind_a_window_names_the_first_token) {
+	struct bb_engine *e = open_tiny("llama-window", 100000, 0, 0);
+	struct bb_context *c = new_context(e);
+	int32_t chunk[256];
+	make_ids(chunk, 256, vocab_of(e), 4);
+	for (int i = 0; i < 5; i++) {
+		feed(c, e, chunk, 256, NULL);
+	}
+	struct bb_error err = { 0 };
+	cr_assert_not(bb_context_rewind(c, 300, &err));
+	cr_assert_eq(err.code, BB_ERR_CONTEXT);
+	const char *at = strstr(err.text, "a rewind to ");
+	int first = 0;
+	for (; at != NULL; at = strstr(at + 1, "a rewind to ")) {
+		first = atoi(at + strlen("a rewind to "));
+	}
+	cr_assert_gt(first, 300, "%s", err.text);
+	err = (struct bb_error){ 0 };
+	cr_assert_not(bb_context_rewind(c, first - 1, &err));
+	err = (struct bb_error){ 0 };
+	cr_assert(bb_context_rewind(c, first, &err), "%s", err.text);
+	cr_assert(bb_context_rewind(c, 0, &err), "%s", err.text);
+	feed(c, e, chunk, 256, NULL);
+	bb_context_destroy(c);
+	bb_engine_destroy(e);
+}
+
+Test(context, window_option_limits_what_is_seen) {
+	struct bb_engine *e = open_tiny("llama", 0, 4, 0);
+	const int n_vocab = vocab_of(e);
+	struct bb_context *a = new_context(e), *b = new_context(e);
+	float *la = calloc((size_t)n_vocab, sizeof(float)), *lb = calloc((size_t)n_vocab, sizeof(float));
+	struct bb_error err = { 0 };
+	/* Three layers of window 4 see 3 * 3 + 1 tokens back at most: the first token is out of reach. */
+	int32_t one[24], two[24];
+	make_ids(one, 24, n_vocab, 5);
+	memcpy(two, one, sizeof(two));
+	two[0] = (one[0] + 1) % n_vocab;
+	cr_assert(bb_prefill(a, one, 24, la, NULL, NULL, &err), "%s", err.text);
+	cr_assert(bb_prefill(b, two, 24, lb, NULL, NULL, &err), "%s", err.text);
+	cr_assert_eq(memcmp(la, lb, (size_t)n_vocab * sizeof(float)), 0);
+	free(la);
+	free(lb);
+	bb_context_destroy(a);
+	bb_context_destroy(b);
+	bb_engine_destroy(e);
+}
+
+static bool stop_at_half(void *user, const char *what, double done, double total) {
+	(void)user;
+	(void)what;
+	return done < total / 2;
+}
+
+Test(context, stopped_prefill_is_rewound) {
+	const struct bb_engine_params params = { .path = tiny_path("llama"), .max_batch_tokens = 16 };
+	struct bb_engine *e = open_with(&params);
+	struct bb_context *c = new_context(e);
+	struct bb_error err = { 0 };
+	int32_t many[100];
+	make_ids(many, 100, vocab_of(e), 1);
+	feed(c, e, ids, 10, NULL);
+	cr_assert_not(bb_prefill(c, many, 100, NULL, stop_at_half, NULL, &err));
+	cr_assert_eq(err.code, BB_ERR_CANCELLED);
+	cr_assert_eq(bb_context_length(c), 10);
+	bb_context_destroy(c);
+	bb_engine_destroy(e);
+}
+
+Test(context, kv_types_of_contexts_may_differ_from_the_engine) {
+	struct bb_engine *e = open_tiny("llama", 0, 0, 0);
+	const struct bb_context_params params = { .kv_type = BB_KV_INT8, .max_len = 11 };
+	struct bb_context *c = NULL, *d = new_context(e);
+	struct bb_error err = { 0 };
+	cr_assert(bb_context_create(&c, e, &params, &err), "%s", err.text);
+	feed(c, e, ids, 10, NULL);
+	feed(d, e, ids, 10, NULL);
+	cr_assert_lt(bb_context_kv_bytes(c), bb_context_kv_bytes(d));
+	const struct bb_step_item item = { c, ids, 2, NULL, false };
+	cr_assert_not(bb_step(e, &item, 1, &err));
+	bb_context_destroy(c);
+	bb_context_destroy(d);
+	bb_engine_destroy(e);
+}
