@@ -1,8 +1,453 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The walk over sequences, splits and pages that the fast attention variants share. */
-#include "kv.h"
+ * The walk over sequences, splits and pages that the fast attention variants share. Every row gets the
+ * same partial per split and the same joins whichever of two ways is taken:
+ *
+ *   whole   a unit is a block of rows of one kv head, its splits one after the other; the block is
+ *           large, so that converting a split's K and V is paid once for many rows (prefill, batches)
+ *   split   a unit is a small block and one split; partials go to scratch, and the thread that stores
+ *           a block's last one joins them in index order (few sequences, long contexts)
+ *
+ * Scratch is bounded: with more splits than it holds, the split way goes in rounds. */
+#include "attention_walk.h"
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <string.h>
+
+enum {
+	WHOLE_FLOATS = 192 * 64, /* rows * vd of a block: q and o stay in L2 beside a split's K and V */
+	SPLIT_ROWS = 24,
+	MIN_PARTIAL_ROWS = 4096, /* of partials that scratch holds */
+	PARTIAL_ROWS_PER_THREAD = 256,
+};
+
+/* Rows [row0, row0 + n_rows) of a sequence, counted as token * heads_per_kv + head. */
+struct block {
+	int seq, row0, n_rows;
+	int split0, n_splits;   /* that any of its rows sees */
+	int64_t first_item;     /* of kv head 0; the items of a head lie together */
+};
+
+struct walk {
+	const struct bb_attention *a;
+	const struct attn_ops *ops;
+	struct attn_dims dims;
+	int heads_per_kv, n_slots;
+	size_t q_stride, k_plane_bytes; /* of a slab */
+	size_t k_elems, v_elems;        /* of a plane */
+
+	struct block *blocks;           /* [n_blocks] */
+	int n_blocks;
+	uint8_t *slots;                 /* [n_slots, slot_bytes]: struct slot's arrays */
+	size_t slot_bytes;
+	atomic_uchar *busy;             /* [n_slots] */
+
+	/* the split way */
+	int64_t round_begin, round_end; /* items */
+	int item_rows;                  /* rows of an item's place in partials, a multiple of 8 */
+	float *partials;                /* [round's items]: m[item_rows], l[item_rows], o[item_rows, vd] */
+	float *running_m, *running_l;   /* [rows, n_heads]; o is in `out` between rounds */
+	atomic_int *pending;            /* [n_blocks, n_kv_heads] items to come in this round */
+};
+
+/* A thread's work space. */
+struct slot {
+	uint8_t *q;              /* [block rows, q_stride] */
+	uint8_t *k, *v;          /* [SPLIT_PAGES, plane] staged */
+	float *scores, *p;       /* [TILE_ROWS, 256] */
+	float *m, *l, *o;        /* [block rows], [block rows], [block rows, vd] running */
+	float *part_m, *part_l;  /* [TILE_ROWS] */
+	float *part_o;           /* [TILE_ROWS, vd] */
+};
+
+/* ---- scratch ---- */
+
+static size_t round64(size_t n) {
+	return (n + 63) & ~(size_t)63;
+}
+
+static void *take(uintptr_t *at, size_t bytes) {
+	void *taken = (void *)*at;
+	*at += round64(bytes);
+	return taken;
+}
+
+static int whole_rows(int vd) {
+	const int rows = WHOLE_FLOATS / vd / TILE_ROWS * TILE_ROWS;
+	return rows > SPLIT_ROWS ? rows : SPLIT_ROWS;
+}
+
+static size_t q_stride_of(const struct attn_dims *dims) {
+	return round64((size_t)dims->kd * 4 + 64);
+}
+
+/* Lays a slot out from `at` on; returns its end. */
+static uintptr_t slot_at(struct slot *s, uintptr_t at, const struct attn_dims *dims) {
+	const size_t rows = (size_t)whole_rows(dims->vd);
+	s->q = take(&at, rows * q_stride_of(dims));
+	s->k = take(&at, (size_t)BB_SPLIT * dims->kd * 4);
+	s->v = take(&at, (size_t)BB_SPLIT * dims->vd * 4);
+	s->scores = take(&at, TILE_ROWS * BB_SPLIT * sizeof(float));
+	s->p = take(&at, TILE_ROWS * BB_SPLIT * sizeof(float));
+	s->m = take(&at, rows * sizeof(float));
+	s->l = take(&at, rows * sizeof(float));
+	s->o = take(&at, rows * dims->vd * sizeof(float));
+	s->part_m = take(&at, TILE_ROWS * sizeof(float));
+	s->part_l = take(&at, TILE_ROWS * sizeof(float));
+	s->part_o = take(&at, (size_t)TILE_ROWS * dims->vd * sizeof(float));
+	return at;
+}
+
+static size_t slot_bytes_of(const struct attn_dims *dims) {
+	struct slot s;
+	return slot_at(&s, 64, dims) - 64;
+}
+
+static int partial_rows(int n_threads) {
+	return MIN_PARTIAL_ROWS + PARTIAL_ROWS_PER_THREAD * n_threads;
+}
+
+static size_t partial_floats(int item_rows, int vd) {
+	return (size_t)item_rows * (size_t)(2 + vd);
+}
+
+/* Blocks of a step: a sequence of n rows has at most n * ceil(n_heads / SPLIT_ROWS). */
+static size_t max_blocks(int n_rows, int n_heads) {
+	return (size_t)n_rows * (size_t)((n_heads + SPLIT_ROWS - 1) / SPLIT_ROWS);
+}
+
+static uintptr_t lay_out(struct walk *w, uintptr_t at, int n_rows, int n_heads, int n_threads) {
+	const size_t n_blocks = max_blocks(n_rows, n_heads);
+	w->n_slots = n_threads;
+	w->slot_bytes = slot_bytes_of(&w->dims);
+	w->blocks = take(&at, n_blocks * sizeof(*w->blocks));
+	w->busy = take(&at, (size_t)n_threads * sizeof(*w->busy));
+	w->slots = take(&at, (size_t)n_threads * w->slot_bytes);
+	w->partials = take(&at, (size_t)partial_rows(n_threads) * (size_t)(2 + w->dims.vd) * sizeof(float));
+	w->running_m = take(&at, (size_t)n_rows * n_heads * sizeof(float));
+	w->running_l = take(&at, (size_t)n_rows * n_heads * sizeof(float));
+	/* an item holds at least one head: n_blocks * n_kv_heads is at most this */
+	w->pending = take(&at, n_blocks * (size_t)n_heads * sizeof(*w->pending));
+	return at;
+}
+
+static struct attn_dims dims_of(int head_dim, int group) {
+	return (struct attn_dims){ head_dim, kv_kd(head_dim), kv_vd(head_dim),
+		kv_group_width(head_dim, group), kv_n_groups(head_dim, group) };
+}
 
 size_t attention_scratch_bytes(int n_rows, int n_threads, int n_heads, int head_dim) {
-	return 64;
+	struct walk w = { .dims = dims_of(head_dim, 0) };
+	return lay_out(&w, 64, n_rows, n_heads, n_threads) - 64;
+}
+
+static struct slot claim(const struct walk *w, int *index) {
+	struct slot s;
+	for (int i = 0;; i = (i + 1) % w->n_slots) {
+		if (!atomic_exchange_explicit(&w->busy[i], 1, memory_order_acquire)) {
+			*index = i;
+			slot_at(&s, (uintptr_t)w->slots + (size_t)i * w->slot_bytes, &w->dims);
+			return s;
+		}
+	}
+}
+
+static void release(const struct walk *w, int index) {
+	atomic_store_explicit(&w->busy[index], 0, memory_order_release);
+}
+
+/* ---- rows and splits of a block ---- */
+
+static int last_pos(const struct walk *w, const struct block *b, int row) {
+	return w->a->seqs[b->seq].pos0 + (b->row0 + row) / w->heads_per_kv;
+}
+
+static int first_seen(const struct walk *w, int pos) {
+	return w->a->window > 0 && w->a->window <= pos ? pos + 1 - w->a->window : 0;
+}
+
+/* Column in q and out, in heads. */
+static size_t head_of(const struct walk *w, const struct block *b, int row, int kv_head) {
+	return (size_t)kv_head * w->heads_per_kv + (size_t)((b->row0 + row) % w->heads_per_kv);
+}
+
+static size_t step_row(const struct walk *w, const struct block *b, int row) {
+	return (size_t)w->a->seqs[b->seq].row0 + (size_t)((b->row0 + row) / w->heads_per_kv);
+}
+
+static float *out_of(const struct walk *w, const struct block *b, int row, int kv_head) {
+	return w->a->out + step_row(w, b, row) * (size_t)w->a->ld_out
+		+ head_of(w, b, row, kv_head) * (size_t)w->dims.head_dim;
+}
+
+static void prep_block(const struct walk *w, const struct slot *s, const struct block *b,
+	int kv_head) {
+	for (int r = 0; r < b->n_rows; r++) {
+		const float *q = w->a->queries + step_row(w, b, r) * (size_t)w->a->ld_q
+			+ head_of(w, b, r, kv_head) * (size_t)w->dims.head_dim;
+		w->ops->prep_q(s->q + (size_t)r * w->q_stride, q, &w->dims, w->a->scale);
+	}
+}
+
+/* Sets t->k and t->v for tokens [begin, end) of the split that starts at `token`. */
+static void load_split(const struct walk *w, const struct slot *s, struct attn_tile *t,
+	const struct block *b, int kv_head, int token, int begin, int end) {
+	const size_t elem = w->ops->staged_elem_bytes;
+	for (int p = 0; p < SPLIT_PAGES; p++) {
+		t->k[p] = t->v[p] = NULL;
+		if ((p + 1) * BB_PAGE <= begin || p * BB_PAGE >= end) {
+			continue;
+		}
+		const uint8_t *slab = (const uint8_t *)w->a->seqs[b->seq].pages[token / BB_PAGE + p]
+			+ w->a->slab_offset + (size_t)kv_head * w->a->slab_bytes;
+		t->k[p] = slab;
+		t->v[p] = slab + w->k_plane_bytes;
+		if (elem > 0) {
+			uint8_t *k = s->k + (size_t)p * w->k_elems * elem, *v = s->v + (size_t)p * w->v_elems * elem;
+			w->ops->stage(k, t->k[p], w->k_elems);
+			w->ops->stage(v, t->v[p], w->v_elems);
+			t->k[p] = k;
+			t->v[p] = v;
+		}
+	}
+}
+
+/* The tokens of a split that a row sees; false when there are none. */
+static bool clip(const struct walk *w, const struct block *b, int row, int token, int *begin,
+	int *end) {
+	const int pos = last_pos(w, b, row), first = first_seen(w, pos);
+	*begin = first > token ? first - token : 0;
+	*end = pos + 1 - token < BB_SPLIT ? pos + 1 - token : BB_SPLIT;
+	return *begin < *end;
+}
+
+/* One split of a block. Rows' partials go to `parts` (an item's place), or, when that is NULL, are
+ * joined to the slot's running ones. */
+static void run_split(const struct walk *w, const struct slot *s, const struct block *b, int kv_head,
+	int split, float *parts) {
+	const int token = split * BB_SPLIT, vd = w->dims.vd;
+	int begin, end, last_end, unused, first = 0, last = b->n_rows;
+	while (!clip(w, b, first, token, &begin, &end)) {
+		first++;
+	}
+	while (!clip(w, b, last - 1, token, &unused, &last_end)) {
+		last--;
+	}
+	struct attn_tile t = { .dims = w->dims, .q_stride = w->q_stride, .scores = s->scores, .p = s->p };
+	load_split(w, s, &t, b, kv_head, token, begin, last_end);
+	const int n_tiles = (last - first + TILE_ROWS - 1) / TILE_ROWS;
+	for (int i = 0, r = first; i < n_tiles; i++, r += t.n_rows) {
+		t.n_rows = (last - r + n_tiles - i - 1) / (n_tiles - i);
+		t.q = s->q + (size_t)r * w->q_stride;
+		for (int j = 0; j < t.n_rows; j++) {
+			clip(w, b, r + j, token, &t.begin[j], &t.end[j]);
+		}
+		t.m = parts != NULL ? parts + r : s->part_m;
+		t.l = parts != NULL ? parts + w->item_rows + r : s->part_l;
+		t.o = parts != NULL ? parts + 2 * w->item_rows + (size_t)r * vd : s->part_o;
+		w->ops->tile(&t);
+		for (int j = 0; parts == NULL && j < t.n_rows; j++) {
+			w->ops->join(&s->m[r + j], &s->l[r + j], s->o + (size_t)(r + j) * vd, &t.m[j], &t.l[j],
+				t.o + (size_t)j * vd, vd);
+		}
+	}
+}
+
+static void start_running(const struct slot *s, int n_rows, int vd) {
+	for (int r = 0; r < n_rows; r++) {
+		s->m[r] = -__builtin_inff();
+		s->l[r] = 0;
+	}
+	memset(s->o, 0, (size_t)n_rows * vd * sizeof(float));
+}
+
+static void finish_rows(const struct walk *w, const struct slot *s, const struct block *b,
+	int kv_head) {
+	for (int r = 0; r < b->n_rows; r++) {
+		w->ops->finish(out_of(w, b, r, kv_head), s->o + (size_t)r * w->dims.vd, s->l[r],
+			w->dims.head_dim);
+	}
+}
+
+/* ---- whole ---- */
+
+static void run_whole(const void *arg, int begin, int end) {
+	const struct walk *w = arg;
+	int index;
+	const struct slot s = claim(w, &index);
+	for (int unit = begin; unit < end; unit++) {
+		/* last blocks first: they see the most */
+		const struct block *b = &w->blocks[w->n_blocks - 1 - unit / w->a->n_kv_heads];
+		const int kv_head = unit % w->a->n_kv_heads;
+		prep_block(w, &s, b, kv_head);
+		start_running(&s, b->n_rows, w->dims.vd);
+		for (int i = 0; i < b->n_splits; i++) {
+			run_split(w, &s, b, kv_head, b->split0 + i, NULL);
+		}
+		finish_rows(w, &s, b, kv_head);
+	}
+	release(w, index);
+}
+
+/* ---- split ---- */
+
+static float *item_parts(const struct walk *w, int64_t item) {
+	return w->partials + (size_t)(item - w->round_begin) * partial_floats(w->item_rows, w->dims.vd);
+}
+
+/* Items [*begin, *end) of a block's head that belong to this round. */
+static void round_items(const struct walk *w, const struct block *b, int kv_head, int64_t *begin,
+	int64_t *end) {
+	const int64_t first = b->first_item + (int64_t)kv_head * b->n_splits, last = first + b->n_splits;
+	*begin = first > w->round_begin ? first : w->round_begin;
+	*end = last < w->round_end ? last : w->round_end;
+}
+
+/* Joins a block's partials of this round to what earlier rounds left. */
+static void join_block(const struct walk *w, const struct slot *s, const struct block *b,
+	int kv_head) {
+	const int64_t first = b->first_item + (int64_t)kv_head * b->n_splits;
+	const int vd = w->dims.vd, head_dim = w->dims.head_dim;
+	int64_t begin, end;
+	round_items(w, b, kv_head, &begin, &end);
+	start_running(s, b->n_rows, vd);
+	for (int r = 0; r < b->n_rows; r++) {
+		const size_t at = step_row(w, b, r) * (size_t)w->a->n_heads + head_of(w, b, r, kv_head);
+		float *out = out_of(w, b, r, kv_head), *o = s->o + (size_t)r * vd;
+		if (begin > first) {
+			s->m[r] = w->running_m[at];
+			s->l[r] = w->running_l[at];
+			memcpy(o, out, (size_t)head_dim * sizeof(*o));
+		}
+		for (int64_t item = begin; item < end; item++) {
+			int from, to;
+			if (clip(w, b, r, (b->split0 + (int)(item - first)) * BB_SPLIT, &from, &to)) {
+				const float *part = item_parts(w, item);
+				w->ops->join(&s->m[r], &s->l[r], o, part + r, part + w->item_rows + r,
+					part + 2 * w->item_rows + (size_t)r * vd, vd);
+			}
+		}
+		w->running_m[at] = s->m[r];
+		w->running_l[at] = s->l[r];
+		memcpy(out, o, (size_t)head_dim * sizeof(*o));
+	}
+	if (end == first + b->n_splits) {
+		finish_rows(w, s, b, kv_head);
+	}
+}
+
+static int block_of_item(const struct walk *w, int64_t item) {
+	int low = 0, high = w->n_blocks - 1;
+	while (low < high) {
+		const int middle = low + (high - low + 1) / 2;
+		if (w->blocks[middle].first_item <= item) {
+			low = middle;
+		} else {
+			high = middle - 1;
+		}
+	}
+	return low;
+}
+
+static void run_items(const void *arg, int begin, int end) {
+	const struct walk *w = arg;
+	int index, i_block = -1, kv_head = -1;
+	const struct slot s = claim(w, &index);
+	for (int i = begin; i < end; i++) {
+		const int64_t item = w->round_begin + i;
+		const int i_b = block_of_item(w, item);
+		const struct block *b = &w->blocks[i_b];
+		const int in_block = (int)(item - b->first_item), h = in_block / b->n_splits;
+		if (i_b != i_block || h != kv_head) {
+			i_block = i_b;
+			kv_head = h;
+			prep_block(w, &s, b, h);
+		}
+		run_split(w, &s, b, h, b->split0 + in_block % b->n_splits, item_parts(w, item));
+		atomic_int *pending = &w->pending[(size_t)i_b * w->a->n_kv_heads + h];
+		if (atomic_fetch_sub_explicit(pending, 1, memory_order_acq_rel) == 1) {
+			join_block(w, &s, b, h);
+		}
+	}
+	release(w, index);
+}
+
+static void run_rounds(bb_queue *q, struct walk *w, int64_t n_items) {
+	const int n_kv = w->a->n_kv_heads, n_threads = w->n_slots;
+	const int64_t capacity = partial_rows(n_threads) / w->item_rows;
+	for (w->round_begin = 0; w->round_begin < n_items; w->round_begin = w->round_end) {
+		w->round_end = w->round_begin + capacity < n_items ? w->round_begin + capacity : n_items;
+		const int last = block_of_item(w, w->round_end - 1);
+		for (int i = block_of_item(w, w->round_begin); i <= last; i++) {
+			for (int h = 0; h < n_kv; h++) {
+				int64_t begin, end;
+				round_items(w, &w->blocks[i], h, &begin, &end);
+				atomic_init(&w->pending[(size_t)i * n_kv + h], (int)(end - begin));
+			}
+		}
+		const int n = (int)(w->round_end - w->round_begin), grain = n / (4 * n_threads);
+		queue_run(q, run_items, w, n, grain < 1 ? 1 : grain > 8 ? 8 : grain);
+	}
+}
+
+/* ---- choice ---- */
+
+/* Cuts the sequences into blocks of at most max_rows rows; returns the number of items, and the
+ * largest block's number of splits. */
+static int64_t cut(struct walk *w, int max_rows, int *most_splits) {
+	const struct bb_attention *a = w->a;
+	int64_t n_items = 0;
+	w->n_blocks = 0;
+	*most_splits = 0;
+	for (int i = 0; i < a->n_seqs; i++) {
+		const int n_rows = a->seqs[i].n_rows * w->heads_per_kv;
+		const int n_blocks = (n_rows + max_rows - 1) / max_rows;
+		const int step = (n_rows + n_blocks - 1) / (n_blocks > 0 ? n_blocks : 1);
+		const int rounded = (step + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
+		for (int row = 0; row < n_rows; row += rounded) {
+			struct block *b = &w->blocks[w->n_blocks++];
+			*b = (struct block){ .seq = i, .row0 = row, .first_item = n_items,
+				.n_rows = n_rows - row < rounded ? n_rows - row : rounded };
+			b->split0 = first_seen(w, last_pos(w, b, 0)) / BB_SPLIT;
+			b->n_splits = last_pos(w, b, b->n_rows - 1) / BB_SPLIT + 1 - b->split0;
+			n_items += (int64_t)b->n_splits * a->n_kv_heads;
+			*most_splits = b->n_splits > *most_splits ? b->n_splits : *most_splits;
+		}
+	}
+	return n_items;
+}
+
+void attention_walk(bb_queue *q, const struct bb_attention *a, const struct attn_ops *ops) {
+	struct walk w = { .a = a, .ops = ops, .dims = dims_of(a->head_dim, a->kv_group) };
+	const int n_threads = queue_threads(q);
+	int n_rows = 0;
+	for (int i = 0; i < a->n_seqs; i++) {
+		n_rows += a->seqs[i].n_rows;
+	}
+	assert(a->n_heads % a->n_kv_heads == 0 && (uintptr_t)a->scratch % 64 == 0);
+	assert(attention_scratch_bytes(n_rows, n_threads, a->n_heads, a->head_dim) <= a->scratch_bytes);
+	const int n_groups = ops->type == KV_INT8 ? w.dims.n_groups : 0;
+	w.heads_per_kv = a->n_heads / a->n_kv_heads;
+	w.q_stride = q_stride_of(&w.dims);
+	w.k_plane_bytes = kv_plane(ops->type, w.dims.kd, n_groups).bytes;
+	w.k_elems = (size_t)BB_PAGE * w.dims.kd;
+	w.v_elems = (size_t)BB_PAGE * w.dims.vd;
+	lay_out(&w, (uintptr_t)a->scratch, n_rows, a->n_heads, n_threads);
+	for (int i = 0; i < n_threads; i++) {
+		atomic_init(&w.busy[i], 0);
+	}
+	int most_splits;
+	const int64_t total = cut(&w, whole_rows(w.dims.vd), &most_splits);
+	/* whole, if the largest unit leaves every thread enough others to be busy with meanwhile */
+	if (most_splits <= 1 || n_threads == 1 || (int64_t)most_splits * n_threads * 3 <= total) {
+		queue_run(q, run_whole, &w, w.n_blocks * a->n_kv_heads, 1);
+		return;
+	}
+	const int64_t n_items = cut(&w, SPLIT_ROWS, &most_splits);
+	for (int i = 0; i < w.n_blocks; i++) {
+		const int rows = (w.blocks[i].n_rows + 7) & ~7;
+		w.item_rows = rows > w.item_rows ? rows : w.item_rows;
+	}
+	run_rounds(q, &w, n_items);
 }

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Inside kernels/ only: what a fast attention variant supplies (struct attn_ops) and the walk that
+ * calls it. A variant's arithmetic is in its ops; the walk decides who computes what, and when. */
+#ifndef ATTENTION_WALK_H
+#define ATTENTION_WALK_H
+
+#include "kv.h"
+
+enum {
+	TILE_ROWS = 6,
+	SPLIT_PAGES = BB_SPLIT / BB_PAGE,
+};
+
+/* Geometry of a head, see kv.h. */
+struct attn_dims {
+	int head_dim, kd, vd;
+	int group, n_groups; /* channels per int8 scale, and scales per token */
+};
+
+/* Up to 6 rows against one split. A row is a query head of a token; all belong to one kv head. */
+struct attn_tile {
+	struct attn_dims dims;
+	int n_rows;
+	const uint8_t *q;  /* [n_rows, q_stride] as prep_q leaves it */
+	size_t q_stride;
+	/* Planes of the split's pages, staged if the variant stages; NULL when no row sees the page. */
+	const void *k[SPLIT_PAGES], *v[SPLIT_PAGES];
+	/* Tokens of the split that a row sees, 0 <= begin < end <= 256; neither falls from row to row. */
+	int begin[TILE_ROWS], end[TILE_ROWS];
+	float *scores;     /* [TILE_ROWS, 256] work space */
+	float *p;          /* [TILE_ROWS, 256] work space */
+	float *m, *l;      /* out: [n_rows]; m in the variant's own units */
+	float *o;          /* out: [n_rows, vd] */
+};
+
+struct attn_ops {
+	enum bb_kv_dtype type;
+	size_t staged_elem_bytes; /* of an element of a staged plane; 0: tile reads the slabs */
+	/* dst[kd * 4 + 64 bytes] = q[head_dim] as tile wants it, times scale where that is free. */
+	void (*prep_q)(void *dst, const float *q, const struct attn_dims *dims, float scale);
+	/* dst[n] = the n elements of a plane in the staged type, n a multiple of 64. */
+	void (*stage)(void *dst, const void *plane, size_t n);
+	void (*tile)(const struct attn_tile *t);
+	/* big (m, l, o[vd]) joined with part, see bb_attention. */
+	void (*join)(float *big_m, float *big_l, float *big_o, const float *m, const float *l,
+		const float *o, int vd);
+	/* out[head_dim] = o / l */
+	void (*finish)(float *out, const float *o, float l, int head_dim);
+};
+
+/* Adds a page's p v to o: the tokens that all rows see together, those at the ragged ends (at most
+ * the tile's tokens but one, or a short window) row by row, so that what a row doesn't see can't touch
+ * it: 0 * NaN is a NaN. Tokens are of the page. `unit`: how many are summed at once; what several rows
+ * do together begins and ends at a multiple of it. */
+typedef void attn_values_fn(const struct attn_tile *t, int page, int row, int n_rows, int from,
+	int to);
+
+static inline void attn_values(const struct attn_tile *t, int page, int unit, attn_values_fn *values) {
+	const int first = page * BB_PAGE, last_row = t->n_rows - 1;
+	int from = t->begin[last_row] - first, to = t->end[0] - first;
+	from = from > 0 ? (from + unit - 1) / unit * unit : 0;
+	to = to < BB_PAGE ? (to > 0 ? to / unit * unit : 0) : BB_PAGE;
+	if (from >= to) {
+		from = to = BB_PAGE; /* nothing in common */
+	}
+	for (int r = 0; r < t->n_rows; r++) {
+		const int begin = t->begin[r] > first ? t->begin[r] - first : 0;
+		const int end = t->end[r] - first < from ? t->end[r] - first : from;
+		if (begin < end) {
+			values(t, page, r, 1, begin, end);
+		}
+	}
+	if (from < to) {
+		values(t, page, 0, t->n_rows, from, to);
+	}
+	for (int r = 0; r < t->n_rows; r++) {
+		const int end = t->end[r] - first < BB_PAGE ? t->end[r] - first : BB_PAGE;
+		if (to < end) {
+			values(t, page, r, 1, to, end);
+		}
+	}
+}
+
+void attention_walk(bb_queue *q, const struct bb_attention *a, const struct attn_ops *ops);
+
+#endif

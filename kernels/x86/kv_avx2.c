@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The KV layouts of the x86 attention kernels: kv_lanes (16 keys beside each other, for multiply-add
+ * in f32 and, in int8, for dot products of 4 bytes) and kv_pairs (two elements beside each other, for
+ * dot products of bf16 pairs). Places in a slab: kv.h. */
+#include "kv.h"
+
+#include <assert.h>
+#include <immintrin.h>
+#include <string.h>
+
+enum { MAX_HEAD_DIM = 512, LANES = 16 };
+
+struct planes {
+	uint8_t *k, *v;
+	float *k_scales, *v_scales; /* [n_groups, 64] */
+	int kd, vd, n_groups, width;
+};
+
+static struct planes planes_of(const void *slab, enum bb_kv_dtype type, int head_dim, int group) {
+	struct planes p = { .kd = kv_kd(head_dim), .vd = kv_vd(head_dim),
+		.n_groups = kv_n_groups(head_dim, group), .width = kv_group_width(head_dim, group) };
+	const struct kv_plane k = kv_plane(type, p.kd, p.n_groups), v = kv_plane(type, p.vd, p.n_groups);
+	assert(head_dim <= MAX_HEAD_DIM);
+	p.k = (uint8_t *)(uintptr_t)slab;
+	p.v = p.k + k.bytes;
+	p.k_scales = (float *)(void *)(p.k + k.scales);
+	p.v_scales = (float *)(void *)(p.v + v.scales);
+	return p;
+}
+
+static size_t slab_bytes(enum bb_kv_dtype type, int head_dim, int group) {
+	const int n_groups = kv_n_groups(head_dim, group);
+	return kv_plane(type, kv_kd(head_dim), n_groups).bytes
+		+ kv_plane(type, kv_vd(head_dim), n_groups).bytes;
+}
+
+/* y[round_up(n, 16)] = x[n] in a 16-bit type, then zeros. */
+static void narrow(uint16_t *y, enum bb_kv_dtype type, const float *x, int n) {
+	for (int i = 0; i < n; i += 8) {
+		float part[8] = { 0 };
+		memcpy(part, x + i, sizeof(*x) * (size_t)(n - i < 8 ? n - i : 8));
+		const __m256 f = _mm256_loadu_ps(part);
+		__m128i h;
+		if (type == KV_F16) {
+			h = _mm256_cvtps_ph(f, _MM_FROUND_TO_NEAREST_INT);
+		} else {
+			const __m256i u = _mm256_castps_si256(f);
+			const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+			const __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(odd,
+				_mm256_set1_epi32(0x7fff))), 16);
+			const __m256i quiet = _mm256_or_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(0x40));
+			const __m256 is_nan = _mm256_cmp_ps(f, f, _CMP_UNORD_Q);
+			const __m256i w = _mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(is_nan));
+			h = _mm_packus_epi32(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
+		}
+		_mm_storeu_si128((__m128i *)(void *)(y + i), h);
+	}
+	const int written = (n + 7) & ~7, end = (n + 15) & ~15;
+	memset(y + written, 0, sizeof(*y) * (size_t)(end - written));
+}
+
+static float widen(uint16_t h, enum bb_kv_dtype type) {
+	return type == KV_F16 ? f16_to_f32(h) : bf16_to_f32(h);
+}
+
+/* y[round_up(n, 16)] = x[n] in int8, then zeros; a scale per group at scales[g, slot]. */
+static void quantise(int8_t *y, float *scales, const struct planes *p, int slot, const float *x,
+	int n) {
+	memset(y, 0, (size_t)kv_vd(n));
+	for (int g = 0; g < p->n_groups; g++) {
+		const int first = g * p->width, rest = n - first;
+		scales[g * BB_PAGE + slot] = kv_quantise(y + first, x + first,
+			rest < p->width ? rest : p->width);
+	}
+}
+
+/* ---- kv_lanes ---- */
+
+/* Element (slot, d) of K, and of int8 K and V. */
+static size_t lanes_k(const struct planes *p, int slot, int d) {
+	return ((size_t)(slot / LANES) * p->kd + d) * LANES + slot % LANES;
+}
+
+static size_t quads_k(const struct planes *p, int slot, int d) {
+	return ((size_t)(slot / LANES) * (p->kd / 4) + d / 4) * LANES * 4 + slot % LANES * 4 + d % 4;
+}
+
+static size_t quads_v(const struct planes *p, int slot, int d) {
+	return ((size_t)(slot / 4) * p->vd + d) * 4 + slot % 4;
+}
+
+static void append_int8(const struct planes *p, int head_dim, int slot, const float *k,
+	const float *v) {
+	int8_t bytes[MAX_HEAD_DIM];
+	quantise(bytes, p->k_scales, p, slot, k, head_dim);
+	for (int d = 0; d < p->kd; d += 4) {
+		uint32_t word;
+		memcpy(&word, bytes + d, sizeof(word));
+		word ^= 0x80808080u;
+		memcpy(p->k + quads_k(p, slot, d), &word, sizeof(word));
+	}
+	quantise(bytes, p->v_scales, p, slot, v, head_dim);
+	for (int d = 0; d < p->vd; d++) {
+		p->v[quads_v(p, slot, d)] = (uint8_t)bytes[d];
+	}
+}
+
+static void lanes_append(void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
+	const float *k, const float *v) {
+	const struct planes p = planes_of(slab, type, head_dim, group);
+	if (type == KV_INT8) {
+		append_int8(&p, head_dim, slot, k, v);
+	} else if (type == KV_F32) {
+		float *to = (float *)(void *)p.k, *row = (float *)(void *)p.v + (size_t)slot * p.vd;
+		for (int d = 0; d < p.kd; d++) {
+			to[lanes_k(&p, slot, d)] = d < head_dim ? k[d] : 0;
+		}
+		memcpy(row, v, sizeof(*v) * (size_t)head_dim);
+		memset(row + head_dim, 0, sizeof(*v) * (size_t)(p.vd - head_dim));
+	} else {
+		uint16_t h[MAX_HEAD_DIM], *to = (uint16_t *)(void *)p.k;
+		narrow(h, type, k, head_dim);
+		for (int d = 0; d < p.kd; d++) {
+			to[lanes_k(&p, slot, d)] = h[d];
+		}
+		narrow(h, type, v, head_dim);
+		memcpy((uint16_t *)(void *)p.v + (size_t)slot * p.vd, h, sizeof(*h) * (size_t)p.vd);
+	}
+}
+
+static void lanes_read(const void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
+	float *k, float *v) {
+	const struct planes p = planes_of(slab, type, head_dim, group);
+	for (int d = 0; d < head_dim; d++) {
+		const size_t at = lanes_k(&p, slot, d), row = (size_t)slot * p.vd + d;
+		if (type == KV_INT8) {
+			const int scale = d / p.width * BB_PAGE + slot;
+			k[d] = (float)(p.k[quads_k(&p, slot, d)] - 128) * p.k_scales[scale];
+			v[d] = (float)(int8_t)p.v[quads_v(&p, slot, d)] * p.v_scales[scale];
+		} else if (type == KV_F32) {
+			k[d] = ((const float *)(const void *)p.k)[at];
+			v[d] = ((const float *)(const void *)p.v)[row];
+		} else {
+			k[d] = widen(((const uint16_t *)(const void *)p.k)[at], type);
+			v[d] = widen(((const uint16_t *)(const void *)p.v)[row], type);
+		}
+	}
+}
+
+const struct bb_kv_layout layout_kv_lanes = { "kv_lanes", slab_bytes, lanes_append, lanes_read };
+
+/* ---- kv_pairs ---- */
+
+static size_t pairs_k(const struct planes *p, int slot, int d) {
+	return ((size_t)(slot / LANES) * (p->kd / 2) + d / 2) * LANES * 2 + slot % LANES * 2 + d % 2;
+}
+
+static size_t pairs_v(const struct planes *p, int slot, int d) {
+	return ((size_t)(slot / 2) * p->vd + d) * 2 + slot % 2;
+}
+
+static void pairs_append(void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
+	const float *k, const float *v) {
+	const struct planes p = planes_of(slab, type, head_dim, group);
+	uint16_t h[MAX_HEAD_DIM], *to_k = (uint16_t *)(void *)p.k, *to_v = (uint16_t *)(void *)p.v;
+	assert(type == KV_F16 || type == KV_BF16);
+	narrow(h, type, k, head_dim);
+	for (int d = 0; d < p.kd; d += 2) {
+		memcpy(to_k + pairs_k(&p, slot, d), h + d, 2 * sizeof(*h));
+	}
+	narrow(h, type, v, head_dim);
+	for (int d = 0; d < p.vd; d++) {
+		to_v[pairs_v(&p, slot, d)] = h[d];
+	}
+}
+
+static void pairs_read(const void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
+	float *k, float *v) {
+	const struct planes p = planes_of(slab, type, head_dim, group);
+	for (int d = 0; d < head_dim; d++) {
+		k[d] = widen(((const uint16_t *)(const void *)p.k)[pairs_k(&p, slot, d)], type);
+		v[d] = widen(((const uint16_t *)(const void *)p.v)[pairs_v(&p, slot, d)], type);
+	}
+}
+
+const struct bb_kv_layout layout_kv_pairs = { "kv_pairs", slab_bytes, pairs_append, pairs_read };
