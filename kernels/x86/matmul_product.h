@@ -7,6 +7,8 @@
 
 #include "p16.h"
 
+#include <string.h>
+
 struct product {
 	float *y;
 	int ld_y;
@@ -19,23 +21,30 @@ struct product {
 
 /* Writes acc[n_rows][16] to the columns of a panel. */
 static inline void finish_rows(const struct product *p, int i_panel, int row0, int n_rows,
-	const float *acc) {
+	float *acc) {
 	const int col0 = i_panel * P16_ROWS, left = p->n - col0;
 	const int n_cols = left < P16_ROWS ? left : P16_ROWS;
-	float bias[P16_ROWS] = { 0 };
-	for (int i = 0; p->bias != NULL && i < n_cols; i++) {
-		bias[i] = p->bias[col0 + i];
+	if (p->bias != NULL) {
+		float bias[P16_ROWS] = { 0 };
+		memcpy(bias, p->bias + col0, (size_t)n_cols * sizeof(float));
+		for (int i = 0; i < n_rows * P16_ROWS; i++) {
+			acc[i] += bias[i % P16_ROWS];
+		}
 	}
-	for (int r = 0; r < n_rows; r++) {
-		float *y = p->y + (size_t)(row0 + r) * p->ld_y + col0, sum[P16_ROWS];
-		for (int i = 0; i < P16_ROWS; i++) {
-			sum[i] = acc[r * P16_ROWS + i];
-		}
-		for (int i = 0; p->bias != NULL && i < P16_ROWS; i++) {
-			sum[i] += bias[i];
-		}
-		for (int i = 0; i < n_cols; i++) {
-			y[i] = p->accumulate ? y[i] + sum[i] : sum[i];
+	float *y = p->y + (size_t)row0 * p->ld_y + col0;
+	for (int r = 0; r < n_rows; r++, y += p->ld_y, acc += P16_ROWS) {
+		if (p->accumulate && n_cols == P16_ROWS) {
+			for (int i = 0; i < P16_ROWS; i++) {
+				y[i] += acc[i];
+			}
+		} else if (p->accumulate) {
+			for (int i = 0; i < n_cols; i++) {
+				y[i] += acc[i];
+			}
+		} else if (n_cols == P16_ROWS) {
+			memcpy(y, acc, P16_ROWS * sizeof(float));
+		} else {
+			memcpy(y, acc, (size_t)n_cols * sizeof(float));
 		}
 	}
 }
