@@ -12,6 +12,7 @@
 #define LAYOUT_PTR_rows_q8 &layout_rows_q8
 #define LAYOUT_PTR_p16_avx2 &layout_p16_avx2
 #define LAYOUT_PTR_p16_avx512 &layout_p16_avx512
+#define LAYOUT_PTR_p16_pairs &layout_p16_pairs
 #define LAYOUT_PTR_kv_rows &layout_kv_rows
 #define LAYOUT_PTR_kv_lanes &layout_kv_lanes
 #define LAYOUT_PTR_kv_pairs &layout_kv_pairs

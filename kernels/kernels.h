@@ -219,7 +219,8 @@ const char *cpu_name(char *buf, size_t bytes);
 double cpu_read_bandwidth(bb_queue *q, size_t bytes);
 
 /* "none", and the layouts; a new one is a line here and a definition beside its kernels. */
-extern const struct bb_layout layout_rows, layout_rows_q8, layout_p16_avx2, layout_p16_avx512;
+extern const struct bb_layout layout_rows, layout_rows_q8, layout_p16_avx2, layout_p16_avx512,
+	layout_p16_pairs;
 extern const struct bb_kv_layout layout_kv_rows, layout_kv_lanes, layout_kv_pairs;
 
 #endif

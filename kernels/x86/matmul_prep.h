@@ -40,13 +40,14 @@ ALWAYS_INLINE void prep_block(uint8_t *dst, enum bb_dtype type, int n_rows, int 
 	}
 }
 
+/* Row by row: x is read once, in order, and the tile that is written stays in L1. */
 ALWAYS_INLINE void prep_tile(uint8_t *dst, const struct prep *p, int n_rows, const float *x) {
 	const int n_blocks = p->k / 32, bytes = n_rows * p16_x_block_bytes(p->type);
-	for (int b = 0; b < n_blocks; b++) {
-		for (int r = 0; r < n_rows; r++) {
-			prep_block(dst, p->type, n_rows, r, x + (size_t)r * p->ld_x + 32 * b);
+	for (int r = 0; r < n_rows; r++) {
+		for (int b = 0; b < n_blocks; b++) {
+			prep_block(dst + (size_t)b * bytes, p->type, n_rows, r, x + 32 * b);
 		}
-		dst += bytes;
+		x += p->ld_x;
 	}
 }
 

@@ -106,11 +106,15 @@ ALWAYS_INLINE float quant_row_block(int8_t *q, int32_t sum[2], const float *x) {
 	/* A NaN becomes 127: min and max give their second operand then. */
 	const __m512 v = _mm512_max_ps(_mm512_min_ps(_mm512_div_ps(a, divisor), top), bottom);
 	const __m512 w = _mm512_max_ps(_mm512_min_ps(_mm512_div_ps(b, divisor), top), bottom);
-	const __m512i vi32 = _mm512_cvtps_epi32(v), wi32 = _mm512_cvtps_epi32(w);
-	_mm_storeu_si128((__m128i *)q, _mm512_cvtepi32_epi8(vi32));
-	_mm_storeu_si128((__m128i *)(q + 16), _mm512_cvtepi32_epi8(wi32));
-	sum[0] = _mm512_reduce_add_epi32(vi32);
-	sum[1] = _mm512_reduce_add_epi32(wi32);
+	const __m256i bytes = _mm256_inserti128_si256(
+		_mm256_castsi128_si256(_mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v))),
+		_mm512_cvtepi32_epi8(_mm512_cvtps_epi32(w)), 1);
+	_mm256_storeu_si256((__m256i *)q, bytes);
+	const __m256i above = _mm256_xor_si256(bytes, _mm256_set1_epi8(-128));
+	const __m256i sums = _mm256_sad_epu8(above, _mm256_setzero_si256());
+	const __m256i both = _mm256_add_epi32(sums, _mm256_shuffle_epi32(sums, 0x4e));
+	sum[0] = _mm256_cvtsi256_si32(both) - 16 * 128;
+	sum[1] = _mm256_extract_epi32(both, 4) - 16 * 128;
 	return s;
 }
 
