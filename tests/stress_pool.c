@@ -141,7 +141,7 @@ int main(int argc, char **argv) {
 		return measure(argc > 2 ? atoi(argv[2]) : 5);
 	}
 	int n_failed = 0;
-	for (int n_threads = 1; n_threads <= 4; n_threads++) { /* four checks */
+	for (int n_threads = 1; n_threads <= 4; n_threads++) {
 		n_failed += stress(n_threads, argc > 1 ? atoi(argv[1]) : 20000);
 	}
 	printf("%d passed, %d failed, 0 skipped\n", 4 - n_failed, n_failed);

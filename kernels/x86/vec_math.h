@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Functions and loops over the vectors of vec_avx2.h or vec_avx512.h, which the including file has
+ * chosen. */
+#ifndef VEC_MATH_H
+#define VEC_MATH_H
+
+/* e^x for x <= 88, 0 below -104, NaN for NaN; the relative error is below 1.5e-7 where the result is
+ * normal. x = n ln 2 + r with |r| <= ln 2 / 2, and Taylor's series of e^r up to r^7 / 7!, whose
+ * remainder is 5e-9. ln 2 is in two parts, the first short enough that n times it is exact. */
+static inline vec vec_exp(vec x) {
+	x = vec_max(vec_set(-110.0f), x);
+	const vec n = vec_round(vec_mul(x, vec_set(1.44269504f)));
+	const vec r = vec_fnma(n, vec_set(-2.12194440e-4f), vec_fnma(n, vec_set(0.693359375f), x));
+	vec p = vec_set(1.0f / 5040);
+	p = vec_fma(p, r, vec_set(1.0f / 720));
+	p = vec_fma(p, r, vec_set(1.0f / 120));
+	p = vec_fma(p, r, vec_set(1.0f / 24));
+	p = vec_fma(p, r, vec_set(1.0f / 6));
+	p = vec_fma(p, r, vec_set(0.5f));
+	p = vec_fma(p, r, vec_set(1.0f));
+	p = vec_fma(p, r, vec_set(1.0f));
+	return vec_scale_by_power(p, n);
+}
+
+/* 1 / (1 + e^-x) without overflow: e^-|x| is at most 1. */
+static inline vec vec_sigmoid(vec x) {
+	const vec one = vec_set(1.0f), e = vec_exp(vec_negative(x));
+	return vec_div(vec_if_below_zero(x, e, one), vec_add(one, e));
+}
+
+/* Units for queue_run so that a piece is about 16384 elements: a few microseconds. */
+static inline int vec_grain(size_t elems_per_unit) {
+	return elems_per_unit >= 16384 ? 1 : (int)(16384 / (elems_per_unit + 1)) + 1;
+}
+
+#endif
