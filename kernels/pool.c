@@ -193,9 +193,6 @@ static void *work(void *arg) {
 	uint32_t seen = 0, n_moves = 0;
 	for (;;) {
 		wait_for_run(q, seen);
-		if (atomic_load_explicit(&q->is_stopping, memory_order_acquire)) {
-			return NULL;
-		}
 		const int caller_cpu = atomic_load_explicit(&q->caller_cpu, memory_order_relaxed);
 		const uint32_t asked = atomic_load_explicit(&q->n_moves, memory_order_relaxed);
 		if (asked != n_moves || sched_getcpu() == caller_cpu) {
@@ -203,6 +200,10 @@ static void *work(void *arg) {
 			move_on(caller_cpu, w->index);
 		}
 		seen = run_of(atomic_load_explicit(&q->claim, memory_order_acquire));
+		/* After `seen`: the last run may have been opened since wait_for_run() saw the one before. */
+		if (atomic_load_explicit(&q->is_stopping, memory_order_acquire)) {
+			return NULL;
+		}
 		const uint32_t n = take_pieces(q, seen);
 		if (n > 0) {
 			atomic_fetch_add(&q->n_done, n);
