@@ -55,15 +55,6 @@ static void run_attention(const struct run *r, const struct plan_op *o) {
 	attention(r->q, &args);
 }
 
-/* The kernel writes rows without padding; a width that needs some is written row by row. */
-static void run_embed(const struct run *r, const struct plan_op *o) {
-	const int step = o->ld_out == o->dim ? r->n_rows : 1;
-	for (int i = 0; i < r->n_rows; i += step) {
-		r->k->embed(r->q, o->out + (size_t)i * (size_t)o->ld_out, o->table->data, o->table->type,
-			r->e->batch.ids + i, step, o->dim, o->scalar);
-	}
-}
-
 static void run_gated(const struct run *r, const struct plan_op *o) {
 	silu_mul_fn *fn = o->kind == OP_SILU_MUL ? r->k->silu_mul : r->k->gelu_mul;
 	fn(r->q, o->out, o->ld_out, o->in, o->in2, o->ld_in, r->n_rows, o->dim);
@@ -74,7 +65,8 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 	const int n_pairs = hparam_int(&p->hp, H_ROPE_PAIRS);
 	switch (o->kind) {
 	case OP_EMBED:
-		run_embed(r, o);
+		r->k->embed(r->q, o->out, o->table->data, o->table->type, r->e->batch.ids, r->n_rows, o->dim,
+			o->scalar);
 		break;
 	case OP_RMSNORM:
 		r->k->rmsnorm(r->q, o->out, o->ld_out, o->in, o->ld_in, o->w, r->n_rows, o->n_groups, o->dim,

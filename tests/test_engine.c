@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Opening engines on files that are wrong in one way each, running out of memory at every allocation,
+ * and the promise that a step allocates nothing. */
+#include "models.h"
+
+#include "base.h"
+
+/* ---- wrong files ---- */
+
+/* A copy of a tiny model in which `from` reads `to` (same length) everywhere. */
+static const char *patched(const char *name, const char *from, const char *to) {
+	static char path[64];
+	FILE *in = fopen(tiny_path(name), "rb");
+	cr_assert_not_null(in);
+	fseek(in, 0, SEEK_END);
+	const size_t bytes = (size_t)ftell(in);
+	rewind(in);
+	char *data = malloc(bytes);
+	cr_assert_eq(fread(data, 1, bytes, in), bytes);
+	fclose(in);
+	const size_t n = strlen(from);
+	cr_assert_eq(n, strlen(to));
+	int n_found = 0;
+	for (char *at = memmem(data, bytes, from, n); at != NULL;
+		at = memmem(at, bytes - (size_t)(at - data), from, n)) {
+		memcpy(at, to, n);
+		n_found++;
+	}
+	cr_assert_gt(n_found, 0, "'%s' isn't in %s", from, name);
+	snprintf(path, sizeof(path), "/tmp/bobbin-test-%d.gguf", (int)getpid());
+	FILE *out = fopen(path, "wb");
+	cr_assert_eq(fwrite(data, 1, bytes, out), bytes);
+	fclose(out);
+	free(data);
+	return path;
+}
+
+static void expect_refused(const char *path, enum bb_code code, const char *part) {
+	const struct bb_engine_params params = { .path = path, .n_threads = 1 };
+	struct bb_engine *e = NULL;
+	struct bb_error err = { 0 };
+	cr_assert_not(bb_engine_open(&e, bb_models, &params, &err));
+	cr_assert_null(e);
+	cr_assert_eq(err.code, code, "code %d: %s", err.code, err.text);
+	cr_assert_not_null(strstr(err.text, part), "'%s' doesn't say '%s'", err.text, part);
+	cr_assert_not_null(strstr(err.text, path), "'%s' doesn't name the file", err.text);
+	unlink(path);
+}
+
+Test(engine, unknown_architecture) {
+	expect_refused(patched("llama", "llama", "gizmo"), BB_ERR_UNSUPPORTED, "'gizmo'");
+}
+
+Test(engine, missing_tensor_is_named) {
+	expect_refused(patched("llama", "blk.1.ffn_down.weight", "blk.1.ffn_dawn.weight"),
+		BB_ERR_FORMAT, "'blk.1.ffn_down.weight' is missing");
+}
+
+Test(engine, unknown_tensor_is_named) {
+	expect_refused(patched("qwen2", "blk.0.attn_q.bias", "blk.0.attn_r.bias"), BB_ERR_FORMAT,
+		"1 more tensor");
+}
+
+Test(engine, missing_key_is_named) {
+	expect_refused(patched("llama", "llama.block_count", "llama.block_caunt"), BB_ERR_FORMAT,
+		"'llama.block_count' is missing");
+}
+
+Test(engine, wrong_shape_names_both) {
+	expect_refused(patched("gemma3", "blk.0.attn_q_norm.weight", "blk.0.attn_q_gorm.weight"),
+		BB_ERR_FORMAT, "attn_q_norm");
+}
+
+Test(engine, missing_file) {
+	const struct bb_engine_params params = { .path = "/nonexistent/model.gguf" };
+	struct bb_engine *e;
+	struct bb_error err = { 0 };
+	cr_assert_not(bb_engine_open(&e, bb_models, &params, &err));
+	cr_assert_eq(err.code, BB_ERR_IO);
+}
+
+Test(engine, folder_is_not_a_model) {
+	const struct bb_engine_params params = { .path = "/tmp" };
+	struct bb_engine *e;
+	struct bb_error err = { 0 };
+	cr_assert_not(bb_engine_open(&e, bb_models, &params, &err));
+	cr_assert_eq(err.code, BB_ERR_IO);
+	cr_assert_not_null(strstr(err.text, "regular file"), "%s", err.text);
+}
+
+static void expect_option_refused(struct bb_engine_params params, enum bb_code code) {
+	struct bb_engine *e;
+	struct bb_error err = { 0 };
+	params.path = tiny_path("llama");
+	cr_assert_not(bb_engine_open(&e, bb_models, &params, &err));
+	cr_assert_eq(err.code, code, "%s", err.text);
+}
+
+Test(engine, options_out_of_range_are_refused) {
+	expect_option_refused((struct bb_engine_params){ .device = "cuda" }, BB_ERR_UNSUPPORTED);
+	expect_option_refused((struct bb_engine_params){ .gemm = "fast" }, BB_ERR_UNSUPPORTED);
+	expect_option_refused((struct bb_engine_params){ .isa = "sse9" }, BB_ERR_USAGE);
+	expect_option_refused((struct bb_engine_params){ .n_threads = -1 }, BB_ERR_USAGE);
+	expect_option_refused((struct bb_engine_params){ .window = -1 }, BB_ERR_USAGE);
+}
+
+/* ---- memory ---- */
+
+Test(engine, every_failed_allocation_at_load_is_a_clean_error, .timeout = 120) {
+	const struct bb_engine_params params = { .path = tiny_path("gemma3"), .n_threads = 1,
+		.max_batch_tokens = 8 };
+	long n = 0;
+	for (bool opened = false; !opened; n++) {
+		struct bb_engine *e = NULL;
+		struct bb_error err = { 0 };
+		base_fail_alloc_at(n + 1);
+		opened = bb_engine_open(&e, bb_models, &params, &err);
+		base_fail_alloc_at(0);
+		cr_assert(opened || (err.code == BB_ERR_MEMORY && e == NULL), "allocation %ld: %s", n + 1,
+			err.text);
+		bb_engine_destroy(e);
+	}
+	cr_assert_gt(n, 50);
+}
+
+Test(engine, every_failed_allocation_in_a_step_loses_nothing) {
+	const struct bb_engine_params params = { .path = tiny_path("llama"), .n_threads = 1 };
+	struct bb_engine *e = open_with(&params);
+	struct bb_context *c = new_context(e), *fork = NULL;
+	struct bb_error err = { 0 };
+	int32_t ids[200];
+	make_ids(ids, 200, vocab_of(e), 1);
+	feed(c, e, ids, 70, NULL);
+	long n = 1;
+	for (bool done = false; !done; n++) {
+		err = (struct bb_error){ 0 };
+		base_fail_alloc_at(n);
+		const struct bb_step_item item = { c, ids + 70, 130, NULL, false };
+		const bool forked = bb_context_fork(&fork, c, &err);
+		done = forked && bb_step(e, &item, 1, &err);
+		base_fail_alloc_at(0);
+		bb_context_destroy(fork);
+		cr_assert(done || err.code == BB_ERR_MEMORY, "%s", err.text);
+		cr_assert_eq(bb_context_length(c), done ? 200 : 70);
+		cr_assert_eq(memcmp(bb_context_tokens(c), ids, 70 * sizeof(ids[0])), 0);
+	}
+	cr_assert_gt(n, 3);
+	bb_context_destroy(c);
+	bb_engine_destroy(e);
+}
+
+Test(engine, steps_allocate_nothing) {
+	const struct bb_engine_params params = { .path = tiny_path("gemma3"), .n_threads = 2 };
+	struct bb_engine *e = open_with(&params);
+	struct bb_context *c = new_context(e);
+	float *logits = malloc((size_t)vocab_of(e) * sizeof(float));
+	int32_t ids[64];
+	make_ids(ids, 64, vocab_of(e), 1);
+	feed(c, e, ids, 1, NULL);
+	base_forbid_alloc(true); /* any allocation aborts from here */
+	for (int i = 1; i < 64; i++) {
+		struct bb_error err = { 0 };
+		const struct bb_step_item item = { c, ids + i, 1, logits, false };
+		cr_assert(bb_step(e, &item, 1, &err), "%s", err.text);
+	}
+	base_forbid_alloc(false);
+	free(logits);
+	bb_context_destroy(c);
+	bb_engine_destroy(e);
+}
+
+/* ---- what an engine says of itself ---- */
+
+Test(engine, info_of_a_tiny_model) {
+	const struct bb_engine_params params = { .path = tiny_path("gemma3"), .inspect_only = true };
+	struct bb_engine *e = open_with(&params);
+	struct bb_engine_info info;
+	bb_engine_info(e, &info);
+	cr_assert_str_eq(info.arch, "gemma3");
+	cr_assert_eq(info.n_vocab, 199);
+	cr_assert_str_eq(info.weight_type, "F32");
+	cr_assert_gt(info.step_weight_bytes, 0);
+	cr_assert_gt(bb_engine_kv_read_bytes(e, 100), bb_engine_kv_read_bytes(e, 10));
+	bb_engine_destroy(e);
+}
+
+Test(engine, inspect_writes_json) {
+	const struct bb_engine_params params = { .path = tiny_path("qwen2"), .inspect_only = true };
+	struct bb_engine *e = open_with(&params);
+	struct bb_error err = { 0 };
+	FILE *out = tmpfile();
+	cr_assert(bb_engine_inspect(e, out, true, &err), "%s", err.text);
+	cr_assert(bb_engine_inspect(e, out, false, &err), "%s", err.text);
+	cr_assert_gt(ftell(out), 1000);
+	fclose(out);
+	bb_engine_destroy(e);
+}
+
+Test(engine, kv_type_names) {
+	enum bb_kv_type type;
+	cr_assert(bb_kv_type_parse("q8_0", &type));
+	cr_assert_eq(type, BB_KV_INT8);
+	cr_assert(bb_kv_type_parse("bfloat16", &type));
+	cr_assert_eq(type, BB_KV_BF16);
+	cr_assert_not(bb_kv_type_parse("int3", &type));
+}
+
+Test(engine, c_level_is_everywhere) {
+	cr_assert_str_eq(bb_isa_names()[0], "c");
+	cr_assert(bb_isa_is_available("c"));
+	cr_assert_not(bb_isa_is_available("z80"));
+}
