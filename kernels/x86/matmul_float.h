@@ -22,29 +22,36 @@ ALWAYS_INLINE vf load_weights(enum bb_dtype type, const uint8_t *p) {
 	return type == BB_F32 ? load_f32((const float *)p) : type == BB_F16 ? load_f16(p) : load_bf16(p);
 }
 
-/* acc[n_rows][16] = a tile of x [k][n_rows] times a panel. */
-ALWAYS_INLINE void float_tile(enum bb_dtype type, int n_rows, float *out, const uint8_t *w,
-	const uint8_t *x, int k) {
+/* out[n][16] = rows [0, n) of a tile of x, [k][n_rows], times a panel. */
+ALWAYS_INLINE void float_sub_tile(enum bb_dtype type, int n_rows, int n, float *out,
+	const uint8_t *w, const float *x, int k) {
 	const int bytes = P16_ROWS * (type == BB_F32 ? 4 : 2);
-	const float *xs = (const float *)x;
-	vf acc[P16_TILE];
+	vf acc[SUB_TILE];
 #pragma GCC unroll 8
-	for (int r = 0; r < n_rows; r++) {
+	for (int r = 0; r < n; r++) {
 		acc[r] = vf_zero();
 	}
 	for (int i = 0; i < k; i++) {
 		_mm_prefetch((const char *)w + FLOAT_AHEAD, _MM_HINT_T0);
 		const vf weights = load_weights(type, w);
 #pragma GCC unroll 8
-		for (int r = 0; r < n_rows; r++) {
-			acc[r] = vf_fma(weights, vf_set1(xs + r), acc[r]);
+		for (int r = 0; r < n; r++) {
+			acc[r] = vf_fma(weights, vf_set1(x + r), acc[r]);
 		}
 		w += bytes;
-		xs += n_rows;
+		x += n_rows;
 	}
 #pragma GCC unroll 8
-	for (int r = 0; r < n_rows; r++) {
+	for (int r = 0; r < n; r++) {
 		store_f32(out + r * P16_ROWS, acc[r]);
+	}
+}
+
+ALWAYS_INLINE void float_tile(enum bb_dtype type, int n_rows, float *out, const uint8_t *w,
+	const uint8_t *x, int k) {
+	const int n = n_rows < SUB_TILE ? n_rows : SUB_TILE;
+	for (int r = 0; r < n_rows; r += n) {
+		float_sub_tile(type, n_rows, n, out + r * P16_ROWS, w, (const float *)x + r, k);
 	}
 }
 

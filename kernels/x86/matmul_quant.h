@@ -13,9 +13,10 @@
 #include <string.h>
 
 enum {
-	ROW_BLOCK = 128,   /* rows of x that a panel meets in one unit */
-	PIECE_BLOCKS = 24, /* blocks of a panel that are unpacked at once; a multiple of 8 */
-	AHEAD = 2048,      /* bytes of weights to prefetch ahead */
+	ROW_BLOCK = 128,  /* rows of x that a panel meets in one unit */
+	PIECE_BLOCKS = 8, /* blocks of a panel that are unpacked at once, those under one header; few, so
+	                   * that unpacking, which waits for memory, alternates with products */
+	AHEAD = 2048,     /* bytes of weights to prefetch ahead */
 };
 
 /* A piece of a panel. */
@@ -204,14 +205,14 @@ ALWAYS_INLINE void tile_times_piece(enum bb_dtype type, int n_rows, float *out,
 struct quant_product {
 	const struct quant_kernel *kernel;
 	struct product p;
-	int n_panels, n_pieces;
+	int n_panels;
 };
 
 /* Panel i_panel times rows [row0, row0 + n_rows). */
 static void quant_unit(const struct quant_product *t, int i_panel, int row0, int n_rows) {
 	const enum bb_dtype type = t->kernel->type;
 	const struct product *p = &t->p;
-	const int n_blocks = p->k / 32, per = p16_header_blocks(type);
+	const int n_blocks = p->k / 32;
 	const uint8_t *w = p->w + (size_t)i_panel * p->panel_bytes;
 	_Alignas(64) float acc[ROW_BLOCK][P16_ROWS];
 	if (p->n_rows == 1) {
@@ -221,21 +222,17 @@ static void quant_unit(const struct quant_product *t, int i_panel, int row0, int
 	}
 	_Alignas(64) struct unpacked piece;
 	memset(acc, 0, (size_t)n_rows * sizeof(acc[0]));
-	int b0 = 0;
-	for (int i = 0; i < t->n_pieces; i++) {
-		/* Pieces of about the same size, in whole headers. */
-		const int n_headers = n_blocks / per;
-		const int b1 = (int)((long)n_headers * (i + 1) / t->n_pieces) * per;
-		t->kernel->unpack(&piece, w, b1 - b0);
-		w += (size_t)((b1 - b0) * p16_block_bytes(type) + (b1 - b0) / per * p16_header_bytes(type));
+	for (int b = 0, n; b < n_blocks; b += n) {
+		n = n_blocks - b < PIECE_BLOCKS ? n_blocks - b : PIECE_BLOCKS;
+		t->kernel->unpack(&piece, w, n);
+		w += p16_block_bytes(type) * n + (n == PIECE_BLOCKS ? p16_header_bytes(type) : 0);
 		for (int r = 0, height; r < n_rows; r += height) {
 			height = p16_tile_rows(n_rows - r);
 			const uint8_t *x = p->x + (size_t)(row0 + r) * p->x_row_bytes
-				+ (size_t)(b0 * height * p16_x_block_bytes(type));
+				+ (size_t)(b * height * p16_x_block_bytes(type));
 			t->kernel->tiles[height == 8 ? 0 : height == 4 ? 1 : height == 2 ? 2 : 3](acc[r], &piece,
-				x, b1 - b0);
+				x, n);
 		}
-		b0 = b1;
 	}
 	finish_rows(p, i_panel, row0, n_rows, acc[0]);
 }
@@ -252,14 +249,7 @@ static void quant_run(bb_queue *q, const struct quant_kernel *kernel, struct pro
 	assert(p.k % 32 == 0);
 	p.panel_bytes = p16_panel_bytes(kernel->type, p.k);
 	p.x_row_bytes = p16_x_row_bytes(kernel->type, p.k);
-	const int n_headers = p.k / 32 / p16_header_blocks(kernel->type);
-	const int per_piece = PIECE_BLOCKS / p16_header_blocks(kernel->type);
-	const struct quant_product t = {
-		.kernel = kernel,
-		.p = p,
-		.n_panels = (p.n + P16_ROWS - 1) / P16_ROWS,
-		.n_pieces = (n_headers + per_piece - 1) / per_piece,
-	};
+	const struct quant_product t = { kernel, p, (p.n + P16_ROWS - 1) / P16_ROWS };
 	const int n_row_blocks = (p.n_rows + ROW_BLOCK - 1) / ROW_BLOCK;
 	queue_run(q, quant_units, &t, t.n_panels * n_row_blocks, product_grain(q, &p, t.n_panels));
 }
