@@ -20,13 +20,14 @@ enum {
 	SPLIT_ROWS = 24,
 	MIN_PARTIAL_ROWS = 4096, /* of partials that scratch holds */
 	PARTIAL_ROWS_PER_THREAD = 256,
+	MIN_STAGED_TILES = 3,
 };
 
 /* Rows [row0, row0 + n_rows) of a sequence, counted as token * heads_per_kv + head. */
 struct block {
 	int seq, row0, n_rows;
 	int split0, n_splits;   /* that any of its rows sees */
-	int64_t first_item;     /* of kv head 0; the items of a head lie together */
+	int64_t first_item;     /* item = first_item + (split - split0) * n_kv_heads + kv head */
 };
 
 struct walk {
@@ -190,20 +191,24 @@ static void prep_block(const struct walk *w, const struct slot *s, const struct 
 	}
 }
 
+static const uint8_t *slab_of(const struct walk *w, const struct block *b, int kv_head, int page) {
+	const uint8_t *base = w->a->seqs[b->seq].pages[page];
+	return base + w->a->slab_offset + (size_t)kv_head * w->a->slab_bytes;
+}
+
 /* Sets t->k and t->v for tokens [begin, end) of the split that starts at `token`. */
 static void load_split(const struct walk *w, const struct slot *s, struct attn_tile *t,
-	const struct block *b, int kv_head, int token, int begin, int end) {
+	const struct block *b, int kv_head, int token, int begin, int end, bool is_staged) {
 	const size_t elem = w->ops->staged_elem_bytes;
 	for (int p = 0; p < SPLIT_PAGES; p++) {
 		t->k[p] = t->v[p] = NULL;
 		if ((p + 1) * BB_PAGE <= begin || p * BB_PAGE >= end) {
 			continue;
 		}
-		const uint8_t *slab = (const uint8_t *)w->a->seqs[b->seq].pages[token / BB_PAGE + p]
-			+ w->a->slab_offset + (size_t)kv_head * w->a->slab_bytes;
+		const uint8_t *slab = slab_of(w, b, kv_head, token / BB_PAGE + p);
 		t->k[p] = slab;
 		t->v[p] = slab + w->k_plane_bytes;
-		if (elem > 0) {
+		if (is_staged) {
 			uint8_t *k = s->k + (size_t)p * w->k_elems * elem, *v = s->v + (size_t)p * w->v_elems * elem;
 			w->ops->stage(k, t->k[p], w->k_elems);
 			w->ops->stage(v, t->v[p], w->v_elems);
@@ -211,6 +216,10 @@ static void load_split(const struct walk *w, const struct slot *s, struct attn_t
 			t->v[p] = v;
 		}
 	}
+	/* the first page of the next split: read next if the block sees it */
+	const int next = (token + BB_SPLIT) / BB_PAGE;
+	t->next = !is_staged && next * BB_PAGE <= last_pos(w, b, b->n_rows - 1) ?
+		slab_of(w, b, kv_head, next) : NULL;
 }
 
 /* The tokens of a split that a row sees; false when there are none. */
@@ -235,8 +244,9 @@ static void run_split(const struct walk *w, const struct slot *s, const struct b
 		last--;
 	}
 	struct attn_tile t = { .dims = w->dims, .q_stride = w->q_stride, .scores = s->scores, .p = s->p };
-	load_split(w, s, &t, b, kv_head, token, begin, last_end);
 	const int n_tiles = (last - first + TILE_ROWS - 1) / TILE_ROWS;
+	const bool is_staged = w->ops->stage != NULL && n_tiles >= MIN_STAGED_TILES;
+	load_split(w, s, &t, b, kv_head, token, begin, last_end, is_staged);
 	for (int i = 0, r = first; i < n_tiles; i++, r += t.n_rows) {
 		t.n_rows = (last - r + n_tiles - i - 1) / (n_tiles - i);
 		t.q = s->q + (size_t)r * w->q_stride;
@@ -246,7 +256,7 @@ static void run_split(const struct walk *w, const struct slot *s, const struct b
 		t.m = parts != NULL ? parts + r : s->part_m;
 		t.l = parts != NULL ? parts + w->item_rows + r : s->part_l;
 		t.o = parts != NULL ? parts + 2 * w->item_rows + (size_t)r * vd : s->part_o;
-		w->ops->tile(&t);
+		(is_staged ? w->ops->tile : w->ops->tile_direct)(&t);
 		for (int j = 0; parts == NULL && j < t.n_rows; j++) {
 			w->ops->join(&s->m[r + j], &s->l[r + j], s->o + (size_t)(r + j) * vd, &t.m[j], &t.l[j],
 				t.o + (size_t)j * vd, vd);
@@ -296,34 +306,39 @@ static float *item_parts(const struct walk *w, int64_t item) {
 	return w->partials + (size_t)(item - w->round_begin) * partial_floats(w->item_rows, w->dims.vd);
 }
 
-/* Items [*begin, *end) of a block's head that belong to this round. */
-static void round_items(const struct walk *w, const struct block *b, int kv_head, int64_t *begin,
-	int64_t *end) {
-	const int64_t first = b->first_item + (int64_t)kv_head * b->n_splits, last = first + b->n_splits;
-	*begin = first > w->round_begin ? first : w->round_begin;
-	*end = last < w->round_end ? last : w->round_end;
+static int64_t item_of(const struct walk *w, const struct block *b, int i_split, int kv_head) {
+	return b->first_item + (int64_t)i_split * w->a->n_kv_heads + kv_head;
+}
+
+/* Splits [*begin, *end) of a block's head, counted from split0, that belong to this round. */
+static void round_splits(const struct walk *w, const struct block *b, int kv_head, int *begin,
+	int *end) {
+	const int n_kv = w->a->n_kv_heads;
+	const int64_t before = w->round_begin - b->first_item - kv_head + n_kv - 1;
+	const int64_t last = w->round_end - b->first_item - kv_head + n_kv - 1;
+	*begin = before > 0 ? (int)(before / n_kv) : 0;
+	*end = last < (int64_t)b->n_splits * n_kv ? (int)(last / n_kv) : b->n_splits;
 }
 
 /* Joins a block's partials of this round to what earlier rounds left. */
 static void join_block(const struct walk *w, const struct slot *s, const struct block *b,
 	int kv_head) {
-	const int64_t first = b->first_item + (int64_t)kv_head * b->n_splits;
 	const int vd = w->dims.vd, head_dim = w->dims.head_dim;
-	int64_t begin, end;
-	round_items(w, b, kv_head, &begin, &end);
+	int begin, end;
+	round_splits(w, b, kv_head, &begin, &end);
 	start_running(s, b->n_rows, vd);
 	for (int r = 0; r < b->n_rows; r++) {
 		const size_t at = step_row(w, b, r) * (size_t)w->a->n_heads + head_of(w, b, r, kv_head);
 		float *out = out_of(w, b, r, kv_head), *o = s->o + (size_t)r * vd;
-		if (begin > first) {
+		if (begin > 0) {
 			s->m[r] = w->running_m[at];
 			s->l[r] = w->running_l[at];
 			memcpy(o, out, (size_t)head_dim * sizeof(*o));
 		}
-		for (int64_t item = begin; item < end; item++) {
+		for (int i = begin; i < end; i++) {
 			int from, to;
-			if (clip(w, b, r, (b->split0 + (int)(item - first)) * BB_SPLIT, &from, &to)) {
-				const float *part = item_parts(w, item);
+			if (clip(w, b, r, (b->split0 + i) * BB_SPLIT, &from, &to)) {
+				const float *part = item_parts(w, item_of(w, b, i, kv_head));
 				w->ops->join(&s->m[r], &s->l[r], o, part + r, part + w->item_rows + r,
 					part + 2 * w->item_rows + (size_t)r * vd, vd);
 			}
@@ -332,7 +347,7 @@ static void join_block(const struct walk *w, const struct slot *s, const struct 
 		w->running_l[at] = s->l[r];
 		memcpy(out, o, (size_t)head_dim * sizeof(*o));
 	}
-	if (end == first + b->n_splits) {
+	if (end == b->n_splits) {
 		finish_rows(w, s, b, kv_head);
 	}
 }
@@ -350,24 +365,22 @@ static int block_of_item(const struct walk *w, int64_t item) {
 	return low;
 }
 
+/* The heads of a page lie together, so a thread walks them before it goes to the next split. */
 static void run_items(const void *arg, int begin, int end) {
 	const struct walk *w = arg;
-	int index, i_block = -1, kv_head = -1;
+	const int n_kv = w->a->n_kv_heads;
+	int index;
 	const struct slot s = claim(w, &index);
 	for (int i = begin; i < end; i++) {
 		const int64_t item = w->round_begin + i;
-		const int i_b = block_of_item(w, item);
-		const struct block *b = &w->blocks[i_b];
-		const int in_block = (int)(item - b->first_item), h = in_block / b->n_splits;
-		if (i_b != i_block || h != kv_head) {
-			i_block = i_b;
-			kv_head = h;
-			prep_block(w, &s, b, h);
-		}
-		run_split(w, &s, b, h, b->split0 + in_block % b->n_splits, item_parts(w, item));
-		atomic_int *pending = &w->pending[(size_t)i_b * w->a->n_kv_heads + h];
+		const int i_block = block_of_item(w, item);
+		const struct block *b = &w->blocks[i_block];
+		const int in_block = (int)(item - b->first_item), kv_head = in_block % n_kv;
+		prep_block(w, &s, b, kv_head);
+		run_split(w, &s, b, kv_head, b->split0 + in_block / n_kv, item_parts(w, item));
+		atomic_int *pending = &w->pending[(size_t)i_block * n_kv + kv_head];
 		if (atomic_fetch_sub_explicit(pending, 1, memory_order_acq_rel) == 1) {
-			join_block(w, &s, b, h);
+			join_block(w, &s, b, kv_head);
 		}
 	}
 	release(w, index);
@@ -381,13 +394,13 @@ static void run_rounds(bb_queue *q, struct walk *w, int64_t n_items) {
 		const int last = block_of_item(w, w->round_end - 1);
 		for (int i = block_of_item(w, w->round_begin); i <= last; i++) {
 			for (int h = 0; h < n_kv; h++) {
-				int64_t begin, end;
-				round_items(w, &w->blocks[i], h, &begin, &end);
-				atomic_init(&w->pending[(size_t)i * n_kv + h], (int)(end - begin));
+				int begin, end;
+				round_splits(w, &w->blocks[i], h, &begin, &end);
+				atomic_init(&w->pending[(size_t)i * n_kv + h], end - begin);
 			}
 		}
-		const int n = (int)(w->round_end - w->round_begin), grain = n / (4 * n_threads);
-		queue_run(q, run_items, w, n, grain < 1 ? 1 : grain > 8 ? 8 : grain);
+		const int n = (int)(w->round_end - w->round_begin), grain = n / (4 * n_threads) / n_kv * n_kv;
+		queue_run(q, run_items, w, n, grain < 1 ? 1 : grain > 4 * n_kv ? 4 * n_kv : grain);
 	}
 }
 

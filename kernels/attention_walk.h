@@ -24,8 +24,9 @@ struct attn_tile {
 	int n_rows;
 	const uint8_t *q;  /* [n_rows, q_stride] as prep_q leaves it */
 	size_t q_stride;
-	/* Planes of the split's pages, staged if the variant stages; NULL when no row sees the page. */
+	/* Planes of the split's pages, as they are or staged; NULL when no row sees the page. */
 	const void *k[SPLIT_PAGES], *v[SPLIT_PAGES];
+	const void *next;  /* a plane that will be read after these, or NULL */
 	/* Tokens of the split that a row sees, 0 <= begin < end <= 256; neither falls from row to row. */
 	int begin[TILE_ROWS], end[TILE_ROWS];
 	float *scores;     /* [TILE_ROWS, 256] work space */
@@ -36,12 +37,14 @@ struct attn_tile {
 
 struct attn_ops {
 	enum bb_kv_dtype type;
-	size_t staged_elem_bytes; /* of an element of a staged plane; 0: tile reads the slabs */
-	/* dst[kd * 4 + 64 bytes] = q[head_dim] as tile wants it, times scale where that is free. */
-	void (*prep_q)(void *dst, const float *q, const struct attn_dims *dims, float scale);
-	/* dst[n] = the n elements of a plane in the staged type, n a multiple of 64. */
+	/* Converting a split's planes before they are used, worth it when many rows use them: bytes of an
+	 * element, and dst[n] = the n elements of a plane, n a multiple of 64. 0, NULL: never. */
+	size_t staged_elem_bytes;
 	void (*stage)(void *dst, const void *plane, size_t n);
-	void (*tile)(const struct attn_tile *t);
+	void (*tile)(const struct attn_tile *t);        /* on staged planes */
+	void (*tile_direct)(const struct attn_tile *t); /* on the slabs' planes; the same bits */
+	/* dst[kd * 4 + 64 bytes] = q[head_dim] as the tiles want it, times scale where that is free. */
+	void (*prep_q)(void *dst, const float *q, const struct attn_dims *dims, float scale);
 	/* big (m, l, o[vd]) joined with part, see bb_attention. */
 	void (*join)(float *big_m, float *big_l, float *big_o, const float *m, const float *l,
 		const float *o, int vd);
@@ -78,6 +81,40 @@ static inline void attn_values(const struct attn_tile *t, int page, int unit, at
 		const int end = t->end[r] - first < BB_PAGE ? t->end[r] - first : BB_PAGE;
 		if (to < end) {
 			values(t, page, r, 1, to, end);
+		}
+	}
+}
+
+/* How far a tile's i-th plane (K of the 4 pages, then V) is from the one it will read next: what the
+ * inner loops prefetch. */
+static inline ptrdiff_t attn_ahead(const struct attn_tile *t, int i) {
+	const void *const this = i < SPLIT_PAGES ? t->k[i] : t->v[i - SPLIT_PAGES];
+	const void *next = NULL;
+	for (int j = i + 1; j < 2 * SPLIT_PAGES && next == NULL; j++) {
+		next = j < SPLIT_PAGES ? t->k[j] : t->v[j - SPLIT_PAGES];
+	}
+	next = next != NULL ? next : t->next;
+	return next != NULL ? (const char *)next - (const char *)this : 0;
+}
+
+/* A tile: scores page by page, softmax row by row, values page by page. */
+static inline void attn_tile(const struct attn_tile *t, int unit,
+	void (*scores)(const struct attn_tile *t, int page),
+	void (*softmax_row)(const struct attn_tile *t, int row), attn_values_fn *values) {
+	for (int page = 0; page < SPLIT_PAGES; page++) {
+		if (t->k[page] != NULL) {
+			scores(t, page);
+		}
+	}
+	for (int r = 0; r < t->n_rows; r++) {
+		softmax_row(t, r);
+	}
+	for (int i = 0; i < t->n_rows * t->dims.vd; i++) {
+		t->o[i] = 0;
+	}
+	for (int page = 0; page < SPLIT_PAGES; page++) {
+		if (t->v[page] != NULL) {
+			attn_values(t, page, unit, values);
 		}
 	}
 }

@@ -5,6 +5,23 @@
  * scale * log2(e) first, so scores and m are exponents of 2. */
 #include "attention_avx512.h"
 
+/* What a plane holds: f32, or a 16-bit type to be widened when loaded. */
+enum source { FROM_F32, FROM_F16, FROM_BF16 };
+
+static ALWAYS_INLINE __m512 load(const uint8_t *at, const enum source source) {
+	if (source == FROM_F32) {
+		return _mm512_load_ps(at);
+	}
+	const __m256i h = _mm256_load_si256((const __m256i *)(const void *)at);
+	return source == FROM_F16 ? _mm512_cvtph_ps(h)
+		: _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+}
+
+/* Bytes of 16 elements. */
+static ALWAYS_INLINE size_t bytes_of_16(const enum source source) {
+	return source == FROM_F32 ? 64 : 32;
+}
+
 static void prep_q(void *dst, const float *q, const struct attn_dims *dims, float scale) {
 	float *y = dst;
 	const float factor = scale * LOG2_E;
@@ -15,44 +32,44 @@ static void prep_q(void *dst, const float *q, const struct attn_dims *dims, floa
 
 /* ---- scores of R rows and 64 keys ---- */
 
-static ALWAYS_INLINE void score_page(const struct attn_tile *t, int page, const int R) {
+static ALWAYS_INLINE void score_page(const struct attn_tile *t, int page, const int R,
+	const enum source source) {
 	const int kd = t->dims.kd;
-	const float *k = t->k[page], *q = (const float *)(const void *)t->q;
-	const size_t ld_q = t->q_stride / sizeof(float), group = (size_t)kd * 16;
+	const size_t step = bytes_of_16(source), group = (size_t)kd * step;
+	const uint8_t *k = t->k[page];
+	const ptrdiff_t ahead = attn_ahead(t, page);
 	__m512 acc[TILE_ROWS][4];
+	UNROLL
 	for (int r = 0; r < R; r++) {
+		UNROLL
 		for (int g = 0; g < 4; g++) {
 			acc[r][g] = _mm512_setzero_ps();
 		}
 	}
 	for (int d = 0; d < kd; d++) {
-		const float *at = k + (size_t)d * 16;
-		const __m512 k0 = _mm512_load_ps(at), k1 = _mm512_load_ps(at + group);
-		const __m512 k2 = _mm512_load_ps(at + 2 * group), k3 = _mm512_load_ps(at + 3 * group);
+		const uint8_t *at = k + (size_t)d * step;
+		__m512 x[4];
+		UNROLL
+		for (int g = 0; g < 4; g++) {
+			x[g] = load(at + g * group, source);
+			_mm_prefetch((const char *)at + g * group + ahead, _MM_HINT_T1);
+		}
 		UNROLL
 		for (int r = 0; r < R; r++) {
-			const __m512 b = _mm512_set1_ps(q[r * ld_q + d]);
-			acc[r][0] = _mm512_fmadd_ps(b, k0, acc[r][0]);
-			acc[r][1] = _mm512_fmadd_ps(b, k1, acc[r][1]);
-			acc[r][2] = _mm512_fmadd_ps(b, k2, acc[r][2]);
-			acc[r][3] = _mm512_fmadd_ps(b, k3, acc[r][3]);
+			const __m512 b = _mm512_set1_ps(((const float *)(const void *)
+				(t->q + r * t->q_stride))[d]);
+			UNROLL
+			for (int g = 0; g < 4; g++) {
+				acc[r][g] = _mm512_fmadd_ps(b, x[g], acc[r][g]);
+			}
 		}
 	}
+	UNROLL
 	for (int r = 0; r < R; r++) {
+		UNROLL
 		for (int g = 0; g < 4; g++) {
 			_mm512_store_ps(t->scores + r * BB_SPLIT + page * BB_PAGE + g * 16, acc[r][g]);
 		}
-	}
-}
-
-static void scores(const struct attn_tile *t, int page) {
-	switch (t->n_rows) {
-	case 1: score_page(t, page, 1); break;
-	case 2: score_page(t, page, 2); break;
-	case 3: score_page(t, page, 3); break;
-	case 4: score_page(t, page, 4); break;
-	case 5: score_page(t, page, 5); break;
-	default: score_page(t, page, 6); break;
 	}
 }
 
@@ -77,21 +94,28 @@ static void softmax_row(const struct attn_tile *t, int r) {
 /* ---- o[R, N * 16] at row, column += p v over tokens [from, to) of a page ---- */
 
 static ALWAYS_INLINE void value_block(const struct attn_tile *t, int page, int row, int column,
-	int from, int to, const int R, const int N) {
+	int from, int to, const int R, const int N, const enum source source) {
 	const int vd = t->dims.vd;
-	const float *v = (const float *)t->v[page] + column, *p = t->p + row * BB_SPLIT + page * BB_PAGE;
+	const size_t step = bytes_of_16(source), ld_v = (size_t)(vd / 16) * step;
+	const uint8_t *v = (const uint8_t *)t->v[page] + (size_t)(column / 16) * step;
+	const float *p = t->p + row * BB_SPLIT + page * BB_PAGE;
+	const ptrdiff_t ahead = attn_ahead(t, SPLIT_PAGES + page);
 	float *o = t->o + (size_t)row * vd + column;
 	__m512 acc[TILE_ROWS][4];
+	UNROLL
 	for (int r = 0; r < R; r++) {
+		UNROLL
 		for (int n = 0; n < N; n++) {
 			acc[r][n] = _mm512_load_ps(o + (size_t)r * vd + n * 16);
 		}
 	}
 	for (int i = from; i < to; i++) {
+		const uint8_t *at = v + (size_t)i * ld_v;
 		__m512 x[4];
 		UNROLL
 		for (int n = 0; n < N; n++) {
-			x[n] = _mm512_load_ps(v + (size_t)i * vd + n * 16);
+			x[n] = load(at + n * step, source);
+			_mm_prefetch((const char *)at + n * step + ahead, _MM_HINT_T1);
 		}
 		UNROLL
 		for (int r = 0; r < R; r++) {
@@ -102,7 +126,9 @@ static ALWAYS_INLINE void value_block(const struct attn_tile *t, int page, int r
 			}
 		}
 	}
+	UNROLL
 	for (int r = 0; r < R; r++) {
+		UNROLL
 		for (int n = 0; n < N; n++) {
 			_mm512_store_ps(o + (size_t)r * vd + n * 16, acc[r][n]);
 		}
@@ -110,44 +136,49 @@ static ALWAYS_INLINE void value_block(const struct attn_tile *t, int page, int r
 }
 
 static ALWAYS_INLINE void value_columns(const struct attn_tile *t, int page, int row, int from,
-	int to, const int R) {
+	int to, const int R, const enum source source) {
 	const int vd = t->dims.vd;
 	int column = 0;
 	for (; column + 64 <= vd; column += 64) {
-		value_block(t, page, row, column, from, to, R, 4);
+		value_block(t, page, row, column, from, to, R, 4, source);
 	}
 	for (; column < vd; column += 16) {
-		value_block(t, page, row, column, from, to, R, 1);
+		value_block(t, page, row, column, from, to, R, 1, source);
 	}
 }
 
-static void values(const struct attn_tile *t, int page, int row, int n_rows, int from, int to) {
-	switch (n_rows) {
-	case 1: value_columns(t, page, row, from, to, 1); break;
-	case 2: value_columns(t, page, row, from, to, 2); break;
-	case 3: value_columns(t, page, row, from, to, 3); break;
-	case 4: value_columns(t, page, row, from, to, 4); break;
-	case 5: value_columns(t, page, row, from, to, 5); break;
-	default: value_columns(t, page, row, from, to, 6); break;
-	}
-}
+/* ---- one body per source and number of rows ---- */
 
-static void tile(const struct attn_tile *t) {
-	for (int page = 0; page < SPLIT_PAGES; page++) {
-		if (t->k[page] != NULL) {
-			scores(t, page);
-		}
+#define BODIES(source, suffix) \
+	static void scores_##suffix(const struct attn_tile *t, int page) { \
+		switch (t->n_rows) { \
+		case 1: score_page(t, page, 1, source); break; \
+		case 2: score_page(t, page, 2, source); break; \
+		case 3: score_page(t, page, 3, source); break; \
+		case 4: score_page(t, page, 4, source); break; \
+		case 5: score_page(t, page, 5, source); break; \
+		default: score_page(t, page, 6, source); break; \
+		} \
+	} \
+	static void values_##suffix(const struct attn_tile *t, int page, int row, int n_rows, int from, \
+		int to) { \
+		switch (n_rows) { \
+		case 1: value_columns(t, page, row, from, to, 1, source); break; \
+		case 2: value_columns(t, page, row, from, to, 2, source); break; \
+		case 3: value_columns(t, page, row, from, to, 3, source); break; \
+		case 4: value_columns(t, page, row, from, to, 4, source); break; \
+		case 5: value_columns(t, page, row, from, to, 5, source); break; \
+		default: value_columns(t, page, row, from, to, 6, source); break; \
+		} \
+	} \
+	static void tile_##suffix(const struct attn_tile *t) { \
+		attn_tile(t, 1, scores_##suffix, softmax_row, values_##suffix); \
 	}
-	for (int r = 0; r < t->n_rows; r++) {
-		softmax_row(t, r);
-	}
-	memset(t->o, 0, (size_t)t->n_rows * t->dims.vd * sizeof(float));
-	for (int page = 0; page < SPLIT_PAGES; page++) {
-		if (t->v[page] != NULL) {
-			attn_values(t, page, 1, values);
-		}
-	}
-}
+
+BODIES(FROM_F32, f32)
+BODIES(FROM_F16, f16)
+BODIES(FROM_BF16, bf16)
+#undef BODIES
 
 /* ---- staging ---- */
 
@@ -171,9 +202,17 @@ static void stage_bf16(void *dst, const void *plane, size_t n) {
 	}
 }
 
-static const struct attn_ops ops_f32 = { KV_F32, 0, prep_q, NULL, tile, join, finish };
-static const struct attn_ops ops_f16 = { KV_F16, 4, prep_q, stage_f16, tile, join, finish };
-static const struct attn_ops ops_bf16 = { KV_BF16, 4, prep_q, stage_bf16, tile, join, finish };
+static const struct attn_ops ops_f32 = {
+	.type = KV_F32, .tile_direct = tile_f32, .prep_q = prep_q, .join = join, .finish = finish,
+};
+static const struct attn_ops ops_f16 = {
+	.type = KV_F16, .staged_elem_bytes = 4, .stage = stage_f16, .tile = tile_f32,
+	.tile_direct = tile_f16, .prep_q = prep_q, .join = join, .finish = finish,
+};
+static const struct attn_ops ops_bf16 = {
+	.type = KV_BF16, .staged_elem_bytes = 4, .stage = stage_bf16, .tile = tile_f32,
+	.tile_direct = tile_bf16, .prep_q = prep_q, .join = join, .finish = finish,
+};
 
 void attention_f32_avx512(bb_queue *q, const struct bb_attention *a) {
 	attention_walk(q, a, &ops_f32);

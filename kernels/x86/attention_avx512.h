@@ -46,11 +46,16 @@ static ALWAYS_INLINE __m512 exp2_3(__mmask16 mask, __m512 x) {
 	return exp2_n(mask, x, c, 3);
 }
 
-/* Which of tokens j..j+15 lie in [begin, end); some do. */
+/* Which of tokens j..j+31 lie in [begin, end); j < end and begin < j + 32. */
+static ALWAYS_INLINE uint32_t seen32(int begin, int end, int j) {
+	const uint32_t low = begin > j ? ~0u << (begin - j) : ~0u;
+	const uint32_t high = end - j < 32 ? (1u << (end - j)) - 1 : ~0u;
+	return low & high;
+}
+
+/* As seen32 for j..j+15. */
 static ALWAYS_INLINE __mmask16 seen(int begin, int end, int j) {
-	const unsigned low = begin > j ? 0xffffu << (begin - j) : 0xffffu;
-	const unsigned high = end - j < 16 ? (1u << (end - j)) - 1 : 0xffffu;
-	return (__mmask16)(low & high);
+	return (__mmask16)seen32(begin, end, j);
 }
 
 static ALWAYS_INLINE float fold_max(__m512 x) {
