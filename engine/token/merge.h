@@ -35,31 +35,33 @@ void merge_finish(struct merge_work *w);
 bool merge_reserve(struct merge_work *w, size_t n, struct bb_error *err);
 bool merge_heap_reserve(struct merge_heap *h, size_t n, struct bb_error *err);
 
+/* Four children a node: half the levels of two, and the four of 16 bytes share one cache line or
+ * two. In words of a megabyte the misses are what a pop costs. */
 static inline void merge_push(struct merge_heap *h, struct merge_entry e) {
 	size_t i = h->n++;
-	while (i > 0 && e.key < h->entries[(i - 1) / 2].key) {
-		h->entries[i] = h->entries[(i - 1) / 2];
-		i = (i - 1) / 2;
+	while (i > 0 && e.key < h->entries[(i - 1) / 4].key) {
+		h->entries[i] = h->entries[(i - 1) / 4];
+		i = (i - 1) / 4;
 	}
 	h->entries[i] = e;
 }
 
 static inline struct merge_entry merge_pop(struct merge_heap *h) {
-	const struct merge_entry top = h->entries[0], last = h->entries[--h->n];
+	struct merge_entry *e = h->entries;
+	const struct merge_entry top = e[0], last = e[--h->n];
 	size_t i = 0;
-	for (;;) {
-		size_t child = 2 * i + 1;
-		if (child >= h->n) {
+	for (size_t child = 1; child < h->n; child = 4 * i + 1) {
+		const size_t end = child + 4 < h->n ? child + 4 : h->n;
+		for (size_t other = child + 1; other < end; other++) {
+			child = e[other].key < e[child].key ? other : child;
+		}
+		if (last.key <= e[child].key) {
 			break;
 		}
-		child += child + 1 < h->n && h->entries[child + 1].key < h->entries[child].key;
-		if (last.key <= h->entries[child].key) {
-			break;
-		}
-		h->entries[i] = h->entries[child];
+		e[i] = e[child];
 		i = child;
 	}
-	h->entries[i] = last;
+	e[i] = last;
 	return top;
 }
 

@@ -72,9 +72,10 @@ static const struct family *find_family(struct gguf_string name) {
 bool pretoken_create(struct tokenizer *t, struct gguf_string name, struct bb_error *err) {
 	const struct family *family = find_family(name);
 	if (family == NULL) {
+		char shown[VOCAB_SHOWN];
 		return base_fail(err, BB_ERR_UNSUPPORTED,
-			"tokenizer.ggml.pre: expected smollm, qwen2, gpt-2 or llama-bpe, has \"%.*s\"",
-			 (int)(name.bytes < 64 ? name.bytes : 64), name.data);
+			"tokenizer.ggml.pre: expected smollm, qwen2, gpt-2 or llama-bpe, has \"%s\"",
+			vocab_show(name, shown));
 	}
 	struct pretoken *p = t->pretoken = base_alloc(1, sizeof(*p));
 	if (p == NULL) {

@@ -16,6 +16,7 @@ static bool load_kind(struct tokenizer *t, const struct gguf *g, struct bb_error
 	static const char *const names[] = { "gpt2", "llama", "no_vocab", "none" };
 	static const enum vocab_kind kinds[] = { VOCAB_BPE, VOCAB_SPM, VOCAB_IDS, VOCAB_IDS };
 	struct gguf_string model = { "", 0 };
+	char shown[VOCAB_SHOWN];
 	bool found;
 	if (!gguf_str(g, "tokenizer.ggml.model", &model, &found, err)) {
 		return false;
@@ -29,9 +30,8 @@ static bool load_kind(struct tokenizer *t, const struct gguf *g, struct bb_error
 		}
 	}
 	return base_fail(err, BB_ERR_UNSUPPORTED,
-		"tokenizer.ggml.model: expected gpt2, llama or no_vocab, %s%.*s%s",
-		found ? "has \"" : "is absent", (int)(model.bytes < 64 ? model.bytes : 64), model.data,
-		found ? "\"" : "");
+		"tokenizer.ggml.model: expected gpt2, llama or no_vocab, %s%s%s",
+		found ? "has \"" : "is absent", vocab_show(model, shown), found ? "\"" : "");
 }
 
 static bool load_pre(struct tokenizer *t, const struct gguf *g, struct bb_error *err) {

@@ -84,6 +84,25 @@ static size_t decode_spaces(const char *p, size_t bytes, char *dst) {
 	return n;
 }
 
+const char *vocab_show(struct gguf_string s, char *buf) {
+	size_t n = 0;
+	while (n < s.bytes && n < VOCAB_SHOWN - 1) {
+		const int step = vocab_char(s.data + n, s.bytes - n);
+		const bool prints = (uint8_t)s.data[n] >= 0x20 && s.data[n] != 0x7F && step > 0;
+		if (n + (prints ? (size_t)step : 1) > VOCAB_SHOWN - 1) {
+			break;
+		}
+		if (!prints) {
+			buf[n++] = '?';
+			continue;
+		}
+		memcpy(buf + n, s.data + n, (size_t)step);
+		n += (size_t)step;
+	}
+	buf[n] = '\0';
+	return buf;
+}
+
 static int hex_digit(char c) {
 	return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10
 		: c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
@@ -235,9 +254,10 @@ static bool decode_token(struct tokenizer *t, int32_t id, const struct gguf_stri
 	if (t->type[id] == VOCAB_BYTE) {
 		const int byte = parse_byte_token(s);
 		if (byte < 0 || (t->kind == VOCAB_SPM && t->byte_id[byte] >= 0)) {
+			char shown[VOCAB_SHOWN];
 			return base_fail(err, BB_ERR_FORMAT,
-				KEY "tokens: expected a byte of its own, as <0x0A>, for token %d, has \"%.*s\"", id,
-				(int)(s->bytes < 32 ? s->bytes : 32), s->data);
+				KEY "tokens: expected a byte of its own, as <0x0A>, for token %d, has \"%s\"", id,
+				vocab_show(*s, shown));
 		}
 		t->byte_id[byte] = id;
 		*dst = (char)byte;
@@ -322,8 +342,8 @@ static bool load_ids(struct tokenizer *t, const struct gguf *g, struct bb_error 
 		return false;
 	}
 	char key[128];
-	snprintf(key, sizeof(key), "%.*s.vocab_size", (int)(arch.bytes < 100 ? arch.bytes : 100),
-		arch.data);
+	char shown[VOCAB_SHOWN];
+	snprintf(key, sizeof(key), "%s.vocab_size", vocab_show(arch, shown));
 	int64_t n = 0;
 	if (!gguf_int(g, key, &n, &found, err)) {
 		return false;

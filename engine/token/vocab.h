@@ -80,6 +80,10 @@ uint64_t vocab_hash(const char *p, size_t bytes);
  * found: text can't turn into them. */
 int32_t vocab_find(const struct tokenizer *t, const char *p, size_t bytes);
 struct gguf_string vocab_piece(const struct tokenizer *t, int32_t id);
+enum { VOCAB_SHOWN = 48 };
+/* The beginning of a file's string for an error sentence, what doesn't print as '?', into
+ * buf[VOCAB_SHOWN]; returns buf. */
+const char *vocab_show(struct gguf_string s, char *buf);
 /* Bytes of a text in GPT-2's byte alphabet into dst[bytes]; -1 when a character isn't in it. */
 long vocab_decode_symbols(const char *p, size_t bytes, char *dst);
 
