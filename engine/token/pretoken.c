@@ -11,8 +11,8 @@
 	"\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
 /* Letters and numbers, with those that came after the Unicode 14 of PCRE2 10.42 (as of 15.1). */
 #define LETTERS "\\p{L}\\x{1123F}-\\x{11240}\\x{11F02}\\x{11F04}-\\x{11F10}\\x{11F12}-\\x{11F33}" \
-	"\\x{1342F}\\x{13441}-\\x{13446}\\x{1B132}\\x{1B155}\\x{1DF25}-\\x{1DF2A}\\x{1E030}-\\x{1E06D}" \
-	"\\x{1E4D0}-\\x{1E4EB}\\x{2B739}\\x{2EBF0}-\\x{2EE5D}\\x{31350}-\\x{323AF}"
+	"\\x{1342F}\\x{13441}-\\x{13446}\\x{1B132}\\x{1B155}\\x{1DF25}-\\x{1DF2A}" \
+	"\\x{1E030}-\\x{1E06D}\\x{1E4D0}-\\x{1E4EB}\\x{2B739}\\x{2EBF0}-\\x{2EE5D}\\x{31350}-\\x{323AF}"
 #define NUMBERS "\\p{N}\\x{11F50}-\\x{11F59}\\x{1D2C0}-\\x{1D2D3}\\x{1E4F0}-\\x{1E4F9}"
 
 #define L "[" LETTERS "]"
@@ -94,7 +94,8 @@ bool pretoken_create(struct tokenizer *t, struct gguf_string name, struct bb_err
 		PCRE2_UTF | PCRE2_UCP | PCRE2_ANCHORED | PCRE2_NO_AUTO_CAPTURE, &code, &at, how);
 	pcre2_compile_context_free(how);
 	if (p->code == NULL) {
-		return base_fail(err, code == PCRE2_ERROR_NOMEMORY ? BB_ERR_MEMORY : BB_ERR_UNSUPPORTED,
+		return base_fail(err,
+			code == PCRE2_ERROR_HEAP_FAILED ? BB_ERR_MEMORY : BB_ERR_UNSUPPORTED,
 			"%s: the pre-tokenizer doesn't compile: PCRE2 error %d at %zu", family->name, code, at);
 	}
 	p->is_jit = pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE) == 0;

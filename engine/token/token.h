@@ -31,8 +31,8 @@ struct gguf_string tokenizer_piece(const struct tokenizer *t, int32_t id, bool s
 struct token_stream {
 	char held[4];     /* an unfinished character */
 	uint8_t n_held;
-	bool started;     /* SPM: the space that add_space_prefix put in front was dropped. Set it before
-	                   * the first push where text goes on after a prompt: that space is real. */
+	bool started;     /* SPM: the space that add_space_prefix put in front was dropped. Set it where
+	                   * text goes on after a prompt: the space of the first token is real then. */
 };
 /* Appends to *out what became complete with id. */
 bool token_stream_push(struct token_stream *s, const struct tokenizer *t, int32_t id, bool special,
