@@ -41,7 +41,8 @@ static void run_attention(const struct run *r, const struct plan_op *o) {
 		.k = p->acts[ACT_K], .v = p->acts[ACT_V], .ld = p->act_ld[ACT_K],
 		.seqs = b->seqs[i_kind], .n_seqs = b->n_seqs,
 		.slab_offset = slab_offset, .slab_bytes = slab_bytes,
-		.n_kv_heads = n_kv_heads, .head_dim = head_dim, .kv_group = KV_GROUP, .type = b->kv_type, .layout = layout,
+		.n_kv_heads = n_kv_heads, .head_dim = head_dim, .kv_group = KV_GROUP,
+		.type = b->kv_type, .layout = layout,
 	};
 	kv_append(r->q, &append);
 	const struct bb_attention args = {

@@ -101,7 +101,7 @@ struct bb_kv_layout {
  * [max(0, pos0 + i + 1 - window), pos0 + i]; token t lies in page t / 64, slot t % 64. Its K and V are
  * in the pages already when attention runs. */
 struct bb_attention_seq {
-	void *const *pages;   /* [(pos0 + n_rows + 63) / 64] base addresses; those outside every window may be NULL */
+	void *const *pages;   /* [(pos0 + n_rows + 63) / 64] addresses; NULL where no window reaches */
 	int row0;             /* first row of this sequence in q and out */
 	int n_rows;
 	int pos0;
