@@ -164,9 +164,10 @@ Test(gguf, arrays_of_every_number) {
 }
 
 Test(gguf, integers_saturate) {
-	const double d[] = { 1e300, -1e300, NAN, -2.9, INFINITY, -0x1p63 };
+	const double d[] = { 1e300, -1e300, NAN, -2.9, INFINITY, -0x1p63, 0x1p63 };
 	const uint64_t u[] = { UINT64_MAX };
-	const int64_t want[] = { INT64_MAX, INT64_MIN, 0, -2, INT64_MAX, INT64_MIN };
+	const int64_t want[] = { INT64_MAX, INT64_MIN, 0, -2, INT64_MAX, INT64_MIN,
+		INT64_MAX };
 	gguf_builder_array(&builder, "d", GGUF_F64, COUNT(d), d);
 	gguf_builder_array(&builder, "u", GGUF_U64, COUNT(u), u);
 	struct gguf g = open_built();

@@ -141,6 +141,12 @@ Test(refused, key_with_newline) {
 		"key 3 of 3 has byte 0x0a at place 0 of its name, expected printable ASCII");
 }
 
+Test(refused, key_with_utf8) {
+	gguf_builder_poke_u8(&b, gguf_builder_at_key(&b, "f") + 8, 0xe2);
+	expect(BB_ERR_FORMAT,
+		"key 3 of 3 has byte 0xe2 at place 0 of its name, expected printable ASCII");
+}
+
 Test(refused, key_twice) {
 	gguf_builder_poke_u8(&b, gguf_builder_at_key(&b, "f") + 8, 'k');
 	expect(BB_ERR_FORMAT, "key 'k' is there twice, as number 1 and number 3 of 3");
@@ -188,6 +194,13 @@ Test(refused, more_strings_than_bytes) {
 	gguf_builder_poke_u64(&b, gguf_builder_at_type(&b, "a") + 8, UINT64_C(1) << 40);
 	expect(BB_ERR_FORMAT, "key 'a' holds 1099511627776 strings of 8 or more bytes each, but only "
 		"245 bytes are left in the file (truncated?)");
+}
+
+Test(refused, one_string_more_than_bytes) {
+	gguf_builder_poke_u32(&b, gguf_builder_at_type(&b, "a") + 4, GGUF_STRING);
+	gguf_builder_poke_u64(&b, gguf_builder_at_type(&b, "a") + 8, 245 / 8 + 1);
+	expect(BB_ERR_FORMAT, "key 'a' holds 31 strings of 8 or more bytes each, but only 245 bytes "
+		"are left in the file (truncated?)");
 }
 
 Test(refused, bool_of_2) {
