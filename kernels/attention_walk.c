@@ -193,12 +193,36 @@ static void prep_block(const struct walk *w, const struct slot *s, const struct 
 
 static const uint8_t *slab_of(const struct walk *w, const struct block *b, int kv_head, int page) {
 	const uint8_t *base = w->a->seqs[b->seq].pages[page];
-	return base + w->a->slab_offset + (size_t)kv_head * w->a->slab_bytes;
+	return base == NULL ? NULL : base + w->a->slab_offset + (size_t)kv_head * w->a->slab_bytes;
+}
+
+/* Planes are read in the order K of the pages, V of the pages, K of the next slabs. Two planes ahead is
+ * far enough; the softmax takes the second V plane, so the last K plane has nothing left to do. */
+static void plan_prefetch(const struct walk *w, struct attn_tile *t, const void *const next[2]) {
+	const uint8_t *order[2 * SPLIT_PAGES + 2];
+	int places[2 * SPLIT_PAGES], n = 0, n_k = 0;
+	for (int i = 0; i < 2 * SPLIT_PAGES; i++) {
+		const void *plane = i < SPLIT_PAGES ? t->k[i] : t->v[i - SPLIT_PAGES];
+		if (plane != NULL) {
+			places[n] = i;
+			order[n++] = plane;
+			n_k += i < SPLIT_PAGES;
+		}
+	}
+	order[n] = next[0];
+	order[n + 1] = next[1];
+	for (int i = 0; i < n; i++) {
+		const bool has_target = i != n_k - 1 && order[i + 2] != NULL;
+		t->ahead[places[i]] = has_target ? order[i + 2] - order[i] : 0;
+	}
+	t->softmax_ahead = order[n_k + 1];
+	t->softmax_ahead_bytes = t->softmax_ahead != NULL ? w->k_plane_bytes : 0;
 }
 
 /* Sets t->k and t->v for tokens [begin, end) of the split that starts at `token`. */
 static void load_split(const struct walk *w, const struct slot *s, struct attn_tile *t,
-	const struct block *b, int kv_head, int token, int begin, int end, bool is_staged) {
+	const struct block *b, int kv_head, int token, int begin, int end, bool is_staged,
+	const void *const next[2]) {
 	const size_t elem = w->ops->staged_elem_bytes;
 	for (int p = 0; p < SPLIT_PAGES; p++) {
 		t->k[p] = t->v[p] = NULL;
@@ -216,10 +240,9 @@ static void load_split(const struct walk *w, const struct slot *s, struct attn_t
 			t->v[p] = v;
 		}
 	}
-	/* the first page of the next split: read next if the block sees it */
-	const int next = (token + BB_SPLIT) / BB_PAGE;
-	t->next = !is_staged && next * BB_PAGE <= last_pos(w, b, b->n_rows - 1) ?
-		slab_of(w, b, kv_head, next) : NULL;
+	if (!is_staged) {
+		plan_prefetch(w, t, next);
+	}
 }
 
 /* The tokens of a split that a row sees; false when there are none. */
@@ -231,11 +254,20 @@ static bool clip(const struct walk *w, const struct block *b, int row, int token
 	return *begin < *end;
 }
 
-/* One split of a block. Rows' partials go to `parts` (an item's place), or, when that is NULL, are
- * joined to the slot's running ones. */
+/* The first two slabs of a block's i-th split, or NULLs. Only to prefetch: perhaps no row sees them. */
+static void opening(const struct walk *w, const struct block *b, int i_split, int kv_head,
+	const void *slabs[2]) {
+	const int page = (b->split0 + i_split) * SPLIT_PAGES;
+	const int n_pages = last_pos(w, b, b->n_rows - 1) / BB_PAGE + 1;
+	slabs[0] = page < n_pages ? slab_of(w, b, kv_head, page) : NULL;
+	slabs[1] = page + 1 < n_pages ? slab_of(w, b, kv_head, page + 1) : NULL;
+}
+
+/* A block's i-th split. Rows' partials go to `parts` (an item's place), or, when that is NULL, are
+ * joined to the slot's running ones. `next`: the slabs that come after it. */
 static void run_split(const struct walk *w, const struct slot *s, const struct block *b, int kv_head,
-	int split, float *parts) {
-	const int token = split * BB_SPLIT, vd = w->dims.vd;
+	int i_split, float *parts, const void *const next[2]) {
+	const int token = (b->split0 + i_split) * BB_SPLIT, vd = w->dims.vd;
 	int begin, end, last_end, unused, first = 0, last = b->n_rows;
 	while (!clip(w, b, first, token, &begin, &end)) {
 		first++;
@@ -246,7 +278,7 @@ static void run_split(const struct walk *w, const struct slot *s, const struct b
 	struct attn_tile t = { .dims = w->dims, .q_stride = w->q_stride, .scores = s->scores, .p = s->p };
 	const int n_tiles = (last - first + TILE_ROWS - 1) / TILE_ROWS;
 	const bool is_staged = w->ops->stage != NULL && n_tiles >= MIN_STAGED_TILES;
-	load_split(w, s, &t, b, kv_head, token, begin, last_end, is_staged);
+	load_split(w, s, &t, b, kv_head, token, begin, last_end, is_staged, next);
 	for (int i = 0, r = first; i < n_tiles; i++, r += t.n_rows) {
 		t.n_rows = (last - r + n_tiles - i - 1) / (n_tiles - i);
 		t.q = s->q + (size_t)r * w->q_stride;
@@ -293,7 +325,9 @@ static void run_whole(const void *arg, int begin, int end) {
 		prep_block(w, &s, b, kv_head);
 		start_running(&s, b->n_rows, w->dims.vd);
 		for (int i = 0; i < b->n_splits; i++) {
-			run_split(w, &s, b, kv_head, b->split0 + i, NULL);
+			const void *next[2];
+			opening(w, b, i + 1, kv_head, next);
+			run_split(w, &s, b, kv_head, i, NULL, next);
 		}
 		finish_rows(w, &s, b, kv_head);
 	}
@@ -375,9 +409,13 @@ static void run_items(const void *arg, int begin, int end) {
 		const int64_t item = w->round_begin + i;
 		const int i_block = block_of_item(w, item);
 		const struct block *b = &w->blocks[i_block];
-		const int in_block = (int)(item - b->first_item), kv_head = in_block % n_kv;
+		const int in_block = (int)(item - b->first_item);
+		const int i_split = in_block / n_kv, kv_head = in_block % n_kv;
 		prep_block(w, &s, b, kv_head);
-		run_split(w, &s, b, kv_head, b->split0 + in_block / n_kv, item_parts(w, item));
+		const bool is_last = kv_head + 1 == n_kv;
+		const void *next[2];
+		opening(w, b, i_split + is_last, is_last ? 0 : kv_head + 1, next);
+		run_split(w, &s, b, kv_head, i_split, item_parts(w, item), next);
 		atomic_int *pending = &w->pending[(size_t)i_block * n_kv + kv_head];
 		if (atomic_fetch_sub_explicit(pending, 1, memory_order_acq_rel) == 1) {
 			join_block(w, &s, b, kv_head);
@@ -453,7 +491,7 @@ void attention_walk(bb_queue *q, const struct bb_attention *a, const struct attn
 	int most_splits;
 	const int64_t total = cut(&w, whole_rows(w.dims.vd), &most_splits);
 	/* whole, if the largest unit leaves every thread enough others to be busy with meanwhile */
-	if (most_splits <= 1 || n_threads == 1 || (int64_t)most_splits * n_threads * 3 <= total) {
+	if (most_splits <= 1 || (int64_t)most_splits * n_threads * 3 <= total) {
 		queue_run(q, run_whole, &w, w.n_blocks * a->n_kv_heads, 1);
 		return;
 	}

@@ -26,7 +26,11 @@ struct attn_tile {
 	size_t q_stride;
 	/* Planes of the split's pages, as they are or staged; NULL when no row sees the page. */
 	const void *k[SPLIT_PAGES], *v[SPLIT_PAGES];
-	const void *next;  /* a plane that will be read after these, or NULL */
+	/* What to prefetch meanwhile: while plane i is read (K of the pages, then V), the lines that far
+	 * away (0: nothing better to do); during the softmax, a plane. */
+	ptrdiff_t ahead[2 * SPLIT_PAGES];
+	const uint8_t *softmax_ahead;
+	size_t softmax_ahead_bytes;
 	/* Tokens of the split that a row sees, 0 <= begin < end <= 256; neither falls from row to row. */
 	int begin[TILE_ROWS], end[TILE_ROWS];
 	float *scores;     /* [TILE_ROWS, 256] work space */
@@ -85,16 +89,15 @@ static inline void attn_values(const struct attn_tile *t, int page, int unit, at
 	}
 }
 
-/* How far a tile's i-th plane (K of the 4 pages, then V) is from the one it will read next: what the
- * inner loops prefetch. */
-static inline ptrdiff_t attn_ahead(const struct attn_tile *t, int i) {
-	const void *const this = i < SPLIT_PAGES ? t->k[i] : t->v[i - SPLIT_PAGES];
-	const void *next = NULL;
-	for (int j = i + 1; j < 2 * SPLIT_PAGES && next == NULL; j++) {
-		next = j < SPLIT_PAGES ? t->k[j] : t->v[j - SPLIT_PAGES];
+/* Before row r's softmax: its share of the plane to prefetch. Into L2: L1 has too few miss buffers to
+ * keep memory busy. */
+static inline void attn_prefetch(const struct attn_tile *t, int r) {
+	const size_t share = t->softmax_ahead_bytes / (size_t)t->n_rows & ~(size_t)63;
+	const size_t from = (size_t)r * share;
+	const size_t to = r + 1 < t->n_rows ? from + share : t->softmax_ahead_bytes;
+	for (size_t i = from; i < to; i += 64) {
+		__builtin_prefetch(t->softmax_ahead + i, 0, 2);
 	}
-	next = next != NULL ? next : t->next;
-	return next != NULL ? (const char *)next - (const char *)this : 0;
 }
 
 /* A tile: scores page by page, softmax row by row, values page by page. */
@@ -107,6 +110,7 @@ static inline void attn_tile(const struct attn_tile *t, int unit,
 		}
 	}
 	for (int r = 0; r < t->n_rows; r++) {
+		attn_prefetch(t, r);
 		softmax_row(t, r);
 	}
 	for (int i = 0; i < t->n_rows * t->dims.vd; i++) {

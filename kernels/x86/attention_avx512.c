@@ -37,7 +37,7 @@ static ALWAYS_INLINE void score_page(const struct attn_tile *t, int page, const 
 	const int kd = t->dims.kd;
 	const size_t step = bytes_of_16(source), group = (size_t)kd * step;
 	const uint8_t *k = t->k[page];
-	const ptrdiff_t ahead = attn_ahead(t, page);
+	const ptrdiff_t ahead = t->ahead[page];
 	__m512 acc[TILE_ROWS][4];
 	UNROLL
 	for (int r = 0; r < R; r++) {
@@ -99,7 +99,7 @@ static ALWAYS_INLINE void value_block(const struct attn_tile *t, int page, int r
 	const size_t step = bytes_of_16(source), ld_v = (size_t)(vd / 16) * step;
 	const uint8_t *v = (const uint8_t *)t->v[page] + (size_t)(column / 16) * step;
 	const float *p = t->p + row * BB_SPLIT + page * BB_PAGE;
-	const ptrdiff_t ahead = attn_ahead(t, SPLIT_PAGES + page);
+	const ptrdiff_t ahead = t->ahead[SPLIT_PAGES + page];
 	float *o = t->o + (size_t)row * vd + column;
 	__m512 acc[TILE_ROWS][4];
 	UNROLL

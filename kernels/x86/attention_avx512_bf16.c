@@ -46,7 +46,7 @@ static ALWAYS_INLINE void score_page(const struct attn_tile *t, int page, const 
 	const int n_pairs = t->dims.kd / 2;
 	const uint8_t *k = t->k[page];
 	const size_t group = (size_t)n_pairs * PAIR_BYTES;
-	const ptrdiff_t ahead = attn_ahead(t, page);
+	const ptrdiff_t ahead = t->ahead[page];
 	__m512 acc[TILE_ROWS][4];
 	UNROLL
 	for (int r = 0; r < R; r++) {
@@ -114,7 +114,7 @@ static ALWAYS_INLINE void value_block(const struct attn_tile *t, int page, int r
 	const int vd = t->dims.vd;
 	const uint8_t *v = (const uint8_t *)t->v[page] + (size_t)column * 4;
 	const int32_t *p = (const int32_t *)(const void *)t->p + (row * BB_SPLIT + page * BB_PAGE) / 2;
-	const ptrdiff_t ahead = attn_ahead(t, SPLIT_PAGES + page);
+	const ptrdiff_t ahead = t->ahead[SPLIT_PAGES + page];
 	float *o = t->o + (size_t)row * vd + column;
 	__m512 acc[TILE_ROWS][4];
 	UNROLL

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Attention over int8 KV by dot products of bytes. What is rounded is written in attention.c; scores
+ * are multiplied by log2(e) and p = 2^(score - m). Orders of summation: within a scale group int32,
+ * exact; scores one chain over the groups; the sum of p 16 chains (token % 16) folded by halves; o one
+ * chain over the pages. */
+#include "attention_avx512.h"
+
+#define MAX_U8 255.0f
+
+static ALWAYS_INLINE __m512i dot_bytes(__m512i acc, __m512i u, __m512i s) {
+	/* gcc 12 spills the accumulators of the intrinsic's tile */
+	__asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(u), "v"(s));
+	return acc;
+}
+
+/* A row as prep_q leaves it: int8 [kd], then per group the f32 scale (times scale * log2(e)), then per
+ * group what the +128 of the keys adds to the dot product, to be taken off: int32 -128 * sum. */
+static ALWAYS_INLINE const float *q_scales(const struct attn_tile *t, int r) {
+	return (const float *)(const void *)(t->q + r * t->q_stride + t->dims.kd);
+}
+
+static ALWAYS_INLINE const int32_t *q_offsets(const struct attn_tile *t, int r) {
+	return (const int32_t *)(const void *)(q_scales(t, r) + t->dims.n_groups);
+}
+
+static void prep_q(void *dst, const float *q, const struct attn_dims *dims, float scale) {
+	int8_t *y = dst;
+	float *scales = (float *)(void *)(y + dims->kd);
+	int32_t *offsets = (int32_t *)(void *)(scales + dims->n_groups);
+	for (int d = dims->head_dim; d < dims->kd; d++) {
+		y[d] = 0;
+	}
+	for (int g = 0; g < dims->n_groups; g++) {
+		const int first = g * dims->group, rest = dims->head_dim - first;
+		const int n = rest < dims->group ? rest : dims->group;
+		scales[g] = kv_quantise(y + first, q + first, n) * (scale * LOG2_E);
+		offsets[g] = 0;
+		for (int d = first; d < first + n; d++) {
+			offsets[g] -= 128 * y[d];
+		}
+	}
+}
+
+/* ---- scores of R rows and 64 keys ---- */
+
+static ALWAYS_INLINE void score_group(const struct attn_tile *t, int page, int g, const int R) {
+	const int n_quads = t->dims.kd / 4, from = g * t->dims.group / 4;
+	const int to = from + t->dims.group / 4 < n_quads ? from + t->dims.group / 4 : n_quads;
+	const uint8_t *k = t->k[page];
+	const size_t lanes = (size_t)n_quads * 64;
+	const float *k_scales = (const float *)(const void *)(k + (size_t)BB_PAGE * t->dims.kd)
+		+ g * BB_PAGE;
+	const ptrdiff_t ahead = t->ahead[page];
+	__m512i acc[TILE_ROWS][4];
+	UNROLL
+	for (int r = 0; r < R; r++) {
+		UNROLL
+		for (int j = 0; j < 4; j++) {
+			acc[r][j] = _mm512_set1_epi32(q_offsets(t, r)[g]);
+		}
+	}
+	for (int i = from; i < to; i++) {
+		const uint8_t *at = k + (size_t)i * 64;
+		__m512i x[4];
+		UNROLL
+		for (int j = 0; j < 4; j++) {
+			x[j] = _mm512_load_si512(at + j * lanes);
+			_mm_prefetch((const char *)at + j * lanes + ahead, _MM_HINT_T1);
+		}
+		UNROLL
+		for (int r = 0; r < R; r++) {
+			const __m512i b = _mm512_set1_epi32(((const int32_t *)(const void *)
+				(t->q + r * t->q_stride))[i]);
+			UNROLL
+			for (int j = 0; j < 4; j++) {
+				acc[r][j] = dot_bytes(acc[r][j], x[j], b);
+			}
+		}
+	}
+	UNROLL
+	for (int j = 0; j < 4; j++) {
+		const __m512 scale = _mm512_load_ps(k_scales + j * 16);
+		_mm_prefetch((const char *)(k_scales + j * 16) + ahead, _MM_HINT_T1);
+		UNROLL
+		for (int r = 0; r < R; r++) {
+			float *s = t->scores + r * BB_SPLIT + page * BB_PAGE + j * 16;
+			const __m512 x = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[r][j]), scale);
+			const __m512 q_scale = _mm512_set1_ps(q_scales(t, r)[g]);
+			_mm512_store_ps(s, g == 0 ? _mm512_mul_ps(x, q_scale)
+				: _mm512_fmadd_ps(x, q_scale, _mm512_load_ps(s)));
+		}
+	}
+}
+
+static ALWAYS_INLINE void score_page(const struct attn_tile *t, int page, const int R) {
+	for (int g = 0; g < t->dims.n_groups; g++) {
+		score_group(t, page, g, R);
+	}
+}
+
+static void scores(const struct attn_tile *t, int page) {
+	switch (t->n_rows) {
+	case 1: score_page(t, page, 1); break;
+	case 2: score_page(t, page, 2); break;
+	case 3: score_page(t, page, 3); break;
+	case 4: score_page(t, page, 4); break;
+	case 5: score_page(t, page, 5); break;
+	default: score_page(t, page, 6); break;
+	}
+}
+
+/* ---- softmax of a row: scores become p, 0 where the row doesn't see ---- */
+
+static void softmax_row(const struct attn_tile *t, int r) {
+	const int begin = t->begin[r], end = t->end[r];
+	float *s = t->scores + r * BB_SPLIT;
+	const float m = largest_seen(s, begin, end);
+	__m512 sum = _mm512_setzero_ps();
+	for (int j = begin & ~15; j < end; j += 16) {
+		const __m512 x = _mm512_sub_ps(_mm512_load_ps(s + j), _mm512_set1_ps(m));
+		const __m512 e = exp2_3(seen(begin, end, j), x);
+		sum = _mm512_add_ps(sum, e);
+		_mm512_store_ps(s + j, e);
+	}
+	t->m[r] = m;
+	t->l[r] = fold_sum(sum);
+}
+
+/* ---- values of a page ---- */
+
+/* p times the scales of V as bytes in t->p [TILE_ROWS, 64]; returns what a unit of them is worth. */
+static ALWAYS_INLINE float weigh_row(const struct attn_tile *t, int page, int g, int r) {
+	const int begin = t->begin[r] - page * BB_PAGE, end = t->end[r] - page * BB_PAGE;
+	const float *p = t->scores + r * BB_SPLIT + page * BB_PAGE;
+	const float *v_scales = (const float *)(const void *)((const uint8_t *)t->v[page]
+		+ (size_t)BB_PAGE * t->dims.vd) + g * BB_PAGE;
+	uint8_t *y = (uint8_t *)t->p + r * BB_PAGE;
+	__m512 w[4], largest = _mm512_setzero_ps();
+	UNROLL
+	for (int j = 0; j < 4; j++) {
+		const __mmask16 mask = begin <= j * 16 && end >= j * 16 + 16 ? 0xffff
+			: begin < j * 16 + 16 && end > j * 16 ? seen(begin, end, j * 16) : 0;
+		w[j] = _mm512_maskz_mul_ps(mask, _mm512_load_ps(p + j * 16),
+			_mm512_load_ps(v_scales + j * 16));
+		/* operands in this order keep a NaN */
+		largest = _mm512_max_ps(largest, w[j]);
+	}
+	const float big = fold_max(largest);
+	const __m512 inverse = _mm512_set1_ps(big >= 0x1p-100f ? MAX_U8 / big : 0);
+	UNROLL
+	for (int j = 0; j < 4; j++) {
+		const __m512i u = _mm512_cvtps_epi32(_mm512_mul_ps(w[j], inverse));
+		_mm_store_si128((__m128i *)(void *)(y + j * 16), _mm512_cvtusepi32_epi8(u));
+	}
+	return big * (1 / MAX_U8);
+}
+
+static ALWAYS_INLINE void prefetch_scales(const struct attn_tile *t, int page, int g) {
+	const char *scales = (const char *)t->v[page] + (size_t)BB_PAGE * t->dims.vd
+		+ (size_t)g * BB_PAGE * sizeof(float) + t->ahead[SPLIT_PAGES + page];
+	for (int j = 0; j < 4; j++) {
+		_mm_prefetch(scales + j * 64, _MM_HINT_T1);
+	}
+}
+
+static ALWAYS_INLINE void value_block(const struct attn_tile *t, int page, int column, int from,
+	int to, const float *units, const int R, const int N) {
+	const int vd = t->dims.vd;
+	const uint8_t *v = (const uint8_t *)t->v[page] + (size_t)column * 4;
+	const int32_t *p = (const int32_t *)(const void *)t->p;
+	const ptrdiff_t ahead = t->ahead[SPLIT_PAGES + page];
+	__m512i acc[TILE_ROWS][4];
+	UNROLL
+	for (int r = 0; r < R; r++) {
+		UNROLL
+		for (int n = 0; n < N; n++) {
+			acc[r][n] = _mm512_setzero_si512();
+		}
+	}
+	for (int i = from / 4; i < (to + 3) / 4; i++) {
+		const uint8_t *at = v + (size_t)i * vd * 4;
+		__m512i x[4];
+		UNROLL
+		for (int n = 0; n < N; n++) {
+			x[n] = _mm512_load_si512(at + n * 64);
+			_mm_prefetch((const char *)at + n * 64 + ahead, _MM_HINT_T1);
+		}
+		UNROLL
+		for (int r = 0; r < R; r++) {
+			const __m512i b = _mm512_set1_epi32(p[r * (BB_PAGE / 4) + i]);
+			UNROLL
+			for (int n = 0; n < N; n++) {
+				acc[r][n] = dot_bytes(acc[r][n], b, x[n]);
+			}
+		}
+	}
+	UNROLL
+	for (int r = 0; r < R; r++) {
+		UNROLL
+		for (int n = 0; n < N; n++) {
+			float *o = t->o + (size_t)r * vd + column + n * 16;
+			_mm512_store_ps(o, _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[r][n]),
+				_mm512_set1_ps(units[r]), _mm512_load_ps(o)));
+		}
+	}
+}
+
+static ALWAYS_INLINE void value_page(const struct attn_tile *t, int page, const int R) {
+	const int first = page * BB_PAGE, vd = t->dims.vd;
+	const int from = t->begin[0] > first ? t->begin[0] - first : 0;
+	const int to = t->end[R - 1] - first < BB_PAGE ? t->end[R - 1] - first : BB_PAGE;
+	float units[TILE_ROWS];
+	for (int g = 0; g < t->dims.n_groups; g++) {
+		int column = g * t->dims.group;
+		prefetch_scales(t, page, g);
+		const int last = g + 1 < t->dims.n_groups ? column + t->dims.group : vd;
+		for (int r = 0; r < R; r++) {
+			units[r] = weigh_row(t, page, g, r);
+		}
+		for (; column + 64 <= last; column += 64) {
+			value_block(t, page, column, from, to, units, R, 4);
+		}
+		for (; column + 32 <= last; column += 32) {
+			value_block(t, page, column, from, to, units, R, 2);
+		}
+		if (column < last) {
+			value_block(t, page, column, from, to, units, R, 1);
+		}
+	}
+}
+
+static void values(const struct attn_tile *t, int page) {
+	switch (t->n_rows) {
+	case 1: value_page(t, page, 1); break;
+	case 2: value_page(t, page, 2); break;
+	case 3: value_page(t, page, 3); break;
+	case 4: value_page(t, page, 4); break;
+	case 5: value_page(t, page, 5); break;
+	default: value_page(t, page, 6); break;
+	}
+}
+
+static void tile(const struct attn_tile *t) {
+	for (int page = 0; page < SPLIT_PAGES; page++) {
+		if (t->k[page] != NULL) {
+			scores(t, page);
+		}
+	}
+	for (int r = 0; r < t->n_rows; r++) {
+		attn_prefetch(t, r);
+		softmax_row(t, r);
+	}
+	memset(t->o, 0, (size_t)t->n_rows * t->dims.vd * sizeof(float));
+	for (int page = 0; page < SPLIT_PAGES; page++) {
+		if (t->v[page] != NULL) {
+			values(t, page);
+		}
+	}
+}
+
+static const struct attn_ops ops = {
+	.type = KV_INT8, .tile_direct = tile, .prep_q = prep_q, .join = join, .finish = finish,
+};
+
+void attention_int8_avx512_vnni(bb_queue *q, const struct bb_attention *a) {
+	attention_walk(q, a, &ops);
+}
