@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define SPACE "\xE2\x96\x81" /* U+2581 */
 
@@ -202,9 +203,9 @@ Test(spm, a_megabyte_of_anything_takes_linear_time) {
 		for (size_t i = 0; i < N; i++) {
 			text[i] = units[k][i % 2];
 		}
-		const double start = base_seconds();
+		const clock_t start = clock();
 		struct bb_tokens ids = vocab_encode(t, text, N, 0);
-		cr_assert_lt(base_seconds() - start, 5.0);
+		cr_assert_lt(clock() - start, 5 * CLOCKS_PER_SEC);
 		bb_tokens_finish(&ids);
 	}
 	free(text);
