@@ -60,6 +60,11 @@ static inline int p16_tile_rows(int n_left) {
 	return n_left >= 8 ? 8 : n_left >= 4 ? 4 : n_left >= 2 ? 2 : 1;
 }
 
+/* Of 8, 4, 2 and 1. */
+static inline int p16_tile_index(int n_rows) {
+	return n_rows == 8 ? 0 : n_rows == 4 ? 1 : n_rows == 2 ? 2 : 3;
+}
+
 size_t p16_panel_bytes(enum bb_dtype type, int k);
 size_t p16_pairs_panel_bytes(enum bb_dtype type, int k);
 size_t p16_x_row_bytes(enum bb_dtype type, int k);

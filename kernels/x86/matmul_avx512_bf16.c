@@ -35,6 +35,21 @@ ALWAYS_INLINE void pairs_tile(int n_rows, float *out, const uint8_t *w, const ui
 	}
 }
 
+static void pairs_two_panels(float *acc, const uint8_t *w0, const uint8_t *w1, const uint8_t *x,
+	int k) {
+	__m512 acc0 = _mm512_setzero_ps(), acc1 = _mm512_setzero_ps();
+	for (int i = 0; i < (k + 1) / 2; i++) {
+		const size_t at = (size_t)i * 64;
+		const __m512bh pair = (__m512bh)_mm512_set1_epi32(((const x_word *)x)[i]);
+		_mm_prefetch((const char *)w0 + at + FLOAT_AHEAD, _MM_HINT_T0);
+		_mm_prefetch((const char *)w1 + at + FLOAT_AHEAD, _MM_HINT_T0);
+		acc0 = _mm512_dpbf16_ps(acc0, (__m512bh)_mm512_loadu_si512(w0 + at), pair);
+		acc1 = _mm512_dpbf16_ps(acc1, (__m512bh)_mm512_loadu_si512(w1 + at), pair);
+	}
+	_mm512_storeu_ps(acc, acc0);
+	_mm512_storeu_ps(acc + P16_ROWS, acc1);
+}
+
 #define PAIRS_TILE(n) \
 	static void pairs_tile_##n(float *acc, const uint8_t *w, const uint8_t *x, int k) { \
 		pairs_tile(n, acc, w, x, k); \
@@ -46,12 +61,13 @@ PAIRS_TILE(1)
 
 void matmul_bf16_avx512_bf16(bb_queue *q, float *y, int ld_y, const void *w, const void *x,
 	const float *bias, int n_rows, int n, int k, bool accumulate) {
-	static float_tile_fn *const tiles[4] = { pairs_tile_8, pairs_tile_4, pairs_tile_2, pairs_tile_1 };
+	static const struct float_kernel kernel = {
+		{ pairs_tile_8, pairs_tile_4, pairs_tile_2, pairs_tile_1 }, pairs_two_panels };
 	const struct product p = { .y = y, .ld_y = ld_y, .w = w, .x = x, .bias = bias,
 		.n_rows = n_rows, .n = n, .k = k, .accumulate = accumulate,
 		.panel_bytes = p16_pairs_panel_bytes(BB_BF16, k),
 		.x_row_bytes = p16_pairs_x_row_bytes(BB_BF16, k) };
-	float_run(q, tiles, &p);
+	float_run(q, &kernel, &p);
 }
 
 struct prep {

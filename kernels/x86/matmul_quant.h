@@ -230,8 +230,7 @@ static void quant_unit(const struct quant_product *t, int i_panel, int row0, int
 			height = p16_tile_rows(n_rows - r);
 			const uint8_t *x = p->x + (size_t)(row0 + r) * p->x_row_bytes
 				+ (size_t)(b * height * p16_x_block_bytes(type));
-			t->kernel->tiles[height == 8 ? 0 : height == 4 ? 1 : height == 2 ? 2 : 3](acc[r], &piece,
-				x, n);
+			t->kernel->tiles[p16_tile_index(height)](acc[r], &piece, x, n);
 		}
 	}
 	finish_rows(p, i_panel, row0, n_rows, acc[0]);
