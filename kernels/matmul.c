@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The C references of the matrix products, and the layouts `rows` (weights as in the file, x as it
- * comes) and `rows_q8` (weights as in the file, x in int8).
+ * The C references of the matrix products, and the layouts `rows` (weights as in the file, x as
+ * it comes) and `rows_q8` (weights as in the file, x in int8).
  *
- * The arithmetic of block types, which every CPU variant follows bit for bit. A row of x is cut in
- * blocks of 32: s = max|x| / 127, q = rint(x / s). With c the codes and a block's scale, offset and
- * min as in quant.h, one output is, over the blocks in order,
- *     acc = fmaf((float)sum (c - offset) q, scale * s, acc)      Q6_K: one such step per 16 elements
+ * The arithmetic of block types, which every CPU variant follows bit for bit. A row of x is cut
+ * in blocks of 32: s = max|x| / 127, q = rint(x / s). With c the codes and a block's scale,
+ * offset and min as in quant.h, one output is, over the blocks in order,
+ *     acc = fmaf((float)sum (c - offset) q, scale * s, acc)    Q6_K: one such step per 16 elements
  *     acc = fmaf(min, s * (float)sum q, acc)                     types with a min
  * with the sums exact integers; then + bias, then + the old y. */
 #include "kernels.h"

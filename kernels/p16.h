@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The layout p16: weights in panels of 16 rows, so that one 64-byte register accumulates 16 outputs
- * and no sum across lanes is needed. This file owns its geometry; pack.c fills it, the x86 kernels
- * read it. The last panel is filled up with zero weights.
+ * The layout p16: weights in panels of 16 rows, so that one 64-byte register accumulates 16
+ * outputs and no sum across lanes is needed. This file owns its geometry; pack.c fills it, the
+ * x86 kernels read it. The last panel is filled up with zero weights.
  *
  * Block types: a panel is [k / 32] blocks, for K-quants with a header before every eight:
  *     header   d f16 [16]; Q4_K, Q5_K: then m f16 [16]
@@ -12,15 +12,15 @@
  *              element 4 g + i, g < 8
  *     high     bit above the nibble (Q5): bit g of byte 4 r + i belongs to element 4 g + i;
  *              two bits (Q6_K): bits 2 h, 2 h + 1 of byte 64 z + 4 r + i to element 16 z + 4 h + i
- *     scales   d f16 [16] and, with a min, m f16 [16]; K-quants: u8 scale [16], min [16]; Q6_K: int8
- *              scale [2][16]
+ *     scales   d f16 [16] and, with a min, m f16 [16]; K-quants: u8 scale [16], min [16]; Q6_K:
+ *              int8 scale [2][16]
  * Float types: [k][16] elements; pairs (vdpbf16ps): [(k + 1) / 2][16][2].
  *
- * Prepared x: tiles of rows, as high as what is left allows: 8, 4, 2 or 1. A tile of R rows of a block
- * type is [k / 32] of { int8 q[8][R][4]; float s[R]; extra }, extra being s * sum(q) as float[R] for
- * types with a min, else int32[R] -offset * sum(q) (Q6_K: [2][R], one for each 16 elements); see
- * matmul.c for q and s. Float types: f32 [k][R]; pairs: bf16 [(k + 1) / 2][R][2]. A row of x takes the
- * same space in every tile. */
+ * Prepared x: tiles of rows, as high as what is left allows: 8, 4, 2 or 1. A tile of R rows of a
+ * block type is [k / 32] of { int8 q[8][R][4]; float s[R]; extra }, extra being s * sum(q) as
+ * float[R] for types with a min, else int32[R] -offset * sum(q) (Q6_K: [2][R], one for each 16
+ * elements); see matmul.c for q and s. Float types: f32 [k][R]; pairs: bf16 [(k + 1) / 2][R][2].
+ * A row of x takes the same space in every tile. */
 #ifndef P16_H
 #define P16_H
 

@@ -223,7 +223,8 @@ size_t p16_pairs_panel_bytes(enum bb_dtype type, int k) {
 }
 
 size_t p16_x_row_bytes(enum bb_dtype type, int k) {
-	return quant_is_block(type) ? (size_t)(k / 32) * (size_t)p16_x_block_bytes(type) : (size_t)k * 4;
+	return quant_is_block(type) ? (size_t)(k / 32) * (size_t)p16_x_block_bytes(type)
+		: (size_t)k * sizeof(float);
 }
 
 size_t p16_pairs_x_row_bytes(enum bb_dtype type, int k) {
@@ -263,7 +264,8 @@ void p16_pairs_pack(bb_queue *q, void *dst, enum bb_dtype type, int n, int k, co
 	pack(q, &p);
 }
 
-void p16_pairs_unpack_row(void *dst, const void *packed, enum bb_dtype type, int n, int k, int row) {
+void p16_pairs_unpack_row(void *dst, const void *packed, enum bb_dtype type, int n, int k,
+	int row) {
 	const struct packing p = { .type = type, .is_pairs = true, .n = n, .k = k,
 		.dst = (uint8_t *)packed, .panel_bytes = p16_pairs_panel_bytes(type, k) };
 	unpack_row(dst, &p, row);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Taking quantised blocks apart and putting them together again, four elements at a time: a group of
- * four codes is a 32-bit word, and the file's nibbles and bit planes become words by shifts and masks. */
+ * Taking quantised blocks apart and putting them together again, four elements at a time: a group
+ * of four codes is a 32-bit word, and the file's nibbles and bit planes become words by shifts
+ * and masks. */
 #include "quant.h"
 
 #include <math.h>
@@ -75,8 +76,8 @@ static void put_fifths(uint8_t *bits, const uint32_t codes[8]) {
 
 /* ---- K-quants: 256 elements with one header; i is the block of 32 among them ---- */
 
-/* Eight 6-bit scales and eight 6-bit minima in 12 bytes: the first four of each whole in bytes 0-3
- * and 4-7; the others have their low halves in bytes 8-11 and their top bits above the first four. */
+/* Eight 6-bit scales and eight 6-bit minima in 12 bytes: the first four of each whole in bytes
+ * 0-3 and 4-7; the others have their low halves in bytes 8-11, their top bits above the first. */
 static void get_k_scale(uint8_t *scale, uint8_t *min, const uint8_t *s, int i) {
 	if (i < 4) {
 		*scale = s[i] & 63;
@@ -105,7 +106,7 @@ static void get_k_nibbles(uint32_t codes[8], const uint8_t *q, int i) {
 	}
 }
 
-/* Writes `bits` of each byte of v into field `shift` of p's bytes; the first field clears the rest. */
+/* Writes `bits` of each byte of v into field `shift` of p's bytes; the first clears the rest. */
 static void put_field(uint8_t *p, uint32_t v, uint32_t mask, int shift) {
 	const uint32_t old = shift == 0 ? 0 : load_u32(p);
 	store_u32(p, old | (v & mask) << shift);
@@ -130,8 +131,8 @@ static void put_k_fifths(uint8_t *bits, const uint32_t codes[8], int i) {
 	}
 }
 
-/* low[2][64], high[2][32], int8 scale[16], f16 d. In each half of 128 elements, quarter j has nibble
- * j / 2 of low[j % 2 * 32 + e] and bits 2j, 2j + 1 of high[e]. */
+/* low[2][64], high[2][32], int8 scale[16], f16 d. In each half of 128 elements, quarter j has
+ * nibble j / 2 of low[j % 2 * 32 + e] and bits 2j, 2j + 1 of high[e]. */
 static void get_q6_k(struct quant_block *out, const uint8_t *p, int i) {
 	const uint8_t *low = p + i / 4 * 64 + i % 2 * 32, *high = p + 128 + i / 4 * 32;
 	const int j = i % 4;

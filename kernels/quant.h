@@ -52,7 +52,7 @@ static inline bool quant_is_block(enum bb_dtype type) {
 void quant_get(struct quant_block *out, enum bb_dtype type, const void *row, int i_block);
 void quant_put(void *row, enum bb_dtype type, int i_block, const struct quant_block *in);
 
-/* q[32] = rint(x / s) with s = max|x| / 127, halves to even, *sum[h] = the sum of 16 of q; returns s.
+/* q[32] = rint(x / s), s = max|x| / 127, halves to even; sum[h] = the sum of 16 of q; returns s.
  * A block with a NaN or an infinity gets s = NaN or infinity, and spoils the outputs of its row. */
 float quant_x(int8_t *q, int32_t sum[2], const float *x);
 

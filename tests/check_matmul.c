@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Checks of the matrix products, one body for all weight types. Block types must have the bits of the
- * reference on every variant; and every variant is held against a product in double here, which takes
- * the weights from dtype_decode. */
+ * Checks of the matrix products, one body for all weight types. Block types must have the bits of
+ * the reference on every variant; and every variant is held against a product in double here,
+ * which takes the weights from dtype_decode. */
 #include "check.h"
 
 #include <math.h>
@@ -70,7 +70,7 @@ static uint8_t *make_weights(struct check *c, enum bb_dtype type, int n, int k, 
 	return w;
 }
 
-/* x [n_rows, ld_x]: normal numbers; some blocks of zeros, of denormals, of large or equal numbers. */
+/* x [n_rows, ld_x]: normal numbers; some blocks zero, denormal, large or all of one size. */
 static float *make_x(struct check *c, int n_rows, int ld_x, bool is_extreme) {
 	float *x = check_in(c, (size_t)n_rows * (size_t)ld_x);
 	for (int i = 0; i < n_rows * ld_x; i += 32) {
@@ -97,7 +97,8 @@ static void round_x(double *out, const float *x, enum bb_dtype type, bool to_bf1
 		}
 		const float s = max / 127.0f;
 		for (int i = b; i < b + 32; i++) {
-			out[i] = s > 0.0f ? fmin(127.0, fmax(-127.0, (double)rintf(x[i] / s))) * (double)s : 0.0;
+			const double q = s > 0.0f ? (double)rintf(x[i] / s) : 0.0;
+			out[i] = fmin(127.0, fmax(-127.0, q)) * (double)s;
 		}
 	}
 }
@@ -144,7 +145,8 @@ static void *pack_weights(struct check *c, enum bb_dtype type, int n, int k, con
 	uint8_t *row = check_scratch(c, row_bytes, 1);
 	for (int i = 0; i < n_second; i++) {
 		map[i] = n_second - 1 - i;
-		memcpy(turned + row_bytes * (size_t)map[i], w + row_bytes * (size_t)(n_first + i), row_bytes);
+		memcpy(turned + row_bytes * (size_t)map[i], w + row_bytes * (size_t)(n_first + i),
+			row_bytes);
 	}
 	layout->pack(check_queue(c), packed, type, n, k, w, 0, n_first, NULL);
 	layout->pack(check_queue(c), packed, type, n, k, turned, n_first, n_second, map);
@@ -158,7 +160,8 @@ static void *pack_weights(struct check *c, enum bb_dtype type, int n, int k, con
 
 /* Each row alone must have the bits that it has among others. */
 static void check_alone(struct check *c, matmul_fn *fn, enum bb_dtype type, const struct shape *s,
-	const void *packed, const float *x, int ld_x, const float *bias, const float *y0, const float *y) {
+	const void *packed, const float *x, int ld_x, const float *bias, const float *y0,
+	const float *y) {
 	const struct bb_layout *layout = check_layout(c);
 	void *prepared = check_scratch(c, layout->prep_bytes(type, 1, s->k), 4);
 	float *alone = check_scratch(c, sizeof(float) * (size_t)s->n, 4);

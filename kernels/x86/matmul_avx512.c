@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Matrix products with AVX-512: int8 by vpmaddubsw, floats by 512-bit FMA; and the preparation of x. */
+ * Matrix products with AVX-512: int8 by vpmaddubsw, floats by 512-bit FMA; and the preparation of
+ * x. */
 #include "ops_avx512.h"
 
 #include "matmul_product.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The matrix product of bf16 weights with vdpbf16ps: x is rounded to bf16 and every output is one chain
- * of its steps over pairs along k, acc + w1 x1 + w0 x0 with denormals as zero (Intel SDM). */
+ * The matrix product of bf16 weights with vdpbf16ps: x is rounded to bf16 and every output is one
+ * chain of its steps over pairs along k, acc + w1 x1 + w0 x0 with denormals as zero (Intel SDM). */
 #include "ops_avx512.h"
 
 #include "matmul_product.h"
@@ -98,8 +98,8 @@ static void prep_tiles(const void *arg, int begin, int end) {
 	for (int r = begin * P16_TILE; r < end * P16_TILE && r < p->n_rows; r += height) {
 		height = p16_tile_rows(p->n_rows - r);
 		for (int i = 0; i < height; i++) {
-			prep_row(p->dst + (size_t)r * p->x_row_bytes, p->x + (size_t)(r + i) * p->ld_x, height, i,
-				p->k);
+			prep_row(p->dst + (size_t)r * p->x_row_bytes, p->x + (size_t)(r + i) * p->ld_x, height,
+				i, p->k);
 		}
 	}
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Matrix products of float types over the layout p16 in the words of ops_avx2.h or ops_avx512.h: each
- * output is one chain of f32 fused multiply-adds along k in index order. */
+ * Matrix products of float types over the layout p16 in the words of ops_avx2.h or ops_avx512.h:
+ * each output is one chain of f32 fused multiply-adds along k in index order. */
 #ifndef MATMUL_FLOAT_H
 #define MATMUL_FLOAT_H
 
@@ -24,7 +24,8 @@ struct float_product {
 };
 
 ALWAYS_INLINE vf load_weights(enum bb_dtype type, const uint8_t *p) {
-	return type == BB_F32 ? load_f32((const float *)p) : type == BB_F16 ? load_f16(p) : load_bf16(p);
+	return type == BB_F32 ? load_f32((const float *)p) : type == BB_F16 ? load_f16(p)
+		: load_bf16(p);
 }
 
 /* out[n][16] = rows [0, n) of a tile of x, [k][n_rows], times a panel. */
@@ -98,7 +99,8 @@ static void float_units(const void *arg, int begin, int end) {
 	const struct float_product *t = arg;
 	for (int u = begin; u < end; u++) {
 		const int i_panel = u % t->n_panels, row0 = u / t->n_panels * FLOAT_ROW_BLOCK;
-		const int left = t->p.n_rows - row0, n_rows = left < FLOAT_ROW_BLOCK ? left : FLOAT_ROW_BLOCK;
+		const int left = t->p.n_rows - row0;
+		const int n_rows = left < FLOAT_ROW_BLOCK ? left : FLOAT_ROW_BLOCK;
 		const uint8_t *w = t->p.w + (size_t)i_panel * t->p.panel_bytes;
 		_Alignas(64) float acc[FLOAT_ROW_BLOCK][P16_ROWS];
 		for (int r = 0, height; r < n_rows; r += height) {

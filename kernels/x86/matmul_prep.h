@@ -78,8 +78,8 @@ static void prep_tiles(const void *arg, int begin, int end) {
 	}
 }
 
-static void prep_p16(bb_queue *q, void *dst, enum bb_dtype type, const float *x, int ld_x, int n_rows,
-	int k) {
+static void prep_p16(bb_queue *q, void *dst, enum bb_dtype type, const float *x, int ld_x,
+	int n_rows, int k) {
 	assert(!quant_is_block(type) || k % 32 == 0);
 	const struct prep p = { dst, type, x, ld_x, n_rows, k, p16_x_row_bytes(type, k) };
 	queue_run(q, prep_tiles, &p, (n_rows + P16_TILE - 1) / P16_TILE, 1);

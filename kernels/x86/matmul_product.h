@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the x86 matrix products share: their arguments, how outputs are written, and how many panels a
- * thread takes at once. */
+ * What the x86 matrix products share: their arguments, how outputs are written, and how many
+ * panels a thread takes at once. */
 #ifndef MATMUL_PRODUCT_H
 #define MATMUL_PRODUCT_H
 

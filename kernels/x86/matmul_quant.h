@@ -3,9 +3,9 @@
  * Matrix products of block types over the layout p16, written once in the words of ops_avx2.h or
  * ops_avx512.h, one of which the including file has chosen. The arithmetic is matmul.c's.
  *
- * One row of x: weights are unpacked in registers as they stream by. Several rows: a piece of a panel
- * is unpacked to bytes and f32 scales on the stack, where it stays in L1, and meets every tile of up to
- * ROW_BLOCK rows. Both make the same steps for each output, in the same order. */
+ * One row of x: weights are unpacked in registers as they stream by. Several rows: a piece of a
+ * panel is unpacked to bytes and f32 scales on the stack, where it stays in L1, and meets every
+ * tile of up to ROW_BLOCK rows. Both make the same steps for each output, in the same order. */
 #ifndef MATMUL_QUANT_H
 #define MATMUL_QUANT_H
 
@@ -14,8 +14,8 @@
 
 enum {
 	ROW_BLOCK = 128,  /* rows of x that a panel meets in one unit */
-	PIECE_BLOCKS = 8, /* blocks of a panel that are unpacked at once, those under one header; few, so
-	                   * that unpacking, which waits for memory, alternates with products */
+	PIECE_BLOCKS = 8, /* blocks of a panel that are unpacked at once, those under one header; few,
+	                   * so that unpacking, which waits for memory, alternates with products */
 	AHEAD = 2048,     /* bytes of weights to prefetch ahead */
 };
 
@@ -56,7 +56,8 @@ ALWAYS_INLINE v64 load_group(enum bb_dtype type, const uint8_t *block, int g) {
 }
 
 /* The scale of 16 rows, for half h of the block. */
-ALWAYS_INLINE vf load_scale(enum bb_dtype type, const uint8_t *header, const uint8_t *block, int h) {
+ALWAYS_INLINE vf load_scale(enum bb_dtype type, const uint8_t *header, const uint8_t *block,
+	int h) {
 	const uint8_t *scales = block + p16_scale_at(type);
 	if (type == BB_Q6_K) {
 		return vf_mul(load_f16(header), load_i8(scales + 16 * h));

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Sixteen lanes as two 256-bit registers: the words that matmul_quant.h and matmul_float.h are written
- * in. A twin of ops_avx512.h. With USE_VNNI the dot product is AVX-VNNI's vpdpbusd, else vpmaddubsw. */
+ * Sixteen lanes as two 256-bit registers: the words that matmul_quant.h and matmul_float.h are
+ * written in. A twin of ops_avx512.h. With USE_VNNI the dot product is AVX-VNNI's vpdpbusd, else
+ * vpmaddubsw. */
 #ifndef OPS_AVX2_H
 #define OPS_AVX2_H
 

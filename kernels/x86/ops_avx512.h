@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Sixteen lanes as one 512-bit register: the words that matmul_quant.h and matmul_float.h are written
- * in. A twin of ops_avx2.h. With USE_VNNI the dot product is vpdpbusd, else vpmaddubsw. */
+ * Sixteen lanes as one 512-bit register: the words that matmul_quant.h and matmul_float.h are
+ * written in. A twin of ops_avx2.h. With USE_VNNI the dot product is vpdpbusd, else vpmaddubsw. */
 #ifndef OPS_AVX512_H
 #define OPS_AVX512_H
 
