@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Matrix products with AVX2: int8 by vpmaddubsw, floats by 256-bit FMA; and the preparation of
+ * x. */
 #include "ops_avx2.h"
 
 #include "matmul_product.h"
