@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Generating one answer, with its clock. */
+#include "answer.h"
+
+#include "input.h"
+#include "terminal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool answer_init(struct answer *a, bool is_shown, bool with_logprobs, struct bb_error *err) {
+	memset(a, 0, sizeof(*a));
+	a->is_shown = is_shown;
+	a->logprobs = with_logprobs ? json_array() : NULL;
+	a->text_file = open_memstream(&a->text, &a->text_bytes);
+	return a->text_file != NULL ||
+		input_fail(err, BB_ERR_MEMORY, "no memory for an answer: %s", strerror(errno));
+}
+
+void answer_finish(struct answer *a) {
+	if (a->text_file != NULL) {
+		fclose(a->text_file);
+	}
+	free(a->text);
+	json_decref(a->logprobs);
+	bb_tokens_finish(&a->tokens);
+	memset(a, 0, sizeof(*a));
+}
+
+/* ---- log-probabilities ---- */
+
+static json_t *alternative(const struct bb_engine *e, int32_t id, double logprob, bool is_end) {
+	struct bb_text piece = { 0 };
+	struct bb_error ignored;
+	if (!is_end && !bb_detokenize(e, &id, 1, &piece, &ignored)) {
+		piece.bytes = 0;
+	}
+	json_t *bytes = json_array();
+	for (size_t i = 0; i < piece.bytes; i++) {
+		json_array_append_new(bytes, json_integer((unsigned char)piece.data[i]));
+	}
+	json_t *entry = json_pack("{s:i, s:o, s:f, s:o}", "id", (int)id, "token",
+		json_bytes(piece.data != NULL ? piece.data : "", piece.bytes), "logprob", logprob, "bytes", bytes);
+	bb_text_finish(&piece);
+	return entry;
+}
+
+static void add_logprobs(struct answer *a, const struct bb_engine *e, const struct bb_sampled *t) {
+	const bool is_end = a->finish == BB_FINISH_STOP && bb_token_is_end(e, t->id);
+	json_t *entry = alternative(e, t->id, (double)t->logprob, is_end);
+	json_t *top = json_array();
+	for (int i = 0; i < t->n_top; i++) {
+		json_array_append_new(top, alternative(e, t->top_ids[i], (double)t->top_logprobs[i], false));
+	}
+	json_object_set_new(entry, "top_logprobs", top);
+	json_array_append_new(a->logprobs, entry);
+}
+
+/* ---- generating ---- */
+
+/* Leaves in the context only a beginning of the prompt, never all of it; a sliding window may have
+ * lost what that needs, then the context starts again. */
+static bool keep_prefix(struct bb_context *c, const struct bb_tokens *prompt, struct bb_error *err) {
+	const int32_t *held = bb_context_tokens(c);
+	const int length = bb_context_length(c);
+	int n = 0;
+	while (n < length && (size_t)n + 1 < prompt->n && held[n] == prompt->ids[n]) {
+		n++;
+	}
+	return bb_context_rewind(c, n, err) || bb_context_rewind(c, 0, err);
+}
+
+static bool generate(struct answer *a, struct bb_engine *e, struct bb_generation *g,
+	struct bb_error *err) {
+	const double start = seconds_now();
+	while (a->finish == BB_FINISH_NONE) {
+		struct bb_sampled token;
+		const char *text;
+		size_t bytes;
+		if (interrupted()) {
+			a->was_interrupted = true;
+			return true;
+		}
+		if (!bb_generation_next(g, &token, &text, &bytes, &a->finish, err) ||
+			!bb_tokens_push(&a->tokens, token.id, err)) {
+			return false;
+		}
+		a->generate_s = seconds_now() - start;
+		a->first_s = a->tokens.n == 1 ? a->generate_s : a->first_s;
+		fwrite(text, 1, bytes, a->text_file);
+		if (a->logprobs != NULL) {
+			add_logprobs(a, e, &token);
+		}
+		if (a->is_shown && bytes > 0 && (!out_write(text, bytes) || !out_flush())) {
+			return true;
+		}
+	}
+	return true;
+}
+
+/* With nothing to generate the prompt is read all the same: its speed may be what was asked for. */
+static bool read_only(struct answer *a, struct bb_context *c, const struct bb_tokens *rest,
+	struct bb_error *err) {
+	a->finish = BB_FINISH_LENGTH;
+	return bb_prefill(c, rest->ids, rest->n, NULL, progress_show, NULL, err);
+}
+
+bool answer_generate(struct answer *a, struct bb_engine *e, struct bb_context *c,
+	const struct bb_generation_params *params, const struct bb_tokens *prompt, struct bb_error *err) {
+	if (!keep_prefix(c, prompt, err)) {
+		return false;
+	}
+	const size_t n_kept = (size_t)bb_context_length(c);
+	const struct bb_tokens rest = { prompt->ids + n_kept, prompt->n - n_kept, 0 };
+	a->n_prompt = prompt->n;
+	a->n_read = rest.n;
+	const double start = seconds_now();
+	struct bb_generation *g = NULL;
+	bool ok = params->max_tokens == 0
+		? read_only(a, c, &rest, err)
+		: bb_generation_create(&g, c, params, rest.ids, rest.n, progress_show, NULL, err);
+	a->read_s = seconds_now() - start;
+	progress_clear();
+	if (!ok && err->code == BB_ERR_CANCELLED) {
+		a->was_interrupted = true;
+		ok = true;
+	} else if (ok && g != NULL) {
+		ok = generate(a, e, g, err);
+	}
+	bb_generation_destroy(g);
+	if (fflush(a->text_file) != 0 && ok) {
+		ok = input_fail(err, BB_ERR_MEMORY, "no memory for the answer: %s", strerror(errno));
+	}
+	return ok;
+}
+
+/* ---- figures ---- */
+
+const char *answer_reason(const struct answer *a) {
+	return a->finish == BB_FINISH_NONE ? "abort" : a->finish == BB_FINISH_STOP ? "stop" : "length";
+}
+
+double answer_read_rate(const struct answer *a) {
+	return a->read_s > 0 ? (double)a->n_read / a->read_s : 0;
+}
+
+double answer_generate_rate(const struct answer *a) {
+	const double steps_s = a->generate_s - a->first_s;
+	return a->tokens.n > 1 && steps_s > 0 ? (double)(a->tokens.n - 1) / steps_s : 0;
+}

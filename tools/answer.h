@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One answer of a model: the prompt is read, tokens are generated and shown or collected, times are
+ * taken. What `run` and `chat` have in common. */
+#ifndef ANSWER_H
+#define ANSWER_H
+
+#include "bobbin.h"
+
+#include <jansson.h>
+
+struct answer { /* answer_init .. answer_finish */
+	bool is_shown;            /* text goes to stdout as it comes */
+	json_t *logprobs;         /* NULL = not asked for; one object per token */
+	struct bb_tokens tokens;  /* sampled, the end token included */
+	char *text;               /* [text_bytes], a NUL behind */
+	size_t text_bytes;
+	FILE *text_file;          /* writes to text */
+	enum bb_finish finish;
+	bool was_interrupted;
+	size_t n_prompt, n_read;  /* tokens of the prompt; of these not in the context before */
+	double read_s, first_s, generate_s; /* reading; until the first token was there; all tokens */
+};
+
+bool answer_init(struct answer *a, bool is_shown, bool with_logprobs, struct bb_error *err);
+void answer_finish(struct answer *a);
+/* Rewinds the context to what it has in common with the prompt, reads the rest and generates. Ctrl-C
+ * ends it early and is no error; neither is a failed write to stdout. */
+bool answer_generate(struct answer *a, struct bb_engine *e, struct bb_context *c,
+	const struct bb_generation_params *params, const struct bb_tokens *prompt, struct bb_error *err);
+
+/* "stop", "length" or "abort", as the OpenAI API names them. */
+const char *answer_reason(const struct answer *a);
+/* Tokens per second: after the first token, as that costs no step of its own. 0 = not known. */
+double answer_read_rate(const struct answer *a);
+double answer_generate_rate(const struct answer *a);
+
+#endif

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * bobbin chat: a conversation. The whole of it is rendered anew for each turn; what the context already
+ * holds of that is kept, only the rest is read. */
+#include "commands.h"
+
+#include "answer.h"
+#include "input.h"
+#include "line.h"
+#include "open.h"
+#include "prompt.h"
+#include "sampling.h"
+#include "terminal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct options {
+	struct open_options open;
+	struct sampling_options sampling;
+	const char *system, *template_file;
+};
+
+#define AT(member) offsetof(struct options, member)
+
+static const struct arg_option own[] = {
+	{ "--system", "TEXT", "a system message before the conversation", ARG_TEXT, AT(system) },
+	{ "--chat-template-file", "FILE", "use this template instead of the model's", ARG_TEXT,
+		AT(template_file) },
+	{ 0 },
+};
+
+static const struct arg_group groups[] = {
+	{ "conversation", own, 0 },
+	{ "sampling", sampling_table, AT(sampling) },
+	{ "model", open_engine, AT(open) },
+	{ 0 },
+};
+
+const struct arg_command cmd_chat = {
+	.name = "chat",
+	.usage = "MODEL [--system TEXT] [options]",
+	.summary = "Talks with a model, line by line.\n"
+		"A line that begins with / is a command: /help lists them. Ctrl-C stops the answer, Ctrl-D leaves.\n"
+		"Reads lines from a pipe as well, then without prompts.",
+	.groups = groups,
+	.positional = "MODEL",
+	.positional_at = AT(open.path),
+	.main = chat_main,
+};
+
+struct chat { /* finish_chat frees it */
+	struct bb_engine *engine;
+	struct bb_context *context;
+	struct bb_generation_params params;
+	struct sampling_storage storage;
+	struct input template_text;
+	json_t *messages; /* array of {role, content} */
+	struct line_reader *reader;
+	bool has_template, is_over, has_failed;
+	size_t n_read, n_made;
+};
+
+static void finish_chat(struct chat *c) {
+	bb_context_destroy(c->context);
+	bb_engine_destroy(c->engine);
+	input_finish(&c->template_text);
+	json_decref(c->messages);
+	line_destroy(c->reader);
+}
+
+/* ---- messages ---- */
+
+static void add_message(struct chat *c, const char *role, const char *text, size_t bytes) {
+	json_array_append_new(c->messages, json_pack("{s:s, s:o}", "role", role, "content",
+		json_bytes(text, bytes)));
+}
+
+static const char *role_of(const struct chat *c, size_t i) {
+	const char *role = json_string_value(json_object_get(json_array_get(c->messages, i), "role"));
+	return role != NULL ? role : "";
+}
+
+static bool last_is(const struct chat *c, const char *role) {
+	const size_t n = json_array_size(c->messages);
+	return n > 0 && strcmp(role_of(c, n - 1), role) == 0;
+}
+
+static void drop_last(struct chat *c) {
+	json_array_remove(c->messages, json_array_size(c->messages) - 1);
+}
+
+/* Without a template the contents follow each other, a newline behind each. */
+static bool raw_prompt(struct chat *c, struct bb_tokens *out, struct bb_error *err) {
+	char *text = NULL;
+	size_t bytes = 0, i;
+	FILE *f = open_memstream(&text, &bytes);
+	const json_t *message;
+	json_array_foreach(c->messages, i, message) {
+		const json_t *content = json_object_get(message, "content");
+		if (f != NULL) {
+			fwrite(json_string_value(content), 1, json_string_length(content), f);
+			fputc('\n', f);
+		}
+	}
+	const bool ok = f != NULL && fclose(f) == 0
+		? prompt_raw(c->engine, text, bytes, out, err)
+		: input_fail(err, BB_ERR_MEMORY, "no memory for the conversation");
+	free(text);
+	return ok;
+}
+
+static bool make_prompt(struct chat *c, struct bb_tokens *out, struct bb_error *err) {
+	struct bb_text rendered = { 0 };
+	struct bb_engine_info info;
+	bb_engine_info(c->engine, &info);
+	const bool ok = c->has_template
+		? prompt_chat(c->engine, c->template_text.data, c->messages, &rendered, out, err)
+		: raw_prompt(c, out, err);
+	bb_text_finish(&rendered);
+	return ok && prompt_check(out, info.max_len, err);
+}
+
+/* ---- one answer ---- */
+
+static bool generate(struct chat *c, struct answer *a, struct bb_error *err) {
+	struct bb_tokens prompt = { 0 };
+	const bool ok = make_prompt(c, &prompt, err) && answer_init(a, true, false, err) &&
+		answer_generate(a, c->engine, c->context, &c->params, &prompt, err);
+	bb_tokens_finish(&prompt);
+	return ok;
+}
+
+/* Answers the last message, which is the user's; it goes again if no answer came of it. */
+static void answer(struct chat *c) {
+	struct answer a = { 0 };
+	struct bb_error err = { 0 };
+	const bool ok = generate(c, &a, &err);
+	if (a.text_file != NULL) {
+		out_write("\n", 1);
+	}
+	if (!out_flush()) {
+		c->is_over = true;
+	}
+	if (!ok) {
+		failure_of(&err);
+		c->has_failed = true;
+	}
+	if (ok && (a.text_bytes > 0 || !a.was_interrupted)) {
+		add_message(c, "assistant", a.text, a.text_bytes);
+	} else {
+		drop_last(c);
+	}
+	c->n_read += a.n_read;
+	c->n_made += a.tokens.n;
+	interrupt_clear();
+	answer_finish(&a);
+}
+
+/* ---- commands ---- */
+
+static void do_help(struct chat *c, const char *text);
+
+static void do_clear(struct chat *c, const char *text) {
+	while (json_array_size(c->messages) > 0 && !last_is(c, "system")) {
+		drop_last(c);
+	}
+}
+
+static void do_exit(struct chat *c, const char *text) {
+	c->is_over = true;
+}
+
+/* The next seed: the same one would give the same answer. */
+static void do_regen(struct chat *c, const char *text) {
+	if (!last_is(c, "assistant")) {
+		notice("there is no answer to make again");
+		return;
+	}
+	drop_last(c);
+	if (!last_is(c, "user")) {
+		notice("there is no message to answer");
+		return;
+	}
+	c->params.sampling.seed++;
+	answer(c);
+}
+
+static void do_save(struct chat *c, const char *path) {
+	if (path[0] == '\0') {
+		notice("/save needs the name of a file");
+		return;
+	}
+	json_t *root = json_pack("{s:O}", "messages", c->messages);
+	FILE *f = fopen(path, "we");
+	bool ok = f != NULL && json_dumpf(root, f, JSON_INDENT(2)) == 0 && fputc('\n', f) != EOF;
+	ok = (f == NULL || fclose(f) == 0) && ok;
+	json_decref(root);
+	if (ok) {
+		notice("saved to '%s'", path);
+	} else {
+		failure("'%s' could not be written: %s", path, strerror(errno));
+		c->has_failed = true;
+	}
+}
+
+static void do_system(struct chat *c, const char *text) {
+	const bool has_system = json_array_size(c->messages) > 0 && strcmp(role_of(c, 0), "system") == 0;
+	if (text[0] == '\0') {
+		notice("%s", has_system ? json_string_value(json_object_get(json_array_get(c->messages, 0),
+			"content")) : "there is no system message");
+		return;
+	}
+	if (has_system) {
+		json_array_remove(c->messages, 0);
+	}
+	json_array_insert_new(c->messages, 0, json_pack("{s:s, s:o}", "role", "system", "content",
+		json_bytes(text, strlen(text))));
+}
+
+static const struct {
+	const char *name, *help;
+	void (*run)(struct chat *c, const char *text);
+} commands[] = {
+	{ "/help", "this list", do_help },
+	{ "/clear", "forget the conversation, but for the system message", do_clear },
+	{ "/regen", "answer the last message again, with the next seed", do_regen },
+	{ "/system", "TEXT: set the system message; alone: show it", do_system },
+	{ "/save", "FILE: write the messages as JSON", do_save },
+	{ "/exit", "leave (also Ctrl-D)", do_exit },
+};
+enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
+
+static void do_help(struct chat *c, const char *text) {
+	for (int i = 0; i < N_COMMANDS; i++) {
+		fprintf(stderr, "%-8s %s\n", commands[i].name, commands[i].help);
+	}
+	fputs("Ctrl-C stops the answer. A backslash at the end of a line joins the next one to it. A line\n"
+		"that begins with a space is never a command.\n", stderr);
+}
+
+static void run_command(struct chat *c, const char *line) {
+	const char *names[N_COMMANDS];
+	const size_t n = strcspn(line, " \t");
+	for (int i = 0; i < N_COMMANDS; i++) {
+		names[i] = commands[i].name;
+		if (strlen(names[i]) == n && strncmp(names[i], line, n) == 0) {
+			commands[i].run(c, line + n + strspn(line + n, " \t"));
+			return;
+		}
+	}
+	char word[32];
+	snprintf(word, sizeof(word), "%.*s", n < 24 ? (int)n : 24, line);
+	const char *nearest = args_nearest(word, names, N_COMMANDS);
+	notice("unknown command '%s'; did you mean '%s'?", word, nearest != NULL ? nearest : "/help");
+	c->has_failed = true;
+}
+
+/* ---- the conversation ---- */
+
+/* Returns the exit status once it is over. */
+static int converse(struct chat *c) {
+	bool was_interrupted = false;
+	while (!c->is_over) {
+		const char *line = "";
+		const enum line_outcome outcome = line_read(c->reader, &line);
+		if (outcome == LINE_END) {
+			break;
+		}
+		if (outcome == LINE_ERROR) {
+			return failure("stdin could not be read: %s", strerror(errno));
+		}
+		if (outcome == LINE_INTERRUPTED) {
+			if (was_interrupted || !line_is_edited(c->reader)) {
+				return STATUS_INTERRUPTED;
+			}
+			interrupt_clear();
+			notice("press Ctrl-C again, or Ctrl-D, to leave");
+		} else if (line[0] == '/') {
+			run_command(c, line);
+		} else if (line[strspn(line, " \t\n")] != '\0') {
+			add_message(c, "user", line, strlen(line));
+			answer(c);
+		}
+		was_interrupted = outcome == LINE_INTERRUPTED;
+	}
+	return c->has_failed && !line_is_edited(c->reader) ? STATUS_FAILED : STATUS_OK;
+}
+
+static int start(struct chat *c, const struct options *o) {
+	struct bb_error err = { 0 };
+	const int status = sampling_params(c->engine, &o->sampling, &c->storage, &c->params);
+	if (status >= 0) {
+		return status;
+	}
+	if ((o->template_file != NULL && !input_read(o->template_file, &c->template_text, &err)) ||
+		!bb_context_create(&c->context, c->engine, NULL, &err)) {
+		return failure_of(&err);
+	}
+	c->messages = json_array();
+	c->reader = line_create();
+	if (c->messages == NULL || c->reader == NULL) {
+		return failure("no memory for a conversation");
+	}
+	c->has_template = prompt_has_template(c->engine, c->template_text.data);
+	if (!c->has_template) {
+		notice("the model has no chat template; the lines are continued as they are");
+	}
+	if (o->system != NULL) {
+		add_message(c, "system", o->system, strlen(o->system));
+	}
+	if (line_is_edited(c->reader)) {
+		struct bb_engine_info info;
+		bb_engine_info(c->engine, &info);
+		fprintf(stderr, "%s, %d tokens of context; /help lists the commands\n", info.name, info.max_len);
+	}
+	return -1;
+}
+
+int chat_main(int argc, char **argv) {
+	struct options o = { .sampling = SAMPLING_UNSET };
+	int status = args_parse(&cmd_chat, argc, argv, &o);
+	if (status >= 0) {
+		return status;
+	}
+	struct chat c = { 0 };
+	status = open_model(&o.open, OPEN_ALL, &c.engine);
+	status = status < 0 ? start(&c, &o) : status;
+	if (status < 0) {
+		status = converse(&c);
+		fprintf(stderr, "read %zu tokens, generated %zu; seed %" PRIu64 "\n", c.n_read, c.n_made,
+			c.params.sampling.seed);
+	}
+	finish_chat(&c);
+	return status;
+}

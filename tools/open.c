@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Opening models for commands: options, refusals, notices, the progress bar of loading. */
+#include "open.h"
+
+#include "terminal.h"
+
+#include <string.h>
+
+#define AT(member) offsetof(struct open_options, member)
+#define MODEL_ROW { "-m,--model", "MODEL", "a GGUF file, as the plain argument", ARG_TEXT, AT(path) }
+
+const struct arg_option open_model_only[] = {
+	MODEL_ROW,
+	{ 0 },
+};
+
+const struct arg_option open_engine[] = {
+	MODEL_ROW,
+	{ "-t,--threads", "N", "threads; 0 = one per core (default)", ARG_INT, AT(n_threads), 0, 1024 },
+	{ "--device", "NAME", "auto (default) or cpu", ARG_TEXT, AT(device), 0, 0, "auto|cpu|cuda|simt" },
+	{ "--isa", "LEVEL", "force a lower ISA level: c, avx2, avx_vnni, avx512, avx512_vnni, avx512_bf16",
+		ARG_TEXT, AT(isa), 0, 0, "c|avx2|avx_vnni|avx512|avx512_vnni|avx512_bf16" },
+	{ "--gemm", "KIND", "exact (default): the same bits however work is batched", ARG_TEXT, AT(gemm), 0, 0,
+		"exact|fast" },
+	{ "--kv-cache-dtype", "TYPE", "auto (default, f16), f32, f16, bf16 or int8", ARG_TEXT, AT(kv_type) },
+	{ "-c,--max-model-len,--ctx-size", "N", "tokens a context holds; 0 = as the model says (default)",
+		ARG_INT, AT(max_len), 0, 1 << 30 },
+	{ "--window", "N", "attend to the last N tokens only; 0 = as the model says (default)", ARG_INT,
+		AT(window), 0, 1 << 30 },
+	{ "--deterministic,--enable-deterministic-inference", NULL, "accepted: always on", ARG_NONE },
+	{ 0 },
+};
+
+/* Types that users know from elsewhere, so the refusal can say that the name was understood. */
+static bool is_later_type(const char *name) {
+	static const char *const names[] = { "int4", "q4_0", "fp8", "fp8_e4m3", "fp8_e5m2" };
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strcmp(name, names[i]) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static int kv_type(const char *name, enum bb_kv_type *out) {
+	*out = BB_KV_AUTO;
+	if (name == NULL || bb_kv_type_parse(name, out)) {
+		return -1;
+	}
+	if (is_later_type(name)) {
+		return failure("KV type '%s' isn't in this build; expected auto, f32, f16, bf16 or int8", name);
+	}
+	return usage_error("option '--kv-cache-dtype' is '%s', expected auto, f32, f16, bf16 or int8", name);
+}
+
+int open_model(const struct open_options *o, enum open_what what, struct bb_engine **out) {
+	*out = NULL;
+	if (o->path == NULL) {
+		return usage_error("no MODEL was given");
+	}
+	struct bb_engine_params params = {
+		.path = o->path, .device = o->device, .isa = o->isa, .gemm = o->gemm, .n_threads = o->n_threads,
+		.max_model_len = o->max_len, .window = o->window, .max_batch_tokens = o->max_batch_tokens,
+		.vocab_only = what == OPEN_VOCAB, .inspect_only = what == OPEN_INSPECT,
+		.progress = progress_show,
+	};
+	const int status = kv_type(o->kv_type, &params.kv_type);
+	if (status >= 0) {
+		return status;
+	}
+	struct bb_error err = { 0 };
+	const bool ok = bb_engine_open(out, bb_models, &params, &err);
+	progress_clear();
+	if (!ok) {
+		return failure_of(&err);
+	}
+	struct bb_engine_info info;
+	bb_engine_info(*out, &info);
+	if (what == OPEN_ALL && info.trained_len > 0 && o->max_len > info.trained_len) {
+		notice("contexts of %d tokens, though the model was made for %d", o->max_len, info.trained_len);
+	}
+	return -1;
+}

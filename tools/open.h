@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The options that say which model runs how, shared by the commands that open one. */
+#ifndef OPEN_H
+#define OPEN_H
+
+#include "args.h"
+#include "bobbin.h"
+
+struct open_options { /* zeroed = defaults */
+	const char *path, *device, *isa, *gemm, *kv_type;
+	int n_threads, max_len, window;
+	int max_batch_tokens; /* set by the command, not by an option of this group */
+};
+
+extern const struct arg_option open_model_only[]; /* -m */
+extern const struct arg_option open_engine[];     /* -m and how to run it */
+
+enum open_what { OPEN_VOCAB, OPEN_INSPECT, OPEN_ALL };
+
+/* Opens the engine. Returns -1, or the exit status after the reason was reported. */
+int open_model(const struct open_options *o, enum open_what what, struct bb_engine **out);
+
+#endif

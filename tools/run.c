@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * bobbin run: one prompt in, the generated text out. */
+#include "commands.h"
+
+#include "answer.h"
+#include "input.h"
+#include "open.h"
+#include "prompt.h"
+#include "sampling.h"
+#include "terminal.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+struct options {
+	struct open_options open;
+	struct sampling_options sampling;
+	const char *prompt, *file, *system, *template_file;
+	int n_logprobs;
+	bool raw, json, verbose_prompt;
+};
+
+#define AT(member) offsetof(struct options, member)
+
+static const struct arg_option own[] = {
+	{ "-p,--prompt", "TEXT", "the prompt; - or none reads stdin", ARG_TEXT, AT(prompt) },
+	{ "-f,--file", "FILE", "read the prompt from a file", ARG_TEXT, AT(file) },
+	{ "--system", "TEXT", "a system message before the prompt", ARG_TEXT, AT(system) },
+	{ "--raw", NULL, "continue the prompt as it is, without the chat template", ARG_FLAG, AT(raw) },
+	{ "--chat-template-file", "FILE", "use this template instead of the model's", ARG_TEXT,
+		AT(template_file) },
+	{ "--json", NULL, "print one object: text, tokens, finish_reason, counts, timings", ARG_FLAG, AT(json) },
+	{ "--logprobs", "N", "with --json: log-probabilities, and the N likeliest of each place (0 to 20)",
+		ARG_INT, AT(n_logprobs), 0, BB_MAX_LOGPROBS },
+	{ "--verbose-prompt", NULL, "show the prompt as the model sees it on stderr", ARG_FLAG,
+		AT(verbose_prompt) },
+	{ 0 },
+};
+
+static const struct arg_group groups[] = {
+	{ "prompt and output", own, 0 },
+	{ "sampling", sampling_table, AT(sampling) },
+	{ "model", open_engine, AT(open) },
+	{ 0 },
+};
+
+const struct arg_command cmd_run = {
+	.name = "run",
+	.usage = "MODEL [-p TEXT | -f FILE] [-n N] [options]",
+	.summary = "Generates text. The prompt goes through the model's chat template unless --raw is given.\n"
+		"Only the generated text goes to stdout; the speed and the seed go to stderr.",
+	.groups = groups,
+	.positional = "MODEL",
+	.positional_at = AT(open.path),
+	.main = run_main,
+};
+
+struct job { /* what a run owns; finish_job frees it */
+	struct bb_engine *engine;
+	struct bb_context *context;
+	struct input text, template_text;
+	struct bb_text rendered;
+	struct bb_tokens prompt;
+	struct answer answer;
+};
+
+static void finish_job(struct job *j) {
+	answer_finish(&j->answer);
+	bb_context_destroy(j->context);
+	bb_engine_destroy(j->engine);
+	bb_tokens_finish(&j->prompt);
+	bb_text_finish(&j->rendered);
+	input_finish(&j->text);
+	input_finish(&j->template_text);
+}
+
+static int check_options(const struct options *o) {
+	if (o->open.path == NULL) {
+		return usage_error("no MODEL was given");
+	}
+	if (o->prompt != NULL && o->file != NULL) {
+		return usage_error("-p and -f are both given; one is enough");
+	}
+	if (o->raw && (o->system != NULL || o->template_file != NULL)) {
+		return usage_error("--raw uses no chat template, so it has no place for %s",
+			o->system != NULL ? "--system" : "--chat-template-file");
+	}
+	if (o->n_logprobs >= 0 && !o->json) {
+		return usage_error("--logprobs needs --json");
+	}
+	return -1;
+}
+
+static bool read_prompt(const struct options *o, struct job *j, struct bb_error *err) {
+	if (o->template_file != NULL && !input_read(o->template_file, &j->template_text, err)) {
+		return false;
+	}
+	const char *path = o->file != NULL ? o->file : "-";
+	if (o->prompt == NULL || strcmp(o->prompt, "-") == 0) {
+		return input_read(path, &j->text, err);
+	}
+	return true;
+}
+
+static json_t *messages(const struct options *o, const char *text, size_t bytes) {
+	json_t *list = json_array();
+	if (o->system != NULL) {
+		json_array_append_new(list, json_pack("{s:s, s:o}", "role", "system", "content",
+			json_bytes(o->system, strlen(o->system))));
+	}
+	json_array_append_new(list, json_pack("{s:s, s:o}", "role", "user", "content",
+		json_bytes(text, bytes)));
+	return list;
+}
+
+static bool make_prompt(const struct options *o, struct job *j, struct bb_error *err) {
+	const bool is_given = j->text.data == NULL;
+	const char *text = is_given ? o->prompt : j->text.data;
+	const size_t bytes = is_given ? strlen(o->prompt) : j->text.bytes;
+	const char *source = o->template_file != NULL ? j->template_text.data : NULL;
+	bool ok;
+	if (o->raw || !prompt_has_template(j->engine, source)) {
+		if (!o->raw) {
+			notice("the model has no chat template; the prompt is continued as it is");
+		}
+		ok = prompt_raw(j->engine, text, bytes, &j->prompt, err);
+	} else {
+		json_t *list = messages(o, text, bytes);
+		ok = prompt_chat(j->engine, source, list, &j->rendered, &j->prompt, err);
+		json_decref(list);
+	}
+	struct bb_engine_info info;
+	bb_engine_info(j->engine, &info);
+	if (ok && o->verbose_prompt) {
+		const bool is_raw = j->rendered.data == NULL;
+		fprintf(stderr, "%.*s\n(%zu tokens)\n", (int)(is_raw ? bytes : j->rendered.bytes),
+			is_raw ? text : j->rendered.data, j->prompt.n);
+	}
+	return ok && prompt_check(&j->prompt, info.max_len, err);
+}
+
+static void print_json(const struct job *j, uint64_t seed) {
+	const struct answer *a = &j->answer;
+	json_t *tokens = json_array();
+	for (size_t i = 0; i < a->tokens.n; i++) {
+		json_array_append_new(tokens, json_integer(a->tokens.ids[i]));
+	}
+	const double n_read = (double)a->n_read, n_made = (double)a->tokens.n;
+	json_t *timings = json_pack("{s:i, s:I, s:f, s:f, s:f, s:I, s:f, s:f, s:f}", "cache_n", 0, "prompt_n",
+		(json_int_t)a->n_read, "prompt_ms", a->read_s * 1e3, "prompt_per_token_ms",
+		n_read > 0 ? a->read_s * 1e3 / n_read : 0.0, "prompt_per_second", answer_read_rate(a),
+		"predicted_n", (json_int_t)a->tokens.n, "predicted_ms", a->generate_s * 1e3,
+		"predicted_per_token_ms", n_made > 0 ? a->generate_s * 1e3 / n_made : 0.0,
+		"predicted_per_second", answer_generate_rate(a));
+	/* Where the clock is too coarse to see it, a rate is 0; JSON has no infinity. */
+	json_t *root = json_pack("{s:o, s:o, s:s, s:I, s:I, s:I, s:o}", "text",
+		json_bytes(a->text, a->text_bytes), "tokens", tokens, "finish_reason", answer_reason(a),
+		"prompt_tokens", (json_int_t)a->n_prompt, "completion_tokens", (json_int_t)a->tokens.n, "seed",
+		(json_int_t)seed, "timings", timings);
+	if (root != NULL && a->logprobs != NULL) {
+		json_object_set_new(root, "logprobs", json_pack("{s:O}", "content", a->logprobs));
+	}
+	out_json_take(root, JSON_COMPACT);
+}
+
+static void print_summary(const struct answer *a, uint64_t seed) {
+	fprintf(stderr, "prompt: %zu tokens, %.1f tokens/s; generated: %zu tokens, %.1f tokens/s; seed %" PRIu64
+		"\n", a->n_prompt, answer_read_rate(a), a->tokens.n, answer_generate_rate(a), seed);
+}
+
+static int generate(const struct options *o, struct job *j) {
+	struct bb_generation_params params;
+	struct sampling_storage storage;
+	struct bb_error err = { 0 };
+	const int status = sampling_params(j->engine, &o->sampling, &storage, &params);
+	if (status >= 0) {
+		return status;
+	}
+	params.sampling.n_logprobs = o->n_logprobs > 0 ? o->n_logprobs : 0;
+	if (!make_prompt(o, j, &err) || !bb_context_create(&j->context, j->engine, NULL, &err) ||
+		!answer_init(&j->answer, !o->json, o->n_logprobs >= 0, &err)) {
+		return failure_of(&err);
+	}
+	const bool ok = answer_generate(&j->answer, j->engine, j->context, &params, &j->prompt, &err);
+	if (o->json && ok) {
+		print_json(j, params.sampling.seed);
+	} else if (!o->json) {
+		out_write("\n", 1);
+	}
+	if (!out_flush()) {
+		return STATUS_FAILED;
+	}
+	if (!ok) {
+		return failure_of(&err);
+	}
+	print_summary(&j->answer, params.sampling.seed);
+	return j->answer.was_interrupted ? STATUS_INTERRUPTED : STATUS_OK;
+}
+
+int run_main(int argc, char **argv) {
+	struct options o = { .sampling = SAMPLING_UNSET, .n_logprobs = -1 };
+	int status = args_parse(&cmd_run, argc, argv, &o);
+	status = status < 0 ? check_options(&o) : status;
+	if (status >= 0) {
+		return status;
+	}
+	struct job j = { 0 };
+	struct bb_error err = { 0 };
+	if (!read_prompt(&o, &j, &err)) {
+		status = failure_of(&err);
+	} else {
+		status = open_model(&o.open, OPEN_ALL, &j.engine);
+		status = status < 0 ? generate(&o, &j) : status;
+	}
+	finish_job(&j);
+	return status;
+}
