@@ -36,6 +36,7 @@ static const struct arg_group groups[] = {
 	{ "conversation", own, 0 },
 	{ "sampling", sampling_table, AT(sampling) },
 	{ "model", open_engine, AT(open) },
+	{ "context", open_context, AT(open) },
 	{ 0 },
 };
 

@@ -36,6 +36,7 @@ static const struct arg_option own[] = {
 static const struct arg_group groups[] = {
 	{ "options", own, 0 },
 	{ "model", open_engine, AT(open) },
+	{ "context", open_context, AT(open) },
 	{ 0 },
 };
 

@@ -24,11 +24,15 @@ const struct arg_option open_engine[] = {
 	{ "--gemm", "KIND", "exact (default): the same bits however work is batched", ARG_TEXT, AT(gemm), 0, 0,
 		"exact|fast" },
 	{ "--kv-cache-dtype", "TYPE", "auto (default, f16), f32, f16, bf16 or int8", ARG_TEXT, AT(kv_type) },
-	{ "-c,--max-model-len,--ctx-size", "N", "tokens a context holds; 0 = as the model says (default)",
-		ARG_INT, AT(max_len), 0, 1 << 30 },
 	{ "--window", "N", "attend to the last N tokens only; 0 = as the model says (default)", ARG_INT,
 		AT(window), 0, 1 << 30 },
 	{ "--deterministic,--enable-deterministic-inference", NULL, "accepted: always on", ARG_NONE },
+	{ 0 },
+};
+
+const struct arg_option open_context[] = {
+	{ "-c,--max-model-len,--ctx-size", "N", "tokens a context holds; 0 = as the model says (default)",
+		ARG_INT, AT(max_len), 0, 1 << 30 },
 	{ 0 },
 };
 

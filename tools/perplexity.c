@@ -13,7 +13,7 @@
 #include <string.h>
 
 struct options {
-	struct open_options open; /* open.max_len is not an option here: -c is the window */
+	struct open_options open;
 	const char *file;
 	int n_ctx, n_batch, max_windows;
 	bool json;
@@ -23,7 +23,7 @@ struct options {
 
 static const struct arg_option own[] = {
 	{ "-f,--file", "FILE", "the text; - reads stdin", ARG_TEXT, AT(file) },
-	{ "-c,--ctx-size", "N", "tokens of a window (default 512)", ARG_INT, AT(n_ctx), 4, 1 << 24 },
+	{ "-c,--ctx-size,--max-model-len", "N", "tokens of a window (default 512)", ARG_INT, AT(n_ctx), 4, 1 << 24 },
 	{ "-b,--batch-size,-ub,--ubatch-size", "N", "tokens a step (default 512)", ARG_INT, AT(n_batch), 1,
 		1 << 15 },
 	{ "--chunks", "N", "score only the first N windows; -1 = all (default)", ARG_INT, AT(max_windows), -1,

@@ -42,6 +42,7 @@ static const struct arg_group groups[] = {
 	{ "prompt and output", own, 0 },
 	{ "sampling", sampling_table, AT(sampling) },
 	{ "model", open_engine, AT(open) },
+	{ "context", open_context, AT(open) },
 	{ 0 },
 };
 

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+# Written by tools/completions/make from the help texts.
+
+_bobbin() {
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words
+	if [ "$COMP_CWORD" -eq 1 ]; then
+		COMPREPLY=($(compgen -W "run chat tokenize detokenize template logits perplexity bench inspect kernels --help --version" -- "$cur"))
+		return
+	fi
+	case ${COMP_WORDS[1]}:$prev in
+	run:-p|run:--prompt) return ;;
+	run:--system) return ;;
+	run:--logprobs) return ;;
+	run:-n|run:--max-tokens|run:--n-predict) return ;;
+	run:--temp|run:--temperature) return ;;
+	run:--top-k) return ;;
+	run:--top-p) return ;;
+	run:--min-p) return ;;
+	run:--repetition-penalty|run:--repeat-penalty) return ;;
+	run:--presence-penalty) return ;;
+	run:--frequency-penalty) return ;;
+	run:--logit-bias) return ;;
+	run:-s|run:--seed) return ;;
+	run:--stop) return ;;
+	run:-t|run:--threads) return ;;
+	run:--device) COMPREPLY=($(compgen -W "auto cpu" -- "$cur")); return ;;
+	run:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
+	run:--gemm) COMPREPLY=($(compgen -W "exact" -- "$cur")); return ;;
+	run:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
+	run:--window) return ;;
+	run:--deterministic,) return ;;
+	run:-c|run:--max-model-len|run:--ctx-size) return ;;
+	run:-h,) return ;;
+	chat:--system) return ;;
+	chat:-n|chat:--max-tokens|chat:--n-predict) return ;;
+	chat:--temp|chat:--temperature) return ;;
+	chat:--top-k) return ;;
+	chat:--top-p) return ;;
+	chat:--min-p) return ;;
+	chat:--repetition-penalty|chat:--repeat-penalty) return ;;
+	chat:--presence-penalty) return ;;
+	chat:--frequency-penalty) return ;;
+	chat:--logit-bias) return ;;
+	chat:-s|chat:--seed) return ;;
+	chat:--stop) return ;;
+	chat:-t|chat:--threads) return ;;
+	chat:--device) COMPREPLY=($(compgen -W "auto cpu" -- "$cur")); return ;;
+	chat:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
+	chat:--gemm) COMPREPLY=($(compgen -W "exact" -- "$cur")); return ;;
+	chat:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
+	chat:--window) return ;;
+	chat:--deterministic,) return ;;
+	chat:-c|chat:--max-model-len|chat:--ctx-size) return ;;
+	chat:-h,) return ;;
+	tokenize:-h,) return ;;
+	detokenize:-h,) return ;;
+	template:-h,) return ;;
+	logits:--chunk) return ;;
+	logits:--beside) return ;;
+	logits:-s|logits:--seed) return ;;
+	logits:-t|logits:--threads) return ;;
+	logits:--device) COMPREPLY=($(compgen -W "auto cpu" -- "$cur")); return ;;
+	logits:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
+	logits:--gemm) COMPREPLY=($(compgen -W "exact" -- "$cur")); return ;;
+	logits:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
+	logits:--window) return ;;
+	logits:--deterministic,) return ;;
+	logits:-c|logits:--max-model-len|logits:--ctx-size) return ;;
+	logits:-h,) return ;;
+	perplexity:-c|perplexity:--ctx-size|perplexity:--max-model-len) return ;;
+	perplexity:-b|perplexity:--batch-size|perplexity:-ub|perplexity:--ubatch-size) return ;;
+	perplexity:--chunks) return ;;
+	perplexity:-t|perplexity:--threads) return ;;
+	perplexity:--device) COMPREPLY=($(compgen -W "auto cpu" -- "$cur")); return ;;
+	perplexity:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
+	perplexity:--gemm) COMPREPLY=($(compgen -W "exact" -- "$cur")); return ;;
+	perplexity:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
+	perplexity:--window) return ;;
+	perplexity:--deterministic,) return ;;
+	perplexity:-h,) return ;;
+	bench:-p|bench:--n-prompt) return ;;
+	bench:-n|bench:--n-gen) return ;;
+	bench:-d|bench:--n-depth) return ;;
+	bench:-np|bench:--parallel|bench:--n-parallel) return ;;
+	bench:-r|bench:--repetitions) return ;;
+	bench:-b|bench:--batch-size) return ;;
+	bench:-ub|bench:--ubatch-size) return ;;
+	bench:-o|bench:--output) COMPREPLY=($(compgen -W "md csv json jsonl" -- "$cur")); return ;;
+	bench:-s|bench:--seed) return ;;
+	bench:-t|bench:--threads) return ;;
+	bench:--device) COMPREPLY=($(compgen -W "auto cpu" -- "$cur")); return ;;
+	bench:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
+	bench:--gemm) COMPREPLY=($(compgen -W "exact" -- "$cur")); return ;;
+	bench:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
+	bench:--window) return ;;
+	bench:--deterministic,) return ;;
+	bench:-h,) return ;;
+	inspect:-t|inspect:--threads) return ;;
+	inspect:--device) COMPREPLY=($(compgen -W "auto cpu" -- "$cur")); return ;;
+	inspect:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
+	inspect:--gemm) COMPREPLY=($(compgen -W "exact" -- "$cur")); return ;;
+	inspect:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
+	inspect:--window) return ;;
+	inspect:--deterministic,) return ;;
+	inspect:-c|inspect:--max-model-len|inspect:--ctx-size) return ;;
+	inspect:-h,) return ;;
+	kernels:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
+	kernels:-h,) return ;;
+	esac
+	case ${COMP_WORDS[1]} in
+	run) words="-p --prompt -f --file --system --raw --chat-template-file --json --logprobs --verbose-prompt -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --ignore-eos -m --model -t --threads --device --isa --gemm --kv-cache-dtype --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
+	chat) words="--system --chat-template-file -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --ignore-eos -m --model -t --threads --device --isa --gemm --kv-cache-dtype --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
+	tokenize) words="--no-bos --no-parse-special -m --model -h, --version" ;;
+	detokenize) words="-m --model -h, --version" ;;
+	template) words="--chat-template-file -m --model -h, --version" ;;
+	logits) words="--tokens -o --output --chunk --beside -s --seed -m --model -t --threads --device --isa --gemm --kv-cache-dtype --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
+	perplexity) words="-f --file -c --ctx-size --max-model-len -b --batch-size -ub --ubatch-size --chunks --json -m --model -t --threads --device --isa --gemm --kv-cache-dtype --window --deterministic, -h, --version" ;;
+	bench) words="-p --n-prompt -n --n-gen -d --n-depth -np --parallel --n-parallel -r --repetitions -b --batch-size -ub --ubatch-size -o --output --json --no-warmup -s --seed -m --model -t --threads --device --isa --gemm --kv-cache-dtype --window --deterministic, -h, --version" ;;
+	inspect) words="--json -m --model -t --threads --device --isa --gemm --kv-cache-dtype --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
+	kernels) words="--isa --json -h, --version" ;;
+	*) return ;;
+	esac
+	if [ "${cur#-}" != "$cur" ]; then
+		COMPREPLY=($(compgen -W "$words" -- "$cur"))
+	else
+		COMPREPLY=($(compgen -f -- "$cur"))
+	fi
+}
+complete -o filenames -F _bobbin bobbin
