@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <utf8proc.h>
 
 #define CHUNK_BYTES ((size_t)32 << 10)
 #define MAX_CHUNK_BYTES ((size_t)1 << 20)
@@ -37,12 +38,31 @@ void job_finish(struct job *j) {
 	j->chunks = NULL;
 }
 
+/* No line ends or other controls, and no half of a character where the text was cut. */
+static void make_sentence(char *text) {
+	size_t n = 0;
+	for (const char *p = text; *p != '\0';) {
+		utf8proc_int32_t c;
+		const utf8proc_ssize_t bytes = utf8proc_iterate((const utf8proc_uint8_t *)p, -1, &c);
+		if (bytes <= 0) {
+			p++;
+			continue;
+		}
+		memmove(text + n, p, (size_t)bytes);
+		text[n] = c < 0x20 || c == 0x7F ? ' ' : text[n];
+		n += (size_t)bytes;
+		p += bytes;
+	}
+	text[n] = '\0';
+}
+
 void job_fail(struct job *j, const char *fmt, ...) {
 	char text[400];
 	va_list args;
 	va_start(args, fmt);
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
+	make_sentence(text);
 	if (j->line > 0) {
 		base_fail(j->err, BB_ERR_TEMPLATE, "line %d of the template: %s", j->line, text);
 	} else {

@@ -14,7 +14,7 @@
 
 #define JOB_MAX_BYTES ((size_t)256 << 20) /* arena memory of one job */
 #define JOB_MAX_OUTPUT ((size_t)64 << 20) /* bytes of one text under construction */
-#define JOB_MAX_WORK 50000000u            /* steps; bytes handled count by sixteens */
+#define JOB_MAX_WORK 20000000u            /* steps; bytes handled count by sixteens */
 #define JOB_MAX_DEPTH 400                 /* nesting of syntax, calls and values together */
 
 struct job_chunk;
@@ -34,7 +34,7 @@ void job_init(struct job *j, struct bb_error *err);
 void job_finish(struct job *j);
 void job_free_chunks(struct job_chunk *chunks);
 
-/* Fills the error with "line N of the template: …" and leaves the job. */
+/* Fills the error with "line N of the template: …", made one line of valid text, and leaves. */
 _Noreturn void job_fail(struct job *j, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Zeroed arena memory for n elements; never NULL. */

@@ -20,7 +20,7 @@ static char *make_room(struct job *j, struct out *o, size_t bytes) {
 		job_fail(j, "a text longer than %zu MiB is made", JOB_MAX_OUTPUT >> 20);
 	}
 	const size_t need = o->bytes + bytes;
-	if (need > o->cap) {
+	if (need > o->cap || o->data == NULL) {
 		const size_t cap = need + need / 2 + 48;
 		o->data = job_grow(j, o->data, o->bytes, cap);
 		o->cap = cap;
