@@ -187,7 +187,7 @@ static struct value sequence_item(struct interp *in, struct value of, struct val
 
 struct value item_get(struct interp *in, struct value of, struct value key) {
 	value_need_defined(&in->job, of);
-	if (of.kind == VALUE_DICT && value_is_hashable(key)) {
+	if (of.kind == VALUE_DICT && value_is_hashable(&in->job, key)) {
 		const struct value *v = dict_get(&in->job, of.dict, key);
 		if (v != NULL) {
 			return *v;

@@ -44,7 +44,7 @@ FILTER(filter_first) {
 }
 
 static void need_reversible(struct interp *in, struct value v) {
-	if (v.kind == VALUE_STREAM || v.kind == VALUE_UNDEFINED) {
+	if (v.kind == VALUE_STREAM) {
 		job_fail(&in->job, "'%s' object is not reversible", value_type(v));
 	}
 }
@@ -99,9 +99,8 @@ FILTER(filter_reverse) {
 		items->items[items->n - 1 - i] = x;
 	}
 	job_work(j, items->n);
-	/* What has no __reversed__ is reversed as a list. */
-	const bool is_listed = v.kind == VALUE_STREAM || v.kind == VALUE_UNDEFINED;
-	return is_listed ? value_list(VALUE_LIST, items) : stream(items);
+	/* What Python's reversed() refuses is reversed as a list. */
+	return v.kind == VALUE_STREAM ? value_list(VALUE_LIST, items) : stream(items);
 }
 
 /* ---- sorting and grouping ---- */

@@ -137,7 +137,6 @@ static const struct string *drop_last_word(struct interp *in, const struct strin
 
 FILTER(filter_truncate) {
 	struct job *j = &in->job;
-	const struct string *s = arg_string(in, v, "the text to truncate");
 	const int64_t length = arg_int(in, a[0], 255), leeway = arg_int(in, a[3], 5);
 	const struct string *end = a[2].kind == VALUE_ABSENT ? text_literal(j, "...")
 		: arg_string(in, a[2], "the end");
@@ -145,9 +144,10 @@ FILTER(filter_truncate) {
 		job_fail(j, "truncate: expected length >= %zu and leeway >= 0, got %lld and %lld",
 			end->chars, (long long)length, (long long)leeway);
 	}
-	if ((int64_t)s->chars - leeway <= length) {
+	if ((int64_t)value_length(j, v) - leeway <= length) {
 		return v;
 	}
+	const struct string *s = arg_string(in, v, "the text to truncate");
 	const struct string *kept = text_slice(j, s, 0, (size_t)length - end->chars);
 	if (!arg_bool(a[1], false)) {
 		kept = drop_last_word(in, kept);
@@ -293,7 +293,9 @@ FILTER(filter_int) {
 	if (v.kind != VALUE_STRING) {
 		return fallback;
 	}
-	if (parse_python_int(in, v.string, (int)arg_int(in, a[1], 10), &i)) {
+	const bool has_base = a[1].kind == VALUE_ABSENT || value_is_int(a[1]);
+	const int64_t base = has_base ? arg_int(in, a[1], 10) : 1;
+	if (base >= 0 && base <= 36 && parse_python_int(in, v.string, (int)base, &i)) {
 		return value_int(i);
 	}
 	if (!parse_python_float(in, v.string, &f) || isnan(f) || isinf(f)) {

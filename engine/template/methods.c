@@ -323,7 +323,7 @@ struct list *string_lines(struct interp *in, const struct string *s, bool keep_e
 }
 
 METHOD(str_splitlines) {
-	return value_list(VALUE_LIST, string_lines(in, self.string, arg_bool(a[0], false)));
+	return value_list(VALUE_LIST, string_lines(in, self.string, arg_int(in, a[0], 0) != 0));
 }
 
 static struct value partition(struct interp *in, struct value self, struct value sep,

@@ -105,6 +105,10 @@ struct string *text_literal(struct job *j, const char *s) {
 bool text_is_valid(const char *data, size_t bytes) {
 	const utf8proc_uint8_t *s = (const utf8proc_uint8_t *)data;
 	for (size_t i = 0; i < bytes;) {
+		if (s[i] < 0x80) {
+			i++;
+			continue;
+		}
 		utf8proc_int32_t c;
 		const utf8proc_ssize_t n = utf8proc_iterate(s + i, (utf8proc_ssize_t)(bytes - i), &c);
 		if (n <= 0) {

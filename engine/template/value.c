@@ -322,13 +322,18 @@ int value_compare(struct job *j, struct value a, struct value b, const char *op)
 	return (a.list->n > b.list->n) - (a.list->n < b.list->n);
 }
 
-bool value_is_hashable(struct value v) {
-	switch (v.kind) {
-	case VALUE_LIST: case VALUE_DICT: case VALUE_KEYS: case VALUE_ITEMS:
-		return false;
-	default:
-		return true;
+bool value_is_hashable(struct job *j, struct value v) {
+	bool is_hashable = v.kind != VALUE_LIST && v.kind != VALUE_DICT && v.kind != VALUE_KEYS
+		&& v.kind != VALUE_ITEMS;
+	if (v.kind == VALUE_TUPLE) {
+		job_enter(j);
+		job_work(j, v.list->n);
+		for (size_t i = 0; i < v.list->n && is_hashable; i++) {
+			is_hashable = value_is_hashable(j, v.list->items[i]);
+		}
+		job_leave(j);
 	}
+	return is_hashable;
 }
 
 static uint64_t mix(uint64_t h) {
@@ -368,7 +373,7 @@ uint64_t value_hash(struct job *j, struct value v) {
 	case VALUE_UNDEFINED: case VALUE_NONE: case VALUE_RANGE:
 		return mix(v.kind);
 	default:
-		if (!value_is_hashable(v)) {
+		if (!value_is_hashable(j, v)) {
 			job_fail(j, "unhashable type: '%s'", value_type(v));
 		}
 		return mix((uint64_t)(uintptr_t)v.list);

@@ -110,7 +110,7 @@ void value_need_defined(struct job *j, struct value v);
 bool value_equal(struct job *j, struct value a, struct value b);
 /* Fails when there is no order between the two; `op` is for the message. */
 int value_compare(struct job *j, struct value a, struct value b, const char *op);
-bool value_is_hashable(struct value v);
+bool value_is_hashable(struct job *j, struct value v);
 uint64_t value_hash(struct job *j, struct value v);
 bool value_contains(struct job *j, struct value container, struct value item);
 bool value_has_length(struct value v);

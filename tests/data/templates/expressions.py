@@ -70,7 +70,7 @@ b'", r"['\u200b\xa0é猫']", r"'\a\b\f\v'|length", r"['\\']", r"'\''", "'two\nli
         "name", "missing", "user.name", "user['name']", "user.missing", "user['missing']", "user.tags[0]", "user.tags.1",
         "user.tags[-1]", "user.tags[5]", "words.0", "nested[1][1][0]", "user['a b']", "user.items is callable", "user['items']",
         "messages[0].role", "messages[-1]['content']", "name[0]", "name[-1]", "name[9]", "uni[0]", "uni[2]", "uni[-1]", "n.x",
-        "nothing.x", "'a'.x", "user[['a']]", "words['x']", "words[1.0]", "words[true]", "name.missing", "range(5)[1]",
+        "nothing.x", "'a'.x", "user[['a']]", "user[([], 1)]", "words['x']", "words[1.0]", "words[true]", "name.missing", "range(5)[1]",
         "range(5)[-1]", "range(5)[7]", "(1, 2)[1]", "{'a': 1}.a", "{1: 2}[1]", "{1: 2}.x", "{none: 1}[none]", "n['x']"),
     "names_errors": shown(
         "missing.x", "missing['x']", "missing.x.y", "user.missing.x", "user.missing['x']", "words[5].x", "nothing.x.y",
@@ -97,7 +97,7 @@ b'", r"['\u200b\xa0é猫']", r"'\a\b\f\v'|length", r"['\\']", r"'\''", "'two\nli
         "yes is true", "no is false", "n is true", "1 is true", "user is mapping", "words is mapping", "words is sequence",
         "name is sequence", "user is sequence", "n is sequence", "words is iterable", "name is iterable", "n is iterable",
         "missing is iterable", "missing is sequence", "range(3) is sequence", "range(3) is iterable", "3 is odd", "4 is even",
-        "-3 is odd", "9 is divisibleby 3", "9 is divisibleby(4)", "1 is eq 1", "1 is ne 2", "1 is lt 2", "2 is gt 1",
+        "-3 is odd", "-0.5 is odd", "2.5 is even", "9 is divisibleby 3", "9 is divisibleby(4)", "1 is eq 1", "1 is ne 2", "1 is lt 2", "2 is gt 1",
         "2 is ge 2", "2 is le 1", "1 is equalto 1", "1 is lessthan 2", "2 is greaterthan 1", "1 is in [1, 2]",
         "'a' is in 'cat'", "1 is not in [2]", "name is not none", "name is not defined", "not name is defined",
         "range is callable", "name is callable", "'abc' is lower", "'ABC' is upper", "'aB1' is lower", "'a1' is lower",
@@ -126,7 +126,7 @@ b'", r"['\u200b\xa0é猫']", r"'\a\b\f\v'|length", r"['\\']", r"'\''", "'two\nli
         "missing|upper", "missing|trim", "true|lower", "'x'|default('y')|upper|lower", "-5|abs", "'ab'|upper|list",
         "''|title", "'a'|indent(0)", "''|wordcount", "'x <y z'|striptags", "'ǆ'|capitalize"),
     "filters_number": shown(
-        "'42'|int", "'42.9'|int", "'x'|int", "'x'|int(7)", "'0x1A'|int(0, 16)", "'101'|int(base=2)", "'1_000'|int", "' 12 '|int",
+        "'42'|int", "'42'|int(1, 'a')", "'42.9'|int", "'x'|int", "'x'|int(7)", "'0x1A'|int(0, 16)", "'101'|int(base=2)", "'1_000'|int", "' 12 '|int",
         "3.9|int", "-3.9|int", "none|int", "[]|int(5)", "true|int", "'1e3'|int", "'-5'|int", "'+5'|int", "''|int", "'1.5'|float",
         "'x'|float", "'x'|float(1.5)", "3|float", "none|float", "'inf'|float", "' -1.5e3 '|float", "'1_0.5'|float", "'.5'|float", "'5.'|float",
         "-5|abs", "-5.5|abs", "true|abs", "42.55|round", "42.55|round(1)", "42.55|round(1, 'floor')", "42.51|round(1, 'ceil')", "2.5|round",
@@ -137,7 +137,7 @@ b'", r"['\u200b\xa0é猫']", r"'\a\b\f\v'|length", r"['\\']", r"'\''", "'two\nli
                            "(1e400)|int", "none|round", "missing|round", "1.5|round('a')"),
     "filters_sequence": shown(
         "words|length", "name|length", "uni|length", "user|length", "missing|length", "range(5)|length", "words|count", "words|first",
-        "words|last", "name|first", "name|last", "user|first", "[]|first", "[]|last", "''|first", "range(5)|last", "name|list", "user|list",
+        "words|last", "name|first", "name|last", "user|first", "[]|first", "[]|last", "missing|last", "missing|reverse|list", "[[1, 2], [3]]|truncate", "''|first", "range(5)|last", "name|list", "user|list",
         "range(3)|list", "missing|list", "words|join", "words|join(', ')", "[1, none, 2.0, 'a']|join('-')", "people|join(', ', attribute='name')",
         "name|join('.')", "missing|join(',')", "user|join(',')", "words|join(5)", "missing|default('d')", "missing|default", "''|default('d')",
         "''|default('d', true)", "none|default('d')", "none|d('d', boolean=true)", "user.x|default('d')", "0|default(5, true)", "words|sort",
