@@ -23,7 +23,8 @@ struct options {
 
 static const struct arg_option own[] = {
 	{ "-f,--file", "FILE", "the text; - reads stdin", ARG_TEXT, AT(file) },
-	{ "-c,--ctx-size,--max-model-len", "N", "tokens of a window (default 512)", ARG_INT, AT(n_ctx), 4, 1 << 24 },
+	{ "-c,--ctx-size,--max-model-len", "N", "tokens of a window (default 512)", ARG_INT, AT(n_ctx), 4,
+		1 << 24 },
 	{ "-b,--batch-size,-ub,--ubatch-size", "N", "tokens a step (default 512)", ARG_INT, AT(n_batch), 1,
 		1 << 15 },
 	{ "--chunks", "N", "score only the first N windows; -1 = all (default)", ARG_INT, AT(max_windows), -1,
