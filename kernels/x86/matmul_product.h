@@ -49,15 +49,11 @@ static inline void finish_rows(const struct product *p, int i_panel, int row0, i
 	}
 }
 
-/* Units a thread takes at once: some 32 KB of weights when there is one row, and never so many that
- * the threads could not be kept busy evenly. */
+/* Units a thread takes at once. One row is bound by memory: each thread then streams one run of panels
+ * of its own, because short pieces make the prefetchers of both threads fetch the other's weights. */
 static inline int product_grain(bb_queue *q, const struct product *p, int n_panels) {
-	if (p->n_rows > 1) {
-		return 1;
-	}
-	const int even = n_panels / (8 * (q != NULL ? queue_threads(q) : 1));
-	const int grain = (int)(32768 / (p->panel_bytes + 1));
-	return even < 1 || grain < 1 ? 1 : grain < even ? grain : even;
+	const int n_threads = q != NULL ? queue_threads(q) : 1;
+	return p->n_rows > 1 ? 1 : (n_panels + n_threads - 1) / n_threads;
 }
 
 #endif
