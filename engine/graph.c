@@ -89,7 +89,7 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 		run_gated(r, o);
 		break;
 	case OP_ADD:
-		/* Rows follow each other without padding. */
+		/* X and H: their rows follow each other without a gap. */
 		assert(o->ld_out == o->dim && o->ld_in == o->dim);
 		r->k->add(r->q, o->out, o->in, (size_t)r->n_rows * (size_t)o->dim);
 		break;

@@ -48,6 +48,14 @@ static int round_up(int n, int unit) {
 	return (n + unit - 1) / unit * unit;
 }
 
+/* Distance between rows. X and H follow each other without a gap, as embed and add want them; the others
+ * are an odd number of cache lines apart, else the rows of a panel's output fall into a few sets of L1. */
+static int row_distance(enum bb_act first, int width) {
+	const int line = 64 / (int)sizeof(float);
+	const int n_lines = round_up(width, line) / line;
+	return first == ACT_X || first == ACT_H ? width : (n_lines | 1) * line;
+}
+
 static bool plan_activations(struct plan *p, struct bb_error *err) {
 	const size_t rows = (size_t)p->max_rows;
 	size_t offset[COUNT(groups)], total = 0;
@@ -57,10 +65,10 @@ static bool plan_activations(struct plan *p, struct bb_error *err) {
 			width += act_width(p, groups[g][i]);
 		}
 		for (int i = 0; i < 4 && groups[g][i] != ACT_NONE; i++) {
-			p->act_ld[groups[g][i]] = width;
+			p->act_ld[groups[g][i]] = row_distance(groups[g][0], width);
 		}
 		offset[g] = total;
-		total += rows * (size_t)round_up(width, 16) * sizeof(float);
+		total += rows * (size_t)round_up(p->act_ld[groups[g][0]], 16) * sizeof(float);
 	}
 	const size_t out_offset = total;
 	total += rows * (size_t)p->act_ld[ACT_X] * sizeof(float);
