@@ -4,9 +4,9 @@
  * splits and pages that the fast variants share is in attention_walk.c.
  *
  * What int8 rounds, here as in the fast variants: q to int8 per scale group of K, sq = max|q| / 127;
- * score = scale * sum over groups of sq * sk[t] * (integer dot product). For V, per page and group of
- * channels: w[t] = p[t] * sv[t], u[t] = w[t] * (255 / largest visible w) rounded to nearest even, and
- * the page adds (largest w / 255) * sum of u[t] * v[t]. */
+ * score = scale * sum over groups of sq * sk[t] * (integer dot product). For V, per page:
+ * w[t] = p[t] * sv[t], u[t] = w[t] * (255 / largest visible w) rounded to nearest even, and the page
+ * adds (largest w / 255) * sum of u[t] * v[t]. */
 #include "kv.h"
 
 #include <assert.h>
@@ -79,25 +79,19 @@ static double score_int8(const struct query *q, const uint8_t *slab, int slot) {
 static void add_values_int8(struct partial *part, const struct query *q, const uint8_t *slab,
 	int first, int end, const double *p) {
 	const struct bb_attention *a = q->job->a;
-	const int n_groups = kv_n_groups(a->head_dim, a->kv_group);
-	const int width = kv_group_width(a->head_dim, a->kv_group);
-	const struct kv_plane plane = kv_plane(KV_INT8, a->head_dim, n_groups);
-	const int8_t *v = (const int8_t *)slab + plane.bytes;
-	const float *scales = (const float *)(const void *)(slab + plane.bytes + plane.scales);
-	for (int g = 0; g < n_groups; g++) {
-		double w[BB_PAGE], largest = 0;
-		for (int t = first; t < end; t++) {
-			w[t] = p[t] * scales[t * n_groups + g];
-			largest = w[t] <= largest ? largest : w[t]; /* keeps a NaN */
-		}
-		if (largest == 0) {
-			continue;
-		}
-		for (int t = first; t < end; t++) {
-			const double u = nearbyint(w[t] * (255 / largest)) * (largest / 255);
-			for (int d = g * width; d < (g + 1) * width && d < a->head_dim; d++) {
-				part->o[d] += u * v[(size_t)t * a->head_dim + d];
-			}
+	const size_t k_bytes = kv_plane(KV_INT8, a->head_dim, kv_n_groups(a->head_dim, a->kv_group)).bytes;
+	const struct kv_plane plane = kv_plane(KV_INT8, a->head_dim, 1);
+	const int8_t *v = (const int8_t *)slab + k_bytes;
+	const float *scales = (const float *)(const void *)(slab + k_bytes + plane.scales);
+	double w[BB_PAGE], largest = 0;
+	for (int t = first; t < end; t++) {
+		w[t] = p[t] * scales[t];
+		largest = w[t] <= largest ? largest : w[t]; /* keeps a NaN */
+	}
+	for (int t = first; t < end && largest != 0; t++) {
+		const double u = nearbyint(w[t] * (255 / largest)) * (largest / 255);
+		for (int d = 0; d < a->head_dim; d++) {
+			part->o[d] += u * v[(size_t)t * a->head_dim + d];
 		}
 	}
 }

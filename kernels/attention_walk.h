@@ -100,15 +100,17 @@ static inline void attn_prefetch(const struct attn_tile *t, int r) {
 	}
 }
 
-/* A tile: scores page by page, softmax row by row, values page by page. */
+/* A tile: scores page by page, m of all rows, p and l row by row, values page by page. */
 static inline void attn_tile(const struct attn_tile *t, int unit,
 	void (*scores)(const struct attn_tile *t, int page),
+	void (*largest_scores)(const struct attn_tile *t),
 	void (*softmax_row)(const struct attn_tile *t, int row), attn_values_fn *values) {
 	for (int page = 0; page < SPLIT_PAGES; page++) {
 		if (t->k[page] != NULL) {
 			scores(t, page);
 		}
 	}
+	largest_scores(t);
 	for (int r = 0; r < t->n_rows; r++) {
 		attn_prefetch(t, r);
 		softmax_row(t, r);

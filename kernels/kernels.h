@@ -82,11 +82,12 @@ enum bb_kv_dtype { KV_F32, KV_F16, KV_BF16, KV_INT8 };
 
 struct bb_kv_layout {
 	const char *name;
-	/* Bytes of a slab: a multiple of 64. `group`: the channels that share an int8 scale, a multiple of
-	 * 32 (the last group may be narrower); 0 = all of the head. The other types ignore it. */
+	/* Bytes of a slab: a multiple of 64. `group`: the channels of K that share an int8 scale, a multiple
+	 * of 32 (the last group may be narrower); 0 = all of the head. V has one scale per token: it has no
+	 * outlier channels as K has them. The other types ignore it. */
 	size_t (*slab_bytes)(enum bb_kv_dtype type, int head_dim, int group);
 	/* Stores k[head_dim], v[head_dim] as token `slot` (0..63) of a slab; quantises as the type says
-	 * (int8: one f32 scale per token and group for K and for V, s = max|x| / 127, the integer is
+	 * (int8: one f32 scale per token and group of K, one per token for V, s = max|x| / 127; the integer is
 	 * x * (127 / max|x|) rounded to nearest even; the same numbers in every layout). */
 	void (*append)(void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
 		const float *k, const float *v);
@@ -124,7 +125,7 @@ struct bb_attention {
 	size_t slab_offset;    /* of (layer, kv head 0) from a page's base address */
 	size_t slab_bytes;     /* kv head h: slab_offset + h * slab_bytes */
 	int n_heads, n_kv_heads, head_dim;
-	int kv_group;          /* of the slabs' int8 scales; 0 = head_dim */
+	int kv_group;          /* channels of K per int8 scale; 0 = head_dim */
 	int window;            /* tokens a row sees, itself included; 0 = all */
 	float scale;
 	void *scratch;         /* [attention_scratch_bytes], 64-byte aligned */

@@ -40,7 +40,8 @@ float kv_quantise(int8_t *y, const float *x, int n) {
 /* ---- kv_rows ---- */
 
 static size_t rows_slab_bytes(enum bb_kv_dtype type, int head_dim, int group) {
-	return 2 * kv_plane(type, head_dim, kv_n_groups(head_dim, group)).bytes;
+	return kv_plane(type, head_dim, kv_n_groups(head_dim, group)).bytes
+		+ kv_plane(type, head_dim, 1).bytes;
 }
 
 static void store_row(uint8_t *plane, enum bb_kv_dtype type, int head_dim, int group, int slot,
@@ -89,14 +90,14 @@ static void rows_append(void *slab, enum bb_kv_dtype type, int head_dim, int gro
 	const float *k, const float *v) {
 	const size_t plane_bytes = kv_plane(type, head_dim, kv_n_groups(head_dim, group)).bytes;
 	store_row(slab, type, head_dim, group, slot, k);
-	store_row((uint8_t *)slab + plane_bytes, type, head_dim, group, slot, v);
+	store_row((uint8_t *)slab + plane_bytes, type, head_dim, 0, slot, v);
 }
 
 static void rows_read(const void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
 	float *k, float *v) {
 	const size_t plane_bytes = kv_plane(type, head_dim, kv_n_groups(head_dim, group)).bytes;
 	load_row(k, slab, type, head_dim, group, slot);
-	load_row(v, (const uint8_t *)slab + plane_bytes, type, head_dim, group, slot);
+	load_row(v, (const uint8_t *)slab + plane_bytes, type, head_dim, 0, slot);
 }
 
 const struct bb_kv_layout layout_kv_rows = {

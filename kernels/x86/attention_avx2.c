@@ -140,7 +140,7 @@ static ALWAYS_INLINE void value_columns(const struct attn_tile *t, int page, int
 		} \
 	} \
 	static void tile_##suffix(const struct attn_tile *t) { \
-		attn_tile(t, 1, scores_##suffix, softmax_row, values_##suffix); \
+		attn_tile(t, 1, scores_##suffix, largest_scores, softmax_row, values_##suffix); \
 	}
 
 BODIES(FROM_F32, f32)

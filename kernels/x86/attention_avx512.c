@@ -80,14 +80,13 @@ static void softmax_row(const struct attn_tile *t, int r) {
 	const float *s = t->scores + r * BB_SPLIT;
 	float *p = t->p + r * BB_SPLIT;
 	__m512 sum = _mm512_setzero_ps();
-	const float m = largest_seen(s, begin, end);
+	const float m = t->m[r];
 	for (int j = begin & ~15; j < end; j += 16) {
 		const __m512 x = _mm512_sub_ps(_mm512_load_ps(s + j), _mm512_set1_ps(m));
 		const __m512 e = exp2_5(seen(begin, end, j), x);
 		sum = _mm512_add_ps(sum, e);
 		_mm512_store_ps(p + j, e);
 	}
-	t->m[r] = m;
 	t->l[r] = fold_sum(sum);
 }
 
@@ -172,7 +171,7 @@ static ALWAYS_INLINE void value_columns(const struct attn_tile *t, int page, int
 		} \
 	} \
 	static void tile_##suffix(const struct attn_tile *t) { \
-		attn_tile(t, 1, scores_##suffix, softmax_row, values_##suffix); \
+		attn_tile(t, 1, scores_##suffix, largest_scores, softmax_row, values_##suffix); \
 	}
 
 BODIES(FROM_F32, f32)

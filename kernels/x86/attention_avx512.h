@@ -72,13 +72,26 @@ static ALWAYS_INLINE float fold_sum(__m512 x) {
 	return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
 }
 
-/* The largest of s[begin, end). */
-static ALWAYS_INLINE float largest_seen(const float *s, int begin, int end) {
-	__m512 largest = _mm512_set1_ps(-INFINITY);
-	for (int j = begin & ~15; j < end; j += 16) {
-		largest = _mm512_mask_max_ps(largest, seen(begin, end, j), largest, _mm512_load_ps(s + j));
+/* m of all rows: the largest score that each sees. A pass of its own, so that the rows' folds overlap.
+ * Two chains: a NaN may get lost, but comes back with the sum of p. */
+static inline void largest_scores(const struct attn_tile *t) {
+	for (int r = 0; r < t->n_rows; r++) {
+		const float *s = t->scores + r * BB_SPLIT;
+		const int begin = t->begin[r], end = t->end[r], last = (end - 1) & ~31;
+		int j = begin & ~31;
+		__m512 a = _mm512_set1_ps(-INFINITY), b = a;
+		uint32_t mask = seen32(begin, end, j);
+		a = _mm512_mask_max_ps(a, (__mmask16)mask, a, _mm512_load_ps(s + j));
+		b = _mm512_mask_max_ps(b, (__mmask16)(mask >> 16), b, _mm512_load_ps(s + j + 16));
+		for (j += 32; j < last; j += 32) {
+			a = _mm512_max_ps(a, _mm512_load_ps(s + j));
+			b = _mm512_max_ps(b, _mm512_load_ps(s + j + 16));
+		}
+		mask = seen32(begin, end, last);
+		a = _mm512_mask_max_ps(a, (__mmask16)mask, a, _mm512_load_ps(s + last));
+		b = _mm512_mask_max_ps(b, (__mmask16)(mask >> 16), b, _mm512_load_ps(s + last + 16));
+		t->m[r] = fold_max(_mm512_max_ps(a, b));
 	}
-	return fold_max(largest);
 }
 
 /* The walk starts with m = -inf, l = 0, o = 0; 2^x is 0 from -200 down. */

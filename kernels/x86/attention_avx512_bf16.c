@@ -88,7 +88,7 @@ static void softmax_row(const struct attn_tile *t, int r) {
 	const int begin = t->begin[r], end = t->end[r];
 	const float *s = t->scores + r * BB_SPLIT;
 	uint16_t *p = (uint16_t *)t->p + r * BB_SPLIT;
-	const float m = largest_seen(s, begin, end);
+	const float m = t->m[r];
 	__m512 sum = _mm512_setzero_ps();
 	for (int j = begin & ~31; j < end; j += 32) {
 		const uint32_t mask = seen32(begin, end, j);
@@ -98,7 +98,6 @@ static void softmax_row(const struct attn_tile *t, int r) {
 		sum = _mm512_add_ps(_mm512_add_ps(sum, e0), e1);
 		_mm512_store_si512(p + j, (__m512i)_mm512_cvtne2ps_pbh(e1, e0));
 	}
-	t->m[r] = m;
 	t->l[r] = fold_sum(sum);
 }
 
@@ -190,7 +189,7 @@ static ALWAYS_INLINE void value_columns(const struct attn_tile *t, int page, int
 		} \
 	} \
 	static void tile_##suffix(const struct attn_tile *t) { \
-		attn_tile(t, 2, scores_##suffix, softmax_row, values_##suffix); \
+		attn_tile(t, 2, scores_##suffix, largest_scores, softmax_row, values_##suffix); \
 	}
 
 BODIES(FROM_BF16, bf16)

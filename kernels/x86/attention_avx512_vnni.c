@@ -5,6 +5,7 @@
  * exact; scores one chain over the groups; the sum of p 16 chains (token % 16) folded by halves; o one
  * chain over the pages. */
 #include "attention_avx512.h"
+#include "kv_quantise.h"
 
 #define MAX_U8 255.0f
 
@@ -34,7 +35,7 @@ static void prep_q(void *dst, const float *q, const struct attn_dims *dims, floa
 	for (int g = 0; g < dims->n_groups; g++) {
 		const int first = g * dims->group, rest = dims->head_dim - first;
 		const int n = rest < dims->group ? rest : dims->group;
-		scales[g] = kv_quantise(y + first, q + first, n) * (scale * LOG2_E);
+		scales[g] = quantise_ymm(y + first, q + first, n) * (scale * LOG2_E);
 		offsets[g] = 0;
 		for (int d = first; d < first + n; d++) {
 			offsets[g] -= 128 * y[d];
@@ -115,7 +116,7 @@ static void scores(const struct attn_tile *t, int page) {
 static void softmax_row(const struct attn_tile *t, int r) {
 	const int begin = t->begin[r], end = t->end[r];
 	float *s = t->scores + r * BB_SPLIT;
-	const float m = largest_seen(s, begin, end);
+	const float m = t->m[r];
 	__m512 sum = _mm512_setzero_ps();
 	for (int j = begin & ~15; j < end; j += 16) {
 		const __m512 x = _mm512_sub_ps(_mm512_load_ps(s + j), _mm512_set1_ps(m));
@@ -123,18 +124,17 @@ static void softmax_row(const struct attn_tile *t, int r) {
 		sum = _mm512_add_ps(sum, e);
 		_mm512_store_ps(s + j, e);
 	}
-	t->m[r] = m;
 	t->l[r] = fold_sum(sum);
 }
 
 /* ---- values of a page ---- */
 
 /* p times the scales of V as bytes in t->p [TILE_ROWS, 64]; returns what a unit of them is worth. */
-static ALWAYS_INLINE float weigh_row(const struct attn_tile *t, int page, int g, int r) {
+static ALWAYS_INLINE float weigh_row(const struct attn_tile *t, int page, int r) {
 	const int begin = t->begin[r] - page * BB_PAGE, end = t->end[r] - page * BB_PAGE;
 	const float *p = t->scores + r * BB_SPLIT + page * BB_PAGE;
 	const float *v_scales = (const float *)(const void *)((const uint8_t *)t->v[page]
-		+ (size_t)BB_PAGE * t->dims.vd) + g * BB_PAGE;
+		+ (size_t)BB_PAGE * t->dims.vd);
 	uint8_t *y = (uint8_t *)t->p + r * BB_PAGE;
 	__m512 w[4], largest = _mm512_setzero_ps();
 	UNROLL
@@ -154,14 +154,6 @@ static ALWAYS_INLINE float weigh_row(const struct attn_tile *t, int page, int g,
 		_mm_store_si128((__m128i *)(void *)(y + j * 16), _mm512_cvtusepi32_epi8(u));
 	}
 	return big * (1 / MAX_U8);
-}
-
-static ALWAYS_INLINE void prefetch_scales(const struct attn_tile *t, int page, int g) {
-	const char *scales = (const char *)t->v[page] + (size_t)BB_PAGE * t->dims.vd
-		+ (size_t)g * BB_PAGE * sizeof(float) + t->ahead[SPLIT_PAGES + page];
-	for (int j = 0; j < 4; j++) {
-		_mm_prefetch(scales + j * 64, _MM_HINT_T1);
-	}
 }
 
 static ALWAYS_INLINE void value_block(const struct attn_tile *t, int page, int column, int from,
@@ -210,23 +202,20 @@ static ALWAYS_INLINE void value_page(const struct attn_tile *t, int page, const 
 	const int first = page * BB_PAGE, vd = t->dims.vd;
 	const int from = t->begin[0] > first ? t->begin[0] - first : 0;
 	const int to = t->end[R - 1] - first < BB_PAGE ? t->end[R - 1] - first : BB_PAGE;
+	const char *scales = (const char *)t->v[page] + (size_t)BB_PAGE * vd;
 	float units[TILE_ROWS];
-	for (int g = 0; g < t->dims.n_groups; g++) {
-		int column = g * t->dims.group;
-		prefetch_scales(t, page, g);
-		const int last = g + 1 < t->dims.n_groups ? column + t->dims.group : vd;
-		for (int r = 0; r < R; r++) {
-			units[r] = weigh_row(t, page, g, r);
-		}
-		for (; column + 64 <= last; column += 64) {
-			value_block(t, page, column, from, to, units, R, 4);
-		}
-		for (; column + 32 <= last; column += 32) {
-			value_block(t, page, column, from, to, units, R, 2);
-		}
-		if (column < last) {
-			value_block(t, page, column, from, to, units, R, 1);
-		}
+	int column = 0;
+	for (int j = 0; j < 4; j++) {
+		_mm_prefetch(scales + j * 64 + t->ahead[SPLIT_PAGES + page], _MM_HINT_T1);
+	}
+	for (int r = 0; r < R; r++) {
+		units[r] = weigh_row(t, page, r);
+	}
+	for (; column + 64 <= vd; column += 64) {
+		value_block(t, page, column, from, to, units, R, 4);
+	}
+	for (; column < vd; column += 16) {
+		value_block(t, page, column, from, to, units, R, 1);
 	}
 }
 
@@ -247,6 +236,7 @@ static void tile(const struct attn_tile *t) {
 			scores(t, page);
 		}
 	}
+	largest_scores(t);
 	for (int r = 0; r < t->n_rows; r++) {
 		attn_prefetch(t, r);
 		softmax_row(t, r);

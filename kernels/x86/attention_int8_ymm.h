@@ -11,6 +11,7 @@
 #define ATTENTION_INT8_YMM_H
 
 #include "attention_ymm.h"
+#include "kv_quantise.h"
 
 #define MAX_U8 255.0f
 
@@ -34,7 +35,7 @@ static void prep_q(void *dst, const float *q, const struct attn_dims *dims, floa
 	for (int g = 0; g < dims->n_groups; g++) {
 		const int first = g * dims->group, rest = dims->head_dim - first;
 		const int n = rest < dims->group ? rest : dims->group;
-		scales[g] = kv_quantise(y + first, q + first, n) * (scale * LOG2_E);
+		scales[g] = quantise_ymm(y + first, q + first, n) * (scale * LOG2_E);
 		offsets[g] = 0;
 		for (int d = first; d < first + n; d++) {
 			offsets[g] += KEY_OFFSET * y[d];
@@ -113,11 +114,11 @@ static void scores(const struct attn_tile *t, int page) {
 
 /* p times the scales of V as bytes in t->p [TILE_ROWS, 64]; returns what a unit of them is worth. The
  * scores hold p. */
-static ALWAYS_INLINE float weigh_row(const struct attn_tile *t, int page, int g, int r) {
+static ALWAYS_INLINE float weigh_row(const struct attn_tile *t, int page, int r) {
 	const int begin = t->begin[r] - page * BB_PAGE, end = t->end[r] - page * BB_PAGE;
 	const float *p = t->scores + r * BB_SPLIT + page * BB_PAGE;
 	const float *v_scales = (const float *)(const void *)((const uint8_t *)t->v[page]
-		+ (size_t)BB_PAGE * t->dims.vd) + g * BB_PAGE;
+		+ (size_t)BB_PAGE * t->dims.vd);
 	uint8_t *y = (uint8_t *)t->p + r * BB_PAGE;
 	__m256 w[8], largest = _mm256_setzero_ps();
 	UNROLL
@@ -177,19 +178,16 @@ static ALWAYS_INLINE void value_page(const struct attn_tile *t, int page, const 
 	const int first = page * BB_PAGE, vd = t->dims.vd;
 	const int from = t->begin[0] > first ? t->begin[0] - first : 0;
 	const int to = t->end[R - 1] - first < BB_PAGE ? t->end[R - 1] - first : BB_PAGE;
+	const char *scales = (const char *)t->v[page] + (size_t)BB_PAGE * vd;
 	float units[TILE_ROWS];
-	for (int g = 0; g < t->dims.n_groups; g++) {
-		const int last = g + 1 < t->dims.n_groups ? (g + 1) * t->dims.group : vd;
-		const char *scales = (const char *)t->v[page] + (size_t)BB_PAGE * (vd + g * sizeof(float));
-		for (int j = 0; j < 4; j++) {
-			_mm_prefetch(scales + j * 64 + t->ahead[SPLIT_PAGES + page], _MM_HINT_T1);
-		}
-		for (int r = 0; r < R; r++) {
-			units[r] = weigh_row(t, page, g, r);
-		}
-		for (int column = g * t->dims.group; column < last; column += 16) {
-			value_block(t, page, column, from, to, units, R);
-		}
+	for (int j = 0; j < 4; j++) {
+		_mm_prefetch(scales + j * 64 + t->ahead[SPLIT_PAGES + page], _MM_HINT_T1);
+	}
+	for (int r = 0; r < R; r++) {
+		units[r] = weigh_row(t, page, r);
+	}
+	for (int column = 0; column < vd; column += 16) {
+		value_block(t, page, column, from, to, units, R);
 	}
 }
 
@@ -210,6 +208,7 @@ static void tile(const struct attn_tile *t) {
 			scores(t, page);
 		}
 	}
+	largest_scores(t);
 	for (int r = 0; r < t->n_rows; r++) {
 		attn_prefetch(t, r);
 		softmax_to(t->scores + r * BB_SPLIT, t, r);

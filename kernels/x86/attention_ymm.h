@@ -54,24 +54,31 @@ static ALWAYS_INLINE float fold_sum(__m256 x) {
 	return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
 }
 
+/* m of all rows: the largest score that each sees. */
+static inline void largest_scores(const struct attn_tile *t) {
+	for (int r = 0; r < t->n_rows; r++) {
+		const int begin = t->begin[r], end = t->end[r];
+		__m256 largest = _mm256_set1_ps(-INFINITY);
+		for (int j = begin & ~7; j < end; j += 8) {
+			const __m256 x = _mm256_blendv_ps(_mm256_set1_ps(-INFINITY),
+				_mm256_load_ps(t->scores + r * BB_SPLIT + j), seen(begin, end, j));
+			largest = _mm256_max_ps(largest, x);
+		}
+		t->m[r] = fold_max(largest);
+	}
+}
+
 /* A row's p = 2^(score - m), 0 where it doesn't see, for the vectors of 8 that it touches. */
 static inline void softmax_to(float *p, const struct attn_tile *t, int r) {
 	const int begin = t->begin[r], end = t->end[r];
 	const float *s = t->scores + r * BB_SPLIT;
-	__m256 largest = _mm256_set1_ps(-INFINITY), sum = _mm256_setzero_ps();
+	__m256 sum = _mm256_setzero_ps();
 	for (int j = begin & ~7; j < end; j += 8) {
-		const __m256 x = _mm256_blendv_ps(_mm256_set1_ps(-INFINITY), _mm256_load_ps(s + j),
-			seen(begin, end, j));
-		largest = _mm256_max_ps(largest, x);
-	}
-	const float m = fold_max(largest);
-	for (int j = begin & ~7; j < end; j += 8) {
-		const __m256 x = _mm256_sub_ps(_mm256_load_ps(s + j), _mm256_set1_ps(m));
+		const __m256 x = _mm256_sub_ps(_mm256_load_ps(s + j), _mm256_set1_ps(t->m[r]));
 		const __m256 e = _mm256_and_ps(seen(begin, end, j), exp2_ymm(x));
 		sum = _mm256_add_ps(sum, e);
 		_mm256_store_ps(p + j, e);
 	}
-	t->m[r] = m;
 	t->l[r] = fold_sum(sum);
 }
 

@@ -3,24 +3,27 @@
  * The KV layouts of the x86 attention kernels: kv_lanes (16 keys beside each other, for multiply-add
  * in f32 and, in int8, for dot products of 4 bytes) and kv_pairs (two elements beside each other, for
  * dot products of bf16 pairs). Places in a slab: kv.h. */
-#include "kv.h"
+#include "kv_quantise.h"
 
 #include <assert.h>
 #include <immintrin.h>
 #include <string.h>
 
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
 enum { MAX_HEAD_DIM = 512, LANES = 16 };
 
 struct planes {
 	uint8_t *k, *v;
-	float *k_scales, *v_scales; /* [n_groups, 64] */
+	float *k_scales; /* [n_groups, 64] */
+	float *v_scales; /* [64] */
 	int kd, vd, n_groups, width;
 };
 
 static struct planes planes_of(const void *slab, enum bb_kv_dtype type, int head_dim, int group) {
 	struct planes p = { .kd = kv_kd(head_dim), .vd = kv_vd(head_dim),
 		.n_groups = kv_n_groups(head_dim, group), .width = kv_group_width(head_dim, group) };
-	const struct kv_plane k = kv_plane(type, p.kd, p.n_groups), v = kv_plane(type, p.vd, p.n_groups);
+	const struct kv_plane k = kv_plane(type, p.kd, p.n_groups), v = kv_plane(type, p.vd, 1);
 	assert(head_dim <= MAX_HEAD_DIM);
 	p.k = (uint8_t *)(uintptr_t)slab;
 	p.v = p.k + k.bytes;
@@ -30,49 +33,48 @@ static struct planes planes_of(const void *slab, enum bb_kv_dtype type, int head
 }
 
 static size_t slab_bytes(enum bb_kv_dtype type, int head_dim, int group) {
-	const int n_groups = kv_n_groups(head_dim, group);
-	return kv_plane(type, kv_kd(head_dim), n_groups).bytes
-		+ kv_plane(type, kv_vd(head_dim), n_groups).bytes;
+	return kv_plane(type, kv_kd(head_dim), kv_n_groups(head_dim, group)).bytes
+		+ kv_plane(type, kv_vd(head_dim), 1).bytes;
+}
+
+static ALWAYS_INLINE __m128i narrow_8(__m256 f, const enum bb_kv_dtype type) {
+	if (type == KV_F16) {
+		return _mm256_cvtps_ph(f, _MM_FROUND_TO_NEAREST_INT);
+	}
+	const __m256i u = _mm256_castps_si256(f);
+	const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+	const __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(odd,
+		_mm256_set1_epi32(0x7fff))), 16);
+	const __m256i quiet = _mm256_or_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(0x40));
+	const __m256 is_nan = _mm256_cmp_ps(f, f, _CMP_UNORD_Q);
+	const __m256i w = _mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(is_nan));
+	return _mm_packus_epi32(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
+}
+
+static ALWAYS_INLINE void narrow_as(uint16_t *y, const float *x, int n, const enum bb_kv_dtype type) {
+	int i = 0;
+	for (; i + 8 <= n; i += 8) {
+		_mm_storeu_si128((__m128i *)(void *)(y + i), narrow_8(_mm256_loadu_ps(x + i), type));
+	}
+	for (; i < n; i++) {
+		y[i] = type == KV_F16 ? f32_to_f16(x[i]) : f32_to_bf16(x[i]);
+	}
+	for (; i % 16 != 0; i++) {
+		y[i] = 0;
+	}
 }
 
 /* y[round_up(n, 16)] = x[n] in a 16-bit type, then zeros. */
 static void narrow(uint16_t *y, enum bb_kv_dtype type, const float *x, int n) {
-	for (int i = 0; i < n; i += 8) {
-		float part[8] = { 0 };
-		memcpy(part, x + i, sizeof(*x) * (size_t)(n - i < 8 ? n - i : 8));
-		const __m256 f = _mm256_loadu_ps(part);
-		__m128i h;
-		if (type == KV_F16) {
-			h = _mm256_cvtps_ph(f, _MM_FROUND_TO_NEAREST_INT);
-		} else {
-			const __m256i u = _mm256_castps_si256(f);
-			const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
-			const __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(odd,
-				_mm256_set1_epi32(0x7fff))), 16);
-			const __m256i quiet = _mm256_or_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(0x40));
-			const __m256 is_nan = _mm256_cmp_ps(f, f, _CMP_UNORD_Q);
-			const __m256i w = _mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(is_nan));
-			h = _mm_packus_epi32(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
-		}
-		_mm_storeu_si128((__m128i *)(void *)(y + i), h);
+	if (type == KV_F16) {
+		narrow_as(y, x, n, KV_F16);
+	} else {
+		narrow_as(y, x, n, KV_BF16);
 	}
-	const int written = (n + 7) & ~7, end = (n + 15) & ~15;
-	memset(y + written, 0, sizeof(*y) * (size_t)(end - written));
 }
 
 static float widen(uint16_t h, enum bb_kv_dtype type) {
 	return type == KV_F16 ? f16_to_f32(h) : bf16_to_f32(h);
-}
-
-/* y[round_up(n, 16)] = x[n] in int8, then zeros; a scale per group at scales[g, slot]. */
-static void quantise(int8_t *y, float *scales, const struct planes *p, int slot, const float *x,
-	int n) {
-	memset(y, 0, (size_t)kv_vd(n));
-	for (int g = 0; g < p->n_groups; g++) {
-		const int first = g * p->width, rest = n - first;
-		scales[g * BB_PAGE + slot] = kv_quantise(y + first, x + first,
-			rest < p->width ? rest : p->width);
-	}
 }
 
 /* ---- kv_lanes ---- */
@@ -92,17 +94,24 @@ static size_t quads_v(const struct planes *p, int slot, int d) {
 
 static void append_int8(const struct planes *p, int head_dim, int slot, const float *k,
 	const float *v) {
-	int8_t bytes[MAX_HEAD_DIM];
-	quantise(bytes, p->k_scales, p, slot, k, head_dim);
+	int8_t bytes[MAX_HEAD_DIM] = { 0 };
+	for (int g = 0; g < p->n_groups; g++) {
+		const int first = g * p->width, rest = head_dim - first;
+		p->k_scales[g * BB_PAGE + slot] = quantise_ymm(bytes + first, k + first,
+			rest < p->width ? rest : p->width);
+	}
+	uint8_t *to = p->k + quads_k(p, slot, 0);
 	for (int d = 0; d < p->kd; d += 4) {
 		uint32_t word;
 		memcpy(&word, bytes + d, sizeof(word));
 		word ^= 0x80808080u;
-		memcpy(p->k + quads_k(p, slot, d), &word, sizeof(word));
+		memcpy(to + d * LANES, &word, sizeof(word));
 	}
-	quantise(bytes, p->v_scales, p, slot, v, head_dim);
-	for (int d = 0; d < p->vd; d++) {
-		p->v[quads_v(p, slot, d)] = (uint8_t)bytes[d];
+	p->v_scales[slot] = quantise_ymm(bytes, v, head_dim);
+	to = p->v + quads_v(p, slot, 0);
+	const int vd = p->vd;
+	for (int d = 0; d < vd; d++) {
+		to[4 * d] = (uint8_t)bytes[d];
 	}
 }
 
@@ -121,8 +130,9 @@ static void lanes_append(void *slab, enum bb_kv_dtype type, int head_dim, int gr
 	} else {
 		uint16_t h[MAX_HEAD_DIM], *to = (uint16_t *)(void *)p.k;
 		narrow(h, type, k, head_dim);
+		to += lanes_k(&p, slot, 0);
 		for (int d = 0; d < p.kd; d++) {
-			to[lanes_k(&p, slot, d)] = h[d];
+			to[d * LANES] = h[d];
 		}
 		narrow(h, type, v, head_dim);
 		memcpy((uint16_t *)(void *)p.v + (size_t)slot * p.vd, h, sizeof(*h) * (size_t)p.vd);
@@ -135,9 +145,8 @@ static void lanes_read(const void *slab, enum bb_kv_dtype type, int head_dim, in
 	for (int d = 0; d < head_dim; d++) {
 		const size_t at = lanes_k(&p, slot, d), row = (size_t)slot * p.vd + d;
 		if (type == KV_INT8) {
-			const int scale = d / p.width * BB_PAGE + slot;
-			k[d] = (float)(p.k[quads_k(&p, slot, d)] - 128) * p.k_scales[scale];
-			v[d] = (float)(int8_t)p.v[quads_v(&p, slot, d)] * p.v_scales[scale];
+			k[d] = (float)(p.k[quads_k(&p, slot, d)] - 128) * p.k_scales[d / p.width * BB_PAGE + slot];
+			v[d] = (float)(int8_t)p.v[quads_v(&p, slot, d)] * p.v_scales[slot];
 		} else if (type == KV_F32) {
 			k[d] = ((const float *)(const void *)p.k)[at];
 			v[d] = ((const float *)(const void *)p.v)[row];
@@ -166,12 +175,14 @@ static void pairs_append(void *slab, enum bb_kv_dtype type, int head_dim, int gr
 	uint16_t h[MAX_HEAD_DIM], *to_k = (uint16_t *)(void *)p.k, *to_v = (uint16_t *)(void *)p.v;
 	assert(type == KV_F16 || type == KV_BF16);
 	narrow(h, type, k, head_dim);
+	to_k += pairs_k(&p, slot, 0);
 	for (int d = 0; d < p.kd; d += 2) {
-		memcpy(to_k + pairs_k(&p, slot, d), h + d, 2 * sizeof(*h));
+		memcpy(to_k + d * LANES, h + d, 2 * sizeof(*h));
 	}
 	narrow(h, type, v, head_dim);
+	to_v += pairs_v(&p, slot, 0);
 	for (int d = 0; d < p.vd; d++) {
-		to_v[pairs_v(&p, slot, d)] = h[d];
+		to_v[2 * d] = h[d];
 	}
 }
 
