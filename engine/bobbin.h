@@ -165,7 +165,8 @@ struct bb_context_params { /* zeroed = the engine's settings */
 bool bb_context_create(struct bb_context **out, struct bb_engine *e,
 	const struct bb_context_params *params, struct bb_error *err);
 void bb_context_destroy(struct bb_context *c);
-/* A second context with the same timeline. Moves no bytes: pages are shared until one side writes. */
+/* A second context with the same timeline. Copies token ids and page addresses, no keys or values: pages
+ * are shared until one side writes, and then only a partly filled last page is copied. */
 bool bb_context_fork(struct bb_context **out, struct bb_context *c, struct bb_error *err);
 /* Forgets every token from index n_tokens on. BB_ERR_CONTEXT when that is beyond the timeline, or
  * before what a sliding window still holds. */
@@ -184,7 +185,7 @@ struct bb_step_item {
 	float *logits;              /* NULL, [n_vocab], or [n_tokens, n_vocab] with all_logits */
 	bool all_logits;            /* logits after every token instead of the last */
 };
-/* One forward pass. The rows of all items together must not exceed max_batch_tokens. Either every
+/* One forward pass over contexts of one KV type. The rows of all items together must not exceed max_batch_tokens. Either every
  * item is appended or, on an error, none is. */
 bool bb_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
 	struct bb_error *err);
@@ -237,7 +238,7 @@ enum bb_finish { BB_FINISH_NONE, BB_FINISH_STOP, BB_FINISH_LENGTH, BB_FINISH_CON
 
 struct bb_generation_params {
 	struct bb_sampling sampling;
-	int max_tokens;              /* -1 = to the end of the context */
+	int max_tokens;              /* >= 1, or -1 = to the end of the context */
 	const char *const *stop;     /* [n_stop] strings; the text ends before the first one found */
 	int n_stop;
 	bool special;                /* show control tokens in the text */

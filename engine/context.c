@@ -88,6 +88,18 @@ static int first_needed(const struct bb_engine *e, int i_kind, int n_tokens) {
 	return window > 0 && n_tokens + 1 > window ? n_tokens + 1 - window : 0;
 }
 
+size_t engine_kv_bytes(const struct bb_engine *e, int n_tokens) {
+	size_t bytes = 0;
+	for (int i = 0; i < e->plan.n_kinds; i++) {
+		const int first = first_needed(e, i, n_tokens) - REWIND_SLACK;
+		const int first_page = first > 0 ? first / BB_PAGE : 0;
+		const int n_pages = n_tokens / BB_PAGE + (n_tokens % BB_PAGE != 0) - first_page;
+		bytes += (size_t)n_pages * (size_t)e->plan.kinds[i].n_layers *
+			(size_t)hparam_int(&e->plan.hp, H_KV_HEADS) * engine_slab_bytes(e, e->kv_type);
+	}
+	return bytes;
+}
+
 bool bb_context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err) {
 	const int length = bb_context_length(c);
 	if (n_tokens < 0 || n_tokens > length) {

@@ -151,36 +151,36 @@ static bool find_model(struct bb_engine *e, const struct bb_model *const *models
 		(int)(arch.bytes < 60 ? arch.bytes : 60), arch.data, known);
 }
 
-static char *copy_string(const struct gguf *g, const char *key) {
+/* *out = a copy of the string, NULL when the key is absent; false when it is no string or memory fails. */
+static bool copy_string(const struct gguf *g, const char *key, char **out, struct bb_error *err) {
 	struct gguf_string s;
 	bool found;
-	struct bb_error ignored = { 0 };
-	return gguf_str(g, key, &s, &found, &ignored) && found ? base_strndup(s.data, s.bytes) : NULL;
+	*out = NULL;
+	if (!gguf_str(g, key, &s, &found, err)) {
+		return false;
+	}
+	*out = found ? base_strndup(s.data, s.bytes) : NULL;
+	return !found || *out != NULL || base_no_memory(err, key, s.bytes);
 }
 
 /* general.name, or the file's name without folder and ending. */
-static char *model_name(const struct gguf *g, const char *path) {
-	char *name = copy_string(g, "general.name");
-	if (name == NULL) {
+static bool model_name(struct bb_engine *e, const char *path, struct bb_error *err) {
+	if (!copy_string(&e->file, "general.name", &e->name, err)) {
+		return false;
+	}
+	if (e->name == NULL) {
 		const char *slash = strrchr(path, '/');
 		const char *stem = slash != NULL ? slash + 1 : path;
 		const char *dot = strrchr(stem, '.');
-		name = base_strndup(stem, dot != NULL ? (size_t)(dot - stem) : strlen(stem));
+		e->name = base_strndup(stem, dot != NULL ? (size_t)(dot - stem) : strlen(stem));
 	}
-	return name;
+	return e->name != NULL || base_no_memory(err, "model name", strlen(path));
 }
 
 static bool open_text(struct bb_engine *e, const char *path, struct bb_error *err) {
-	if (!gguf_open(&e->file, path, err) || !tokenizer_create(&e->tokenizer, &e->file, err)) {
-		return false;
-	}
-	e->path = base_strdup(path);
-	e->name = model_name(&e->file, path);
-	e->chat_template = copy_string(&e->file, "tokenizer.chat_template");
-	if (e->path == NULL || e->name == NULL) {
-		return base_no_memory(err, "model name", strlen(path));
-	}
-	return true;
+	return gguf_open(&e->file, path, err) && tokenizer_create(&e->tokenizer, &e->file, err) &&
+		model_name(e, path, err) &&
+		copy_string(&e->file, "tokenizer.chat_template", &e->chat_template, err);
 }
 
 /* Rows of the embedding; a tokenizer may know fewer (padding), never more. */
@@ -193,6 +193,11 @@ static bool vocab_size(const struct bb_engine *e, int *n_vocab, struct bb_error 
 			"the tokenizer has %d tokens, but tensor 'token_embd.weight' only %d rows", n_known, *n_vocab);
 	}
 	return true;
+}
+
+static size_t attention_bytes(const struct bb_engine *e) {
+	return attention_scratch_bytes(e->plan.max_rows, e->n_threads, hparam_int(&e->plan.hp, H_HEADS),
+		hparam_int(&e->plan.hp, H_HEAD));
 }
 
 static bool alloc_batch(struct bb_engine *e, struct bb_error *err) {
@@ -209,8 +214,7 @@ static bool alloc_batch(struct bb_engine *e, struct bb_error *err) {
 	if (!ok) {
 		return base_no_memory(err, "batch", rows * sizeof(*b->seqs[0]));
 	}
-	b->scratch_bytes = attention_scratch_bytes(e->plan.max_rows, e->n_threads,
-		hparam_int(&e->plan.hp, H_HEADS), hparam_int(&e->plan.hp, H_HEAD));
+	b->scratch_bytes = attention_bytes(e);
 	b->scratch = base_map(b->scratch_bytes);
 	return b->scratch != NULL || base_no_memory(err, "attention scratch", b->scratch_bytes);
 }
@@ -224,7 +228,10 @@ static bool open_model(struct bb_engine *e, const struct bb_model *const *models
 		return false;
 	}
 	e->is_planned = true;
-	e->window = params->window;
+	if (plan_has_type(&e->plan, BB_F32)) {
+		/* An f32 checkpoint takes no bf16 path, in attention neither. */
+		bb_kernels_cpu(&e->kernels, e->kernels.flags & ~(unsigned)BB_AVX512_BF16);
+	}
 	e->max_len = params->max_model_len > 0 ? params->max_model_len
 		: hparam_int(&e->plan.hp, H_CONTEXT);
 	if (params->inspect_only) {
@@ -294,7 +301,6 @@ void bb_engine_destroy(struct bb_engine *e) {
 	queue_destroy(e->queue);
 	tokenizer_destroy(e->tokenizer);
 	gguf_finish(&e->file);
-	base_free(e->path);
 	base_free(e->name);
 	base_free(e->chat_template);
 	base_free(e);
@@ -341,9 +347,9 @@ void bb_engine_info(const struct bb_engine *e, struct bb_engine_info *info) {
 	info->trained_len = hparam_int(&p->hp, H_CONTEXT);
 	info->max_len = e->max_len;
 	info->max_batch_tokens = p->max_rows;
-	info->weight_bytes = p->packed_bytes;
+	info->weight_bytes = plan_packed_bytes(p);
 	info->step_weight_bytes = plan_step_bytes(p);
-	info->activation_bytes = p->memory_bytes + e->batch.scratch_bytes;
+	info->activation_bytes = p->memory_bytes + attention_bytes(e);
 	for (int i = 0; i < p->n_kinds; i++) {
 		info->kv_bytes_per_token += kv_bytes_per_token(e, i);
 	}

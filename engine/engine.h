@@ -15,7 +15,8 @@ enum {
 	KV_GROUP = 32, /* channels that share an int8 scale */
 };
 
-/* What one step works on; planned for max_rows rows, so that a step allocates nothing. */
+/* What one step works on, planned for max_rows rows. A step allocates nothing but room for what it appends
+ * (a page, its table, the timeline), before it computes. */
 struct batch {
 	int n_rows, n_seqs, n_out;
 	int32_t *ids, *pos;                               /* [max_rows] */
@@ -28,13 +29,13 @@ struct batch {
 
 struct bb_engine {
 	struct gguf file;
-	char *path, *name, *chat_template;
+	char *name, *chat_template;
 	const struct bb_model *model;
 	struct tokenizer *tokenizer;
 	struct bb_kernels kernels;
 	const char *isa;
 	bb_queue *queue;
-	int n_threads, max_len, window;
+	int n_threads, max_len;
 	enum bb_kv_dtype kv_type;
 	struct plan plan;           /* zeroed when vocab_only */
 	bool is_planned, is_packed;
@@ -54,6 +55,8 @@ struct bb_context {
 
 /* Bytes of the slab of one (layer, kv head) in a page. */
 size_t engine_slab_bytes(const struct bb_engine *e, enum bb_kv_dtype type);
+/* Bytes of pages that a context of n tokens holds, windows and what they keep for a rewind included. */
+size_t engine_kv_bytes(const struct bb_engine *e, int n_tokens);
 enum bb_kv_dtype engine_kv_dtype(enum bb_kv_type type);
 
 /* Makes room for n_new more tokens; on failure the context is as it was. */
@@ -66,6 +69,9 @@ void graph_run(struct bb_engine *e, float *logits);
 
 /* Kernels and name of an ISA level (NULL = the best); false when this machine lacks it. */
 bool engine_isa(const char *name, struct bb_kernels *k, const char **used, struct bb_error *err);
+
+/* A JSON string of bytes from a file; "(not UTF-8)" where they aren't. */
+json_t *engine_json_text(const char *data, size_t bytes);
 
 /* token ids -> error sentence; used wherever ids come from outside. */
 bool engine_check_ids(const struct bb_engine *e, const int32_t *ids, size_t n, struct bb_error *err);

@@ -42,7 +42,7 @@ static bool copy_stops(struct bb_generation *g, const struct bb_generation_param
 bool bb_generation_create(struct bb_generation **out, struct bb_context *c,
 	const struct bb_generation_params *params, const int32_t *prompt, size_t n_prompt,
 	bb_progress_fn *progress, void *user, struct bb_error *err) {
-	assert(n_prompt >= 1);
+	assert(n_prompt >= 1 && params->max_tokens != 0);
 	*out = NULL;
 	struct bb_generation *g = base_alloc(1, sizeof(*g));
 	if (g == NULL) {
@@ -51,6 +51,7 @@ bool bb_generation_create(struct bb_generation **out, struct bb_context *c,
 	g->context = c;
 	g->max_tokens = params->max_tokens;
 	g->special = params->special;
+	g->stream.started = true; /* the text goes on after a prompt: its first space is real */
 	const size_t n_vocab = (size_t)hparam_int(&c->engine->plan.hp, H_VOCAB);
 	bool ok = copy_stops(g, params, err) && sampler_init(&g->sampler, c->engine, &params->sampling, err);
 	if (ok) {

@@ -568,7 +568,7 @@ bool gguf_open(struct gguf *g, const char *path, struct bb_error *err) {
 	}
 	if (!read_file(g, g->file.data, g->file.bytes, &inner)) {
 		gguf_finish(g);
-		return base_fail(err, inner.code, "%s: %s", path, inner.text);
+		return base_fail(err, inner.code, "%.150s: %.350s", path, inner.text);
 	}
 	return true;
 }

@@ -79,6 +79,5 @@ struct bb_model {
 
 const char *op_name(enum bb_op_kind kind);
 const char *act_name(enum bb_act act);
-const char *slot_name(enum bb_slot slot);
 
 #endif

@@ -16,14 +16,14 @@ static json_t *metadata_value(const struct gguf_kv *kv) {
 		return json_string(text);
 	}
 	if (kv->type == GGUF_STRING) {
-		json_t *s = json_stringn(kv->strings[0].data, kv->strings[0].bytes);
-		return s != NULL ? s : json_string("(not UTF-8)");
+		return engine_json_text(kv->strings[0].data, kv->strings[0].bytes);
 	}
 	if (kv->type == GGUF_BOOL) {
 		return json_boolean(gguf_array_int(kv, 0) != 0);
 	}
 	if (kv->type == GGUF_F32 || kv->type == GGUF_F64) {
-		return json_real(gguf_array_float(kv, 0));
+		json_t *number = json_real(gguf_array_float(kv, 0));
+		return number != NULL ? number : json_string("(not a finite number)");
 	}
 	return json_integer(gguf_array_int(kv, 0));
 }
@@ -115,11 +115,12 @@ static json_t *memory(const struct bb_engine *e) {
 	json_t *contexts = json_array();
 	for (int n = 1024; n > 0 && n <= info.max_len; n = n > INT32_MAX / 4 ? 0 : n * 4) {
 		json_array_append_new(contexts, json_pack("{s:i, s:I}", "tokens", n, "kv_bytes",
-			(json_int_t)bb_engine_kv_read_bytes(e, n)));
+			(json_int_t)engine_kv_bytes(e, n)));
 	}
 	json_array_append_new(contexts, json_pack("{s:i, s:I}", "tokens", info.max_len, "kv_bytes",
-		(json_int_t)bb_engine_kv_read_bytes(e, info.max_len)));
-	return json_pack("{s:I, s:I, s:I, s:s, s:I, s:o}", "tensor_bytes", (json_int_t)info.file_bytes,
+		(json_int_t)engine_kv_bytes(e, info.max_len)));
+	return json_pack("{s:I, s:I, s:I, s:I, s:s, s:I, s:o}", "tensor_bytes", (json_int_t)info.file_bytes,
+		"packed_bytes", (json_int_t)info.weight_bytes,
 		"step_weight_bytes", (json_int_t)info.step_weight_bytes, "activation_bytes",
 		(json_int_t)info.activation_bytes, "kv_type", info.kv_type, "kv_bytes_per_token",
 		(json_int_t)info.kv_bytes_per_token, "contexts", contexts);
@@ -128,8 +129,8 @@ static json_t *memory(const struct bb_engine *e) {
 static json_t *collect(const struct bb_engine *e) {
 	struct bb_engine_info info;
 	bb_engine_info(e, &info);
-	json_t *root = json_pack("{s:s, s:s, s:s, s:s, s:I, s:i, s:o, s:o}", "name", info.name, "arch",
-		info.arch, "tokenizer", info.tokenizer, "isa", info.isa, "n_params", (json_int_t)info.n_params,
+	json_t *root = json_pack("{s:o, s:s, s:s, s:s, s:I, s:i, s:o, s:o}", "name",
+		engine_json_text(info.name, strlen(info.name)), "arch", info.arch, "tokenizer", info.tokenizer, "isa", info.isa, "n_params", (json_int_t)info.n_params,
 		"n_vocab", info.n_vocab, "metadata", metadata(&e->file), "tensors", tensors(&e->file));
 	if (root != NULL && e->is_planned) {
 		json_object_set_new(root, "hparams", hparams(&e->plan.hp));
@@ -185,7 +186,7 @@ static void print_layers(FILE *out, const json_t *list) {
 
 static void print_memory(FILE *out, const json_t *memory_plan) {
 	fprintf(out, "\nmemory\n");
-	const char *const keys[] = { "tensor_bytes", "step_weight_bytes", "activation_bytes",
+	const char *const keys[] = { "tensor_bytes", "packed_bytes", "step_weight_bytes", "activation_bytes",
 		"kv_bytes_per_token" };
 	for (size_t i = 0; i < COUNT(keys); i++) {
 		fprintf(out, "  %-20s %14" JSON_INTEGER_FORMAT "\n", keys[i],

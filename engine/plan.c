@@ -446,26 +446,34 @@ static size_t prepared_bytes(const struct plan *p) {
 	return most;
 }
 
+static const size_t pack_align = 4096;
+
+static size_t aligned(size_t bytes) {
+	return (bytes + pack_align - 1) / pack_align * pack_align;
+}
+
+size_t plan_packed_bytes(const struct plan *p) {
+	size_t total = aligned(prepared_bytes(p));
+	for (int i = 0; i < p->n_matrices; i++) {
+		total += aligned(p->matrices[i].bytes);
+	}
+	return total;
+}
+
 bool plan_pack(struct plan *p, bb_queue *q, bb_progress_fn *progress, void *user,
 	struct bb_error *err) {
-	const size_t align = 4096;
-	size_t total = prepared_bytes(p);
-	total = (total + align - 1) / align * align;
-	const size_t prep = total;
-	for (int i = 0; i < p->n_matrices; i++) {
-		total += (p->matrices[i].bytes + align - 1) / align * align;
-	}
+	const size_t total = plan_packed_bytes(p);
 	p->packed_memory = base_map(total);
 	if (p->packed_memory == NULL) {
 		return base_no_memory(err, "packed weights", total);
 	}
 	p->packed_bytes = total;
 	p->prepared = p->packed_memory;
-	size_t offset = prep;
+	size_t offset = aligned(prepared_bytes(p));
 	for (int i = 0; i < p->n_matrices; i++) {
 		struct plan_matrix *m = &p->matrices[i];
 		m->packed = (uint8_t *)p->packed_memory + offset;
-		offset += (m->bytes + align - 1) / align * align;
+		offset += aligned(m->bytes);
 		if (!pack_matrix(p, m, q, err)) {
 			return false;
 		}
@@ -474,6 +482,15 @@ bool plan_pack(struct plan *p, bb_queue *q, bb_progress_fn *progress, void *user
 		}
 	}
 	return true;
+}
+
+bool plan_has_type(const struct plan *p, enum bb_dtype type) {
+	for (int i = 0; i < p->n_matrices; i++) {
+		if (p->matrices[i].type == type) {
+			return true;
+		}
+	}
+	return false;
 }
 
 size_t plan_step_bytes(const struct plan *p) {

@@ -101,7 +101,10 @@ bool plan_create(struct plan *p, const struct bb_model *m, const struct gguf *g,
 /* Packs the weights into memory of their own, on the queue's threads. */
 bool plan_pack(struct plan *p, bb_queue *q, bb_progress_fn *progress, void *user,
 	struct bb_error *err);
+/* Bytes that plan_pack takes: packed weights and the prepared input. */
+size_t plan_packed_bytes(const struct plan *p);
 void plan_finish(struct plan *p);
+bool plan_has_type(const struct plan *p, enum bb_dtype type);
 /* Weight bytes that a step of one row reads. */
 size_t plan_step_bytes(const struct plan *p);
 

@@ -255,7 +255,7 @@ static int filter(struct sampler *s, float p_max) {
 	const struct bb_sampling *p = &s->params;
 	const bool has_top_k = p->top_k > 0 && p->top_k < s->n_vocab;
 	float least = p->min_p * p_max;
-	if (!has_top_k && p->top_p < 1) {
+	if (!has_top_k && p->min_p == 0 && p->top_p < 1) {
 		least = fmaxf(least, (1 - p->top_p) / (float)s->n_vocab);
 	}
 	int n = 0;
@@ -265,8 +265,8 @@ static int filter(struct sampler *s, float p_max) {
 		}
 	}
 	n = select_top(s->order, n, has_top_k ? p->top_k : n, s->probs);
-	double total = 1;
-	if (has_top_k) {
+	double total = 1; /* top-p is a share of what top-k and min-p left */
+	if (has_top_k || p->min_p > 0) {
 		total = 0;
 		for (int i = 0; i < n; i++) {
 			total += s->probs[s->order[i]];

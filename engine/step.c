@@ -25,6 +25,9 @@ static bool check_items(const struct bb_engine *e, const struct bb_step_item *it
 	for (int i = 0; i < n_items; i++) {
 		assert(items[i].n_tokens >= 1 && items[i].context->engine == e);
 		assert(items[i].context->kv_type == items[0].context->kv_type);
+		for (int j = 0; j < i; j++) {
+			assert(items[j].context != items[i].context);
+		}
 		if (!engine_check_ids(e, items[i].tokens, (size_t)items[i].n_tokens, err)) {
 			return false;
 		}

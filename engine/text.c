@@ -58,7 +58,12 @@ static bool set_token(json_t *vars, const char *key, const struct bb_engine *e, 
 		return true;
 	}
 	const struct gguf_string piece = tokenizer_piece(e->tokenizer, id, true);
-	return json_object_set_new(vars, key, json_stringn(piece.data, piece.bytes)) == 0;
+	return json_object_set_new(vars, key, engine_json_text(piece.data, piece.bytes)) == 0;
+}
+
+json_t *engine_json_text(const char *data, size_t bytes) {
+	json_t *text = json_stringn(data, bytes);
+	return text != NULL ? text : json_string("(not UTF-8)");
 }
 
 /* transformers defines these as None when the caller gives none. */

@@ -18,6 +18,25 @@ const char *hparam_name(enum bb_hparam h) {
 
 /* ---- hyper-parameters ---- */
 
+static bool hparam_is_int(enum bb_hparam h) {
+	switch (h) {
+	case H_NORM_EPS:
+	case H_ROPE_BASE:
+	case H_ROPE_BASE_LOCAL:
+	case H_ROPE_FACTOR:
+	case H_ROPE_FACTOR_LINEAR:
+	case H_YARN_EXT:
+	case H_YARN_ATTN:
+	case H_YARN_FAST:
+	case H_YARN_SLOW:
+	case H_ATTN_SCALE:
+	case H_EMBED_SCALE:
+		return false;
+	default:
+		return true;
+	}
+}
+
 static bool read_key(struct bb_hparams *hp, const struct bb_model *m, const struct bb_key *k,
 	const struct gguf *g, struct bb_error *err) {
 	char name[128];
@@ -38,6 +57,10 @@ static bool read_key(struct bb_hparams *hp, const struct bb_model *m, const stru
 	if (!(value >= k->min && value <= k->max)) {
 		return base_fail(err, BB_ERR_FORMAT, "metadata key '%s' is %g, expected %g to %g", name, value,
 			k->min, k->max);
+	}
+	if (hparam_is_int(k->h) && value != floor(value)) {
+		return base_fail(err, BB_ERR_FORMAT, "metadata key '%s' is %g, expected a whole number", name,
+			value);
 	}
 	hp->v[k->h] = value;
 	hp->given[k->h] = true;
@@ -91,6 +114,9 @@ static bool derive(struct bb_hparams *hp, struct bb_error *err) {
 	if (!hp->given[H_ROPE_DIM]) {
 		v[H_ROPE_DIM] = v[H_HEAD];
 	}
+	if (v[H_YARN_EXT] < 0) {
+		v[H_YARN_EXT] = 1; /* how some files say "unset" */
+	}
 	if (!hp->given[H_ROPE_ORIGINAL]) {
 		v[H_ROPE_ORIGINAL] = v[H_CONTEXT];
 	}
@@ -126,8 +152,13 @@ bool hparams_read(struct bb_hparams *hp, const struct bb_model *m, const struct 
 			return false;
 		}
 	}
+	const int max_vocab = 1 << 24;
+	if (n_vocab > max_vocab) {
+		return base_fail(err, BB_ERR_UNSUPPORTED, "a vocabulary of %d tokens; expected at most %d", n_vocab,
+			max_vocab);
+	}
 	if (n_vocab > 0) {
-		hp->v[H_VOCAB] = n_vocab;
+		hp->v[H_VOCAB] = n_vocab; /* rows of the embedding: a tokenizer may know fewer */
 	}
 	if (!read_rope_scaling(hp, m, g, err) || !derive(hp, err)) {
 		return false;

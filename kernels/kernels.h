@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The kernels: pure arithmetic on caller's memory. Nothing here allocates, does I/O or knows a model.
+ * The kernels: pure arithmetic on caller's memory. No kernel allocates, does I/O or knows a model.
  * All arrays are row-major, outermost dimension first; `ld_*` is the distance between rows in
  * elements. A kernel can't fail. Each result row depends on its own input row alone, through one
  * arithmetic per kernel and variant, whatever n_rows and the number of threads are. */

@@ -12,8 +12,8 @@
 	{ H_FF, "feed_forward_length", "intermediate_size", 1, 1 << 22 }, \
 	{ H_HEADS, "attention.head_count", "num_attention_heads", 1, 4096 }, \
 	{ H_KV_HEADS, "attention.head_count_kv", "num_key_value_heads", 1, 4096, true }, \
-	{ H_HEAD, "attention.key_length", "head_dim", 2, 1024, true }, \
-	{ H_HEAD_V, "attention.value_length", "head_dim", 2, 1024, true }, \
+	{ H_HEAD, "attention.key_length", "head_dim", 2, 256, true }, \
+	{ H_HEAD_V, "attention.value_length", "head_dim", 2, 256, true }, \
 	{ H_CONTEXT, "context_length", "max_position_embeddings", 1, 2147483647.0 }, \
 	{ H_NORM_EPS, "attention.layer_norm_rms_epsilon", "rms_norm_eps", 0, 1 }, \
 	{ H_ATTN_SCALE, "attention.scale", "", 0, 1e6, true }, \
@@ -27,7 +27,7 @@
 	{ H_ROPE_ORIGINAL, "rope.scaling.original_context_length", \
 		"rope_scaling.original_max_position_embeddings", 1, 2147483647.0, true }, \
 	{ H_YARN_EXT, "rope.scaling.yarn_ext_factor", "", -1, 1e6, true, 1 }, \
-	{ H_YARN_ATTN, "rope.scaling.yarn_attn_factor", "", 0, 1e6, true, 1 }, \
+	{ H_YARN_ATTN, "rope.scaling.attn_factor", "rope_scaling.attention_factor", 0, 1e6, true, 1 }, \
 	{ H_YARN_FAST, "rope.scaling.yarn_beta_fast", "rope_scaling.beta_fast", 0, 1e6, true, 32 }, \
 	{ H_YARN_SLOW, "rope.scaling.yarn_beta_slow", "rope_scaling.beta_slow", 0, 1e6, true, 1 }
 

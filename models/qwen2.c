@@ -8,6 +8,7 @@
 static const struct bb_key keys[] = {
 	KEYS_DECODER,
 	KEYS_ROPE(10000),
+	{ H_WINDOW, "attention.sliding_window", "sliding_window", 0, 2147483647.0, true },
 	{ 0 },
 };
 
@@ -65,7 +66,7 @@ const struct bb_model bb_model_qwen2 = {
 	.weights = weights,
 	.head = head,
 	.kinds = {
-		{ "full", layer, H_ROPE_BASE, .rope_scaled = true },
+		{ "full", layer, H_ROPE_BASE, .rope_scaled = true, .window = H_WINDOW },
 	},
 	.tail = tail,
 };

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Path of tests/goldens/<name>.gguf; BOBBIN_SOURCE is set by the build. */
+/* Path of tests/goldens/<name>.gguf; BOBBIN_TESTS is set by the build. */
 static inline const char *tiny_path(const char *name) {
 	static char path[1024];
 	snprintf(path, sizeof(path), "%s/goldens/%s.gguf", BOBBIN_TESTS, name);

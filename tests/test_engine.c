@@ -8,8 +8,8 @@
 
 /* ---- wrong files ---- */
 
-/* A copy of a tiny model in which `from` reads `to` (same length) everywhere. */
-static const char *patched(const char *name, const char *from, const char *to) {
+/* A copy of a tiny model in which the n bytes `from` read `to` everywhere. */
+static const char *patched_bytes(const char *name, const char *from, const char *to, size_t n) {
 	static char path[64];
 	FILE *in = fopen(tiny_path(name), "rb");
 	cr_assert_not_null(in);
@@ -19,8 +19,6 @@ static const char *patched(const char *name, const char *from, const char *to) {
 	char *data = malloc(bytes);
 	cr_assert_eq(fread(data, 1, bytes, in), bytes);
 	fclose(in);
-	const size_t n = strlen(from);
-	cr_assert_eq(n, strlen(to));
 	int n_found = 0;
 	for (char *at = memmem(data, bytes, from, n); at != NULL;
 		at = memmem(at, bytes - (size_t)(at - data), from, n)) {
@@ -34,6 +32,11 @@ static const char *patched(const char *name, const char *from, const char *to) {
 	fclose(out);
 	free(data);
 	return path;
+}
+
+static const char *patched(const char *name, const char *from, const char *to) {
+	cr_assert_eq(strlen(from), strlen(to));
+	return patched_bytes(name, from, to, strlen(from));
 }
 
 static void expect_refused(const char *path, enum bb_code code, const char *part) {
@@ -58,8 +61,8 @@ Test(engine, missing_tensor_is_named) {
 }
 
 Test(engine, unknown_tensor_is_named) {
-	expect_refused(patched("qwen2", "blk.0.attn_q.bias", "blk.0.attn_r.bias"), BB_ERR_FORMAT,
-		"1 more tensor");
+	expect_refused(patched_bytes("llama", "\0output.weight", "\0outpot.weight", 14), BB_ERR_UNSUPPORTED,
+		"'outpot.weight' isn't part of architecture llama");
 }
 
 Test(engine, missing_key_is_named) {
@@ -67,9 +70,10 @@ Test(engine, missing_key_is_named) {
 		"'llama.block_count' is missing");
 }
 
+/* A U32 of the metadata: key, type 4, value. */
 Test(engine, wrong_shape_names_both) {
-	expect_refused(patched("gemma3", "blk.0.attn_q_norm.weight", "blk.0.attn_q_gorm.weight"),
-		BB_ERR_FORMAT, "attn_q_norm");
+	expect_refused(patched_bytes("gemma3", "embedding_length\4\0\0\0\60", "embedding_length\4\0\0\0\62",
+		21), BB_ERR_FORMAT, "expected shape [199, 50], the file has [199, 48]");
 }
 
 Test(engine, missing_file) {

@@ -33,7 +33,7 @@ void answer_finish(struct answer *a) {
 
 static json_t *alternative(const struct bb_engine *e, int32_t id, double logprob, bool is_end) {
 	struct bb_text piece = { 0 };
-	struct bb_error ignored;
+	struct bb_error ignored = { 0 };
 	if (!is_end && !bb_detokenize(e, &id, 1, &piece, &ignored)) {
 		piece.bytes = 0;
 	}

@@ -27,7 +27,7 @@ static const struct arg_option own[] = {
 		1 << 24 },
 	{ "-b,--batch-size,-ub,--ubatch-size", "N", "tokens a step (default 512)", ARG_INT, AT(n_batch), 1,
 		1 << 15 },
-	{ "--chunks", "N", "score only the first N windows; -1 = all (default)", ARG_INT, AT(max_windows), -1,
+	{ "--chunks", "N", "score only the first N windows; 0 = all (default)", ARG_INT, AT(max_windows), 0,
 		1 << 30 },
 	{ "--json", NULL, "print one JSON object", ARG_FLAG, AT(json) },
 	{ 0 },
@@ -158,7 +158,7 @@ static bool tokenize(struct job *j, const struct input *text, int max_windows, s
 		return input_fail(err, BB_ERR_INPUT, "the text has %zu tokens, fewer than a window of %d",
 			j->tokens.n, j->n_ctx);
 	}
-	const size_t n = max_windows >= 0 && (size_t)max_windows < n_whole ? (size_t)max_windows : n_whole;
+	const size_t n = max_windows > 0 && (size_t)max_windows < n_whole ? (size_t)max_windows : n_whole;
 	j->n_windows = n < INT32_MAX ? (int)n : INT32_MAX;
 	for (size_t i = 0; bb_token_adds_bos(j->engine) && i < n; i++) {
 		j->tokens.ids[i * (size_t)j->n_ctx] = bb_token_bos(j->engine);
@@ -236,7 +236,7 @@ static int work(struct job *j, const struct options *o, const struct input *text
 }
 
 int perplexity_main(int argc, char **argv) {
-	struct options o = { .n_ctx = 512, .n_batch = 512, .max_windows = -1 };
+	struct options o = { .n_ctx = 512, .n_batch = 512 };
 	int status = args_parse(&cmd_perplexity, argc, argv, &o);
 	if (status >= 0) {
 		return status;

@@ -62,9 +62,7 @@ int terminal_end(int status) {
 	if (out_errno == 0) {
 		return status;
 	}
-	if (out_errno != EPIPE) {
-		failure("stdout could not be written: %s", strerror(out_errno));
-	}
+	failure("stdout could not be written: %s", strerror(out_errno));
 	return status == STATUS_OK ? STATUS_FAILED : status;
 }
 

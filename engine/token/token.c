@@ -169,7 +169,9 @@ bool tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes,
 /* ---- ids to text ---- */
 
 struct gguf_string tokenizer_piece(const struct tokenizer *t, int32_t id, bool special) {
-	assert(id >= 0 && id < t->n_vocab);
+	if (id < 0 || id >= t->n_vocab) {
+		return (struct gguf_string){ "", 0 }; /* a padding row of the embedding has no text */
+	}
 	const uint8_t type = t->type[id];
 	const bool is_hidden = type == VOCAB_CONTROL || type == VOCAB_UNKNOWN || type == VOCAB_UNUSED
 		|| type == VOCAB_UNDEFINED;

@@ -95,7 +95,7 @@ complete -c bobbin -n 'not __fish_seen_subcommand_from run chat tokenize detoken
 complete -c bobbin -n '__fish_seen_subcommand_from perplexity' -s f -l file -r -d 'the text; - reads stdin'
 complete -c bobbin -n '__fish_seen_subcommand_from perplexity' -s c -l ctx-size -l max-model-len -x -d 'tokens of a window (default 512)'
 complete -c bobbin -n '__fish_seen_subcommand_from perplexity' -s b -l batch-size -o ub -l ubatch-size -x -d 'tokens a step (default 512)'
-complete -c bobbin -n '__fish_seen_subcommand_from perplexity' -l chunks -x -d 'score only the first N windows; -1 = all (default)'
+complete -c bobbin -n '__fish_seen_subcommand_from perplexity' -l chunks -x -d 'score only the first N windows; 0 = all (default)'
 complete -c bobbin -n '__fish_seen_subcommand_from perplexity' -l json -d 'print one JSON object'
 complete -c bobbin -n '__fish_seen_subcommand_from perplexity' -s m -l model -r -d 'a GGUF file, as the plain argument'
 complete -c bobbin -n '__fish_seen_subcommand_from perplexity' -s t -l threads -x -d 'threads; 0 = one per core (default)'
