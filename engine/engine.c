@@ -46,7 +46,7 @@ static const char *kv_dtype_name(enum bb_kv_dtype type) {
 size_t engine_slab_bytes(const struct bb_engine *e, enum bb_kv_dtype type) {
 	const struct bb_kv_layout *layout;
 	kernels_attention(&e->kernels, type, &layout);
-	return layout->slab_bytes(type, hparam_int(&e->plan.hp, H_HEAD), KV_GROUP);
+	return layout->slab_bytes(type, hparam_int(&e->plan.hp, H_HEAD), e->kv_group);
 }
 
 /* ---- ISA levels ---- */
@@ -219,6 +219,14 @@ static bool alloc_batch(struct bb_engine *e, struct bb_error *err) {
 	return b->scratch != NULL || base_no_memory(err, "attention scratch", b->scratch_bytes);
 }
 
+/* A bias makes the same few channels of all keys large, and the channels that share their scale are
+ * rounded away. Perplexity of Qwen2.5-0.5B, f16 7.34: int8 7.56 with a scale per 32 channels, 7.40 per
+ * 8. Without a bias 32 do: SmolLM2-135M and Gemma 3 270M lose at most 0.3 %. */
+static int choose_kv_group(const struct plan *p) {
+	const struct bb_tensor *const *layer_0 = p->weights.per_layer; /* [W_COUNT] */
+	return layer_0[W_K_BIAS] != NULL ? 8 : 32;
+}
+
 static bool open_model(struct bb_engine *e, const struct bb_model *const *models,
 	const struct bb_engine_params *params, struct bb_error *err) {
 	int n_vocab;
@@ -228,6 +236,7 @@ static bool open_model(struct bb_engine *e, const struct bb_model *const *models
 		return false;
 	}
 	e->is_planned = true;
+	e->kv_group = choose_kv_group(&e->plan);
 	if (plan_has_type(&e->plan, BB_F32)) {
 		/* An f32 checkpoint takes no bf16 path, in attention neither. */
 		bb_kernels_cpu(&e->kernels, e->kernels.flags & ~(unsigned)BB_AVX512_BF16);

@@ -10,10 +10,7 @@
 #include "template.h"
 #include "token/token.h"
 
-enum {
-	N_KV_TYPES = KV_INT8 + 1,
-	KV_GROUP = 32, /* channels that share an int8 scale */
-};
+enum { N_KV_TYPES = KV_INT8 + 1 };
 
 /* What one step works on, planned for max_rows rows. A step allocates nothing but room for what it appends
  * (a page, its table, the timeline), before it computes. */
@@ -37,6 +34,7 @@ struct bb_engine {
 	bb_queue *queue;
 	int n_threads, max_len;
 	enum bb_kv_dtype kv_type;
+	int kv_group;               /* channels of K per scale, in contexts of int8 */
 	struct plan plan;           /* zeroed when vocab_only */
 	bool is_planned, is_packed;
 	struct batch batch;

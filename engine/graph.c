@@ -41,7 +41,7 @@ static void run_attention(const struct run *r, const struct plan_op *o) {
 		.k = p->acts[ACT_K], .v = p->acts[ACT_V], .ld = p->act_ld[ACT_K],
 		.seqs = b->seqs[i_kind], .n_seqs = b->n_seqs,
 		.slab_offset = slab_offset, .slab_bytes = slab_bytes,
-		.n_kv_heads = n_kv_heads, .head_dim = head_dim, .kv_group = KV_GROUP,
+		.n_kv_heads = n_kv_heads, .head_dim = head_dim, .kv_group = r->e->kv_group,
 		.type = b->kv_type, .layout = layout,
 	};
 	kv_append(r->q, &append);
@@ -50,7 +50,8 @@ static void run_attention(const struct run *r, const struct plan_op *o) {
 		.seqs = b->seqs[i_kind], .n_seqs = b->n_seqs,
 		.slab_offset = slab_offset, .slab_bytes = slab_bytes,
 		.n_heads = hparam_int(&p->hp, H_HEADS), .n_kv_heads = n_kv_heads, .head_dim = head_dim,
-		.kv_group = KV_GROUP, .window = p->kinds[i_kind].window, .scale = (float)p->hp.v[H_ATTN_SCALE],
+		.kv_group = r->e->kv_group, .window = p->kinds[i_kind].window,
+		.scale = (float)p->hp.v[H_ATTN_SCALE],
 		.scratch = b->scratch, .scratch_bytes = b->scratch_bytes,
 	};
 	attention(r->q, &args);

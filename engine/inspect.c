@@ -119,10 +119,10 @@ static json_t *memory(const struct bb_engine *e) {
 	}
 	json_array_append_new(contexts, json_pack("{s:i, s:I}", "tokens", info.max_len, "kv_bytes",
 		(json_int_t)engine_kv_bytes(e, info.max_len)));
-	return json_pack("{s:I, s:I, s:I, s:I, s:s, s:I, s:o}", "tensor_bytes", (json_int_t)info.file_bytes,
-		"packed_bytes", (json_int_t)info.weight_bytes,
-		"step_weight_bytes", (json_int_t)info.step_weight_bytes, "activation_bytes",
-		(json_int_t)info.activation_bytes, "kv_type", info.kv_type, "kv_bytes_per_token",
+	return json_pack("{s:I, s:I, s:I, s:I, s:s, s:i, s:I, s:o}", "tensor_bytes",
+		(json_int_t)info.file_bytes, "packed_bytes", (json_int_t)info.weight_bytes, "step_weight_bytes",
+		(json_int_t)info.step_weight_bytes, "activation_bytes", (json_int_t)info.activation_bytes,
+		"kv_type", info.kv_type, "int8_k_channels_per_scale", e->kv_group, "kv_bytes_per_token",
 		(json_int_t)info.kv_bytes_per_token, "contexts", contexts);
 }
 
@@ -187,9 +187,9 @@ static void print_layers(FILE *out, const json_t *list) {
 static void print_memory(FILE *out, const json_t *memory_plan) {
 	fprintf(out, "\nmemory\n");
 	const char *const keys[] = { "tensor_bytes", "packed_bytes", "step_weight_bytes", "activation_bytes",
-		"kv_bytes_per_token" };
+		"int8_k_channels_per_scale", "kv_bytes_per_token" };
 	for (size_t i = 0; i < COUNT(keys); i++) {
-		fprintf(out, "  %-20s %14" JSON_INTEGER_FORMAT "\n", keys[i],
+		fprintf(out, "  %-25s %14" JSON_INTEGER_FORMAT "\n", keys[i],
 			json_integer_value(json_object_get(memory_plan, keys[i])));
 	}
 	const json_t *contexts = json_object_get(memory_plan, "contexts");

@@ -83,7 +83,7 @@ enum bb_kv_dtype { KV_F32, KV_F16, KV_BF16, KV_INT8 };
 struct bb_kv_layout {
 	const char *name;
 	/* Bytes of a slab: a multiple of 64. `group`: the channels of K that share an int8 scale, a multiple
-	 * of 32 (the last group may be narrower); 0 = all of the head. V has one scale per token: it has no
+	 * of 4 (the last group may be narrower); 0 = all of the head. V has one scale per token: it has no
 	 * outlier channels as K has them. The other types ignore it. */
 	size_t (*slab_bytes)(enum bb_kv_dtype type, int head_dim, int group);
 	/* Stores k[head_dim], v[head_dim] as token `slot` (0..63) of a slab; quantises as the type says

@@ -130,6 +130,7 @@ void kv_append(bb_queue *q, const struct bb_kv_append *a) {
 	for (int i = 0; i < a->n_seqs; i++) {
 		n_rows += a->seqs[i].n_rows;
 	}
+	assert(a->kv_group % 4 == 0);
 	assert(a->slab_bytes >= a->layout->slab_bytes(a->type, a->head_dim, a->kv_group));
 	queue_run(q, append_rows, a, n_rows, APPEND_GRAIN);
 }

@@ -43,21 +43,20 @@ static void prep_q(void *dst, const float *q, const struct attn_dims *dims, floa
 	}
 }
 
-/* ---- scores of R rows and 64 keys ---- */
+/* ---- scores of R rows and N * 16 keys from i_keys * 16 on, sums over the groups in registers ---- */
 
-static ALWAYS_INLINE void score_group(const struct attn_tile *t, int page, int g, const int R) {
+/* The integer dot products of group g. */
+static ALWAYS_INLINE void dot_group(__m512i acc[TILE_ROWS][4], const struct attn_tile *t, int page,
+	int g, int i_keys, const int R, const int N) {
 	const int n_quads = t->dims.kd / 4, from = g * t->dims.group / 4;
 	const int to = from + t->dims.group / 4 < n_quads ? from + t->dims.group / 4 : n_quads;
-	const uint8_t *k = t->k[page];
 	const size_t lanes = (size_t)n_quads * 64;
-	const float *k_scales = (const float *)(const void *)(k + (size_t)BB_PAGE * t->dims.kd)
-		+ g * BB_PAGE;
+	const uint8_t *k = (const uint8_t *)t->k[page] + (size_t)i_keys * lanes;
 	const ptrdiff_t ahead = t->ahead[page];
-	__m512i acc[TILE_ROWS][4];
 	UNROLL
 	for (int r = 0; r < R; r++) {
 		UNROLL
-		for (int j = 0; j < 4; j++) {
+		for (int j = 0; j < N; j++) {
 			acc[r][j] = _mm512_set1_epi32(q_offsets(t, r)[g]);
 		}
 	}
@@ -65,7 +64,7 @@ static ALWAYS_INLINE void score_group(const struct attn_tile *t, int page, int g
 		const uint8_t *at = k + (size_t)i * 64;
 		__m512i x[4];
 		UNROLL
-		for (int j = 0; j < 4; j++) {
+		for (int j = 0; j < N; j++) {
 			x[j] = _mm512_load_si512(at + j * lanes);
 			_mm_prefetch((const char *)at + j * lanes + ahead, _MM_HINT_T1);
 		}
@@ -74,29 +73,57 @@ static ALWAYS_INLINE void score_group(const struct attn_tile *t, int page, int g
 			const __m512i b = _mm512_set1_epi32(((const int32_t *)(const void *)
 				(t->q + r * t->q_stride))[i]);
 			UNROLL
-			for (int j = 0; j < 4; j++) {
+			for (int j = 0; j < N; j++) {
 				acc[r][j] = dot_bytes(acc[r][j], x[j], b);
 			}
 		}
 	}
+}
+
+static ALWAYS_INLINE void score_keys(const struct attn_tile *t, int page, int i_keys, const int R,
+	const int N) {
+	const float *k_scales = (const float *)(const void *)((const uint8_t *)t->k[page]
+		+ (size_t)BB_PAGE * t->dims.kd) + i_keys * 16;
+	const ptrdiff_t ahead = t->ahead[page];
+	__m512 sum[TILE_ROWS][4];
 	UNROLL
-	for (int j = 0; j < 4; j++) {
-		const __m512 scale = _mm512_load_ps(k_scales + j * 16);
-		_mm_prefetch((const char *)(k_scales + j * 16) + ahead, _MM_HINT_T1);
+	for (int r = 0; r < R; r++) {
 		UNROLL
-		for (int r = 0; r < R; r++) {
-			float *s = t->scores + r * BB_SPLIT + page * BB_PAGE + j * 16;
-			const __m512 x = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[r][j]), scale);
-			const __m512 q_scale = _mm512_set1_ps(q_scales(t, r)[g]);
-			_mm512_store_ps(s, g == 0 ? _mm512_mul_ps(x, q_scale)
-				: _mm512_fmadd_ps(x, q_scale, _mm512_load_ps(s)));
+		for (int j = 0; j < N; j++) {
+			sum[r][j] = _mm512_setzero_ps();
+		}
+	}
+	for (int g = 0; g < t->dims.n_groups; g++) {
+		const float *scales = k_scales + g * BB_PAGE;
+		__m512i acc[TILE_ROWS][4];
+		dot_group(acc, t, page, g, i_keys, R, N);
+		UNROLL
+		for (int j = 0; j < N; j++) {
+			const __m512 scale = _mm512_load_ps(scales + j * 16);
+			_mm_prefetch((const char *)(scales + j * 16) + ahead, _MM_HINT_T1);
+			UNROLL
+			for (int r = 0; r < R; r++) {
+				const __m512 x = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[r][j]), scale);
+				sum[r][j] = _mm512_fmadd_ps(x, _mm512_set1_ps(q_scales(t, r)[g]), sum[r][j]);
+			}
+		}
+	}
+	UNROLL
+	for (int r = 0; r < R; r++) {
+		UNROLL
+		for (int j = 0; j < N; j++) {
+			_mm512_store_ps(t->scores + r * BB_SPLIT + page * BB_PAGE + (i_keys + j) * 16, sum[r][j]);
 		}
 	}
 }
 
+/* Few rows take all keys at once, many half of them: both sums fill the registers. */
 static ALWAYS_INLINE void score_page(const struct attn_tile *t, int page, const int R) {
-	for (int g = 0; g < t->dims.n_groups; g++) {
-		score_group(t, page, g, R);
+	if (R <= 3) {
+		score_keys(t, page, 0, R, 4);
+	} else {
+		score_keys(t, page, 0, R, 2);
+		score_keys(t, page, 2, R, 2);
 	}
 }
 

@@ -10,7 +10,7 @@
 #include <math.h>
 
 static inline float quantise_ymm(int8_t *y, const float *x, int n) {
-	if (n % 32 != 0) {
+	if (n % 8 != 0) {
 		return kv_quantise(y, x, n);
 	}
 	__m256i bits = _mm256_setzero_si256(); /* of |x|, ordered as integers, NaNs above all */
@@ -26,7 +26,8 @@ static inline float quantise_ymm(int8_t *y, const float *x, int n) {
 		return kv_quantise(y, x, n);
 	}
 	const __m256 inverse = _mm256_set1_ps(127.0f / max);
-	for (int i = 0; i < n; i += 32) {
+	int i = 0;
+	for (; i + 32 <= n; i += 32) {
 		__m256i w[4];
 		for (int j = 0; j < 4; j++) {
 			w[j] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + i + 8 * j), inverse));
@@ -35,6 +36,11 @@ static inline float quantise_ymm(int8_t *y, const float *x, int n) {
 			_mm256_packs_epi32(w[2], w[3]));
 		const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
 		_mm256_storeu_si256((__m256i *)(void *)(y + i), _mm256_permutevar8x32_epi32(bytes, order));
+	}
+	for (; i < n; i += 8) {
+		const __m256i w = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + i), inverse));
+		const __m128i h = _mm_packs_epi32(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
+		_mm_storel_epi64((__m128i *)(void *)(y + i), _mm_packs_epi16(h, h));
 	}
 	return max / 127.0f;
 }
