@@ -49,7 +49,7 @@ static void prep_q(void *dst, const float *q, const struct attn_dims *dims, floa
 static ALWAYS_INLINE void dot_group(__m512i acc[TILE_ROWS][4], const struct attn_tile *t, int page,
 	int g, int i_keys, const int R, const int N) {
 	const int n_quads = t->dims.kd / 4, from = g * t->dims.group / 4;
-	const int to = from + t->dims.group / 4 < n_quads ? from + t->dims.group / 4 : n_quads;
+	const int to = g + 1 < t->dims.n_groups ? from + t->dims.group / 4 : n_quads;
 	const size_t lanes = (size_t)n_quads * 64;
 	const uint8_t *k = (const uint8_t *)t->k[page] + (size_t)i_keys * lanes;
 	const ptrdiff_t ahead = t->ahead[page];

@@ -54,7 +54,7 @@ static ALWAYS_INLINE __m256i broadcast_4_bytes(const void *at) {
 static ALWAYS_INLINE void score_keys(const struct attn_tile *t, int page, int g, int i_keys,
 	const int R) {
 	const int n_quads = t->dims.kd / 4, from = g * t->dims.group / 4;
-	const int to = from + t->dims.group / 4 < n_quads ? from + t->dims.group / 4 : n_quads;
+	const int to = g + 1 < t->dims.n_groups ? from + t->dims.group / 4 : n_quads;
 	const uint8_t *k = (const uint8_t *)t->k[page] + (size_t)i_keys * n_quads * 64;
 	const float *scales = (const float *)(const void *)((const uint8_t *)t->k[page]
 		+ (size_t)BB_PAGE * t->dims.kd) + g * BB_PAGE + i_keys * 16;
