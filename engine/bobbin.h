@@ -185,8 +185,8 @@ struct bb_step_item {
 	float *logits;              /* NULL, [n_vocab], or [n_tokens, n_vocab] with all_logits */
 	bool all_logits;            /* logits after every token instead of the last */
 };
-/* One forward pass over contexts of one KV type. The rows of all items together must not exceed max_batch_tokens. Either every
- * item is appended or, on an error, none is. */
+/* One forward pass over contexts of one KV type. The rows of all items together must not exceed
+ * max_batch_tokens. Either every item is appended or, on an error, none is. */
 bool bb_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
 	struct bb_error *err);
 /* Appends any number of tokens in steps of max_batch_tokens; logits [n_vocab] of the last, or NULL.

@@ -130,8 +130,9 @@ static json_t *collect(const struct bb_engine *e) {
 	struct bb_engine_info info;
 	bb_engine_info(e, &info);
 	json_t *root = json_pack("{s:o, s:s, s:s, s:s, s:I, s:i, s:o, s:o}", "name",
-		engine_json_text(info.name, strlen(info.name)), "arch", info.arch, "tokenizer", info.tokenizer, "isa", info.isa, "n_params", (json_int_t)info.n_params,
-		"n_vocab", info.n_vocab, "metadata", metadata(&e->file), "tensors", tensors(&e->file));
+		engine_json_text(info.name, strlen(info.name)), "arch", info.arch, "tokenizer",
+		info.tokenizer, "isa", info.isa, "n_params", (json_int_t)info.n_params, "n_vocab",
+		info.n_vocab, "metadata", metadata(&e->file), "tensors", tensors(&e->file));
 	if (root != NULL && e->is_planned) {
 		json_object_set_new(root, "hparams", hparams(&e->plan.hp));
 		json_object_set_new(root, "layers", layers(&e->plan));

@@ -7,7 +7,7 @@
  * score = scale * sum over groups of sq * sk[t] * (integer dot product). For V, per page:
  * w[t] = p[t] * sv[t], u[t] = w[t] * (255 / largest visible w) rounded to nearest even, and the page
  * adds (largest w / 255) * sum of u[t] * v[t]. */
-#include "kv.h"
+#include "kv_slab.h"
 
 #include <assert.h>
 #include <math.h>

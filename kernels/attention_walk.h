@@ -5,14 +5,14 @@
 #ifndef ATTENTION_WALK_H
 #define ATTENTION_WALK_H
 
-#include "kv.h"
+#include "kv_slab.h"
 
 enum {
 	TILE_ROWS = 6,
 	SPLIT_PAGES = BB_SPLIT / BB_PAGE,
 };
 
-/* Geometry of a head, see kv.h. */
+/* Geometry of a head, see kv_slab.h. */
 struct attn_dims {
 	int head_dim, kd, vd;
 	int group, n_groups; /* channels per int8 scale, and scales per token */

@@ -2,7 +2,7 @@
  *
  * Keys and values on their way into pages: the plain layout (each token a row, as files, taps and
  * copies between devices have it), int8 quantisation, and the loop over the rows of a step. */
-#include "kv.h"
+#include "kv_slab.h"
 
 #include <assert.h>
 #include <math.h>

@@ -4,7 +4,7 @@
 #ifndef KV_QUANTISE_H
 #define KV_QUANTISE_H
 
-#include "kv.h"
+#include "kv_slab.h"
 
 #include <immintrin.h>
 #include <math.h>

@@ -10,8 +10,8 @@
  *   kv_pairs   f16 and bf16 only: K [64 / 16][kd / 2][16 tokens][2], V [64 / 2][vd][2 tokens]
  *
  * kd is head_dim rounded up to 4, vd to 16; the padding holds zeros (K of int8: 128). */
-#ifndef KV_H
-#define KV_H
+#ifndef KV_SLAB_H
+#define KV_SLAB_H
 
 #include "kernels.h"
 
