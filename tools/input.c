@@ -41,7 +41,9 @@ static bool read_all(FILE *f, const char *path, struct input *out, struct bb_err
 			return false;
 		}
 		errno = 0;
+		interrupt_ends_reads(true);
 		n = fread(out->data + out->bytes, 1, 1 << 16, f);
+		interrupt_ends_reads(false);
 		out->bytes += n;
 		out->data[out->bytes] = '\0';
 		if (interrupted()) {

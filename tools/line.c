@@ -94,7 +94,9 @@ bool line_is_edited(const struct line_reader *r) {
 
 static enum line_outcome read_plain(struct line_reader *r, const char **text) {
 	errno = 0;
+	interrupt_ends_reads(true);
 	const ssize_t n = getline(&r->text, &r->cap, stdin);
+	interrupt_ends_reads(false);
 	if (n < 0) {
 		return interrupted() ? LINE_INTERRUPTED : ferror(stdin) ? LINE_ERROR : LINE_END;
 	}
@@ -126,7 +128,9 @@ static enum line_outcome read_edited(struct line_reader *r, const char **text) {
 	}
 	for (;;) {
 		int count = 0;
+		interrupt_ends_reads(true);
 		const char *part = el_gets(r->edit, &count);
+		interrupt_ends_reads(false);
 		if (interrupted()) {
 			out_write("\n", 1);
 			return LINE_INTERRUPTED;

@@ -40,9 +40,12 @@ void terminal_start(void) {
 	}
 	setlocale(LC_CTYPE, "");
 	signal(SIGPIPE, SIG_IGN);
-	/* No SA_RESTART: a read from the terminal ends when Ctrl-C is pressed. A parent that ignores SIGINT
-	 * for us (nohup) is obeyed. */
-	struct sigaction old, action = { .sa_handler = on_interrupt };
+	interrupt_ends_reads(false);
+}
+
+void interrupt_ends_reads(bool ends) {
+	/* A parent that ignores SIGINT for us (nohup) is obeyed. */
+	struct sigaction old, action = { .sa_handler = on_interrupt, .sa_flags = ends ? 0 : SA_RESTART };
 	sigemptyset(&action.sa_mask);
 	if (sigaction(SIGINT, NULL, &old) == 0 && old.sa_handler != SIG_IGN) {
 		sigaction(SIGINT, &action, NULL);

@@ -23,6 +23,8 @@ int terminal_end(int status);
 /* Ctrl-C was pressed since the flag was cleared. A second Ctrl-C while it is set ends the process. */
 bool interrupted(void);
 void interrupt_clear(void);
+/* Whether Ctrl-C ends a read of input that waits; writes always go on. Off until asked for. */
+void interrupt_ends_reads(bool ends);
 
 /* ---- stderr ---- */
 
