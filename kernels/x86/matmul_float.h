@@ -103,6 +103,7 @@ static void float_units(const void *arg, int begin, int end) {
 		const int n_rows = left < FLOAT_ROW_BLOCK ? left : FLOAT_ROW_BLOCK;
 		const uint8_t *w = t->p.w + (size_t)i_panel * t->p.panel_bytes;
 		_Alignas(64) float acc[FLOAT_ROW_BLOCK][P16_ROWS];
+		prefetch_outputs(&t->p, i_panel, row0, n_rows);
 		for (int r = 0, height; r < n_rows; r += height) {
 			height = p16_tile_rows(n_rows - r);
 			t->kernel->tiles[p16_tile_index(height)](acc[r], w,

@@ -19,7 +19,24 @@ struct product {
 	size_t panel_bytes, x_row_bytes;
 };
 
-/* Writes acc[n_rows][16] to the columns of a panel. */
+/* Asks for the cache lines of y that a unit will write, before it computes: each is a miss of its own. */
+ALWAYS_INLINE void prefetch_outputs(const struct product *p, int i_panel, int row0, int n_rows) {
+	const float *y = p->y + (size_t)row0 * p->ld_y + i_panel * P16_ROWS;
+	for (int r = 0; r < n_rows; r++, y += p->ld_y) {
+		__builtin_prefetch(y, 1, 3);
+	}
+}
+
+/* The last panel of a matrix whose n is no multiple of 16. */
+static void finish_part(const struct product *p, float *y, int n_cols, int n_rows, const float *acc) {
+	for (int r = 0; r < n_rows; r++, y += p->ld_y, acc += P16_ROWS) {
+		for (int i = 0; i < n_cols; i++) {
+			y[i] = p->accumulate ? y[i] + acc[i] : acc[i];
+		}
+	}
+}
+
+/* Writes acc[n_rows][16] (+ bias) to the columns of a panel, or adds it to what is there. */
 static inline void finish_rows(const struct product *p, int i_panel, int row0, int n_rows,
 	float *acc) {
 	const int col0 = i_panel * P16_ROWS, left = p->n - col0;
@@ -27,24 +44,22 @@ static inline void finish_rows(const struct product *p, int i_panel, int row0, i
 	if (p->bias != NULL) {
 		float bias[P16_ROWS] = { 0 };
 		memcpy(bias, p->bias + col0, (size_t)n_cols * sizeof(float));
-		for (int i = 0; i < n_rows * P16_ROWS; i++) {
-			acc[i] += bias[i % P16_ROWS];
+		const vf b = load_f32(bias);
+		for (int r = 0; r < n_rows; r++) {
+			store_f32(acc + r * P16_ROWS, vf_add(load_f32(acc + r * P16_ROWS), b));
 		}
 	}
 	float *y = p->y + (size_t)row0 * p->ld_y + col0;
-	for (int r = 0; r < n_rows; r++, y += p->ld_y, acc += P16_ROWS) {
-		if (p->accumulate && n_cols == P16_ROWS) {
-			for (int i = 0; i < P16_ROWS; i++) {
-				y[i] += acc[i];
-			}
-		} else if (p->accumulate) {
-			for (int i = 0; i < n_cols; i++) {
-				y[i] += acc[i];
-			}
-		} else if (n_cols == P16_ROWS) {
-			memcpy(y, acc, P16_ROWS * sizeof(float));
-		} else {
-			memcpy(y, acc, (size_t)n_cols * sizeof(float));
+	const size_t ld = (size_t)p->ld_y;
+	if (n_cols < P16_ROWS) {
+		finish_part(p, y, n_cols, n_rows, acc);
+	} else if (p->accumulate) {
+		for (int r = 0; r < n_rows; r++, y += ld, acc += P16_ROWS) {
+			store_f32(y, vf_add(load_f32(y), load_f32(acc)));
+		}
+	} else {
+		for (int r = 0; r < n_rows; r++, y += ld, acc += P16_ROWS) {
+			store_f32(y, load_f32(acc));
 		}
 	}
 }

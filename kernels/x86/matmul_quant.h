@@ -222,6 +222,7 @@ static void quant_unit(const struct quant_product *t, int i_panel, int row0, int
 		return;
 	}
 	_Alignas(64) struct unpacked piece;
+	prefetch_outputs(p, i_panel, row0, n_rows);
 	memset(acc, 0, (size_t)n_rows * sizeof(acc[0]));
 	for (int b = 0, n; b < n_blocks; b += n) {
 		n = n_blocks - b < PIECE_BLOCKS ? n_blocks - b : PIECE_BLOCKS;

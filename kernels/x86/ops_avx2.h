@@ -101,6 +101,10 @@ ALWAYS_INLINE vf vf_set1(const float *p) {
 	return (vf) { { v, v } };
 }
 
+ALWAYS_INLINE vf vf_add(vf a, vf b) {
+	return (vf) { { _mm256_add_ps(a.v[0], b.v[0]), _mm256_add_ps(a.v[1], b.v[1]) } };
+}
+
 ALWAYS_INLINE vf vf_mul(vf a, vf b) {
 	return (vf) { { _mm256_mul_ps(a.v[0], b.v[0]), _mm256_mul_ps(a.v[1], b.v[1]) } };
 }

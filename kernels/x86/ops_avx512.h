@@ -77,6 +77,10 @@ ALWAYS_INLINE vf vf_set1(const float *p) {
 	return _mm512_set1_ps(*p);
 }
 
+ALWAYS_INLINE vf vf_add(vf a, vf b) {
+	return _mm512_add_ps(a, b);
+}
+
 ALWAYS_INLINE vf vf_mul(vf a, vf b) {
 	return _mm512_mul_ps(a, b);
 }
