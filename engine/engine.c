@@ -206,7 +206,8 @@ static bool alloc_batch(struct bb_engine *e, struct bb_error *err) {
 	b->ids = base_alloc(rows, sizeof(*b->ids));
 	b->pos = base_alloc(rows, sizeof(*b->pos));
 	b->out_row = base_alloc(rows, sizeof(*b->out_row));
-	bool ok = b->ids != NULL && b->pos != NULL && b->out_row != NULL;
+	b->logits = base_alloc(rows, sizeof(*b->logits));
+	bool ok = b->ids != NULL && b->pos != NULL && b->out_row != NULL && b->logits != NULL;
 	for (int i = 0; i < e->plan.n_kinds; i++) {
 		b->seqs[i] = base_alloc(rows, sizeof(*b->seqs[i]));
 		ok = ok && b->seqs[i] != NULL;
@@ -305,6 +306,7 @@ void bb_engine_destroy(struct bb_engine *e) {
 	base_free(e->batch.ids);
 	base_free(e->batch.pos);
 	base_free(e->batch.out_row);
+	base_free(e->batch.logits);
 	base_unmap(e->batch.scratch, e->batch.scratch_bytes);
 	plan_finish(&e->plan);
 	queue_destroy(e->queue);

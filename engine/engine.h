@@ -18,6 +18,7 @@ struct batch {
 	int n_rows, n_seqs, n_out;
 	int32_t *ids, *pos;                               /* [max_rows] */
 	int32_t *out_row;                                 /* [max_rows]: rows whose logits are wanted */
+	float **logits;                                   /* [max_rows]: where those go, [n_vocab] each */
 	struct bb_attention_seq *seqs[MAX_LAYER_KINDS];   /* [max_rows] each */
 	enum bb_kv_dtype kv_type;
 	void *scratch;                                    /* of attention */
@@ -62,8 +63,8 @@ bool context_reserve(struct bb_context *c, int n_new, struct bb_error *err);
 /* The n tokens of a finished step become part of the timeline; pages behind windows are freed. */
 void context_commit(struct bb_context *c, const int32_t *tokens, int n);
 
-/* Runs every operation of the plan on e->batch. logits: [n_out, n_vocab]. Allocates nothing. */
-void graph_run(struct bb_engine *e, float *logits);
+/* Runs every operation of the plan on e->batch. Allocates nothing. */
+void graph_run(struct bb_engine *e);
 
 /* Kernels and name of an ISA level (NULL = the best); false when this machine lacks it. */
 bool engine_isa(const char *name, struct bb_kernels *k, const char **used, struct bb_error *err);

@@ -13,19 +13,47 @@ struct run {
 	const struct bb_kernels *k;
 	bb_queue *q;
 	int n_rows;
-	float *logits;
 	int i_layer;
 };
 
 static void run_product(const struct run *r, const struct plan_op *o) {
 	const struct plan_matrix *m = o->matrix;
-	const int n_vocab = hparam_int(&r->p->hp, H_VOCAB);
-	const bool is_logits = o->out_act == ACT_LOGITS;
 	if (o->prepare) {
 		m->layout->prep(r->q, r->p->prepared, m->type, o->in, o->ld_in, r->n_rows, m->k);
 	}
-	m->fn(r->q, is_logits ? r->logits : o->out, is_logits ? n_vocab : o->ld_out, m->packed,
-		r->p->prepared, m->bias, r->n_rows, m->n, m->k, o->kind == OP_ADD_MATMUL);
+	m->fn(r->q, o->out, o->ld_out, m->packed, r->p->prepared, m->bias, r->n_rows, m->n, m->k,
+		o->kind == OP_ADD_MATMUL);
+}
+
+/* How many of the places of logits, from the i-th on, follow each other in memory. */
+static int run_length(const struct batch *b, int i, int n_vocab) {
+	int n = 1;
+	while (i + n < b->n_out && b->logits[i + n] == b->logits[i] + (size_t)n * (size_t)n_vocab) {
+		n++;
+	}
+	return n;
+}
+
+/* Logits go straight to the callers' arrays where enough rows lie together (or all), else through
+ * planned memory: the weights are read once for all the rows of a call, however they are scattered. */
+static void run_logits(const struct run *r, const struct plan_op *o) {
+	const struct plan_matrix *m = o->matrix;
+	const struct batch *b = &r->e->batch;
+	const size_t row_bytes = (size_t)m->n * sizeof(float);
+	for (int i = 0, n; i < b->n_out; i += n) {
+		n = run_length(b, i, m->n);
+		const bool is_direct = n == b->n_out || n >= LOGITS_ROWS;
+		if (!is_direct) {
+			n = b->n_out - i < LOGITS_ROWS ? b->n_out - i : LOGITS_ROWS;
+		}
+		float *y = is_direct ? b->logits[i] : r->p->acts[ACT_LOGITS];
+		m->layout->prep(r->q, r->p->prepared, m->type, o->in + (size_t)i * (size_t)o->ld_in, o->ld_in, n,
+			m->k);
+		m->fn(r->q, y, m->n, m->packed, r->p->prepared, m->bias, n, m->n, m->k, false);
+		for (int j = 0; !is_direct && j < n; j++) {
+			memcpy(b->logits[i + j], y + (size_t)j * (size_t)m->n, row_bytes);
+		}
+	}
 }
 
 static void run_attention(const struct run *r, const struct plan_op *o) {
@@ -76,7 +104,7 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 		break;
 	case OP_MATMUL:
 	case OP_ADD_MATMUL:
-		run_product(r, o);
+		(o->out_act == ACT_LOGITS ? run_logits : run_product)(r, o);
 		break;
 	case OP_ROPE:
 		r->k->rope(r->q, o->out, o->ld_out, p->ropes[o->i_rope].table, r->n_rows, o->n_groups, o->dim,
@@ -116,9 +144,9 @@ static void gather_rows(const struct run *r) {
 	}
 }
 
-void graph_run(struct bb_engine *e, float *logits) {
+void graph_run(struct bb_engine *e) {
 	const struct plan *p = &e->plan;
-	struct run r = { e, p, &e->kernels, e->queue, e->batch.n_rows, NULL, -1 };
+	struct run r = { e, p, &e->kernels, e->queue, e->batch.n_rows, -1 };
 	for (int i = 0; i < p->n_kinds; i++) {
 		e->kernels.rope_table(e->queue, p->ropes[i].table, e->batch.pos, p->ropes[i].inv_freq, r.n_rows,
 			hparam_int(&p->hp, H_ROPE_PAIRS), p->ropes[i].scale);
@@ -130,7 +158,6 @@ void graph_run(struct bb_engine *e, float *logits) {
 	if (e->batch.n_out > 0) {
 		gather_rows(&r);
 		r.n_rows = e->batch.n_out;
-		r.logits = logits;
 		run_list(&r, &p->tail);
 	}
 }

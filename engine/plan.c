@@ -72,6 +72,8 @@ static bool plan_activations(struct plan *p, struct bb_error *err) {
 	}
 	const size_t out_offset = total;
 	total += rows * (size_t)p->act_ld[ACT_X] * sizeof(float);
+	const size_t logits_offset = total;
+	total += LOGITS_ROWS * (size_t)round_up(act_width(p, ACT_LOGITS), 16) * sizeof(float);
 	const size_t rope_floats = rows * (size_t)round_up(hparam_int(&p->hp, H_ROPE_DIM), 16);
 	const size_t rope_offset = total;
 	total += (size_t)p->n_kinds * rope_floats * sizeof(float);
@@ -89,6 +91,7 @@ static bool plan_activations(struct plan *p, struct bb_error *err) {
 		}
 	}
 	p->out_rows = (float *)(base + out_offset);
+	p->acts[ACT_LOGITS] = (float *)(base + logits_offset);
 	for (int i = 0; i < p->n_kinds; i++) {
 		p->ropes[i].table = (float *)(base + rope_offset) + (size_t)i * rope_floats;
 	}

@@ -73,6 +73,10 @@ struct plan_kind {
 	int window; /* 0 = all */
 };
 
+/* Rows of logits on their way to scattered arrays: enough for the head's product to be bound by
+ * arithmetic, no longer by its weights' way from memory. */
+enum { LOGITS_ROWS = 16 };
+
 struct plan {
 	const struct bb_model *model;
 	struct bb_hparams hp;
@@ -87,7 +91,7 @@ struct plan {
 	struct plan_ops *layers;    /* [n_layers] */
 	struct plan_matrix *matrices; /* [n_matrices] */
 	int n_matrices, max_matrices;
-	float *acts[ACT_COUNT];     /* [max_rows, act_ld] into `memory`; LOGITS is the caller's */
+	float *acts[ACT_COUNT];     /* [max_rows, act_ld] into `memory`; LOGITS: [LOGITS_ROWS, n_vocab] */
 	int act_ld[ACT_COUNT];
 	float *out_rows;            /* [max_rows, ld of X]: rows whose logits are wanted */
 	void *prepared;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * One step: checks the items, makes room in their contexts, composes the batch, runs the graph and
- * commits. Either every item is appended or none. */
+ * commits. Either every item is appended or none. What can fail comes before the first kernel runs. */
 #include "engine.h"
 
 #include <assert.h>
@@ -58,12 +58,14 @@ static bool reserve_all(const struct bb_step_item *items, int n_items, struct bb
 
 static void compose(struct bb_engine *e, const struct bb_step_item *items, int n_items) {
 	struct batch *b = &e->batch;
+	const size_t n_vocab = (size_t)hparam_int(&e->plan.hp, H_VOCAB);
 	b->n_rows = b->n_out = 0;
 	b->n_seqs = n_items;
 	b->kv_type = items[0].context->kv_type;
 	for (int i = 0; i < n_items; i++) {
 		const struct bb_step_item *item = &items[i];
 		const int pos0 = bb_context_length(item->context);
+		float *logits = item->logits;
 		for (int kind = 0; kind < e->plan.n_kinds; kind++) {
 			b->seqs[kind][i] = (struct bb_attention_seq){
 				.pages = item->context->tables[kind].pages,
@@ -71,44 +73,13 @@ static void compose(struct bb_engine *e, const struct bb_step_item *items, int n
 			};
 		}
 		for (int t = 0; t < item->n_tokens; t++) {
-			if (item->logits != NULL && (item->all_logits || t == item->n_tokens - 1)) {
+			if (logits != NULL && (item->all_logits || t == item->n_tokens - 1)) {
+				b->logits[b->n_out] = logits;
 				b->out_row[b->n_out++] = b->n_rows;
+				logits += n_vocab;
 			}
 			b->ids[b->n_rows] = item->tokens[t];
 			b->pos[b->n_rows++] = pos0 + t;
-		}
-	}
-}
-
-/* Logits go straight to the caller when the items' arrays follow each other in memory (the first one's
- * address), else through a temporary array (NULL). */
-static float *contiguous_logits(const struct bb_engine *e, const struct bb_step_item *items,
-	int n_items) {
-	const size_t n_vocab = (size_t)hparam_int(&e->plan.hp, H_VOCAB);
-	float *first = NULL;
-	size_t n = 0;
-	for (int i = 0; i < n_items; i++) {
-		if (items[i].logits == NULL) {
-			continue;
-		}
-		if (first == NULL) {
-			first = items[i].logits;
-		} else if (items[i].logits != first + n * n_vocab) {
-			return NULL;
-		}
-		n += items[i].all_logits ? (size_t)items[i].n_tokens : 1;
-	}
-	return first;
-}
-
-static void scatter_logits(const struct bb_engine *e, const struct bb_step_item *items, int n_items,
-	const float *logits) {
-	const size_t n_vocab = (size_t)hparam_int(&e->plan.hp, H_VOCAB);
-	for (int i = 0; i < n_items; i++) {
-		if (items[i].logits != NULL) {
-			const size_t n = items[i].all_logits ? (size_t)items[i].n_tokens : 1;
-			memcpy(items[i].logits, logits, n * n_vocab * sizeof(float));
-			logits += n * n_vocab;
 		}
 	}
 }
@@ -120,22 +91,7 @@ bool bb_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
 		return false;
 	}
 	compose(e, items, n_items);
-	float *logits = contiguous_logits(e, items, n_items);
-	float *own = NULL;
-	const size_t bytes = (size_t)e->batch.n_out * (size_t)hparam_int(&e->plan.hp, H_VOCAB) *
-		sizeof(float);
-	if (logits == NULL && e->batch.n_out > 0) {
-		logits = own = base_map(bytes);
-		if (own == NULL) {
-			unreserve_all(items, n_items);
-			return base_no_memory(err, "logits", bytes);
-		}
-	}
-	graph_run(e, logits);
-	if (own != NULL) {
-		scatter_logits(e, items, n_items, own);
-		base_unmap(own, bytes);
-	}
+	graph_run(e);
 	for (int i = 0; i < n_items; i++) {
 		context_commit(items[i].context, items[i].tokens, items[i].n_tokens);
 	}

@@ -174,6 +174,76 @@ Test(engine, steps_allocate_nothing) {
 	bb_engine_destroy(e);
 }
 
+/* ---- steps ---- */
+
+/* Contexts of 60, 61, … tokens that take their logits from steps as they like. */
+enum { N_CONTEXTS = 4, MAX_NEW = 150 };
+
+struct crowd {
+	struct bb_engine *e;
+	struct bb_context *c[N_CONTEXTS];
+	int32_t ids[N_CONTEXTS][MAX_NEW];
+	float *logits[N_CONTEXTS]; /* [MAX_NEW, n_vocab] */
+	int n_vocab;
+};
+
+static void make_crowd(struct crowd *w, const char *model) {
+	const struct bb_engine_params params = { .path = tiny_path(model), .n_threads = 2,
+		.max_model_len = 1000 };
+	w->e = open_with(&params);
+	w->n_vocab = vocab_of(w->e);
+	for (int i = 0; i < N_CONTEXTS; i++) {
+		int32_t prompt[64];
+		make_ids(prompt, 64, w->n_vocab, i + 1);
+		make_ids(w->ids[i], MAX_NEW, w->n_vocab, i + 10);
+		w->c[i] = new_context(w->e);
+		feed(w->c[i], w->e, prompt, 60 + i, NULL);
+		w->logits[i] = calloc((size_t)MAX_NEW * (size_t)w->n_vocab, sizeof(float));
+		cr_assert_not_null(w->logits[i]);
+	}
+}
+
+static void finish_crowd(struct crowd *w) {
+	for (int i = 0; i < N_CONTEXTS; i++) {
+		free(w->logits[i]);
+		bb_context_destroy(w->c[i]);
+	}
+	bb_engine_destroy(w->e);
+}
+
+/* A step in which context i takes n[i] tokens; logits of all of them, or of the last. */
+static void step_crowd(const struct crowd *w, const int *n, bool all_logits) {
+	struct bb_step_item items[N_CONTEXTS];
+	struct bb_error err = { 0 };
+	for (int i = 0; i < N_CONTEXTS; i++) {
+		items[i] = (struct bb_step_item){ w->c[i], w->ids[i], n[i], w->logits[i], all_logits };
+	}
+	cr_assert(bb_step(w->e, items, N_CONTEXTS, &err), "%s", err.text);
+}
+
+/* Where the callers' arrays lie makes no difference: few rows here and there, many in one place. */
+Test(engine, scattered_logits_are_the_same) {
+	static const int counts[][N_CONTEXTS] = { { 1, 1, 1, 1 }, { 5, 1, 40, 2 }, { 15, 16, 17, 9 } };
+	struct crowd w;
+	struct bb_error err = { 0 };
+	make_crowd(&w, "llama");
+	float *alone = calloc((size_t)MAX_NEW * (size_t)w.n_vocab, sizeof(float));
+	for (size_t k = 0; k < COUNT(counts); k++) {
+		step_crowd(&w, counts[k], true);
+		for (int i = 0; i < N_CONTEXTS; i++) {
+			const int n = counts[k][i];
+			cr_assert(bb_context_rewind(w.c[i], 60 + i, &err), "%s", err.text);
+			feed(w.c[i], w.e, w.ids[i], n, alone);
+			cr_assert_eq(memcmp(alone, w.logits[i], (size_t)n * (size_t)w.n_vocab * sizeof(float)), 0);
+			cr_assert_eq(w.logits[i][(size_t)n * (size_t)w.n_vocab], 0.0f);
+			memset(w.logits[i], 0, (size_t)n * (size_t)w.n_vocab * sizeof(float));
+			cr_assert(bb_context_rewind(w.c[i], 60 + i, &err), "%s", err.text);
+		}
+	}
+	free(alone);
+	finish_crowd(&w);
+}
+
 /* ---- what an engine says of itself ---- */
 
 Test(engine, info_of_a_tiny_model) {
