@@ -165,14 +165,15 @@ struct bb_context_params { /* zeroed = the engine's settings */
 bool bb_context_create(struct bb_context **out, struct bb_engine *e,
 	const struct bb_context_params *params, struct bb_error *err);
 void bb_context_destroy(struct bb_context *c);
-/* A second context with the same timeline. Copies token ids and page addresses, no keys or values: pages
- * are shared until one side writes, and then only a partly filled last page is copied. */
+/* A second context with the same timeline. Copies page addresses, no keys or values: what both hold is
+ * shared until one side goes on. Then it copies its token ids (unless it is the first to go on) and, of
+ * the keys and values, a partly filled last page. */
 bool bb_context_fork(struct bb_context **out, struct bb_context *c, struct bb_error *err);
 /* Forgets every token from index n_tokens on. BB_ERR_CONTEXT when that is beyond the timeline, or
  * before what a sliding window still holds. */
 bool bb_context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err);
 int bb_context_length(const struct bb_context *c);
-const int32_t *bb_context_tokens(const struct bb_context *c); /* [length] */
+const int32_t *bb_context_tokens(const struct bb_context *c); /* [length], until the next change of c */
 /* Bytes of pages that this context refers to, shared ones counted whole. */
 size_t bb_context_kv_bytes(const struct bb_context *c);
 

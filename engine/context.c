@@ -43,22 +43,9 @@ void bb_context_destroy(struct bb_context *c) {
 	for (int i = 0; i < MAX_LAYER_KINDS; i++) {
 		kv_table_finish(&c->tables[i]);
 	}
-	bb_tokens_finish(&c->tokens);
+	timeline_finish(&c->timeline);
 	c->engine->n_contexts--;
 	base_free(c);
-}
-
-static bool copy_timeline(struct bb_tokens *dst, const struct bb_tokens *src, struct bb_error *err) {
-	if (src->n == 0) {
-		return true;
-	}
-	dst->ids = base_alloc(src->n, sizeof(*dst->ids));
-	if (dst->ids == NULL) {
-		return base_no_memory(err, "timeline", src->n * sizeof(*dst->ids));
-	}
-	memcpy(dst->ids, src->ids, src->n * sizeof(*dst->ids));
-	dst->n = dst->cap = src->n;
-	return true;
 }
 
 bool bb_context_fork(struct bb_context **out, struct bb_context *c, struct bb_error *err) {
@@ -70,7 +57,8 @@ bool bb_context_fork(struct bb_context **out, struct bb_context *c, struct bb_er
 	}
 	fork->kv_type = c->kv_type;
 	fork->max_len = c->max_len;
-	bool ok = copy_timeline(&fork->tokens, &c->tokens, err);
+	timeline_fork(&fork->timeline, &c->timeline);
+	bool ok = true;
 	for (int i = 0; ok && i < e->plan.n_kinds; i++) {
 		ok = kv_fork(&fork->tables[i], &c->tables[i], err);
 	}
@@ -117,16 +105,16 @@ bool bb_context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err)
 	for (int i = 0; i < c->engine->plan.n_kinds; i++) {
 		kv_truncate(&c->tables[i], n_tokens);
 	}
-	c->tokens.n = (size_t)n_tokens;
+	timeline_truncate(&c->timeline, n_tokens);
 	return true;
 }
 
 int bb_context_length(const struct bb_context *c) {
-	return (int)c->tokens.n;
+	return c->timeline.n;
 }
 
 const int32_t *bb_context_tokens(const struct bb_context *c) {
-	return c->tokens.ids;
+	return timeline_ids(&c->timeline);
 }
 
 size_t bb_context_kv_bytes(const struct bb_context *c) {
@@ -137,27 +125,13 @@ size_t bb_context_kv_bytes(const struct bb_context *c) {
 	return bytes;
 }
 
-static bool reserve_timeline(struct bb_tokens *t, size_t n_new, struct bb_error *err) {
-	if (t->n + n_new <= t->cap) {
-		return true;
-	}
-	const size_t cap = t->n + n_new + t->n / 2 + 64;
-	int32_t *grown = base_realloc(t->ids, cap, sizeof(*grown));
-	if (grown == NULL) {
-		return base_no_memory(err, "timeline", cap * sizeof(*grown));
-	}
-	t->ids = grown;
-	t->cap = cap;
-	return true;
-}
-
 bool context_reserve(struct bb_context *c, int n_new, struct bb_error *err) {
 	const int length = bb_context_length(c);
 	if (n_new > c->max_len - length) {
 		return base_fail(err, BB_ERR_CONTEXT,
 			"the context holds %d of at most %d tokens; %d more don't fit", length, c->max_len, n_new);
 	}
-	if (!reserve_timeline(&c->tokens, (size_t)n_new, err)) {
+	if (!timeline_reserve(&c->timeline, n_new, err)) {
 		return false;
 	}
 	for (int i = 0; i < c->engine->plan.n_kinds; i++) {
@@ -172,8 +146,7 @@ bool context_reserve(struct bb_context *c, int n_new, struct bb_error *err) {
 }
 
 void context_commit(struct bb_context *c, const int32_t *tokens, int n) {
-	memcpy(c->tokens.ids + c->tokens.n, tokens, (size_t)n * sizeof(*tokens));
-	c->tokens.n += (size_t)n;
+	timeline_append(&c->timeline, tokens, n);
 	for (int i = 0; i < c->engine->plan.n_kinds; i++) {
 		if (c->engine->plan.kinds[i].window > 0) {
 			const int first = first_needed(c->engine, i, bb_context_length(c)) - REWIND_SLACK;

@@ -8,6 +8,7 @@
 #include "kv.h"
 #include "plan.h"
 #include "template.h"
+#include "timeline.h"
 #include "token/token.h"
 
 enum { N_KV_TYPES = KV_INT8 + 1 };
@@ -48,7 +49,7 @@ struct bb_context {
 	struct bb_engine *engine;
 	enum bb_kv_dtype kv_type;
 	int max_len;
-	struct bb_tokens tokens;                   /* the timeline */
+	struct timeline timeline;
 	struct kv_table tables[MAX_LAYER_KINDS];   /* by kind of layer */
 };
 

@@ -63,7 +63,7 @@ bool bb_generation_create(struct bb_generation **out, struct bb_context *c,
 		bb_generation_destroy(g);
 		return false;
 	}
-	sampler_prompt(&g->sampler, c->tokens.ids, c->tokens.n);
+	sampler_prompt(&g->sampler, bb_context_tokens(c), (size_t)bb_context_length(c));
 	*out = g;
 	return true;
 }

@@ -251,3 +251,30 @@ Test(context, kv_types_of_contexts_may_differ_from_the_engine) {
 	bb_context_destroy(d);
 	bb_engine_destroy(e);
 }
+
+/* ---- forks share ---- */
+
+Test(context, forks_share_token_ids_until_the_second_goes_on) {
+	struct bb_engine *e = open_tiny("llama", 0, 0, 0);
+	struct bb_context *c = new_context(e), *fork[2];
+	struct bb_error err = { 0 };
+	feed(c, e, ids, 6, NULL);
+	const int32_t *const shared = bb_context_tokens(c);
+	for (int i = 0; i < 2; i++) {
+		cr_assert(bb_context_fork(&fork[i], c, &err), "%s", err.text);
+		cr_assert_eq(bb_context_tokens(fork[i]), shared);
+	}
+	feed(fork[0], e, ids + 6, 2, NULL);
+	feed(fork[1], e, ids + 8, 2, NULL);
+	feed(c, e, ids + 6, 4, NULL);
+	cr_assert_eq(bb_context_tokens(fork[0]), shared);
+	cr_assert_neq(bb_context_tokens(fork[1]), shared);
+	cr_assert_eq(memcmp(bb_context_tokens(c), ids, sizeof(ids)), 0);
+	cr_assert_eq(memcmp(bb_context_tokens(fork[0]), ids, 8 * sizeof(ids[0])), 0);
+	cr_assert_eq(memcmp(bb_context_tokens(fork[1]) + 6, ids + 8, 2 * sizeof(ids[0])), 0);
+	bb_context_destroy(c);
+	bb_context_destroy(fork[0]);
+	cr_assert_eq(memcmp(bb_context_tokens(fork[1]), ids, 6 * sizeof(ids[0])), 0);
+	bb_context_destroy(fork[1]);
+	bb_engine_destroy(e);
+}
