@@ -165,12 +165,13 @@ struct bb_context_params { /* zeroed = the engine's settings */
 bool bb_context_create(struct bb_context **out, struct bb_engine *e,
 	const struct bb_context_params *params, struct bb_error *err);
 void bb_context_destroy(struct bb_context *c);
-/* A second context with the same timeline. Copies page addresses, no keys or values: what both hold is
- * shared until one side goes on. Then it copies its token ids (unless it is the first to go on) and, of
- * the keys and values, a partly filled last page. */
+/* A second context with the same timeline. Copies nothing but one address per 4096 tokens: what both hold
+ * is shared until one side goes on. Then it copies its token ids (unless it is the first to go on), the
+ * addresses of about 64 pages and, of the keys and values, a partly filled last page. */
 bool bb_context_fork(struct bb_context **out, struct bb_context *c, struct bb_error *err);
-/* Forgets every token from index n_tokens on. BB_ERR_CONTEXT when that is beyond the timeline, or
- * before what a sliding window still holds. */
+/* Forgets every token from index n_tokens on. BB_ERR_CONTEXT when that is beyond the timeline, or before
+ * what a sliding window still holds; BB_ERR_MEMORY is possible where pages on both sides of the cut are
+ * shared with a fork. On an error the context is as it was. */
 bool bb_context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err);
 int bb_context_length(const struct bb_context *c);
 const int32_t *bb_context_tokens(const struct bb_context *c); /* [length], until the next change of c */

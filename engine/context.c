@@ -10,30 +10,43 @@
 /* Pages are freed this many tokens later than a window needs, so that a short rewind is possible. */
 enum { REWIND_SLACK = 4 * BB_PAGE };
 
-bool bb_context_create(struct bb_context **out, struct bb_engine *e,
-	const struct bb_context_params *params, struct bb_error *err) {
-	assert(e->is_packed);
+static struct kv_pool *pool_of(struct bb_engine *e, int i_kind, enum bb_kv_dtype type) {
+	struct kv_pool *pool = &e->pools[i_kind][type];
+	if (pool->page_bytes == 0) {
+		const size_t slabs = (size_t)e->plan.kinds[i_kind].n_layers *
+			(size_t)hparam_int(&e->plan.hp, H_KV_HEADS);
+		kv_pool_init(pool, slabs * engine_slab_bytes(e, type), &e->budget);
+	}
+	return pool;
+}
+
+static bool create(struct bb_context **out, struct bb_engine *e, enum bb_kv_dtype kv_type, int max_len,
+	struct bb_error *err) {
 	*out = NULL;
 	struct bb_context *c = base_alloc(1, sizeof(*c));
 	if (c == NULL) {
 		return base_no_memory(err, "context", sizeof(*c));
 	}
 	c->engine = e;
-	c->kv_type = params != NULL && params->kv_type != BB_KV_AUTO ? engine_kv_dtype(params->kv_type)
-		: e->kv_type;
-	c->max_len = params != NULL && params->max_len > 0 ? params->max_len : e->max_len;
-	for (int i = 0; i < e->plan.n_kinds; i++) {
-		struct kv_pool *pool = &e->pools[i][c->kv_type];
-		if (pool->page_bytes == 0) {
-			const size_t slabs = (size_t)e->plan.kinds[i].n_layers *
-				(size_t)hparam_int(&e->plan.hp, H_KV_HEADS);
-			kv_pool_init(pool, slabs * engine_slab_bytes(e, c->kv_type), &e->budget);
-		}
-		c->tables[i].pool = pool;
-	}
+	c->kv_type = kv_type;
+	c->max_len = max_len;
 	e->n_contexts++;
+	for (int i = 0; i < e->plan.n_kinds; i++) {
+		if (!kv_table_init(&c->tables[i], pool_of(e, i, kv_type), max_len, err)) {
+			bb_context_destroy(c);
+			return false;
+		}
+	}
 	*out = c;
 	return true;
+}
+
+bool bb_context_create(struct bb_context **out, struct bb_engine *e,
+	const struct bb_context_params *params, struct bb_error *err) {
+	assert(e->is_packed);
+	const enum bb_kv_type kv_type = params != NULL ? params->kv_type : BB_KV_AUTO;
+	return create(out, e, kv_type != BB_KV_AUTO ? engine_kv_dtype(kv_type) : e->kv_type,
+		params != NULL && params->max_len > 0 ? params->max_len : e->max_len, err);
 }
 
 void bb_context_destroy(struct bb_context *c) {
@@ -49,25 +62,14 @@ void bb_context_destroy(struct bb_context *c) {
 }
 
 bool bb_context_fork(struct bb_context **out, struct bb_context *c, struct bb_error *err) {
-	const struct bb_engine *e = c->engine;
-	struct bb_context *fork;
-	if (!bb_context_create(&fork, c->engine, NULL, err)) {
-		*out = NULL;
+	if (!create(out, c->engine, c->kv_type, c->max_len, err)) {
 		return false;
 	}
-	fork->kv_type = c->kv_type;
-	fork->max_len = c->max_len;
-	timeline_fork(&fork->timeline, &c->timeline);
-	bool ok = true;
-	for (int i = 0; ok && i < e->plan.n_kinds; i++) {
-		ok = kv_fork(&fork->tables[i], &c->tables[i], err);
+	timeline_fork(&(*out)->timeline, &c->timeline);
+	for (int i = 0; i < c->engine->plan.n_kinds; i++) {
+		kv_fork(&(*out)->tables[i], &c->tables[i], bb_context_length(c));
 	}
-	if (!ok) {
-		bb_context_destroy(fork);
-		fork = NULL;
-	}
-	*out = fork;
-	return ok;
+	return true;
 }
 
 /* The first token that a rewind to n_tokens would still need of this table. */
@@ -76,11 +78,16 @@ static int first_needed(const struct bb_engine *e, int i_kind, int n_tokens) {
 	return window > 0 && n_tokens + 1 > window ? n_tokens + 1 - window : 0;
 }
 
+/* The first token whose page a context of n tokens keeps. */
+static int first_kept(const struct bb_engine *e, int i_kind, int n_tokens) {
+	const int first = first_needed(e, i_kind, n_tokens) - REWIND_SLACK;
+	return first > 0 ? first : 0;
+}
+
 size_t engine_kv_bytes(const struct bb_engine *e, int n_tokens) {
 	size_t bytes = 0;
 	for (int i = 0; i < e->plan.n_kinds; i++) {
-		const int first = first_needed(e, i, n_tokens) - REWIND_SLACK;
-		const int first_page = first > 0 ? first / BB_PAGE : 0;
+		const int first_page = first_kept(e, i, n_tokens) / BB_PAGE;
 		const int n_pages = n_tokens / BB_PAGE + (n_tokens % BB_PAGE != 0) - first_page;
 		bytes += (size_t)n_pages * (size_t)e->plan.kinds[i].n_layers *
 			(size_t)hparam_int(&e->plan.hp, H_KV_HEADS) * engine_slab_bytes(e, e->kv_type);
@@ -103,9 +110,12 @@ bool bb_context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err)
 		}
 	}
 	for (int i = 0; i < c->engine->plan.n_kinds; i++) {
-		kv_truncate(&c->tables[i], n_tokens);
+		if (!kv_own_cut(&c->tables[i], n_tokens, err)) {
+			return false;
+		}
 	}
 	timeline_truncate(&c->timeline, n_tokens);
+	context_unreserve(c);
 	return true;
 }
 
@@ -135,24 +145,24 @@ bool context_reserve(struct bb_context *c, int n_new, struct bb_error *err) {
 		return false;
 	}
 	for (int i = 0; i < c->engine->plan.n_kinds; i++) {
-		if (!kv_reserve(&c->tables[i], length, n_new, err)) {
-			for (int j = 0; j < i; j++) {
-				kv_truncate(&c->tables[j], length);
-			}
+		const int first = first_kept(c->engine, i, length + n_new);
+		if (!kv_reserve(&c->tables[i], length, n_new, first, err)) {
+			context_unreserve(c);
 			return false;
 		}
 	}
 	return true;
 }
 
+void context_unreserve(struct bb_context *c) {
+	for (int i = 0; i < c->engine->plan.n_kinds; i++) {
+		kv_truncate(&c->tables[i], bb_context_length(c));
+	}
+}
+
 void context_commit(struct bb_context *c, const int32_t *tokens, int n) {
 	timeline_append(&c->timeline, tokens, n);
 	for (int i = 0; i < c->engine->plan.n_kinds; i++) {
-		if (c->engine->plan.kinds[i].window > 0) {
-			const int first = first_needed(c->engine, i, bb_context_length(c)) - REWIND_SLACK;
-			if (first > 0) {
-				kv_release_before(&c->tables[i], first);
-			}
-		}
+		kv_release_before(&c->tables[i], first_kept(c->engine, i, bb_context_length(c)));
 	}
 }

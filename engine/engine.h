@@ -61,6 +61,8 @@ enum bb_kv_dtype engine_kv_dtype(enum bb_kv_type type);
 
 /* Makes room for n_new more tokens; on failure the context is as it was. */
 bool context_reserve(struct bb_context *c, int n_new, struct bb_error *err);
+/* Gives it back. */
+void context_unreserve(struct bb_context *c);
 /* The n tokens of a finished step become part of the timeline; pages behind windows are freed. */
 void context_commit(struct bb_context *c, const int32_t *tokens, int n);
 

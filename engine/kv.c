@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Page pools and page tables. A page's reference count lies behind its data, so that a table is a
- * plain array of addresses, which is what the attention kernels read. */
+ * Page pools and page tables. The reference counts of a page and of a chunk lie behind their data, so
+ * that a table is plain arrays of addresses, which is what the attention kernels read. */
 #include "kv.h"
 
 #include <assert.h>
@@ -85,6 +85,7 @@ static void *page_get(struct kv_pool *p, struct bb_error *err) {
 	p->free = page->next_free;
 	page->next_free = NULL;
 	page->n_refs = 1;
+	p->n_used++;
 	return page_data(p, page);
 }
 
@@ -94,35 +95,105 @@ static void page_unref(struct kv_pool *p, void *data) {
 	if (--page->n_refs == 0) {
 		page->next_free = p->free;
 		p->free = page;
+		p->n_used--;
 	}
+}
+
+/* ---- chunks ---- */
+
+struct kv_chunk {
+	void *pages[BB_CHUNK]; /* first: tables hold its address */
+	int n_refs;
+};
+
+static struct kv_chunk *chunk_of(void **pages) {
+	return (struct kv_chunk *)(void *)pages;
+}
+
+static void **chunk_create(struct bb_error *err) {
+	struct kv_chunk *chunk = base_alloc(1, sizeof(*chunk));
+	if (chunk == NULL) {
+		base_no_memory(err, "page table", sizeof(*chunk));
+		return NULL;
+	}
+	chunk->n_refs = 1;
+	return chunk->pages;
+}
+
+static void chunk_unref(struct kv_pool *p, void **pages) {
+	struct kv_chunk *chunk = chunk_of(pages);
+	assert(chunk->n_refs > 0);
+	if (--chunk->n_refs > 0) {
+		return;
+	}
+	for (int i = 0; i < BB_CHUNK; i++) {
+		if (pages[i] != NULL) {
+			page_unref(p, pages[i]);
+		}
+	}
+	base_free(chunk);
+}
+
+static bool chunk_is_shared(void **pages) {
+	return pages != NULL && chunk_of(pages)->n_refs > 1;
+}
+
+/* *pages becomes this table's own list of the same pages. */
+static bool chunk_own(const struct kv_pool *p, void ***pages, struct bb_error *err) {
+	if (!chunk_is_shared(*pages)) {
+		return true;
+	}
+	void **copy = chunk_create(err);
+	if (copy == NULL) {
+		return false;
+	}
+	for (int i = 0; i < BB_CHUNK; i++) {
+		copy[i] = (*pages)[i];
+		if (copy[i] != NULL) {
+			page_header(p, copy[i])->n_refs++;
+		}
+	}
+	chunk_of(*pages)->n_refs--;
+	*pages = copy;
+	return true;
 }
 
 /* ---- tables ---- */
 
-static int pages_for(int n_tokens) {
-	return (int)(((int64_t)n_tokens + BB_PAGE - 1) / BB_PAGE);
+static int divide_up(int64_t n, int unit) {
+	return (int)((n + unit - 1) / unit);
+}
+
+bool kv_table_init(struct kv_table *t, struct kv_pool *pool, int max_tokens, struct bb_error *err) {
+	const int max_chunks = divide_up(max_tokens, BB_CHUNK * BB_PAGE);
+	*t = (struct kv_table){ .pool = pool, .max_chunks = max_chunks };
+	t->chunks = base_alloc((size_t)max_chunks, sizeof(*t->chunks));
+	return t->chunks != NULL ||
+		base_no_memory(err, "page table", (size_t)max_chunks * sizeof(*t->chunks));
 }
 
 void kv_table_finish(struct kv_table *t) {
-	if (t->pages != NULL) {
+	if (t->chunks != NULL) {
 		kv_truncate(t, 0);
-		base_free(t->pages);
+		base_free(t->chunks);
 	}
 	memset(t, 0, sizeof(*t));
 }
 
-static bool ensure_cap(struct kv_table *t, int n_pages, struct bb_error *err) {
-	if (n_pages <= t->cap) {
-		return true;
+/* Makes the chunks of pages [first, end) this table's own, where they exist. */
+static bool own_chunks(struct kv_table *t, int first, int end, struct bb_error *err) {
+	const int n_chunks = divide_up(end < t->n_pages ? end : t->n_pages, BB_CHUNK);
+	for (int i = first / BB_CHUNK; first < end && i < n_chunks; i++) {
+		if (!chunk_own(t->pool, &t->chunks[i], err)) {
+			return false;
+		}
 	}
-	const int cap = n_pages + n_pages / 2 + 8;
-	void **grown = base_realloc(t->pages, (size_t)cap, sizeof(*grown));
-	if (grown == NULL) {
-		return base_no_memory(err, "page table", (size_t)cap * sizeof(*grown));
-	}
-	t->pages = grown;
-	t->cap = cap;
 	return true;
+}
+
+static void **page_place(const struct kv_table *t, int i_page) {
+	assert(!chunk_is_shared(t->chunks[i_page / BB_CHUNK]));
+	return &t->chunks[i_page / BB_CHUNK][i_page % BB_CHUNK];
 }
 
 /* A partly filled last page that others read too is replaced by a copy. */
@@ -130,7 +201,7 @@ static bool own_last_page(struct kv_table *t, int n_tokens, struct bb_error *err
 	if (n_tokens % BB_PAGE == 0) {
 		return true;
 	}
-	void **last = &t->pages[n_tokens / BB_PAGE];
+	void **last = page_place(t, n_tokens / BB_PAGE);
 	if (page_header(t->pool, *last)->n_refs == 1) {
 		return true;
 	}
@@ -144,58 +215,95 @@ static bool own_last_page(struct kv_table *t, int n_tokens, struct bb_error *err
 	return true;
 }
 
-bool kv_reserve(struct kv_table *t, int n_tokens, int n_new, struct bb_error *err) {
-	const int want = pages_for(n_tokens + n_new);
-	if (!ensure_cap(t, want, err) || !own_last_page(t, n_tokens, err)) {
+static bool add_page(struct kv_table *t, struct bb_error *err) {
+	void *page = page_get(t->pool, err);
+	if (page == NULL) {
+		return false;
+	}
+	void ***chunk = &t->chunks[t->n_pages / BB_CHUNK];
+	if (*chunk == NULL) {
+		*chunk = chunk_create(err);
+	}
+	if (*chunk == NULL) {
+		page_unref(t->pool, page);
+		return false;
+	}
+	*page_place(t, t->n_pages++) = page;
+	return true;
+}
+
+static void drop_chunk(struct kv_table *t, int i) {
+	if (t->chunks[i] != NULL) {
+		chunk_unref(t->pool, t->chunks[i]);
+		t->chunks[i] = NULL;
+	}
+}
+
+/* Drops pages from index `keep` on: whole chunks with one reference each, then the rest of one. */
+static void drop_pages(struct kv_table *t, int keep) {
+	const int whole = divide_up(keep, BB_CHUNK);
+	for (int i = divide_up(t->n_pages, BB_CHUNK); i-- > whole;) {
+		drop_chunk(t, i);
+	}
+	const int first = keep > t->first_page ? keep : t->first_page;
+	for (int i = whole * BB_CHUNK < t->n_pages ? whole * BB_CHUNK : t->n_pages; i-- > first;) {
+		void **place = page_place(t, i);
+		page_unref(t->pool, *place);
+		*place = NULL;
+	}
+	t->n_pages = keep < t->n_pages ? keep : t->n_pages;
+	t->first_page = t->first_page < t->n_pages ? t->first_page : t->n_pages;
+}
+
+bool kv_reserve(struct kv_table *t, int n_tokens, int n_new, int first_token, struct bb_error *err) {
+	const int before = t->n_pages, want = divide_up((int64_t)n_tokens + n_new, BB_PAGE);
+	assert(divide_up(want, BB_CHUNK) <= t->max_chunks);
+	if (!own_chunks(t, t->first_page, first_token / BB_PAGE, err) ||
+		!own_chunks(t, n_tokens / BB_PAGE, want, err) || !own_last_page(t, n_tokens, err)) {
 		return false;
 	}
 	while (t->n_pages < want) {
-		void *page = page_get(t->pool, err);
-		if (page == NULL) {
-			kv_truncate(t, n_tokens);
+		if (!add_page(t, err)) {
+			drop_pages(t, before);
 			return false;
 		}
-		t->pages[t->n_pages++] = page;
 	}
 	return true;
 }
 
+bool kv_own_cut(struct kv_table *t, int n_tokens, struct bb_error *err) {
+	const int keep = divide_up(n_tokens, BB_PAGE);
+	return keep >= t->n_pages || keep % BB_CHUNK == 0 ||
+		chunk_own(t->pool, &t->chunks[keep / BB_CHUNK], err);
+}
+
 void kv_truncate(struct kv_table *t, int n_tokens) {
-	const int keep = pages_for(n_tokens);
-	while (t->n_pages > keep) {
-		void *page = t->pages[--t->n_pages];
-		if (page != NULL) {
-			page_unref(t->pool, page);
-		}
-	}
-	if (t->first_page > t->n_pages) {
-		t->first_page = t->n_pages;
-	}
+	drop_pages(t, divide_up(n_tokens, BB_PAGE));
 }
 
 void kv_release_before(struct kv_table *t, int first_token) {
 	const int first_page = first_token / BB_PAGE;
-	for (; t->first_page < first_page && t->first_page < t->n_pages; t->first_page++) {
-		page_unref(t->pool, t->pages[t->first_page]);
-		t->pages[t->first_page] = NULL;
+	while (t->first_page < first_page && t->first_page < t->n_pages) {
+		void **place = page_place(t, t->first_page);
+		page_unref(t->pool, *place);
+		*place = NULL;
+		if (++t->first_page % BB_CHUNK == 0) {
+			drop_chunk(t, t->first_page / BB_CHUNK - 1);
+		}
 	}
 }
 
-bool kv_fork(struct kv_table *dst, const struct kv_table *src, struct bb_error *err) {
-	assert(dst->pages == NULL);
-	if (!ensure_cap(dst, src->n_pages, err)) {
-		return false;
-	}
-	dst->pool = src->pool;
+void kv_fork(struct kv_table *dst, struct kv_table *src, int n_tokens) {
+	assert(dst->n_pages == 0 && dst->max_chunks == src->max_chunks);
+	kv_truncate(src, n_tokens);
 	dst->n_pages = src->n_pages;
 	dst->first_page = src->first_page;
-	for (int i = 0; i < src->n_pages; i++) {
-		dst->pages[i] = src->pages[i];
-		if (src->pages[i] != NULL) {
-			page_header(src->pool, src->pages[i])->n_refs++;
+	for (int i = src->first_page / BB_CHUNK; i * BB_CHUNK < src->n_pages; i++) {
+		dst->chunks[i] = src->chunks[i];
+		if (src->chunks[i] != NULL) {
+			chunk_of(src->chunks[i])->n_refs++;
 		}
 	}
-	return true;
 }
 
 int kv_count(const struct kv_table *t) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Pages of growing state: pools that hand out reference-counted pages, and the page table of one
- * context for one kind of layer. Knows bytes and token indices, not what is in a page. */
+ * context for one kind of layer, shared copy-on-write in chunks. Knows bytes and token indices, not
+ * what is in a page. */
 #ifndef KV_H
 #define KV_H
 
@@ -19,26 +20,37 @@ struct kv_pool {
 	struct kv_budget *budget;
 	struct kv_page *free;       /* intrusive list of pages that nobody refers to */
 	struct kv_block *blocks;    /* memory the pages were cut from */
+	size_t n_used;              /* pages that somebody refers to */
 };
 void kv_pool_init(struct kv_pool *p, size_t page_bytes, struct kv_budget *budget);
 void kv_pool_finish(struct kv_pool *p);
 
-/* Pages of tokens [0, n_pages * BB_PAGE); those before first_page were freed behind a window. */
+/* Pages [first_page, n_pages) of a context's tokens; those before were freed behind a window. Pages are
+ * listed in chunks (kernels.h says why that size), and tables share chunks: a fork takes a reference to
+ * each, whatever their pages weigh. A shared chunk lists exactly the pages that each of its tables has,
+ * and never changes: a table that adds, replaces or drops one of its pages has a copy of the chunk first,
+ * and only then do the chunk's pages get one more reference. */
 struct kv_table {
 	struct kv_pool *pool;
-	void **pages; /* [n_pages], NULL below first_page */
-	int n_pages, cap, first_page;
+	void ***chunks; /* [max_chunks][BB_CHUNK] page addresses; NULL without pages, as are other pages */
+	int max_chunks, n_pages, first_page;
 };
+/* The list of chunks is as long as max_tokens may want (8 bytes per 4096 tokens), so that it never moves
+ * and a fork has nothing to grow. */
+bool kv_table_init(struct kv_table *t, struct kv_pool *pool, int max_tokens, struct bb_error *err);
 void kv_table_finish(struct kv_table *t);
-/* Makes the pages of tokens [n_tokens, n_tokens + n_new) exist and belong to this table alone: a
- * partly filled page that is shared is copied. On failure the table still holds its n_tokens. */
-bool kv_reserve(struct kv_table *t, int n_tokens, int n_new, struct bb_error *err);
-/* Drops the pages that hold no token below n_tokens. */
+/* Makes the pages of tokens [n_tokens, n_tokens + n_new) exist and belong to this table alone, a partly
+ * filled page that is shared being copied; and makes it free to release what lies before first_token.
+ * On a failure the table has the pages that it had. */
+bool kv_reserve(struct kv_table *t, int n_tokens, int n_new, int first_token, struct bb_error *err);
+/* Drops the pages that hold no token below n_tokens. Where that parts the pages of a shared chunk,
+ * kv_own_cut must have come before. */
 void kv_truncate(struct kv_table *t, int n_tokens);
-/* Drops the pages that hold no token from first_token on. */
+bool kv_own_cut(struct kv_table *t, int n_tokens, struct bb_error *err);
+/* Drops the pages that hold no token from first_token on, as announced to kv_reserve. */
 void kv_release_before(struct kv_table *t, int first_token);
-/* dst (zeroed) refers to the same pages as src; no page is copied. */
-bool kv_fork(struct kv_table *dst, const struct kv_table *src, struct bb_error *err);
+/* dst (fresh, as long as src) shares the pages of src's n_tokens; src drops those beyond. */
+void kv_fork(struct kv_table *dst, struct kv_table *src, int n_tokens);
 /* Pages of this table that exist. */
 int kv_count(const struct kv_table *t);
 

@@ -39,17 +39,12 @@ static bool check_items(const struct bb_engine *e, const struct bb_step_item *it
 	return true;
 }
 
-/* Gives back room that no step used. */
-static void unreserve_all(const struct bb_step_item *items, int n_items) {
-	for (int i = 0; i < n_items; i++) {
-		bb_context_rewind(items[i].context, bb_context_length(items[i].context), NULL);
-	}
-}
-
 static bool reserve_all(const struct bb_step_item *items, int n_items, struct bb_error *err) {
 	for (int i = 0; i < n_items; i++) {
 		if (!context_reserve(items[i].context, items[i].n_tokens, err)) {
-			unreserve_all(items, i);
+			for (int j = 0; j < i; j++) {
+				context_unreserve(items[j].context);
+			}
 			return false;
 		}
 	}
@@ -68,7 +63,7 @@ static void compose(struct bb_engine *e, const struct bb_step_item *items, int n
 		float *logits = item->logits;
 		for (int kind = 0; kind < e->plan.n_kinds; kind++) {
 			b->seqs[kind][i] = (struct bb_attention_seq){
-				.pages = item->context->tables[kind].pages,
+				.chunks = (void *const *const *)item->context->tables[kind].chunks,
 				.row0 = b->n_rows, .n_rows = item->n_tokens, .pos0 = pos0,
 			};
 		}

@@ -192,7 +192,7 @@ static void prep_block(const struct walk *w, const struct slot *s, const struct 
 }
 
 static const uint8_t *slab_of(const struct walk *w, const struct block *b, int kv_head, int page) {
-	const uint8_t *base = w->a->seqs[b->seq].pages[page];
+	const uint8_t *base = seq_page(&w->a->seqs[b->seq], page);
 	return base == NULL ? NULL : base + w->a->slab_offset + (size_t)kv_head * w->a->slab_bytes;
 }
 

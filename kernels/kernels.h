@@ -78,6 +78,11 @@ struct bb_layout {
  * the order that the attention variant wants, each 64-byte aligned. */
 enum { BB_PAGE = 64, BB_SPLIT = 256 };
 
+/* Page tables are lists of chunks of 64 page addresses, so that contexts can share all but the chunks in
+ * which they differ. 64 make 4096 tokens and 512 bytes: the list of a million tokens is 2 KB, changing a
+ * chunk copies 8 lines of cache, and a device can keep its own copy of each chunk, made once it's full. */
+enum { BB_CHUNK = 64 };
+
 enum bb_kv_dtype { KV_F32, KV_F16, KV_BF16, KV_INT8 };
 
 struct bb_kv_layout {
@@ -102,11 +107,17 @@ struct bb_kv_layout {
  * [max(0, pos0 + i + 1 - window), pos0 + i]; token t lies in page t / 64, slot t % 64. Its K and V are
  * in the pages already when attention runs. */
 struct bb_attention_seq {
-	void *const *pages;   /* [(pos0 + n_rows + 63) / 64] addresses; NULL where no window reaches */
+	/* [ceil((pos0 + n_rows) / 4096)][64] addresses; a page that no window reaches may be NULL, and a chunk
+	 * whose pages all are */
+	void *const *const *chunks;
 	int row0;             /* first row of this sequence in q and out */
 	int n_rows;
 	int pos0;
 };
+
+static inline void *seq_page(const struct bb_attention_seq *s, int i_page) {
+	return s->chunks[i_page / BB_CHUNK][i_page % BB_CHUNK];
+}
 
 /* out[row, head] = sum_t softmax_t(scale * q[row, head] . k[t, kv(head)]) v[t, kv(head)], with
  * kv(head) = head / (n_heads / n_kv_heads).

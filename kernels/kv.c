@@ -116,7 +116,7 @@ static void append_rows(const void *arg, int begin, int end) {
 			seq++;
 		}
 		const int row = seq->row0 + i - first, t = seq->pos0 + i - first;
-		uint8_t *slabs = (uint8_t *)seq->pages[t / BB_PAGE] + a->slab_offset;
+		uint8_t *slabs = (uint8_t *)seq_page(seq, t / BB_PAGE) + a->slab_offset;
 		for (int h = 0; h < a->n_kv_heads; h++) {
 			const size_t x = (size_t)row * a->ld + (size_t)h * a->head_dim;
 			a->layout->append(slabs + (size_t)h * a->slab_bytes, a->type, a->head_dim, a->kv_group,

@@ -51,25 +51,38 @@ static int first_seen(const struct shape *s, int pos) {
 	return s->window > 0 && s->window <= pos ? pos + 1 - s->window : 0;
 }
 
+/* A page table of n pages: page i is the (i modulo n_real)-th of `bytes`, from first_page on. Pages before
+ * are NULL, and chunks without others. */
+static void *const *const *make_table(struct check *c, uint8_t *bytes, size_t page_bytes, int first_page,
+	int n, int n_real) {
+	const int n_chunks = (n + BB_CHUNK - 1) / BB_CHUNK;
+	void ***chunks = check_scratch(c, (size_t)n_chunks * sizeof(*chunks), 64);
+	for (int i = 0; i < n_chunks; i++) {
+		const int first = i * BB_CHUNK, end = n - first < BB_CHUNK ? n : first + BB_CHUNK;
+		chunks[i] = NULL;
+		if (end <= first_page) {
+			continue;
+		}
+		chunks[i] = check_scratch(c, (size_t)(end - first) * sizeof(*chunks[i]), 64);
+		for (int p = first; p < end; p++) {
+			chunks[i][p - first] = p >= first_page ? bytes + (size_t)(p % n_real) * page_bytes : NULL;
+		}
+	}
+	return (void *const *const *)chunks;
+}
+
 /* Page table of sequence i for rows at [first_pos, n_tokens): tokens up to n_tokens are stored, other
  * slots hold `poison`; pages outside the windows are NULL. k0: the sequence's first row in k and v. */
-static void **fill_pages(struct check *c, const struct scene *s, int i, size_t k0, int first_pos,
+static void *const *const *fill_pages(struct check *c, const struct scene *s, int i, size_t k0, int first_pos,
 	int n_tokens, int poison) {
 	const struct seq_shape *seq = &s->shape->seqs[i];
 	const int n = n_pages(n_tokens), n_real = seq->ring > 0 ? seq->ring : n;
 	const int first_page = first_seen(s->shape, first_pos) / BB_PAGE;
 	uint8_t *bytes = check_scratch(c, (size_t)n_real * s->page_bytes, 64);
-	void **pages = check_scratch(c, (size_t)n * sizeof(*pages), 64);
 	memset(bytes, poison, (size_t)n_real * s->page_bytes);
-	for (int p = 0; p < n; p++) {
-		pages[p] = p >= first_page ? bytes + (size_t)(p % n_real) * s->page_bytes : NULL;
-	}
 	const int stored = n_stored(seq) < n_tokens ? n_stored(seq) : n_tokens;
 	const int begin = seq->ring > 0 ? 0 : first_page * BB_PAGE;
-	void **direct = check_scratch(c, (size_t)n_real * sizeof(*direct), 64);
-	for (int p = 0; p < n_real; p++) {
-		direct[p] = bytes + (size_t)p * s->page_bytes;
-	}
+	void *const *const *direct = make_table(c, bytes, s->page_bytes, 0, n_real, n_real);
 	const struct bb_attention_seq rows = { direct, 0, stored - begin, begin };
 	const struct bb_kv_append append = {
 		.k = s->k + (k0 + begin) * s->shape->n_kv_heads * s->shape->head_dim,
@@ -81,7 +94,7 @@ static void **fill_pages(struct check *c, const struct scene *s, int i, size_t k
 		.kv_group = s->shape->group, .type = s->type, .layout = s->layout,
 	};
 	kv_append(check_queue(c), &append);
-	return pages;
+	return make_table(c, bytes, s->page_bytes, first_page, n, n_real);
 }
 
 static void make_scene(struct check *c, struct scene *s, const struct shape *shape,
@@ -111,8 +124,8 @@ static void make_scene(struct check *c, struct scene *s, const struct shape *sha
 	for (int i = 0; i < s->n_seqs; i++) { /* rows of the sequences lie in reverse order */
 		const struct seq_shape *seq = &shape->seqs[i];
 		row0 -= seq->n_rows;
-		void **pages = fill_pages(c, s, i, k0, seq->pos0, seq_len(seq), 0xff);
-		s->seqs[i] = (struct bb_attention_seq){ pages, row0, seq->n_rows, seq->pos0 };
+		void *const *const *chunks = fill_pages(c, s, i, k0, seq->pos0, seq_len(seq), 0xff);
+		s->seqs[i] = (struct bb_attention_seq){ chunks, row0, seq->n_rows, seq->pos0 };
 		k0 += n_stored(seq);
 	}
 	const size_t scratch_bytes = attention_scratch_bytes(s->n_rows, queue_threads(check_queue(c)),
@@ -132,7 +145,7 @@ static void read_stored(float *k, float *v, const struct scene *s) {
 	const int dim = s->shape->head_dim;
 	for (int i = 0; i < seq->n_rows; i++) {
 		const int t = seq->pos0 + i;
-		const uint8_t *slabs = (const uint8_t *)seq->pages[t / BB_PAGE] + SLAB_OFFSET;
+		const uint8_t *slabs = (const uint8_t *)seq_page(seq, t / BB_PAGE) + SLAB_OFFSET;
 		for (int h = 0; h < s->shape->n_kv_heads; h++, k += dim, v += dim) {
 			s->layout->read(slabs + (size_t)h * s->slab_bytes, s->type, dim, s->shape->group,
 				t % BB_PAGE, k, v);
@@ -155,7 +168,7 @@ static struct alone make_alone(struct check *c, const struct scene *s, int i_seq
 		k0 += (size_t)n_stored(&s->shape->seqs[j]);
 	}
 	struct alone one = { seq->row0 + i, poison, width, { NULL, 0, 1, pos }, NULL };
-	one.seq.pages = fill_pages(c, s, i_seq, k0, pos, pos + 1, poison);
+	one.seq.chunks = fill_pages(c, s, i_seq, k0, pos, pos + 1, poison);
 	one.out = check_scratch(c, (size_t)width * sizeof(float), 4);
 	return one;
 }

@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Contexts from outside: timelines, memory, limits, windows, and that a failed step loses nothing. */
+ * Contexts: timelines, memory, limits, windows, forks that share what they can, and that a failed
+ * operation loses nothing. */
 #include "models.h"
+
+#include "engine.h"
+
+#include <sys/mman.h>
 
 static struct bb_engine *open_tiny(const char *name, int max_len, int window, size_t max_kv_bytes) {
 	const struct bb_engine_params params = { .path = tiny_path(name), .n_threads = 1,
@@ -277,4 +282,108 @@ Test(context, forks_share_token_ids_until_the_second_goes_on) {
 	cr_assert_eq(memcmp(bb_context_tokens(fork[1]), ids, 6 * sizeof(ids[0])), 0);
 	bb_context_destroy(fork[1]);
 	bb_engine_destroy(e);
+}
+
+/* Pages of table t from index `first` on become readable, or out of reach. */
+static void set_reach(const struct kv_table *t, int first, int prot) {
+	const size_t bytes = t->pool->page_bytes + 64; /* with the header behind it: a page of the system */
+	for (int i = first; i < t->n_pages; i++) {
+		void *page = t->chunks[i / BB_CHUNK][i % BB_CHUNK];
+		cr_assert_eq(mprotect(page, bytes, prot), 0);
+	}
+}
+
+Test(context, fork_of_a_million_tokens_touches_no_page) {
+	enum { N_TOKENS = 1000000 };
+	const size_t system_page = (size_t)sysconf(_SC_PAGESIZE);
+	struct kv_budget budget = { 0 };
+	struct kv_pool pool;
+	struct kv_table t, fork;
+	struct bb_error err = { 0 };
+	kv_pool_init(&pool, system_page - 64, &budget);
+	cr_assert(kv_table_init(&t, &pool, 2 * N_TOKENS, &err), "%s", err.text);
+	cr_assert(kv_reserve(&t, 0, N_TOKENS, 0, &err), "%s", err.text);
+	cr_assert_eq(pool.n_used, N_TOKENS / BB_PAGE);
+	set_reach(&t, 0, PROT_NONE);
+	cr_assert(kv_table_init(&fork, &pool, 2 * N_TOKENS, &err), "%s", err.text);
+	base_forbid_alloc(true);
+	kv_fork(&fork, &t, N_TOKENS);
+	base_forbid_alloc(false);
+	for (int i = 0; i * BB_CHUNK < t.n_pages; i++) {
+		cr_assert_eq(fork.chunks[i], t.chunks[i]);
+	}
+	/* Going on touches the last chunk's pages. */
+	const int last_chunk = t.n_pages / BB_CHUNK * BB_CHUNK;
+	set_reach(&t, last_chunk, PROT_READ | PROT_WRITE);
+	cr_assert(kv_reserve(&fork, N_TOKENS, 1000, 0, &err), "%s", err.text);
+	cr_assert_eq(fork.chunks[0], t.chunks[0]);
+	cr_assert_neq(fork.chunks[last_chunk / BB_CHUNK], t.chunks[last_chunk / BB_CHUNK]);
+	cr_assert_eq(pool.n_used, N_TOKENS / BB_PAGE + 16);
+	kv_table_finish(&fork);
+	cr_assert_eq(pool.n_used, N_TOKENS / BB_PAGE);
+	set_reach(&t, 0, PROT_READ | PROT_WRITE);
+	kv_table_finish(&t);
+	cr_assert_eq(pool.n_used, 0);
+	kv_pool_finish(&pool);
+	cr_assert_eq(budget.used_bytes, 0);
+}
+
+/* ---- every allocation fails once ---- */
+
+enum operation { DO_CREATE, DO_FORK, DO_STEP, DO_REWIND, N_OPERATIONS };
+
+/* On c, which shares its chunk and partly filled page with `other`; *made: a new context, or NULL. */
+static bool operate(enum operation op, struct bb_context *c, struct bb_context *other,
+	struct bb_context **made, struct bb_error *err) {
+	const struct bb_step_item items[] = { { c, ids, 10, NULL, false }, { other, ids, 2, NULL, false } };
+	switch (op) {
+	case DO_CREATE:
+		return bb_context_create(made, c->engine, NULL, err);
+	case DO_FORK:
+		return bb_context_fork(made, c, err);
+	case DO_STEP:
+		return bb_step(c->engine, items, 2, err);
+	default:
+		return bb_context_rewind(c, 20, err);
+	}
+}
+
+static void fail_every_allocation_of(enum operation op) {
+	struct bb_engine *e = open_tiny("gemma3", 10000, 0, 0);
+	int32_t many[200];
+	make_ids(many, 200, vocab_of(e), 1);
+	long n = 0;
+	for (bool done = false; !done; n++) {
+		struct bb_context *c = new_context(e), *fork, *made = NULL;
+		struct bb_error err = { 0 };
+		feed(c, e, many, 200, NULL);
+		cr_assert(bb_context_fork(&fork, c, &err), "%s", err.text);
+		const size_t bytes = bb_context_kv_bytes(c);
+		base_fail_alloc_at(n + 1);
+		done = operate(op, c, fork, &made, &err);
+		base_fail_alloc_at(0);
+		bb_context_destroy(made);
+		if (!done) {
+			cr_assert_eq(err.code, BB_ERR_MEMORY, "%s", err.text);
+			cr_assert_eq(bb_context_length(c), 200);
+			cr_assert_eq(memcmp(bb_context_tokens(c), many, sizeof(many)), 0);
+			cr_assert_eq(bb_context_kv_bytes(c), bytes);
+			cr_assert_eq(bb_context_length(fork), 200);
+			cr_assert_eq(memcmp(bb_context_tokens(fork), many, sizeof(many)), 0);
+			cr_assert_eq(bb_context_kv_bytes(fork), bytes);
+		}
+		bb_context_destroy(c);
+		bb_context_destroy(fork);
+		for (int i = 0; i < e->plan.n_kinds; i++) {
+			cr_assert_eq(e->pools[i][e->kv_type].n_used, 0);
+		}
+	}
+	cr_assert_gt(n, 1, "operation %d", op);
+	bb_engine_destroy(e);
+}
+
+Test(context, every_failed_allocation_loses_nothing) {
+	for (int op = 0; op < N_OPERATIONS; op++) {
+		fail_every_allocation_of(op);
+	}
 }
