@@ -167,15 +167,21 @@ bool bb_context_create(struct bb_context **out, struct bb_engine *e,
 void bb_context_destroy(struct bb_context *c);
 /* A second context with the same timeline. Copies nothing but one address per 4096 tokens: what both hold
  * is shared until one side goes on. Then it copies its token ids (unless it is the first to go on), the
- * addresses of about 64 pages and, of the keys and values, a partly filled last page. */
+ * addresses of about 64 pages and, of the keys and values, a partly filled last page. Room that c had
+ * reserved is given back. */
 bool bb_context_fork(struct bb_context **out, struct bb_context *c, struct bb_error *err);
-/* Forgets every token from index n_tokens on. BB_ERR_CONTEXT when that is beyond the timeline, or before
- * what a sliding window still holds; BB_ERR_MEMORY is possible where pages on both sides of the cut are
- * shared with a fork. On an error the context is as it was. */
+/* Forgets every token from index n_tokens on, and gives back reserved room. BB_ERR_CONTEXT when that is
+ * beyond the timeline, or before what a sliding window still holds; BB_ERR_MEMORY is possible where pages
+ * on both sides of the cut are shared with a fork. On an error the context is as it was. */
 bool bb_context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err);
 int bb_context_length(const struct bb_context *c);
+/* Makes room for n_tokens (>= 1) more tokens, in pages, their table and the timeline: until they are
+ * appended, or a fork or rewind gives the room back, bb_step allocates nothing for them. Layers with a
+ * sliding window get room for all of them too. Not needed for a step, which makes the room that it lacks.
+ * BB_ERR_CONTEXT when the context can't hold so many, BB_ERR_MEMORY; then the context is as it was. */
+bool bb_context_reserve(struct bb_context *c, int n_tokens, struct bb_error *err);
 const int32_t *bb_context_tokens(const struct bb_context *c); /* [length], until the next change of c */
-/* Bytes of pages that this context refers to, shared ones counted whole. */
+/* Bytes of pages that this context refers to: shared ones counted whole, reserved ones too. */
 size_t bb_context_kv_bytes(const struct bb_context *c);
 
 /* ---- steps ---- */
@@ -188,7 +194,8 @@ struct bb_step_item {
 	bool all_logits;            /* logits after every token instead of the last */
 };
 /* One forward pass over contexts of one KV type. The rows of all items together must not exceed
- * max_batch_tokens. Either every item is appended or, on an error, none is. */
+ * max_batch_tokens. Either every item is appended or, on an error, none is. Allocates nothing where
+ * bb_context_reserve made room before, wherever the logits go; else only that room, before it computes. */
 bool bb_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
 	struct bb_error *err);
 /* Appends any number of tokens in steps of max_batch_tokens; logits [n_vocab] of the last, or NULL.

@@ -65,6 +65,7 @@ bool bb_context_fork(struct bb_context **out, struct bb_context *c, struct bb_er
 	if (!create(out, c->engine, c->kv_type, c->max_len, err)) {
 		return false;
 	}
+	c->n_reserved = 0;
 	timeline_fork(&(*out)->timeline, &c->timeline);
 	for (int i = 0; i < c->engine->plan.n_kinds; i++) {
 		kv_fork(&(*out)->tables[i], &c->tables[i], bb_context_length(c));
@@ -115,6 +116,7 @@ bool bb_context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err)
 		}
 	}
 	timeline_truncate(&c->timeline, n_tokens);
+	c->n_reserved = 0;
 	context_unreserve(c);
 	return true;
 }
@@ -155,9 +157,20 @@ bool context_reserve(struct bb_context *c, int n_new, struct bb_error *err) {
 }
 
 void context_unreserve(struct bb_context *c) {
+	const int length = bb_context_length(c);
 	for (int i = 0; i < c->engine->plan.n_kinds; i++) {
-		kv_truncate(&c->tables[i], bb_context_length(c));
+		kv_truncate(&c->tables[i], c->n_reserved > length ? c->n_reserved : length);
 	}
+}
+
+bool bb_context_reserve(struct bb_context *c, int n_tokens, struct bb_error *err) {
+	assert(n_tokens >= 1);
+	if (!context_reserve(c, n_tokens, err)) {
+		return false;
+	}
+	const int end = bb_context_length(c) + n_tokens;
+	c->n_reserved = end > c->n_reserved ? end : c->n_reserved;
+	return true;
 }
 
 void context_commit(struct bb_context *c, const int32_t *tokens, int n) {

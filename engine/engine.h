@@ -13,8 +13,8 @@
 
 enum { N_KV_TYPES = KV_INT8 + 1 };
 
-/* What one step works on, planned for max_rows rows. A step allocates nothing but room for what it appends
- * (a page, its table, the timeline), before it computes. */
+/* What one step works on, planned for max_rows rows. A step allocates nothing but room that its contexts
+ * don't have yet, before it computes. */
 struct batch {
 	int n_rows, n_seqs, n_out;
 	int32_t *ids, *pos;                               /* [max_rows] */
@@ -49,6 +49,7 @@ struct bb_context {
 	struct bb_engine *engine;
 	enum bb_kv_dtype kv_type;
 	int max_len;
+	int n_reserved;                            /* tokens that bb_context_reserve promised room for */
 	struct timeline timeline;
 	struct kv_table tables[MAX_LAYER_KINDS];   /* by kind of layer */
 };
@@ -61,7 +62,7 @@ enum bb_kv_dtype engine_kv_dtype(enum bb_kv_type type);
 
 /* Makes room for n_new more tokens; on failure the context is as it was. */
 bool context_reserve(struct bb_context *c, int n_new, struct bb_error *err);
-/* Gives it back. */
+/* Gives back room, but not what bb_context_reserve promised. */
 void context_unreserve(struct bb_context *c);
 /* The n tokens of a finished step become part of the timeline; pages behind windows are freed. */
 void context_commit(struct bb_context *c, const int32_t *tokens, int n);

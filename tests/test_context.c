@@ -328,9 +328,59 @@ Test(context, fork_of_a_million_tokens_touches_no_page) {
 	cr_assert_eq(budget.used_bytes, 0);
 }
 
+/* ---- reserved room ---- */
+
+Test(context, reserved_room_is_kept_until_given_back) {
+	struct bb_engine *e = open_tiny("llama", 300, 0, 0);
+	struct bb_context *c = new_context(e), *fork;
+	struct bb_error err = { 0 };
+	feed(c, e, ids, 10, NULL);
+	const size_t one_page = bb_context_kv_bytes(c);
+	cr_assert(bb_context_reserve(c, 200, &err), "%s", err.text);
+	cr_assert_eq(bb_context_kv_bytes(c), 4 * one_page);
+	cr_assert_eq(bb_context_length(c), 10);
+	feed(c, e, ids, 10, NULL);
+	cr_assert_eq(bb_context_kv_bytes(c), 4 * one_page);
+	cr_assert_not(bb_context_reserve(c, 281, &err));
+	cr_assert_eq(err.code, BB_ERR_CONTEXT);
+	cr_assert_eq(bb_context_kv_bytes(c), 4 * one_page);
+	err = (struct bb_error){ 0 };
+	cr_assert(bb_context_fork(&fork, c, &err), "%s", err.text);
+	cr_assert_eq(bb_context_kv_bytes(c), one_page);
+	cr_assert_eq(bb_context_kv_bytes(fork), one_page);
+	cr_assert(bb_context_reserve(fork, 280, &err), "%s", err.text);
+	cr_assert(bb_context_rewind(fork, 20, &err), "%s", err.text);
+	cr_assert_eq(bb_context_kv_bytes(fork), one_page);
+	bb_context_destroy(c);
+	bb_context_destroy(fork);
+	bb_engine_destroy(e);
+}
+
+/* A failed step gives back its own room only. */
+Test(context, failed_step_leaves_reserved_room) {
+	struct bb_engine *e = open_tiny("llama", 100, 0, 0);
+	struct bb_context *a = new_context(e), *b = new_context(e);
+	struct bb_error err = { 0 };
+	int32_t many[90];
+	make_ids(many, 90, vocab_of(e), 1);
+	feed(b, e, many, 90, NULL);
+	cr_assert(bb_context_reserve(a, 10, &err), "%s", err.text);
+	const size_t before = bb_context_kv_bytes(a);
+	const struct bb_step_item items[] = { { a, many, 80, NULL, false }, { b, many, 11, NULL, false } };
+	cr_assert_not(bb_step(e, items, 2, &err));
+	cr_assert_eq(err.code, BB_ERR_CONTEXT);
+	cr_assert_eq(bb_context_kv_bytes(a), before);
+	base_forbid_alloc(true);
+	feed(a, e, many, 10, NULL);
+	base_forbid_alloc(false);
+	bb_context_destroy(a);
+	bb_context_destroy(b);
+	bb_engine_destroy(e);
+}
+
 /* ---- every allocation fails once ---- */
 
-enum operation { DO_CREATE, DO_FORK, DO_STEP, DO_REWIND, N_OPERATIONS };
+enum operation { DO_CREATE, DO_FORK, DO_RESERVE, DO_STEP, DO_REWIND, N_OPERATIONS };
 
 /* On c, which shares its chunk and partly filled page with `other`; *made: a new context, or NULL. */
 static bool operate(enum operation op, struct bb_context *c, struct bb_context *other,
@@ -341,6 +391,8 @@ static bool operate(enum operation op, struct bb_context *c, struct bb_context *
 		return bb_context_create(made, c->engine, NULL, err);
 	case DO_FORK:
 		return bb_context_fork(made, c, err);
+	case DO_RESERVE:
+		return bb_context_reserve(c, 5000, err);
 	case DO_STEP:
 		return bb_step(c->engine, items, 2, err);
 	default:

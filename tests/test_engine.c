@@ -154,26 +154,6 @@ Test(engine, every_failed_allocation_in_a_step_loses_nothing) {
 	bb_engine_destroy(e);
 }
 
-Test(engine, steps_allocate_nothing) {
-	const struct bb_engine_params params = { .path = tiny_path("gemma3"), .n_threads = 2 };
-	struct bb_engine *e = open_with(&params);
-	struct bb_context *c = new_context(e);
-	float *logits = malloc((size_t)vocab_of(e) * sizeof(float));
-	int32_t ids[64];
-	make_ids(ids, 64, vocab_of(e), 1);
-	feed(c, e, ids, 1, NULL);
-	base_forbid_alloc(true); /* any allocation aborts from here */
-	for (int i = 1; i < 64; i++) {
-		struct bb_error err = { 0 };
-		const struct bb_step_item item = { c, ids + i, 1, logits, false };
-		cr_assert(bb_step(e, &item, 1, &err), "%s", err.text);
-	}
-	base_forbid_alloc(false);
-	free(logits);
-	bb_context_destroy(c);
-	bb_engine_destroy(e);
-}
-
 /* ---- steps ---- */
 
 /* Contexts of 60, 61, … tokens that take their logits from steps as they like. */
@@ -219,6 +199,40 @@ static void step_crowd(const struct crowd *w, const int *n, bool all_logits) {
 		items[i] = (struct bb_step_item){ w->c[i], w->ids[i], n[i], w->logits[i], all_logits };
 	}
 	cr_assert(bb_step(w->e, items, N_CONTEXTS, &err), "%s", err.text);
+}
+
+static void reserve_crowd(const struct crowd *w, int n) {
+	struct bb_error err = { 0 };
+	for (int i = 0; i < N_CONTEXTS; i++) {
+		cr_assert(bb_context_reserve(w->c[i], n, &err), "%s", err.text);
+	}
+}
+
+static void check_steps_allocate_nothing(const char *model) {
+	struct crowd w;
+	struct bb_context *fork;
+	struct bb_error err = { 0 };
+	make_crowd(&w, model);
+	cr_assert(bb_context_fork(&fork, w.c[0], &err), "%s", err.text); /* something to copy on write */
+	reserve_crowd(&w, 800);
+	base_forbid_alloc(true); /* any allocation aborts from here */
+	for (int i = 0; i < 330; i++) { /* over page borders, and so far that windows let pages go */
+		feed(w.c[0], w.e, w.ids[0] + i % MAX_NEW, 1, w.logits[0]);
+	}
+	step_crowd(&w, (const int[]){ 1, 1, 1, 1 }, false);
+	step_crowd(&w, (const int[]){ 1, 17, 3, 40 }, false);
+	step_crowd(&w, (const int[]){ 100, 1, 150, 5 }, true);
+	step_crowd(&w, (const int[]){ 15, 16, 17, 1 }, true);
+	cr_assert(bb_prefill(w.c[1], w.ids[1], 100, w.logits[1], NULL, NULL, &err), "%s", err.text);
+	base_forbid_alloc(false);
+	bb_context_destroy(fork);
+	finish_crowd(&w);
+}
+
+Test(engine, steps_with_reserved_room_allocate_nothing) {
+	check_steps_allocate_nothing("llama");
+	check_steps_allocate_nothing("llama-window");
+	check_steps_allocate_nothing("gemma3");
 }
 
 /* Where the callers' arrays lie makes no difference: few rows here and there, many in one place. */
