@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Contexts: timelines, memory, limits, windows, forks that share what they can, and that a failed
- * operation loses nothing. */
+ * operation loses nothing. At the end all of it against a naive copy, in random order. */
 #include "models.h"
 
 #include "engine.h"
@@ -437,5 +437,233 @@ static void fail_every_allocation_of(enum operation op) {
 Test(context, every_failed_allocation_loses_nothing) {
 	for (int op = 0; op < N_OPERATIONS; op++) {
 		fail_every_allocation_of(op);
+	}
+}
+
+/* ---- random operations against a naive copy ---- */
+
+enum { N_SLOTS = 8, MAX_TOKENS = 9000, SLACK = 4 * BB_PAGE };
+
+/* What a context should be: everything flat, nothing shared. */
+struct naive {
+	struct bb_context *c;                /* NULL: a free slot */
+	int n, n_reserved;
+	int first_page[MAX_LAYER_KINDS];
+	uint64_t stamps[MAX_TOKENS];         /* [n]: one number per token ever appended, which pages hold too */
+};
+
+struct world {
+	struct bb_engine *e;
+	uint64_t random, last_stamp;
+	int n_failed, n_shared;              /* operations that had no memory; pages found with two contexts */
+	struct naive slots[N_SLOTS];
+};
+
+/* 0 to n - 1 (xorshift64*) */
+static int draw(struct world *w, int n) {
+	w->random ^= w->random >> 12;
+	w->random ^= w->random << 25;
+	w->random ^= w->random >> 27;
+	return (int)((w->random * 2685821657736338717u >> 33) % (uint64_t)n);
+}
+
+static void *page_at(const struct naive *s, int kind, int i_page) {
+	return s->c->tables[kind].chunks[i_page / BB_CHUNK][i_page % BB_CHUNK];
+}
+
+static int pages_for(int n_tokens) {
+	return (n_tokens + BB_PAGE - 1) / BB_PAGE;
+}
+
+static int n_pages_of(const struct naive *s) {
+	return pages_for(s->n > s->n_reserved ? s->n : s->n_reserved);
+}
+
+static void verify(const struct world *w, const struct naive *s) {
+	size_t bytes = 0;
+	cr_assert_eq(bb_context_length(s->c), s->n);
+	for (int t = 0; t < s->n; t++) {
+		cr_assert_eq(bb_context_tokens(s->c)[t], (int32_t)s->stamps[t]);
+	}
+	for (int kind = 0; kind < w->e->plan.n_kinds; kind++) {
+		for (int t = s->first_page[kind] * BB_PAGE; t < s->n; t++) {
+			const uint64_t *page = page_at(s, kind, t / BB_PAGE);
+			cr_assert_eq(page[t % BB_PAGE], s->stamps[t], "kind %d token %d of %d", kind, t, s->n);
+		}
+		const size_t n_pages = (size_t)(n_pages_of(s) - s->first_page[kind]);
+		bytes += n_pages * s->c->tables[kind].pool->page_bytes;
+	}
+	cr_assert_eq(bb_context_kv_bytes(s->c), bytes);
+}
+
+static int by_address(const void *a, const void *b) {
+	const uintptr_t x = *(const uintptr_t *)a, y = *(const uintptr_t *)b;
+	return (x > y) - (x < y);
+}
+
+/* The pool holds as many pages as the contexts can see, each counted once. */
+static void verify_pages(struct world *w, int kind) {
+	static uintptr_t pages[N_SLOTS * (MAX_TOKENS / BB_PAGE + 1)];
+	size_t n = 0, n_distinct = 0;
+	for (int i = 0; i < N_SLOTS; i++) {
+		const struct naive *s = &w->slots[i];
+		for (int p = s->first_page[kind]; s->c != NULL && p < n_pages_of(s); p++) {
+			pages[n++] = (uintptr_t)page_at(s, kind, p);
+		}
+	}
+	qsort(pages, n, sizeof(pages[0]), by_address);
+	for (size_t i = 0; i < n; i++) {
+		n_distinct += i == 0 || pages[i] != pages[i - 1];
+	}
+	w->n_shared += n > n_distinct;
+	cr_assert_eq(w->e->pools[kind][w->e->kv_type].n_used, n_distinct);
+}
+
+static int window_of(const struct world *w, int kind) {
+	return w->e->plan.kinds[kind].window;
+}
+
+/* As a step, but what it stores is the tokens' numbers. */
+static bool append(struct world *w, struct naive *s, struct bb_error *err) {
+	const int n = draw(w, 8) == 0 ? 1 + draw(w, 2000) : 1 + draw(w, 90);
+	static int32_t tokens[MAX_TOKENS];
+	base_forbid_alloc(s->n + n <= s->n_reserved);
+	const bool ok = context_reserve(s->c, n, err);
+	base_forbid_alloc(false);
+	if (!ok) {
+		cr_assert(err->code == BB_ERR_MEMORY || s->n + n > MAX_TOKENS, "%s", err->text);
+		return false;
+	}
+	for (int t = s->n; t < s->n + n; t++) {
+		s->stamps[t] = ++w->last_stamp;
+		tokens[t - s->n] = (int32_t)w->last_stamp;
+		for (int kind = 0; kind < w->e->plan.n_kinds; kind++) {
+			((uint64_t *)page_at(s, kind, t / BB_PAGE))[t % BB_PAGE] = w->last_stamp;
+		}
+	}
+	base_forbid_alloc(true);
+	context_commit(s->c, tokens, n);
+	base_forbid_alloc(false);
+	s->n += n;
+	for (int kind = 0; kind < w->e->plan.n_kinds; kind++) {
+		const int first = window_of(w, kind) > 0 ? s->n + 1 - window_of(w, kind) - SLACK : 0;
+		if (first / BB_PAGE > s->first_page[kind]) {
+			s->first_page[kind] = first / BB_PAGE;
+		}
+	}
+	return true;
+}
+
+static bool reserve(struct world *w, struct naive *s, struct bb_error *err) {
+	const int n = 1 + draw(w, 500);
+	const bool ok = bb_context_reserve(s->c, n, err);
+	cr_assert(ok || err->code == BB_ERR_MEMORY || s->n + n > MAX_TOKENS, "%s", err->text);
+	if (ok && s->n + n > s->n_reserved) {
+		s->n_reserved = s->n + n;
+	}
+	return ok;
+}
+
+static bool rewind_some(struct world *w, struct naive *s, struct bb_error *err) {
+	const int back = draw(w, 3) == 0 ? draw(w, s->n + 1) : draw(w, 200);
+	const int to = back < s->n ? s->n - back : 0;
+	bool is_held = true;
+	for (int kind = 0; kind < w->e->plan.n_kinds; kind++) {
+		const int window = window_of(w, kind), first = window > 0 ? to + 1 - window : 0;
+		is_held = is_held && (first > 0 ? first : 0) >= s->first_page[kind] * BB_PAGE;
+	}
+	const bool may = to == 0 || to == s->n || is_held, ok = bb_context_rewind(s->c, to, err);
+	cr_assert(ok ? may : err->code == (may ? BB_ERR_MEMORY : BB_ERR_CONTEXT), "%s", err->text);
+	if (ok) {
+		s->n = to;
+		s->n_reserved = 0;
+		for (int kind = 0; kind < w->e->plan.n_kinds; kind++) {
+			const int n_pages = pages_for(to);
+			s->first_page[kind] = s->first_page[kind] < n_pages ? s->first_page[kind] : n_pages;
+		}
+	}
+	return ok;
+}
+
+static bool fork_to(struct naive *to, struct naive *from, struct bb_error *err) {
+	struct bb_context *fork;
+	if (!bb_context_fork(&fork, from->c, err)) {
+		cr_assert_eq(err->code, BB_ERR_MEMORY, "%s", err->text);
+		return false;
+	}
+	from->n_reserved = 0;
+	*to = *from;
+	to->c = fork;
+	return true;
+}
+
+/* One operation on a random slot. */
+static bool random_operation(struct world *w, struct naive *s, struct bb_error *err) {
+	struct naive *other = &w->slots[draw(w, N_SLOTS)];
+	if (s->c == NULL) {
+		if (other->c != NULL) {
+			return fork_to(s, other, err);
+		}
+		memset(s, 0, sizeof(*s));
+		return bb_context_create(&s->c, w->e, NULL, err);
+	}
+	const int what = draw(w, 20);
+	if (what == 0) {
+		bb_context_destroy(s->c);
+		s->c = NULL;
+		return true;
+	}
+	return what < 4 ? rewind_some(w, s, err) : what < 6 ? reserve(w, s, err) : append(w, s, err);
+}
+
+/* max_pages: of the pool; 0 = no limit. */
+static void run_random(const char *model, uint64_t seed, int n_operations, size_t max_pages) {
+	static struct world w;
+	memset(&w, 0, sizeof(w));
+	w.random = seed;
+	w.e = open_tiny(model, MAX_TOKENS, 0, 0);
+	bb_context_destroy(new_context(w.e)); /* sets the pools up */
+	w.e->budget.max_bytes = max_pages * (w.e->pools[0][w.e->kv_type].page_bytes + 64);
+	for (int i = 0; i < n_operations; i++) {
+		struct naive *s = &w.slots[draw(&w, N_SLOTS)];
+		struct bb_error err = { 0 };
+		base_fail_alloc_at(draw(&w, 4) == 0 ? 1 + draw(&w, 4) : 0);
+		w.n_failed += !random_operation(&w, s, &err) && err.code == BB_ERR_MEMORY;
+		base_fail_alloc_at(0);
+		for (int j = 0; j < N_SLOTS; j++) {
+			if (w.slots[j].c != NULL && (&w.slots[j] == s || i % 8 == 0)) {
+				verify(&w, &w.slots[j]);
+			}
+		}
+		for (int kind = 0; kind < w.e->plan.n_kinds; kind++) {
+			verify_pages(&w, kind);
+		}
+	}
+	cr_assert_gt(w.n_failed, n_operations / 100);
+	cr_assert_gt(w.n_shared, n_operations / 10);
+	for (int i = 0; i < N_SLOTS; i++) {
+		bb_context_destroy(w.slots[i].c);
+	}
+	for (int kind = 0; kind < w.e->plan.n_kinds; kind++) {
+		cr_assert_eq(w.e->pools[kind][w.e->kv_type].n_used, 0);
+	}
+	bb_engine_destroy(w.e);
+}
+
+Test(context, random_operations_on_full_layers, .timeout = 120) {
+	for (uint64_t seed = 1; seed <= 4; seed++) {
+		run_random("llama", seed, 2000, 400);
+	}
+}
+
+Test(context, random_operations_behind_a_window, .timeout = 120) {
+	for (uint64_t seed = 1; seed <= 4; seed++) {
+		run_random("llama-window", seed, 2000, 60);
+	}
+}
+
+Test(context, random_operations_on_two_kinds_of_layers, .timeout = 120) {
+	for (uint64_t seed = 1; seed <= 4; seed++) {
+		run_random("gemma3", seed, 2000, 0);
 	}
 }
