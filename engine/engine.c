@@ -210,8 +210,11 @@ static bool alloc_batch(struct bb_engine *e, struct bb_error *err) {
 	bool ok = b->ids != NULL && b->pos != NULL && b->out_row != NULL && b->logits != NULL;
 	for (int i = 0; i < e->plan.n_kinds; i++) {
 		b->seqs[i] = base_alloc(rows, sizeof(*b->seqs[i]));
-		ok = ok && b->seqs[i] != NULL;
+		b->kept[i] = base_alloc(rows, sizeof(*b->kept[i]));
+		ok = ok && b->seqs[i] != NULL && b->kept[i] != NULL;
 	}
+	b->kv_heads = base_alloc((size_t)hparam_int(&e->plan.hp, H_KV_HEADS), sizeof(*b->kv_heads));
+	ok = ok && b->kv_heads != NULL;
 	if (!ok) {
 		return base_no_memory(err, "batch", rows * sizeof(*b->seqs[0]));
 	}
@@ -302,7 +305,9 @@ void bb_engine_destroy(struct bb_engine *e) {
 			}
 		}
 		base_free(e->batch.seqs[i]);
+		base_free(e->batch.kept[i]);
 	}
+	base_free(e->batch.kv_heads);
 	base_free(e->batch.ids);
 	base_free(e->batch.pos);
 	base_free(e->batch.out_row);

@@ -21,6 +21,8 @@ struct batch {
 	int32_t *out_row;                                 /* [max_rows]: rows whose logits are wanted */
 	float **logits;                                   /* [max_rows]: where those go, [n_vocab] each */
 	struct bb_attention_seq *seqs[MAX_LAYER_KINDS];   /* [max_rows] each */
+	struct bb_kept *kept[MAX_LAYER_KINDS];            /* [max_rows]: one head group per kind of layer */
+	struct bb_kv_head *kv_heads;                      /* [n_kv_heads], of the layer that runs */
 	enum bb_kv_dtype kv_type;
 	void *scratch;                                    /* of attention */
 	size_t scratch_bytes;

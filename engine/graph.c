@@ -56,19 +56,29 @@ static void run_logits(const struct run *r, const struct plan_op *o) {
 	}
 }
 
+/* A page holds the slabs of all layers of its kind, and of all their heads. */
+static const struct bb_kv_head *place_heads(const struct run *r, int n_kv_heads) {
+	struct bb_kv_head *heads = r->e->batch.kv_heads;
+	const size_t slab_bytes = engine_slab_bytes(r->e, r->e->batch.kv_type);
+	const size_t first = (size_t)r->p->layer_index[r->i_layer] * (size_t)n_kv_heads;
+	for (int h = 0; h < n_kv_heads; h++) {
+		heads[h] = (struct bb_kv_head){ .i_group = 0, .slab_offset = (first + (size_t)h) * slab_bytes };
+	}
+	return heads;
+}
+
 static void run_attention(const struct run *r, const struct plan_op *o) {
 	const struct plan *p = r->p;
 	const struct batch *b = &r->e->batch;
 	const int i_kind = p->layer_kind[r->i_layer];
 	const int n_kv_heads = hparam_int(&p->hp, H_KV_HEADS), head_dim = hparam_int(&p->hp, H_HEAD);
-	const size_t slab_bytes = engine_slab_bytes(r->e, b->kv_type);
-	const size_t slab_offset = (size_t)p->layer_index[r->i_layer] * (size_t)n_kv_heads * slab_bytes;
+	const struct bb_kv_head *kv_heads = place_heads(r, n_kv_heads);
 	const struct bb_kv_layout *layout;
 	attention_fn *attention = kernels_attention(r->k, b->kv_type, &layout);
 	const struct bb_kv_append append = {
 		.k = p->acts[ACT_K], .v = p->acts[ACT_V], .ld = p->act_ld[ACT_K],
 		.seqs = b->seqs[i_kind], .n_seqs = b->n_seqs,
-		.slab_offset = slab_offset, .slab_bytes = slab_bytes,
+		.kv_heads = kv_heads,
 		.n_kv_heads = n_kv_heads, .head_dim = head_dim, .kv_group = r->e->kv_group,
 		.type = b->kv_type, .layout = layout,
 	};
@@ -76,7 +86,7 @@ static void run_attention(const struct run *r, const struct plan_op *o) {
 	const struct bb_attention args = {
 		.out = o->out, .queries = o->in, .ld_out = o->ld_out, .ld_q = o->ld_in,
 		.seqs = b->seqs[i_kind], .n_seqs = b->n_seqs,
-		.slab_offset = slab_offset, .slab_bytes = slab_bytes,
+		.kv_heads = kv_heads,
 		.n_heads = hparam_int(&p->hp, H_HEADS), .n_kv_heads = n_kv_heads, .head_dim = head_dim,
 		.kv_group = r->e->kv_group, .window = p->kinds[i_kind].window,
 		.scale = (float)p->hp.v[H_ATTN_SCALE],

@@ -62,9 +62,11 @@ static void compose(struct bb_engine *e, const struct bb_step_item *items, int n
 		const int pos0 = bb_context_length(item->context);
 		float *logits = item->logits;
 		for (int kind = 0; kind < e->plan.n_kinds; kind++) {
+			b->kept[kind][i] = (struct bb_kept){
+				(void *const *const *)item->context->tables[kind].chunks, pos0,
+			};
 			b->seqs[kind][i] = (struct bb_attention_seq){
-				.chunks = (void *const *const *)item->context->tables[kind].chunks,
-				.row0 = b->n_rows, .n_rows = item->n_tokens, .pos0 = pos0,
+				.groups = &b->kept[kind][i], .row0 = b->n_rows, .n_rows = item->n_tokens,
 			};
 		}
 		for (int t = 0; t < item->n_tokens; t++) {

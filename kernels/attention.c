@@ -23,7 +23,7 @@ struct job {
 /* One query and the tokens [begin, end) it sees. */
 struct query {
 	const struct job *job;
-	const struct bb_attention_seq *seq;
+	const struct bb_kept *kept;
 	size_t slab; /* offset of the head's slab in a page */
 	const float *q;
 	int begin, end;
@@ -105,7 +105,7 @@ static void run_split(struct partial *part, const struct query *q, int token) {
 	memset(part, 0, sizeof(*part));
 	part->m = -INFINITY;
 	for (int t = begin; t < end; t++) {
-		const uint8_t *slab = (const uint8_t *)seq_page(q->seq, (token + t) / BB_PAGE) + q->slab;
+		const uint8_t *slab = (const uint8_t *)kept_page(q->kept, (token + t) / BB_PAGE) + q->slab;
 		p[t] = is_int8 ? score_int8(q, slab, t % BB_PAGE) : score_float(q, slab, t % BB_PAGE);
 		part->m = p[t] <= part->m ? part->m : p[t];
 	}
@@ -114,7 +114,7 @@ static void run_split(struct partial *part, const struct query *q, int token) {
 		part->l += p[t];
 	}
 	for (int page = begin / BB_PAGE; page * BB_PAGE < end; page++) {
-		const uint8_t *slab = (const uint8_t *)seq_page(q->seq, token / BB_PAGE + page) + q->slab;
+		const uint8_t *slab = (const uint8_t *)kept_page(q->kept, token / BB_PAGE + page) + q->slab;
 		const int first = begin > page * BB_PAGE ? begin - page * BB_PAGE : 0;
 		const int last = end - page * BB_PAGE < BB_PAGE ? end - page * BB_PAGE : BB_PAGE;
 		(is_int8 ? add_values_int8 : add_values_float)(part, q, slab, first, last,
@@ -152,10 +152,11 @@ static void run_units(const void *arg, int begin, int end) {
 			seq++;
 		}
 		const size_t row = (size_t)seq->row0 + (size_t)(i - first);
-		q.seq = seq;
-		q.slab = a->slab_offset + (size_t)(head / (a->n_heads / a->n_kv_heads)) * a->slab_bytes;
+		const struct bb_kv_head *kv_head = &a->kv_heads[head / (a->n_heads / a->n_kv_heads)];
+		q.kept = &seq->groups[kv_head->i_group];
+		q.slab = kv_head->slab_offset;
 		q.q = a->queries + row * (size_t)a->ld_q + (size_t)head * a->head_dim;
-		q.end = seq->pos0 + i - first + 1;
+		q.end = q.kept->n_before + i - first + 1;
 		q.begin = a->window > 0 && a->window < q.end ? q.end - a->window : 0;
 		const int width = kv_group_width(a->head_dim, a->kv_group);
 		for (int d = 0; job->type == KV_INT8 && d < a->head_dim; d += width) {

@@ -12,6 +12,7 @@
 #include "attention_walk.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -26,7 +27,7 @@ enum {
 /* Rows [row0, row0 + n_rows) of a sequence, counted as token * heads_per_kv + head. */
 struct block {
 	int seq, row0, n_rows;
-	int split0, n_splits;   /* that any of its rows sees */
+	int split0, n_splits;   /* that any of its rows sees, for any kv head */
 	int64_t first_item;     /* item = first_item + (split - split0) * n_kv_heads + kv head */
 };
 
@@ -160,12 +161,17 @@ static void release(const struct walk *w, int index) {
 
 /* ---- rows and splits of a block ---- */
 
-static int last_pos(const struct walk *w, const struct block *b, int row) {
-	return w->a->seqs[b->seq].pos0 + (b->row0 + row) / w->heads_per_kv;
+static const struct bb_kept *kept_of(const struct walk *w, const struct block *b, int kv_head) {
+	return &w->a->seqs[b->seq].groups[w->a->kv_heads[kv_head].i_group];
 }
 
-static int first_seen(const struct walk *w, int pos) {
-	return w->a->window > 0 && w->a->window <= pos ? pos + 1 - w->a->window : 0;
+/* The last and the first kept token that a row sees. */
+static int last_seen(const struct walk *w, const struct block *b, int kv_head, int row) {
+	return kept_of(w, b, kv_head)->n_before + (b->row0 + row) / w->heads_per_kv;
+}
+
+static int first_seen(const struct walk *w, int last) {
+	return w->a->window > 0 && w->a->window <= last ? last + 1 - w->a->window : 0;
 }
 
 /* Column in q and out, in heads. */
@@ -192,8 +198,8 @@ static void prep_block(const struct walk *w, const struct slot *s, const struct 
 }
 
 static const uint8_t *slab_of(const struct walk *w, const struct block *b, int kv_head, int page) {
-	const uint8_t *base = seq_page(&w->a->seqs[b->seq], page);
-	return base == NULL ? NULL : base + w->a->slab_offset + (size_t)kv_head * w->a->slab_bytes;
+	const uint8_t *base = kept_page(kept_of(w, b, kv_head), page);
+	return base == NULL ? NULL : base + w->a->kv_heads[kv_head].slab_offset;
 }
 
 /* Planes are read in the order K of the pages, V of the pages, K of the next slabs. Two planes ahead is
@@ -246,11 +252,11 @@ static void load_split(const struct walk *w, const struct slot *s, struct attn_t
 }
 
 /* The tokens of a split that a row sees; false when there are none. */
-static bool clip(const struct walk *w, const struct block *b, int row, int token, int *begin,
-	int *end) {
-	const int pos = last_pos(w, b, row), first = first_seen(w, pos);
+static bool clip(const struct walk *w, const struct block *b, int kv_head, int row, int token,
+	int *begin, int *end) {
+	const int last = last_seen(w, b, kv_head, row), first = first_seen(w, last);
 	*begin = first > token ? first - token : 0;
-	*end = pos + 1 - token < BB_SPLIT ? pos + 1 - token : BB_SPLIT;
+	*end = last + 1 - token < BB_SPLIT ? last + 1 - token : BB_SPLIT;
 	return *begin < *end;
 }
 
@@ -258,21 +264,24 @@ static bool clip(const struct walk *w, const struct block *b, int row, int token
 static void opening(const struct walk *w, const struct block *b, int i_split, int kv_head,
 	const void *slabs[2]) {
 	const int page = (b->split0 + i_split) * SPLIT_PAGES;
-	const int n_pages = last_pos(w, b, b->n_rows - 1) / BB_PAGE + 1;
+	const int n_pages = last_seen(w, b, kv_head, b->n_rows - 1) / BB_PAGE + 1;
 	slabs[0] = page < n_pages ? slab_of(w, b, kv_head, page) : NULL;
 	slabs[1] = page + 1 < n_pages ? slab_of(w, b, kv_head, page + 1) : NULL;
 }
 
-/* A block's i-th split. Rows' partials go to `parts` (an item's place), or, when that is NULL, are
- * joined to the slot's running ones. `next`: the slabs that come after it. */
+/* A block's i-th split, which perhaps no row of this head sees. Rows' partials go to `parts` (an item's
+ * place), or, when that is NULL, are joined to the slot's running ones. `next`: the slabs that come after. */
 static void run_split(const struct walk *w, const struct slot *s, const struct block *b, int kv_head,
 	int i_split, float *parts, const void *const next[2]) {
 	const int token = (b->split0 + i_split) * BB_SPLIT, vd = w->dims.vd;
-	int begin, end, last_end, unused, first = 0, last = b->n_rows;
-	while (!clip(w, b, first, token, &begin, &end)) {
+	int begin = 0, last_end = 0, unused, first = 0, last = b->n_rows;
+	while (first < last && !clip(w, b, kv_head, first, token, &begin, &unused)) {
 		first++;
 	}
-	while (!clip(w, b, last - 1, token, &unused, &last_end)) {
+	if (first == last) {
+		return;
+	}
+	while (!clip(w, b, kv_head, last - 1, token, &unused, &last_end)) {
 		last--;
 	}
 	struct attn_tile t = { .dims = w->dims, .q_stride = w->q_stride, .scores = s->scores, .p = s->p };
@@ -283,7 +292,7 @@ static void run_split(const struct walk *w, const struct slot *s, const struct b
 		t.n_rows = (last - r + n_tiles - i - 1) / (n_tiles - i);
 		t.q = s->q + (size_t)r * w->q_stride;
 		for (int j = 0; j < t.n_rows; j++) {
-			clip(w, b, r + j, token, &t.begin[j], &t.end[j]);
+			clip(w, b, kv_head, r + j, token, &t.begin[j], &t.end[j]);
 		}
 		t.m = parts != NULL ? parts + r : s->part_m;
 		t.l = parts != NULL ? parts + w->item_rows + r : s->part_l;
@@ -371,7 +380,7 @@ static void join_block(const struct walk *w, const struct slot *s, const struct 
 		}
 		for (int i = begin; i < end; i++) {
 			int from, to;
-			if (clip(w, b, r, (b->split0 + i) * BB_SPLIT, &from, &to)) {
+			if (clip(w, b, kv_head, r, (b->split0 + i) * BB_SPLIT, &from, &to)) {
 				const float *part = item_parts(w, item_of(w, b, i, kv_head));
 				w->ops->join(&s->m[r], &s->l[r], o, part + r, part + w->item_rows + r,
 					part + 2 * w->item_rows + (size_t)r * vd, vd);
@@ -444,6 +453,17 @@ static void run_rounds(bb_queue *q, struct walk *w, int64_t n_items) {
 
 /* ---- choice ---- */
 
+static void span(const struct walk *w, struct block *b) {
+	int first = INT_MAX, last = 0;
+	for (int h = 0; h < w->a->n_kv_heads; h++) {
+		const int low = first_seen(w, last_seen(w, b, h, 0)), high = last_seen(w, b, h, b->n_rows - 1);
+		first = low < first ? low : first;
+		last = high > last ? high : last;
+	}
+	b->split0 = first / BB_SPLIT;
+	b->n_splits = last / BB_SPLIT + 1 - b->split0;
+}
+
 /* Cuts the sequences into blocks of at most max_rows rows; returns the number of items, and the
  * largest block's number of splits. */
 static int64_t cut(struct walk *w, int max_rows, int *most_splits) {
@@ -460,8 +480,7 @@ static int64_t cut(struct walk *w, int max_rows, int *most_splits) {
 			struct block *b = &w->blocks[w->n_blocks++];
 			*b = (struct block){ .seq = i, .row0 = row, .first_item = n_items,
 				.n_rows = n_rows - row < rounded ? n_rows - row : rounded };
-			b->split0 = first_seen(w, last_pos(w, b, 0)) / BB_SPLIT;
-			b->n_splits = last_pos(w, b, b->n_rows - 1) / BB_SPLIT + 1 - b->split0;
+			span(w, b);
 			n_items += (int64_t)b->n_splits * a->n_kv_heads;
 			*most_splits = b->n_splits > *most_splits ? b->n_splits : *most_splits;
 		}

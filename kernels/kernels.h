@@ -103,21 +103,33 @@ struct bb_kv_layout {
 
 /* ---- attention ---- */
 
-/* New rows of one sequence. Row i of the sequence is at position pos0 + i and sees the tokens
- * [max(0, pos0 + i + 1 - window), pos0 + i]; token t lies in page t / 64, slot t % 64. Its K and V are
- * in the pages already when attention runs. */
-struct bb_attention_seq {
-	/* [ceil((pos0 + n_rows) / 4096)][64] addresses; a page that no window reaches may be NULL, and a chunk
-	 * whose pages all are */
+/* What the heads of one head group keep of a sequence, in the order of its timeline: kept token t, counted
+ * from 0, lies in page t / 64, slot t % 64. Where nothing was dropped t is the token's position. */
+struct bb_kept {
+	/* [ceil((n_before + n_rows) / 4096)][64] addresses; a page that no window reaches may be NULL, and a
+	 * chunk whose pages all are */
 	void *const *const *chunks;
-	int row0;             /* first row of this sequence in q and out */
-	int n_rows;
-	int pos0;
+	int n_before; /* tokens kept of those before this step */
 };
 
-static inline void *seq_page(const struct bb_attention_seq *s, int i_page) {
-	return s->chunks[i_page / BB_CHUNK][i_page % BB_CHUNK];
+static inline void *kept_page(const struct bb_kept *kept, int i_page) {
+	return kept->chunks[i_page / BB_CHUNK][i_page % BB_CHUNK];
 }
+
+/* New rows of one sequence. For a head of group g, row i is kept token groups[g].n_before + i and sees that
+ * one and those before it, at most `window` in all. Its K and V are in the pages when attention runs. */
+struct bb_attention_seq {
+	const struct bb_kept *groups; /* [n_groups] */
+	int row0;                     /* first row of this sequence in q and out */
+	int n_rows;
+};
+
+/* Where a kv head's state lies: in the pages of a group, this far from a page's address. Heads of one layer
+ * may keep different tokens, and groups may span layers: kernels look only here. */
+struct bb_kv_head {
+	int i_group;
+	size_t slab_offset;
+};
 
 /* out[row, head] = sum_t softmax_t(scale * q[row, head] . k[t, kv(head)]) v[t, kv(head)], with
  * kv(head) = head / (n_heads / n_kv_heads).
@@ -133,8 +145,7 @@ struct bb_attention {
 	int ld_out, ld_q;
 	const struct bb_attention_seq *seqs;
 	int n_seqs;
-	size_t slab_offset;    /* of (layer, kv head 0) from a page's base address */
-	size_t slab_bytes;     /* kv head h: slab_offset + h * slab_bytes */
+	const struct bb_kv_head *kv_heads; /* [n_kv_heads] */
 	int n_heads, n_kv_heads, head_dim;
 	int kv_group;          /* channels of K per int8 scale; 0 = head_dim */
 	int window;            /* tokens a row sees, itself included; 0 = all */
@@ -153,7 +164,7 @@ struct bb_kv_append {
 	int ld;
 	const struct bb_attention_seq *seqs;
 	int n_seqs;
-	size_t slab_offset, slab_bytes;
+	const struct bb_kv_head *kv_heads; /* [n_kv_heads] */
 	int n_kv_heads, head_dim, kv_group;
 	enum bb_kv_dtype type;
 	const struct bb_kv_layout *layout;

@@ -115,12 +115,13 @@ static void append_rows(const void *arg, int begin, int end) {
 			first += seq->n_rows;
 			seq++;
 		}
-		const int row = seq->row0 + i - first, t = seq->pos0 + i - first;
-		uint8_t *slabs = (uint8_t *)seq_page(seq, t / BB_PAGE) + a->slab_offset;
+		const int row = seq->row0 + i - first;
 		for (int h = 0; h < a->n_kv_heads; h++) {
+			const struct bb_kept *kept = &seq->groups[a->kv_heads[h].i_group];
+			const int t = kept->n_before + i - first;
+			uint8_t *slab = (uint8_t *)kept_page(kept, t / BB_PAGE) + a->kv_heads[h].slab_offset;
 			const size_t x = (size_t)row * a->ld + (size_t)h * a->head_dim;
-			a->layout->append(slabs + (size_t)h * a->slab_bytes, a->type, a->head_dim, a->kv_group,
-				t % BB_PAGE, a->k + x, a->v + x);
+			a->layout->append(slab, a->type, a->head_dim, a->kv_group, t % BB_PAGE, a->k + x, a->v + x);
 		}
 	}
 }
@@ -131,6 +132,5 @@ void kv_append(bb_queue *q, const struct bb_kv_append *a) {
 		n_rows += a->seqs[i].n_rows;
 	}
 	assert(a->kv_group % 4 == 0);
-	assert(a->slab_bytes >= a->layout->slab_bytes(a->type, a->head_dim, a->kv_group));
 	queue_run(q, append_rows, a, n_rows, APPEND_GRAIN);
 }

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_SEQS = 8, SLAB_OFFSET = 192 };
+enum { MAX_SEQS = 8, MAX_GROUPS = 2, MAX_KV_HEADS = 8, SLAB_OFFSET = 192 };
 
 /* `ring`: the context has that many pages, walked round and round: long contexts in little memory. */
 struct seq_shape {
@@ -20,6 +20,9 @@ struct shape {
 	int n_heads, n_kv_heads, head_dim, window, group;
 	float k_scale; /* size of the keys' elements; large ones give sharp softmaxes */
 	struct seq_shape seqs[MAX_SEQS]; /* ends with n_rows == 0 */
+	/* kv heads 1, 3, ... are a group of their own, which keeps none of the first `dropped` tokens of any
+	 * sequence (no more than every pos0); 0: one group */
+	int dropped;
 };
 
 struct scene {
@@ -29,7 +32,9 @@ struct scene {
 	size_t slab_bytes, page_bytes;
 	int n_seqs, n_rows;
 	const float *k, *v; /* [tokens of all sequences, n_kv_heads * head_dim] */
+	struct bb_kept kept[MAX_SEQS][MAX_GROUPS];
 	struct bb_attention_seq seqs[MAX_SEQS];
+	struct bb_kv_head kv_heads[MAX_KV_HEADS];
 	struct bb_attention attention;
 };
 
@@ -71,30 +76,58 @@ static void *const *const *make_table(struct check *c, uint8_t *bytes, size_t pa
 	return (void *const *const *)chunks;
 }
 
-/* Page table of sequence i for rows at [first_pos, n_tokens): tokens up to n_tokens are stored, other
- * slots hold `poison`; pages outside the windows are NULL. k0: the sequence's first row in k and v. */
-static void *const *const *fill_pages(struct check *c, const struct scene *s, int i, size_t k0, int first_pos,
-	int n_tokens, int poison) {
-	const struct seq_shape *seq = &s->shape->seqs[i];
-	const int n = n_pages(n_tokens), n_real = seq->ring > 0 ? seq->ring : n;
-	const int first_page = first_seen(s->shape, first_pos) / BB_PAGE;
-	uint8_t *bytes = check_scratch(c, (size_t)n_real * s->page_bytes, 64);
-	memset(bytes, poison, (size_t)n_real * s->page_bytes);
-	const int stored = n_stored(seq) < n_tokens ? n_stored(seq) : n_tokens;
-	const int begin = seq->ring > 0 ? 0 : first_page * BB_PAGE;
-	void *const *const *direct = make_table(c, bytes, s->page_bytes, 0, n_real, n_real);
-	const struct bb_attention_seq rows = { direct, 0, stored - begin, begin };
+static int n_groups(const struct shape *s) {
+	return s->dropped > 0 ? 2 : 1;
+}
+
+static int dropped_of(const struct shape *s, int i_group) {
+	return i_group == 1 ? s->dropped : 0;
+}
+
+/* Stores kept tokens [begin, end) of one head of a group; token 0 of the sequence is row k0 of k and v. */
+static void store_head(struct check *c, const struct scene *s, int h, size_t k0, void *const *const *chunks,
+	int begin, int end) {
+	const struct shape *shape = s->shape;
+	const struct bb_kept kept = { chunks, begin };
+	const struct bb_attention_seq rows = { &kept, 0, end - begin };
+	const struct bb_kv_head place = { 0, s->kv_heads[h].slab_offset };
+	const size_t ld = (size_t)shape->n_kv_heads * shape->head_dim;
+	const size_t first = k0 + begin + dropped_of(shape, s->kv_heads[h].i_group);
+	const size_t at = first * ld + (size_t)h * shape->head_dim;
 	const struct bb_kv_append append = {
-		.k = s->k + (k0 + begin) * s->shape->n_kv_heads * s->shape->head_dim,
-		.v = s->v + (k0 + begin) * s->shape->n_kv_heads * s->shape->head_dim,
-		.ld = s->shape->n_kv_heads * s->shape->head_dim,
-		.seqs = &rows, .n_seqs = 1,
-		.slab_offset = SLAB_OFFSET, .slab_bytes = s->slab_bytes,
-		.n_kv_heads = s->shape->n_kv_heads, .head_dim = s->shape->head_dim,
-		.kv_group = s->shape->group, .type = s->type, .layout = s->layout,
+		.k = s->k + at, .v = s->v + at, .ld = (int)ld, .seqs = &rows, .n_seqs = 1, .kv_heads = &place,
+		.n_kv_heads = 1, .head_dim = shape->head_dim, .kv_group = shape->group, .type = s->type,
+		.layout = s->layout,
 	};
 	kv_append(check_queue(c), &append);
-	return make_table(c, bytes, s->page_bytes, first_page, n, n_real);
+}
+
+/* What a group keeps of sequence i for rows at [first_pos, n_tokens): tokens up to n_tokens are stored,
+ * other slots hold `poison`; pages outside the windows are NULL. k0: the sequence's first row in k and v. */
+static struct bb_kept fill_group(struct check *c, const struct scene *s, int i, int i_group, size_t k0,
+	int first_pos, int n_tokens, int poison) {
+	const struct seq_shape *seq = &s->shape->seqs[i];
+	const int dropped = dropped_of(s->shape, i_group), n_kept = n_tokens - dropped;
+	const int n = n_pages(n_kept), n_real = seq->ring > 0 ? seq->ring : n;
+	const int first_page = first_seen(s->shape, first_pos - dropped) / BB_PAGE;
+	uint8_t *bytes = check_scratch(c, (size_t)n_real * s->page_bytes, 64);
+	memset(bytes, poison, (size_t)n_real * s->page_bytes);
+	const int stored = n_stored(seq) < n_kept ? n_stored(seq) : n_kept;
+	void *const *const *direct = make_table(c, bytes, s->page_bytes, 0, n_real, n_real);
+	for (int h = 0; h < s->shape->n_kv_heads; h++) {
+		if (s->kv_heads[h].i_group == i_group) {
+			store_head(c, s, h, k0, direct, seq->ring > 0 ? 0 : first_page * BB_PAGE, stored);
+		}
+	}
+	return (struct bb_kept){ make_table(c, bytes, s->page_bytes, first_page, n, n_real),
+		first_pos - dropped };
+}
+
+static void fill_groups(struct check *c, struct bb_kept kept[MAX_GROUPS], const struct scene *s, int i,
+	size_t k0, int first_pos, int n_tokens, int poison) {
+	for (int g = 0; g < n_groups(s->shape); g++) {
+		kept[g] = fill_group(c, s, i, g, k0, first_pos, n_tokens, poison);
+	}
 }
 
 static void make_scene(struct check *c, struct scene *s, const struct shape *shape,
@@ -119,20 +152,23 @@ static void make_scene(struct check *c, struct scene *s, const struct shape *sha
 	}
 	s->k = k;
 	s->v = v;
+	for (int h = 0; h < shape->n_kv_heads; h++) {
+		const int n = n_groups(shape);
+		s->kv_heads[h] = (struct bb_kv_head){ h % n, SLAB_OFFSET + (size_t)(h / n) * s->slab_bytes };
+	}
 	size_t k0 = 0;
 	int row0 = s->n_rows;
 	for (int i = 0; i < s->n_seqs; i++) { /* rows of the sequences lie in reverse order */
 		const struct seq_shape *seq = &shape->seqs[i];
 		row0 -= seq->n_rows;
-		void *const *const *chunks = fill_pages(c, s, i, k0, seq->pos0, seq_len(seq), 0xff);
-		s->seqs[i] = (struct bb_attention_seq){ chunks, row0, seq->n_rows, seq->pos0 };
+		fill_groups(c, s->kept[i], s, i, k0, seq->pos0, seq_len(seq), 0xff);
+		s->seqs[i] = (struct bb_attention_seq){ s->kept[i], row0, seq->n_rows };
 		k0 += n_stored(seq);
 	}
 	const size_t scratch_bytes = attention_scratch_bytes(s->n_rows, queue_threads(check_queue(c)),
 		shape->n_heads, shape->head_dim);
 	s->attention = (struct bb_attention){
-		.seqs = s->seqs, .n_seqs = s->n_seqs, .slab_offset = SLAB_OFFSET,
-		.slab_bytes = s->slab_bytes, .n_heads = shape->n_heads, .n_kv_heads = shape->n_kv_heads,
+		.seqs = s->seqs, .n_seqs = s->n_seqs, .kv_heads = s->kv_heads, .n_heads = shape->n_heads, .n_kv_heads = shape->n_kv_heads,
 		.head_dim = shape->head_dim, .kv_group = shape->group, .window = shape->window,
 		.scale = 1.0f / sqrtf((float)shape->head_dim),
 		.scratch = check_scratch(c, scratch_bytes, 64), .scratch_bytes = scratch_bytes,
@@ -141,13 +177,13 @@ static void make_scene(struct check *c, struct scene *s, const struct shape *sha
 
 /* The new rows' K and V of sequence 0 as stored: every layout keeps the same numbers. */
 static void read_stored(float *k, float *v, const struct scene *s) {
-	const struct bb_attention_seq *seq = &s->seqs[0];
 	const int dim = s->shape->head_dim;
-	for (int i = 0; i < seq->n_rows; i++) {
-		const int t = seq->pos0 + i;
-		const uint8_t *slabs = (const uint8_t *)seq_page(seq, t / BB_PAGE) + SLAB_OFFSET;
+	for (int i = 0; i < s->seqs[0].n_rows; i++) {
 		for (int h = 0; h < s->shape->n_kv_heads; h++, k += dim, v += dim) {
-			s->layout->read(slabs + (size_t)h * s->slab_bytes, s->type, dim, s->shape->group,
+			const struct bb_kept *kept = &s->kept[0][s->kv_heads[h].i_group];
+			const int t = kept->n_before + i;
+			const uint8_t *page = kept_page(kept, t / BB_PAGE);
+			s->layout->read(page + s->kv_heads[h].slab_offset, s->type, dim, s->shape->group,
 				t % BB_PAGE, k, v);
 		}
 	}
@@ -155,49 +191,51 @@ static void read_stored(float *k, float *v, const struct scene *s) {
 
 /* A row of a scene again, alone, in pages where whatever it can't see is poison. */
 struct alone {
-	int row, poison, width;
-	struct bb_attention_seq seq;
+	int row, pos, poison, width;
+	struct bb_kept kept[MAX_GROUPS];
 	float *out; /* [width] */
 };
 
 static struct alone make_alone(struct check *c, const struct scene *s, int i_seq, int i, int poison) {
-	const struct bb_attention_seq *seq = &s->seqs[i_seq];
-	const int width = s->shape->n_heads * s->shape->head_dim, pos = seq->pos0 + i;
+	const int pos = s->shape->seqs[i_seq].pos0 + i, width = s->shape->n_heads * s->shape->head_dim;
 	size_t k0 = 0;
 	for (int j = 0; j < i_seq; j++) {
 		k0 += (size_t)n_stored(&s->shape->seqs[j]);
 	}
-	struct alone one = { seq->row0 + i, poison, width, { NULL, 0, 1, pos }, NULL };
-	one.seq.chunks = fill_pages(c, s, i_seq, k0, pos, pos + 1, poison);
+	struct alone one = { .row = s->seqs[i_seq].row0 + i, .pos = pos, .poison = poison, .width = width };
+	fill_groups(c, one.kept, s, i_seq, k0, pos, pos + 1, poison);
 	one.out = check_scratch(c, (size_t)width * sizeof(float), 4);
 	return one;
 }
 
 static void check_alone(struct check *c, attention_fn *fn, const struct scene *s,
 	const struct alone *one) {
+	const struct bb_attention_seq seq = { one->kept, 0, 1 };
 	struct bb_attention a = s->attention;
 	a.queries += (size_t)one->row * a.ld_q;
 	a.out = one->out;
-	a.seqs = &one->seq;
+	a.seqs = &seq;
 	a.n_seqs = 1;
 	fn(check_queue(c), &a);
 	char what[64];
-	snprintf(what, sizeof(what), "row at %d alone, poison %02x", one->seq.pos0,
-		(unsigned)one->poison);
+	snprintf(what, sizeof(what), "row at %d alone, poison %02x", one->pos, (unsigned)one->poison);
 	check_same(c, what, one->out, s->attention.out + (size_t)one->row * a.ld_out,
 		(size_t)one->width * sizeof(float));
 }
 
 /* Bytes of K and V, each read once per sequence, and the operations of all rows. */
 static void cost(const struct scene *s, double *bytes, double *ops) {
+	const struct shape *shape = s->shape;
 	*bytes = *ops = 0;
-	for (int i = 0; i < s->n_seqs; i++) {
-		const struct bb_attention_seq *seq = &s->seqs[i];
-		const int seen = seq->pos0 + seq->n_rows - first_seen(s->shape, seq->pos0);
-		*bytes += (double)seen / BB_PAGE * s->shape->n_kv_heads * (double)s->slab_bytes;
-		for (int r = 0; r < seq->n_rows; r++) {
-			*ops += 4.0 * s->shape->n_heads * s->shape->head_dim
-				* (seq->pos0 + r + 1 - first_seen(s->shape, seq->pos0 + r));
+	for (int i = 0; i < s->n_seqs * shape->n_kv_heads; i++) {
+		const int i_seq = i / shape->n_kv_heads, n_rows = s->seqs[i_seq].n_rows;
+		const struct bb_kept *kept = &s->kept[i_seq][s->kv_heads[i % shape->n_kv_heads].i_group];
+		const int seen = kept->n_before + n_rows - first_seen(shape, kept->n_before);
+		*bytes += (double)seen / BB_PAGE * (double)s->slab_bytes;
+		for (int r = 0; r < n_rows; r++) {
+			const int last = kept->n_before + r;
+			*ops += 4.0 * (shape->n_heads / shape->n_kv_heads) * shape->head_dim
+				* (last + 1 - first_seen(shape, last));
 		}
 	}
 }
@@ -233,9 +271,9 @@ static void check_shape(struct check *c, attention_fn *fn, const struct shape *s
 	double bytes, ops;
 	cost(&s, &bytes, &ops);
 	check_ops(c, ops);
-	while (check_next(c, bytes, "heads=%d/%d dim=%d window=%d group=%d seqs=%d rows=%d pos0=%d",
-		shape->n_heads, shape->n_kv_heads, shape->head_dim, shape->window, shape->group, s.n_seqs,
-		s.n_rows, s.seqs[0].pos0)) {
+	while (check_next(c, bytes, "heads=%d/%d dim=%d window=%d group=%d seqs=%d rows=%d pos0=%d "
+		"dropped=%d", shape->n_heads, shape->n_kv_heads, shape->head_dim, shape->window, shape->group,
+		s.n_seqs, s.n_rows, shape->seqs[0].pos0, shape->dropped)) {
 		fn(check_queue(c), &s.attention);
 		if (!check_is_bench(c)) {
 			read_stored(k, v, &s);
@@ -266,6 +304,9 @@ static const struct shape shapes[] = {
 	{ 2, 2, 20, 0, 4, 1.0f, { { 70, 3, 0 } } },
 	{ 2, 1, 64, 700, 0, 1.0f, { { (1 << 20) + 77, 3, 3 } } },
 	{ 22, 1, 16, 0, 0, 1.0f, { { (1 << 16) + 5, 2, 2 }, { 100, 1, 0 } } },
+	{ 9, 3, 64, 0, 0, 1.0f, { { 700, 1, 0 }, { 300, 130, 0 } }, 300 },
+	{ 4, 2, 64, 0, 32, 1.0f, { { 2000, 1, 0 }, { 1990, 2, 0 } }, 1990 },
+	{ 8, 8, 16, 90, 0, 1.0f, { { 301, 70, 0 }, { 280, 1, 0 } }, 279 },
 };
 
 /* As SmolLM2-135M, Gemma 3 270M and Qwen2.5-0.5B decode and prefill. The long decode walks more KV
