@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Errors, allocation, growable arrays and file mapping for the engine. */
+ * Errors, allocation, growable arrays, characters and file mapping for the engine. */
 #include "base.h"
 
 #include <assert.h>
@@ -167,6 +167,55 @@ void bb_tokens_finish(struct bb_tokens *t) {
 		base_free(t->ids);
 		memset(t, 0, sizeof(*t));
 	}
+}
+
+/* ---- characters ---- */
+
+int base_char(const char *p, size_t bytes) {
+	const uint8_t *u = (const uint8_t *)p;
+	if (u[0] < 0x80) {
+		return 1;
+	}
+	const int n = u[0] < 0xC2 ? 0 : u[0] < 0xE0 ? 2 : u[0] < 0xF0 ? 3 : u[0] < 0xF5 ? 4 : 0;
+	if (n == 0 || bytes < (size_t)n) {
+		return 0;
+	}
+	/* the second byte is where overlong forms, surrogates and too large numbers show */
+	const uint8_t low = u[0] == 0xE0 ? 0xA0 : u[0] == 0xF0 ? 0x90 : 0x80;
+	const uint8_t high = u[0] == 0xED ? 0x9F : u[0] == 0xF4 ? 0x8F : 0xBF;
+	if (u[1] < low || u[1] > high) {
+		return 0;
+	}
+	for (int i = 2; i < n; i++) {
+		if ((u[i] & 0xC0) != 0x80) {
+			return 0;
+		}
+	}
+	return n;
+}
+
+/* Controls of ASCII and, as a terminal obeys them too, of Latin-1: U+0080 to U+009F. */
+static bool is_control(const uint8_t *p, int bytes) {
+	return p[0] < 0x20 || p[0] == 0x7F || (bytes == 2 && p[0] == 0xC2 && p[1] < 0xA0);
+}
+
+const char *base_show(const char *data, size_t bytes, char *buf, size_t cap) {
+	size_t n = 0;
+	while (n < bytes && n < cap - 1) {
+		const int step = base_char(data + n, bytes - n);
+		const bool prints = step > 0 && !is_control((const uint8_t *)data + n, step);
+		if (n + (prints ? (size_t)step : 1) > cap - 1) {
+			break;
+		}
+		if (!prints) {
+			buf[n++] = '?';
+			continue;
+		}
+		memcpy(buf + n, data + n, (size_t)step);
+		n += (size_t)step;
+	}
+	buf[n] = '\0';
+	return buf;
 }
 
 /* ---- files ---- */

@@ -53,6 +53,14 @@ void base_file_close(struct base_file *f);
 /* Appends bytes to a growable text (kept NUL-terminated). */
 bool base_append(struct bb_text *t, const void *data, size_t bytes, struct bb_error *err);
 
+/* Length of the UTF-8 character at p (1 to 4), 0 when p[bytes] starts with none (RFC 3629: no
+ * overlong forms, no surrogates, nothing above U+10FFFF). bytes > 0. */
+int base_char(const char *p, size_t bytes);
+/* The beginning of a file's or request's bytes for a sentence, into buf[cap]: whole characters, '?'
+ * for what doesn't print, so that no file can write to the terminal. Returns buf. */
+enum { BASE_SHOWN = 48 };
+const char *base_show(const char *data, size_t bytes, char *buf, size_t cap);
+
 /* Seconds of a monotonic clock. */
 double base_seconds(void);
 

@@ -83,9 +83,10 @@ static const struct bb_isa *choose_isa(const char *name, struct bb_error *err) {
 		return best;
 	}
 	const struct bb_isa *isa = find_isa(name);
+	char shown[BASE_SHOWN];
 	if (isa == NULL) {
 		base_fail(err, BB_ERR_USAGE, "no ISA level '%s'; expected c, avx2, avx_vnni, avx512, "
-			"avx512_vnni or avx512_bf16", name);
+			"avx512_vnni or avx512_bf16", base_show(name, strlen(name), shown, sizeof(shown)));
 	} else if ((isa->flags & ~cpu_flags()) != 0) {
 		base_fail(err, BB_ERR_UNSUPPORTED, "this machine can't run ISA level '%s'", name);
 		isa = NULL;
@@ -113,12 +114,14 @@ double bb_measure_read_bandwidth(int n_threads, size_t bytes) {
 /* ---- opening ---- */
 
 static bool check_params(const struct bb_engine_params *p, struct bb_error *err) {
+	char shown[BASE_SHOWN];
 	if (p->device != NULL && strcmp(p->device, "auto") != 0 && strcmp(p->device, "cpu") != 0) {
 		return base_fail(err, BB_ERR_UNSUPPORTED, "device '%s' isn't in this build; expected auto or cpu",
-			p->device);
+			base_show(p->device, strlen(p->device), shown, sizeof(shown)));
 	}
 	if (p->gemm != NULL && strcmp(p->gemm, "exact") != 0) {
-		return base_fail(err, BB_ERR_UNSUPPORTED, "gemm '%s' isn't in this build; expected exact", p->gemm);
+		return base_fail(err, BB_ERR_UNSUPPORTED, "gemm '%s' isn't in this build; expected exact",
+			base_show(p->gemm, strlen(p->gemm), shown, sizeof(shown)));
 	}
 	if (p->n_threads < 0 || p->n_threads > 1024 || p->max_model_len < 0 || p->window < 0 ||
 		p->max_batch_tokens < 0 || p->max_batch_tokens > 1 << 16) {
@@ -147,8 +150,9 @@ static bool find_model(struct bb_engine *e, const struct bb_model *const *models
 		}
 		snprintf(known + strlen(known), sizeof(known) - strlen(known), "%s%s", known[0] ? ", " : "", name);
 	}
-	return base_fail(err, BB_ERR_UNSUPPORTED, "architecture '%.*s' isn't one that this build runs (%s)",
-		(int)(arch.bytes < 60 ? arch.bytes : 60), arch.data, known);
+	char shown[BASE_SHOWN];
+	return base_fail(err, BB_ERR_UNSUPPORTED, "architecture '%s' isn't one that this build runs (%s)",
+		base_show(arch.data, arch.bytes, shown, sizeof(shown)), known);
 }
 
 /* *out = a copy of the string, NULL when the key is absent; false when it is no string or memory fails. */

@@ -87,9 +87,10 @@ static bool read_rope_scaling(struct bb_hparams *hp, const struct bb_model *m, c
 	if (found && string_is(type, "yarn")) {
 		hp->rope_scaling = ROPE_SCALING_YARN;
 	} else if (found && !string_is(type, "linear") && !string_is(type, "none")) {
+		char shown[BASE_SHOWN];
 		return base_fail(err, BB_ERR_UNSUPPORTED,
-			"metadata key '%s' is '%.*s', expected none, linear or yarn", name,
-			(int)(type.bytes < 40 ? type.bytes : 40), type.data);
+			"metadata key '%s' is '%s', expected none, linear or yarn", name,
+			base_show(type.data, type.bytes, shown, sizeof(shown)));
 	} else if (!(found && string_is(type, "none")) && *factor > 0) {
 		hp->rope_scaling = ROPE_SCALING_LINEAR;
 	}

@@ -86,7 +86,7 @@ static void stream_back(const struct tokenizer *t, const struct bb_tokens *ids,
 		const size_t before = out.bytes;
 		assert(token_stream_push(&s, t, ids->ids[i], true, &out, NULL));
 		for (size_t k = before; k < out.bytes;) { /* whole characters each time */
-			const int step = vocab_char(out.data + k, out.bytes - k);
+			const int step = base_char(out.data + k, out.bytes - k);
 			assert(step > 0);
 			k += (size_t)step;
 		}
@@ -94,7 +94,7 @@ static void stream_back(const struct tokenizer *t, const struct bb_tokens *ids,
 	assert(token_stream_flush(&s, &out, NULL));
 	bool is_valid = true;
 	for (size_t i = 0; i < want->bytes; i += vocab_step(want->data + i, want->bytes - i)) {
-		is_valid = is_valid && vocab_char(want->data + i, want->bytes - i) > 0;
+		is_valid = is_valid && base_char(want->data + i, want->bytes - i) > 0;
 	}
 	assert(!is_valid || (out.bytes == want->bytes
 		&& (out.bytes == 0 || memcmp(out.data, want->data, out.bytes) == 0)));

@@ -80,6 +80,26 @@ Test(base, strndup_copies_n_bytes) {
 	base_free(p);
 }
 
+static void expect_shown(const char *bytes, size_t n, size_t cap, const char *want) {
+	char buf[BASE_SHOWN];
+	cr_assert_str_eq(base_show(bytes, n, buf, cap), want);
+}
+
+Test(base, show_lets_only_printing_characters_through) {
+	expect_shown("plain", 5, BASE_SHOWN, "plain");
+	expect_shown("a\n\33[2J\0b\177", 9, BASE_SHOWN, "a??[2J?b?");
+	expect_shown("\xC3\xA9\xFF\xC0\x80", 5, BASE_SHOWN, "\xC3\xA9???");
+	expect_shown("\xC2\x9B" "1m\xC2\xA0", 6, BASE_SHOWN, "??1m\xC2\xA0"); /* CSI in one character */
+	expect_shown("", 0, BASE_SHOWN, "");
+}
+
+Test(base, show_cuts_between_characters) {
+	expect_shown("12345", 5, 4, "123");
+	expect_shown("12\xC3\xA9", 4, 4, "12");
+	expect_shown("1\xC3\xA9", 3, 4, "1\xC3\xA9");
+	expect_shown("123", 3, 1, "");
+}
+
 Test(base, nth_allocation_fails_once) {
 	base_fail_alloc_at(2);
 	void *a = base_alloc(1, 1), *b = base_alloc(1, 1), *c = base_alloc(1, 1);

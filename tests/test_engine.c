@@ -48,11 +48,25 @@ static void expect_refused(const char *path, enum bb_code code, const char *part
 	cr_assert_eq(err.code, code, "code %d: %s", err.code, err.text);
 	cr_assert_not_null(strstr(err.text, part), "'%s' doesn't say '%s'", err.text, part);
 	cr_assert_not_null(strstr(err.text, path), "'%s' doesn't name the file", err.text);
+	for (const char *p = err.text; *p != '\0'; p++) {
+		cr_assert_geq(*p, ' ', "byte %d in an error sentence", *p);
+	}
 	unlink(path);
 }
 
 Test(engine, unknown_architecture) {
 	expect_refused(patched("llama", "llama", "gizmo"), BB_ERR_UNSUPPORTED, "'gizmo'");
+}
+
+/* Bytes of a file that a terminal would obey never reach a sentence. */
+Test(engine, architecture_that_does_not_print) {
+	expect_refused(patched_bytes("llama", "\10\0\0\0\5\0\0\0\0\0\0\0llama",
+		"\10\0\0\0\5\0\0\0\0\0\0\0\33[2J\n", 17), BB_ERR_UNSUPPORTED, "'?[2J?'");
+}
+
+Test(engine, rope_scaling_that_does_not_print) {
+	expect_refused(patched_bytes("qwen2-yarn", "\4\0\0\0\0\0\0\0yarn", "\4\0\0\0\0\0\0\0\33[7m", 12),
+		BB_ERR_UNSUPPORTED, "'?[7m'");
 }
 
 Test(engine, missing_tensor_is_named) {

@@ -42,18 +42,19 @@ static bool split_merge(const struct gguf_string *s, char *buf, size_t *left, si
 
 static bool add_merge(struct tokenizer *t, uint32_t rank, const struct gguf_string *s, char *buf,
 	struct bb_error *err) {
-	char shown[VOCAB_SHOWN];
+	char shown[BASE_SHOWN];
 	size_t l, r;
 	if (!split_merge(s, buf, &l, &r)) {
 		return base_fail(err, BB_ERR_FORMAT, "tokenizer.ggml.merges: expected two pieces and a "
-			"space between them for merge %u, has \"%s\"", rank, vocab_show(*s, shown));
+			"space between them for merge %u, has \"%s\"", rank,
+			base_show(s->data, s->bytes, shown, sizeof(shown)));
 	}
 	const int32_t left = vocab_find(t, buf, l), right = vocab_find(t, buf + l, r);
 	const int32_t both = vocab_find(t, buf, l + r);
 	if (left < 0 || right < 0 || both < 0) {
 		return base_fail(err, BB_ERR_FORMAT, "tokenizer.ggml.merges: expected pieces of the "
 			"vocabulary that join to another for merge %u, has \"%s\"", rank,
-			vocab_show(*s, shown));
+			base_show(s->data, s->bytes, shown, sizeof(shown)));
 	}
 	struct merge_slot *slot = find_merge(&t->merges, pair_key(left, right));
 	if (slot->pair == 0) { /* of equal merges the first counts */

@@ -72,10 +72,10 @@ static const struct family *find_family(struct gguf_string name) {
 bool pretoken_create(struct tokenizer *t, struct gguf_string name, struct bb_error *err) {
 	const struct family *family = find_family(name);
 	if (family == NULL) {
-		char shown[VOCAB_SHOWN];
+		char shown[BASE_SHOWN];
 		return base_fail(err, BB_ERR_UNSUPPORTED,
 			"tokenizer.ggml.pre: expected smollm, qwen2, gpt-2 or llama-bpe, has \"%s\"",
-			vocab_show(name, shown));
+			base_show(name.data, name.bytes, shown, sizeof(shown)));
 	}
 	struct pretoken *p = t->pretoken = base_alloc(1, sizeof(*p));
 	if (p == NULL) {
@@ -126,7 +126,7 @@ static bool patch(struct pretoken_scan *s, struct bb_error *err) {
 		return base_no_memory(err, "tokenizer", s->bytes);
 	}
 	for (size_t i = 0; i < s->bytes;) {
-		const int step = vocab_char(s->text + i, s->bytes - i);
+		const int step = base_char(s->text + i, s->bytes - i);
 		if (step == 0) {
 			copy[i++] = 1;
 		} else {
@@ -140,7 +140,7 @@ static bool patch(struct pretoken_scan *s, struct bb_error *err) {
 
 static bool is_valid(const char *p, size_t bytes) {
 	for (size_t i = 0; i < bytes;) {
-		const int step = vocab_char(p + i, bytes - i);
+		const int step = base_char(p + i, bytes - i);
 		if (step == 0) {
 			return false;
 		}

@@ -16,7 +16,7 @@ static bool load_kind(struct tokenizer *t, const struct gguf *g, struct bb_error
 	static const char *const names[] = { "gpt2", "llama", "no_vocab", "none" };
 	static const enum vocab_kind kinds[] = { VOCAB_BPE, VOCAB_SPM, VOCAB_IDS, VOCAB_IDS };
 	struct gguf_string model = { "", 0 };
-	char shown[VOCAB_SHOWN];
+	char shown[BASE_SHOWN];
 	bool found;
 	if (!gguf_str(g, "tokenizer.ggml.model", &model, &found, err)) {
 		return false;
@@ -31,7 +31,8 @@ static bool load_kind(struct tokenizer *t, const struct gguf *g, struct bb_error
 	}
 	return base_fail(err, BB_ERR_UNSUPPORTED,
 		"tokenizer.ggml.model: expected gpt2, llama or no_vocab, %s%s%s",
-		found ? "has \"" : "is absent", vocab_show(model, shown), found ? "\"" : "");
+		found ? "has \"" : "is absent",
+		base_show(model.data, model.bytes, shown, sizeof(shown)), found ? "\"" : "");
 }
 
 static bool load_pre(struct tokenizer *t, const struct gguf *g, struct bb_error *err) {
@@ -96,8 +97,9 @@ static bool parse_ids(const struct tokenizer *t, const char *text, size_t bytes,
 				"commas, has something else at byte %zu", end);
 		}
 		if (id >= t->n_vocab) {
-			return base_fail(err, BB_ERR_INPUT, "expected token ids from 0 to %d, has %.*s",
-				t->n_vocab - 1, (int)(end - i < 20 ? end - i : 20), text + i);
+			char shown[21];
+			return base_fail(err, BB_ERR_INPUT, "expected token ids from 0 to %d, has %s",
+				t->n_vocab - 1, base_show(text + i, end - i, shown, sizeof(shown)));
 		}
 		if (!bb_tokens_push(out, (int32_t)id, err)) {
 			return false;
@@ -186,11 +188,11 @@ static bool is_prefix(const char *p, int n) {
 	memcpy(whole, p, (size_t)n);
 	for (int second = 0x80; n == 1 && second < 0xC0; second += 0x10) {
 		whole[1] = (char)second; /* not every one may follow E0, ED, F0 and F4 */
-		if (vocab_char(whole, 4) > 1) {
+		if (base_char(whole, 4) > 1) {
 			return true;
 		}
 	}
-	return n > 1 && vocab_char(whole, 4) > n;
+	return n > 1 && base_char(whole, 4) > n;
 }
 
 static bool push_byte(struct token_stream *s, char byte, struct bb_text *out,
@@ -199,7 +201,7 @@ static bool push_byte(struct token_stream *s, char byte, struct bb_text *out,
 	memcpy(next, s->held, s->n_held);
 	next[s->n_held] = byte;
 	const int n = s->n_held + 1;
-	if (vocab_char(next, (size_t)n) == n) {
+	if (base_char(next, (size_t)n) == n) {
 		s->n_held = 0;
 		return base_append(out, next, (size_t)n, err);
 	}
@@ -227,7 +229,7 @@ bool token_stream_push(struct token_stream *s, const struct tokenizer *t, int32_
 	for (size_t i = 0; i < p.bytes;) {
 		size_t whole = i; /* the stretch of whole characters is copied at once */
 		while (s->n_held == 0 && whole < p.bytes) {
-			const int step = vocab_char(p.data + whole, p.bytes - whole);
+			const int step = base_char(p.data + whole, p.bytes - whole);
 			if (step == 0) {
 				break;
 			}

@@ -13,31 +13,8 @@
 
 /* ---- characters ---- */
 
-int vocab_char(const char *p, size_t bytes) {
-	const uint8_t *u = (const uint8_t *)p;
-	if (u[0] < 0x80) {
-		return 1;
-	}
-	const int n = u[0] < 0xC2 ? 0 : u[0] < 0xE0 ? 2 : u[0] < 0xF0 ? 3 : u[0] < 0xF5 ? 4 : 0;
-	if (n == 0 || bytes < (size_t)n) {
-		return 0;
-	}
-	/* the second byte is where overlong forms, surrogates and too large numbers show */
-	const uint8_t low = u[0] == 0xE0 ? 0xA0 : u[0] == 0xF0 ? 0x90 : 0x80;
-	const uint8_t high = u[0] == 0xED ? 0x9F : u[0] == 0xF4 ? 0x8F : 0xBF;
-	if (u[1] < low || u[1] > high) {
-		return 0;
-	}
-	for (int i = 2; i < n; i++) {
-		if ((u[i] & 0xC0) != 0x80) {
-			return 0;
-		}
-	}
-	return n;
-}
-
 size_t vocab_step(const char *p, size_t bytes) {
-	const int n = vocab_char(p, bytes);
+	const int n = base_char(p, bytes);
 	return n > 0 ? (size_t)n : 1;
 }
 
@@ -57,7 +34,7 @@ static int byte_of_symbol(uint32_t c) {
 long vocab_decode_symbols(const char *p, size_t bytes, char *dst) {
 	long n = 0;
 	for (size_t i = 0; i < bytes;) {
-		const int step = vocab_char(p + i, bytes - i);
+		const int step = base_char(p + i, bytes - i);
 		const uint8_t *u = (const uint8_t *)p + i;
 		const int byte = step == 1 ? byte_of_symbol(u[0])
 			: step == 2 ? byte_of_symbol((uint32_t)(u[0] & 0x1F) << 6 | (u[1] & 0x3F)) : -1;
@@ -82,25 +59,6 @@ static size_t decode_spaces(const char *p, size_t bytes, char *dst) {
 		}
 	}
 	return n;
-}
-
-const char *vocab_show(struct gguf_string s, char *buf) {
-	size_t n = 0;
-	while (n < s.bytes && n < VOCAB_SHOWN - 1) {
-		const int step = vocab_char(s.data + n, s.bytes - n);
-		const bool prints = (uint8_t)s.data[n] >= 0x20 && s.data[n] != 0x7F && step > 0;
-		if (n + (prints ? (size_t)step : 1) > VOCAB_SHOWN - 1) {
-			break;
-		}
-		if (!prints) {
-			buf[n++] = '?';
-			continue;
-		}
-		memcpy(buf + n, s.data + n, (size_t)step);
-		n += (size_t)step;
-	}
-	buf[n] = '\0';
-	return buf;
 }
 
 static int hex_digit(char c) {
@@ -254,10 +212,10 @@ static bool decode_token(struct tokenizer *t, int32_t id, const struct gguf_stri
 	if (t->type[id] == VOCAB_BYTE) {
 		const int byte = parse_byte_token(s);
 		if (byte < 0 || (t->kind == VOCAB_SPM && t->byte_id[byte] >= 0)) {
-			char shown[VOCAB_SHOWN];
+			char shown[BASE_SHOWN];
 			return base_fail(err, BB_ERR_FORMAT,
 				KEY "tokens: expected a byte of its own, as <0x0A>, for token %d, has \"%s\"", id,
-				vocab_show(*s, shown));
+				base_show(s->data, s->bytes, shown, sizeof(shown)));
 		}
 		t->byte_id[byte] = id;
 		*dst = (char)byte;
@@ -342,8 +300,9 @@ static bool load_ids(struct tokenizer *t, const struct gguf *g, struct bb_error 
 		return false;
 	}
 	char key[128];
-	char shown[VOCAB_SHOWN];
-	snprintf(key, sizeof(key), "%s.vocab_size", vocab_show(arch, shown));
+	char shown[BASE_SHOWN];
+	snprintf(key, sizeof(key), "%s.vocab_size",
+		base_show(arch.data, arch.bytes, shown, sizeof(shown)));
 	int64_t n = 0;
 	if (!gguf_int(g, key, &n, &found, err)) {
 		return false;

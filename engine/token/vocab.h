@@ -69,10 +69,7 @@ struct tokenizer {
 	uint8_t joints[65536 / 8];
 };
 
-/* Length of the UTF-8 character at p (1 to 4), 0 when p[bytes] starts with none (RFC 3629: no
- * overlong forms, no surrogates, nothing above U+10FFFF). bytes > 0. */
-int vocab_char(const char *p, size_t bytes);
-/* As vocab_char, but an invalid byte is a character of its own. */
+/* As base_char, but an invalid byte is a character of its own. */
 size_t vocab_step(const char *p, size_t bytes);
 
 uint64_t vocab_hash(const char *p, size_t bytes);
@@ -80,10 +77,6 @@ uint64_t vocab_hash(const char *p, size_t bytes);
  * found: text can't turn into them. */
 int32_t vocab_find(const struct tokenizer *t, const char *p, size_t bytes);
 struct gguf_string vocab_piece(const struct tokenizer *t, int32_t id);
-enum { VOCAB_SHOWN = 48 };
-/* The beginning of a file's string for an error sentence, what doesn't print as '?', into
- * buf[VOCAB_SHOWN]; returns buf. */
-const char *vocab_show(struct gguf_string s, char *buf);
 /* Bytes of a text in GPT-2's byte alphabet into dst[bytes]; -1 when a character isn't in it. */
 long vocab_decode_symbols(const char *p, size_t bytes, char *dst);
 
