@@ -224,20 +224,20 @@ bool base_file_open(struct base_file *f, const char *path, struct bb_error *err)
 	memset(f, 0, sizeof(*f));
 	const int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0) {
-		return base_fail(err, BB_ERR_IO, "%s: can't be opened: %s", path, strerror(errno));
+		return base_fail(err, BB_ERR_IO, "%.150s: can't be opened: %s", path, strerror(errno));
 	}
 	struct stat st;
 	bool ok = false;
 	if (fstat(fd, &st) != 0) {
-		base_fail(err, BB_ERR_IO, "%s: can't be read: %s", path, strerror(errno));
+		base_fail(err, BB_ERR_IO, "%.150s: can't be read: %s", path, strerror(errno));
 	} else if (!S_ISREG(st.st_mode)) {
-		base_fail(err, BB_ERR_IO, "%s: expected a regular file", path);
+		base_fail(err, BB_ERR_IO, "%.150s: expected a regular file", path);
 	} else if (st.st_size == 0) {
-		base_fail(err, BB_ERR_FORMAT, "%s: the file is empty", path);
+		base_fail(err, BB_ERR_FORMAT, "%.150s: the file is empty", path);
 	} else {
 		void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
 		if (p == MAP_FAILED) {
-			base_fail(err, BB_ERR_IO, "%s: can't be mapped: %s", path, strerror(errno));
+			base_fail(err, BB_ERR_IO, "%.150s: can't be mapped: %s", path, strerror(errno));
 		} else {
 			f->data = p;
 			f->bytes = (size_t)st.st_size;

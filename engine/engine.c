@@ -266,6 +266,21 @@ static bool open_model(struct bb_engine *e, const struct bb_model *const *models
 	return true;
 }
 
+/* Puts the path before a sentence about the file, unless whoever wrote it did: "PATH: …", the path as
+ * far as sentences have room for it. */
+static void name_file(struct bb_error *err, const char *path) {
+	if (err == NULL || err->code == BB_ERR_USAGE || err->code == BB_ERR_CANCELLED) {
+		return;
+	}
+	char text[sizeof(err->text)];
+	const int n = snprintf(text, sizeof(text), "%.150s: ", path);
+	if (strncmp(err->text, text, (size_t)n) == 0) {
+		return;
+	}
+	snprintf(text + n, sizeof(text) - (size_t)n, "%.350s", err->text);
+	memcpy(err->text, text, sizeof(text));
+}
+
 bool bb_engine_open(struct bb_engine **out, const struct bb_model *const *models,
 	const struct bb_engine_params *params, struct bb_error *err) {
 	assert(params->path != NULL);
@@ -284,12 +299,7 @@ bool bb_engine_open(struct bb_engine **out, const struct bb_model *const *models
 	bool ok = engine_isa(params->isa, &e->kernels, &e->isa, err) && open_text(e, params->path, err);
 	ok = ok && (params->vocab_only || open_model(e, models, params, err));
 	if (!ok) {
-		if (err != NULL && strncmp(err->text, params->path, strlen(params->path)) != 0 &&
-			err->code != BB_ERR_USAGE && err->code != BB_ERR_CANCELLED) {
-			char text[sizeof(err->text)];
-			snprintf(text, sizeof(text), "%.150s: %.350s", params->path, err->text);
-			memcpy(err->text, text, sizeof(text));
-		}
+		name_file(err, params->path);
 		bb_engine_destroy(e);
 		return false;
 	}

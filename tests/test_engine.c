@@ -84,6 +84,37 @@ Test(engine, missing_key_is_named) {
 		"'llama.block_count' is missing");
 }
 
+/* A path that happens to begin the sentence is named all the same; none is named twice. */
+Test(engine, every_sentence_names_the_file_once) {
+	char folder[] = "/tmp/bobbin-test-XXXXXX";
+	cr_assert_not_null(mkdtemp(folder));
+	const char *spoiled = patched("llama", "blk.1.ffn_down.weight", "blk.1.ffn_dawn.weight");
+	cr_assert_eq(chdir(folder), 0);
+	cr_assert_eq(rename(spoiled, "t"), 0);
+	const struct bb_engine_params params = { .path = "t", .n_threads = 1 };
+	struct bb_engine *e = NULL;
+	struct bb_error err = { 0 };
+	cr_assert_not(bb_engine_open(&e, bb_models, &params, &err));
+	cr_assert_eq(strncmp(err.text, "t: tensor 'blk.1", 16), 0, "%s", err.text);
+	unlink("t");
+	err = (struct bb_error){ 0 };
+	cr_assert_not(bb_engine_open(&e, bb_models, &params, &err));
+	cr_assert_eq(strncmp(err.text, "t: can't be opened", 18), 0, "%s", err.text);
+	cr_assert_eq(rmdir(folder), 0);
+}
+
+Test(engine, long_path_is_cut_and_named_once) {
+	char path[400] = "/tmp/";
+	memset(path + 5, 'x', 200);
+	const struct bb_engine_params params = { .path = path };
+	struct bb_engine *e = NULL;
+	struct bb_error err = { 0 };
+	cr_assert_not(bb_engine_open(&e, bb_models, &params, &err));
+	cr_assert_not_null(strstr(err.text, "can't be opened"), "%s", err.text);
+	cr_assert_eq(strstr(err.text, "/tmp/"), err.text);
+	cr_assert_null(strstr(err.text + 1, "/tmp/"), "%s", err.text);
+}
+
 /* A U32 of the metadata: key, type 4, value. */
 Test(engine, wrong_shape_names_both) {
 	expect_refused(patched_bytes("gemma3", "embedding_length\4\0\0\0\60", "embedding_length\4\0\0\0\62",
