@@ -212,7 +212,9 @@ struct bb_logit_bias {
 };
 
 struct bb_sampling { /* bb_sampling_default fills it */
-	float temperature;          /* >= 0; 0 = greedy (lowest id wins a tie) */
+	/* >= 0. 0, and what is so small that logits / temperature overflows (below about 1e-37), is greedy:
+	 * the lowest id wins a tie. */
+	float temperature;
 	int top_k;                  /* 0 or -1 = all */
 	float top_p;                /* (0, 1] */
 	float min_p;                /* [0, 1] */
@@ -235,7 +237,7 @@ uint64_t bb_random_seed(void);
 
 struct bb_sampled {
 	int32_t id;
-	float logprob;       /* of id under the model's unmodified distribution */
+	float logprob;       /* of id under the model's unmodified distribution; finite */
 	int n_top;
 	int32_t top_ids[BB_MAX_LOGPROBS];
 	float top_logprobs[BB_MAX_LOGPROBS];
@@ -260,7 +262,7 @@ bool bb_generation_create(struct bb_generation **out, struct bb_context *c,
 	const struct bb_generation_params *params, const int32_t *prompt, size_t n_prompt,
 	bb_progress_fn *progress, void *user, struct bb_error *err);
 void bb_generation_destroy(struct bb_generation *g);
-/* Produces one token. *text points to the bytes that became final with it (may be empty; valid until
+/* Produces one token; BB_ERR_FORMAT when the model's logits aren't finite. *text points to the bytes that became final with it (may be empty; valid until
  * the next call), whole UTF-8 characters only. *finish tells why this was the last one. */
 bool bb_generation_next(struct bb_generation *g, struct bb_sampled *token, const char **text,
 	size_t *bytes, enum bb_finish *finish, struct bb_error *err);

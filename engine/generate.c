@@ -168,8 +168,11 @@ bool bb_generation_next(struct bb_generation *g, struct bb_sampled *token, const
 		if (!bb_step(e, &item, 1, err)) {
 			return false;
 		}
+		g->has_pending = false;
 	}
-	sampler_pick(&g->sampler, e, g->logits, bb_context_length(g->context), token);
+	if (!sampler_pick(&g->sampler, e, g->logits, bb_context_length(g->context), token, err)) {
+		return false;
+	}
 	g->pending = token->id;
 	g->has_pending = true;
 	g->n_tokens++;

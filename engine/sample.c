@@ -5,6 +5,7 @@
 #include "sample.h"
 
 #include <assert.h>
+#include <float.h>
 #include <math.h>
 #include <string.h>
 #include <sys/random.h>
@@ -303,22 +304,42 @@ static int32_t draw(const struct sampler *s, const int32_t *order, int n, double
 	return last;
 }
 
+/* Whole numbers all the way, so that the compiler makes vectors of it: a vocabulary has 250 000. */
+static bool all_finite(const float *logits, int n) {
+	const uint32_t exponent = 0x7F800000u;
+	uint32_t n_wrong = 0;
+	for (int i = 0; i < n; i++) {
+		uint32_t bits;
+		memcpy(&bits, &logits[i], sizeof(bits));
+		n_wrong += (bits & exponent) == exponent;
+	}
+	return n_wrong == 0;
+}
+
 static int32_t pick(struct sampler *s, const struct bb_engine *e, const float *logits,
 	int token_index) {
 	const struct bb_sampling *p = &s->params;
 	int32_t best = 0;
 	e->kernels.argmax(e->queue, &best, logits, s->n_vocab);
-	if (p->temperature == 0 || !isfinite(logits[best])) {
+	/* A bias or a penalty may have made the best infinite. Where 1 / T or the scaled logits overflow,
+	 * nothing but the best has a probability: below a temperature of about 1e-37. */
+	const float inverse = 1 / p->temperature;
+	if (!isfinite(logits[best]) || !isfinite(inverse) || !isfinite(inverse * logits[best])) {
 		return best;
 	}
 	float log_sum;
-	e->kernels.softmax(e->queue, s->probs, &log_sum, logits, s->n_vocab, 1 / p->temperature);
+	e->kernels.softmax(e->queue, s->probs, &log_sum, logits, s->n_vocab, inverse);
 	const double u = uniform(p->seed, token_index);
 	const bool has_filter = (p->top_k > 0 && p->top_k < s->n_vocab) || p->top_p < 1 || p->min_p > 0;
 	if (!has_filter) {
 		return draw(s, NULL, s->n_vocab, u);
 	}
 	return draw(s, s->order, filter(s, s->probs[best]), u);
+}
+
+/* Finite for finite logits: a logit 3e38 below the best can't be told from one that is lower still. */
+static float log_probability(float logit, float base) {
+	return fmaxf(logit - base, -FLT_MAX);
 }
 
 static void report(struct sampler *s, const struct bb_engine *e, const float *logits,
@@ -328,7 +349,7 @@ static void report(struct sampler *s, const struct bb_engine *e, const float *lo
 	e->kernels.argmax(e->queue, &best, logits, s->n_vocab);
 	e->kernels.softmax(e->queue, NULL, &log_sum, logits, s->n_vocab, 1);
 	const float base = logits[best] + log_sum;
-	out->logprob = logits[out->id] - base;
+	out->logprob = log_probability(logits[out->id], base);
 	out->n_top = s->params.n_logprobs;
 	if (out->n_top > 0) {
 		for (int i = 0; i < s->n_vocab; i++) {
@@ -337,16 +358,22 @@ static void report(struct sampler *s, const struct bb_engine *e, const float *lo
 		out->n_top = select_top(s->order, s->n_vocab, out->n_top, logits);
 		for (int i = 0; i < out->n_top; i++) {
 			out->top_ids[i] = s->order[i];
-			out->top_logprobs[i] = logits[s->order[i]] - base;
+			out->top_logprobs[i] = log_probability(logits[s->order[i]], base);
 		}
 	}
 }
 
-void sampler_pick(struct sampler *s, const struct bb_engine *e, const float *logits, int token_index,
-	struct bb_sampled *out) {
+bool sampler_pick(struct sampler *s, const struct bb_engine *e, const float *logits, int token_index,
+	struct bb_sampled *out, struct bb_error *err) {
+	if (!all_finite(logits, s->n_vocab)) {
+		return base_fail(err, BB_ERR_FORMAT,
+			"expected finite logits after token %d, some are NaN or infinite; is the file damaged?",
+			token_index - 1);
+	}
 	out->id = pick(s, e, adjusted(s, logits), token_index);
 	report(s, e, logits, out);
 	if (s->has_penalty) {
 		s->n_output[out->id]++;
 	}
+	return true;
 }

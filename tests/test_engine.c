@@ -4,7 +4,9 @@
  * and the promise that a step allocates nothing. */
 #include "models.h"
 
-#include "base.h"
+#include "gguf.h"
+
+#include <math.h>
 
 /* ---- wrong files ---- */
 
@@ -152,6 +154,48 @@ Test(engine, options_out_of_range_are_refused) {
 	expect_option_refused((struct bb_engine_params){ .isa = "sse9" }, BB_ERR_USAGE);
 	expect_option_refused((struct bb_engine_params){ .n_threads = -1 }, BB_ERR_USAGE);
 	expect_option_refused((struct bb_engine_params){ .window = -1 }, BB_ERR_USAGE);
+}
+
+/* A copy of tiny llama whose last norm holds a NaN. */
+static const char *with_nan(void) {
+	struct gguf g;
+	struct bb_error err = { 0 };
+	cr_assert(gguf_open(&g, tiny_path("llama"), &err), "%s", err.text);
+	const struct bb_tensor *t = gguf_tensor(&g, "output_norm.weight");
+	cr_assert(t != NULL && t->type == BB_F32);
+	float spoiled[8];
+	memcpy(spoiled, t->data, sizeof(spoiled));
+	spoiled[3] = NAN;
+	const char *path = patched_bytes("llama", t->data, (const char *)spoiled, sizeof(spoiled));
+	gguf_finish(&g);
+	return path;
+}
+
+Test(engine, weights_that_give_no_finite_logits_end_a_generation) {
+	const char *path = with_nan();
+	const struct bb_engine_params params = { .path = path, .n_threads = 1 };
+	struct bb_engine *e = open_with(&params);
+	struct bb_context *c = new_context(e);
+	struct bb_generation *g;
+	struct bb_generation_params p = { .max_tokens = 4 };
+	struct bb_error err = { 0 };
+	const int32_t prompt[] = { 5, 17, 23 };
+	bb_sampling_default(e, &p.sampling);
+	cr_assert(bb_generation_create(&g, c, &p, prompt, 3, NULL, NULL, &err), "%s", err.text);
+	for (int i = 0; i < 2; i++) { /* asked again, it says so again */
+		struct bb_sampled token;
+		enum bb_finish finish;
+		const char *text;
+		size_t bytes;
+		err = (struct bb_error){ 0 };
+		cr_assert_not(bb_generation_next(g, &token, &text, &bytes, &finish, &err));
+		cr_assert_eq(err.code, BB_ERR_FORMAT);
+		cr_assert_not_null(strstr(err.text, "logits after token 2"), "%s", err.text);
+	}
+	bb_generation_destroy(g);
+	bb_context_destroy(c);
+	bb_engine_destroy(e);
+	unlink(path);
 }
 
 /* ---- memory ---- */
