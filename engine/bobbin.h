@@ -229,7 +229,8 @@ struct bb_sampling { /* bb_sampling_default fills it */
 };
 #define BB_MAX_LOGPROBS 20
 /* The defaults of every command: temperature 1, top_p 1, top_k 0, min_p 0, no penalties; then what
- * the model's own metadata recommends (general.sampling.*). seed is left 0. */
+ * the model's own metadata recommends (general.sampling.*; a file that recommends what is out of range
+ * isn't opened). seed is left 0. */
 void bb_sampling_default(const struct bb_engine *e, struct bb_sampling *s);
 bool bb_sampling_check(const struct bb_engine *e, const struct bb_sampling *s, struct bb_error *err);
 /* A seed from the operating system. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Opening and closing an engine: file, tokenizer, plan, weights, threads; and what it says of itself. */
-#include "engine.h"
+#include "sample.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -183,7 +183,7 @@ static bool model_name(struct bb_engine *e, const char *path, struct bb_error *e
 
 static bool open_text(struct bb_engine *e, const char *path, struct bb_error *err) {
 	return gguf_open(&e->file, path, err) && tokenizer_create(&e->tokenizer, &e->file, err) &&
-		model_name(e, path, err) &&
+		model_name(e, path, err) && sampling_read(&e->sampling, &e->file, err) &&
 		copy_string(&e->file, "tokenizer.chat_template", &e->chat_template, err);
 }
 

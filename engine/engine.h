@@ -31,6 +31,7 @@ struct batch {
 struct bb_engine {
 	struct gguf file;
 	char *name, *chat_template;
+	struct bb_sampling sampling; /* what the file recommends */
 	const struct bb_model *model;
 	struct tokenizer *tokenizer;
 	struct bb_kernels kernels;

@@ -56,28 +56,67 @@ uint64_t bb_random_seed(void) {
 
 /* ---- parameters ---- */
 
-void bb_sampling_default(const struct bb_engine *e, struct bb_sampling *s) {
+/* What may be asked for, and the key by which a file recommends it. */
+static const struct parameter {
+	const char *name, *key;
+	size_t at; /* of a float in struct bb_sampling */
+	double min, max;
+} parameters[] = {
+#define AT(member) offsetof(struct bb_sampling, member)
+	{ "temperature", "general.sampling.temp", AT(temperature), 0, 1e6 },
+	{ "top_p", "general.sampling.top_p", AT(top_p), 1e-9, 1 },
+	{ "min_p", "general.sampling.min_p", AT(min_p), 0, 1 },
+	{ "repetition_penalty", "general.sampling.penalty_repeat", AT(repetition_penalty), 1e-6, 1e6 },
+	{ "presence_penalty", NULL, AT(presence_penalty), -2, 2 },
+	{ "frequency_penalty", NULL, AT(frequency_penalty), -2, 2 },
+#undef AT
+};
+static const int min_top_k = -1;
+
+static void sampling_init(struct bb_sampling *s) {
 	memset(s, 0, sizeof(*s));
 	s->temperature = s->top_p = s->repetition_penalty = 1;
-	const struct {
-		const char *key;
-		float *value;
-	} floats[] = {
-		{ "general.sampling.temp", &s->temperature }, { "general.sampling.top_p", &s->top_p },
-		{ "general.sampling.min_p", &s->min_p },
-		{ "general.sampling.penalty_repeat", &s->repetition_penalty },
-	};
-	struct bb_error ignored = { 0 };
+}
+
+bool sampling_read(struct bb_sampling *s, const struct gguf *g, struct bb_error *err) {
+	sampling_init(s);
 	bool found;
-	for (size_t i = 0; e != NULL && i < COUNT(floats); i++) {
-		double value;
-		if (gguf_float(&e->file, floats[i].key, &value, &found, &ignored) && found) {
-			*floats[i].value = (float)value;
+	for (size_t i = 0; i < COUNT(parameters); i++) {
+		const struct parameter *p = &parameters[i];
+		double value = 0;
+		if (p->key == NULL) {
+			continue;
+		}
+		if (!gguf_float(g, p->key, &value, &found, err)) {
+			return false;
+		}
+		if (found && !(value >= p->min && value <= p->max)) {
+			return base_fail(err, BB_ERR_FORMAT, "metadata key '%s' is %g, expected %g to %g", p->key, value,
+				p->min, p->max);
+		}
+		if (found) {
+			const float rounded = (float)value;
+			memcpy((uint8_t *)s + p->at, &rounded, sizeof(rounded));
 		}
 	}
-	int64_t top_k;
-	if (e != NULL && gguf_int(&e->file, "general.sampling.top_k", &top_k, &found, &ignored) && found) {
-		s->top_k = (int)top_k;
+	const char *const key = "general.sampling.top_k";
+	int64_t top_k = 0;
+	if (!gguf_int(g, key, &top_k, &found, err)) {
+		return false;
+	}
+	if (top_k < min_top_k || top_k > INT32_MAX) {
+		return base_fail(err, BB_ERR_FORMAT, "metadata key '%s' is %lld, expected %d to %d", key,
+			(long long)top_k, min_top_k, INT32_MAX);
+	}
+	s->top_k = (int)top_k;
+	return true;
+}
+
+void bb_sampling_default(const struct bb_engine *e, struct bb_sampling *s) {
+	if (e != NULL) {
+		*s = e->sampling;
+	} else {
+		sampling_init(s);
 	}
 }
 
@@ -87,12 +126,15 @@ static bool check_range(const char *name, double value, double min, double max, 
 }
 
 bool bb_sampling_check(const struct bb_engine *e, const struct bb_sampling *s, struct bb_error *err) {
-	if (!check_range("temperature", s->temperature, 0, 1e6, err) ||
-		!check_range("top_k", s->top_k, -1, INT32_MAX, err) ||
-		!check_range("top_p", s->top_p, 1e-9, 1, err) || !check_range("min_p", s->min_p, 0, 1, err) ||
-		!check_range("repetition_penalty", s->repetition_penalty, 1e-6, 1e6, err) ||
-		!check_range("presence_penalty", s->presence_penalty, -2, 2, err) ||
-		!check_range("frequency_penalty", s->frequency_penalty, -2, 2, err) ||
+	for (size_t i = 0; i < COUNT(parameters); i++) {
+		const struct parameter *p = &parameters[i];
+		float value;
+		memcpy(&value, (const uint8_t *)s + p->at, sizeof(value));
+		if (!check_range(p->name, value, p->min, p->max, err)) {
+			return false;
+		}
+	}
+	if (!check_range("top_k", s->top_k, min_top_k, INT32_MAX, err) ||
 		!check_range("logprobs", s->n_logprobs, 0, BB_MAX_LOGPROBS, err)) {
 		return false;
 	}

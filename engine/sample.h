@@ -18,6 +18,9 @@ struct sampler {
 	int32_t *order;             /* [n_vocab]: candidates */
 };
 
+/* The defaults of every command, then what the file recommends, which must be in range. */
+bool sampling_read(struct bb_sampling *s, const struct gguf *g, struct bb_error *err);
+
 bool sampler_init(struct sampler *s, const struct bb_engine *e, const struct bb_sampling *params,
 	struct bb_error *err);
 void sampler_finish(struct sampler *s);

@@ -4,6 +4,7 @@
  * random numbers against known answers. What a whole generation does is test_generate's. */
 #include "models.h"
 
+#include "gguf_builder.h"
 #include "sample.h"
 
 #include <math.h>
@@ -112,6 +113,79 @@ Test(sample, tiny_temperatures_are_greedy) {
 		params.top_p = 0.9f;
 		cr_assert_eq(draw(&params, &out, &err), best(), "at %g: token %d", (double)tiny[i], out.id);
 	}
+}
+
+/* ---- what a file recommends ---- */
+
+/* What reading a file with one more key says; *s as read when it says nothing. */
+static struct bb_error read_with(struct gguf_builder *b, struct bb_sampling *s) {
+	size_t bytes;
+	struct gguf g;
+	struct bb_error err = { 0 };
+	const uint8_t *data = gguf_builder_end(b, &bytes);
+	cr_assert(gguf_open_memory(&g, data, bytes, &err), "%s", err.text);
+	cr_assert_eq(sampling_read(s, &g, &err), err.code == BB_OK);
+	gguf_finish(&g);
+	gguf_builder_finish(b);
+	return err;
+}
+
+static void expect_key_refused(struct gguf_builder *b, const char *key, const char *actual) {
+	struct bb_sampling s;
+	const struct bb_error err = read_with(b, &s);
+	cr_assert_eq(err.code, BB_ERR_FORMAT, "%s is taken", key);
+	cr_assert(strstr(err.text, key) != NULL && strstr(err.text, "expected") != NULL &&
+		strstr(err.text, actual) != NULL, "%s", err.text);
+}
+
+Test(sample, recommendations_are_read) {
+	struct bb_sampling s;
+	struct gguf_builder b;
+	gguf_builder_init(&b);
+	gguf_builder_float(&b, "general.sampling.temp", GGUF_F32, 0.5);
+	gguf_builder_float(&b, "general.sampling.top_p", GGUF_F64, 0.25);
+	gguf_builder_int(&b, "general.sampling.min_p", GGUF_U8, 0);
+	gguf_builder_float(&b, "general.sampling.penalty_repeat", GGUF_F32, 1.5);
+	gguf_builder_int(&b, "general.sampling.top_k", GGUF_U32, 40);
+	cr_assert_eq(read_with(&b, &s).code, BB_OK);
+	cr_assert(s.temperature == 0.5f && s.top_p == 0.25f && s.min_p == 0 &&
+		s.repetition_penalty == 1.5f && s.top_k == 40);
+}
+
+Test(sample, recommendations_of_a_wrong_type_are_refused) {
+	static const char *const keys[] = { "temp", "top_p", "min_p", "penalty_repeat", "top_k" };
+	for (size_t i = 0; i < COUNT(keys); i++) {
+		char key[64];
+		struct gguf_builder b;
+		snprintf(key, sizeof(key), "general.sampling.%s", keys[i]);
+		gguf_builder_init(&b);
+		gguf_builder_str(&b, key, "warm");
+		expect_key_refused(&b, key, "string");
+	}
+}
+
+Test(sample, recommendations_out_of_range_are_refused) {
+	static const struct {
+		const char *key, *actual;
+		double value;
+	} floats[] = {
+		{ "general.sampling.temp", "-1", -1 }, { "general.sampling.temp", "inf", INFINITY },
+		{ "general.sampling.temp", "nan", NAN }, { "general.sampling.top_p", "0", 0 },
+		{ "general.sampling.top_p", "1.5", 1.5 }, { "general.sampling.min_p", "-0.5", -0.5 },
+		{ "general.sampling.penalty_repeat", "0", 0 },
+	};
+	struct gguf_builder b;
+	for (size_t i = 0; i < COUNT(floats); i++) {
+		gguf_builder_init(&b);
+		gguf_builder_float(&b, floats[i].key, GGUF_F64, floats[i].value);
+		expect_key_refused(&b, floats[i].key, floats[i].actual);
+	}
+	gguf_builder_init(&b);
+	gguf_builder_int(&b, "general.sampling.top_k", GGUF_U64, ((int64_t)1 << 32) + 1);
+	expect_key_refused(&b, "general.sampling.top_k", "4294967297");
+	gguf_builder_init(&b);
+	gguf_builder_int(&b, "general.sampling.top_k", GGUF_I32, -2);
+	expect_key_refused(&b, "general.sampling.top_k", "-2");
 }
 
 /* ---- randomness ---- */
