@@ -38,7 +38,7 @@ enum bb_kv_dtype engine_kv_dtype(enum bb_kv_type type) {
 	return types[type];
 }
 
-static const char *kv_dtype_name(enum bb_kv_dtype type) {
+const char *engine_kv_name(enum bb_kv_dtype type) {
 	static const char *const names[] = { "f32", "f16", "bf16", "int8" };
 	return names[type];
 }
@@ -245,10 +245,7 @@ static bool open_model(struct bb_engine *e, const struct bb_model *const *models
 	}
 	e->is_planned = true;
 	e->kv_group = choose_kv_group(&e->plan);
-	if (plan_has_type(&e->plan, BB_F32)) {
-		/* An f32 checkpoint takes no bf16 path, in attention neither. */
-		bb_kernels_cpu(&e->kernels, e->kernels.flags & ~(unsigned)BB_AVX512_BF16);
-	}
+	bb_kernels_cpu(&e->kernels, plan_flags(&e->plan, e->kernels.flags));
 	e->max_len = params->max_model_len > 0 ? params->max_model_len
 		: hparam_int(&e->plan.hp, H_CONTEXT);
 	if (params->inspect_only) {
@@ -363,7 +360,7 @@ void bb_engine_info(const struct bb_engine *e, struct bb_engine_info *info) {
 	info->weight_type = main_type(&e->file, &info->n_params, &info->file_bytes);
 	info->isa = e->isa;
 	info->device = "cpu";
-	info->kv_type = kv_dtype_name(e->kv_type);
+	info->kv_type = engine_kv_name(e->kv_type);
 	info->tokenizer = tokenizer_model_name(e->tokenizer);
 	info->n_threads = e->n_threads;
 	info->n_vocab = tokenizer_n_vocab(e->tokenizer);

@@ -62,6 +62,7 @@ size_t engine_slab_bytes(const struct bb_engine *e, enum bb_kv_dtype type);
 /* Bytes of pages that a context of n tokens holds, windows and what they keep for a rewind included. */
 size_t engine_kv_bytes(const struct bb_engine *e, int n_tokens);
 enum bb_kv_dtype engine_kv_dtype(enum bb_kv_type type);
+const char *engine_kv_name(enum bb_kv_dtype type); /* "f16" */
 
 /* Makes room for n_new more tokens; on failure the context is as it was. */
 bool context_reserve(struct bb_context *c, int n_new, struct bb_error *err);

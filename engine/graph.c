@@ -106,7 +106,7 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 	switch (o->kind) {
 	case OP_EMBED:
 		r->k->embed(r->q, o->out, o->table->data, o->table->type, r->e->batch.ids, r->n_rows, o->dim,
-			o->scalar);
+			o->scalar[0]);
 		break;
 	case OP_RMSNORM:
 		r->k->rmsnorm(r->q, o->out, o->ld_out, o->in, o->ld_in, o->w, r->n_rows, o->n_groups, o->dim,

@@ -8,23 +8,24 @@
 
 #include "weights.h"
 
-/* Activations: [rows of the step, width]. X is the residual stream. Members of one group lie side by
- * side in one buffer, so that products which share their input can be one product. */
+/* Activations: [rows of the step, width], and the group that each lies in, named by its first member.
+ * Members of a group lie side by side in one buffer, in the order of this list, so that products which
+ * share their input can be one product. X is the residual stream; LOGITS is the caller's memory. */
 #define BB_ACTS(ACT) \
-	ACT(X, EMBD) \
-	ACT(H, EMBD) \
-	ACT(Q, Q_WIDTH) \
-	ACT(K, KV_WIDTH) \
-	ACT(V, KV_WIDTH) \
-	ACT(ATT, Q_WIDTH) \
-	ACT(GATE, FF) \
-	ACT(UP, FF) \
-	ACT(FF, FF) \
-	ACT(LOGITS, VOCAB)
+	ACT(X, EMBD, X) \
+	ACT(H, EMBD, H) \
+	ACT(Q, Q_WIDTH, Q) \
+	ACT(K, KV_WIDTH, Q) \
+	ACT(V, KV_WIDTH, Q) \
+	ACT(ATT, Q_WIDTH, ATT) \
+	ACT(GATE, FF, GATE) \
+	ACT(UP, FF, GATE) \
+	ACT(FF, FF, FF) \
+	ACT(LOGITS, VOCAB, NONE)
 
 enum bb_act {
 	ACT_NONE,
-#define ACT(id, width) ACT_##id,
+#define ACT(id, width, group) ACT_##id,
 	BB_ACTS(ACT)
 #undef ACT
 	ACT_COUNT,
@@ -32,24 +33,28 @@ enum bb_act {
 
 enum bb_op_kind {
 	OP_END,
-	OP_EMBED,      /* out = scalar * rows of w at the step's token ids */
+	OP_EMBED,      /* out = scalar[0] * rows of w at the step's token ids; without a scalar: 1 */
 	OP_RMSNORM,    /* out = rmsnorm(in) * w, over groups as wide as w */
 	OP_MATMUL,     /* out = in w^T (+ bias) */
 	OP_ADD_MATMUL, /* out += in w^T (+ bias) */
 	OP_ROPE,       /* out = in, turned by the position's angles; the layer kind says which */
 	OP_ATTENTION,  /* out = attention of in over this context's K and V; appends ACT_K, ACT_V first */
-	OP_SILU_MUL,   /* out = silu(in) * in2 */
+	OP_SILU_MUL,   /* out = silu(in) * in2; in and in2 of one group */
 	OP_GELU_MUL,   /* out = gelu_tanh(in) * in2 */
-	OP_ADD,        /* out += in */
+	OP_ADD,        /* out += in; X and H only */
 	OP_COUNT,
 };
 
+/* A row of an op list. What a kind of operation would ignore may not be given: the planner refuses a list
+ * that doesn't type-check (form.c). */
+enum { MAX_SCALARS = 2 };
 struct bb_op {
 	enum bb_op_kind kind;
 	enum bb_act out, in;
-	enum bb_slot w, bias; /* an optional weight that the file lacks is left out */
+	enum bb_slot w, bias; /* an optional bias that the file lacks is left out */
 	enum bb_act in2;
-	enum bb_hparam scalar;
+	enum bb_hparam scalar[MAX_SCALARS];
+	enum bb_hparam when;  /* the op is there only if this isn't 0; H_NONE: always */
 };
 
 /* A kind of layer: its op list, and what its attention sees. */

@@ -51,7 +51,7 @@ static json_t *tensors(const struct gguf *g) {
 static json_t *hparams(const struct bb_hparams *hp) {
 	json_t *out = json_object();
 	for (int h = H_NONE + 1; h < H_COUNT; h++) {
-		if (h != H_ONE && hp->v[h] != 0) {
+		if (hp->v[h] != 0) {
 			json_object_set_new(out, hparam_name(h), json_real(hp->v[h]));
 		}
 	}

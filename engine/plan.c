@@ -1,74 +1,51 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The planner: turns a model's op lists into operations on fixed memory. It infers every width,
- * refuses a list that doesn't type-check, stacks products that share their input into one, and
- * remembers when an input is prepared already. Nothing is allocated after plan_pack. */
+ * The planner: turns a model's op lists into operations on fixed memory. It leaves out what a model of
+ * this size hasn't got, stacks products that share their input into one, and remembers when an input is
+ * prepared already. Nothing is allocated after plan_pack. */
+#include "form.h"
 #include "plan.h"
 
 #include <assert.h>
 #include <math.h>
 #include <string.h>
 
-const char *op_name(enum bb_op_kind kind) {
-	static const char *const names[] = {
-		[OP_END] = "end", [OP_EMBED] = "embed", [OP_RMSNORM] = "rmsnorm", [OP_MATMUL] = "matmul",
-		[OP_ADD_MATMUL] = "add_matmul", [OP_ROPE] = "rope", [OP_ATTENTION] = "attention",
-		[OP_SILU_MUL] = "silu_mul", [OP_GELU_MUL] = "gelu_mul", [OP_ADD] = "add",
-	};
-	return names[kind];
-}
-
-const char *act_name(enum bb_act act) {
-	static const char *const names[] = {
-		[ACT_NONE] = "",
-#define ACT(id, width) [ACT_##id] = #id,
-		BB_ACTS(ACT)
-#undef ACT
-	};
-	return names[act];
-}
-
-static int act_width(const struct plan *p, enum bb_act act) {
-	static const enum bb_hparam widths[] = {
-#define ACT(id, width) [ACT_##id] = H_##width,
-		BB_ACTS(ACT)
-#undef ACT
-	};
-	return hparam_int(&p->hp, widths[act]);
-}
-
 /* ---- activations ---- */
-
-/* Activations that lie side by side, so that stacked products can write them at once. */
-static const enum bb_act groups[][4] = {
-	{ ACT_X }, { ACT_H }, { ACT_Q, ACT_K, ACT_V }, { ACT_ATT }, { ACT_GATE, ACT_UP }, { ACT_FF },
-};
 
 static int round_up(int n, int unit) {
 	return (n + unit - 1) / unit * unit;
 }
 
-/* Distance between rows. X and H follow each other without a gap, as embed and add want them; the others
- * are an odd number of cache lines apart, else the rows of a panel's output fall into a few sets of L1. */
+/* Distance between rows of a group. An odd number of cache lines, else the rows of a panel's output fall
+ * into a few sets of L1; but for rows that must follow each other without a gap. */
 static int row_distance(enum bb_act first, int width) {
 	const int line = 64 / (int)sizeof(float);
 	const int n_lines = round_up(width, line) / line;
-	return first == ACT_X || first == ACT_H ? width : (n_lines | 1) * line;
+	return form_is_dense(first) ? width : (n_lines | 1) * line;
+}
+
+/* Columns of a group's members before `end`; ACT_COUNT: of all. */
+static int group_width(const struct plan *p, enum bb_act group, enum bb_act end) {
+	int width = 0;
+	for (enum bb_act act = group; act < end; act++) {
+		width += form_group(act) == group ? form_width(&p->hp, act) : 0;
+	}
+	return width;
 }
 
 static bool plan_activations(struct plan *p, struct bb_error *err) {
 	const size_t rows = (size_t)p->max_rows;
-	size_t offset[COUNT(groups)], total = 0;
-	for (size_t g = 0; g < COUNT(groups); g++) {
-		int width = 0;
-		for (int i = 0; i < 4 && groups[g][i] != ACT_NONE; i++) {
-			width += act_width(p, groups[g][i]);
+	size_t offset[ACT_COUNT], total = 0;
+	for (enum bb_act act = ACT_NONE + 1; act < ACT_COUNT; act++) {
+		const enum bb_act group = form_group(act);
+		if (group == act) {
+			p->act_ld[act] = row_distance(act, group_width(p, act, ACT_COUNT));
+			offset[act] = total;
+			total += rows * (size_t)round_up(p->act_ld[act], 16) * sizeof(float);
+		} else if (group != ACT_NONE) {
+			assert(group < act); /* the first of a group names it */
+			p->act_ld[act] = p->act_ld[group];
 		}
-		for (int i = 0; i < 4 && groups[g][i] != ACT_NONE; i++) {
-			p->act_ld[groups[g][i]] = row_distance(groups[g][0], width);
-		}
-		offset[g] = total;
-		total += rows * (size_t)round_up(p->act_ld[groups[g][0]], 16) * sizeof(float);
 	}
 	const size_t out_offset = total;
 	total += rows * (size_t)p->act_ld[ACT_X] * sizeof(float);
@@ -83,12 +60,10 @@ static bool plan_activations(struct plan *p, struct bb_error *err) {
 		return base_no_memory(err, "activations", total);
 	}
 	uint8_t *const base = p->memory;
-	for (size_t g = 0; g < COUNT(groups); g++) {
-		float *column = (float *)(base + offset[g]);
-		for (int i = 0; i < 4 && groups[g][i] != ACT_NONE; i++) {
-			p->acts[groups[g][i]] = column;
-			column += act_width(p, groups[g][i]);
-		}
+	for (enum bb_act act = ACT_NONE + 1; act < ACT_COUNT; act++) {
+		const enum bb_act group = form_group(act);
+		p->acts[act] = group == ACT_NONE ? NULL
+			: (float *)(void *)(base + offset[group]) + group_width(p, group, act);
 	}
 	p->out_rows = (float *)(base + out_offset);
 	p->acts[ACT_LOGITS] = (float *)(base + logits_offset);
@@ -156,7 +131,6 @@ static bool plan_rope(struct plan *p, int i_kind, struct bb_error *err) {
 struct planner {
 	struct plan *p;
 	int i_layer;                /* -1 in head and tail */
-	const struct bb_op *list;
 	struct bb_error *err;
 	enum bb_act prepared;       /* whose prepared form is in the buffer */
 	const struct bb_layout *prepared_layout;
@@ -203,13 +177,13 @@ static bool can_stack(const struct planner *w, const struct plan_matrix *m, cons
 		op->out == ACT_LOGITS) {
 		return false;
 	}
-	const float *after = w->p->acts[op->out] + act_width(w->p, op->out);
+	const float *after = w->p->acts[op->out] + form_width(&w->p->hp, op->out);
 	return w->p->acts[next->out] == after && find_weight(w, next->w)->type == m->type;
 }
 
 static bool check_product(struct planner *w, const struct bb_op *op, const struct bb_tensor *t) {
-	const int n_in = act_width(w->p, op->in), n_out = act_width(w->p, op->out);
-	assert(t->dims[1] == n_in && t->dims[0] == n_out); /* else the op list doesn't type-check */
+	const int n_in = form_width(&w->p->hp, op->in), n_out = form_width(&w->p->hp, op->out);
+	assert(t->dims[1] == n_in && t->dims[0] == n_out); /* form_check and weights_bind saw to it */
 	if (n_in % tensor_block_elems(t->type) != 0) {
 		return base_fail(w->err, BB_ERR_FORMAT, "tensor '%s': rows of %d columns in blocks of %d (%s)",
 			t->name, n_in, tensor_block_elems(t->type), tensor_type_name(t->type));
@@ -224,7 +198,7 @@ static bool plan_product(struct planner *w, struct plan_op *o, const struct bb_o
 	struct plan_matrix *m = &p->matrices[p->n_matrices++];
 	const struct bb_tensor *t = find_weight(w, op->w);
 	m->type = t->type;
-	m->k = act_width(p, op->in);
+	m->k = form_width(&p->hp, op->in);
 	m->fn = kernels_matmul(p->kernels, m->type, &m->layout);
 	if (m->fn == NULL) {
 		return base_fail(w->err, BB_ERR_UNSUPPORTED, "tensor '%s': no matrix product for type %s",
@@ -262,9 +236,13 @@ static bool plan_one(struct planner *w, struct plan_op *o, const struct bb_op *o
 	o->in2 = p->acts[op->in2];
 	o->ld_out = p->act_ld[op->out];
 	o->ld_in = p->act_ld[op->in];
-	o->dim = act_width(p, op->out);
+	o->dim = form_width(&p->hp, op->out);
 	o->n_groups = 1;
-	o->scalar = op->scalar == H_NONE ? 1.0f : (float)p->hp.v[op->scalar];
+	for (int i = 0; i < MAX_SCALARS; i++) {
+		o->scalar_of[i] = op->scalar[i];
+		o->scalar[i] = op->scalar[i] == H_NONE ? 1.0f : (float)p->hp.v[op->scalar[i]];
+	}
+	o->when = op->when;
 	o->i_rope = w->i_layer >= 0 ? p->layer_kind[w->i_layer] : 0;
 	bool ok = true;
 	if (op->kind == OP_MATMUL || op->kind == OP_ADD_MATMUL) {
@@ -273,12 +251,10 @@ static bool plan_one(struct planner *w, struct plan_op *o, const struct bb_op *o
 		o->table = find_weight(w, op->w);
 	} else if (op->kind == OP_RMSNORM) {
 		ok = plan_vector(w, find_weight(w, op->w), &o->w, &o->dim);
-		o->n_groups = act_width(p, op->in) / o->dim;
-		assert(o->n_groups * o->dim == act_width(p, op->out));
+		o->n_groups = form_width(&p->hp, op->in) / o->dim;
 	} else if (op->kind == OP_ROPE) {
-		assert(op->out == op->in);
 		o->dim = hparam_int(&p->hp, H_HEAD);
-		o->n_groups = act_width(p, op->in) / o->dim;
+		o->n_groups = form_width(&p->hp, op->in) / o->dim;
 	}
 	for (int i = 0; i < *n_ops; i++) {
 		w->prepared = op[i].out == w->prepared ? ACT_NONE : w->prepared;
@@ -286,23 +262,34 @@ static bool plan_one(struct planner *w, struct plan_op *o, const struct bb_op *o
 	return ok;
 }
 
-static bool plan_list(struct plan *p, struct plan_ops *out, const struct bb_op *list, int i_layer,
-	struct bb_error *err) {
+/* The ops of a list that are there in a model of these sizes, closed by OP_END; NULL: no memory. */
+static struct bb_op *live_ops(const struct plan *p, const struct bb_op *list, int *n_live) {
 	int n = 0;
 	while (list[n].kind != OP_END) {
 		n++;
 	}
-	out->ops = base_alloc((size_t)n, sizeof(*out->ops));
-	if (out->ops == NULL) {
-		return base_no_memory(err, "op list", (size_t)n * sizeof(*out->ops));
-	}
-	struct planner w = { p, i_layer, list, err };
-	for (int i = 0, taken; i < n; i += taken) {
-		if (!plan_one(&w, &out->ops[out->n++], &list[i], &taken)) {
-			return false;
+	struct bb_op *live = base_alloc((size_t)n + 1, sizeof(*live));
+	*n_live = 0;
+	for (int i = 0; live != NULL && i < n; i++) {
+		if (form_is_there(&p->hp, list[i].when)) {
+			live[(*n_live)++] = list[i];
 		}
 	}
-	return true;
+	return live;
+}
+
+static bool plan_list(struct plan *p, struct plan_ops *out, const struct bb_op *list, int i_layer,
+	struct bb_error *err) {
+	int n;
+	struct bb_op *live = live_ops(p, list, &n);
+	out->ops = live != NULL ? base_alloc((size_t)n, sizeof(*out->ops)) : NULL;
+	bool ok = out->ops != NULL || base_no_memory(err, "op list", (size_t)n * sizeof(*out->ops));
+	struct planner w = { p, i_layer, err };
+	for (int i = 0, taken; ok && i < n; i += taken) {
+		ok = plan_one(&w, &out->ops[out->n++], &live[i], &taken);
+	}
+	base_free(live);
+	return ok;
 }
 
 static int count_products(const struct bb_op *list) {
@@ -365,7 +352,8 @@ bool plan_create(struct plan *p, const struct bb_model *m, const struct gguf *g,
 	p->model = m;
 	p->kernels = k;
 	p->max_rows = max_rows;
-	if (!hparams_read(&p->hp, m, g, n_vocab, err) || !weights_bind(&p->weights, m, &p->hp, g, err)) {
+	if (!hparams_read(&p->hp, m, g, n_vocab, err) || !form_check(m, &p->hp, err) ||
+		!weights_bind(&p->weights, m, &p->hp, g, err)) {
 		return false;
 	}
 	p->n_layers = hparam_int(&p->hp, H_LAYERS);
@@ -487,13 +475,13 @@ bool plan_pack(struct plan *p, bb_queue *q, bb_progress_fn *progress, void *user
 	return true;
 }
 
-bool plan_has_type(const struct plan *p, enum bb_dtype type) {
+unsigned plan_flags(const struct plan *p, unsigned flags) {
 	for (int i = 0; i < p->n_matrices; i++) {
-		if (p->matrices[i].type == type) {
-			return true;
+		if (p->matrices[i].type == BB_F32) {
+			return flags & ~(unsigned)BB_AVX512_BF16;
 		}
 	}
-	return false;
+	return flags;
 }
 
 size_t plan_step_bytes(const struct plan *p) {

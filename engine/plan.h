@@ -49,7 +49,8 @@ struct plan_op {
 	int n_groups, dim;          /* columns: n_groups * dim */
 	float *w;                   /* vector weights, f32 [dim] */
 	const struct bb_tensor *table; /* OP_EMBED */
-	float scalar;
+	float scalar[MAX_SCALARS];
+	enum bb_hparam scalar_of[MAX_SCALARS], when; /* as the row says, for those who read the plan */
 	struct plan_matrix *matrix;
 	bool prepare;               /* the prepared form of `in` isn't in the buffer yet */
 	int i_rope;
@@ -108,7 +109,9 @@ bool plan_pack(struct plan *p, bb_queue *q, bb_progress_fn *progress, void *user
 /* Bytes that plan_pack takes: packed weights and the prepared input. */
 size_t plan_packed_bytes(const struct plan *p);
 void plan_finish(struct plan *p);
-bool plan_has_type(const struct plan *p, enum bb_dtype type);
+/* What of these CPU flags the plan's kernels may use: an f32 checkpoint takes no bf16 path, in attention
+ * neither, for its user asked for f32. */
+unsigned plan_flags(const struct plan *p, unsigned flags);
 /* Weight bytes that a step of one row reads. */
 size_t plan_step_bytes(const struct plan *p);
 

@@ -2,6 +2,7 @@
  *
  * Binds a model's description to a file: reads its hyper-parameters, finds its tensors, and says in one
  * sentence what doesn't fit. */
+#include "form.h"
 #include "plan.h"
 
 #include <math.h>
@@ -18,7 +19,7 @@ const char *hparam_name(enum bb_hparam h) {
 
 /* ---- hyper-parameters ---- */
 
-static bool hparam_is_int(enum bb_hparam h) {
+bool hparam_is_int(enum bb_hparam h) {
 	switch (h) {
 	case H_NORM_EPS:
 	case H_ROPE_BASE:
@@ -121,7 +122,6 @@ static bool derive(struct bb_hparams *hp, struct bb_error *err) {
 	if (!hp->given[H_ROPE_ORIGINAL]) {
 		v[H_ROPE_ORIGINAL] = v[H_CONTEXT];
 	}
-	v[H_ONE] = 1;
 	v[H_Q_WIDTH] = v[H_HEADS] * v[H_HEAD];
 	v[H_KV_WIDTH] = v[H_KV_HEADS] * v[H_HEAD];
 	v[H_ROPE_PAIRS] = floor(v[H_ROPE_DIM] / 2);
@@ -246,7 +246,7 @@ static void name_unknown(struct binder *b, int n_layers) {
 		const char *name = b->g->tensors[i].name;
 		bool known = false;
 		for (const struct bb_weight *w = b->model->weights; w->slot != W_NONE && !known; w++) {
-			known = name_matches(w, name, n_layers);
+			known = form_is_there(b->hp, w->when) && name_matches(w, name, n_layers);
 		}
 		if (!known) {
 			b->n_wrong++;
@@ -269,7 +269,7 @@ bool weights_bind(struct weight_set *set, const struct bb_model *m, const struct
 	for (const struct bb_weight *w = m->weights; w->slot != W_NONE; w++) {
 		set->rows[w->slot] = w;
 		const int n = (w->flags & PER_LAYER) != 0 ? n_layers : 1;
-		for (int i = 0; i < n; i++) {
+		for (int i = 0; i < n && form_is_there(hp, w->when); i++) {
 			bind_one(&b, w, i);
 		}
 	}

@@ -35,7 +35,6 @@
 	X(WINDOW_PATTERN, "sliding_window_pattern") \
 	X(ATTN_SCALE, "attention_scale") \
 	X(EMBED_SCALE, "embedding_scale") \
-	X(ONE, "1") \
 	X(Q_WIDTH, "heads*head_dim") \
 	X(KV_WIDTH, "kv_heads*head_dim") \
 	X(ROPE_PAIRS, "rope_dim/2")
@@ -53,6 +52,7 @@ struct bb_hparams {
 	enum { ROPE_SCALING_NONE, ROPE_SCALING_LINEAR, ROPE_SCALING_YARN } rope_scaling;
 };
 const char *hparam_name(enum bb_hparam h);
+bool hparam_is_int(enum bb_hparam h);
 static inline int hparam_int(const struct bb_hparams *hp, enum bb_hparam h) {
 	return (int)hp->v[h];
 }
@@ -88,7 +88,8 @@ enum bb_weight_flag {
 	OPTIONAL = 2,
 };
 
-/* A weight: matrices are [rows, cols], vectors [rows] with cols H_NONE. */
+/* A weight: matrices are [rows, cols], vectors [rows] with cols H_NONE. OPTIONAL is for biases and for
+ * W_HEAD; what only some sizes of a family have says `when`, as the op that uses it does. */
 struct bb_weight {
 	enum bb_slot slot;
 	enum bb_hparam rows, cols;
@@ -97,6 +98,7 @@ struct bb_weight {
 		const char *name;
 		enum bb_transform transform;
 	} gguf, hf;
+	enum bb_hparam when; /* the file must have it if this isn't 0, and may not otherwise; H_NONE: must */
 };
 
 #endif

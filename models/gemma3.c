@@ -44,7 +44,7 @@ static const struct bb_weight weights[] = {
 };
 
 static const struct bb_op head[] = {
-	{ OP_EMBED, ACT_X, 0, W_EMBED, .scalar = H_EMBED_SCALE },
+	{ OP_EMBED, ACT_X, 0, W_EMBED, .scalar = { H_EMBED_SCALE } },
 	{ 0 },
 };
 

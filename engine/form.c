@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Names and widths of the form, and the type-check of a model's op lists. Looks at descriptions and
+ * hyper-parameters only: the shapes that a file holds are weights.c's matter. */
+#include "form.h"
+
+#include <string.h>
+
+/* What an op of a kind is given; what isn't here it would ignore. */
+static const struct rule {
+	const char *name;
+	bool in, in2, w, bias;
+	int n_scalars;
+	bool in_layers_only;
+} rules[] = {
+	[OP_END] = { "end" },
+	[OP_EMBED] = { "embed", .w = true, .n_scalars = 1 },
+	[OP_RMSNORM] = { "rmsnorm", .in = true, .w = true },
+	[OP_MATMUL] = { "matmul", .in = true, .w = true, .bias = true },
+	[OP_ADD_MATMUL] = { "add_matmul", .in = true, .w = true, .bias = true },
+	[OP_ROPE] = { "rope", .in = true, .in_layers_only = true },
+	[OP_ATTENTION] = { "attention", .in = true, .in_layers_only = true },
+	[OP_SILU_MUL] = { "silu_mul", .in = true, .in2 = true },
+	[OP_GELU_MUL] = { "gelu_mul", .in = true, .in2 = true },
+	[OP_ADD] = { "add", .in = true },
+};
+
+static const struct {
+	const char *name;
+	enum bb_hparam width;
+	enum bb_act group;
+} acts[] = {
+	[ACT_NONE] = { "" },
+#define ACT(id, width, group) [ACT_##id] = { #id, H_##width, ACT_##group },
+	BB_ACTS(ACT)
+#undef ACT
+};
+
+const char *op_name(enum bb_op_kind kind) {
+	return rules[kind].name;
+}
+
+const char *act_name(enum bb_act act) {
+	return acts[act].name;
+}
+
+int form_width(const struct bb_hparams *hp, enum bb_act act) {
+	return hparam_int(hp, acts[act].width);
+}
+
+enum bb_act form_group(enum bb_act act) {
+	return acts[act].group;
+}
+
+bool form_is_dense(enum bb_act act) {
+	return act == ACT_X || act == ACT_H;
+}
+
+bool form_is_there(const struct bb_hparams *hp, enum bb_hparam when) {
+	return when == H_NONE || hp->v[when] != 0;
+}
+
+/* ---- the type-check ---- */
+
+struct checker {
+	const struct bb_model *model;
+	const struct bb_hparams *hp;
+	const char *where; /* "head", "tail", or the name of a kind of layer */
+	bool in_layer;
+	int i_op;
+	enum bb_op_kind kind;
+	struct bb_error *err;
+};
+
+static bool refuse(const struct checker *c, const char *expected, const char *actual) {
+	return base_fail(c->err, BB_ERR_UNSUPPORTED, "model %s, list '%s', op %d (%s): expected %s, has %s",
+		c->model->name, c->where, c->i_op + 1, op_name(c->kind), expected, actual);
+}
+
+static bool check_act(const struct checker *c, const char *what, bool takes, enum bb_act act) {
+	char expected[48];
+	snprintf(expected, sizeof(expected), "%s %s", takes ? "one" : "no", what);
+	return (act != ACT_NONE) == takes || refuse(c, expected, act == ACT_NONE ? "none" : act_name(act));
+}
+
+static bool check_scalars(const struct checker *c, const struct bb_op *op, int n_takes) {
+	char expected[48];
+	for (int i = n_takes; i < MAX_SCALARS; i++) {
+		if (op->scalar[i] != H_NONE) {
+			snprintf(expected, sizeof(expected), n_takes == 0 ? "no scalar" : "at most %d scalars", n_takes);
+			return refuse(c, expected, hparam_name(op->scalar[i]));
+		}
+	}
+	return true;
+}
+
+/* The row of the weight table, when it may stand where `what` stands. */
+static bool check_slot(const struct checker *c, const char *what, bool takes, enum bb_slot slot,
+	const struct bb_weight **row) {
+	char expected[64];
+	*row = NULL;
+	if (!takes) {
+		snprintf(expected, sizeof(expected), "no %s", what);
+		return slot == W_NONE || refuse(c, expected, "one");
+	}
+	for (const struct bb_weight *w = c->model->weights; w->slot != W_NONE; w++) {
+		*row = w->slot == slot ? w : *row;
+	}
+	snprintf(expected, sizeof(expected), "a %s of the table of weights", what);
+	if (*row == NULL) {
+		return refuse(c, expected, "another");
+	}
+	return ((*row)->flags & PER_LAYER) == 0 || c->in_layer ||
+		refuse(c, "a weight of the whole model", (*row)->gguf.name);
+}
+
+/* The weight that an op can't do without. */
+static bool check_weight(const struct checker *c, const struct bb_op *op, bool takes,
+	const struct bb_weight **row) {
+	if (!check_slot(c, "weight", takes, op->w, row)) {
+		return false;
+	}
+	const bool has_stand_in = op->w == W_HEAD; /* the embedding */
+	if (*row != NULL && ((*row)->flags & OPTIONAL) != 0 && !has_stand_in) {
+		return refuse(c, "a weight that every file has", (*row)->gguf.name);
+	}
+	return *row == NULL || !form_is_there(c->hp, op->when) || form_is_there(c->hp, (*row)->when) ||
+		refuse(c, "a weight that is there when the op is", (*row)->gguf.name);
+}
+
+static bool check_width(const struct checker *c, const char *what, int actual, int expected) {
+	char want[64], have[32];
+	snprintf(want, sizeof(want), "%s of %d columns", what, expected);
+	snprintf(have, sizeof(have), "%d", actual);
+	return actual == expected || refuse(c, want, have);
+}
+
+static bool check_multiple(const struct checker *c, const char *what, int width, int unit) {
+	char want[64], have[32];
+	snprintf(want, sizeof(want), "a width in %s of %d columns", what, unit);
+	snprintf(have, sizeof(have), "%d", width);
+	return (unit > 0 && width % unit == 0) || refuse(c, want, have);
+}
+
+static bool check_matrix(const struct checker *c, const struct bb_weight *w,
+	const struct bb_weight *bias, int n_out, int n_in) {
+	const double *const v = c->hp->v;
+	if (w->cols == H_NONE) {
+		return refuse(c, "a matrix", w->gguf.name);
+	}
+	return check_width(c, "a weight", (int)v[w->cols], n_in) &&
+		check_width(c, "an output", n_out, (int)v[w->rows]) &&
+		(bias == NULL || (bias->cols == H_NONE ? check_width(c, "a bias", (int)v[bias->rows], n_out)
+			: refuse(c, "a vector", bias->gguf.name)));
+}
+
+static bool check_widths(const struct checker *c, const struct bb_op *op, const struct bb_weight *w,
+	const struct bb_weight *bias) {
+	const int n_out = form_width(c->hp, op->out), n_in = form_width(c->hp, op->in);
+	switch (op->kind) {
+	case OP_EMBED:
+		return (form_is_dense(op->out) || refuse(c, "output X or H", act_name(op->out))) &&
+			check_matrix(c, w, NULL, hparam_int(c->hp, w->rows), n_out);
+	case OP_RMSNORM:
+		return check_width(c, "an input", n_in, n_out) &&
+			(w->cols == H_NONE || refuse(c, "a vector", w->gguf.name)) &&
+			check_multiple(c, "groups", n_out, hparam_int(c->hp, w->rows));
+	case OP_MATMUL:
+	case OP_ADD_MATMUL:
+		return check_matrix(c, w, bias, n_out, n_in);
+	case OP_ROPE:
+		return (op->out == op->in || refuse(c, "its input as output", act_name(op->out))) &&
+			check_multiple(c, "heads", n_out, hparam_int(c->hp, H_HEAD));
+	case OP_ATTENTION:
+		return check_width(c, "an input", n_in, hparam_int(c->hp, H_Q_WIDTH)) &&
+			check_width(c, "an output", n_out, n_in);
+	case OP_SILU_MUL:
+	case OP_GELU_MUL:
+		return check_width(c, "an input", n_in, n_out) &&
+			check_width(c, "a second input", form_width(c->hp, op->in2), n_out) &&
+			(form_group(op->in) == form_group(op->in2) ||
+				refuse(c, "inputs side by side", act_name(op->in2)));
+	case OP_ADD:
+		return check_width(c, "an input", n_in, n_out) &&
+			((form_is_dense(op->out) && form_is_dense(op->in)) || refuse(c, "X and H", act_name(op->in)));
+	case OP_END:
+	case OP_COUNT:
+		break;
+	}
+	return refuse(c, "an operation", "none");
+}
+
+static bool check_op(struct checker *c, const struct bb_op *op) {
+	const struct rule *r = &rules[op->kind];
+	const struct bb_weight *w, *bias;
+	if (r->in_layers_only && !c->in_layer) {
+		return refuse(c, "a list of a layer", c->where);
+	}
+	if (!check_act(c, "output", true, op->out) || !check_act(c, "input", r->in, op->in) ||
+		!check_act(c, "second input", r->in2, op->in2) || !check_scalars(c, op, r->n_scalars) ||
+		!check_weight(c, op, r->w, &w) ||
+		!check_slot(c, "bias", r->bias && op->bias != W_NONE, op->bias, &bias)) {
+		return false;
+	}
+	/* Of what isn't there the widths may be 0. */
+	return !form_is_there(c->hp, op->when) || check_widths(c, op, w, bias);
+}
+
+static bool check_list(struct checker *c, const struct bb_op *list, const char *where, bool in_layer) {
+	c->where = where;
+	c->in_layer = in_layer;
+	for (c->i_op = 0; list[c->i_op].kind != OP_END; c->i_op++) {
+		c->kind = list[c->i_op].kind;
+		if (!check_op(c, &list[c->i_op])) {
+			return false;
+		}
+	}
+	return true;
+}
+
+bool form_check(const struct bb_model *m, const struct bb_hparams *hp, struct bb_error *err) {
+	struct checker c = { .model = m, .hp = hp, .err = err };
+	bool ok = check_list(&c, m->head, "head", false) && check_list(&c, m->tail, "tail", false);
+	for (int i = 0; ok && i < MAX_LAYER_KINDS && m->kinds[i].ops != NULL; i++) {
+		ok = check_list(&c, m->kinds[i].ops, m->kinds[i].name, true);
+	}
+	return ok;
+}

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The planner from inside: which variants a plan may use, what the form lets a model say and what it
+ * refuses. Models are made here from tiny llama's tables with one thing changed. */
+#include "models.h"
+
+#include "gguf_builder.h"
+#include "plan.h"
+
+enum { ALL_FLAGS = BB_AVX2 | BB_AVX_VNNI | BB_AVX512 | BB_AVX512_VNNI | BB_AVX512_BF16 };
+
+/* ---- files ---- */
+
+static const struct bb_model *model_named(const char *name) {
+	const struct bb_model *const *m = bb_models;
+	while (strcmp((*m)->name, name) != 0) {
+		m++;
+	}
+	return *m;
+}
+
+static struct gguf tiny(const char *name) {
+	struct gguf g;
+	struct bb_error err = { 0 };
+	cr_assert(gguf_open(&g, tiny_path(name), &err), "%s", err.text);
+	return g;
+}
+
+/* A builder with the numbers and tensors of a file, its matrices as bf16. */
+static void copy_as_bf16(struct gguf_builder *b, const struct gguf *g) {
+	gguf_builder_init(b);
+	for (size_t i = 0; i < g->n_kvs; i++) {
+		const struct gguf_kv *kv = &g->kvs[i];
+		if (kv->type == GGUF_U32 || kv->type == GGUF_F32) {
+			gguf_builder_raw(b, kv->key, kv->type, kv->data, 4);
+		}
+	}
+	for (size_t i = 0; i < g->n_tensors; i++) {
+		const struct bb_tensor *t = &g->tensors[i];
+		const bool is_matrix = t->n_dims == 2;
+		gguf_builder_tensor(b, t->name, is_matrix ? BB_BF16 : t->type, t->n_dims, t->dims, NULL);
+	}
+}
+
+/* ---- variants ---- */
+
+static bool is_bf16_variant(void (*fn)(void)) {
+	for (const struct bb_variant *v = bb_variants; v->kernel != NULL; v++) {
+		if (v->fn == fn) {
+			return strcmp(v->tag, "avx512_bf16") == 0;
+		}
+	}
+	cr_assert_fail("a function that isn't in the table of variants");
+	return false;
+}
+
+/* Products and attentions that a machine with every ISA level would run as avx512_bf16. Nothing runs, so
+ * any machine can say. */
+static void count_bf16(const struct gguf *g, int *n_products, int *n_attentions) {
+	struct bb_kernels k;
+	struct plan p;
+	struct bb_error err = { 0 };
+	bb_kernels_cpu(&k, ALL_FLAGS);
+	cr_assert(plan_create(&p, model_named("llama"), g, &k, 199, 8, 0, &err), "%s", err.text);
+	bb_kernels_cpu(&k, plan_flags(&p, ALL_FLAGS));
+	*n_products = *n_attentions = 0;
+	for (int i = 0; i < p.n_matrices; i++) {
+		*n_products += is_bf16_variant((void (*)(void))p.matrices[i].fn);
+	}
+	for (enum bb_kv_dtype type = KV_F32; type <= KV_INT8; type++) {
+		const struct bb_kv_layout *layout;
+		*n_attentions += is_bf16_variant((void (*)(void))kernels_attention(&k, type, &layout));
+	}
+	cr_assert_gt(p.n_matrices, 5);
+	plan_finish(&p);
+}
+
+Test(plan, f32_checkpoint_takes_no_bf16_path) {
+	struct gguf g = tiny("llama");
+	int n_products, n_attentions;
+	count_bf16(&g, &n_products, &n_attentions);
+	cr_assert_eq(n_products, 0);
+	cr_assert_eq(n_attentions, 0);
+	gguf_finish(&g);
+}
+
+/* Its norms are f32 as ever. */
+Test(plan, bf16_checkpoint_takes_the_bf16_path) {
+	struct gguf f32 = tiny("llama"), g;
+	struct gguf_builder b;
+	struct bb_error err = { 0 };
+	size_t bytes;
+	copy_as_bf16(&b, &f32);
+	const uint8_t *data = gguf_builder_end(&b, &bytes);
+	cr_assert(gguf_open_memory(&g, data, bytes, &err), "%s", err.text);
+	int n_products, n_attentions;
+	count_bf16(&g, &n_products, &n_attentions);
+	cr_assert_gt(n_products, 5);
+	cr_assert_eq(n_attentions, 2); /* f16 and bf16 pages */
+	gguf_finish(&g);
+	gguf_finish(&f32);
+	gguf_builder_finish(&b);
+}
+
+/* ---- what the form refuses ---- */
+
+enum { MAX_OPS = 32 };
+
+static struct bb_op ops[MAX_OPS];
+static struct bb_weight weights[64];
+
+/* Llama with a list of its own, to be changed: a copy of the layer's. */
+static struct bb_model changed_llama(void) {
+	struct bb_model m = *model_named("llama");
+	int n = 0;
+	for (; m.kinds[0].ops[n].kind != OP_END; n++) {
+		ops[n] = m.kinds[0].ops[n];
+	}
+	ops[n] = (struct bb_op){ 0 };
+	for (n = 0; m.weights[n].slot != W_NONE; n++) {
+		weights[n] = m.weights[n];
+	}
+	weights[n] = (struct bb_weight){ 0 };
+	m.kinds[0].ops = ops;
+	m.weights = weights;
+	return m;
+}
+
+static int index_of(enum bb_op_kind kind) {
+	int i = 0;
+	while (ops[i].kind != kind) {
+		i++;
+	}
+	return i;
+}
+
+static struct bb_error plan_of(const struct bb_model *m, struct plan *p) {
+	struct gguf g = tiny("llama");
+	struct bb_kernels k;
+	struct bb_error err = { 0 };
+	bb_kernels_cpu(&k, 0);
+	cr_assert_eq(plan_create(p, m, &g, &k, 199, 8, 0, &err), err.code == BB_OK);
+	gguf_finish(&g);
+	return err;
+}
+
+static void expect_refused(const struct bb_model *m, const char *part) {
+	struct plan p;
+	const struct bb_error err = plan_of(m, &p);
+	cr_assert_eq(err.code, BB_ERR_UNSUPPORTED, "a list that can't be right is planned; %s", err.text);
+	cr_assert_not_null(strstr(err.text, part), "'%s' doesn't say '%s'", err.text, part);
+	plan_finish(&p);
+}
+
+Test(plan, unchanged_llama_is_planned) {
+	const struct bb_model m = changed_llama();
+	struct plan p;
+	const struct bb_error err = plan_of(&m, &p);
+	cr_assert_eq(err.code, BB_OK, "%s", err.text);
+	plan_finish(&p);
+}
+
+Test(plan, scalar_of_an_op_that_ignores_it_is_refused) {
+	const enum bb_op_kind kinds[] = { OP_RMSNORM, OP_MATMUL, OP_ADD_MATMUL, OP_ROPE, OP_ATTENTION,
+		OP_SILU_MUL };
+	for (size_t i = 0; i < COUNT(kinds); i++) {
+		const struct bb_model m = changed_llama();
+		ops[index_of(kinds[i])].scalar[0] = H_ATTN_SCALE;
+		expect_refused(&m, "expected no scalar, has attention_scale");
+	}
+}
+
+Test(plan, second_scalar_of_an_op_that_takes_one_is_refused) {
+	struct bb_model m = changed_llama();
+	const struct bb_op head[] = { { OP_EMBED, ACT_X, 0, W_EMBED, .scalar = { H_ROPE_FACTOR, H_HEADS } },
+		{ 0 } };
+	m.head = head;
+	expect_refused(&m, "list 'head', op 1 (embed): expected at most 1 scalars, has heads");
+}
+
+Test(plan, operands_that_are_ignored_or_lacking_are_refused) {
+	struct bb_model m = changed_llama();
+	ops[index_of(OP_RMSNORM)].in2 = ACT_K;
+	expect_refused(&m, "expected no second input, has K");
+	m = changed_llama();
+	ops[index_of(OP_SILU_MUL)].in2 = ACT_NONE;
+	expect_refused(&m, "expected one second input, has none");
+	m = changed_llama();
+	ops[index_of(OP_ROPE)].w = W_Q;
+	expect_refused(&m, "expected no weight");
+	m = changed_llama();
+	ops[index_of(OP_RMSNORM)].bias = W_Q_BIAS;
+	expect_refused(&m, "expected no bias");
+	m = changed_llama();
+	ops[index_of(OP_MATMUL)].w = W_Q_NORM;
+	expect_refused(&m, "expected a weight of the table of weights");
+	m = changed_llama();
+	m.head = ops;
+	expect_refused(&m, "list 'head', op 1 (rmsnorm): expected a weight of the whole model");
+}
+
+Test(plan, widths_that_do_not_meet_are_refused) {
+	struct bb_model m = changed_llama();
+	ops[index_of(OP_MATMUL)].out = ACT_GATE;
+	expect_refused(&m, "list 'full', op 2 (matmul): expected an output of");
+	m = changed_llama();
+	ops[index_of(OP_MATMUL)].in = ACT_FF;
+	expect_refused(&m, "op 2 (matmul): expected a weight of");
+	m = changed_llama();
+	ops[index_of(OP_MATMUL)].w = W_ATTN_NORM;
+	expect_refused(&m, "expected a matrix, has blk.%d.attn_norm.weight");
+	m = changed_llama();
+	ops[index_of(OP_SILU_MUL)].in2 = ACT_FF;
+	expect_refused(&m, "expected inputs side by side, has FF");
+	m = changed_llama();
+	ops[index_of(OP_ROPE)].out = ACT_ATT;
+	expect_refused(&m, "expected its input as output, has ATT");
+}
+
+/* ---- what is there in some sizes only ---- */
+
+Test(plan, op_is_there_when_its_number_is_not_zero) {
+	struct bb_model m = changed_llama();
+	const int i = index_of(OP_SILU_MUL);
+	struct plan p;
+	ops[i].when = H_FF;
+	struct bb_error err = plan_of(&m, &p);
+	cr_assert_eq(err.code, BB_OK, "%s", err.text);
+	const int n_with = p.layers[0].n;
+	plan_finish(&p);
+	ops[i].when = H_WINDOW; /* tiny llama has none */
+	err = plan_of(&m, &p);
+	cr_assert_eq(err.code, BB_OK, "%s", err.text);
+	cr_assert_eq(p.layers[0].n, n_with - 1);
+	for (int j = 0; j < p.layers[0].n; j++) {
+		cr_assert_neq(p.layers[0].ops[j].kind, OP_SILU_MUL);
+	}
+	plan_finish(&p);
+}
+
+/* K between Q and V is left out, and with it the file's attn_k. */
+Test(plan, weight_goes_with_its_op) {
+	struct bb_model m = changed_llama();
+	for (int i = 0; ops[i].kind != OP_END; i++) {
+		ops[i].when = ops[i].w == W_K ? H_WINDOW : H_NONE;
+	}
+	int k = 0;
+	while (weights[k].slot != W_K) {
+		k++;
+	}
+	weights[k].when = H_WINDOW;
+	struct plan p;
+	const struct bb_error err = plan_of(&m, &p);
+	cr_assert_eq(err.code, BB_ERR_UNSUPPORTED);
+	cr_assert_not_null(strstr(err.text, "attn_k.weight' isn't part of architecture llama"), "%s",
+		err.text);
+	plan_finish(&p);
+	weights[k].when = H_FF; /* there, and needed as before */
+	cr_assert_eq(plan_of(&m, &p).code, BB_OK);
+	plan_finish(&p);
+	ops[3].when = H_NONE; /* V needs its weight, which is said not to be there */
+	while (weights[k].slot != W_V) {
+		k++;
+	}
+	weights[k].when = H_WINDOW;
+	expect_refused(&m, "expected a weight that is there when the op is, has blk.%d.attn_v.weight");
+}
+
+Test(plan, groups_lie_side_by_side) {
+	const struct bb_model m = changed_llama();
+	struct plan p;
+	cr_assert_eq(plan_of(&m, &p).code, BB_OK);
+	const int q = hparam_int(&p.hp, H_Q_WIDTH), kv = hparam_int(&p.hp, H_KV_WIDTH);
+	cr_assert_eq(p.acts[ACT_K], p.acts[ACT_Q] + q);
+	cr_assert_eq(p.acts[ACT_V], p.acts[ACT_K] + kv);
+	cr_assert_eq(p.act_ld[ACT_V], p.act_ld[ACT_Q]);
+	cr_assert_geq(p.act_ld[ACT_Q], q + 2 * kv);
+	cr_assert_eq(p.acts[ACT_UP], p.acts[ACT_GATE] + hparam_int(&p.hp, H_FF));
+	cr_assert_null(p.acts[ACT_LOGITS]);
+	plan_finish(&p);
+}
