@@ -2,7 +2,9 @@
  *
  * What `bobbin inspect` and `bobbin kernels` print: built once as JSON, shown as JSON or as text. */
 #include "engine.h"
+#include "form.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,60 +54,121 @@ static json_t *hparams(const struct bb_hparams *hp) {
 	json_t *out = json_object();
 	for (int h = H_NONE + 1; h < H_COUNT; h++) {
 		if (hp->v[h] != 0) {
-			json_object_set_new(out, hparam_name(h), json_real(hp->v[h]));
+			json_object_set_new(out, hparam_name(h), hparam_is_int(h)
+				? json_integer((json_int_t)hp->v[h]) : json_real(hp->v[h]));
 		}
 	}
 	return out;
 }
 
-static void product_text(const struct bb_kernels *k, const struct plan_op *o, char *buf, size_t bytes) {
-	const struct plan_matrix *m = o->matrix;
-	const char *tag = "?";
-	for (const struct bb_variant *v = bb_variants; v->kernel != NULL; v++) {
-		if (v->fn == (void (*)(void))m->fn) {
-			tag = v->tag;
-		}
+/* The kernel that an op calls. */
+static void (*kernel_of(const struct bb_engine *e, const struct plan_op *o))(void) {
+	const struct bb_kernels *k = &e->kernels;
+	const struct bb_kv_layout *layout;
+	switch (o->kind) {
+	case OP_EMBED:
+		return (void (*)(void))k->embed;
+	case OP_RMSNORM:
+		return (void (*)(void))k->rmsnorm;
+	case OP_MATMUL:
+	case OP_ADD_MATMUL:
+		return (void (*)(void))o->matrix->fn;
+	case OP_ROPE:
+		return (void (*)(void))k->rope;
+	case OP_ATTENTION:
+		return (void (*)(void))kernels_attention(k, e->kv_type, &layout);
+	case OP_SILU_MUL:
+		return (void (*)(void))k->silu_mul;
+	case OP_GELU_MUL:
+		return (void (*)(void))k->gelu_mul;
+	case OP_ADD:
+		return (void (*)(void))k->add;
+	case OP_END:
+	case OP_COUNT:
+		break;
 	}
+	return NULL;
+}
+
+static const struct bb_variant *variant_of(const struct bb_engine *e, const struct plan_op *o) {
+	void (*const fn)(void) = kernel_of(e, o);
+	const struct bb_variant *v = bb_variants;
+	while (v->kernel != NULL && v->fn != fn) {
+		v++;
+	}
+	assert(v->kernel != NULL); /* whatever runs stands in the table */
+	return v;
+}
+
+static void product_text(const struct plan_matrix *m, char *buf, size_t bytes) {
 	char names[192] = "";
 	for (int i = 0; i < m->n_sources; i++) {
 		snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s", i > 0 ? " + " : "",
 			m->sources[i].w->name);
 	}
-	snprintf(buf, bytes, "%s %s [%d, %d] %s, layout %s", names, tensor_type_name(m->type), m->n, m->k, tag,
+	snprintf(buf, bytes, "%s %s [%d, %d], layout %s", names, tensor_type_name(m->type), m->n, m->k,
 		m->layout->name);
 }
 
-static json_t *op_list(const struct plan *p, const struct plan_ops *list) {
+static void op_text(const struct bb_engine *e, const struct plan_op *o, const struct bb_variant *v,
+	char *buf, size_t bytes) {
+	buf[0] = '\0';
+	if (o->matrix != NULL) {
+		product_text(o->matrix, buf, bytes);
+	} else if (o->table != NULL) {
+		snprintf(buf, bytes, "%s %s", o->table->name, tensor_type_name(o->table->type));
+	} else if (o->kind == OP_ATTENTION) {
+		snprintf(buf, bytes, "appends K, V and reads them as %s, layout %s",
+			engine_kv_name(e->kv_type), v->layout_name);
+	} else if (o->n_groups > 1) {
+		snprintf(buf, bytes, "%d groups of %d", o->n_groups, o->dim);
+	}
+	for (int i = 0; i < MAX_SCALARS && o->scalar_of[i] != H_NONE; i++) {
+		snprintf(buf + strlen(buf), bytes - strlen(buf), "%s%s %.9g", buf[0] ? ", " : "",
+			hparam_name(o->scalar_of[i]), (double)o->scalar[i]);
+	}
+	if (o->when != H_NONE) {
+		snprintf(buf + strlen(buf), bytes - strlen(buf), "%swhen %s", buf[0] ? ", " : "",
+			hparam_name(o->when));
+	}
+}
+
+static json_t *op_list(const struct bb_engine *e, const struct plan_ops *list) {
 	json_t *out = json_array();
 	for (int i = 0; i < list->n; i++) {
 		const struct plan_op *o = &list->ops[i];
-		char detail[320] = "";
-		if (o->matrix != NULL) {
-			product_text(p->kernels, o, detail, sizeof(detail));
-		} else if (o->table != NULL) {
-			snprintf(detail, sizeof(detail), "%s %s", o->table->name, tensor_type_name(o->table->type));
-		} else if (o->n_groups > 1) {
-			snprintf(detail, sizeof(detail), "%d groups of %d", o->n_groups, o->dim);
-		}
-		json_array_append_new(out, json_pack("{s:s, s:s, s:s, s:s, s:s}", "op", op_name(o->kind), "out",
-			act_name(o->out_act), "in", act_name(o->in_act), "in2", act_name(o->in2_act), "detail",
-			detail));
+		const struct bb_variant *v = variant_of(e, o);
+		char detail[400];
+		op_text(e, o, v, detail, sizeof(detail));
+		json_array_append_new(out, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "op",
+			op_name(o->kind), "out", act_name(o->out_act), "in", act_name(o->in_act), "in2",
+			act_name(o->in2_act), "kernel", v->kernel, "variant", v->tag, "detail", detail));
 	}
 	return out;
 }
 
-static json_t *layers(const struct plan *p) {
+static json_t *activations(const struct plan *p) {
 	json_t *out = json_array();
-	json_array_append_new(out, json_pack("{s:s, s:o}", "layer", "head", "ops", op_list(p, &p->head)));
+	for (enum bb_act act = ACT_NONE + 1; act < ACT_COUNT; act++) {
+		json_array_append_new(out, json_pack("{s:s, s:i, s:s}", "name", act_name(act), "width",
+			form_width(&p->hp, act), "group", act_name(form_group(act))));
+	}
+	return out;
+}
+
+static json_t *layers(const struct bb_engine *e) {
+	const struct plan *p = &e->plan;
+	json_t *out = json_array();
+	json_array_append_new(out, json_pack("{s:s, s:o}", "layer", "head", "ops", op_list(e, &p->head)));
 	for (int i = 0; i < p->n_layers; i++) {
 		char name[32];
 		snprintf(name, sizeof(name), "%d", i);
 		const int kind = p->layer_kind[i];
 		json_array_append_new(out, json_pack("{s:s, s:s, s:i, s:o}", "layer", name, "kind",
 			p->model->kinds[kind].name, "window", p->kinds[kind].window, "ops",
-			op_list(p, &p->layers[i])));
+			op_list(e, &p->layers[i])));
 	}
-	json_array_append_new(out, json_pack("{s:s, s:o}", "layer", "tail", "ops", op_list(p, &p->tail)));
+	json_array_append_new(out, json_pack("{s:s, s:o}", "layer", "tail", "ops", op_list(e, &p->tail)));
 	return out;
 }
 
@@ -135,7 +198,8 @@ static json_t *collect(const struct bb_engine *e) {
 		info.n_vocab, "metadata", metadata(&e->file), "tensors", tensors(&e->file));
 	if (root != NULL && e->is_planned) {
 		json_object_set_new(root, "hparams", hparams(&e->plan.hp));
-		json_object_set_new(root, "layers", layers(&e->plan));
+		json_object_set_new(root, "activations", activations(&e->plan));
+		json_object_set_new(root, "layers", layers(e));
 		json_object_set_new(root, "memory", memory(e));
 	}
 	return root;
@@ -165,6 +229,20 @@ static const char *text_of(const json_t *object, const char *key) {
 	return s != NULL ? s : "";
 }
 
+/* Groups in a line each: what lies side by side. */
+static void print_activations(FILE *out, const json_t *list) {
+	fprintf(out, "\nactivations");
+	const char *group = "";
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const json_t *a = json_array_get(list, i);
+		const bool goes_on = *group != '\0' && strcmp(group, text_of(a, "group")) == 0;
+		group = text_of(a, "group");
+		fprintf(out, "%s%s [rows, %" JSON_INTEGER_FORMAT "]", goes_on ? " | " : "\n  ", text_of(a, "name"),
+			json_integer_value(json_object_get(a, "width")));
+	}
+	fputc('\n', out);
+}
+
 static void print_layers(FILE *out, const json_t *list) {
 	for (size_t i = 0; i < json_array_size(list); i++) {
 		const json_t *layer = json_array_get(list, i);
@@ -178,9 +256,10 @@ static void print_layers(FILE *out, const json_t *list) {
 		fputc('\n', out);
 		for (size_t j = 0; j < json_array_size(ops); j++) {
 			const json_t *o = json_array_get(ops, j);
-			const char *in2 = text_of(o, "in2");
-			fprintf(out, "  %-11s %-7s <- %-5s%s%-4s %s\n", text_of(o, "op"), text_of(o, "out"),
-				text_of(o, "in"), *in2 ? ", " : "  ", in2, text_of(o, "detail"));
+			const char *in2 = text_of(o, "in2"), *detail = text_of(o, "detail");
+			fprintf(out, "  %-11s %-7s <- %-5s%s%-4s %*s%s%s\n", text_of(o, "op"), text_of(o, "out"),
+				text_of(o, "in"), *in2 ? ", " : "  ", in2, *detail ? -12 : 0, text_of(o, "variant"),
+				*detail ? " " : "", detail);
 		}
 	}
 }
@@ -217,6 +296,7 @@ static void print_text(FILE *out, const json_t *root) {
 	}
 	if (json_object_get(root, "layers") != NULL) {
 		print_object(out, "hyper-parameters", json_object_get(root, "hparams"));
+		print_activations(out, json_object_get(root, "activations"));
 		print_layers(out, json_object_get(root, "layers"));
 		print_memory(out, json_object_get(root, "memory"));
 	}

@@ -6,6 +6,8 @@
 
 #include "gguf.h"
 
+#include <jansson.h>
+
 #include <math.h>
 
 /* ---- wrong files ---- */
@@ -362,16 +364,63 @@ Test(engine, info_of_a_tiny_model) {
 	bb_engine_destroy(e);
 }
 
-Test(engine, inspect_writes_json) {
-	const struct bb_engine_params params = { .path = tiny_path("qwen2"), .inspect_only = true };
+/* What `bobbin inspect` prints of a tiny model on the C level; freed by the caller. */
+static char *inspected(const char *model, bool as_json) {
+	const struct bb_engine_params params = { .path = tiny_path(model), .inspect_only = true, .isa = "c" };
 	struct bb_engine *e = open_with(&params);
 	struct bb_error err = { 0 };
-	FILE *out = tmpfile();
-	cr_assert(bb_engine_inspect(e, out, true, &err), "%s", err.text);
-	cr_assert(bb_engine_inspect(e, out, false, &err), "%s", err.text);
-	cr_assert_gt(ftell(out), 1000);
+	char *text = NULL;
+	size_t bytes = 0;
+	FILE *out = open_memstream(&text, &bytes);
+	cr_assert(bb_engine_inspect(e, out, as_json, &err), "%s", err.text);
 	fclose(out);
 	bb_engine_destroy(e);
+	return text;
+}
+
+static const char *string_in(const json_t *object, const char *key) {
+	const char *text = json_string_value(json_object_get(object, key));
+	return text != NULL ? text : "";
+}
+
+Test(engine, inspect_names_the_variant_of_every_op) {
+	char *text = inspected("gemma3", true);
+	json_t *root = json_loads(text, 0, NULL);
+	const json_t *layers = json_object_get(root, "layers");
+	int n_ops = 0;
+	for (size_t i = 0; i < json_array_size(layers); i++) {
+		const json_t *ops = json_object_get(json_array_get(layers, i), "ops");
+		for (size_t j = 0; j < json_array_size(ops); j++, n_ops++) {
+			const json_t *o = json_array_get(ops, j);
+			cr_assert_str_eq(string_in(o, "variant"), "c", "%s", string_in(o, "op"));
+			if (strcmp(string_in(o, "op"), "attention") == 0) {
+				cr_assert_str_eq(string_in(o, "kernel"), "attention_f16");
+				cr_assert_not_null(strstr(string_in(o, "detail"), "f16, layout kv_rows"));
+			}
+		}
+	}
+	cr_assert_gt(n_ops, 50);
+	json_decref(root);
+	free(text);
+}
+
+Test(engine, inspect_prints_whole_numbers_as_such) {
+	char *text = inspected("gemma3", true);
+	json_t *root = json_loads(text, 0, NULL);
+	const json_t *hparams = json_object_get(root, "hparams");
+	cr_assert(json_is_integer(json_object_get(hparams, "heads")));
+	cr_assert(json_is_integer(json_object_get(hparams, "heads*head_dim")));
+	cr_assert(json_is_real(json_object_get(hparams, "rope_base")));
+	json_decref(root);
+	free(text);
+}
+
+Test(engine, inspect_shows_groups_and_scalars) {
+	char *text = inspected("gemma3", false);
+	cr_assert_not_null(strstr(text, "Q [rows, 60] | K [rows, 20] | V [rows, 20]\n"), "%s", text);
+	cr_assert_not_null(strstr(text, "embedding_scale 6.9282"), "%s", text);
+	cr_assert_null(strstr(text, " \n"));
+	free(text);
 }
 
 Test(engine, kv_type_names) {
