@@ -352,8 +352,8 @@ bool plan_create(struct plan *p, const struct bb_model *m, const struct gguf *g,
 	p->model = m;
 	p->kernels = k;
 	p->max_rows = max_rows;
-	if (!hparams_read(&p->hp, m, g, n_vocab, err) || !form_check(m, &p->hp, err) ||
-		!weights_bind(&p->weights, m, &p->hp, g, err)) {
+	if (!hparams_read(&p->hp, m, g, n_vocab, err) || !unread_check(m, &p->hp, g, err) ||
+		!form_check(m, &p->hp, err) || !weights_bind(&p->weights, m, &p->hp, g, err)) {
 		return false;
 	}
 	p->n_layers = hparam_int(&p->hp, H_LAYERS);

@@ -17,6 +17,9 @@ struct weight_set {
 /* Reads every key of the model and derives the rest. */
 bool hparams_read(struct bb_hparams *hp, const struct bb_model *m, const struct gguf *g, int n_vocab,
 	struct bb_error *err);
+/* Refuses a file with a key that changes the arithmetic and that the model doesn't read. */
+bool unread_check(const struct bb_model *m, const struct bb_hparams *hp, const struct gguf *g,
+	struct bb_error *err);
 /* Finds every weight; one error names the first mismatch and counts the others. A tensor of the file
  * that the model doesn't know is an error too: its effect would silently be missing. */
 bool weights_bind(struct weight_set *set, const struct bb_model *m, const struct bb_hparams *hp,

@@ -102,6 +102,74 @@ Test(plan, bf16_checkpoint_takes_the_bf16_path) {
 	gguf_builder_finish(&b);
 }
 
+/* ---- keys that nobody reads ---- */
+
+/* Tiny llama with one more number in its metadata. */
+static struct bb_error plan_with_key(const char *key, enum gguf_type type, double value) {
+	struct gguf llama = tiny("llama"), g;
+	struct gguf_builder b;
+	struct bb_kernels k;
+	struct plan p;
+	struct bb_error err = { 0 };
+	size_t bytes;
+	copy_as_bf16(&b, &llama);
+	if (type == GGUF_F32) {
+		gguf_builder_float(&b, key, type, value);
+	} else {
+		gguf_builder_int(&b, key, type, (int64_t)value);
+	}
+	const uint8_t *data = gguf_builder_end(&b, &bytes);
+	cr_assert(gguf_open_memory(&g, data, bytes, &err), "%s", err.text);
+	bb_kernels_cpu(&k, 0);
+	cr_assert_eq(plan_create(&p, model_named("llama"), &g, &k, 199, 8, 0, &err), err.code == BB_OK);
+	plan_finish(&p);
+	gguf_finish(&g);
+	gguf_finish(&llama);
+	gguf_builder_finish(&b);
+	return err;
+}
+
+static const struct {
+	const char *key;
+	enum gguf_type type;
+	double effect, neutral;
+} unread[] = {
+	{ "llama.final_logit_softcapping", GGUF_F32, 30, 0 },
+	{ "llama.attn_logit_softcapping", GGUF_F32, 50, 0 },
+	{ "llama.logit_scale", GGUF_F32, 0.0625, 1 },
+	{ "llama.residual_scale", GGUF_F32, 0.22, 1 },
+	{ "llama.embedding_scale", GGUF_F32, 12, 1 },
+	{ "llama.attention.clamp_kqv", GGUF_F32, 8, 0 },
+	{ "llama.attention.max_alibi_bias", GGUF_F32, 8, 0 },
+	{ "llama.attention.causal", GGUF_BOOL, 0, 1 },
+	{ "llama.expert_count", GGUF_U32, 8, 0 },
+	{ "llama.expert_used_count", GGUF_U32, 2, 0 },
+	{ "llama.ssm.state_size", GGUF_U32, 16, 0 },
+	{ "llama.use_parallel_residual", GGUF_BOOL, 1, 0 },
+	{ "llama.rope.scaling.yarn_log_multiplier", GGUF_F32, 0.1, 0 },
+};
+
+Test(plan, keys_that_change_the_arithmetic_are_refused) {
+	for (size_t i = 0; i < COUNT(unread); i++) {
+		const struct bb_error err = plan_with_key(unread[i].key, unread[i].type, unread[i].effect);
+		cr_assert_eq(err.code, BB_ERR_UNSUPPORTED, "%s is ignored", unread[i].key);
+		cr_assert_not_null(strstr(err.text, unread[i].key), "%s", err.text);
+		cr_assert_not_null(strstr(err.text, "expected"), "%s", err.text);
+	}
+}
+
+Test(plan, neutral_values_and_other_keys_are_taken) {
+	for (size_t i = 0; i < COUNT(unread); i++) {
+		const struct bb_error err = plan_with_key(unread[i].key, unread[i].type, unread[i].neutral);
+		cr_assert_eq(err.code, BB_OK, "%s", err.text);
+	}
+	cr_assert_eq(plan_with_key("llama.note", GGUF_U32, 1).code, BB_OK);
+	cr_assert_eq(plan_with_key("llamas.expert_count", GGUF_U32, 8).code, BB_OK);
+	cr_assert_eq(plan_with_key("gemma3.final_logit_softcapping", GGUF_F32, 30).code, BB_OK);
+	cr_assert_eq(plan_with_key("llama.attention.scale", GGUF_F32, 0.3).code, BB_OK); /* is read */
+	cr_assert_eq(plan_with_key("llama.attention.key_length_swa", GGUF_U32, 1).code, BB_ERR_UNSUPPORTED);
+}
+
 /* ---- what the form refuses ---- */
 
 enum { MAX_OPS = 32 };
