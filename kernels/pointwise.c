@@ -60,9 +60,3 @@ void add_c(bb_queue *q, float *y, const float *x, size_t n) {
 		y[i] += x[i];
 	}
 }
-
-void scale_c(bb_queue *q, float *y, float s, size_t n) {
-	for (size_t i = 0; i < n; i++) {
-		y[i] *= s;
-	}
-}

@@ -83,15 +83,3 @@ CHECK(add) {
 		}
 	}
 }
-
-CHECK(scale) {
-	static const int sizes[] = { 0, 1, 3, 8, 15, 16, 17, 64, 1000, 4095, 4096, 4097, 40001 };
-	const bool is_bench = check_is_bench(c);
-	for (size_t s = 0; s < (is_bench ? 2 : COUNT(sizes)); s++) {
-		const int n = is_bench ? (s == 0 ? 576 : 576 * 512) : sizes[s];
-		float *y = check_inout(c, "y", n, (struct tol){ 0 });
-		while (check_next(c, 8.0 * n, "n=%d", n)) {
-			fn(check_queue(c), y, 0.3f, n);
-		}
-	}
-}

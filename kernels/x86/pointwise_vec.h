@@ -56,14 +56,13 @@ void TAG(gelu_mul)(bb_queue *q, float *y, int ld_y, const float *gate, const flo
 	queue_run(q, gelu_rows, &job, n_rows, vec_grain((size_t)dim));
 }
 
-/* ---- y = y + x, y = y s ---- */
+/* ---- y = y + x ---- */
 
 enum { BLOCK = 4096 }; /* elements of a unit of work */
 
 struct flat_job {
 	float *y;       /* [n] */
 	const float *x; /* [n] */
-	float s;
 	size_t n;
 };
 
@@ -93,23 +92,4 @@ static void add_blocks(const void *arg, int begin, int end) {
 void TAG(add)(bb_queue *q, float *y, const float *x, size_t n) {
 	const struct flat_job job = { .y = y, .x = x, .n = n };
 	queue_run(q, add_blocks, &job, blocks(n), vec_grain(BLOCK));
-}
-
-static void scale_blocks(const void *arg, int begin, int end) {
-	const struct flat_job *job = arg;
-	const size_t last = flat_end(job, end);
-	const vec s = vec_set(job->s);
-	size_t i = (size_t)begin * BLOCK;
-	for (; i + VEC <= last; i += VEC) {
-		vec_store(job->y + i, vec_mul(vec_load(job->y + i), s));
-	}
-	const int n = (int)(last - i);
-	if (n > 0) {
-		vec_store_part(job->y + i, vec_mul(vec_load_part(job->y + i, n), s), n);
-	}
-}
-
-void TAG(scale)(bb_queue *q, float *y, float s, size_t n) {
-	const struct flat_job job = { .y = y, .s = s, .n = n };
-	queue_run(q, scale_blocks, &job, blocks(n), vec_grain(BLOCK));
 }
