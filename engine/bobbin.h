@@ -67,7 +67,7 @@ struct bb_engine_params { /* zeroed = defaults */
 	const char *device;        /* NULL or "auto", "cpu"; others are refused by this build */
 	const char *isa;           /* NULL = the best this machine has; see bb_isa_names */
 	const char *gemm;          /* NULL or "exact"; others are refused by this build */
-	int n_threads;             /* 0 = one per core */
+	int n_threads;             /* 0 = one per CPU that the process may run on */
 	enum bb_kv_type kv_type;   /* of new contexts; AUTO = f16 */
 	int max_model_len;         /* tokens per context; 0 = the model's own number */
 	int window;                /* attend to the last N tokens only; 0 = as the model says */
@@ -89,6 +89,7 @@ struct bb_engine_info {
 	const char *weight_type;     /* the type that holds most weights: "Q4_1" */
 	const char *isa;             /* ISA level in use: "avx512_bf16" */
 	const char *device;          /* "cpu" */
+	const char *cpu;             /* what the CPU calls itself: "AMD EPYC 9R14" */
 	const char *kv_type;         /* of new contexts */
 	const char *tokenizer;       /* "gpt2", "llama", "no_vocab" */
 	int n_threads, n_layers, n_vocab, n_embd;

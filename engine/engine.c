@@ -6,7 +6,6 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* ---- names ---- */
 
@@ -52,10 +51,12 @@ size_t engine_slab_bytes(const struct bb_engine *e, enum bb_kv_dtype type) {
 /* ---- ISA levels ---- */
 
 const char *const *bb_isa_names(void) {
-	static const char *names[16];
-	for (int i = 0; bb_isas[i].name != NULL && i < 15; i++) {
-		names[i] = bb_isas[i].name;
-	}
+	static const char *const names[] = {
+#define X(name, flags) #name,
+		BB_ISAS(X)
+#undef X
+		NULL,
+	};
 	return names;
 }
 
@@ -289,8 +290,8 @@ bool bb_engine_open(struct bb_engine **out, const struct bb_model *const *models
 	if (e == NULL) {
 		return base_no_memory(err, "engine", sizeof(*e));
 	}
-	const long n_cores = sysconf(_SC_NPROCESSORS_ONLN);
-	e->n_threads = params->n_threads > 0 ? params->n_threads : (int)(n_cores > 0 ? n_cores : 1);
+	e->n_threads = params->n_threads > 0 ? params->n_threads : cpu_count();
+	cpu_name(e->cpu, sizeof(e->cpu));
 	e->kv_type = engine_kv_dtype(params->kv_type);
 	e->budget.max_bytes = params->max_kv_bytes;
 	bool ok = engine_isa(params->isa, &e->kernels, &e->isa, err) && open_text(e, params->path, err);
@@ -360,6 +361,7 @@ void bb_engine_info(const struct bb_engine *e, struct bb_engine_info *info) {
 	info->weight_type = main_type(&e->file, &info->n_params, &info->file_bytes);
 	info->isa = e->isa;
 	info->device = "cpu";
+	info->cpu = e->cpu;
 	info->kv_type = engine_kv_name(e->kv_type);
 	info->tokenizer = tokenizer_model_name(e->tokenizer);
 	info->n_threads = e->n_threads;

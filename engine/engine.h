@@ -36,6 +36,7 @@ struct bb_engine {
 	struct tokenizer *tokenizer;
 	struct bb_kernels kernels;
 	const char *isa;
+	char cpu[64];               /* what it is called */
 	bb_queue *queue;
 	int n_threads, max_len;
 	enum bb_kv_dtype kv_type;

@@ -1,22 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What this CPU can do, what it is called, and how fast it reads memory. The only file that asks the
+ * What this CPU can do, what it is called, how many there are, and how fast they read memory. The only file that asks the
  * hardware; which variant runs is decided in kernels.c from the flags alone. */
 #include "kernels.h"
 
 #include <cpuid.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 const struct bb_isa bb_isas[] = {
-	{ "c", 0 },
-	{ "avx2", BB_AVX2 },
-	{ "avx_vnni", BB_AVX2 | BB_AVX_VNNI },
-	{ "avx512", BB_AVX2 | BB_AVX512 },
-	{ "avx512_vnni", BB_AVX2 | BB_AVX512 | BB_AVX512_VNNI },
-	{ "avx512_bf16", BB_AVX2 | BB_AVX512 | BB_AVX512_VNNI | BB_AVX512_BF16 },
+#define X(name, flags) { #name, flags },
+	BB_ISAS(X)
+#undef X
 	{ 0 },
 };
 
@@ -81,6 +80,17 @@ const char *cpu_name(char *buf, size_t bytes) {
 		buf[n - 1] = '\0';
 	}
 	return buf;
+}
+
+/* Not what is installed: a container or taskset may leave less, and threads beyond it would wait for each
+ * other at every kernel. */
+int cpu_count(void) {
+	cpu_set_t allowed;
+	if (sched_getaffinity(0, sizeof(allowed), &allowed) == 0) {
+		return CPU_COUNT(&allowed);
+	}
+	const long n_online = sysconf(_SC_NPROCESSORS_ONLN); /* more CPUs than a cpu_set_t holds */
+	return n_online > 0 ? (int)n_online : 1;
 }
 
 /* ---- read bandwidth ---- */

@@ -182,7 +182,6 @@ void kv_append(bb_queue *q, const struct bb_kv_append *a);
  * silu_mul    y = g / (1 + e^-g) * u (SwiGLU, arXiv:2002.05202)
  * gelu_mul    y = 0.5 g (1 + tanh(sqrt(2/pi) (g + 0.044715 g^3))) * u (GeGLU)
  * add         y += x
- * scale       y *= s
  * argmax      lowest index of the largest element; NaNs never win; index 0 when all are NaN
  * softmax     p[i] = exp(scale * (x[i] - max)) / sum, log_sum = log(sum of exp(scale * (x - max)));
  *             p may be NULL (only log_sum is wanted), p may be x
@@ -230,13 +229,22 @@ attention_fn *kernels_attention(const struct bb_kernels *k, enum bb_kv_dtype typ
 
 /* What this CPU has. */
 unsigned cpu_flags(void);
-/* Named ISA levels, lowest first: c, avx2, avx_vnni, avx512, avx512_vnni, avx512_bf16. */
+/* Named ISA levels, lowest first. */
+#define BB_ISAS(X) \
+	X(c, 0) \
+	X(avx2, BB_AVX2) \
+	X(avx_vnni, BB_AVX2 | BB_AVX_VNNI) \
+	X(avx512, BB_AVX2 | BB_AVX512) \
+	X(avx512_vnni, BB_AVX2 | BB_AVX512 | BB_AVX512_VNNI) \
+	X(avx512_bf16, BB_AVX2 | BB_AVX512 | BB_AVX512_VNNI | BB_AVX512_BF16)
 struct bb_isa {
 	const char *name;
 	unsigned flags; /* everything a variant may use at this level */
 };
 extern const struct bb_isa bb_isas[]; /* ends with a NULL name */
 const char *cpu_name(char *buf, size_t bytes);
+/* CPUs that this process may run on; at least 1. */
+int cpu_count(void);
 /* Bytes per second that the queue's threads read from a buffer of `bytes` (larger than the caches:
  * from memory), the best of several passes; 0 when there is no such buffer. Takes about a second. */
 double cpu_read_bandwidth(bb_queue *q, size_t bytes);

@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include <math.h>
+#include <sched.h>
 
 /* ---- wrong files ---- */
 
@@ -430,6 +431,35 @@ Test(engine, kv_type_names) {
 	cr_assert(bb_kv_type_parse("bfloat16", &type));
 	cr_assert_eq(type, BB_KV_BF16);
 	cr_assert_not(bb_kv_type_parse("int3", &type));
+}
+
+/* Threads beyond what the process may use would wait for each other. */
+Test(engine, default_threads_are_those_that_may_run) {
+	cpu_set_t before, one;
+	cr_assert_eq(sched_getaffinity(0, sizeof(before), &before), 0);
+	CPU_ZERO(&one);
+	for (int i = 0; i < CPU_SETSIZE && CPU_COUNT(&one) == 0; i++) {
+		if (CPU_ISSET(i, &before)) {
+			CPU_SET(i, &one);
+		}
+	}
+	cr_assert_eq(sched_setaffinity(0, sizeof(one), &one), 0);
+	const struct bb_engine_params params = { .path = tiny_path("llama"), .inspect_only = true };
+	struct bb_engine *e = open_with(&params);
+	struct bb_engine_info info;
+	bb_engine_info(e, &info);
+	cr_assert_eq(info.n_threads, 1);
+	cr_assert_gt(strlen(info.cpu), 0);
+	bb_engine_destroy(e);
+}
+
+Test(engine, isa_names_are_those_of_the_kernels) {
+	const char *const *names = bb_isa_names();
+	int i = 0;
+	for (; bb_isas[i].name != NULL; i++) {
+		cr_assert_str_eq(names[i], bb_isas[i].name);
+	}
+	cr_assert_null(names[i]);
 }
 
 Test(engine, c_level_is_everywhere) {
