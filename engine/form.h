@@ -9,7 +9,7 @@
 
 /* Columns of an activation. */
 int form_width(const struct bb_hparams *hp, enum bb_act act);
-/* The first activation of the group that `act` lies in; ACT_NONE: the caller's memory. */
+/* The first activation of the group that `act` lies in; ACT_NONE: in none. */
 enum bb_act form_group(enum bb_act act);
 /* Do its rows follow each other without a gap, as OP_EMBED and OP_ADD want them? */
 bool form_is_dense(enum bb_act act);

@@ -10,7 +10,8 @@
 
 /* Activations: [rows of the step, width], and the group that each lies in, named by its first member.
  * Members of a group lie side by side in one buffer, in the order of this list, so that products which
- * share their input can be one product. X is the residual stream; LOGITS is the caller's memory. */
+ * share their input can be one product. X is the residual stream; LOGITS has
+ * memory of its own. */
 #define BB_ACTS(ACT) \
 	ACT(X, EMBD, X) \
 	ACT(H, EMBD, H) \

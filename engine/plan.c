@@ -50,7 +50,7 @@ static bool plan_activations(struct plan *p, struct bb_error *err) {
 	const size_t out_offset = total;
 	total += rows * (size_t)p->act_ld[ACT_X] * sizeof(float);
 	const size_t logits_offset = total;
-	total += LOGITS_ROWS * (size_t)round_up(act_width(p, ACT_LOGITS), 16) * sizeof(float);
+	total += LOGITS_ROWS * (size_t)round_up(form_width(&p->hp, ACT_LOGITS), 16) * sizeof(float);
 	const size_t rope_floats = rows * (size_t)round_up(hparam_int(&p->hp, H_ROPE_DIM), 16);
 	const size_t rope_offset = total;
 	total += (size_t)p->n_kinds * rope_floats * sizeof(float);
