@@ -264,8 +264,9 @@ bool bb_generation_create(struct bb_generation **out, struct bb_context *c,
 	const struct bb_generation_params *params, const int32_t *prompt, size_t n_prompt,
 	bb_progress_fn *progress, void *user, struct bb_error *err);
 void bb_generation_destroy(struct bb_generation *g);
-/* Produces one token; BB_ERR_FORMAT when the model's logits aren't finite. *text points to the bytes that became final with it (may be empty; valid until
- * the next call), whole UTF-8 characters only. *finish tells why this was the last one. */
+/* Produces one token. *text points to the bytes that became final with it (may be empty; valid until
+ * the next call), whole UTF-8 characters only. *finish tells why this was the last one. BB_ERR_FORMAT
+ * when the model's logits aren't finite. */
 bool bb_generation_next(struct bb_generation *g, struct bb_sampled *token, const char **text,
 	size_t *bytes, enum bb_finish *finish, struct bb_error *err);
 

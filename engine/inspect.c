@@ -282,9 +282,10 @@ static void print_memory(FILE *out, const json_t *memory_plan) {
 }
 
 static void print_text(FILE *out, const json_t *root) {
+	const char *text = text_of(root, "name");
 	char name[96];
 	fprintf(out, "%s: %s, tokenizer %s, %" JSON_INTEGER_FORMAT " parameters, ISA level %s\n",
-		base_show(text_of(root, "name"), strlen(text_of(root, "name")), name, sizeof(name)), text_of(root, "arch"), text_of(root, "tokenizer"),
+		base_show(text, strlen(text), name, sizeof(name)), text_of(root, "arch"), text_of(root, "tokenizer"),
 		json_integer_value(json_object_get(root, "n_params")), text_of(root, "isa"));
 	print_object(out, "metadata", json_object_get(root, "metadata"));
 	const json_t *list = json_object_get(root, "tensors");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What this CPU can do, what it is called, how many there are, and how fast they read memory. The only file that asks the
- * hardware; which variant runs is decided in kernels.c from the flags alone. */
+ * What this CPU can do, what it is called, how many there are, and how fast they read memory. The only
+ * file that asks the hardware; which variant runs is decided in kernels.c from the flags alone. */
 #include "kernels.h"
 
 #include <cpuid.h>
