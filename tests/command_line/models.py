@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opening model files, and what inspect and kernels say."""
+import json
+
+from case import TINY, Case, bobbin
+
+
+class Models(Case):
+    def test_missing_file(self):
+        self.sentence(bobbin("run", "/no/such.gguf", "-p", "1", status=1)[1], "/no/such.gguf")
+
+    def test_folder(self):
+        self.sentence(bobbin("inspect", self.folder, status=1)[1], str(self.folder))
+
+    def test_not_a_model(self):
+        path = self.folder / "x.gguf"
+        path.write_bytes(b"hello")
+        self.sentence(bobbin("inspect", path, status=1)[1], str(path))
+
+    def test_empty_file(self):
+        path = self.folder / "x.gguf"
+        path.write_bytes(b"")
+        self.sentence(bobbin("run", path, "-p", "1", status=1)[1], str(path))
+
+    def test_truncated_model(self):
+        path = self.folder / "x.gguf"
+        path.write_bytes(TINY.read_bytes()[:-4096])
+        self.sentence(bobbin("run", path, "-p", "1", status=1)[1], str(path))
+
+    def test_inspect(self):
+        out = bobbin("inspect", TINY)[0].decode()
+        for word in ("llama", "token_embd.weight", "memory", "layer 0"):
+            self.assertIn(word, out)
+
+    def test_inspect_json(self):
+        root = json.loads(bobbin("inspect", TINY, "--json")[0])
+        self.assertEqual(root["arch"], "llama")
+        self.assertTrue(root["tensors"] and root["layers"] and root["memory"])
+
+    def test_kernels(self):
+        out = bobbin("kernels")[0].decode()
+        self.assertIn("chosen", out)
+
+    def test_kernels_json_forced_level(self):
+        root = json.loads(bobbin("kernels", "--json", "--isa", "c")[0])
+        chosen = {row["variant"] for row in root["variants"] if row["status"] == "chosen"}
+        self.assertEqual(chosen, {"c"})
+
+    def test_notice_above_the_trained_length(self):
+        err = bobbin("run", TINY, "-p", "1", "-n", "1", "-c", "1000000")[1].decode()
+        self.assertIn("1000000", err)

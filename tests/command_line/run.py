@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""bobbin run."""
+import json
+import re
+
+from case import TINY, REAL, Case, bobbin, real
+
+
+class Run(Case):
+    def test_only_text_on_stdout(self):
+        out, err = bobbin("run", TINY, "-p", "1 2 3", "-n", "5", "--seed", "1")
+        self.assertEqual(len(out.split()), 5)
+        self.assertRegex(err.decode(), r"prompt: 3 tokens.*generated: 5 tokens.*seed 1")
+
+    def test_seed_repeats(self):
+        one, two, other = (bobbin("run", TINY, "-p", "1 2 3", "-n", "20", "--seed", s)[0] for s in (5, 5, 6))
+        self.assertEqual(one, two)
+        self.assertNotEqual(one, other)
+
+    def test_printed_seed_repeats(self):
+        out, err = bobbin("run", TINY, "-p", "1 2 3", "-n", "20")
+        seed = re.search(r"seed (\d+)", err.decode()).group(1)
+        self.assertEqual(bobbin("run", TINY, "-p", "1 2 3", "-n", "20", "--seed", seed)[0], out)
+
+    def test_threads_change_nothing(self):
+        one, two = (bobbin("run", TINY, "-p", "1 2 3", "-n", "20", "--seed", "5", "-t", t)[0] for t in (1, 2))
+        self.assertEqual(one, two)
+
+    def test_prompt_from_stdin_and_file(self):
+        path = self.folder / "prompt"
+        path.write_text("1 2 3", encoding="utf-8")
+        want = bobbin("run", TINY, "-p", "1 2 3", "-n", "5", "--temp", "0")[0]
+        self.assertEqual(bobbin("run", TINY, "-n", "5", "--temp", "0", stdin="1 2 3")[0], want)
+        self.assertEqual(bobbin("run", TINY, "-p", "-", "-n", "5", "--temp", "0", stdin="1 2 3")[0], want)
+        self.assertEqual(bobbin("run", TINY, "-f", path, "-n", "5", "--temp", "0")[0], want)
+
+    def test_json(self):
+        root = json.loads(bobbin("run", TINY, "-p", "1 2 3", "-n", "5", "--seed", "9", "--json")[0])
+        self.assertEqual(set(root), {"text", "tokens", "finish_reason", "prompt_tokens", "completion_tokens",
+                                     "seed", "timings"})
+        self.assertEqual((root["prompt_tokens"], root["completion_tokens"], root["seed"]), (3, 5, 9))
+        self.assertEqual(root["text"].split(), [str(i) for i in root["tokens"]])
+        self.assertEqual(root["finish_reason"], "length")
+        self.assertEqual(root["timings"]["predicted_n"], 5)
+
+    def test_logprobs(self):
+        root = json.loads(bobbin("run", TINY, "-p", "1 2", "-n", "4", "--temp", "0", "--json", "--logprobs", "3")[0])
+        content = root["logprobs"]["content"]
+        self.assertEqual([entry["id"] for entry in content], root["tokens"])
+        for entry in content:
+            self.assertEqual(len(entry["top_logprobs"]), 3)
+            self.assertEqual(entry["top_logprobs"][0]["id"], entry["id"])
+            self.assertLessEqual(entry["logprob"], 0)
+
+    def test_nothing_to_generate(self):
+        root = json.loads(bobbin("run", TINY, "-p", "1 2", "-n", "0", "--json")[0])
+        self.assertEqual((root["text"], root["tokens"], root["prompt_tokens"]), ("", [], 2))
+
+    def test_logit_bias_forces(self):
+        root = json.loads(bobbin("run", TINY, "-p", "1 2", "-n", "3", "--temp", "0", "--logit-bias", "42=100",
+                                 "--json")[0])
+        self.assertEqual(root["tokens"], [42] * 3)
+
+    def test_stop(self):
+        first = json.loads(bobbin("run", TINY, "-p", "1 2", "-n", "9", "--temp", "0", "--json")[0])
+        stop = first["text"].split()[3]
+        root = json.loads(bobbin("run", TINY, "-p", "1 2", "-n", "9", "--temp", "0", "--json", "--stop", stop)[0])
+        self.assertEqual(root["finish_reason"], "stop")
+        self.assertTrue(first["text"].startswith(root["text"]))
+        self.assertNotIn(stop, root["text"])
+
+    def test_end_of_the_context(self):
+        root = json.loads(bobbin("run", TINY, "-p", "1 2 3", "-c", "16", "--json", "--ignore-eos")[0])
+        self.assertEqual(root["finish_reason"], "length")
+        self.assertLessEqual(root["prompt_tokens"] + root["completion_tokens"], 16)
+
+    def test_prompt_too_long(self):
+        _, err = bobbin("run", TINY, "-c", "8", stdin=" ".join("1" * 20), status=1)
+        self.assertIn("20 tokens", err.decode())
+        self.assertIn("only 8", err.decode())
+
+    def test_empty_prompt(self):
+        self.assertIn(b"empty", bobbin("run", TINY, "--raw", "-p", "", status=1)[1])
+
+    def test_ids_out_of_range(self):
+        self.assertIn(b"99999999", bobbin("run", TINY, "--raw", "-p", "99999999", status=1)[1])
+
+    def test_missing_prompt_file(self):
+        self.sentence(bobbin("run", TINY, "-f", "/no/such", status=1)[1], "/no/such", "No such file")
+
+    @real
+    def test_template_and_raw(self):
+        chat = json.loads(bobbin("run", REAL, "-p", "Hi", "-n", "1", "--json")[0])
+        raw = json.loads(bobbin("run", REAL, "-p", "Hi", "-n", "1", "--json", "--raw")[0])
+        self.assertGreater(chat["prompt_tokens"], raw["prompt_tokens"])
+
+    @real
+    def test_text_is_what_the_tokens_say(self):
+        root = json.loads(bobbin("run", REAL, "-p", "Count to five.", "-n", "12", "--seed", "3", "--json")[0])
+        text = bobbin("detokenize", REAL, stdin=json.dumps(root["tokens"]))[0].decode()
+        self.assertTrue(text.startswith(root["text"]))
+
+    @real
+    def test_json_text_equals_plain_text(self):
+        args = ("run", REAL, "-p", "Count to five.", "-n", "12", "--seed", "3")
+        self.assertEqual(json.loads(bobbin(*args, "--json")[0])["text"] + "\n", bobbin(*args)[0].decode())
+
+    @real
+    def test_system_message_and_verbose_prompt(self):
+        _, err = bobbin("run", REAL, "-p", "Hi", "--system", "Be brief, Bob.", "-n", "1", "--verbose-prompt")
+        self.assertIn(b"Be brief, Bob.", err)
