@@ -6,14 +6,15 @@ import math
 import os
 import resource
 import signal
+import subprocess
 import unittest
 
-from case import TINY, TINY_WINDOW, REAL, Case, bobbin, read_npy, real
+from case import BOBBIN, SECONDS, TINY, TINY_WINDOW, REAL, Case, bobbin, read_npy, real
 
 
 class Logits(Case):
-    def logits(self, model, ids, *args):
-        out = self.folder / "out.npy"
+    def logits(self, model, ids, *args, out="out.npy"):
+        out = self.folder / out
         _, err = bobbin("logits", model, "--tokens", ids, "-o", out, *args)
         return *read_npy(out), err.decode()
 
@@ -50,9 +51,42 @@ class Logits(Case):
         bobbin("logits", TINY, "--tokens", "-", "-o", out, stdin="[1, 2, 3]")
         self.assertEqual(read_npy(out)[0], 3)
 
+    def test_writes_stdout(self):
+        ids, out = self.ids(70), self.folder / "out.npy"
+        bobbin("logits", TINY, "--tokens", ids, "-o", out)
+        got, err = bobbin("logits", TINY, "--tokens", "-", "-o", "-", "--chunk", 9, stdin=ids.read_bytes(),
+                          cwd=self.folder)
+        self.assertEqual(got, out.read_bytes())
+        self.sentence(err, "steps 8, most rows in a step 9")
+        self.assertEqual(sorted(p.name for p in self.folder.iterdir()), ["ids.json", "out.npy"])
+
+    def test_closed_pipe_is_one_sentence(self):
+        read_end, write_end = os.pipe()
+        os.close(read_end)
+        done = subprocess.run([BOBBIN, "logits", TINY, "--tokens", self.ids(300), "-o", "-"], stdout=write_end,
+                              stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=SECONDS, check=False)
+        os.close(write_end)
+        self.assertEqual(done.returncode, 1)
+        self.sentence(done.stderr, "stdout could not be written: Broken pipe")
+
     def test_output_that_cannot_be_written(self):
-        _, err = bobbin("logits", TINY, "--tokens", self.ids(3), "-o", "/no/such/out.npy", status=1)
-        self.sentence(err, "/no/such/out.npy")
+        for path in ("/no/such/out.npy", self.folder, ""):
+            _, err = bobbin("logits", TINY, "--tokens", self.ids(3), "-o", path, status=1)
+            self.sentence(err, f"'{path}' could not be written")
+
+    def test_output_replaces_what_a_link_points_at(self):
+        (self.folder / "old").write_bytes(b"old")
+        os.chmod(self.folder / "old", 0o600)
+        (self.folder / "link").symlink_to("old")
+        self.assertEqual(self.logits(TINY, self.ids(3), out="link")[0], 3)
+        self.assertTrue((self.folder / "link").is_symlink())
+        self.assertEqual(os.stat(self.folder / "old").st_mode & 0o777, 0o600)
+
+    def test_output_has_the_usual_mode(self):
+        mask = os.umask(0o027)
+        self.addCleanup(os.umask, mask)
+        self.logits(TINY, self.ids(3))
+        self.assertEqual(os.stat(self.folder / "out.npy").st_mode & 0o777, 0o640)
 
     @unittest.skipUnless(os.path.exists("/dev/full"), "/dev/full is missing")
     def test_full_disk(self):
@@ -67,7 +101,7 @@ class Logits(Case):
             resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
         _, err = bobbin("logits", TINY, "--tokens", self.ids(300), "-o", out, status=1, preexec_fn=limit)
         self.sentence(err, str(out))
-        self.assertFalse(out.exists())
+        self.assertEqual([p.name for p in self.folder.iterdir()], ["ids.json"])
 
     def test_bad_tokens(self):
         for text in ("[]", "[1, 70000000]", "[-1]", "{}", "nonsense"):
