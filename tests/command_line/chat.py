@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """bobbin chat, from a pipe and on a terminal."""
 import json
+import re
 
 from case import TINY, REAL, Case, Terminal, bobbin, real
 
@@ -22,6 +23,39 @@ class Chat(Case):
         out, _ = bobbin("chat", TINY, "-n", "12", "--seed", "1", stdin="1 2\n/regen\n")
         one, two = out.decode().splitlines()
         self.assertNotEqual(one, two)
+
+    def test_the_printed_seeds_repeat(self):
+        out, err = bobbin("chat", TINY, "-n", "12", "--seed", "5", stdin="1 2\n/regen\n/regen\n")
+        seeds = re.findall(r"^bobbin chat: seed (\d+)$", err.decode(), re.M)
+        self.assertEqual(seeds, ["6", "7"])
+        self.assertTrue(err.decode().endswith("seed 5, since the last /regen 7\n"), err)
+        for seed, line in zip(["5", *seeds], out.decode().splitlines()):
+            alone = bobbin("run", TINY, "-p", "1 2", "-n", "12", "--seed", seed)[0].decode()
+            self.assertEqual(alone.strip(), line.strip())
+
+    def test_seeds_stay_what_the_option_takes(self):
+        _, err = bobbin("chat", TINY, "-n", "2", "--seed", 2**63 - 1, stdin="1 2\n/regen\n")
+        self.assertIn(b"bobbin chat: seed 0\n", err)
+
+    def test_regen_that_fails_keeps_the_answer(self):
+        path = self.folder / "chat.json"
+        bobbin("chat", TINY, "-n", "2", "-c", "8", stdin=f"1 2\n/system 1 2 3 4 5 6 7 8 9\n/regen\n/save {path}\n",
+               status=1)
+        messages = json.loads(path.read_text(encoding="utf-8"))["messages"]
+        self.assertEqual([m["role"] for m in messages], ["system", "user", "assistant"])
+
+    def test_save_to_stdout(self):
+        out, _ = bobbin("chat", TINY, "-n", "2", stdin="/system 5\n/save -\n", cwd=self.folder)
+        self.assertEqual(json.loads(out)["messages"], [{"role": "system", "content": "5"}])
+        self.assertEqual(list(self.folder.iterdir()), [])
+
+    @real
+    def test_system_command_that_the_template_leaves_out(self):
+        path = self.folder / "t.jinja"
+        path.write_text("{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}", encoding="utf-8")
+        _, err = bobbin("chat", REAL, "--chat-template-file", path, stdin="/system Be brief.\n/system\n", status=1)
+        self.assertIn(b"no place for a system message", err)
+        self.assertIn(b"there is no system message", err)
 
     def test_system(self):
         path = self.folder / "chat.json"
