@@ -105,6 +105,32 @@ class Run(Case):
         args = ("run", REAL, "-p", "Count to five.", "-n", "12", "--seed", "3")
         self.assertEqual(json.loads(bobbin(*args, "--json")[0])["text"] + "\n", bobbin(*args)[0].decode())
 
+    def test_system_message_without_a_template(self):
+        self.sentence(bobbin("run", TINY, "-p", "1", "--system", "2", status=2)[1], "no chat template", "--system")
+
+    def test_template_without_a_vocabulary(self):
+        path = self.folder / "t.jinja"
+        path.write_text("{{ messages }}", encoding="utf-8")
+        for command in ("run", "chat"):
+            self.sentence(bobbin(command, TINY, "--chat-template-file", path, status=2)[1], "no vocabulary")
+
+    def test_stdin_is_read_once(self):
+        for args in ((), ("-p", "-"), ("-f", "-")):
+            self.sentence(bobbin("run", TINY, "--chat-template-file", "-", *args, status=2)[1], "both", "stdin")
+        self.sentence(bobbin("template", "--chat-template-file", "-", status=2)[1], "stdin")
+        self.sentence(bobbin("chat", TINY, "--chat-template-file", "-", status=2)[1], "stdin")
+
+    @real
+    def test_system_message_that_the_template_leaves_out(self):
+        path = self.folder / "t.jinja"
+        for text, status, word in (("{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}", 2,
+                                    "no place for a system message"),
+                                   ("{{ raise_exception('no system here') }}", 1, "no system here")):
+            path.write_text(text, encoding="utf-8")
+            args = ("--system", "Be brief.", "--chat-template-file", path)
+            self.sentence(bobbin("run", REAL, "-p", "Hi", *args, status=status)[1], word)
+            self.sentence(bobbin("chat", REAL, *args, stdin="Hi\n", status=status)[1], word)
+
     @real
     def test_system_message_and_verbose_prompt(self):
         _, err = bobbin("run", REAL, "-p", "Hi", "--system", "Be brief, Bob.", "-n", "1", "--verbose-prompt")
