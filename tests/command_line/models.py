@@ -10,7 +10,24 @@ class Models(Case):
         self.sentence(bobbin("run", "/no/such.gguf", "-p", "1", status=1)[1], "/no/such.gguf")
 
     def test_folder(self):
-        self.sentence(bobbin("inspect", self.folder, status=1)[1], str(self.folder))
+        for name in ("", "/"):
+            path = f"{self.folder}{name}"
+            self.sentence(bobbin("inspect", path, status=1)[1], f"'{path}' is a folder, expected a GGUF file")
+
+    def test_folder_with_models(self):
+        for name in ("b.gguf", "a.gguf", "model.safetensors", "config.json"):
+            (self.folder / name).write_bytes(b"")
+        self.sentence(bobbin("run", self.folder, "-p", "1", status=1)[1], "is a folder", f"'{self.folder}/a.gguf'")
+
+    def test_hugging_face_folder(self):
+        for name in ("model-00001-of-00002.safetensors", "config.json"):
+            (self.folder / name).write_bytes(b"")
+        for command in ("inspect", "chat", "tokenize"):
+            _, err = bobbin(command, self.folder, status=1)
+            self.sentence(err, str(self.folder), "Hugging Face folder", "isn't supported yet", "GGUF file")
+
+    def test_model_from_stdin(self):
+        self.sentence(bobbin("inspect", "-", status=2)[1], "can't be read from stdin")
 
     def test_not_a_model(self):
         path = self.folder / "x.gguf"
