@@ -175,7 +175,8 @@ static int set_seed(const char *name, const char *text, struct arg_seed *target)
 }
 
 static int set_text(const struct arg_option *o, const char *name, const char *text, const char **target) {
-	if (o->choices != NULL && !has_spelling(o->choices, '|', text)) {
+	if (o->choices != NULL && !has_spelling(o->choices, '|', text) &&
+		!has_spelling(o->others, '|', text)) {
 		return usage_error("option '%s' is '%s', expected %s", name, text, o->choices);
 	}
 	*target = text;
