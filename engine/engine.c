@@ -273,10 +273,11 @@ bool bb_engine_open(struct bb_engine **out, const struct bb_model *const *models
 	e->n_threads = params->n_threads > 0 ? params->n_threads : (int)(n_cores > 0 ? n_cores : 1);
 	e->kv_type = engine_kv_dtype(params->kv_type);
 	e->budget.max_bytes = params->max_kv_bytes;
-	bool ok = engine_isa(params->isa, &e->kernels, &e->isa, err) && open_text(e, params->path, err);
-	ok = ok && (params->vocab_only || open_model(e, models, params, err));
+	const bool has_isa = engine_isa(params->isa, &e->kernels, &e->isa, err);
+	const bool ok = has_isa && open_text(e, params->path, err) &&
+		(params->vocab_only || open_model(e, models, params, err));
 	if (!ok) {
-		if (err != NULL && strncmp(err->text, params->path, strlen(params->path)) != 0 &&
+		if (has_isa && err != NULL && strncmp(err->text, params->path, strlen(params->path)) != 0 &&
 			err->code != BB_ERR_USAGE && err->code != BB_ERR_CANCELLED) {
 			char text[sizeof(err->text)];
 			snprintf(text, sizeof(text), "%.150s: %.350s", params->path, err->text);

@@ -88,16 +88,22 @@ static bool check_range(const char *name, double value, double min, double max, 
 bool bb_sampling_check(const struct bb_engine *e, const struct bb_sampling *s, struct bb_error *err) {
 	if (!check_range("temperature", s->temperature, 0, 1e6, err) ||
 		!check_range("top_k", s->top_k, -1, INT32_MAX, err) ||
-		!check_range("top_p", s->top_p, 1e-9, 1, err) || !check_range("min_p", s->min_p, 0, 1, err) ||
-		!check_range("repetition_penalty", s->repetition_penalty, 1e-6, 1e6, err) ||
+		!check_range("top_p", s->top_p, (double)1e-9f, 1, err) || !check_range("min_p", s->min_p, 0, 1, err) ||
+		!check_range("repetition_penalty", s->repetition_penalty, (double)1e-6f, 1e6, err) ||
 		!check_range("presence_penalty", s->presence_penalty, -2, 2, err) ||
 		!check_range("frequency_penalty", s->frequency_penalty, -2, 2, err) ||
 		!check_range("logprobs", s->n_logprobs, 0, BB_MAX_LOGPROBS, err)) {
 		return false;
 	}
+	const int n_vocab = e->is_planned ? hparam_int(&e->plan.hp, H_VOCAB)
+		: tokenizer_n_vocab(e->tokenizer);
 	for (int i = 0; i < s->n_logit_bias; i++) {
-		if (!engine_check_ids(e, &s->logit_bias[i].id, 1, err) ||
-			!check_range("logit_bias", s->logit_bias[i].bias, -100, 100, err)) {
+		const int32_t id = s->logit_bias[i].id;
+		if (id < 0 || id >= n_vocab) {
+			return base_fail(err, BB_ERR_USAGE, "logit_bias is for token id %d, expected 0 to %d", id,
+				n_vocab - 1);
+		}
+		if (!check_range("logit_bias", s->logit_bias[i].bias, -100, 100, err)) {
 			return false;
 		}
 	}

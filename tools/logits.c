@@ -146,7 +146,7 @@ static bool run(struct job *j, int chunk, struct bb_error *err) {
 
 static bool prepare(struct job *j, const struct options *o, int chunk, struct bb_error *err) {
 	if (j->tokens.n == 0) {
-		return input_fail(err, BB_ERR_INPUT, "%s holds no token ids", o->tokens);
+		return input_fail(err, BB_ERR_INPUT, "%s holds no token ids", input_name(o->tokens));
 	}
 	if (j->tokens.n > (size_t)j->max_len) {
 		return input_fail(err, BB_ERR_CONTEXT,
@@ -154,8 +154,8 @@ static bool prepare(struct job *j, const struct options *o, int chunk, struct bb
 	}
 	for (size_t i = 0; i < j->tokens.n; i++) {
 		if (j->tokens.ids[i] >= j->n_vocab) {
-			return input_fail(err, BB_ERR_INPUT, "%s: token id %d at index %zu, expected 0 to %d", o->tokens,
-				j->tokens.ids[i], i, j->n_vocab - 1);
+			return input_fail(err, BB_ERR_INPUT, "%s: token id %d at index %zu, expected 0 to %d",
+				input_name(o->tokens), j->tokens.ids[i], i, j->n_vocab - 1);
 		}
 	}
 	j->logits = malloc((size_t)chunk * (size_t)j->n_vocab * sizeof(float));
@@ -197,7 +197,8 @@ static int work(struct job *j, const struct options *o) {
 static int read_tokens(struct job *j, const struct options *o) {
 	struct input json;
 	struct bb_error err = { 0 };
-	const bool ok = input_read(o->tokens, &json, &err) && input_ids(&json, o->tokens, &j->tokens, &err);
+	const bool ok = input_read(o->tokens, &json, &err) &&
+		input_ids(&json, input_name(o->tokens), &j->tokens, &err);
 	input_finish(&json);
 	return ok ? -1 : failure_of(&err);
 }

@@ -112,6 +112,11 @@ class Logits(Case):
                 self.sentence(bobbin("logits", TINY, "--tokens", path, "-o", out, status=1)[1], "bad.json")
                 self.assertFalse(out.exists())
 
+    def test_bad_tokens_on_stdin(self):
+        for text in ("[]", "[1, 70000000]", "nonsense"):
+            _, err = bobbin("logits", TINY, "--tokens", "-", "-o", self.folder / "o", stdin=text, status=1)
+            self.sentence(err, "bobbin logits: stdin")
+
     def test_too_many_tokens(self):
         _, err = bobbin("logits", TINY, "--tokens", self.ids(40), "-o", self.folder / "o", "-c", "30", status=1)
         self.sentence(err, "40 tokens", "30")

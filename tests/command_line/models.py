@@ -63,6 +63,13 @@ class Models(Case):
         chosen = {row["variant"] for row in root["variants"] if row["status"] == "chosen"}
         self.assertEqual(chosen, {"c"})
 
+    def test_level_that_this_machine_lacks(self):
+        rows = json.loads(bobbin("kernels", "--json")[0])["variants"]
+        lacking = {row["variant"] for row in rows if row["status"] == "this CPU lacks it"}
+        for level in lacking & {"avx2", "avx_vnni", "avx512", "avx512_vnni", "avx512_bf16"}:
+            _, err = bobbin("run", TINY, "-p", "1", "--isa", level, status=1)
+            self.sentence(err, f"bobbin run: this machine can't run ISA level '{level}'")
+
     def test_notice_above_the_trained_length(self):
         err = bobbin("run", TINY, "-p", "1", "-n", "1", "-c", "1000000")[1].decode()
         self.assertIn("1000000", err)

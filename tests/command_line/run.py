@@ -61,6 +61,14 @@ class Run(Case):
                                  "--json")[0])
         self.assertEqual(root["tokens"], [42] * 3)
 
+    def test_ends_of_ranges(self):
+        for args in (("--top-p", "1e-9"), ("--repetition-penalty", "1e-6"), ("--temp", "1e6"), ("--min-p", "1")):
+            bobbin("run", TINY, "-p", "1 2", "-n", "2", *args)
+
+    def test_logit_bias_of_no_token(self):
+        _, err = bobbin("run", TINY, "-p", "1 2", "--logit-bias", "99999=1", status=2)
+        self.sentence(err, "logit_bias", "99999", "0 to 198")
+
     def test_stop(self):
         first = json.loads(bobbin("run", TINY, "-p", "1 2", "-n", "9", "--temp", "0", "--json")[0])
         stop = first["text"].split()[3]

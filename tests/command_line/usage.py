@@ -30,6 +30,11 @@ class Usage(Case):
     def test_unknown_option_suggests(self):
         self.sentence(bobbin("run", TINY, "--tmep", "1", status=2)[1], "--tmep", "'--temp'")
 
+    def test_suggestions_make_sense(self):
+        self.assertNotIn(b"did you mean", bobbin("bench", TINY, "-c", "5", status=2)[1])
+        self.sentence(bobbin("run", "--hlep", status=2)[1], "'--help'")
+        self.sentence(bobbin("--verson", status=2)[1], "'--version'")
+
     def test_unknown_option_of_every_command(self):
         for command in COMMANDS:
             with self.subTest(command):
