@@ -294,10 +294,13 @@ bool bb_engine_open(struct bb_engine **out, const struct bb_model *const *models
 	cpu_name(e->cpu, sizeof(e->cpu));
 	e->kv_type = engine_kv_dtype(params->kv_type);
 	e->budget.max_bytes = params->max_kv_bytes;
-	bool ok = engine_isa(params->isa, &e->kernels, &e->isa, err) && open_text(e, params->path, err);
-	ok = ok && (params->vocab_only || open_model(e, models, params, err));
+	const bool has_isa = engine_isa(params->isa, &e->kernels, &e->isa, err);
+	const bool ok = has_isa && open_text(e, params->path, err) &&
+		(params->vocab_only || open_model(e, models, params, err));
 	if (!ok) {
-		name_file(err, params->path);
+		if (has_isa) {
+			name_file(err, params->path);
+		}
 		bb_engine_destroy(e);
 		return false;
 	}

@@ -64,9 +64,10 @@ static const struct parameter {
 } parameters[] = {
 #define AT(member) offsetof(struct bb_sampling, member)
 	{ "temperature", "general.sampling.temp", AT(temperature), 0, 1e6 },
-	{ "top_p", "general.sampling.top_p", AT(top_p), 1e-9, 1 },
+	{ "top_p", "general.sampling.top_p", AT(top_p), (double)1e-9f, 1 },
 	{ "min_p", "general.sampling.min_p", AT(min_p), 0, 1 },
-	{ "repetition_penalty", "general.sampling.penalty_repeat", AT(repetition_penalty), 1e-6, 1e6 },
+	{ "repetition_penalty", "general.sampling.penalty_repeat", AT(repetition_penalty),
+		(double)1e-6f, 1e6 },
 	{ "presence_penalty", NULL, AT(presence_penalty), -2, 2 },
 	{ "frequency_penalty", NULL, AT(frequency_penalty), -2, 2 },
 #undef AT
@@ -138,9 +139,15 @@ bool bb_sampling_check(const struct bb_engine *e, const struct bb_sampling *s, s
 		!check_range("logprobs", s->n_logprobs, 0, BB_MAX_LOGPROBS, err)) {
 		return false;
 	}
+	const int n_vocab = e->is_planned ? hparam_int(&e->plan.hp, H_VOCAB)
+		: tokenizer_n_vocab(e->tokenizer);
 	for (int i = 0; i < s->n_logit_bias; i++) {
-		if (!engine_check_ids(e, &s->logit_bias[i].id, 1, err) ||
-			!check_range("logit_bias", s->logit_bias[i].bias, -100, 100, err)) {
+		const int32_t id = s->logit_bias[i].id;
+		if (id < 0 || id >= n_vocab) {
+			return base_fail(err, BB_ERR_USAGE, "logit_bias is for token id %d, expected 0 to %d", id,
+				n_vocab - 1);
+		}
+		if (!check_range("logit_bias", s->logit_bias[i].bias, -100, 100, err)) {
 			return false;
 		}
 	}

@@ -104,8 +104,8 @@ static bool find(const struct arg_command *command, void *options, const char *n
 
 static int unknown_option(const struct arg_command *command, const char *name) {
 	static char names[192][32];
-	const char *candidates[192];
-	int n = 0;
+	const char *candidates[192] = { "--help", "--version" };
+	int n = 2;
 	for (const struct arg_group *g = command->groups; g != NULL && g->title != NULL; g++) {
 		for (const struct arg_option *o = g->options; o->names != NULL; o++) {
 			for (int i = 0; n < 192 && spelling(o->names, ',', i, names[n], sizeof(names[n])); i++) {
@@ -114,7 +114,8 @@ static int unknown_option(const struct arg_command *command, const char *name) {
 			}
 		}
 	}
-	const char *nearest = args_nearest(name, candidates, n);
+	/* A single letter is near every other one. */
+	const char *nearest = name[1] == '-' ? args_nearest(name, candidates, n) : NULL;
 	if (nearest != NULL) {
 		return usage_error("unknown option '%s'; did you mean '%s'?", name, nearest);
 	}
@@ -175,7 +176,8 @@ static int set_seed(const char *name, const char *text, struct arg_seed *target)
 }
 
 static int set_text(const struct arg_option *o, const char *name, const char *text, const char **target) {
-	if (o->choices != NULL && !has_spelling(o->choices, '|', text)) {
+	if (o->choices != NULL && !has_spelling(o->choices, '|', text) &&
+		!has_spelling(o->others, '|', text)) {
 		return usage_error("option '%s' is '%s', expected %s", name, text, o->choices);
 	}
 	*target = text;

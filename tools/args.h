@@ -45,6 +45,7 @@ struct arg_option {
 	size_t at;           /* offset of the target in the struct of the option's group */
 	double min, max;
 	const char *choices; /* joined by bars, or NULL */
+	const char *others;  /* names that are understood, for the engine to refuse; joined by bars, or NULL */
 };
 
 /* Options that several commands share; `at` is where the group's struct lies in the command's. */

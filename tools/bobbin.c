@@ -39,11 +39,11 @@ static const struct arg_command *find(const char *name) {
 }
 
 static int unknown(const char *name) {
-	const char *names[N_COMMANDS];
+	const char *names[N_COMMANDS + 2] = { "--help", "--version" };
 	for (int i = 0; i < N_COMMANDS; i++) {
-		names[i] = commands[i]->name;
+		names[i + 2] = commands[i]->name;
 	}
-	const char *nearest = args_nearest(name, names, N_COMMANDS);
+	const char *nearest = args_nearest(name, names, N_COMMANDS + 2);
 	const char *what = name[0] == '-' ? "option" : "command";
 	if (nearest != NULL) {
 		return usage_error("unknown %s '%s'; did you mean '%s'?", what, name, nearest);

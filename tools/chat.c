@@ -8,6 +8,7 @@
 #include "input.h"
 #include "line.h"
 #include "open.h"
+#include "output.h"
 #include "prompt.h"
 #include "sampling.h"
 #include "terminal.h"
@@ -61,6 +62,7 @@ struct chat { /* finish_chat frees it */
 	json_t *messages; /* array of {role, content} */
 	struct line_reader *reader;
 	bool has_template, is_over, has_failed;
+	uint64_t first_seed;
 	size_t n_read, n_made;
 };
 
@@ -134,8 +136,8 @@ static bool generate(struct chat *c, struct answer *a, struct bb_error *err) {
 	return ok;
 }
 
-/* Answers the last message, which is the user's; it goes again if no answer came of it. */
-static void answer(struct chat *c) {
+/* Answers the last message, which is the user's. False when no answer came of it. */
+static bool answer(struct chat *c) {
 	struct answer a = { 0 };
 	struct bb_error err = { 0 };
 	const bool ok = generate(c, &a, &err);
@@ -149,15 +151,15 @@ static void answer(struct chat *c) {
 		failure_of(&err);
 		c->has_failed = true;
 	}
-	if (ok && (a.text_bytes > 0 || !a.was_interrupted)) {
+	const bool is_answered = ok && (a.text_bytes > 0 || !a.was_interrupted);
+	if (is_answered) {
 		add_message(c, "assistant", a.text, a.text_bytes);
-	} else {
-		drop_last(c);
 	}
 	c->n_read += a.n_read;
 	c->n_made += a.tokens.n;
 	interrupt_clear();
 	answer_finish(&a);
+	return is_answered;
 }
 
 /* ---- commands ---- */
@@ -174,19 +176,23 @@ static void do_exit(struct chat *c, const char *text) {
 	c->is_over = true;
 }
 
-/* The next seed: the same one would give the same answer. */
+/* The next seed: the same one would give the same answer. The old answer stays where none comes. */
 static void do_regen(struct chat *c, const char *text) {
 	if (!last_is(c, "assistant")) {
 		notice("there is no answer to make again");
 		return;
 	}
+	json_t *old = json_incref(json_array_get(c->messages, json_array_size(c->messages) - 1));
+	const uint64_t old_seed = c->params.sampling.seed;
 	drop_last(c);
-	if (!last_is(c, "user")) {
-		notice("there is no message to answer");
-		return;
+	c->params.sampling.seed = (old_seed + 1) & INT64_MAX; /* what --seed takes */
+	if (answer(c)) {
+		notice("seed %" PRIu64, c->params.sampling.seed);
+		json_decref(old);
+	} else {
+		c->params.sampling.seed = old_seed;
+		json_array_append_new(c->messages, old);
 	}
-	c->params.sampling.seed++;
-	answer(c);
 }
 
 static void do_save(struct chat *c, const char *path) {
@@ -194,16 +200,26 @@ static void do_save(struct chat *c, const char *path) {
 		notice("/save needs the name of a file");
 		return;
 	}
+	struct bb_error err = { 0 };
+	struct output file;
 	json_t *root = json_pack("{s:O}", "messages", c->messages);
-	FILE *f = fopen(path, "we");
-	bool ok = f != NULL && json_dumpf(root, f, JSON_INDENT(2)) == 0 && fputc('\n', f) != EOF;
-	ok = (f == NULL || fclose(f) == 0) && ok;
+	char *text = json_dumps(root, JSON_INDENT(2));
 	json_decref(root);
+	bool ok = text != NULL || input_fail(&err, BB_ERR_MEMORY, "no memory for the messages");
+	if (ok && output_open(&file, path, &err)) {
+		ok = output_write(&file, text, strlen(text), &err) && output_write(&file, "\n", 1, &err);
+		ok = output_close(&file, ok, &err);
+	} else {
+		ok = false;
+	}
+	free(text);
 	if (ok) {
 		notice("saved to '%s'", path);
-	} else {
-		failure("'%s' could not be written: %s", path, strerror(errno));
+	} else if (out_flush()) {
+		failure_of(&err);
 		c->has_failed = true;
+	} else {
+		c->is_over = true;
 	}
 }
 
@@ -212,6 +228,12 @@ static void do_system(struct chat *c, const char *text) {
 	if (text[0] == '\0') {
 		notice("%s", has_system ? json_string_value(json_object_get(json_array_get(c->messages, 0),
 			"content")) : "there is no system message");
+		return;
+	}
+	struct bb_error err = { 0 };
+	if (c->has_template && !prompt_check_system(c->engine, c->template_text.data, &err)) {
+		failure_of(&err);
+		c->has_failed = true;
 		return;
 	}
 	if (has_system) {
@@ -229,7 +251,7 @@ static const struct {
 	{ "/clear", "forget the conversation, but for the system message", do_clear },
 	{ "/regen", "answer the last message again, with the next seed", do_regen },
 	{ "/system", "TEXT: set the system message; alone: show it", do_system },
-	{ "/save", "FILE: write the messages as JSON", do_save },
+	{ "/save", "FILE: write the messages as JSON; - is stdout", do_save },
 	{ "/exit", "leave (also Ctrl-D)", do_exit },
 };
 enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
@@ -283,7 +305,9 @@ static int converse(struct chat *c) {
 			run_command(c, line);
 		} else if (line[strspn(line, " \t\n")] != '\0') {
 			add_message(c, "user", line, strlen(line));
-			answer(c);
+			if (!answer(c)) {
+				drop_last(c);
+			}
 		}
 		was_interrupted = outcome == LINE_INTERRUPTED;
 	}
@@ -296,7 +320,9 @@ static int start(struct chat *c, const struct options *o) {
 	if (status >= 0) {
 		return status;
 	}
+	c->first_seed = c->params.sampling.seed;
 	if ((o->template_file != NULL && !input_read(o->template_file, &c->template_text, &err)) ||
+		!prompt_check_template(c->engine, c->template_text.data, &err) ||
 		!bb_context_create(&c->context, c->engine, NULL, &err)) {
 		return failure_of(&err);
 	}
@@ -307,7 +333,12 @@ static int start(struct chat *c, const struct options *o) {
 	}
 	c->has_template = prompt_has_template(c->engine, c->template_text.data);
 	if (!c->has_template) {
-		notice("the model has no chat template; the lines are continued as they are");
+		notice("the model has no chat template; the lines are continued as they are%s",
+			o->system != NULL ? ", the system message before them" : "");
+	}
+	if (o->system != NULL && c->has_template &&
+		!prompt_check_system(c->engine, c->template_text.data, &err)) {
+		return failure_of(&err);
 	}
 	if (o->system != NULL) {
 		add_message(c, "system", o->system, strlen(o->system));
@@ -326,13 +357,19 @@ int chat_main(int argc, char **argv) {
 	if (status >= 0) {
 		return status;
 	}
+	if (o.template_file != NULL && strcmp(o.template_file, "-") == 0) {
+		return usage_error("stdin holds the conversation; expected a file for --chat-template-file");
+	}
 	struct chat c = { 0 };
 	status = open_model(&o.open, OPEN_ALL, &c.engine);
 	status = status < 0 ? start(&c, &o) : status;
 	if (status < 0) {
 		status = converse(&c);
-		fprintf(stderr, "read %zu tokens, generated %zu; seed %" PRIu64 "\n", c.n_read, c.n_made,
-			c.params.sampling.seed);
+		fprintf(stderr, "read %zu tokens, generated %zu; seed %" PRIu64, c.n_read, c.n_made, c.first_seed);
+		if (c.params.sampling.seed != c.first_seed) {
+			fprintf(stderr, ", since the last /regen %" PRIu64, c.params.sampling.seed);
+		}
+		fputc('\n', stderr);
 	}
 	finish_chat(&c);
 	return status;

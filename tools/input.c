@@ -56,14 +56,18 @@ static bool read_all(FILE *f, const char *path, struct input *out, struct bb_err
 	return true;
 }
 
+const char *input_name(const char *path) {
+	return strcmp(path, "-") == 0 ? "stdin" : path;
+}
+
 bool input_read(const char *path, struct input *out, struct bb_error *err) {
 	memset(out, 0, sizeof(*out));
-	const bool is_stdin = strcmp(path, "-") == 0;
+	const bool is_stdin = input_name(path) != path;
 	FILE *f = is_stdin ? stdin : fopen(path, "rbe");
 	if (f == NULL) {
 		return input_fail(err, BB_ERR_IO, "'%s' could not be opened: %s", path, strerror(errno));
 	}
-	const bool ok = read_all(f, is_stdin ? "stdin" : path, out, err);
+	const bool ok = read_all(f, input_name(path), out, err);
 	if (!is_stdin) {
 		fclose(f);
 	}

@@ -14,6 +14,8 @@ struct input { /* zeroed = empty */
 };
 /* The bytes of a file, of stdin where path is "-"; zeroed and false after an error. */
 bool input_read(const char *path, struct input *out, struct bb_error *err);
+/* What errors call it: "stdin" where path is "-". */
+const char *input_name(const char *path);
 void input_finish(struct input *in);
 /* A JSON array of whole numbers -> ids; `what` names it in errors. */
 bool input_ids(const struct input *json, const char *what, struct bb_tokens *out,

@@ -10,6 +10,7 @@
 #include "terminal.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* The others grow by 1 to BESIDE_ROWS tokens a step. */
 enum { MAX_BESIDE = 256, BESIDE_ROWS = 7, DEFAULT_CHUNK = 512 };
@@ -25,7 +26,8 @@ struct options {
 
 static const struct arg_option own[] = {
 	{ "--tokens", "FILE", "a JSON array of token ids; - reads stdin", ARG_TEXT, AT(tokens) },
-	{ "-o,--output", "FILE", "the .npy file to write: float32 [n_tokens, n_vocab]", ARG_TEXT, AT(output) },
+	{ "-o,--output", "FILE", "the .npy file to write, float32 [n_tokens, n_vocab]; - is stdout", ARG_TEXT,
+		AT(output) },
 	{ "--chunk", "N", "tokens a step; 1 = as decoding does (default 512)", ARG_INT, AT(chunk), 1, 1 << 15 },
 	{ "--beside", "N", "run N other sequences in the same steps (default 0)", ARG_INT, AT(n_beside), 0,
 		MAX_BESIDE },
@@ -59,7 +61,7 @@ struct job { /* finish_job frees it */
 	int n_beside, n_vocab, max_len;
 	uint64_t random;
 	float *logits; /* [chunk, n_vocab] */
-	struct npy *file;
+	struct npy file;
 	int n_steps, most_rows;
 };
 
@@ -126,7 +128,7 @@ static bool step(struct job *j, int n, struct bb_error *err) {
 	j->n_steps++;
 	j->most_rows = n_rows > j->most_rows ? n_rows : j->most_rows;
 	return bb_step(j->engine, items, j->n_beside + 1, err) &&
-		npy_write(j->file, j->logits, (size_t)n, err);
+		npy_write(&j->file, j->logits, (size_t)n, err);
 }
 
 static bool run(struct job *j, int chunk, struct bb_error *err) {
@@ -144,7 +146,7 @@ static bool run(struct job *j, int chunk, struct bb_error *err) {
 
 static bool prepare(struct job *j, const struct options *o, int chunk, struct bb_error *err) {
 	if (j->tokens.n == 0) {
-		return input_fail(err, BB_ERR_INPUT, "%s holds no token ids", o->tokens);
+		return input_fail(err, BB_ERR_INPUT, "%s holds no token ids", input_name(o->tokens));
 	}
 	if (j->tokens.n > (size_t)j->max_len) {
 		return input_fail(err, BB_ERR_CONTEXT,
@@ -152,8 +154,8 @@ static bool prepare(struct job *j, const struct options *o, int chunk, struct bb
 	}
 	for (size_t i = 0; i < j->tokens.n; i++) {
 		if (j->tokens.ids[i] >= j->n_vocab) {
-			return input_fail(err, BB_ERR_INPUT, "%s: token id %d at index %zu, expected 0 to %d", o->tokens,
-				j->tokens.ids[i], i, j->n_vocab - 1);
+			return input_fail(err, BB_ERR_INPUT, "%s: token id %d at index %zu, expected 0 to %d",
+				input_name(o->tokens), j->tokens.ids[i], i, j->n_vocab - 1);
 		}
 	}
 	j->logits = malloc((size_t)chunk * (size_t)j->n_vocab * sizeof(float));
@@ -161,7 +163,7 @@ static bool prepare(struct job *j, const struct options *o, int chunk, struct bb
 		return input_fail(err, BB_ERR_MEMORY, "no memory for the logits of %d tokens", chunk);
 	}
 	return bb_context_create(&j->context, j->engine, NULL, err) && create_beside(j, o->n_beside, err) &&
-		npy_create(&j->file, o->output, j->tokens.n, (size_t)j->n_vocab, err);
+		npy_open(&j->file, o->output, j->tokens.n, (size_t)j->n_vocab, err);
 }
 
 static int work(struct job *j, const struct options *o) {
@@ -174,18 +176,29 @@ static int work(struct job *j, const struct options *o) {
 	const int chunk = (size_t)o->chunk < j->tokens.n || j->tokens.n == 0 ? o->chunk : (int)j->tokens.n;
 	bool ok = prepare(j, o, chunk, &err) && run(j, chunk, &err);
 	progress_clear();
-	ok = npy_close(j->file, ok, &err) && ok;
+	const int n_done = j->context != NULL ? bb_context_length(j->context) : 0;
+	const bool is_whole = (size_t)n_done == j->tokens.n;
+	ok = npy_close(&j->file, ok && is_whole, &err) || (ok && !is_whole);
+	if (!out_flush()) {
+		return STATUS_FAILED;
+	}
 	if (!ok) {
 		return failure_of(&err);
 	}
+	if (!is_whole) {
+		notice("stopped after %d of %zu tokens; %s", n_done, j->tokens.n, strcmp(o->output, "-") == 0
+			? "the array on stdout is cut short" : "no file is written");
+		return STATUS_INTERRUPTED;
+	}
 	fprintf(stderr, "steps %d, most rows in a step %d\n", j->n_steps, j->most_rows);
-	return interrupted() ? STATUS_INTERRUPTED : STATUS_OK;
+	return STATUS_OK;
 }
 
 static int read_tokens(struct job *j, const struct options *o) {
 	struct input json;
 	struct bb_error err = { 0 };
-	const bool ok = input_read(o->tokens, &json, &err) && input_ids(&json, o->tokens, &j->tokens, &err);
+	const bool ok = input_read(o->tokens, &json, &err) &&
+		input_ids(&json, input_name(o->tokens), &j->tokens, &err);
 	input_finish(&json);
 	return ok ? -1 : failure_of(&err);
 }

@@ -5,6 +5,8 @@
 
 #include "terminal.h"
 
+#include <dirent.h>
+#include <limits.h>
 #include <string.h>
 
 #define AT(member) offsetof(struct open_options, member)
@@ -18,11 +20,11 @@ const struct arg_option open_model_only[] = {
 const struct arg_option open_engine[] = {
 	MODEL_ROW,
 	{ "-t,--threads", "N", "threads; 0 = one per core (default)", ARG_INT, AT(n_threads), 0, 1024 },
-	{ "--device", "NAME", "auto (default) or cpu", ARG_TEXT, AT(device), 0, 0, "auto|cpu|cuda|simt" },
+	{ "--device", "NAME", "auto (default) or cpu", ARG_TEXT, AT(device), 0, 0, "auto|cpu", "cuda|simt" },
 	{ "--isa", "LEVEL", "force a lower ISA level: c, avx2, avx_vnni, avx512, avx512_vnni, avx512_bf16",
 		ARG_TEXT, AT(isa), 0, 0, "c|avx2|avx_vnni|avx512|avx512_vnni|avx512_bf16" },
 	{ "--gemm", "KIND", "exact (default): the same bits however work is batched", ARG_TEXT, AT(gemm), 0, 0,
-		"exact|fast" },
+		"exact", "fast" },
 	{ "--kv-cache-dtype", "TYPE", "auto (default, f16), f32, f16, bf16 or int8", ARG_TEXT, AT(kv_type) },
 	{ "--window", "N", "attend to the last N tokens only; 0 = as the model says (default)", ARG_INT,
 		AT(window), 0, 1 << 30 },
@@ -58,10 +60,42 @@ static int kv_type(const char *name, enum bb_kv_type *out) {
 	return usage_error("option '--kv-cache-dtype' is '%s', expected auto, f32, f16, bf16 or int8", name);
 }
 
+static bool has_ending(const char *name, const char *ending) {
+	const size_t n = strlen(name), n_ending = strlen(ending);
+	return n > n_ending && strcmp(name + n - n_ending, ending) == 0;
+}
+
+/* A folder is nothing that this build opens: says what it is, and what to give instead. */
+static int refuse_folder(const char *path, DIR *folder) {
+	bool has_config = false, has_weights = false;
+	char first[NAME_MAX + 1] = ""; /* the first GGUF file in it, by name */
+	const struct dirent *entry;
+	while ((entry = readdir(folder)) != NULL) {
+		has_config = has_config || strcmp(entry->d_name, "config.json") == 0;
+		has_weights = has_weights || has_ending(entry->d_name, ".safetensors");
+		if (has_ending(entry->d_name, ".gguf") && (!first[0] || strcmp(entry->d_name, first) < 0)) {
+			snprintf(first, sizeof(first), "%s", entry->d_name);
+		}
+	}
+	closedir(folder);
+	const char *slash = path[strlen(path) - 1] == '/' ? "" : "/";
+	if (first[0] != '\0') {
+		return failure("'%s' is a folder, expected a GGUF file, such as '%s%s%s'", path, path, slash, first);
+	}
+	if (has_config && has_weights) {
+		return failure("'%s' is a Hugging Face folder (config.json, *.safetensors), which isn't supported yet; "
+			"expected a GGUF file", path);
+	}
+	return failure("'%s' is a folder, expected a GGUF file", path);
+}
+
 int open_model(const struct open_options *o, enum open_what what, struct bb_engine **out) {
 	*out = NULL;
 	if (o->path == NULL) {
 		return usage_error("no MODEL was given");
+	}
+	if (strcmp(o->path, "-") == 0) {
+		return usage_error("MODEL is '-', but a model can't be read from stdin; expected a GGUF file");
 	}
 	struct bb_engine_params params = {
 		.path = o->path, .device = o->device, .isa = o->isa, .gemm = o->gemm, .n_threads = o->n_threads,
@@ -72,6 +106,10 @@ int open_model(const struct open_options *o, enum open_what what, struct bb_engi
 	const int status = kv_type(o->kv_type, &params.kv_type);
 	if (status >= 0) {
 		return status;
+	}
+	DIR *folder = opendir(o->path);
+	if (folder != NULL) {
+		return refuse_folder(o->path, folder);
 	}
 	struct bb_error err = { 0 };
 	const bool ok = bb_engine_open(out, bb_models, &params, &err);

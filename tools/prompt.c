@@ -12,20 +12,52 @@ bool prompt_has_template(const struct bb_engine *e, const char *source) {
 	return bb_has_vocab(e) && (source != NULL || bb_chat_template(e) != NULL);
 }
 
-/* The template writes BOS itself where the model was trained with one, so tokenizing adds none: what
- * transformers' apply_chat_template does. */
-bool prompt_chat(const struct bb_engine *e, const char *source, json_t *messages, struct bb_text *text,
-	struct bb_tokens *out, struct bb_error *err) {
+static bool render(const struct bb_engine *e, const char *source, json_t *messages,
+	struct bb_text *text, struct bb_error *err) {
 	json_t *vars = json_pack("{s:O, s:b}", "messages", messages, "add_generation_prompt", 1);
 	char *json = vars != NULL ? json_dumps(vars, 0) : NULL;
 	json_decref(vars);
 	if (json == NULL) {
 		return input_fail(err, BB_ERR_MEMORY, "no memory for the messages");
 	}
-	const bool ok = bb_template_render(e, source, json, strlen(json), text, err) &&
-		bb_tokenize(e, text->data != NULL ? text->data : "", text->bytes, false, true, out, err);
+	const bool ok = bb_template_render(e, source, json, strlen(json), text, err);
 	free(json);
 	return ok;
+}
+
+/* The prompt with this system message, before some user's. */
+static bool render_system(const struct bb_engine *e, const char *source, const char *content,
+	struct bb_text *text, struct bb_error *err) {
+	json_t *messages = json_pack("[{s:s, s:s}, {s:s, s:s}]", "role", "system", "content", content,
+		"role", "user", "content", "Hello");
+	const bool ok = render(e, source, messages, text, err);
+	json_decref(messages);
+	return ok;
+}
+
+bool prompt_check_template(const struct bb_engine *e, const char *source, struct bb_error *err) {
+	return source == NULL || bb_has_vocab(e) || input_fail(err, BB_ERR_USAGE,
+		"the model has no vocabulary: its prompts are token ids, with no place for --chat-template-file");
+}
+
+bool prompt_check_system(const struct bb_engine *e, const char *source, struct bb_error *err) {
+	struct bb_text one = { 0 }, other = { 0 };
+	const bool ok = render_system(e, source, "one", &one, err) &&
+		render_system(e, source, "another", &other, err);
+	const bool is_used = ok && (one.bytes != other.bytes ||
+		(one.bytes > 0 && memcmp(one.data, other.data, one.bytes) != 0));
+	bb_text_finish(&one);
+	bb_text_finish(&other);
+	return is_used || (ok && input_fail(err, BB_ERR_USAGE,
+		"the chat template has no place for a system message"));
+}
+
+/* The template writes BOS itself where the model was trained with one, so tokenizing adds none: what
+ * transformers' apply_chat_template does. */
+bool prompt_chat(const struct bb_engine *e, const char *source, json_t *messages, struct bb_text *text,
+	struct bb_tokens *out, struct bb_error *err) {
+	return render(e, source, messages, text, err) &&
+		bb_tokenize(e, text->data != NULL ? text->data : "", text->bytes, false, true, out, err);
 }
 
 bool prompt_raw(const struct bb_engine *e, const char *text, size_t bytes, struct bb_tokens *out,

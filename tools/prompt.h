@@ -14,6 +14,10 @@ bool prompt_has_template(const struct bb_engine *e, const char *source);
  * Both are added to, and are the caller's to finish in any case. */
 bool prompt_chat(const struct bb_engine *e, const char *source, json_t *messages, struct bb_text *text,
 	struct bb_tokens *out, struct bb_error *err);
+/* A template that is given must be of use. */
+bool prompt_check_template(const struct bb_engine *e, const char *source, struct bb_error *err);
+/* Some templates leave a system message out without a word, others raise: both are errors here. */
+bool prompt_check_system(const struct bb_engine *e, const char *source, struct bb_error *err);
 bool prompt_raw(const struct bb_engine *e, const char *text, size_t bytes, struct bb_tokens *out,
 	struct bb_error *err);
 /* A prompt of no tokens, or of more than the context holds, is refused before any work is done. */

@@ -87,6 +87,11 @@ static int check_options(const struct options *o) {
 		return usage_error("--raw uses no chat template, so it has no place for %s",
 			o->system != NULL ? "--system" : "--chat-template-file");
 	}
+	const bool reads_stdin = o->file != NULL ? strcmp(o->file, "-") == 0
+		: o->prompt == NULL || strcmp(o->prompt, "-") == 0;
+	if (reads_stdin && o->template_file != NULL && strcmp(o->template_file, "-") == 0) {
+		return usage_error("the prompt and --chat-template-file can't both be read from stdin");
+	}
 	if (o->n_logprobs >= 0 && !o->json) {
 		return usage_error("--logprobs needs --json");
 	}
@@ -115,11 +120,28 @@ static json_t *messages(const struct options *o, const char *text, size_t bytes)
 	return list;
 }
 
+/* A system message is never dropped without a word. */
+static bool check_system(const struct options *o, const struct job *j, const char *source,
+	struct bb_error *err) {
+	if (o->system == NULL) {
+		return true;
+	}
+	if (!prompt_has_template(j->engine, source)) {
+		return input_fail(err, BB_ERR_USAGE,
+			"the model has no chat template, so there is no place for --system; put the text into the prompt%s",
+			bb_has_vocab(j->engine) ? ", or give a --chat-template-file" : "");
+	}
+	return prompt_check_system(j->engine, source, err);
+}
+
 static bool make_prompt(const struct options *o, struct job *j, struct bb_error *err) {
 	const bool is_given = j->text.data == NULL;
 	const char *text = is_given ? o->prompt : j->text.data;
 	const size_t bytes = is_given ? strlen(o->prompt) : j->text.bytes;
 	const char *source = o->template_file != NULL ? j->template_text.data : NULL;
+	if (!prompt_check_template(j->engine, source, err) || !check_system(o, j, source, err)) {
+		return false;
+	}
 	bool ok;
 	if (o->raw || !prompt_has_template(j->engine, source)) {
 		if (!o->raw) {

@@ -7,6 +7,8 @@
 #include "open.h"
 #include "terminal.h"
 
+#include <string.h>
+
 struct options {
 	struct open_options open;
 	const char *template_file;
@@ -61,6 +63,9 @@ int template_main(int argc, char **argv) {
 	}
 	if (o.open.path == NULL && o.template_file == NULL) {
 		return usage_error("neither MODEL nor --chat-template-file was given");
+	}
+	if (o.template_file != NULL && strcmp(o.template_file, "-") == 0) {
+		return usage_error("stdin holds the request; expected a file for --chat-template-file");
 	}
 	struct bb_engine *e = NULL;
 	if (o.open.path != NULL) {

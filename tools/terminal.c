@@ -15,6 +15,7 @@
 
 static const char *command_name = "bobbin";
 static volatile sig_atomic_t n_interrupts;
+static const char *volatile doomed; /* file to remove when a second Ctrl-C ends the process */
 static int out_errno; /* of the first write to stdout that failed; 0 = none */
 static struct {
 	bool is_shown;
@@ -26,6 +27,9 @@ static struct {
 
 static void on_interrupt(int number) {
 	if (n_interrupts++ > 0) {
+		if (doomed != NULL) {
+			unlink(doomed);
+		}
 		signal(number, SIG_DFL);
 		raise(number);
 	}
@@ -71,6 +75,10 @@ int terminal_end(int status) {
 
 bool interrupted(void) {
 	return n_interrupts > 0;
+}
+
+void interrupt_removes(const char *path) {
+	doomed = path;
 }
 
 void interrupt_clear(void) {

@@ -25,6 +25,8 @@ bool interrupted(void);
 void interrupt_clear(void);
 /* Whether Ctrl-C ends a read of input that waits; writes always go on. Off until asked for. */
 void interrupt_ends_reads(bool ends);
+/* A file to remove should a second Ctrl-C end the process; NULL = none. Borrowed. */
+void interrupt_removes(const char *path);
 
 /* ---- stderr ---- */
 

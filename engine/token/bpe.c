@@ -13,9 +13,7 @@ static uint64_t pair_key(int32_t left, int32_t right) {
 
 /* The slot of the pair, or the free one where it belongs. */
 static struct merge_slot *find_merge(const struct merge_map *m, uint64_t pair) {
-	uint64_t hash = pair * 0x9E3779B97F4A7C15u;
-	hash ^= hash >> 32;
-	for (size_t i = hash & m->mask;; i = (i + 1) & m->mask) {
+	for (size_t i = vocab_mix(pair, m->secret) >> m->shift;; i = (i + 1) & m->mask) {
 		struct merge_slot *slot = &m->slots[i];
 		if (slot->pair == 0 || slot->pair == pair) {
 			return slot;
@@ -78,6 +76,8 @@ bool bpe_load(struct tokenizer *t, const struct gguf *g, struct bb_error *err) {
 	}
 	t->merges.slots = base_alloc(n_slots, sizeof(*t->merges.slots));
 	t->merges.mask = n_slots - 1;
+	t->merges.shift = __builtin_clzll(n_slots) + 1;
+	t->merges.secret = t->secret;
 	char *buf = base_alloc(longest, 1);
 	bool ok = t->merges.slots != NULL && buf != NULL;
 	if (!ok) {

@@ -15,8 +15,7 @@ static bool is_special(uint8_t type) {
 /* The slot of the edge, or the free one where it belongs. */
 static uint64_t *find_edge(const struct special_trie *s, uint32_t node, uint8_t byte) {
 	const uint64_t key = (uint64_t)node << 8 | byte;
-	const uint64_t hash = key * 0x9E3779B97F4A7C15u;
-	for (size_t i = (hash >> 32) & s->mask;; i = (i + 1) & s->mask) {
+	for (size_t i = vocab_mix(key, s->secret) >> s->shift;; i = (i + 1) & s->mask) {
 		uint64_t *slot = &s->edges[i];
 		if (*slot == 0 || *slot >> 32 == key) {
 			return slot;
@@ -75,6 +74,8 @@ bool special_build(struct tokenizer *t, const struct gguf_kv *tokens, struct bb_
 		return base_no_memory(err, "added tokens", n_slots * sizeof(*s->edges));
 	}
 	s->mask = n_slots - 1;
+	s->shift = __builtin_clzll(n_slots) + 1;
+	s->secret = t->secret;
 	s->token[0] = -1;
 	s->n_nodes = 1;
 	for (int32_t i = 0; i < t->n_vocab; i++) {

@@ -83,26 +83,33 @@ static uint64_t read_bytes(const char *p, size_t n) {
 	return v;
 }
 
-uint64_t vocab_hash(const char *p, size_t bytes) {
-	const uint64_t k = 0x9E3779B97F4A7C15u;
-	uint64_t h = bytes * k;
-	while (bytes > 8) {
-		h = (h ^ read_bytes(p, 8)) * k;
-		h ^= h >> 32;
-		p += 8;
-		bytes -= 8;
+/* 0 to 7 bytes as a number below 2^56; another one for every text of that length. */
+static uint64_t read_few(const char *p, size_t bytes) {
+	if (bytes >= 4) { /* two overlapping reads of a fixed size */
+		return read_bytes(p, 4) | read_bytes(p + bytes - 4, 4) >> (64 - 8 * bytes) << 32;
 	}
-	/* the last 1 to 8 bytes as two overlapping reads of a fixed size */
-	if (bytes >= 4) {
-		h ^= read_bytes(p, 4) | read_bytes(p + bytes - 4, 4) << 32;
-	} else if (bytes > 0) {
-		h ^= (uint64_t)(uint8_t)p[0] | (uint64_t)(uint8_t)p[bytes / 2] << 8
-			| (uint64_t)(uint8_t)p[bytes - 1] << 16;
+	return bytes == 0 ? 0 : (uint64_t)(uint8_t)p[0] | (uint64_t)(uint8_t)p[bytes / 2] << 8
+		| (uint64_t)(uint8_t)p[bytes - 1] << 16;
+}
+
+/* (h + c) * x modulo 2^61 - 1, or a little more; h, c and x are at most a little more than 2^61. */
+static uint64_t next_power(uint64_t h, uint64_t c, uint64_t x) {
+	const uint64_t prime = (UINT64_C(1) << 61) - 1;
+	const unsigned __int128 product = (unsigned __int128)(h + c) * x;
+	const uint64_t sum = (uint64_t)(product & prime) + (uint64_t)(product >> 61);
+	return (sum & prime) + (sum >> 61);
+}
+
+/* Seven bytes at a time as coefficients of a polynomial modulo 2^61 - 1, at a point that is the
+ * load's secret (Carter and Wegman, 1979): no file can bring texts that collide. */
+static uint64_t hash_text(const struct tokenizer *t, const char *p, size_t bytes) {
+	const uint64_t x = t->secret >> 4 | UINT64_C(1) << 60;
+	uint64_t h = 0;
+	for (; bytes > 7; p += 7, bytes -= 7) {
+		h = next_power(h, (read_bytes(p, 8) & UINT64_MAX >> 8) | UINT64_C(8) << 57, x);
 	}
-	h *= k;
-	h ^= h >> 29;
-	h *= 0xBF58476D1CE4E5B9u;
-	return h ^ h >> 32;
+	h = next_power(h, read_few(p, bytes) | (uint64_t)(bytes + 1) << 57, x);
+	return vocab_mix(h, 1);
 }
 
 struct gguf_string vocab_piece(const struct tokenizer *t, int32_t id) {
@@ -128,13 +135,13 @@ static uint64_t *find_slot(const struct tokenizer *t, const char *p, size_t byte
 }
 
 int32_t vocab_find(const struct tokenizer *t, const char *p, size_t bytes) {
-	return (int32_t)(uint32_t)*find_slot(t, p, bytes, vocab_hash(p, bytes)) - 1;
+	return (int32_t)(uint32_t)*find_slot(t, p, bytes, hash_text(t, p, bytes)) - 1;
 }
 
 /* Two tokens of the same text would leave it to chance which one a text becomes. */
 static bool add_piece(struct tokenizer *t, int32_t id, bool may_repeat, struct bb_error *err) {
 	const struct gguf_string s = vocab_piece(t, id);
-	const uint64_t hash = vocab_hash(s.data, s.bytes);
+	const uint64_t hash = hash_text(t, s.data, s.bytes);
 	uint64_t *slot = find_slot(t, s.data, s.bytes, hash);
 	if (*slot != 0) {
 		return may_repeat || base_fail(err, BB_ERR_FORMAT,
@@ -331,6 +338,7 @@ static bool load_ids(struct tokenizer *t, const struct gguf *g, struct bb_error 
 
 bool vocab_load(struct tokenizer *t, const struct gguf *g, struct bb_error *err) {
 	memset(t->byte_id, 0xFF, sizeof(t->byte_id));
+	t->secret = g->hash_seed;
 	if (t->kind == VOCAB_IDS) {
 		return load_ids(t, g, err);
 	}

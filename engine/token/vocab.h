@@ -29,6 +29,8 @@ struct merge_slot {
 struct merge_map {
 	struct merge_slot *slots; /* [mask + 1] */
 	size_t mask;
+	int shift; /* what leaves the index of the first slot from a hash */
+	uint64_t secret;
 };
 
 /* A trie over the added tokens' texts, its edges hashed: node << 8 | byte in the upper half of a
@@ -36,6 +38,8 @@ struct merge_map {
 struct special_trie {
 	uint64_t *edges; /* [mask + 1] */
 	size_t mask;
+	int shift; /* as in merge_map */
+	uint64_t secret;
 	int32_t *token;  /* [n_nodes] the id whose text ends there, or -1 */
 	uint32_t n_nodes;
 	uint8_t starts[256];        /* does any text start with this byte */
@@ -48,6 +52,7 @@ enum { MAX_EOG = 64 };
 
 struct tokenizer {
 	enum vocab_kind kind;
+	uint64_t secret; /* random, so that no file can choose texts that collide */
 	const char *model;
 	const char *pre; /* "" unless BPE */
 	int32_t n_vocab;
@@ -72,7 +77,15 @@ struct tokenizer {
 /* As base_char, but an invalid byte is a character of its own. */
 size_t vocab_step(const char *p, size_t bytes);
 
-uint64_t vocab_hash(const char *p, size_t bytes);
+/* A permutation of the 64-bit numbers whose upper bits are a hash of the key. With a secret of the load
+ * no file can bring keys that collide: the upper bits of a product with a random odd number are
+ * universal (Dietzfelbinger et al., 1997), the rest scatters keys that follow each other. */
+static inline uint64_t vocab_mix(uint64_t key, uint64_t secret) {
+	uint64_t h = key * (secret | 1);
+	h ^= h >> 32;
+	return h * 0x9E3779B97F4A7C15u;
+}
+
 /* The ordinary token that stands for these bytes, or -1. Control, unknown and byte tokens are never
  * found: text can't turn into them. */
 int32_t vocab_find(const struct tokenizer *t, const char *p, size_t bytes);

@@ -76,7 +76,7 @@ complete -c bobbin -n '__fish_seen_subcommand_from template' -o h, -x -d 'show t
 complete -c bobbin -n '__fish_seen_subcommand_from template' -l version -d 'show the version'
 complete -c bobbin -n 'not __fish_seen_subcommand_from run chat tokenize detokenize template logits perplexity bench inspect kernels' -f -a logits -d 'Writes the logits after every token of a sequence to a NumPy file'
 complete -c bobbin -n '__fish_seen_subcommand_from logits' -l tokens -r -d 'a JSON array of token ids; - reads stdin'
-complete -c bobbin -n '__fish_seen_subcommand_from logits' -s o -l output -r -d 'the .npy file to write: float32 [n_tokens, n_vocab]'
+complete -c bobbin -n '__fish_seen_subcommand_from logits' -s o -l output -r -d 'the .npy file to write, float32 [n_tokens, n_vocab]; - is stdout'
 complete -c bobbin -n '__fish_seen_subcommand_from logits' -l chunk -x -d 'tokens a step; 1 = as decoding does (default 512)'
 complete -c bobbin -n '__fish_seen_subcommand_from logits' -l beside -x -d 'run N other sequences in the same steps (default 0)'
 complete -c bobbin -n '__fish_seen_subcommand_from logits' -s s -l seed -x -d 'of the other sequences'\'' tokens (default 1)'

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""bobbin bench."""
+import csv
+import io
+import json
+import re
+
+from case import TINY, TINY_WINDOW, REAL, Case, bobbin, real
+
+
+class Bench(Case):
+    ARGS = ("bench", TINY, "-p", "16", "-n", "4", "-r", "2")
+
+    def test_table(self):
+        lines = bobbin(*self.ARGS, "-d", "0,8", "-np", "1,3")[0].decode().splitlines()
+        self.assertEqual(len(lines), 2 + 8)
+        self.assertEqual(len({line.count("|") for line in lines}), 1)
+        for word in ("pp16", "tg4", "pp16 @ d8", "tg4 @ d8"):
+            self.assertEqual(sum(re.search(rf"\| {word} +\|", line) is not None for line in lines), 2, word)
+
+    def test_json(self):
+        rows = json.loads(bobbin(*self.ARGS, "-np", "1,2", "-o", "json")[0])
+        self.assertEqual([(r["n_prompt"], r["n_gen"], r["n_parallel"]) for r in rows],
+                         [(16, 0, 1), (0, 4, 1), (16, 0, 2), (0, 4, 2)])
+        names = {"build_commit", "build_number", "cpu_info", "backends", "model_filename", "model_type", "model_size",
+                 "model_n_params", "n_batch", "n_ubatch", "n_threads", "type_k", "type_v", "n_gpu_layers",
+                 "flash_attn", "n_depth", "test_time", "avg_ns", "stddev_ns", "avg_ts", "stddev_ts", "samples_ns",
+                 "samples_ts", "pct_bandwidth"}
+        for row in rows:
+            self.assertLessEqual(names, set(row))
+            self.assertEqual(len(row["samples_ts"]), 2)
+            self.assertAlmostEqual(row["avg_ts"], sum(row["samples_ts"]) / 2, 3)
+            if row["n_gen"] == 0:
+                self.assertIsNone(row["pct_bandwidth"])
+
+    @real
+    def test_share_of_the_bandwidth(self):
+        row = json.loads(bobbin("bench", REAL, "-p", "0", "-n", "4", "-r", "1", "--json")[0])[0]
+        self.assertGreater(row["read_bandwidth"], 1e8)
+        self.assertAlmostEqual(row["pct_bandwidth"], 100 * row["step_bytes"] * 4e9 / row["avg_ns"] /
+                               row["read_bandwidth"], 2)
+
+    def test_jsonl(self):
+        lines = bobbin(*self.ARGS, "-o", "jsonl")[0].decode().splitlines()
+        self.assertEqual([json.loads(line)["n_gen"] for line in lines], [0, 4])
+
+    def test_csv(self):
+        rows = list(csv.DictReader(io.StringIO(bobbin(*self.ARGS, "-o", "csv")[0].decode())))
+        self.assertEqual([row["n_prompt"] for row in rows], ["16", "0"])
+        self.assertGreater(float(rows[0]["avg_ts"]), 0)
+
+    def test_zero_skips(self):
+        rows = json.loads(bobbin("bench", TINY, "-p", "0", "-n", "2", "-r", "1", "--json")[0])
+        self.assertEqual([row["n_gen"] for row in rows], [2])
+        self.sentence(bobbin("bench", TINY, "-p", "0", "-n", "0", status=2)[1], "nothing to measure")
+
+    def test_small_batch_and_window(self):
+        rows = json.loads(bobbin("bench", TINY_WINDOW, "-p", "20", "-n", "3", "-np", "5", "-ub", "3", "-d", "300",
+                                 "-r", "1", "--json")[0])
+        self.assertEqual([row["n_ubatch"] for row in rows], [3, 3])
+
+    def test_bad_lists(self):
+        for args in (("-p", "1,,2"), ("-p", "a"), ("-np", "0"), ("-d", "-1"), ("-o", "xml"), ("-r", "0")):
+            with self.subTest(args):
+                self.sentence(bobbin("bench", TINY, *args, status=2)[1], args[0])

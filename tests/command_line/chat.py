@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""bobbin chat, from a pipe and on a terminal."""
+import json
+import re
+
+from case import TINY, REAL, Case, Terminal, bobbin, real
+
+
+class Chat(Case):
+    def test_lines_from_a_pipe(self):
+        out, err = bobbin("chat", TINY, "-n", "3", "--seed", "1", stdin="1 2\n3 4\n")
+        self.assertEqual([len(line.split()) for line in out.decode().splitlines()], [3, 3])
+        self.assertIn(b"seed 1", err)
+
+    def test_save_and_clear(self):
+        path = self.folder / "chat.json"
+        bobbin("chat", TINY, "-n", "2", stdin=f"9 9\n/clear\n1 2\n/save {path}\n/exit\n3\n")
+        messages = json.loads(path.read_text(encoding="utf-8"))["messages"]
+        self.assertEqual([m["role"] for m in messages], ["user", "assistant"])
+        self.assertEqual(messages[0]["content"], "1 2")
+
+    def test_regen_gives_another_answer(self):
+        out, _ = bobbin("chat", TINY, "-n", "12", "--seed", "1", stdin="1 2\n/regen\n")
+        one, two = out.decode().splitlines()
+        self.assertNotEqual(one, two)
+
+    def test_the_printed_seeds_repeat(self):
+        out, err = bobbin("chat", TINY, "-n", "12", "--seed", "5", stdin="1 2\n/regen\n/regen\n")
+        seeds = re.findall(r"^bobbin chat: seed (\d+)$", err.decode(), re.M)
+        self.assertEqual(seeds, ["6", "7"])
+        self.assertTrue(err.decode().endswith("seed 5, since the last /regen 7\n"), err)
+        for seed, line in zip(["5", *seeds], out.decode().splitlines()):
+            alone = bobbin("run", TINY, "-p", "1 2", "-n", "12", "--seed", seed)[0].decode()
+            self.assertEqual(alone.strip(), line.strip())
+
+    def test_seeds_stay_what_the_option_takes(self):
+        _, err = bobbin("chat", TINY, "-n", "2", "--seed", 2**63 - 1, stdin="1 2\n/regen\n")
+        self.assertIn(b"bobbin chat: seed 0\n", err)
+
+    def test_regen_that_fails_keeps_the_answer(self):
+        path = self.folder / "chat.json"
+        bobbin("chat", TINY, "-n", "2", "-c", "8", stdin=f"1 2\n/system 1 2 3 4 5 6 7 8 9\n/regen\n/save {path}\n",
+               status=1)
+        messages = json.loads(path.read_text(encoding="utf-8"))["messages"]
+        self.assertEqual([m["role"] for m in messages], ["system", "user", "assistant"])
+
+    def test_save_to_stdout(self):
+        out, _ = bobbin("chat", TINY, "-n", "2", stdin="/system 5\n/save -\n", cwd=self.folder)
+        self.assertEqual(json.loads(out)["messages"], [{"role": "system", "content": "5"}])
+        self.assertEqual(list(self.folder.iterdir()), [])
+
+    @real
+    def test_system_command_that_the_template_leaves_out(self):
+        path = self.folder / "t.jinja"
+        path.write_text("{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}", encoding="utf-8")
+        _, err = bobbin("chat", REAL, "--chat-template-file", path, stdin="/system Be brief.\n/system\n", status=1)
+        self.assertIn(b"no place for a system message", err)
+        self.assertIn(b"there is no system message", err)
+
+    def test_system(self):
+        path = self.folder / "chat.json"
+        bobbin("chat", TINY, "-n", "1", "--system", "5", stdin=f"1\n/system 6\n/save {path}\n")
+        self.assertEqual(json.loads(path.read_text(encoding="utf-8"))["messages"][0],
+                         {"role": "system", "content": "6"})
+
+    def test_unknown_command(self):
+        self.assertIn(b"'/save'", bobbin("chat", TINY, stdin="/sav x\n", status=1)[1])
+
+    def test_save_that_fails(self):
+        self.assertIn(b"/no/such", bobbin("chat", TINY, stdin="/save /no/such/file\n", status=1)[1])
+
+    def test_help(self):
+        err = bobbin("chat", TINY, stdin="/help\n")[1].decode()
+        for word in ("/clear", "/regen", "/system", "/save", "/exit"):
+            self.assertIn(word, err)
+
+    def test_no_such_option_yet(self):
+        self.sentence(bobbin("chat", TINY, "--session", "x", status=2)[1], "--session")
+
+    @real
+    def test_context_is_kept(self):
+        path = self.folder / "chat.json"
+        bobbin("chat", REAL, "-n", "8", "--temp", "0", stdin=f"Hello there\nAgain\n/save {path}\n")
+        messages = json.loads(path.read_text(encoding="utf-8"))["messages"]
+        request = json.dumps({"messages": messages[:3], "add_generation_prompt": True})
+        prompt = bobbin("template", REAL, stdin=request)[0]
+        alone = bobbin("run", REAL, "--raw", "-n", "8", "--temp", "0", "-p", prompt.decode())[0]
+        self.assertEqual(alone.decode().strip("\n"), messages[3]["content"].strip("\n"))
+
+    def test_terminal(self):
+        """Line editing: a prompt is shown, Ctrl-C gives up a line, Ctrl-D leaves."""
+        with Terminal("chat", TINY, "-n", "3", "--seed", "1") as t:
+            t.wait_for(b"> ")
+            t.send(b"1 2\n")
+            t.wait_for(b"\n", b"> ")
+            t.send(b"junk\x03")
+            t.wait_for(b"Ctrl-C again")
+            t.wait_for(b"> ")
+            t.send(b"\x04")
+            self.assertEqual(t.status(), 0)
+
+    def test_terminal_interrupt_stops_the_answer_only(self):
+        with Terminal("chat", TINY, "--seed", "1", "--ignore-eos", "-c", "2000000") as t:
+            t.wait_for(b"> ")
+            t.send(b"1 2\n")
+            t.wait_for(b"1 2\r\n")
+            t.wait_some()
+            t.send(b"\x03")
+            t.wait_for(b"> ")
+            t.send(b"/exit\n")
+            self.assertEqual(t.status(), 0)

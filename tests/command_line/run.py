@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""bobbin run."""
+import json
+import re
+
+from case import TINY, REAL, Case, bobbin, real
+
+
+class Run(Case):
+    def test_only_text_on_stdout(self):
+        out, err = bobbin("run", TINY, "-p", "1 2 3", "-n", "5", "--seed", "1")
+        self.assertEqual(len(out.split()), 5)
+        self.assertRegex(err.decode(), r"prompt: 3 tokens.*generated: 5 tokens.*seed 1")
+
+    def test_seed_repeats(self):
+        one, two, other = (bobbin("run", TINY, "-p", "1 2 3", "-n", "20", "--seed", s)[0] for s in (5, 5, 6))
+        self.assertEqual(one, two)
+        self.assertNotEqual(one, other)
+
+    def test_printed_seed_repeats(self):
+        out, err = bobbin("run", TINY, "-p", "1 2 3", "-n", "20")
+        seed = re.search(r"seed (\d+)", err.decode()).group(1)
+        self.assertEqual(bobbin("run", TINY, "-p", "1 2 3", "-n", "20", "--seed", seed)[0], out)
+
+    def test_threads_change_nothing(self):
+        one, two = (bobbin("run", TINY, "-p", "1 2 3", "-n", "20", "--seed", "5", "-t", t)[0] for t in (1, 2))
+        self.assertEqual(one, two)
+
+    def test_prompt_from_stdin_and_file(self):
+        path = self.folder / "prompt"
+        path.write_text("1 2 3", encoding="utf-8")
+        want = bobbin("run", TINY, "-p", "1 2 3", "-n", "5", "--temp", "0")[0]
+        self.assertEqual(bobbin("run", TINY, "-n", "5", "--temp", "0", stdin="1 2 3")[0], want)
+        self.assertEqual(bobbin("run", TINY, "-p", "-", "-n", "5", "--temp", "0", stdin="1 2 3")[0], want)
+        self.assertEqual(bobbin("run", TINY, "-f", path, "-n", "5", "--temp", "0")[0], want)
+
+    def test_json(self):
+        root = json.loads(bobbin("run", TINY, "-p", "1 2 3", "-n", "5", "--seed", "9", "--json")[0])
+        self.assertEqual(set(root), {"text", "tokens", "finish_reason", "prompt_tokens", "completion_tokens",
+                                     "seed", "timings"})
+        self.assertEqual((root["prompt_tokens"], root["completion_tokens"], root["seed"]), (3, 5, 9))
+        self.assertEqual(root["text"].split(), [str(i) for i in root["tokens"]])
+        self.assertEqual(root["finish_reason"], "length")
+        self.assertEqual(root["timings"]["predicted_n"], 5)
+
+    def test_logprobs(self):
+        root = json.loads(bobbin("run", TINY, "-p", "1 2", "-n", "4", "--temp", "0", "--json", "--logprobs", "3")[0])
+        content = root["logprobs"]["content"]
+        self.assertEqual([entry["id"] for entry in content], root["tokens"])
+        for entry in content:
+            self.assertEqual(len(entry["top_logprobs"]), 3)
+            self.assertEqual(entry["top_logprobs"][0]["id"], entry["id"])
+            self.assertLessEqual(entry["logprob"], 0)
+
+    def test_nothing_to_generate(self):
+        root = json.loads(bobbin("run", TINY, "-p", "1 2", "-n", "0", "--json")[0])
+        self.assertEqual((root["text"], root["tokens"], root["prompt_tokens"]), ("", [], 2))
+
+    def test_logit_bias_forces(self):
+        root = json.loads(bobbin("run", TINY, "-p", "1 2", "-n", "3", "--temp", "0", "--logit-bias", "42=100",
+                                 "--json")[0])
+        self.assertEqual(root["tokens"], [42] * 3)
+
+    def test_ends_of_ranges(self):
+        for args in (("--top-p", "1e-9"), ("--repetition-penalty", "1e-6"), ("--temp", "1e6"), ("--min-p", "1")):
+            bobbin("run", TINY, "-p", "1 2", "-n", "2", *args)
+
+    def test_logit_bias_of_no_token(self):
+        _, err = bobbin("run", TINY, "-p", "1 2", "--logit-bias", "99999=1", status=2)
+        self.sentence(err, "logit_bias", "99999", "0 to 198")
+
+    def test_stop(self):
+        first = json.loads(bobbin("run", TINY, "-p", "1 2", "-n", "9", "--temp", "0", "--json")[0])
+        stop = first["text"].split()[3]
+        root = json.loads(bobbin("run", TINY, "-p", "1 2", "-n", "9", "--temp", "0", "--json", "--stop", stop)[0])
+        self.assertEqual(root["finish_reason"], "stop")
+        self.assertTrue(first["text"].startswith(root["text"]))
+        self.assertNotIn(stop, root["text"])
+
+    def test_end_of_the_context(self):
+        root = json.loads(bobbin("run", TINY, "-p", "1 2 3", "-c", "16", "--json", "--ignore-eos")[0])
+        self.assertEqual(root["finish_reason"], "length")
+        self.assertLessEqual(root["prompt_tokens"] + root["completion_tokens"], 16)
+
+    def test_prompt_too_long(self):
+        _, err = bobbin("run", TINY, "-c", "8", stdin=" ".join("1" * 20), status=1)
+        self.assertIn("20 tokens", err.decode())
+        self.assertIn("only 8", err.decode())
+
+    def test_empty_prompt(self):
+        self.assertIn(b"empty", bobbin("run", TINY, "--raw", "-p", "", status=1)[1])
+
+    def test_ids_out_of_range(self):
+        self.assertIn(b"99999999", bobbin("run", TINY, "--raw", "-p", "99999999", status=1)[1])
+
+    def test_missing_prompt_file(self):
+        self.sentence(bobbin("run", TINY, "-f", "/no/such", status=1)[1], "/no/such", "No such file")
+
+    @real
+    def test_template_and_raw(self):
+        chat = json.loads(bobbin("run", REAL, "-p", "Hi", "-n", "1", "--json")[0])
+        raw = json.loads(bobbin("run", REAL, "-p", "Hi", "-n", "1", "--json", "--raw")[0])
+        self.assertGreater(chat["prompt_tokens"], raw["prompt_tokens"])
+
+    @real
+    def test_text_is_what_the_tokens_say(self):
+        root = json.loads(bobbin("run", REAL, "-p", "Count to five.", "-n", "12", "--seed", "3", "--json")[0])
+        text = bobbin("detokenize", REAL, stdin=json.dumps(root["tokens"]))[0].decode()
+        self.assertTrue(text.startswith(root["text"]))
+
+    @real
+    def test_json_text_equals_plain_text(self):
+        args = ("run", REAL, "-p", "Count to five.", "-n", "12", "--seed", "3")
+        self.assertEqual(json.loads(bobbin(*args, "--json")[0])["text"] + "\n", bobbin(*args)[0].decode())
+
+    def test_system_message_without_a_template(self):
+        self.sentence(bobbin("run", TINY, "-p", "1", "--system", "2", status=2)[1], "no chat template", "--system")
+
+    def test_template_without_a_vocabulary(self):
+        path = self.folder / "t.jinja"
+        path.write_text("{{ messages }}", encoding="utf-8")
+        for command in ("run", "chat"):
+            self.sentence(bobbin(command, TINY, "--chat-template-file", path, status=2)[1], "no vocabulary")
+
+    def test_stdin_is_read_once(self):
+        for args in ((), ("-p", "-"), ("-f", "-")):
+            self.sentence(bobbin("run", TINY, "--chat-template-file", "-", *args, status=2)[1], "both", "stdin")
+        self.sentence(bobbin("template", "--chat-template-file", "-", status=2)[1], "stdin")
+        self.sentence(bobbin("chat", TINY, "--chat-template-file", "-", status=2)[1], "stdin")
+
+    @real
+    def test_system_message_that_the_template_leaves_out(self):
+        path = self.folder / "t.jinja"
+        for text, status, word in (("{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}", 2,
+                                    "no place for a system message"),
+                                   ("{{ raise_exception('no system here') }}", 1, "no system here")):
+            path.write_text(text, encoding="utf-8")
+            args = ("--system", "Be brief.", "--chat-template-file", path)
+            self.sentence(bobbin("run", REAL, "-p", "Hi", *args, status=status)[1], word)
+            self.sentence(bobbin("chat", REAL, *args, stdin="Hi\n", status=status)[1], word)
+
+    @real
+    def test_system_message_and_verbose_prompt(self):
+        _, err = bobbin("run", REAL, "-p", "Hi", "--system", "Be brief, Bob.", "-n", "1", "--verbose-prompt")
+        self.assertIn(b"Be brief, Bob.", err)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options, help, the man page and the completions."""
+import re
+import subprocess
+
+from case import BOBBIN, COMMANDS, ROOT, SECONDS, TINY, Case, bobbin, options_of
+
+
+class Usage(Case):
+    def test_help(self):
+        out, err = bobbin("--help")
+        self.assertEqual(err, b"")
+        for command in COMMANDS:
+            self.assertRegex(out.decode(), rf"\n  {command} ")
+        self.assertEqual(out, bobbin("help")[0])
+
+    def test_version(self):
+        self.assertRegex(bobbin("--version")[0], rb"^bobbin \d+\.\d+\.\d+\n$")
+        self.assertEqual(bobbin("--version")[0], bobbin("run", "--version")[0])
+
+    def test_no_command(self):
+        self.sentence(bobbin(status=2)[1], "no command")
+
+    def test_unknown_command(self):
+        self.sentence(bobbin("benhc", status=2)[1], "benhc", "'bench'")
+
+    def test_unknown_command_far_from_all(self):
+        self.sentence(bobbin("xyzzyplugh", status=2)[1], "xyzzyplugh", "--help")
+
+    def test_unknown_option_suggests(self):
+        self.sentence(bobbin("run", TINY, "--tmep", "1", status=2)[1], "--tmep", "'--temp'")
+
+    def test_suggestions_make_sense(self):
+        self.assertNotIn(b"did you mean", bobbin("bench", TINY, "-c", "5", status=2)[1])
+        self.sentence(bobbin("run", "--hlep", status=2)[1], "'--help'")
+        self.sentence(bobbin("--verson", status=2)[1], "'--version'")
+
+    def test_unknown_option_of_every_command(self):
+        for command in COMMANDS:
+            with self.subTest(command):
+                self.sentence(bobbin(command, "--no-such-thing", status=2)[1], "--no-such-thing")
+
+    def test_missing_value(self):
+        self.sentence(bobbin("run", TINY, "-n", status=2)[1], "-n", "needs a value")
+
+    def test_value_of_a_flag(self):
+        self.sentence(bobbin("run", TINY, "--raw=1", status=2)[1], "--raw", "takes no value")
+
+    def test_bad_numbers(self):
+        for option, value in (("-n", "x"), ("-n", "1.5"), ("-n", "-2"), ("-t", "-1"), ("--temp", "hot"),
+                              ("--temp", "-1"), ("--temp", "nan"), ("--top-p", "0"), ("--top-p", "1.1"),
+                              ("--min-p", "2"), ("--top-k", "-5"), ("--presence-penalty", "3"), ("--seed", "-7"),
+                              ("--seed", "1e3"), ("--repetition-penalty", "0"), ("-n", "99999999999999999999")):
+            with self.subTest(f"{option} {value}"):
+                self.sentence(bobbin("run", TINY, "-p", "1", option, value, status=2)[1], option, value)
+
+    def test_bad_words(self):
+        for option, value in (("--device", "tpu"), ("--isa", "sse9"), ("--gemm", "wild"),
+                              ("--kv-cache-dtype", "f99")):
+            with self.subTest(f"{option} {value}"):
+                self.sentence(bobbin("run", TINY, "-p", "1", option, value, status=2)[1], value)
+
+    def test_values_named_by_errors_and_help_are_taken(self):
+        help_text = bobbin("run", "--help")[0].decode()
+        for option, refused in (("--device", ("cuda", "simt")), ("--gemm", ("fast",)),
+                                ("--kv-cache-dtype", ("int4", "fp8"))):
+            _, err = bobbin("run", TINY, "-p", "1", option, "xyz", status=2)
+            line = next(row for row in help_text.splitlines() if f" {option} " in row)
+            for name in refused:
+                self.assertNotIn(name, err.decode() + line)
+
+    def test_names_that_are_not_built(self):
+        for option, value in (("--device", "cuda"), ("--device", "simt"), ("--gemm", "fast"), ("--kv-cache-dtype", "int4"),
+                              ("--kv-cache-dtype", "fp8")):
+            with self.subTest(f"{option} {value}"):
+                self.sentence(bobbin("run", TINY, "-p", "1", option, value, status=1)[1], value, "build")
+
+    def test_second_model(self):
+        self.sentence(bobbin("run", TINY, TINY, status=2)[1], "too many")
+
+    def test_no_model(self):
+        for command in ("run", "chat", "tokenize", "detokenize", "inspect", "bench", "logits", "perplexity"):
+            with self.subTest(command):
+                self.sentence(bobbin(command, status=2)[1], "no MODEL")
+
+    def test_bad_logit_bias(self):
+        for value in ("5", "5=", "x=1", "5=500", "-1=1"):
+            with self.subTest(value):
+                self.sentence(bobbin("run", TINY, "-p", "1", "--logit-bias", value, status=2)[1], value)
+
+    def test_options_that_exclude_each_other(self):
+        self.sentence(bobbin("run", TINY, "-p", "1", "-f", "x", status=2)[1], "-p", "-f")
+        self.sentence(bobbin("run", TINY, "-p", "1", "--raw", "--system", "x", status=2)[1], "--system")
+        self.sentence(bobbin("run", TINY, "-p", "1", "--logprobs", "3", status=2)[1], "--json")
+
+    def test_spellings_of_values(self):
+        want = bobbin("run", TINY, "-p", "1 2", "-n", "4", "--temp", "0")[0]
+        for args in (("-p=1 2", "-n4", "--temp=0"), ("--prompt", "1 2", "--max-tokens=4", "--temperature", "0"),
+                     ("--prompt=1 2", "--max_tokens", "4", "--temp", "0")):
+            self.assertEqual(bobbin("run", *args, "-m", TINY)[0], want)
+
+    def test_man_page_names_every_option(self):
+        page = (ROOT / "tools/bobbin.1.scd").read_text(encoding="utf-8")
+        for command in COMMANDS:
+            self.assertTrue(f"*bobbin {command}*" in page, command)
+            for name in options_of(command):
+                self.assertTrue(f"*{name}*" in page, f"{command} {name}")
+
+    def test_man_page_names_no_other(self):
+        page = (ROOT / "tools/bobbin.1.scd").read_text(encoding="utf-8")
+        known = {name for command in COMMANDS for name in options_of(command)}
+        for name in re.findall(r"\*(--[a-z-]+)", page):
+            self.assertIn(name, known | {"--name"})
+
+    def test_completions_are_current(self):
+        done = subprocess.run([ROOT / "tools/completions/make", BOBBIN, "--check"], capture_output=True,
+                              timeout=SECONDS, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_bash_completion_completes(self):
+        script = (f"source {ROOT}/tools/completions/bobbin.bash; COMP_WORDS=(bobbin run --te); COMP_CWORD=2; "
+                  "_bobbin; echo ${COMPREPLY[@]}")
+        done = subprocess.run(["bash", "-c", script], capture_output=True, timeout=SECONDS, check=True)
+        self.assertEqual(done.stdout.split(), [b"--temp", b"--temperature"])
