@@ -7,12 +7,12 @@
  *   step      one forward pass over new tokens of any number of contexts
  *   sampler   turns logits into tokens, reproducibly
  *
- * Rules. Functions that can fail because of the world (files, memory, requests) return bool and fill
- * *err with one sentence; breaking a documented precondition is an assert. Pointers are borrowed
- * unless the name says `take`. Arrays are row-major, outermost dimension first. One thread at a time
- * may use an engine. The same request gives the same bits: the logits of a context depend only on
- * its tokens, never on what shares the step, how a prompt was cut into steps, the number of threads,
- * or forks and rewinds on the way. */
+ * Rules. Functions that can fail because of the world (files, memory, requests) return bool and
+ * fill *err with one sentence; breaking a documented precondition is an assert. Pointers are
+ * borrowed unless the name says `take`. Arrays are row-major, outermost dimension first. One thread
+ * at a time may use an engine. The same request gives the same bits: the logits of a context depend
+ * only on its tokens, never on what shares the step, how a prompt was cut into steps, the number of
+ * threads, or forks and rewinds on the way. */
 #ifndef BOBBIN_H
 #define BOBBIN_H
 
@@ -152,8 +152,8 @@ const char *bb_chat_template(const struct bb_engine *e);
 /* Renders a chat template with a JSON object of variables: messages, tools, add_generation_prompt
  * and any others. template_source NULL = the model's; e may be NULL when it is given. bos_token and
  * eos_token come from the model unless given. */
-bool bb_template_render(const struct bb_engine *e, const char *template_source, const char *vars_json,
-	size_t vars_bytes, struct bb_text *out, struct bb_error *err);
+bool bb_template_render(const struct bb_engine *e, const char *template_source,
+	const char *vars_json, size_t vars_bytes, struct bb_text *out, struct bb_error *err);
 
 /* ---- contexts ---- */
 
@@ -233,7 +233,8 @@ struct bb_sampling { /* bb_sampling_default fills it */
  * the model's own metadata recommends (general.sampling.*; a file that recommends what is out of range
  * isn't opened). seed is left 0. */
 void bb_sampling_default(const struct bb_engine *e, struct bb_sampling *s);
-bool bb_sampling_check(const struct bb_engine *e, const struct bb_sampling *s, struct bb_error *err);
+bool bb_sampling_check(const struct bb_engine *e, const struct bb_sampling *s,
+	struct bb_error *err);
 /* A seed from the operating system. */
 uint64_t bb_random_seed(void);
 

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Contexts: a timeline of tokens and the pages every kind of layer keeps for it. Fork, rewind and the
- * freeing of pages behind windows; no arithmetic. */
+ * Contexts: a timeline of tokens and the pages every kind of layer keeps for it. Fork, rewind and
+ * the freeing of pages behind windows; no arithmetic. */
 #include "engine.h"
 
 #include <assert.h>
 #include <string.h>
 
-/* Pages are freed this many tokens later than a window needs, so that a short rewind is possible. */
+/* Pages are freed this many tokens later than a window needs, so that a short rewind is
+ * possible. */
 enum { REWIND_SLACK = 4 * BB_PAGE };
 
 static struct kv_pool *pool_of(struct bb_engine *e, int i_kind, enum bb_kv_dtype type) {
@@ -99,15 +100,15 @@ size_t engine_kv_bytes(const struct bb_engine *e, int n_tokens) {
 bool bb_context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err) {
 	const int length = bb_context_length(c);
 	if (n_tokens < 0 || n_tokens > length) {
-		return base_fail(err, BB_ERR_CONTEXT, "a rewind to token %d of a context of %d tokens", n_tokens,
-			length);
+		return base_fail(err, BB_ERR_CONTEXT, "a rewind to token %d of a context of %d tokens",
+			n_tokens, length);
 	}
 	for (int i = 0; i < c->engine->plan.n_kinds && n_tokens > 0 && n_tokens < length; i++) {
 		const int held = c->tables[i].first_page * BB_PAGE;
 		if (first_needed(c->engine, i, n_tokens) < held) {
 			return base_fail(err, BB_ERR_CONTEXT,
-				"a rewind to token %d, but the sliding window keeps what a rewind to %d or later needs",
-				n_tokens, held + c->engine->plan.kinds[i].window - 1);
+				"a rewind to token %d, but the sliding window keeps what a rewind to "
+				"%d or later needs", n_tokens, held + c->engine->plan.kinds[i].window - 1);
 		}
 	}
 	for (int i = 0; i < c->engine->plan.n_kinds; i++) {
@@ -141,7 +142,8 @@ bool context_reserve(struct bb_context *c, int n_new, struct bb_error *err) {
 	const int length = bb_context_length(c);
 	if (n_new > c->max_len - length) {
 		return base_fail(err, BB_ERR_CONTEXT,
-			"the context holds %d of at most %d tokens; %d more don't fit", length, c->max_len, n_new);
+			"the context holds %d of at most %d tokens; %d more don't fit", length, c->max_len,
+			n_new);
 	}
 	if (!timeline_reserve(&c->timeline, n_new, err)) {
 		return false;

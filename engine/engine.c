@@ -14,7 +14,8 @@ bool bb_kv_type_parse(const char *name, enum bb_kv_type *out) {
 		const char *name;
 		enum bb_kv_type type;
 	} names[] = {
-		{ "auto", BB_KV_AUTO }, { "f32", BB_KV_F32 }, { "float32", BB_KV_F32 }, { "f16", BB_KV_F16 },
+		{ "auto", BB_KV_AUTO }, { "f32", BB_KV_F32 }, { "float32", BB_KV_F32 },
+		{ "f16", BB_KV_F16 },
 		{ "float16", BB_KV_F16 }, { "bf16", BB_KV_BF16 }, { "bfloat16", BB_KV_BF16 },
 		{ "int8", BB_KV_INT8 }, { "q8_0", BB_KV_INT8 },
 	};
@@ -149,14 +150,16 @@ static bool find_model(struct bb_engine *e, const struct bb_model *const *models
 			e->model = *models;
 			return true;
 		}
-		snprintf(known + strlen(known), sizeof(known) - strlen(known), "%s%s", known[0] ? ", " : "", name);
+		snprintf(known + strlen(known), sizeof(known) - strlen(known), "%s%s", known[0] ? ", " : "",
+			name);
 	}
 	char shown[BASE_SHOWN];
 	return base_fail(err, BB_ERR_UNSUPPORTED, "architecture '%s' isn't one that this build runs (%s)",
 		base_show(arch.data, arch.bytes, shown, sizeof(shown)), known);
 }
 
-/* *out = a copy of the string, NULL when the key is absent; false when it is no string or memory fails. */
+/* *out = a copy of the string, NULL when the key is absent; false when it is no string or memory
+ * fails. */
 static bool copy_string(const struct gguf *g, const char *key, char **out, struct bb_error *err) {
 	struct gguf_string s;
 	bool found;
@@ -195,7 +198,8 @@ static bool vocab_size(const struct bb_engine *e, int *n_vocab, struct bb_error 
 	const int n_known = tokenizer_n_vocab(e->tokenizer);
 	if (*n_vocab > 0 && n_known > *n_vocab) {
 		return base_fail(err, BB_ERR_FORMAT,
-			"the tokenizer has %d tokens, but tensor 'token_embd.weight' only %d rows", n_known, *n_vocab);
+			"the tokenizer has %d tokens, but tensor 'token_embd.weight' only %d rows", n_known,
+			*n_vocab);
 	}
 	return true;
 }
@@ -229,8 +233,8 @@ static bool alloc_batch(struct bb_engine *e, struct bb_error *err) {
 }
 
 /* A bias makes the same few channels of all keys large, and the channels that share their scale are
- * rounded away. Perplexity of Qwen2.5-0.5B, f16 7.34: int8 7.56 with a scale per 32 channels, 7.40 per
- * 8, 7.32 per 4. Without a bias 32 do: SmolLM2-135M and Gemma 3 270M lose at most 0.3 %. */
+ * rounded away. Perplexity of Qwen2.5-0.5B, f16 7.34: int8 7.56 with a scale per 32 channels, 7.40
+ * per 8, 7.32 per 4. Without a bias 32 do: SmolLM2-135M and Gemma 3 270M lose at most 0.3 %. */
 static int choose_kv_group(const struct plan *p) {
 	const struct bb_tensor *const *layer_0 = p->weights.per_layer; /* [W_COUNT] */
 	return layer_0[W_K_BIAS] != NULL ? 4 : 32;
@@ -241,7 +245,8 @@ static bool open_model(struct bb_engine *e, const struct bb_model *const *models
 	int n_vocab;
 	const int max_rows = params->max_batch_tokens > 0 ? params->max_batch_tokens : 512;
 	if (!find_model(e, models, err) || !vocab_size(e, &n_vocab, err) ||
-		!plan_create(&e->plan, e->model, &e->file, &e->kernels, n_vocab, max_rows, params->window, err)) {
+		!plan_create(&e->plan, e->model, &e->file, &e->kernels, n_vocab, max_rows, params->window,
+		err)) {
 		return false;
 	}
 	e->is_planned = true;
@@ -254,7 +259,8 @@ static bool open_model(struct bb_engine *e, const struct bb_model *const *models
 	}
 	e->queue = queue_create(e->n_threads);
 	if (e->queue == NULL) {
-		return base_fail(err, BB_ERR_MEMORY, "a pool of %d threads could not be started", e->n_threads);
+		return base_fail(err, BB_ERR_MEMORY, "a pool of %d threads could not be started",
+			e->n_threads);
 	}
 	if (!alloc_batch(e, err) ||
 		!plan_pack(&e->plan, e->queue, params->progress, params->progress_user, err)) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The two objects behind the public API: an engine (model, device, page pools) and a context (timeline
- * and page tables). Shared by the engine's own files only. */
+ * The two objects behind the public API: an engine (model, device, page pools) and a context
+ * (timeline and page tables). Shared by the engine's own files only. */
 #ifndef ENGINE_H
 #define ENGINE_H
 
@@ -60,7 +60,8 @@ struct bb_context {
 
 /* Bytes of the slab of one (layer, kv head) in a page. */
 size_t engine_slab_bytes(const struct bb_engine *e, enum bb_kv_dtype type);
-/* Bytes of pages that a context of n tokens holds, windows and what they keep for a rewind included. */
+/* Bytes of pages that a context of n tokens holds, windows and what they keep for a rewind
+ * included. */
 size_t engine_kv_bytes(const struct bb_engine *e, int n_tokens);
 enum bb_kv_dtype engine_kv_dtype(enum bb_kv_type type);
 const char *engine_kv_name(enum bb_kv_dtype type); /* "f16" */
@@ -82,6 +83,7 @@ bool engine_isa(const char *name, struct bb_kernels *k, const char **used, struc
 json_t *engine_json_text(const char *data, size_t bytes);
 
 /* token ids -> error sentence; used wherever ids come from outside. */
-bool engine_check_ids(const struct bb_engine *e, const int32_t *ids, size_t n, struct bb_error *err);
+bool engine_check_ids(const struct bb_engine *e, const int32_t *ids, size_t n,
+	struct bb_error *err);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Generation: prompt in, text out. Holds back what may become a stop string or half a character, and
- * says why it ended. */
+ * Generation: prompt in, text out. Holds back what may become a stop string or half a character,
+ * and says why it ended. */
 #include "sample.h"
 
 #include <assert.h>
@@ -53,7 +53,8 @@ bool bb_generation_create(struct bb_generation **out, struct bb_context *c,
 	g->special = params->special;
 	g->stream.started = true; /* the text goes on after a prompt: its first space is real */
 	const size_t n_vocab = (size_t)hparam_int(&c->engine->plan.hp, H_VOCAB);
-	bool ok = copy_stops(g, params, err) && sampler_init(&g->sampler, c->engine, &params->sampling, err);
+	bool ok = copy_stops(g, params, err) &&
+		sampler_init(&g->sampler, c->engine, &params->sampling, err);
 	if (ok) {
 		g->logits = base_alloc(n_vocab, sizeof(float));
 		ok = g->logits != NULL || base_no_memory(err, "logits", n_vocab * sizeof(float));

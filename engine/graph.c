@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The runner: walks the planned operations of one step and calls their kernels. Nothing here allocates
- * or can fail; what a step needs was planned at load. */
+ * The runner: walks the planned operations of one step and calls their kernels. Nothing here
+ * allocates or can fail; what a step needs was planned at load. */
 #include "engine.h"
 
 #include <assert.h>
@@ -109,16 +109,16 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 			o->scalar[0]);
 		break;
 	case OP_RMSNORM:
-		r->k->rmsnorm(r->q, o->out, o->ld_out, o->in, o->ld_in, o->w, r->n_rows, o->n_groups, o->dim,
-			(float)p->hp.v[H_NORM_EPS]);
+		r->k->rmsnorm(r->q, o->out, o->ld_out, o->in, o->ld_in, o->w, r->n_rows, o->n_groups,
+			o->dim, (float)p->hp.v[H_NORM_EPS]);
 		break;
 	case OP_MATMUL:
 	case OP_ADD_MATMUL:
 		(o->out_act == ACT_LOGITS ? run_logits : run_product)(r, o);
 		break;
 	case OP_ROPE:
-		r->k->rope(r->q, o->out, o->ld_out, p->ropes[o->i_rope].table, r->n_rows, o->n_groups, o->dim,
-			n_pairs);
+		r->k->rope(r->q, o->out, o->ld_out, p->ropes[o->i_rope].table, r->n_rows, o->n_groups,
+			o->dim, n_pairs);
 		break;
 	case OP_ATTENTION:
 		run_attention(r, o);
@@ -158,8 +158,8 @@ void graph_run(struct bb_engine *e) {
 	const struct plan *p = &e->plan;
 	struct run r = { e, p, &e->kernels, e->queue, e->batch.n_rows, -1 };
 	for (int i = 0; i < p->n_kinds; i++) {
-		e->kernels.rope_table(e->queue, p->ropes[i].table, e->batch.pos, p->ropes[i].inv_freq, r.n_rows,
-			hparam_int(&p->hp, H_ROPE_PAIRS), p->ropes[i].scale);
+		e->kernels.rope_table(e->queue, p->ropes[i].table, e->batch.pos, p->ropes[i].inv_freq,
+			r.n_rows, hparam_int(&p->hp, H_ROPE_PAIRS), p->ropes[i].scale);
 	}
 	run_list(&r, &p->head);
 	for (r.i_layer = 0; r.i_layer < p->n_layers; r.i_layer++) {

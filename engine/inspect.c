@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What `bobbin inspect` and `bobbin kernels` print: built once as JSON, shown as JSON or as text. */
+ * What `bobbin inspect` and `bobbin kernels` print: built once as JSON, shown as JSON or as
+ * text. */
 #include "engine.h"
 #include "form.h"
 
@@ -183,10 +184,11 @@ static json_t *memory(const struct bb_engine *e) {
 	json_array_append_new(contexts, json_pack("{s:i, s:I}", "tokens", info.max_len, "kv_bytes",
 		(json_int_t)engine_kv_bytes(e, info.max_len)));
 	return json_pack("{s:I, s:I, s:I, s:I, s:s, s:i, s:I, s:o}", "tensor_bytes",
-		(json_int_t)info.file_bytes, "packed_bytes", (json_int_t)info.weight_bytes, "step_weight_bytes",
-		(json_int_t)info.step_weight_bytes, "activation_bytes", (json_int_t)info.activation_bytes,
-		"kv_type", info.kv_type, "int8_k_channels_per_scale", e->kv_group, "kv_bytes_per_token",
-		(json_int_t)info.kv_bytes_per_token, "contexts", contexts);
+		(json_int_t)info.file_bytes, "packed_bytes", (json_int_t)info.weight_bytes,
+		"step_weight_bytes", (json_int_t)info.step_weight_bytes, "activation_bytes",
+		(json_int_t)info.activation_bytes, "kv_type", info.kv_type, "int8_k_channels_per_scale",
+		e->kv_group, "kv_bytes_per_token", (json_int_t)info.kv_bytes_per_token, "contexts",
+		contexts);
 }
 
 static json_t *collect(const struct bb_engine *e) {
@@ -266,8 +268,8 @@ static void print_layers(FILE *out, const json_t *list) {
 
 static void print_memory(FILE *out, const json_t *memory_plan) {
 	fprintf(out, "\nmemory\n");
-	const char *const keys[] = { "tensor_bytes", "packed_bytes", "step_weight_bytes", "activation_bytes",
-		"int8_k_channels_per_scale", "kv_bytes_per_token" };
+	const char *const keys[] = { "tensor_bytes", "packed_bytes", "step_weight_bytes",
+		"activation_bytes", "int8_k_channels_per_scale", "kv_bytes_per_token" };
 	for (size_t i = 0; i < COUNT(keys); i++) {
 		fprintf(out, "  %-25s %14" JSON_INTEGER_FORMAT "\n", keys[i],
 			json_integer_value(json_object_get(memory_plan, keys[i])));
@@ -275,8 +277,9 @@ static void print_memory(FILE *out, const json_t *memory_plan) {
 	const json_t *contexts = json_object_get(memory_plan, "contexts");
 	for (size_t i = 0; i < json_array_size(contexts); i++) {
 		const json_t *c = json_array_get(contexts, i);
-		fprintf(out, "  KV (%s) of %9" JSON_INTEGER_FORMAT " tokens %14" JSON_INTEGER_FORMAT " bytes\n",
-			text_of(memory_plan, "kv_type"), json_integer_value(json_object_get(c, "tokens")),
+		fprintf(out, "  KV (%s) of %9" JSON_INTEGER_FORMAT " tokens %14" JSON_INTEGER_FORMAT
+			" bytes\n", text_of(memory_plan, "kv_type"),
+			json_integer_value(json_object_get(c, "tokens")),
 			json_integer_value(json_object_get(c, "kv_bytes")));
 	}
 }
@@ -293,7 +296,8 @@ static void print_text(FILE *out, const json_t *root) {
 	for (size_t i = 0; i < json_array_size(list); i++) {
 		const json_t *t = json_array_get(list, i);
 		fprintf(out, "  %-36s %-6s %-18s %12" JSON_INTEGER_FORMAT "\n", text_of(t, "name"),
-			text_of(t, "type"), text_of(t, "shape"), json_integer_value(json_object_get(t, "bytes")));
+			text_of(t, "type"), text_of(t, "shape"),
+			json_integer_value(json_object_get(t, "bytes")));
 	}
 	if (json_object_get(root, "layers") != NULL) {
 		print_object(out, "hyper-parameters", json_object_get(root, "hparams"));
@@ -332,7 +336,8 @@ static bool is_winner(const struct bb_variant *v, unsigned flags) {
 }
 
 static void needs_text(unsigned needs, char *buf, size_t bytes) {
-	static const char *const names[] = { "avx2", "avx_vnni", "avx512", "avx512_vnni", "avx512_bf16" };
+	static const char *const names[] = { "avx2", "avx_vnni", "avx512", "avx512_vnni",
+		"avx512_bf16" };
 	buf[0] = '\0';
 	for (size_t i = 0; i < COUNT(names); i++) {
 		if ((needs >> i & 1) != 0) {
@@ -355,7 +360,8 @@ bool bb_kernels_print(FILE *out, const char *isa, bool as_json, struct bb_error 
 		const char *status = is_winner(v, k.flags) ? "chosen"
 			: (v->needs & ~cpu_flags()) != 0 ? "this CPU lacks it"
 			: (v->needs & ~k.flags) != 0 ? "above the ISA level" : "slower";
-		json_array_append_new(rows, json_pack("{s:s, s:s, s:s, s:s, s:s}", "kernel", v->kernel, "variant",
+		json_array_append_new(rows,
+			json_pack("{s:s, s:s, s:s, s:s, s:s}", "kernel", v->kernel, "variant",
 			v->tag, "needs", needs, "layout", v->layout_name, "status", status));
 	}
 	json_t *root = json_pack("{s:s, s:s, s:o}", "cpu", cpu_name(cpu, sizeof(cpu)), "isa", used,
@@ -371,8 +377,9 @@ bool bb_kernels_print(FILE *out, const char *isa, bool as_json, struct bb_error 
 			"kernel", "variant", "needs", "layout", "status");
 		for (size_t i = 0; i < json_array_size(rows); i++) {
 			const json_t *r = json_array_get(rows, i);
-			fprintf(out, "%-16s %-12s %-24s %-12s %s\n", text_of(r, "kernel"), text_of(r, "variant"),
-				text_of(r, "needs"), text_of(r, "layout"), text_of(r, "status"));
+			fprintf(out, "%-16s %-12s %-24s %-12s %s\n", text_of(r, "kernel"),
+				text_of(r, "variant"), text_of(r, "needs"), text_of(r, "layout"),
+				text_of(r, "status"));
 		}
 		ok = ferror(out) == 0 || base_fail(err, BB_ERR_IO, "the output could not be written");
 	}

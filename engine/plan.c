@@ -75,8 +75,8 @@ static bool plan_activations(struct plan *p, struct bb_error *err) {
 
 /* ---- RoPE ---- */
 
-/* YaRN (arXiv:2309.00071): pairs that turn often keep their frequency, those that turn less than once
- * within the original context are interpolated, with a linear ramp between. */
+/* YaRN (arXiv:2309.00071): pairs that turn often keep their frequency, those that turn less than
+ * once within the original context are interpolated, with a linear ramp between. */
 static double yarn_ramp(const struct bb_hparams *hp, double base, int i) {
 	const double n_dims = hp->v[H_ROPE_DIM], original = hp->v[H_ROPE_ORIGINAL];
 	const double turns[2] = { hp->v[H_YARN_FAST], hp->v[H_YARN_SLOW] };
@@ -170,7 +170,8 @@ static bool add_source(struct planner *w, struct plan_matrix *m, const struct bb
 }
 
 /* The products after `op` that can be stacked on it. */
-static bool can_stack(const struct planner *w, const struct plan_matrix *m, const struct bb_op *op) {
+static bool can_stack(const struct planner *w, const struct plan_matrix *m,
+	const struct bb_op *op) {
 	const struct bb_op *next = op + 1;
 	if (next->kind != OP_MATMUL || op->kind != OP_MATMUL || next->in != op->in ||
 		m->n_sources == MAX_STACK || m->n % 16 != 0 || next->out == ACT_LOGITS ||
@@ -185,13 +186,15 @@ static bool check_product(struct planner *w, const struct bb_op *op, const struc
 	const int n_in = form_width(&w->p->hp, op->in), n_out = form_width(&w->p->hp, op->out);
 	assert(t->dims[1] == n_in && t->dims[0] == n_out); /* form_check and weights_bind saw to it */
 	if (n_in % tensor_block_elems(t->type) != 0) {
-		return base_fail(w->err, BB_ERR_FORMAT, "tensor '%s': rows of %d columns in blocks of %d (%s)",
+		return base_fail(w->err, BB_ERR_FORMAT,
+			"tensor '%s': rows of %d columns in blocks of %d (%s)",
 			t->name, n_in, tensor_block_elems(t->type), tensor_type_name(t->type));
 	}
 	return true;
 }
 
-/* Plans one product with everything that stacks on it; *n_ops is how many rows of the list it took. */
+/* Plans one product with everything that stacks on it; *n_ops is how many rows of the list it
+ * took. */
 static bool plan_product(struct planner *w, struct plan_op *o, const struct bb_op *op, int *n_ops) {
 	struct plan *p = w->p;
 	assert(p->n_matrices < p->max_matrices);

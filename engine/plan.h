@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A model bound to one file and one machine: hyper-parameters, packed weights, planned operations and
- * the memory they run in. Made once, at load, by plan_create; immutable while steps run. */
+ * A model bound to one file and one machine: hyper-parameters, packed weights, planned operations
+ * and the memory they run in. Made once, at load, by plan_create; immutable while steps run. */
 #ifndef PLAN_H
 #define PLAN_H
 

@@ -121,7 +121,8 @@ void bb_sampling_default(const struct bb_engine *e, struct bb_sampling *s) {
 	}
 }
 
-static bool check_range(const char *name, double value, double min, double max, struct bb_error *err) {
+static bool check_range(const char *name, double value, double min, double max,
+	struct bb_error *err) {
 	return (value >= min && value <= max) ||
 		base_fail(err, BB_ERR_USAGE, "%s is %g, expected %g to %g", name, value, min, max);
 }
@@ -144,8 +145,8 @@ bool bb_sampling_check(const struct bb_engine *e, const struct bb_sampling *s, s
 	for (int i = 0; i < s->n_logit_bias; i++) {
 		const int32_t id = s->logit_bias[i].id;
 		if (id < 0 || id >= n_vocab) {
-			return base_fail(err, BB_ERR_USAGE, "logit_bias is for token id %d, expected 0 to %d", id,
-				n_vocab - 1);
+			return base_fail(err, BB_ERR_USAGE, "logit_bias is for token id %d, expected 0 to %d",
+				id, n_vocab - 1);
 		}
 		if (!check_range("logit_bias", s->logit_bias[i].bias, -100, 100, err)) {
 			return false;

@@ -7,13 +7,14 @@
 #include <assert.h>
 #include <string.h>
 
-bool engine_check_ids(const struct bb_engine *e, const int32_t *ids, size_t n, struct bb_error *err) {
+bool engine_check_ids(const struct bb_engine *e, const int32_t *ids, size_t n,
+	struct bb_error *err) {
 	const int n_vocab = e->is_planned ? hparam_int(&e->plan.hp, H_VOCAB)
 		: tokenizer_n_vocab(e->tokenizer);
 	for (size_t i = 0; i < n; i++) {
 		if (ids[i] < 0 || ids[i] >= n_vocab) {
-			return base_fail(err, BB_ERR_INPUT, "token id %d at index %zu, expected 0 to %d", ids[i], i,
-				n_vocab - 1);
+			return base_fail(err, BB_ERR_INPUT, "token id %d at index %zu, expected 0 to %d",
+				ids[i], i, n_vocab - 1);
 		}
 	}
 	return true;
@@ -102,13 +103,15 @@ bool bb_prefill(struct bb_context *c, const int32_t *tokens, size_t n_tokens, fl
 	assert(n_tokens >= 1);
 	if (n_tokens > (size_t)(c->max_len - start)) {
 		return base_fail(err, BB_ERR_CONTEXT,
-			"the context holds %d of at most %d tokens; %zu more don't fit", start, c->max_len, n_tokens);
+			"the context holds %d of at most %d tokens; %zu more don't fit", start, c->max_len,
+			n_tokens);
 	}
 	const size_t max_rows = (size_t)e->plan.max_rows;
 	for (size_t done = 0; done < n_tokens;) {
 		const size_t n = n_tokens - done < max_rows ? n_tokens - done : max_rows;
 		const bool is_last = done + n == n_tokens;
-		const struct bb_step_item item = { c, tokens + done, (int)n, is_last ? logits : NULL, false };
+		const struct bb_step_item item = { c, tokens + done, (int)n, is_last ? logits : NULL,
+			false };
 		bool ok = bb_step(e, &item, 1, err);
 		done += n;
 		if (ok && progress != NULL && !progress(user, "reading", (double)done, (double)n_tokens)) {

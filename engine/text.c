@@ -16,8 +16,8 @@ bool bb_detokenize(const struct bb_engine *e, const int32_t *ids, size_t n, stru
 	const int n_known = tokenizer_n_vocab(e->tokenizer);
 	for (size_t i = 0; i < n; i++) {
 		if (ids[i] < 0 || ids[i] >= n_known) {
-			return base_fail(err, BB_ERR_INPUT, "token id %d at index %zu, expected 0 to %d", ids[i], i,
-				n_known - 1);
+			return base_fail(err, BB_ERR_INPUT, "token id %d at index %zu, expected 0 to %d",
+				ids[i], i, n_known - 1);
 		}
 	}
 	for (size_t i = 0; i < n; i++) {
@@ -92,14 +92,15 @@ static bool render(const struct bb_engine *e, const char *source, json_t *vars, 
 	return done;
 }
 
-bool bb_template_render(const struct bb_engine *e, const char *template_source, const char *vars_json,
-	size_t vars_bytes, struct bb_text *out, struct bb_error *err) {
+bool bb_template_render(const struct bb_engine *e, const char *template_source,
+	const char *vars_json, size_t vars_bytes, struct bb_text *out, struct bb_error *err) {
 	const char *source = template_source != NULL ? template_source : e->chat_template;
 	if (source == NULL) {
 		return base_fail(err, BB_ERR_TEMPLATE, "the model has no chat template");
 	}
 	json_error_t problem;
-	json_t *vars = json_loadb(vars_json, vars_bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &problem);
+	json_t *vars = json_loadb(vars_json, vars_bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL,
+		&problem);
 	if (vars == NULL) {
 		char shown[sizeof(problem.text)]; /* quotes what it stumbled on */
 		return base_fail(err, BB_ERR_INPUT, "template variables: line %d, column %d: %s", problem.line,

@@ -49,19 +49,19 @@ static bool read_key(struct bb_hparams *hp, const struct bb_model *m, const stru
 	}
 	if (!found) {
 		if (!k->optional) {
-			return base_fail(err, BB_ERR_FORMAT, "metadata key '%s' is missing; architecture %s needs it",
-				name, m->name);
+			return base_fail(err, BB_ERR_FORMAT,
+				"metadata key '%s' is missing; architecture %s needs it", name, m->name);
 		}
 		hp->v[k->h] = k->fallback;
 		return true;
 	}
 	if (!(value >= k->min && value <= k->max)) {
-		return base_fail(err, BB_ERR_FORMAT, "metadata key '%s' is %g, expected %g to %g", name, value,
-			k->min, k->max);
+		return base_fail(err, BB_ERR_FORMAT, "metadata key '%s' is %g, expected %g to %g", name,
+			value, k->min, k->max);
 	}
 	if (hparam_is_int(k->h) && value != floor(value)) {
-		return base_fail(err, BB_ERR_FORMAT, "metadata key '%s' is %g, expected a whole number", name,
-			value);
+		return base_fail(err, BB_ERR_FORMAT, "metadata key '%s' is %g, expected a whole number",
+			name, value);
 	}
 	hp->v[k->h] = value;
 	hp->given[k->h] = true;
@@ -135,8 +135,8 @@ static bool derive(struct bb_hparams *hp, struct bb_error *err) {
 			v[H_HEAD_V], v[H_HEAD]);
 	}
 	if (v[H_HEAD] < 2 || v[H_HEAD] > 256 || fmod(v[H_HEAD], 2) != 0) {
-		return base_fail(err, BB_ERR_UNSUPPORTED, "a head of %g columns; expected an even number up to 256",
-			v[H_HEAD]);
+		return base_fail(err, BB_ERR_UNSUPPORTED,
+			"a head of %g columns; expected an even number up to 256", v[H_HEAD]);
 	}
 	if (v[H_ROPE_DIM] > v[H_HEAD] || fmod(v[H_ROPE_DIM], 2) != 0) {
 		return base_fail(err, BB_ERR_FORMAT, "RoPE over %g columns of a head of %g", v[H_ROPE_DIM],
@@ -145,8 +145,8 @@ static bool derive(struct bb_hparams *hp, struct bb_error *err) {
 	return true;
 }
 
-bool hparams_read(struct bb_hparams *hp, const struct bb_model *m, const struct gguf *g, int n_vocab,
-	struct bb_error *err) {
+bool hparams_read(struct bb_hparams *hp, const struct bb_model *m, const struct gguf *g,
+	int n_vocab, struct bb_error *err) {
 	memset(hp, 0, sizeof(*hp));
 	for (const struct bb_key *k = m->keys; k->gguf != NULL; k++) {
 		if (!read_key(hp, m, k, g, err)) {
@@ -155,8 +155,8 @@ bool hparams_read(struct bb_hparams *hp, const struct bb_model *m, const struct 
 	}
 	const int max_vocab = 1 << 24;
 	if (n_vocab > max_vocab) {
-		return base_fail(err, BB_ERR_UNSUPPORTED, "a vocabulary of %d tokens; expected at most %d", n_vocab,
-			max_vocab);
+		return base_fail(err, BB_ERR_UNSUPPORTED, "a vocabulary of %d tokens; expected at most %d",
+			n_vocab, max_vocab);
 	}
 	if (n_vocab > 0) {
 		hp->v[H_VOCAB] = n_vocab; /* rows of the embedding: a tokenizer may know fewer */
@@ -201,11 +201,12 @@ static void check_shape(struct binder *b, const struct bb_weight *w, const struc
 	}
 	if (!fits) {
 		b->n_wrong++;
-		base_fail(&b->first, BB_ERR_FORMAT, "tensor '%s': expected shape %s, the file has %s", t->name,
-			want, tensor_shape_text(t, have, sizeof(have)));
+		base_fail(&b->first, BB_ERR_FORMAT, "tensor '%s': expected shape %s, the file has %s",
+			t->name, want, tensor_shape_text(t, have, sizeof(have)));
 	} else if (is_vector && t->type != BB_F32 && t->type != BB_F16 && t->type != BB_BF16) {
 		b->n_wrong++;
-		base_fail(&b->first, BB_ERR_UNSUPPORTED, "tensor '%s': expected F32, F16 or BF16, the file has %s",
+		base_fail(&b->first, BB_ERR_UNSUPPORTED,
+			"tensor '%s': expected F32, F16 or BF16, the file has %s",
 			t->name, tensor_type_name(t->type));
 	}
 }
@@ -223,8 +224,8 @@ static void bind_one(struct binder *b, const struct bb_weight *w, int i_layer) {
 		check_shape(b, w, t);
 	} else if ((w->flags & OPTIONAL) == 0) {
 		b->n_wrong++;
-		base_fail(&b->first, BB_ERR_FORMAT, "tensor '%s' is missing; architecture %s needs it", name,
-			b->model->name);
+		base_fail(&b->first, BB_ERR_FORMAT, "tensor '%s' is missing; architecture %s needs it",
+			name, b->model->name);
 	}
 }
 
@@ -251,7 +252,8 @@ static void name_unknown(struct binder *b, int n_layers) {
 		if (!known) {
 			b->n_wrong++;
 			base_fail(&b->first, BB_ERR_UNSUPPORTED,
-				"tensor '%s' isn't part of architecture %s as this build knows it", name, b->model->name);
+				"tensor '%s' isn't part of architecture %s as this build knows it", name,
+				b->model->name);
 		}
 	}
 }
@@ -277,8 +279,8 @@ bool weights_bind(struct weight_set *set, const struct bb_model *m, const struct
 		name_unknown(&b, n_layers);
 	}
 	if (b.n_wrong > 1) {
-		return base_fail(err, b.first.code, "%.400s (and %d more tensors that don't fit)", b.first.text,
-			b.n_wrong - 1);
+		return base_fail(err, b.first.code, "%.400s (and %d more tensors that don't fit)",
+			b.first.text, b.n_wrong - 1);
 	}
 	return b.n_wrong == 0 || base_fail(err, b.first.code, "%s", b.first.text);
 }

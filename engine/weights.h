@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The half of a model's description that says what is in the file: hyper-parameters by metadata key,
- * weights by tensor name with symbolic shapes. graph.h has the other half, what is computed. */
+ * The half of a model's description that says what is in the file: hyper-parameters by metadata
+ * key, weights by tensor name with symbolic shapes. graph.h has the other half, what is
+ * computed. */
 #ifndef WEIGHTS_H
 #define WEIGHTS_H
 
 #include "bobbin.h"
 
-/* Hyper-parameters, all held as doubles (exact for integers below 2^53). The X-list gives each a name
- * for error sentences and `bobbin inspect`. Those after H_DERIVED are computed by the engine. */
+/* Hyper-parameters, all held as doubles (exact for integers below 2^53). The X-list gives each a
+ * name for error sentences and `bobbin inspect`. Those after H_DERIVED are computed by the
+ * engine. */
 #define BB_HPARAMS(X) \
 	X(NONE, "") \
 	X(VOCAB, "vocab") \
@@ -70,7 +72,7 @@ struct bb_key {
 /* What a file format stores differently from what the op list expects. */
 enum bb_transform {
 	T_NONE,
-	T_ROPE_HALVES,  /* rows of each head pair (2i, 2i+1) adjacent in the file; wanted (i, i + d/2) */
+	T_ROPE_HALVES, /* rows of each head pair (2i, 2i+1) adjacent in the file; wanted (i, i + d/2) */
 	T_PLUS_ONE,     /* the file holds w, wanted 1 + w */
 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The smallest program that uses bobbin: continues a text. Usage: first MODEL.gguf "Once upon a time" */
+ * The smallest program that uses bobbin: continues a text. Usage: first MODEL.gguf "Once upon a
+ * time" */
 #include <bobbin.h>
 
 int main(int argc, char **argv) {
@@ -21,7 +22,8 @@ int main(int argc, char **argv) {
 		bb_context_create(&context, engine, NULL, &err);
 	if (ok) {
 		bb_sampling_default(engine, &params.sampling); /* seed 0: the same text each time */
-		ok = bb_generation_create(&generation, context, &params, prompt.ids, prompt.n, NULL, NULL, &err);
+		ok = bb_generation_create(&generation, context, &params, prompt.ids, prompt.n, NULL, NULL,
+			&err);
 	}
 	enum bb_finish finish = BB_FINISH_NONE;
 	while (ok && finish == BB_FINISH_NONE) {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Attention over paged KV, the references: one row and head at a time, sums in double. The walk over
- * splits and pages that the fast variants share is in attention_walk.c.
+ * Attention over paged KV, the references: one row and head at a time, sums in double. The walk
+ * over splits and pages that the fast variants share is in attention_walk.c.
  *
- * What int8 rounds, here as in the fast variants: q to int8 per scale group of K, sq = max|q| / 127;
- * score = scale * sum over groups of sq * sk[t] * (integer dot product). For V, per page:
- * w[t] = p[t] * sv[t], u[t] = w[t] * (255 / largest visible w) rounded to nearest even, and the page
+ * What int8 rounds, here as in the fast variants: q to int8 per scale group of K, sq = max|q| /
+ * 127; score = scale * sum over groups of sq * sk[t] * (integer dot product). For V, per page: w[t]
+ * = p[t] * sv[t], u[t] = w[t] * (255 / largest visible w) rounded to nearest even, and the page
  * adds (largest w / 255) * sum of u[t] * v[t]. */
 #include "kv_slab.h"
 
@@ -79,7 +79,8 @@ static double score_int8(const struct query *q, const uint8_t *slab, int slot) {
 static void add_values_int8(struct partial *part, const struct query *q, const uint8_t *slab,
 	int first, int end, const double *p) {
 	const struct bb_attention *a = q->job->a;
-	const size_t k_bytes = kv_plane(KV_INT8, a->head_dim, kv_n_groups(a->head_dim, a->kv_group)).bytes;
+	const size_t k_bytes = kv_plane(KV_INT8, a->head_dim,
+		kv_n_groups(a->head_dim, a->kv_group)).bytes;
 	const struct kv_plane plane = kv_plane(KV_INT8, a->head_dim, 1);
 	const int8_t *v = (const int8_t *)slab + k_bytes;
 	const float *scales = (const float *)(const void *)(slab + k_bytes + plane.scales);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The walk over sequences, splits and pages that the fast attention variants share. Every row gets the
- * same partial per split and the same joins whichever of two ways is taken:
+ * The walk over sequences, splits and pages that the fast attention variants share. Every row gets
+ * the same partial per split and the same joins whichever of two ways is taken:
  *
  *   whole   a unit is a block of rows of one kv head, its splits one after the other; the block is
- *           large, so that converting a split's K and V is paid once for many rows (prefill, batches)
- *   split   a unit is a small block and one split; partials go to scratch, and the thread that stores
- *           a block's last one joins them in index order (few sequences, long contexts)
+ *           large, so that converting a split's K and V is paid once for many rows (prefill,
+ *           batches)
+ *   split   a unit is a small block and one split; partials go to scratch, and the thread that
+ *           stores a block's last one joins them in index order (few sequences, long contexts)
  *
  * Scratch is bounded: with more splits than it holds, the split way goes in rounds. */
 #include "attention_walk.h"
@@ -48,7 +49,7 @@ struct walk {
 	/* the split way */
 	int64_t round_begin, round_end; /* items */
 	int item_rows;                  /* rows of an item's place in partials, a multiple of 8 */
-	float *partials;                /* [round's items]: m[item_rows], l[item_rows], o[item_rows, vd] */
+	float *partials; /* [round's items]: m[item_rows], l[item_rows], o[item_rows, vd] */
 	float *running_m, *running_l;   /* [rows, n_heads]; o is in `out` between rounds */
 	atomic_int *pending;            /* [n_blocks, n_kv_heads] items to come in this round */
 };
@@ -126,7 +127,8 @@ static uintptr_t lay_out(struct walk *w, uintptr_t at, int n_rows, int n_heads, 
 	w->blocks = take(&at, n_blocks * sizeof(*w->blocks));
 	w->busy = take(&at, (size_t)n_threads * sizeof(*w->busy));
 	w->slots = take(&at, (size_t)n_threads * w->slot_bytes);
-	w->partials = take(&at, (size_t)partial_rows(n_threads) * (size_t)(2 + w->dims.vd) * sizeof(float));
+	w->partials = take(&at, (size_t)partial_rows(n_threads) * (size_t)(2 + w->dims.vd) *
+		sizeof(float));
 	w->running_m = take(&at, (size_t)n_rows * n_heads * sizeof(float));
 	w->running_l = take(&at, (size_t)n_rows * n_heads * sizeof(float));
 	/* an item holds at least one head: n_blocks * n_kv_heads is at most this */
@@ -202,8 +204,9 @@ static const uint8_t *slab_of(const struct walk *w, const struct block *b, int k
 	return base == NULL ? NULL : base + w->a->kv_heads[kv_head].slab_offset;
 }
 
-/* Planes are read in the order K of the pages, V of the pages, K of the next slabs. Two planes ahead is
- * far enough; the softmax takes the second V plane, so the last K plane has nothing left to do. */
+/* Planes are read in the order K of the pages, V of the pages, K of the next slabs. Two planes
+ * ahead is far enough; the softmax takes the second V plane, so the last K plane has nothing left
+ * to do. */
 static void plan_prefetch(const struct walk *w, struct attn_tile *t, const void *const next[2]) {
 	const uint8_t *order[2 * SPLIT_PAGES + 2];
 	int places[2 * SPLIT_PAGES], n = 0, n_k = 0;
@@ -239,7 +242,8 @@ static void load_split(const struct walk *w, const struct slot *s, struct attn_t
 		t->k[p] = slab;
 		t->v[p] = slab + w->k_plane_bytes;
 		if (is_staged) {
-			uint8_t *k = s->k + (size_t)p * w->k_elems * elem, *v = s->v + (size_t)p * w->v_elems * elem;
+			uint8_t *k = s->k + (size_t)p * w->k_elems * elem,
+				*v = s->v + (size_t)p * w->v_elems * elem;
 			w->ops->stage(k, t->k[p], w->k_elems);
 			w->ops->stage(v, t->v[p], w->v_elems);
 			t->k[p] = k;
@@ -260,7 +264,8 @@ static bool clip(const struct walk *w, const struct block *b, int kv_head, int r
 	return *begin < *end;
 }
 
-/* The first two slabs of a block's i-th split, or NULLs. Only to prefetch: perhaps no row sees them. */
+/* The first two slabs of a block's i-th split, or NULLs. Only to prefetch: perhaps no row sees
+ * them. */
 static void opening(const struct walk *w, const struct block *b, int i_split, int kv_head,
 	const void *slabs[2]) {
 	const int page = (b->split0 + i_split) * SPLIT_PAGES;
@@ -284,7 +289,8 @@ static void run_split(const struct walk *w, const struct slot *s, const struct b
 	while (!clip(w, b, kv_head, last - 1, token, &unused, &last_end)) {
 		last--;
 	}
-	struct attn_tile t = { .dims = w->dims, .q_stride = w->q_stride, .scores = s->scores, .p = s->p };
+	struct attn_tile t = { .dims = w->dims, .q_stride = w->q_stride, .scores = s->scores,
+		.p = s->p };
 	const int n_tiles = (last - first + TILE_ROWS - 1) / TILE_ROWS;
 	const bool is_staged = w->ops->stage != NULL && n_tiles >= MIN_STAGED_TILES;
 	load_split(w, s, &t, b, kv_head, token, begin, last_end, is_staged, next);
@@ -446,7 +452,8 @@ static void run_rounds(bb_queue *q, struct walk *w, int64_t n_items) {
 				atomic_init(&w->pending[(size_t)i * n_kv + h], end - begin);
 			}
 		}
-		const int n = (int)(w->round_end - w->round_begin), grain = n / (4 * n_threads) / n_kv * n_kv;
+		const int n = (int)(w->round_end - w->round_begin),
+			grain = n / (4 * n_threads) / n_kv * n_kv;
 		queue_run(q, run_items, w, n, grain < 1 ? 1 : grain > 4 * n_kv ? 4 * n_kv : grain);
 	}
 }

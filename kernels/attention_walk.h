@@ -26,12 +26,13 @@ struct attn_tile {
 	size_t q_stride;
 	/* Planes of the split's pages, as they are or staged; NULL when no row sees the page. */
 	const void *k[SPLIT_PAGES], *v[SPLIT_PAGES];
-	/* What to prefetch meanwhile: while plane i is read (K of the pages, then V), the lines that far
-	 * away (0: nothing better to do); during the softmax, a plane. */
+	/* What to prefetch meanwhile: while plane i is read (K of the pages, then V), the lines that
+	 * far away (0: nothing better to do); during the softmax, a plane. */
 	ptrdiff_t ahead[2 * SPLIT_PAGES];
 	const uint8_t *softmax_ahead;
 	size_t softmax_ahead_bytes;
-	/* Tokens of the split that a row sees, 0 <= begin < end <= 256; neither falls from row to row. */
+	/* Tokens of the split that a row sees, 0 <= begin < end <= 256; neither falls from row to
+	 * row. */
 	int begin[TILE_ROWS], end[TILE_ROWS];
 	float *scores;     /* [TILE_ROWS, 256] work space */
 	float *p;          /* [TILE_ROWS, 256] work space */
@@ -41,8 +42,8 @@ struct attn_tile {
 
 struct attn_ops {
 	enum bb_kv_dtype type;
-	/* Converting a split's planes before they are used, worth it when many rows use them: bytes of an
-	 * element, and dst[n] = the n elements of a plane, n a multiple of 64. 0, NULL: never. */
+	/* Converting a split's planes before they are used, worth it when many rows use them: bytes of
+	 * an element, and dst[n] = the n elements of a plane, n a multiple of 64. 0, NULL: never. */
 	size_t staged_elem_bytes;
 	void (*stage)(void *dst, const void *plane, size_t n);
 	void (*tile)(const struct attn_tile *t);        /* on staged planes */
@@ -57,13 +58,14 @@ struct attn_ops {
 };
 
 /* Adds a page's p v to o: the tokens that all rows see together, those at the ragged ends (at most
- * the tile's tokens but one, or a short window) row by row, so that what a row doesn't see can't touch
- * it: 0 * NaN is a NaN. Tokens are of the page. `unit`: how many are summed at once; what several rows
- * do together begins and ends at a multiple of it. */
+ * the tile's tokens but one, or a short window) row by row, so that what a row doesn't see can't
+ * touch it: 0 * NaN is a NaN. Tokens are of the page. `unit`: how many are summed at once; what
+ * several rows do together begins and ends at a multiple of it. */
 typedef void attn_values_fn(const struct attn_tile *t, int page, int row, int n_rows, int from,
 	int to);
 
-static inline void attn_values(const struct attn_tile *t, int page, int unit, attn_values_fn *values) {
+static inline void attn_values(const struct attn_tile *t, int page, int unit,
+	attn_values_fn *values) {
 	const int first = page * BB_PAGE, last_row = t->n_rows - 1;
 	int from = t->begin[last_row] - first, to = t->end[0] - first;
 	from = from > 0 ? (from + unit - 1) / unit * unit : 0;
@@ -89,8 +91,8 @@ static inline void attn_values(const struct attn_tile *t, int page, int unit, at
 	}
 }
 
-/* Before row r's softmax: its share of the plane to prefetch. Into L2: L1 has too few miss buffers to
- * keep memory busy. */
+/* Before row r's softmax: its share of the plane to prefetch. Into L2: L1 has too few miss buffers
+ * to keep memory busy. */
 static inline void attn_prefetch(const struct attn_tile *t, int r) {
 	const size_t share = t->softmax_ahead_bytes / (size_t)t->n_rows & ~(size_t)63;
 	const size_t from = (size_t)r * share;

@@ -134,7 +134,8 @@ static double seconds(void) {
 double cpu_read_bandwidth(bb_queue *q, size_t bytes) {
 	const int n_pieces = (int)(bytes / PIECE);
 	const size_t map_bytes = (size_t)n_pieces * (PIECE + sizeof(uint64_t));
-	uint8_t *map = mmap(NULL, map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *map = mmap(NULL, map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		0);
 	if (map == MAP_FAILED || n_pieces == 0) {
 		return 0;
 	}

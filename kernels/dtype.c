@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The element types of weights: size of a block, name, and the exact value of every stored element.
- * Numbers of several bytes are little-endian, as on the machine. Fast unpacking belongs to matmul. */
+ * Numbers of several bytes are little-endian, as on the machine. Fast unpacking belongs to
+ * matmul. */
 #include "kernels.h"
 
 #include <assert.h>
@@ -148,7 +149,8 @@ static void decode_q5_1(float *y, const uint8_t *b) {
 }
 
 /* Eight 6-bit scales and eight 6-bit minima in 12 bytes: the first four of each whole in bytes 0-3
- * and 4-7; the others have their low halves in bytes 8-11 and their top bits above the first four. */
+ * and 4-7; the others have their low halves in bytes 8-11 and their top bits above the first
+ * four. */
 static void k_scale_min(const uint8_t *s, int group, int *scale, int *min) {
 	if (group < 4) {
 		*scale = s[group] & 63;
@@ -159,7 +161,8 @@ static void k_scale_min(const uint8_t *s, int group, int *scale, int *min) {
 	}
 }
 
-/* f16 d, f16 dmin, scales[12], nibbles[4][32] (low: group 2j, high: 2j + 1): q d scale - dmin min */
+/* f16 d, f16 dmin, scales[12], nibbles[4][32] (low: group 2j, high: 2j + 1): q d scale - dmin
+ * min */
 static void decode_q4_k(float *y, const uint8_t *b) {
 	const float d = load_f16(b), dmin = load_f16(b + 2);
 	for (int g = 0; g < 8; g++) {
@@ -173,8 +176,8 @@ static void decode_q4_k(float *y, const uint8_t *b) {
 	}
 }
 
-/* f16 d, f16 dmin, scales[12], fifth bits[32] (bit g of byte i: element i of group g), nibbles as in
- * Q4_K */
+/* f16 d, f16 dmin, scales[12], fifth bits[32] (bit g of byte i: element i of group g), nibbles as
+ * in Q4_K */
 static void decode_q5_k(float *y, const uint8_t *b) {
 	const float d = load_f16(b), dmin = load_f16(b + 2);
 	for (int g = 0; g < 8; g++) {

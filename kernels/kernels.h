@@ -55,7 +55,8 @@ uint16_t f32_to_bf16(float f);  /* round to nearest even, NaN kept */
 
 /* ---- layouts ---- */
 
-/* How a matmul variant wants its weights and its input. A layout is chosen by the winning variant. */
+/* How a matmul variant wants its weights and its input. A layout is chosen by the winning
+ * variant. */
 struct bb_layout {
 	const char *name;
 	/* Bytes of a packed [n, k] matrix of `type`. */
@@ -67,15 +68,16 @@ struct bb_layout {
 	/* The inverse, for one row: dst gets the row in the file format, bit for bit, or (where the
 	 * layout keeps the values but not the encoding) the same values. */
 	void (*unpack_row)(void *dst, const void *packed, enum bb_dtype type, int n, int k, int row);
-	/* Bytes of the prepared form of x[n_rows, k], and the preparation: quantisation to int8 per block
-	 * of 32 with an f32 scale for block types, a copy or tiling for float types. Row-local. */
+	/* Bytes of the prepared form of x[n_rows, k], and the preparation: quantisation to int8 per
+	 * block of 32 with an f32 scale for block types, a copy or tiling for float types.
+	 * Row-local. */
 	size_t (*prep_bytes)(enum bb_dtype type, int n_rows, int k);
 	void (*prep)(bb_queue *q, void *dst, enum bb_dtype type, const float *x, int ld_x, int n_rows,
 		int k);
 };
 
-/* A page holds 64 tokens. The slab of one (page, layer, kv head) is a K plane and a V plane, each in
- * the order that the attention variant wants, each 64-byte aligned. */
+/* A page holds 64 tokens. The slab of one (page, layer, kv head) is a K plane and a V plane, each
+ * in the order that the attention variant wants, each 64-byte aligned. */
 enum { BB_PAGE = 64, BB_SPLIT = 256 };
 
 /* Page tables are lists of chunks of 64 page addresses, so that contexts can share all but the chunks in
@@ -87,13 +89,13 @@ enum bb_kv_dtype { KV_F32, KV_F16, KV_BF16, KV_INT8 };
 
 struct bb_kv_layout {
 	const char *name;
-	/* Bytes of a slab: a multiple of 64. `group`: the channels of K that share an int8 scale, a multiple
-	 * of 4 (the last group may be narrower); 0 = all of the head. V has one scale per token: it has no
-	 * outlier channels as K has them. The other types ignore it. */
+	/* Bytes of a slab: a multiple of 64. `group`: the channels of K that share an int8 scale, a
+	 * multiple of 4 (the last group may be narrower); 0 = all of the head. V has one scale per
+	 * token: it has no outlier channels as K has them. The other types ignore it. */
 	size_t (*slab_bytes)(enum bb_kv_dtype type, int head_dim, int group);
 	/* Stores k[head_dim], v[head_dim] as token `slot` (0..63) of a slab; quantises as the type says
-	 * (int8: one f32 scale per token and group of K, one per token for V, s = max|x| / 127; the integer is
-	 * x * (127 / max|x|) rounded to nearest even; the same numbers in every layout). */
+	 * (int8: one f32 scale per token and group of K, one per token for V, s = max|x| / 127; the
+	 * integer is x * (127 / max|x|) rounded to nearest even; the same numbers in every layout). */
 	void (*append)(void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
 		const float *k, const float *v);
 	/* The inverse: the stored values of token `slot`. */
@@ -135,8 +137,8 @@ struct bb_kv_head {
  * kv(head) = head / (n_heads / n_kv_heads).
  *
  * One definition for every shape (arXiv:2205.14135, split as Flash-Decoding): tokens are walked in
- * splits of 256 from position 0. Inside a split m = max of the visible scores, p = exp(score - m), l =
- * sum of p, o = sum of p v, each summed in a fixed order; splits are joined in index order by
+ * splits of 256 from position 0. Inside a split m = max of the visible scores, p = exp(score - m),
+ * l = sum of p, o = sum of p v, each summed in a fixed order; splits are joined in index order by
  * M' = max(M, m); L = L e^(M-M') + l e^(m-M'); O = O e^(M-M') + o e^(m-M'); the result is O / L.
  * Splits without a visible token are skipped. */
 struct bb_attention {
@@ -174,11 +176,13 @@ void kv_append(bb_queue *q, const struct bb_kv_append *a);
 /* ---- the table ----
  *
  * embed       y[r, :] = scale * w[ids[r], :], w in its file format [n_vocab, n_cols]
- * rmsnorm     y = x / sqrt(mean(x^2) + eps) * w over each of n_groups groups of dim columns (group g of
- *             a row starts at column g * dim in x and y), arXiv:1910.07467; w [dim], NULL = ones; y may be x
+ * rmsnorm     y = x / sqrt(mean(x^2) + eps) * w over each of n_groups groups of dim columns (group
+ *             g of a row starts at column g * dim in x and y), arXiv:1910.07467; w [dim], NULL =
+ *             ones; y may be x
  * rope_table  cs[r, i, 0..1] = scale * (cos, sin)(pos[r] * inv_freq[i]), the angle in f64
- * rope        for each head, i < n_pairs: (a, b) = (x[i], x[i + n_pairs]) turned by cs[r, i]: a cos - b sin,
- *             a sin + b cos (arXiv:2104.09864, halves split); columns from 2 n_pairs on are left alone
+ * rope        for each head, i < n_pairs: (a, b) = (x[i], x[i + n_pairs]) turned by cs[r, i]:
+ *             a cos - b sin, a sin + b cos (arXiv:2104.09864, halves split); columns from
+ *             2 n_pairs on are left alone
  * silu_mul    y = g / (1 + e^-g) * u (SwiGLU, arXiv:2002.05202)
  * gelu_mul    y = 0.5 g (1 + tanh(sqrt(2/pi) (g + 0.044715 g^3))) * u (GeGLU)
  * add         y += x
@@ -186,8 +190,8 @@ void kv_append(bb_queue *q, const struct bb_kv_append *a);
  * softmax     p[i] = exp(scale * (x[i] - max)) / sum, log_sum = log(sum of exp(scale * (x - max)));
  *             p may be NULL (only log_sum is wanted), p may be x
  * matmul_*    y[r, j] (+)= sum_k x[r, k] w[j, k] (+ bias[j]): float types in f32 along k in index
- *             order; block types int32-exact per scale group (32; Q6_K 16) of w and of the int8 x, then
- *             acc = fmaf(int, d_w * d_x, acc) [, acc = fmaf(min_w, sum_x, acc)] in block order
+ *             order; block types int32-exact per scale group (32; Q6_K 16) of w and of the int8 x,
+ *             then acc = fmaf(int, d_w * d_x, acc) [, acc = fmaf(min_w, sum_x, acc)] in block order
  * attention_* as above */
 
 #define KERNEL(name, args) typedef void name##_fn args;
@@ -246,7 +250,8 @@ const char *cpu_name(char *buf, size_t bytes);
 /* CPUs that this process may run on; at least 1. */
 int cpu_count(void);
 /* Bytes per second that the queue's threads read from a buffer of `bytes` (larger than the caches:
- * from memory), the best of several passes; 0 when there is no such buffer. Takes about a second. */
+ * from memory), the best of several passes; 0 when there is no such buffer. Takes about a
+ * second. */
 double cpu_read_bandwidth(bb_queue *q, size_t bytes);
 
 /* "none", and the layouts; a new one is a line here and a definition beside its kernels. */

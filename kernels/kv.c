@@ -8,7 +8,8 @@
 #include <math.h>
 #include <string.h>
 
-enum { APPEND_GRAIN = 16 }; /* rows a thread takes at once: the tokens that share lines in kv_lanes */
+/* rows a thread takes at once: the tokens that share lines in kv_lanes */
+enum { APPEND_GRAIN = 16 };
 
 float kv_quantise(int8_t *y, const float *x, int n) {
 	uint32_t largest = 0; /* bits of |x|; above those of infinity for a NaN */

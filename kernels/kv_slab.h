@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Inside kernels/ only: where things lie in a KV slab, for the layouts that write it and the attention
- * kernels that read it. A slab is a K plane, then a V plane; a plane is the elements of 64 tokens,
- * then, for int8, the f32 scales. Each part starts on a multiple of 64 bytes.
+ * Inside kernels/ only: where things lie in a KV slab, for the layouts that write it and the
+ * attention kernels that read it. A slab is a K plane, then a V plane; a plane is the elements of
+ * 64 tokens, then, for int8, the f32 scales. Each part starts on a multiple of 64 bytes.
  *
  *   kv_rows    [64][head_dim]; scales [64][groups], V has one group
- *   kv_lanes   K [64 / 16][kd][16 tokens], V [64][vd]; int8 (u8 = k + 128) [64 / 16][kd / 4][16 tokens][4],
- *              V [64 / 4][vd][4 tokens]; scales [groups][64], V has one group
+ *   kv_lanes   K [64 / 16][kd][16 tokens], V [64][vd]; int8: K (u8 = k + 128)
+ *              [64 / 16][kd / 4][16 tokens][4], V [64 / 4][vd][4 tokens]; scales [groups][64],
+ *              V has one group
  *   kv_pairs   f16 and bf16 only: K [64 / 16][kd / 2][16 tokens][2], V [64 / 2][vd][2 tokens]
  *
  * kd is head_dim rounded up to 4, vd to 16; the padding holds zeros (K of int8: 128). */

@@ -5,8 +5,8 @@
 
 #include <math.h>
 
-void rmsnorm_c(bb_queue *q, float *y, int ld_y, const float *x, int ld_x, const float *w, int n_rows,
-	int n_groups, int dim, float eps) {
+void rmsnorm_c(bb_queue *q, float *y, int ld_y, const float *x, int ld_x, const float *w,
+	int n_rows, int n_groups, int dim, float eps) {
 	for (int r = 0; r < n_rows; r++) {
 		for (int g = 0; g < n_groups; g++) {
 			const float *in = x + (size_t)r * ld_x + (size_t)g * dim;

@@ -27,14 +27,14 @@ static void embed_rows(const void *arg, int begin, int end) {
 	}
 }
 
-void embed_c(bb_queue *q, float *y, const void *w, enum bb_dtype type, const int32_t *ids, int n_rows,
-	int n_cols, float scale) {
+void embed_c(bb_queue *q, float *y, const void *w, enum bb_dtype type, const int32_t *ids,
+	int n_rows, int n_cols, float scale) {
 	const struct embed_job job = { y, w, type, ids, n_cols, scale };
 	queue_run(q, embed_rows, &job, n_rows, 4);
 }
 
-void silu_mul_c(bb_queue *q, float *y, int ld_y, const float *gate, const float *up, int ld, int n_rows,
-	int dim) {
+void silu_mul_c(bb_queue *q, float *y, int ld_y, const float *gate, const float *up, int ld,
+	int n_rows, int dim) {
 	for (int r = 0; r < n_rows; r++) {
 		for (int i = 0; i < dim; i++) {
 			const double g = gate[(size_t)r * ld + i], u = up[(size_t)r * ld + i];
@@ -43,8 +43,8 @@ void silu_mul_c(bb_queue *q, float *y, int ld_y, const float *gate, const float 
 	}
 }
 
-void gelu_mul_c(bb_queue *q, float *y, int ld_y, const float *gate, const float *up, int ld, int n_rows,
-	int dim) {
+void gelu_mul_c(bb_queue *q, float *y, int ld_y, const float *gate, const float *up, int ld,
+	int n_rows, int dim) {
 	const double sqrt_2_pi = 0.79788456080286535588; /* sqrt(2 / pi) */
 	for (int r = 0; r < n_rows; r++) {
 		for (int i = 0; i < dim; i++) {

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The CPU queue: a pool of threads that claim pieces of a run from one counter. Nothing here knows
- * what the pieces compute. Made for hundreds of runs of 5 to 100 us with little serial work between.
+ * what the pieces compute. Made for hundreds of runs of 5 to 100 us with little serial work
+ * between.
  *
  * A run is open while units are left in `claim`. A worker takes units by compare-and-swap and adds
- * them to `n_done` when they are computed; the caller takes part, then waits for the units that others
- * took. It never waits for a worker that took none: one that sleeps, comes late or was preempted
- * between runs costs nothing.
+ * them to `n_done` when they are computed; the caller takes part, then waits for the units that
+ * others took. It never waits for a worker that took none: one that sleeps, comes late or was
+ * preempted between runs costs nothing.
  *
- * Waits spin for a while, then sleep in the kernel. Where somebody else computes on one of our CPUs,
- * a thread preempted inside a piece makes the others wait for a time slice; then the pool runs
- * on the caller's thread alone for a while, longer each time that a probe of all threads fails. */
+ * Waits spin for a while, then sleep in the kernel. Where somebody else computes on one of our
+ * CPUs, a thread preempted inside a piece makes the others wait for a time slice; then the pool
+ * runs on the caller's thread alone for a while, longer each time that a probe of all threads
+ * fails. */
 #include "queue.h"
 
 #include <assert.h>
@@ -102,8 +104,8 @@ static void count(_Atomic uint64_t *n) {
 }
 
 /* Moves this thread `step` places on from CPU `from` in the list of those it may use. The mask is
- * restored at once: the thread only has to start there. (Linux likes to wake a thread on its waker's
- * CPU, and then two threads share one while another idles.) */
+ * restored at once: the thread only has to start there. (Linux likes to wake a thread on its
+ * waker's CPU, and then two threads share one while another idles.) */
 static void move_on(int from, int step) {
 	cpu_set_t allowed, one;
 	if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0 || CPU_COUNT(&allowed) < 2) {
@@ -200,7 +202,8 @@ static void *work(void *arg) {
 			move_on(caller_cpu, w->index);
 		}
 		seen = run_of(atomic_load_explicit(&q->claim, memory_order_acquire));
-		/* After `seen`: the last run may have been opened since wait_for_run() saw the one before. */
+		/* After `seen`: the last run may have been opened since wait_for_run() saw the one
+		 * before. */
 		if (atomic_load_explicit(&q->is_stopping, memory_order_acquire)) {
 			return NULL;
 		}
@@ -282,8 +285,8 @@ static void go_solo(struct bb_queue *q, int64_t now, bool was_preempted) {
 	}
 }
 
-/* Once in a tick of the coarse clock (1 to 4 ms). Stalls are waits for a preempted worker; where the
- * caller itself was preempted, its context switches tell. */
+/* Once in a tick of the coarse clock (1 to 4 ms). Stalls are waits for a preempted worker; where
+ * the caller itself was preempted, its context switches tell. */
 static void look(struct bb_queue *q, int64_t now) {
 	struct rusage usage;
 	getrusage(RUSAGE_THREAD, &usage);
@@ -317,8 +320,8 @@ static void look(struct bb_queue *q, int64_t now) {
 
 /* ---- runs ---- */
 
-/* Until workers have computed n units. A piece of theirs may fairly take as long again as the caller
- * was busy since `started`. */
+/* Until workers have computed n units. A piece of theirs may fairly take as long again as the
+ * caller was busy since `started`. */
 static void wait_for_workers(struct bb_queue *q, uint32_t n, int64_t started) {
 	int64_t deadline = 0;
 	for (;;) {

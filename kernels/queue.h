@@ -16,10 +16,10 @@ bb_queue *queue_create(int n_threads);
 void queue_destroy(bb_queue *q); /* NULL is fine */
 int queue_threads(const bb_queue *q);
 
-/* Calls fn(arg, begin, end) over [0, n_units) in pieces of about `grain` units, on all threads of the
- * pool (or on the caller's alone: one piece, a single thread, or a neighbour is stalling the pool);
- * returns when all are done. A NULL q runs everything on the caller. Units must be independent: which
- * thread takes which is not defined. fn must not call queue_run. */
+/* Calls fn(arg, begin, end) over [0, n_units) in pieces of about `grain` units, on all threads of
+ * the pool (or on the caller's alone: one piece, a single thread, or a neighbour is stalling the
+ * pool); returns when all are done. A NULL q runs everything on the caller. Units must be
+ * independent: which thread takes which is not defined. fn must not call queue_run. */
 typedef void queue_fn(const void *arg, int begin, int end);
 void queue_run(bb_queue *q, queue_fn *fn, const void *arg, int n_units, int grain);
 

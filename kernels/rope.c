@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Rotary position embedding, the references. Which frequencies a model has is the engine's matter. */
+ * Rotary position embedding, the references. Which frequencies a model has is the engine's
+ * matter. */
 #include "kernels.h"
 
 #include <math.h>

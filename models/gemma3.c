@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Gemma 3, text, arXiv:2503.19786. Five sliding-window layers, then one that sees everything.
- * Easy to get wrong: the embedding is scaled by sqrt(embd); norms stand before and after both halves of
- * a layer; Q and K are normalised per head before RoPE; sliding layers turn by base 10000 without
- * scaling, full layers by the file's base with it; scores are scaled by 1/sqrt(head_dim) but for the 27B,
- * which takes 1/sqrt(embd / heads); norm weights are w in Hugging Face files and 1 + w in GGUF. */
+ * Easy to get wrong: the embedding is scaled by sqrt(embd); norms stand before and after both
+ * halves of a layer; Q and K are normalised per head before RoPE; sliding layers turn by base 10000
+ * without scaling, full layers by the file's base with it; scores are scaled by 1/sqrt(head_dim)
+ * but for the 27B, which takes 1/sqrt(embd / heads); norm weights are w in Hugging Face files and
+ * 1 + w in GGUF. */
 #include "common.h"
 
 #include <math.h>
@@ -33,7 +34,8 @@ static const struct bb_weight weights[] = {
 		{ L "self_attn.q_norm.weight", T_PLUS_ONE } },
 	{ W_K_NORM, H_HEAD, 0, PER_LAYER, { B "attn_k_norm.weight" },
 		{ L "self_attn.k_norm.weight", T_PLUS_ONE } },
-	{ W_O, H_EMBD, H_Q_WIDTH, PER_LAYER, { B "attn_output.weight" }, { L "self_attn.o_proj.weight" } },
+	{ W_O, H_EMBD, H_Q_WIDTH, PER_LAYER, { B "attn_output.weight" },
+		{ L "self_attn.o_proj.weight" } },
 	NORM(W_POST_ATTN_NORM, "post_attention_norm.weight", "post_attention_layernorm.weight"),
 	NORM(W_FFN_NORM, "ffn_norm.weight", "pre_feedforward_layernorm.weight"),
 	{ W_GATE, H_FF, H_EMBD, PER_LAYER, { B "ffn_gate.weight" }, { L "mlp.gate_proj.weight" } },

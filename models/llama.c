@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Llama and everything that converts to it (Llama 1-3, Mistral, SmolLM2, …), dense, arXiv:2307.09288.
- * Easy to get wrong: GGUF stores Q and K rows of each head with RoPE's pairs side by side, Hugging Face
- * with the halves split; no output.weight means the embedding is the head; Llama 3's RoPE scaling comes
- * as per-pair factors in rope_freqs.weight that divide the frequencies. */
+ * Llama and everything that converts to it (Llama 1-3, Mistral, SmolLM2, …), dense,
+ * arXiv:2307.09288. Easy to get wrong: GGUF stores Q and K rows of each head with RoPE's pairs side
+ * by side, Hugging Face with the halves split; no output.weight means the embedding is the head;
+ * Llama 3's RoPE scaling comes as per-pair factors in rope_freqs.weight that divide the
+ * frequencies. */
 #include "common.h"
 
 static const struct bb_key keys[] = {
@@ -29,7 +30,8 @@ static const struct bb_weight weights[] = {
 		{ L "self_attn.k_proj.bias" } },
 	{ W_V_BIAS, H_KV_WIDTH, 0, PER_LAYER | OPTIONAL, { B "attn_v.bias" },
 		{ L "self_attn.v_proj.bias" } },
-	{ W_O, H_EMBD, H_Q_WIDTH, PER_LAYER, { B "attn_output.weight" }, { L "self_attn.o_proj.weight" } },
+	{ W_O, H_EMBD, H_Q_WIDTH, PER_LAYER, { B "attn_output.weight" },
+		{ L "self_attn.o_proj.weight" } },
 	{ W_O_BIAS, H_EMBD, 0, PER_LAYER | OPTIONAL, { B "attn_output.bias" },
 		{ L "self_attn.o_proj.bias" } },
 	{ W_FFN_NORM, H_EMBD, 0, PER_LAYER, { B "ffn_norm.weight" },

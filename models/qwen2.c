@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Qwen2 and Qwen2.5, dense, arXiv:2407.10671. As llama, with a bias on Q, K and V.
- * Easy to get wrong: RoPE's halves are split in both formats, so nothing is permuted; K carries large
- * biases, which coarse KV quantisation feels. */
+ * Easy to get wrong: RoPE's halves are split in both formats, so nothing is permuted; K carries
+ * large biases, which coarse KV quantisation feels. */
 #include "common.h"
 
 static const struct bb_key keys[] = {
@@ -22,7 +22,8 @@ static const struct bb_weight weights[] = {
 	{ W_Q_BIAS, H_Q_WIDTH, 0, PER_LAYER, { B "attn_q.bias" }, { L "self_attn.q_proj.bias" } },
 	{ W_K_BIAS, H_KV_WIDTH, 0, PER_LAYER, { B "attn_k.bias" }, { L "self_attn.k_proj.bias" } },
 	{ W_V_BIAS, H_KV_WIDTH, 0, PER_LAYER, { B "attn_v.bias" }, { L "self_attn.v_proj.bias" } },
-	{ W_O, H_EMBD, H_Q_WIDTH, PER_LAYER, { B "attn_output.weight" }, { L "self_attn.o_proj.weight" } },
+	{ W_O, H_EMBD, H_Q_WIDTH, PER_LAYER, { B "attn_output.weight" },
+		{ L "self_attn.o_proj.weight" } },
 	{ W_FFN_NORM, H_EMBD, 0, PER_LAYER, { B "ffn_norm.weight" },
 		{ L "post_attention_layernorm.weight" } },
 	{ W_GATE, H_FF, H_EMBD, PER_LAYER, { B "ffn_gate.weight" }, { L "mlp.gate_proj.weight" } },

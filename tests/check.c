@@ -203,7 +203,8 @@ void check_fail(struct check *c, const char *fmt, ...) {
 	va_end(args);
 }
 
-void check_same(struct check *c, const char *what, const void *got, const void *want, size_t bytes) {
+void check_same(struct check *c, const char *what, const void *got, const void *want,
+	size_t bytes) {
 	const uint8_t *g = got, *w = want;
 	for (size_t i = 0; i < bytes; i++) {
 		if (g[i] != w[i]) {
@@ -425,7 +426,8 @@ static void on_signal(int number, siginfo_t *info, void *context) {
 
 void check_catch_signals(void (*on_fatal)(const char *message)) {
 	on_fatal_crash = on_fatal;
-	const struct sigaction action = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_NODEFER };
+	const struct sigaction action = { .sa_sigaction = on_signal,
+		.sa_flags = SA_SIGINFO | SA_NODEFER };
 	const int numbers[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE };
 	for (size_t i = 0; i < COUNT(numbers); i++) {
 		sigaction(numbers[i], &action, NULL);

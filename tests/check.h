@@ -14,9 +14,9 @@
  *   }
  *
  * Each variant is played three times: buffers ending flush against a page that can't be touched,
- * buffers starting flush after one, and with a thread pool. The three must give the same bits. A body
- * must draw the same numbers and make the same cases whatever the variant is; only the layout may
- * differ. Buffers live until the loop of the next case begins. */
+ * buffers starting flush after one, and with a thread pool. The three must give the same bits. A
+ * body must draw the same numbers and make the same cases whatever the variant is; only the layout
+ * may differ. Buffers live until the loop of the next case begins. */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -30,7 +30,8 @@
 
 struct check;
 
-/* got passes when it has the bits of want, when both are NaN, or when |got - want| <= abs + rel |want|. */
+/* got passes when it has the bits of want, when both are NaN, or when |got - want| <= abs + rel
+ * |want|. */
 struct tol {
 	float rel, abs;
 };
@@ -56,14 +57,14 @@ float check_normal(struct check *c);                      /* mean 0, deviation a
 float *check_in(struct check *c, size_t n);                      /* [n] of check_normal */
 void *check_in_bytes(struct check *c, size_t bytes, size_t align); /* [bytes] random bytes */
 
-/* Outputs, compared when the loop ends. Prefilled with random bits, the same in each play, so that an
- * element is compared whether the kernel should write it or leave it alone. */
+/* Outputs, compared when the loop ends. Prefilled with random bits, the same in each play, so that
+ * an element is compared whether the kernel should write it or leave it alone. */
 float *check_out(struct check *c, const char *name, size_t n, struct tol tol);
 int32_t *check_out_i32(struct check *c, const char *name, size_t n);
 /* Must agree exactly. */
 void *check_out_bytes(struct check *c, const char *name, size_t bytes, size_t align);
-/* As check_out, starting as normal numbers or as what the body stores before the loop; these contents
- * are there again at every round of the loop. */
+/* As check_out, starting as normal numbers or as what the body stores before the loop; these
+ * contents are there again at every round of the loop. */
 float *check_inout(struct check *c, const char *name, size_t n, struct tol tol);
 
 /* Memory that is neither drawn from the random numbers nor compared: packed operands, workspaces.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Attention and KV append: ragged batches against the reference, and what the contract promises about
- * bits: a row alone or among others, unused slots that hold NaNs, pages that aren't there. */
+ * Attention and KV append: ragged batches against the reference, and what the contract promises
+ * about bits: a row alone or among others, unused slots that hold NaNs, pages that aren't there. */
 #include "check.h"
 
 #include <assert.h>
@@ -11,7 +11,8 @@
 
 enum { MAX_SEQS = 8, MAX_GROUPS = 2, MAX_KV_HEADS = 8, SLAB_OFFSET = 192 };
 
-/* `ring`: the context has that many pages, walked round and round: long contexts in little memory. */
+/* `ring`: the context has that many pages, walked round and round: long contexts in little
+ * memory. */
 struct seq_shape {
 	int pos0, n_rows, ring;
 };

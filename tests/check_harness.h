@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Between check.c, which plays a body, and checkkernels.c, which says what is played and reports. */
+ * Between check.c, which plays a body, and checkkernels.c, which says what is played and
+ * reports. */
 #ifndef CHECK_HARNESS_H
 #define CHECK_HARNESS_H
 

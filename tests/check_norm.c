@@ -29,7 +29,8 @@ static void make_hard(struct check *c, float *row, int n) {
 }
 
 CHECK(rmsnorm) {
-	static const int dims[] = { 1, 2, 7, 8, 15, 16, 17, 31, 33, 64, 100, 128, 255, 576, 1000, 4096 };
+	static const int dims[] = { 1, 2, 7, 8, 15, 16, 17, 31, 33, 64, 100, 128, 255, 576, 1000,
+		4096 };
 	static const int bench_dims[] = { 576, 640, 896 };
 	const bool is_bench = check_is_bench(c);
 	const struct tol tol = { .rel = 3e-6f, .abs = 1e-30f };
@@ -100,8 +101,8 @@ CHECK(rope) {
 			cs[2 * i + 1] = sinf(angle);
 		}
 		float *x = check_inout(c, "x", (size_t)n_rows * ld, tol);
-		while (check_next(c, 8.0 * n_rows * n_heads * n_pairs * 2, "rows=%d heads=%d dim=%d pairs=%d",
-			n_rows, n_heads, head_dim, n_pairs)) {
+		while (check_next(c, 8.0 * n_rows * n_heads * n_pairs * 2,
+			"rows=%d heads=%d dim=%d pairs=%d", n_rows, n_heads, head_dim, n_pairs)) {
 			fn(check_queue(c), x, ld, cs, n_rows, n_heads, head_dim, n_pairs);
 		}
 	}

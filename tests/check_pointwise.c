@@ -6,8 +6,8 @@
 #include <string.h>
 
 CHECK(embed) {
-	static const enum bb_dtype types[] = { BB_F32, BB_F16, BB_BF16, BB_Q8_0, BB_Q4_0, BB_Q4_1, BB_Q5_0,
-		BB_Q5_1, BB_Q4_K, BB_Q5_K, BB_Q6_K };
+	static const enum bb_dtype types[] = { BB_F32, BB_F16, BB_BF16, BB_Q8_0, BB_Q4_0, BB_Q4_1,
+		BB_Q5_0, BB_Q5_1, BB_Q4_K, BB_Q5_K, BB_Q6_K };
 	const bool is_bench = check_is_bench(c);
 	for (size_t t = 0; t < COUNT(types); t++) {
 		const int elems = dtype_block_elems(types[t]);
@@ -32,8 +32,8 @@ CHECK(embed) {
 /* SwiGLU and GeGLU share their shape. Gates reach far into both tails, where e^-g overflows. */
 static void check_gated(struct check *c, silu_mul_fn *fn, struct tol tol) {
 	static const int dims[] = { 1, 3, 8, 15, 16, 17, 32, 33, 63, 100, 1000, 1536, 4864 };
-	static const float extremes[] = { 0.0f, -0.0f, 1e-40f, 88.8f, -88.8f, 104.0f, -104.0f, 1e4f, -1e4f,
-		-3e38f, 3e38f, -20.0f, -10.0f, 5.0f, -5.0f };
+	static const float extremes[] = { 0.0f, -0.0f, 1e-40f, 88.8f, -88.8f, 104.0f, -104.0f, 1e4f,
+		-1e4f, -3e38f, 3e38f, -20.0f, -10.0f, 5.0f, -5.0f };
 	const bool is_bench = check_is_bench(c);
 	for (size_t d = 0; d < (is_bench ? 2 : COUNT(dims)); d++) {
 		const int dim = is_bench ? 1536 : dims[d];

@@ -2,7 +2,8 @@
  *
  * Plays the check of every kernel with every variant against the reference, and benches them. The
  * bodies are in check_*.c: since this file names one for each row KERNEL of kernels.def, a kernel
- * without a check does not link. First it proves on deliberately broken variants that faults are seen. */
+ * without a check does not link. First it proves on deliberately broken variants that faults are
+ * seen. */
 #include "check_harness.h"
 
 #include <assert.h>
@@ -15,7 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* One trampoline per kernel, from the untyped function of the table to the typed one of the body. */
+/* One trampoline per kernel, from the untyped function of the table to the typed one of the
+ * body. */
 #define KERNEL(name, args) \
 	void check_##name(struct check *c, name##_fn *fn); \
 	static void body_##name(struct check *c, void (*fn)(void)) { \
@@ -57,7 +59,8 @@ static struct run run;
 /* ---- reporting ---- */
 
 static void print_summary(void) {
-	fprintf(run.text, "%d passed, %d failed, %d skipped\n", run.n_passed, run.n_failed, run.n_skipped);
+	fprintf(run.text, "%d passed, %d failed, %d skipped\n", run.n_passed, run.n_failed,
+		run.n_skipped);
 	fflush(run.text);
 }
 
@@ -81,8 +84,8 @@ static void report(const struct bb_variant *v, const char *result, const struct 
 			result, v->kernel, v->tag, c->n_cases, c->worst);
 	}
 	if (run.options.is_json) {
-		printf("{\"kernel\": \"%s\", \"variant\": \"%s\", \"result\": \"%s\", \"seed\": %llu", v->kernel,
-			v->tag, result, (unsigned long long)run.options.seed);
+		printf("{\"kernel\": \"%s\", \"variant\": \"%s\", \"result\": \"%s\", \"seed\": %llu",
+			v->kernel, v->tag, result, (unsigned long long)run.options.seed);
 		print_json_text("message", message);
 		printf(", \"cases\": %d, \"worst\": %g}\n", c != NULL ? c->n_cases : 0,
 			c != NULL ? c->worst : 0.0);
@@ -98,7 +101,8 @@ static void fatal_crash(const char *message) {
 
 /* The names of the flags in `needs` that are missing. */
 static const char *missing(unsigned needs, char *buf, size_t bytes) {
-	static const char *const names[] = { "avx2", "avx_vnni", "avx512", "avx512_vnni", "avx512_bf16" };
+	static const char *const names[] = { "avx2", "avx_vnni", "avx512", "avx512_vnni",
+		"avx512_bf16" };
 	size_t n = (size_t)snprintf(buf, bytes, "this machine lacks");
 	for (size_t i = 0; i < COUNT(names); i++) {
 		if ((needs & ~run.flags) >> i & 1) {
@@ -150,9 +154,10 @@ static void list_variants(void) {
 
 /* ---- checks ---- */
 
-/* Three plays: guard page after the buffers, before them, and with threads. `first` keeps the records
- * and the failure. */
-static void play_variant(struct check *first, const struct check *setup, const struct records *want) {
+/* Three plays: guard page after the buffers, before them, and with threads. `first` keeps the
+ * records and the failure. */
+static void play_variant(struct check *first, const struct check *setup,
+	const struct records *want) {
 	*first = *setup;
 	first->want = want;
 	first->place = AT_END;
@@ -257,7 +262,8 @@ static void check_harness(uint64_t seed) {
 	struct check want = { .body = body_add, .variant = reference_of("add"), .seed = seed };
 	check_play(&want);
 	for (size_t i = 0; i < COUNT(bad); i++) {
-		const struct bb_variant v = { "add", bad[i].tag, (void (*)(void))bad[i].fn, 0, "none", NULL };
+		const struct bb_variant v = { "add", bad[i].tag, (void (*)(void))bad[i].fn, 0, "none",
+			NULL };
 		const struct check setup = { .body = body_add, .variant = &v, .seed = seed };
 		struct check c;
 		play_variant(&c, &setup, &want.records);
@@ -283,8 +289,8 @@ static void print_bench(const struct bb_variant *v, const struct sample *s, doub
 	if (s->ops > 0) {
 		snprintf(ops_text, sizeof(ops_text), "%.1f", ops * 1e-9);
 	}
-	fprintf(run.text, "%-14s %-12s %-28s %10.2f %5.0f%% %8.2f %5.0f%% %9s %7.1f\n", v->kernel, v->tag,
-		s->label, s->seconds * 1e6, s->spread * 100, rate * 1e-9, share * 100, ops_text,
+	fprintf(run.text, "%-14s %-12s %-28s %10.2f %5.0f%% %8.2f %5.0f%% %9s %7.1f\n", v->kernel,
+		v->tag, s->label, s->seconds * 1e6, s->spread * 100, rate * 1e-9, share * 100, ops_text,
 		c_seconds / s->seconds);
 	if (run.options.is_json) {
 		printf("{\"kernel\": \"%s\", \"variant\": \"%s\"", v->kernel, v->tag);
@@ -332,8 +338,9 @@ static void bench_kernel(const struct kernel *kernel, uint64_t seed) {
 static void start_bench(void) {
 	char name[64];
 	run.read_bandwidth = cpu_read_bandwidth(run.queue, (size_t)512 << 20);
-	fprintf(run.text, "%s, %d threads, reads %.1f GB/s from memory; caches flushed before each run\n",
-		cpu_name(name, sizeof(name)), queue_threads(run.queue), run.read_bandwidth * 1e-9);
+	fprintf(run.text, "%s, %d threads, reads %.1f GB/s from memory; caches flushed "
+		"before each run\n", cpu_name(name, sizeof(name)), queue_threads(run.queue),
+		run.read_bandwidth * 1e-9);
 	fprintf(run.text, "%-14s %-12s %-28s %10s %6s %8s %6s %9s %7s\n", "kernel", "variant", "case",
 		"median us", "spread", "GB/s", "memory", "Gop/s", "x c");
 }

@@ -27,7 +27,8 @@ static inline const char *real_path(const char *name) {
 	if (folder != NULL) {
 		snprintf(path, sizeof(path), "%s/%s.gguf", folder, name);
 	} else {
-		snprintf(path, sizeof(path), "%s/.cache/bobbin/models/%s.gguf", home != NULL ? home : "", name);
+		snprintf(path, sizeof(path), "%s/.cache/bobbin/models/%s.gguf", home != NULL ? home : "",
+			name);
 	}
 	if (access(path, R_OK) != 0) {
 		cr_skip_test("%s is missing", path);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The thread pool under stress: every unit of every run computed exactly once, its results seen by the
- * caller and by the next run, with pauses that let the workers sleep. Made to run under
- * ThreadSanitizer too. `stress_pool --time` measures instead: an empty run, and a loop bound by memory
- * in runs of about 50 us as in decoding, printed once a second. */
+ * The thread pool under stress: every unit of every run computed exactly once, its results seen by
+ * the caller and by the next run, with pauses that let the workers sleep. Made to run under
+ * ThreadSanitizer too. `stress_pool --time` measures instead: an empty run, and a loop bound by
+ * memory in runs of about 50 us as in decoding, printed once a second. */
 #include "kernels.h"
 
 #include <stdio.h>
@@ -20,7 +20,8 @@ struct job {
 	int n_units;
 };
 
-/* Each unit reads its neighbours' results of the run before, which other threads may have written. */
+/* Each unit reads its neighbours' results of the run before, which other threads may have
+ * written. */
 static void mix(const void *arg, int begin, int end) {
 	const struct job *job = arg;
 	for (int i = begin; i < end; i++) {
@@ -50,13 +51,15 @@ static int stress(int n_threads, uint64_t n_runs) {
 	for (unsigned r = 0; stats.n_runs - stats.n_solo < n_runs && seconds() < deadline; r++) {
 		const uint64_t n_solo = stats.n_solo;
 		random = random * 1664525u + 1013904223u;
-		const int n_units = 1 + (int)(random >> 8) % MAX_UNITS, grain = 1 + (int)(random >> 20) % 40;
+		const int n_units = 1 + (int)(random >> 8) % MAX_UNITS,
+			grain = 1 + (int)(random >> 20) % 40;
 		const struct job pooled = { a[r % 2], a[1 - r % 2], n_units };
 		const struct job alone = { b[r % 2], b[1 - r % 2], n_units };
 		queue_run(q, mix, &pooled, n_units, grain);
 		queue_run(NULL, mix, &alone, n_units, grain);
 		if (memcmp(a, b, sizeof(a)) != 0) {
-			printf("FAIL  run %u with %d threads, %d units, grain %d\n", r, n_threads, n_units, grain);
+			printf("FAIL  run %u with %d threads, %d units, grain %d\n", r, n_threads, n_units,
+				grain);
 			queue_destroy(q);
 			return 1;
 		}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The same request gives the same bits: alone or beside others, however the prompt is cut, token by
- * token, on one thread or two, after forks and rewinds. Tiny models of every architecture with every KV
- * type and ISA level, then the real models. */
+ * token, on one thread or two, after forks and rewinds. Tiny models of every architecture with
+ * every KV type and ISA level, then the real models. */
 #include "models.h"
 
 #ifdef __has_feature /* clang's way of asking; gcc defines the macro below itself */
@@ -11,8 +11,8 @@
 #endif
 #endif
 
-/* Beyond two splits of attention on the best ISA level and beyond one in the real models; less where
- * the sanitizer makes each token many times dearer. */
+/* Beyond two splits of attention on the best ISA level and beyond one in the real models; less
+ * where the sanitizer makes each token many times dearer. */
 #ifdef __SANITIZE_ADDRESS__
 enum { N_TOKENS = 270, N_LOWER = 70, N_REAL = 70, N_TAIL = 4 };
 #else
@@ -88,7 +88,8 @@ static void check_tail(const struct expected *x, struct bb_engine *e) {
 	bb_context_destroy(c);
 }
 
-/* Our tokens a few at a time, in one step with three strangers of other lengths before and after. */
+/* Our tokens a few at a time, in one step with three strangers of other lengths before and
+ * after. */
 static void check_beside(const struct expected *x, struct bb_engine *e) {
 	struct bb_context *c[4];
 	int32_t noise[4][8];
@@ -169,7 +170,8 @@ static void check_tiny(const char *name, enum bb_kv_type kv_type) {
 	const int chunks[] = { 1, 7, 64, 100 };
 	for (const char *const *isa = bb_isa_names(); *isa != NULL; isa++) {
 		if (bb_isa_is_available(*isa)) {
-			struct expected x = { .params = { .path = tiny_path(name), .isa = *isa, .kv_type = kv_type,
+			struct expected x = { .params = { .path = tiny_path(name), .isa = *isa,
+				.kv_type = kv_type,
 				.max_model_len = 1024 } };
 			expect_one_step(&x, is_best(isa) ? N_TOKENS : N_LOWER);
 			check_all(&x, chunks, 4);

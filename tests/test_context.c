@@ -203,9 +203,11 @@ Test(context, window_option_limits_what_is_seen) {
 	struct bb_engine *e = open_tiny("llama", 0, 4, 0);
 	const int n_vocab = vocab_of(e);
 	struct bb_context *a = new_context(e), *b = new_context(e);
-	float *la = calloc((size_t)n_vocab, sizeof(float)), *lb = calloc((size_t)n_vocab, sizeof(float));
+	float *la = calloc((size_t)n_vocab, sizeof(float)),
+		*lb = calloc((size_t)n_vocab, sizeof(float));
 	struct bb_error err = { 0 };
-	/* Three layers of window 4 see 3 * 3 + 1 tokens back at most: the first token is out of reach. */
+	/* Three layers of window 4 see 3 * 3 + 1 tokens back at most: the first token is out of
+	 * reach. */
 	int32_t one[24], two[24];
 	make_ids(one, 24, n_vocab, 5);
 	memcpy(two, one, sizeof(two));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Element types: the values of stored blocks against gguf-py's, and conversions of 16-bit floats. The
- * goldens are made by goldens/make_dtypes.py. */
+ * Element types: the values of stored blocks against gguf-py's, and conversions of 16-bit floats.
+ * The goldens are made by goldens/make_dtypes.py. */
 #include "kernels.h"
 #include "npy.h"
 
@@ -11,8 +11,8 @@
 
 enum { N = 512, N_TYPES = 11 };
 
-static const enum bb_dtype types[N_TYPES] = { BB_F32, BB_F16, BB_Q4_0, BB_Q4_1, BB_Q5_0, BB_Q5_1, BB_Q8_0,
-	BB_Q4_K, BB_Q5_K, BB_Q6_K, BB_BF16 };
+static const enum bb_dtype types[N_TYPES] = { BB_F32, BB_F16, BB_Q4_0, BB_Q4_1, BB_Q5_0, BB_Q5_1,
+	BB_Q8_0, BB_Q4_K, BB_Q5_K, BB_Q6_K, BB_BF16 };
 
 Test(dtype, blocks_have_the_values_of_gguf_py) {
 	struct npy stored, values;
@@ -29,8 +29,9 @@ Test(dtype, blocks_have_the_values_of_gguf_py) {
 		dtype_decode(got, row, types[t], N);
 		for (size_t i = 0; i < N; i++) {
 			const float want = values.data[t * N + i];
-			cr_assert(memcmp(&got[i], &want, sizeof(want)) == 0, "%s element %zu is %.9g, want %.9g",
-				dtype_name(types[t]), i, (double)got[i], (double)want);
+			cr_assert(memcmp(&got[i], &want, sizeof(want)) == 0,
+				"%s element %zu is %.9g, want %.9g", dtype_name(types[t]), i, (double)got[i],
+				(double)want);
 		}
 	}
 	npy_finish(&stored);
@@ -47,12 +48,14 @@ Test(dtype, rows_have_whole_blocks) {
 	cr_assert(dtype_block_bytes((enum bb_dtype)-1) == 0);
 }
 
-/* Between two neighbours a and b, everything nearer to one rounds to it, and the middle to the even. */
+/* Between two neighbours a and b, everything nearer to one rounds to it, and the middle to the
+ * even. */
 static void check_neighbours(uint16_t low, uint16_t (*narrow)(float), float (*widen)(uint16_t)) {
 	const float a = widen(low), b = widen((uint16_t)(low + 1)), middle = a + (b - a) / 2;
 	const uint16_t even = (low & 1) == 0 ? low : (uint16_t)(low + 1);
 	cr_assert(narrow(a) == low, "0x%04x comes back as 0x%04x", low, narrow(a));
-	cr_assert(narrow(middle) == even, "above 0x%04x: the middle becomes 0x%04x", low, narrow(middle));
+	cr_assert(narrow(middle) == even, "above 0x%04x: the middle becomes 0x%04x", low,
+		narrow(middle));
 	cr_assert(narrow(nextafterf(middle, a)) == low, "below the middle above 0x%04x", low);
 	cr_assert(narrow(nextafterf(middle, b)) == (uint16_t)(low + 1), "above the middle above 0x%04x",
 		low);

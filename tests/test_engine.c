@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Opening engines on files that are wrong in one way each, running out of memory at every allocation,
- * and the promise that a step allocates nothing. */
+ * Opening engines on files that are wrong in one way each, running out of memory at every
+ * allocation, and the promise that a step allocates nothing. */
 #include "models.h"
 
 #include "gguf.h"
@@ -81,8 +81,8 @@ Test(engine, missing_tensor_is_named) {
 }
 
 Test(engine, unknown_tensor_is_named) {
-	expect_refused(patched_bytes("llama", "\0output.weight", "\0outpot.weight", 14), BB_ERR_UNSUPPORTED,
-		"'outpot.weight' isn't part of architecture llama");
+	expect_refused(patched_bytes("llama", "\0output.weight", "\0outpot.weight", 14),
+		BB_ERR_UNSUPPORTED, "'outpot.weight' isn't part of architecture llama");
 }
 
 Test(engine, missing_key_is_named) {
@@ -124,8 +124,9 @@ Test(engine, long_path_is_cut_and_named_once) {
 
 /* A U32 of the metadata: key, type 4, value. */
 Test(engine, wrong_shape_names_both) {
-	expect_refused(patched_bytes("gemma3", "embedding_length\4\0\0\0\60", "embedding_length\4\0\0\0\62",
-		21), BB_ERR_FORMAT, "expected shape [199, 50], the file has [199, 48]");
+	expect_refused(patched_bytes("gemma3", "embedding_length\4\0\0\0\60",
+		"embedding_length\4\0\0\0\62", 21), BB_ERR_FORMAT,
+		"expected shape [199, 50], the file has [199, 48]");
 }
 
 Test(engine, missing_file) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Sampling and generation from outside: the same seed gives the same text, the filters do what they say,
- * stop strings never show, errors are sentences. On a tiny model whose text is token ids. */
+ * Sampling and generation from outside: the same seed gives the same text, the filters do what they
+ * say, stop strings never show, errors are sentences. On a tiny model whose text is token ids. */
 #include "models.h"
 
 #include <math.h>
@@ -37,7 +37,8 @@ static struct outcome generate(const struct bb_generation_params *params) {
 	while (out.finish == BB_FINISH_NONE && out.n < 128) {
 		const char *text;
 		size_t bytes;
-		cr_assert(bb_generation_next(g, &out.last, &text, &bytes, &out.finish, &err), "%s", err.text);
+		cr_assert(bb_generation_next(g, &out.last, &text, &bytes, &out.finish, &err), "%s",
+			err.text);
 		out.ids[out.n++] = out.last.id;
 		cr_assert_lt(strlen(out.text) + bytes, sizeof(out.text));
 		strncat(out.text, text, bytes);
@@ -244,7 +245,8 @@ Test(generate, values_out_of_range_are_refused_by_name) {
 	s = good, s.n_logprobs = 21, expect_refused(s, "logprobs");
 }
 
-/* Draws follow the distribution: 199 tokens, observed against expected frequencies of the likeliest. */
+/* Draws follow the distribution: 199 tokens, observed against expected frequencies of the
+ * likeliest. */
 Test(generate, draws_follow_the_probabilities) {
 	struct bb_generation_params p = defaults();
 	p.max_tokens = 1;
@@ -261,6 +263,6 @@ Test(generate, draws_follow_the_probabilities) {
 		n_top += a.last.id == top;
 	}
 	const double sigma = sqrt(n_draws * expected * (1 - expected));
-	cr_assert(fabs(n_top - n_draws * expected) <= 5 * sigma + 1, "%d of %d draws, expected %g", n_top,
-		n_draws, n_draws * expected);
+	cr_assert(fabs(n_top - n_draws * expected) <= 5 * sigma + 1, "%d of %d draws, expected %g",
+		n_top, n_draws, n_draws * expected);
 }

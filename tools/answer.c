@@ -42,7 +42,8 @@ static json_t *alternative(const struct bb_engine *e, int32_t id, double logprob
 		json_array_append_new(bytes, json_integer((unsigned char)piece.data[i]));
 	}
 	json_t *entry = json_pack("{s:i, s:o, s:f, s:o}", "id", (int)id, "token",
-		json_bytes(piece.data != NULL ? piece.data : "", piece.bytes), "logprob", logprob, "bytes", bytes);
+		json_bytes(piece.data != NULL ? piece.data : "", piece.bytes), "logprob", logprob, "bytes",
+		bytes);
 	bb_text_finish(&piece);
 	return entry;
 }
@@ -52,7 +53,8 @@ static void add_logprobs(struct answer *a, const struct bb_engine *e, const stru
 	json_t *entry = alternative(e, t->id, (double)t->logprob, is_end);
 	json_t *top = json_array();
 	for (int i = 0; i < t->n_top; i++) {
-		json_array_append_new(top, alternative(e, t->top_ids[i], (double)t->top_logprobs[i], false));
+		json_array_append_new(top,
+			alternative(e, t->top_ids[i], (double)t->top_logprobs[i], false));
 	}
 	json_object_set_new(entry, "top_logprobs", top);
 	json_array_append_new(a->logprobs, entry);
@@ -62,7 +64,8 @@ static void add_logprobs(struct answer *a, const struct bb_engine *e, const stru
 
 /* Leaves in the context only a beginning of the prompt, never all of it; a sliding window may have
  * lost what that needs, then the context starts again. */
-static bool keep_prefix(struct bb_context *c, const struct bb_tokens *prompt, struct bb_error *err) {
+static bool keep_prefix(struct bb_context *c, const struct bb_tokens *prompt,
+	struct bb_error *err) {
 	const int32_t *held = bb_context_tokens(c);
 	const int length = bb_context_length(c);
 	int n = 0;
@@ -108,7 +111,8 @@ static bool read_only(struct answer *a, struct bb_context *c, const struct bb_to
 }
 
 bool answer_generate(struct answer *a, struct bb_engine *e, struct bb_context *c,
-	const struct bb_generation_params *params, const struct bb_tokens *prompt, struct bb_error *err) {
+	const struct bb_generation_params *params, const struct bb_tokens *prompt,
+	struct bb_error *err) {
 	if (!keep_prefix(c, prompt, err)) {
 		return false;
 	}

@@ -108,7 +108,8 @@ static int unknown_option(const struct arg_command *command, const char *name) {
 	int n = 2;
 	for (const struct arg_group *g = command->groups; g != NULL && g->title != NULL; g++) {
 		for (const struct arg_option *o = g->options; o->names != NULL; o++) {
-			for (int i = 0; n < 192 && spelling(o->names, ',', i, names[n], sizeof(names[n])); i++) {
+			for (int i = 0; n < 192 && spelling(o->names, ',', i, names[n], sizeof(names[n]));
+				i++) {
 				candidates[n] = names[n];
 				n++;
 			}
@@ -126,8 +127,8 @@ static int unknown_option(const struct arg_command *command, const char *name) {
 /* ---- values ---- */
 
 static int out_of_range(const char *name, const char *text, const struct arg_option *o) {
-	return usage_error("option '%s' is '%s', expected a number from %.10g to %.10g", name, text, o->min,
-		o->max);
+	return usage_error("option '%s' is '%s', expected a number from %.10g to %.10g", name, text,
+		o->min, o->max);
 }
 
 static bool read_int(const char *text, const struct arg_option *o, int *out) {
@@ -153,7 +154,8 @@ static int set_ints(const struct arg_option *o, const char *name, const char *te
 	return -1;
 }
 
-static int set_float(const struct arg_option *o, const char *name, const char *text, float *target) {
+static int set_float(const struct arg_option *o, const char *name, const char *text,
+	float *target) {
 	char *end;
 	const double v = strtod(text, &end);
 	if (end == text || *end != '\0' || !isfinite(v) || v < o->min || v > o->max) {
@@ -168,14 +170,15 @@ static int set_seed(const char *name, const char *text, struct arg_seed *target)
 	errno = 0;
 	const long long v = strtoll(text, &end, 0);
 	if (end == text || *end != '\0' || errno != 0 || v < -1) {
-		return usage_error("option '%s' is '%s', expected a whole number from 0 to 2^63 - 1, or -1 for any",
-			name, text);
+		return usage_error("option '%s' is '%s', expected a whole number from 0 to 2^63 - 1, "
+			"or -1 for any", name, text);
 	}
 	*target = (struct arg_seed){ (uint64_t)v, v >= 0 };
 	return -1;
 }
 
-static int set_text(const struct arg_option *o, const char *name, const char *text, const char **target) {
+static int set_text(const struct arg_option *o, const char *name, const char *text,
+	const char **target) {
 	if (o->choices != NULL && !has_spelling(o->choices, '|', text) &&
 		!has_spelling(o->others, '|', text)) {
 		return usage_error("option '%s' is '%s', expected %s", name, text, o->choices);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Command lines. A command lists its options once, in tables; parsing, `--help` and, through that, the
- * man page and the completions follow from them. Knows nothing of models. */
+ * Command lines. A command lists its options once, in tables; parsing, `--help` and, through that,
+ * the man page and the completions follow from them. Knows nothing of models. */
 #ifndef ARGS_H
 #define ARGS_H
 
@@ -34,7 +34,8 @@ enum arg_kind {
 	ARG_SEED,  /* struct arg_seed */
 	ARG_TEXT,  /* const char *: one of choices where there are any */
 	ARG_TEXTS, /* struct arg_texts: one more with each use */
-	ARG_INTS,  /* struct arg_ints: numbers within min..max, joined by commas; the first use replaces */
+	/* struct arg_ints: numbers within min..max, joined by commas; the first use replaces */
+	ARG_INTS,
 };
 
 struct arg_option {
@@ -45,7 +46,8 @@ struct arg_option {
 	size_t at;           /* offset of the target in the struct of the option's group */
 	double min, max;
 	const char *choices; /* joined by bars, or NULL */
-	const char *others;  /* names that are understood, for the engine to refuse; joined by bars, or NULL */
+	/* names that are understood, for the engine to refuse; joined by bars, or NULL */
+	const char *others;
 };
 
 /* Options that several commands share; `at` is where the group's struct lies in the command's. */
@@ -64,8 +66,8 @@ struct arg_command {
 	int (*main)(int argc, char **argv);
 };
 
-/* Reads argv[1..argc - 1] into *options, which holds the defaults already. Returns -1 to go on, else the
- * exit status: 0 after --help, 2 after bad usage, which was reported. */
+/* Reads argv[1..argc - 1] into *options, which holds the defaults already. Returns -1 to go on,
+ * else the exit status: 0 after --help, 2 after bad usage, which was reported. */
 int args_parse(const struct arg_command *command, int argc, char **argv, void *options);
 void args_help(const struct arg_command *command);
 /* The candidate that `word` was probably meant to be, or NULL. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * bobbin bench: tokens per second of reading prompts and of generating, at depths, for one or several
- * sequences; and how much of the memory's read bandwidth generating reaches. */
+ * bobbin bench: tokens per second of reading prompts and of generating, at depths, for one or
+ * several sequences; and how much of the memory's read bandwidth generating reaches. */
 #include "bench.h"
 
 #include "commands.h"
@@ -24,17 +24,20 @@ struct options {
 #define AT(member) offsetof(struct options, member)
 
 static const struct arg_option own[] = {
-	{ "-p,--n-prompt", "N,…", "prompt tests: tokens to read; 0 = none (default 512)", ARG_INTS, AT(prompts),
-		0, 1 << 24 },
+	{ "-p,--n-prompt", "N,…", "prompt tests: tokens to read; 0 = none (default 512)", ARG_INTS,
+		AT(prompts), 0, 1 << 24 },
 	{ "-n,--n-gen", "N,…", "generation tests: tokens to generate; 0 = none (default 128)", ARG_INTS,
 		AT(gens), 0, 1 << 24 },
-	{ "-d,--n-depth", "N,…", "tokens in the context before (default 0)", ARG_INTS, AT(depths), 0, 1 << 24 },
-	{ "-np,--parallel,--n-parallel", "N,…", "sequences in the batch (default 1)", ARG_INTS, AT(parallel), 1,
-		1024 },
-	{ "-r,--repetitions", "N", "runs of each test (default 5)", ARG_INT, AT(repeats), 1, BENCH_MAX_REPEATS },
-	{ "-b,--batch-size", "N", "tokens a step at most (default 2048)", ARG_INT, AT(n_batch), 1, 1 << 16 },
-	{ "-ub,--ubatch-size", "N", "tokens a step at most; the smaller of both counts (default 512)", ARG_INT,
-		AT(n_ubatch), 1, 1 << 16 },
+	{ "-d,--n-depth", "N,…", "tokens in the context before (default 0)", ARG_INTS, AT(depths), 0,
+		1 << 24 },
+	{ "-np,--parallel,--n-parallel", "N,…", "sequences in the batch (default 1)", ARG_INTS,
+		AT(parallel), 1, 1024 },
+	{ "-r,--repetitions", "N", "runs of each test (default 5)", ARG_INT, AT(repeats), 1,
+		BENCH_MAX_REPEATS },
+	{ "-b,--batch-size", "N", "tokens a step at most (default 2048)", ARG_INT, AT(n_batch), 1,
+		1 << 16 },
+	{ "-ub,--ubatch-size", "N", "tokens a step at most; the smaller of both counts (default 512)",
+		ARG_INT, AT(n_ubatch), 1, 1 << 16 },
 	{ "-o,--output", "FORMAT", "md (default), csv, json or jsonl", ARG_TEXT, AT(format), 0, 0,
 		"md|csv|json|jsonl" },
 	{ "--json", NULL, "the same as -o json", ARG_FLAG, AT(json) },
@@ -53,8 +56,10 @@ const struct arg_command cmd_bench = {
 	.name = "bench",
 	.usage = "MODEL [-p 512] [-n 128] [-d 0,4096] [-np 1,8] [-o FORMAT] [options]",
 	.summary = "Measures tokens per second.\n"
-		"A row for each -p and each -n, at each depth and number of sequences; numbers joined by commas.\n"
-		"% read: bytes that a generation step reads, over time, of the read bandwidth measured beside it.",
+		"A row for each -p and each -n, at each depth and number of sequences; numbers "
+		"joined by commas.\n"
+		"% read: bytes that a generation step reads, over time, of the read bandwidth "
+		"measured beside it.",
 	.groups = groups,
 	.positional = "MODEL",
 	.positional_at = AT(open.path),
@@ -102,7 +107,8 @@ static int32_t random_id(struct job *j) {
 	return (int32_t)((x ^ (x >> 31)) % (uint64_t)j->settings.info.n_vocab);
 }
 
-/* Contexts of the depth asked for; those of the last test are used again where the depth is the same. */
+/* Contexts of the depth asked for; those of the last test are used again where the depth is the
+ * same. */
 static bool fill_bases(struct job *j, int n_depth, int n, struct bb_error *err) {
 	if (n_depth != j->n_depth) {
 		drop(j->bases, j->n_bases);
@@ -146,8 +152,8 @@ static bool stopped(struct bb_error *err) {
 	return false;
 }
 
-/* Every sequence reads n tokens, in steps that are filled up with the next sequence's; the logits of
- * each last token. */
+/* Every sequence reads n tokens, in steps that are filled up with the next sequence's; the logits
+ * of each last token. */
 static bool read_prompts(struct job *j, int n, int n_parallel, struct bb_error *err) {
 	const int max_rows = j->settings.info.max_batch_tokens;
 	const size_t n_vocab = (size_t)j->settings.info.n_vocab;
@@ -184,7 +190,8 @@ static bool generate(struct job *j, int n, int n_parallel, struct bb_error *err)
 			for (int i = 0; i < rows; i++) {
 				j->ids[i] = random_id(j);
 				j->items[i] = (struct bb_step_item){
-					j->runs[first + i], j->ids + i, 1, j->logits + (size_t)(first + i) * n_vocab, false,
+					j->runs[first + i], j->ids + i, 1, j->logits + (size_t)(first + i) * n_vocab,
+					false,
 				};
 			}
 			if (stopped(err) || !bb_step(j->engine, j->items, rows, err)) {
@@ -208,8 +215,8 @@ static bool run_once(struct job *j, const struct bench_test *t, double *ns, stru
 	return ok;
 }
 
-/* Weights once (more often where the sequences don't fit a step), and every sequence's KV at the depth
- * halfway. */
+/* Weights once (more often where the sequences don't fit a step), and every sequence's KV at the
+ * depth halfway. */
 static void measure_bandwidth(struct job *j, struct bench_test *t) {
 	const struct bb_engine_info *info = &j->settings.info;
 	const int middle = t->n_depth + (t->n_gen + 1) / 2;
@@ -295,7 +302,8 @@ static bool prepare(struct job *j, const struct options *o) {
 	j->items = calloc(n, sizeof(*j->items));
 	j->ids = calloc((size_t)n_ids, sizeof(*j->ids));
 	j->logits = malloc(n * (size_t)info->n_vocab * sizeof(float));
-	return j->bases != NULL && j->runs != NULL && j->items != NULL && j->ids != NULL && j->logits != NULL;
+	return j->bases != NULL && j->runs != NULL && j->items != NULL && j->ids != NULL &&
+		j->logits != NULL;
 }
 
 static enum bench_format format_of(const struct options *o) {
@@ -328,7 +336,8 @@ static int work(struct job *j, const struct options *o) {
 
 int bench_main(int argc, char **argv) {
 	struct options o = {
-		.prompts = { { 512 }, 1 }, .gens = { { 128 }, 1 }, .depths = { { 0 }, 1 }, .parallel = { { 1 }, 1 },
+		.prompts = { { 512 }, 1 }, .gens = { { 128 }, 1 }, .depths = { { 0 }, 1 },
+		.parallel = { { 1 }, 1 },
 		.repeats = 5, .n_batch = 2048, .n_ubatch = 512, .format = "md",
 	};
 	int status = args_parse(&cmd_bench, argc, argv, &o);

@@ -98,16 +98,18 @@ static json_t *row(const struct bench_settings *s, const struct bench_test *t) {
 	const int n = t->n_samples;
 	const double percent = bench_percent(t);
 	json_t *root = json_pack(
-		"{s:s, s:i, s:s, s:s, s:s, s:o, s:s, s:I, s:I, s:i, s:i, s:i, s:s, s:s, s:i, s:b}", "build_commit",
-		"bobbin " BB_VERSION, "build_number", 0, "cpu_info", cpu, "gpu_info", "", "backends",
-		"CPU", "model_filename", json_bytes(s->path, strlen(s->path)), "model_type", type, "model_size",
-		(json_int_t)s->info.file_bytes, "model_n_params", (json_int_t)s->info.n_params, "n_batch",
-		s->n_batch, "n_ubatch", s->n_ubatch, "n_threads", s->info.n_threads, "type_k", s->info.kv_type,
-		"type_v", s->info.kv_type, "n_gpu_layers", 0, "flash_attn", 1);
-	json_t *more = json_pack("{s:s, s:i, s:i, s:i, s:i, s:s, s:I, s:I, s:f, s:f, s:o, s:o, s:o, s:o, s:o}",
-		"isa", s->info.isa, "n_prompt", t->n_prompt, "n_gen", t->n_gen, "n_depth", t->n_depth, "n_parallel",
-		t->n_parallel, "test_time", t->time, "avg_ns", (json_int_t)mean(t->ns, n), "stddev_ns",
-		(json_int_t)deviation(t->ns, n), "avg_ts", mean(ts, n), "stddev_ts", deviation(ts, n), "samples_ns",
+		"{s:s, s:i, s:s, s:s, s:s, s:o, s:s, s:I, s:I, s:i, s:i, s:i, s:s, s:s, s:i, s:b}",
+		"build_commit", "bobbin " BB_VERSION, "build_number", 0, "cpu_info", cpu, "gpu_info", "",
+		"backends", "CPU", "model_filename", json_bytes(s->path, strlen(s->path)), "model_type",
+		type, "model_size", (json_int_t)s->info.file_bytes, "model_n_params",
+		(json_int_t)s->info.n_params, "n_batch", s->n_batch, "n_ubatch", s->n_ubatch, "n_threads",
+		s->info.n_threads, "type_k", s->info.kv_type, "type_v", s->info.kv_type, "n_gpu_layers", 0,
+		"flash_attn", 1);
+	json_t *more = json_pack("{s:s, s:i, s:i, s:i, s:i, s:s, s:I, s:I, s:f, s:f, s:o, "
+		"s:o, s:o, s:o, s:o}", "isa", s->info.isa, "n_prompt", t->n_prompt, "n_gen", t->n_gen,
+		"n_depth", t->n_depth, "n_parallel", t->n_parallel, "test_time", t->time, "avg_ns",
+		(json_int_t)mean(t->ns, n), "stddev_ns", (json_int_t)deviation(t->ns, n), "avg_ts",
+		mean(ts, n), "stddev_ts", deviation(ts, n), "samples_ns",
 		whole_numbers(t->ns, n), "samples_ts", numbers(ts, n), "step_bytes",
 		t->n_gen > 0 ? json_integer((json_int_t)t->step_bytes) : json_null(), "read_bandwidth",
 		t->bandwidth > 0 ? json_real(t->bandwidth) : json_null(), "pct_bandwidth",
@@ -122,7 +124,8 @@ static json_t *row(const struct bench_settings *s, const struct bench_test *t) {
 static void csv_value(const json_t *value) {
 	char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(12) | JSON_COMPACT);
 	out_print("\"");
-	for (const char *c = json_is_string(value) ? json_string_value(value) : text; c != NULL && *c; c++) {
+	for (const char *c = json_is_string(value) ? json_string_value(value) : text; c != NULL && *c;
+		c++) {
 		out_print(*c == '"' ? "\"\"" : "%c", *c);
 	}
 	out_print("\"");
@@ -162,22 +165,23 @@ static void md_row(const struct bench_settings *s, const struct bench_test *t) {
 		snprintf(share, sizeof(share), "%.1f", bench_percent(t));
 	}
 	char speed[64];
-	snprintf(speed, sizeof(speed), "%.2f ± %.2f", mean(ts, t->n_samples), deviation(ts, t->n_samples));
+	snprintf(speed, sizeof(speed), "%.2f ± %.2f", mean(ts, t->n_samples),
+		deviation(ts, t->n_samples));
 	/* "±" is two bytes in one column. */
-	out_print("| %-24s | %7.2f MiB | %9.2f M | %-7s | %7d | %-5s | %4d | %-16s | %19s | %6s |\n", type,
-		(double)s->info.file_bytes / (1 << 20), (double)s->info.n_params / 1e6, "CPU", s->info.n_threads,
-		s->info.kv_type, t->n_parallel, test, speed, share);
+	out_print("| %-24s | %7.2f MiB | %9.2f M | %-7s | %7d | %-5s | %4d | %-16s | %19s | %6s |\n",
+		type, (double)s->info.file_bytes / (1 << 20), (double)s->info.n_params / 1e6, "CPU",
+		s->info.n_threads, s->info.kv_type, t->n_parallel, test, speed, share);
 }
 
 void bench_print_start(enum bench_format format) {
 	if (format == BENCH_JSON) {
 		out_print("[\n");
 	} else if (format == BENCH_MD) {
-		out_print("| %-24s | %11s | %11s | %-7s | %7s | %-5s | %4s | %-16s | %18s | %6s |\n", "model", "size",
-			"params", "backend", "threads", "kv", "np", "test", "t/s", "% read");
-		out_print("| %.24s | %.10s: | %.10s: | %.7s | %.6s: | %.5s | %.3s: | %.16s | %.17s: | %.5s: |\n",
-			"------------------------", "----------", "----------", "-------", "------", "-----", "---",
-			"----------------", "-----------------", "-----");
+		out_print("| %-24s | %11s | %11s | %-7s | %7s | %-5s | %4s | %-16s | %18s | %6s |\n",
+			"model", "size", "params", "backend", "threads", "kv", "np", "test", "t/s", "% read");
+		out_print("| %.24s | %.10s: | %.10s: | %.7s | %.6s: | %.5s | %.3s: | %.16s | "
+			"%.17s: | %.5s: |\n", "------------------------", "----------", "----------", "-------",
+			"------", "-----", "---", "----------------", "-----------------", "-----");
 	}
 	out_flush();
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * bobbin: the command line. Finds the subcommand, and ends the process so that nothing that could not be
- * written goes unnoticed. */
+ * bobbin: the command line. Finds the subcommand, and ends the process so that nothing that could
+ * not be written goes unnoticed. */
 #include "commands.h"
 
 #include "bobbin.h"
@@ -11,8 +11,8 @@
 #include <string.h>
 
 static const struct arg_command *const commands[] = {
-	&cmd_run, &cmd_chat, &cmd_tokenize, &cmd_detokenize, &cmd_template, &cmd_logits, &cmd_perplexity,
-	&cmd_bench, &cmd_inspect, &cmd_kernels,
+	&cmd_run, &cmd_chat, &cmd_tokenize, &cmd_detokenize, &cmd_template, &cmd_logits,
+	&cmd_perplexity, &cmd_bench, &cmd_inspect, &cmd_kernels,
 };
 enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * bobbin chat: a conversation. The whole of it is rendered anew for each turn; what the context already
- * holds of that is kept, only the rest is read. */
+ * bobbin chat: a conversation. The whole of it is rendered anew for each turn; what the context
+ * already holds of that is kept, only the rest is read. */
 #include "commands.h"
 
 #include "answer.h"
@@ -45,7 +45,8 @@ const struct arg_command cmd_chat = {
 	.name = "chat",
 	.usage = "MODEL [--system TEXT] [options]",
 	.summary = "Talks with a model, line by line.\n"
-		"A line that begins with / is a command: /help lists them. Ctrl-C stops the answer, Ctrl-D leaves.\n"
+		"A line that begins with / is a command: /help lists them. Ctrl-C stops the answer, "
+		"Ctrl-D leaves.\n"
 		"Reads lines from a pipe as well, then without prompts.",
 	.groups = groups,
 	.positional = "MODEL",
@@ -224,7 +225,8 @@ static void do_save(struct chat *c, const char *path) {
 }
 
 static void do_system(struct chat *c, const char *text) {
-	const bool has_system = json_array_size(c->messages) > 0 && strcmp(role_of(c, 0), "system") == 0;
+	const bool has_system = json_array_size(c->messages) > 0 &&
+		strcmp(role_of(c, 0), "system") == 0;
 	if (text[0] == '\0') {
 		notice("%s", has_system ? json_string_value(json_object_get(json_array_get(c->messages, 0),
 			"content")) : "there is no system message");
@@ -260,7 +262,8 @@ static void do_help(struct chat *c, const char *text) {
 	for (int i = 0; i < N_COMMANDS; i++) {
 		fprintf(stderr, "%-8s %s\n", commands[i].name, commands[i].help);
 	}
-	fputs("Ctrl-C stops the answer. A backslash at the end of a line joins the next one to it. A line\n"
+	fputs("Ctrl-C stops the answer. A backslash at the end of a line joins the next "
+		"one to it. A line\n"
 		"that begins with a space is never a command.\n", stderr);
 }
 
@@ -346,7 +349,8 @@ static int start(struct chat *c, const struct options *o) {
 	if (line_is_edited(c->reader)) {
 		struct bb_engine_info info;
 		bb_engine_info(c->engine, &info);
-		fprintf(stderr, "%s, %d tokens of context; /help lists the commands\n", info.name, info.max_len);
+		fprintf(stderr, "%s, %d tokens of context; /help lists the commands\n", info.name,
+			info.max_len);
 	}
 	return -1;
 }
@@ -358,14 +362,16 @@ int chat_main(int argc, char **argv) {
 		return status;
 	}
 	if (o.template_file != NULL && strcmp(o.template_file, "-") == 0) {
-		return usage_error("stdin holds the conversation; expected a file for --chat-template-file");
+		return usage_error("stdin holds the conversation; expected a file for "
+			"--chat-template-file");
 	}
 	struct chat c = { 0 };
 	status = open_model(&o.open, OPEN_ALL, &c.engine);
 	status = status < 0 ? start(&c, &o) : status;
 	if (status < 0) {
 		status = converse(&c);
-		fprintf(stderr, "read %zu tokens, generated %zu; seed %" PRIu64, c.n_read, c.n_made, c.first_seed);
+		fprintf(stderr, "read %zu tokens, generated %zu; seed %" PRIu64, c.n_read, c.n_made,
+			c.first_seed);
 		if (c.params.sampling.seed != c.first_seed) {
 			fprintf(stderr, ", since the last /regen %" PRIu64, c.params.sampling.seed);
 		}

@@ -13,8 +13,8 @@ enum line_outcome { LINE_TEXT, LINE_END, LINE_INTERRUPTED, LINE_ERROR };
 struct line_reader *line_create(void); /* NULL: no memory */
 void line_destroy(struct line_reader *r);
 bool line_is_edited(const struct line_reader *r);
-/* *text (without its newline, valid until the next call) where the outcome is LINE_TEXT. On a terminal a
- * line that ends with a backslash goes on in the next. */
+/* *text (without its newline, valid until the next call) where the outcome is LINE_TEXT. On a
+ * terminal a line that ends with a backslash goes on in the next. */
 enum line_outcome line_read(struct line_reader *r, const char **text);
 
 #endif

@@ -26,11 +26,12 @@ struct options {
 
 static const struct arg_option own[] = {
 	{ "--tokens", "FILE", "a JSON array of token ids; - reads stdin", ARG_TEXT, AT(tokens) },
-	{ "-o,--output", "FILE", "the .npy file to write, float32 [n_tokens, n_vocab]; - is stdout", ARG_TEXT,
-		AT(output) },
-	{ "--chunk", "N", "tokens a step; 1 = as decoding does (default 512)", ARG_INT, AT(chunk), 1, 1 << 15 },
-	{ "--beside", "N", "run N other sequences in the same steps (default 0)", ARG_INT, AT(n_beside), 0,
-		MAX_BESIDE },
+	{ "-o,--output", "FILE", "the .npy file to write, float32 [n_tokens, n_vocab]; - is stdout",
+		ARG_TEXT, AT(output) },
+	{ "--chunk", "N", "tokens a step; 1 = as decoding does (default 512)", ARG_INT, AT(chunk), 1,
+		1 << 15 },
+	{ "--beside", "N", "run N other sequences in the same steps (default 0)", ARG_INT, AT(n_beside),
+		0, MAX_BESIDE },
 	{ "-s,--seed", "N", "of the other sequences' tokens (default 1)", ARG_SEED, AT(seed) },
 	{ 0 },
 };
@@ -46,7 +47,8 @@ const struct arg_command cmd_logits = {
 	.name = "logits",
 	.usage = "MODEL --tokens FILE.json -o OUT.npy [--chunk N] [--beside N]",
 	.summary = "Writes the logits after every token of a sequence to a NumPy file.\n"
-		"Neither --chunk nor --beside changes a bit of them. Says on stderr: steps S, most rows in a step R.",
+		"Neither --chunk nor --beside changes a bit of them. Says on stderr: steps S, most "
+		"rows in a step R.",
 	.groups = groups,
 	.positional = "MODEL",
 	.positional_at = AT(open.path),
@@ -150,7 +152,8 @@ static bool prepare(struct job *j, const struct options *o, int chunk, struct bb
 	}
 	if (j->tokens.n > (size_t)j->max_len) {
 		return input_fail(err, BB_ERR_CONTEXT,
-			"%zu tokens, but the context holds only %d; -c N makes it larger", j->tokens.n, j->max_len);
+			"%zu tokens, but the context holds only %d; -c N makes it larger", j->tokens.n,
+			j->max_len);
 	}
 	for (size_t i = 0; i < j->tokens.n; i++) {
 		if (j->tokens.ids[i] >= j->n_vocab) {
@@ -162,7 +165,8 @@ static bool prepare(struct job *j, const struct options *o, int chunk, struct bb
 	if (j->logits == NULL) {
 		return input_fail(err, BB_ERR_MEMORY, "no memory for the logits of %d tokens", chunk);
 	}
-	return bb_context_create(&j->context, j->engine, NULL, err) && create_beside(j, o->n_beside, err) &&
+	return bb_context_create(&j->context, j->engine, NULL, err) &&
+		create_beside(j, o->n_beside, err) &&
 		npy_open(&j->file, o->output, j->tokens.n, (size_t)j->n_vocab, err);
 }
 
@@ -173,7 +177,8 @@ static int work(struct job *j, const struct options *o) {
 	j->n_vocab = info.n_vocab;
 	j->max_len = info.max_len;
 	j->random = o->seed.is_set ? o->seed.value : 1;
-	const int chunk = (size_t)o->chunk < j->tokens.n || j->tokens.n == 0 ? o->chunk : (int)j->tokens.n;
+	const int chunk = (size_t)o->chunk < j->tokens.n ||
+		j->tokens.n == 0 ? o->chunk : (int)j->tokens.n;
 	bool ok = prepare(j, o, chunk, &err) && run(j, chunk, &err);
 	progress_clear();
 	const int n_done = j->context != NULL ? bb_context_length(j->context) : 0;
@@ -186,8 +191,9 @@ static int work(struct job *j, const struct options *o) {
 		return failure_of(&err);
 	}
 	if (!is_whole) {
-		notice("stopped after %d of %zu tokens; %s", n_done, j->tokens.n, strcmp(o->output, "-") == 0
-			? "the array on stdout is cut short" : "no file is written");
+		notice("stopped after %d of %zu tokens; %s", n_done, j->tokens.n,
+			strcmp(o->output, "-") == 0 ? "the array on stdout is cut short"
+			: "no file is written");
 		return STATUS_INTERRUPTED;
 	}
 	fprintf(stderr, "steps %d, most rows in a step %d\n", j->n_steps, j->most_rows);
@@ -210,8 +216,8 @@ int logits_main(int argc, char **argv) {
 		return status;
 	}
 	if (o.open.path == NULL || o.tokens == NULL || o.output == NULL) {
-		return usage_error("no %s was given", o.open.path == NULL ? "MODEL" : o.tokens == NULL ? "--tokens"
-			: "-o");
+		return usage_error("no %s was given", o.open.path == NULL ? "MODEL" : o.tokens == NULL
+			? "--tokens" : "-o");
 	}
 	static struct job j;
 	o.open.max_batch_tokens = o.chunk + o.n_beside * BESIDE_ROWS;

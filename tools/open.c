@@ -10,7 +10,8 @@
 #include <string.h>
 
 #define AT(member) offsetof(struct open_options, member)
-#define MODEL_ROW { "-m,--model", "MODEL", "a GGUF file, as the plain argument", ARG_TEXT, AT(path) }
+#define MODEL_ROW \
+	{ "-m,--model", "MODEL", "a GGUF file, as the plain argument", ARG_TEXT, AT(path) }
 
 const struct arg_option open_model_only[] = {
 	MODEL_ROW,
@@ -20,12 +21,15 @@ const struct arg_option open_model_only[] = {
 const struct arg_option open_engine[] = {
 	MODEL_ROW,
 	{ "-t,--threads", "N", "threads; 0 = one per core (default)", ARG_INT, AT(n_threads), 0, 1024 },
-	{ "--device", "NAME", "auto (default) or cpu", ARG_TEXT, AT(device), 0, 0, "auto|cpu", "cuda|simt" },
-	{ "--isa", "LEVEL", "force a lower ISA level: c, avx2, avx_vnni, avx512, avx512_vnni, avx512_bf16",
-		ARG_TEXT, AT(isa), 0, 0, "c|avx2|avx_vnni|avx512|avx512_vnni|avx512_bf16" },
-	{ "--gemm", "KIND", "exact (default): the same bits however work is batched", ARG_TEXT, AT(gemm), 0, 0,
-		"exact", "fast" },
-	{ "--kv-cache-dtype", "TYPE", "auto (default, f16), f32, f16, bf16 or int8", ARG_TEXT, AT(kv_type) },
+	{ "--device", "NAME", "auto (default) or cpu", ARG_TEXT, AT(device), 0, 0, "auto|cpu",
+		"cuda|simt" },
+	{ "--isa", "LEVEL", "force a lower ISA level: c, avx2, avx_vnni, avx512, "
+		"avx512_vnni, avx512_bf16", ARG_TEXT, AT(isa), 0, 0,
+		"c|avx2|avx_vnni|avx512|avx512_vnni|avx512_bf16" },
+	{ "--gemm", "KIND", "exact (default): the same bits however work is batched", ARG_TEXT,
+		AT(gemm), 0, 0, "exact", "fast" },
+	{ "--kv-cache-dtype", "TYPE", "auto (default, f16), f32, f16, bf16 or int8", ARG_TEXT,
+		AT(kv_type) },
 	{ "--window", "N", "attend to the last N tokens only; 0 = as the model says (default)", ARG_INT,
 		AT(window), 0, 1 << 30 },
 	{ "--deterministic,--enable-deterministic-inference", NULL, "accepted: always on", ARG_NONE },
@@ -33,7 +37,8 @@ const struct arg_option open_engine[] = {
 };
 
 const struct arg_option open_context[] = {
-	{ "-c,--max-model-len,--ctx-size", "N", "tokens a context holds; 0 = as the model says (default)",
+	{ "-c,--max-model-len,--ctx-size", "N",
+		"tokens a context holds; 0 = as the model says (default)",
 		ARG_INT, AT(max_len), 0, 1 << 30 },
 	{ 0 },
 };
@@ -55,9 +60,11 @@ static int kv_type(const char *name, enum bb_kv_type *out) {
 		return -1;
 	}
 	if (is_later_type(name)) {
-		return failure("KV type '%s' isn't in this build; expected auto, f32, f16, bf16 or int8", name);
+		return failure("KV type '%s' isn't in this build; expected auto, f32, f16, bf16 or int8",
+			name);
 	}
-	return usage_error("option '--kv-cache-dtype' is '%s', expected auto, f32, f16, bf16 or int8", name);
+	return usage_error("option '--kv-cache-dtype' is '%s', expected auto, f32, f16, bf16 or int8",
+		name);
 }
 
 static bool has_ending(const char *name, const char *ending) {
@@ -80,11 +87,12 @@ static int refuse_folder(const char *path, DIR *folder) {
 	closedir(folder);
 	const char *slash = path[strlen(path) - 1] == '/' ? "" : "/";
 	if (first[0] != '\0') {
-		return failure("'%s' is a folder, expected a GGUF file, such as '%s%s%s'", path, path, slash, first);
+		return failure("'%s' is a folder, expected a GGUF file, such as '%s%s%s'", path, path,
+			slash, first);
 	}
 	if (has_config && has_weights) {
-		return failure("'%s' is a Hugging Face folder (config.json, *.safetensors), which isn't supported yet; "
-			"expected a GGUF file", path);
+		return failure("'%s' is a Hugging Face folder (config.json, *.safetensors), which "
+			"isn't supported yet; expected a GGUF file", path);
 	}
 	return failure("'%s' is a folder, expected a GGUF file", path);
 }
@@ -95,10 +103,12 @@ int open_model(const struct open_options *o, enum open_what what, struct bb_engi
 		return usage_error("no MODEL was given");
 	}
 	if (strcmp(o->path, "-") == 0) {
-		return usage_error("MODEL is '-', but a model can't be read from stdin; expected a GGUF file");
+		return usage_error("MODEL is '-', but a model can't be read from stdin; "
+			"expected a GGUF file");
 	}
 	struct bb_engine_params params = {
-		.path = o->path, .device = o->device, .isa = o->isa, .gemm = o->gemm, .n_threads = o->n_threads,
+		.path = o->path, .device = o->device, .isa = o->isa, .gemm = o->gemm,
+		.n_threads = o->n_threads,
 		.max_model_len = o->max_len, .window = o->window, .max_batch_tokens = o->max_batch_tokens,
 		.vocab_only = what == OPEN_VOCAB, .inspect_only = what == OPEN_INSPECT,
 		.progress = progress_show,
@@ -120,7 +130,8 @@ int open_model(const struct open_options *o, enum open_what what, struct bb_engi
 	struct bb_engine_info info;
 	bb_engine_info(*out, &info);
 	if (what == OPEN_ALL && info.trained_len > 0 && o->max_len > info.trained_len) {
-		notice("contexts of %d tokens, though the model was made for %d", o->max_len, info.trained_len);
+		notice("contexts of %d tokens, though the model was made for %d", o->max_len,
+			info.trained_len);
 	}
 	return -1;
 }

@@ -15,7 +15,8 @@ struct open_options { /* zeroed = defaults */
 
 extern const struct arg_option open_model_only[]; /* -m */
 extern const struct arg_option open_engine[];     /* -m and how to run it */
-extern const struct arg_option open_context[];    /* -c; bench and perplexity set the length themselves */
+/* -c; bench and perplexity set the length themselves */
+extern const struct arg_option open_context[];
 
 enum open_what { OPEN_VOCAB, OPEN_INSPECT, OPEN_ALL };
 

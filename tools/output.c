@@ -71,7 +71,8 @@ bool output_open(struct output *o, const char *path, struct bb_error *err) {
 	if (strcmp(path, "-") == 0) {
 		o->file = stdout;
 		o->path = strdup("stdout");
-		return o->path != NULL || input_fail(err, BB_ERR_MEMORY, "no memory for the name of stdout");
+		return o->path != NULL ||
+			input_fail(err, BB_ERR_MEMORY, "no memory for the name of stdout");
 	}
 	return open_named(o, path, err) || output_close(o, false, err);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * bobbin perplexity: as llama-perplexity computes it. Windows of c tokens without overlap, BOS in the
- * first place of each where the model wants one, the second half of each scored. */
+ * bobbin perplexity: as llama-perplexity computes it. Windows of c tokens without overlap, BOS in
+ * the first place of each where the model wants one, the second half of each scored. */
 #include "commands.h"
 
 #include "input.h"
@@ -23,12 +23,12 @@ struct options {
 
 static const struct arg_option own[] = {
 	{ "-f,--file", "FILE", "the text; - reads stdin", ARG_TEXT, AT(file) },
-	{ "-c,--ctx-size,--max-model-len", "N", "tokens of a window (default 512)", ARG_INT, AT(n_ctx), 4,
-		1 << 24 },
-	{ "-b,--batch-size,-ub,--ubatch-size", "N", "tokens a step (default 512)", ARG_INT, AT(n_batch), 1,
-		1 << 15 },
-	{ "--chunks", "N", "score only the first N windows; 0 = all (default)", ARG_INT, AT(max_windows), 0,
-		1 << 30 },
+	{ "-c,--ctx-size,--max-model-len", "N", "tokens of a window (default 512)", ARG_INT, AT(n_ctx),
+		4, 1 << 24 },
+	{ "-b,--batch-size,-ub,--ubatch-size", "N", "tokens a step (default 512)", ARG_INT, AT(n_batch),
+		1, 1 << 15 },
+	{ "--chunks", "N", "score only the first N windows; 0 = all (default)", ARG_INT,
+		AT(max_windows), 0, 1 << 30 },
 	{ "--json", NULL, "print one JSON object", ARG_FLAG, AT(json) },
 	{ 0 },
 };
@@ -94,8 +94,8 @@ static bool step(struct job *j, int n, int first, int last, bool is_scored, stru
 	for (int i = 0; i < n; i++) {
 		float *logits = j->logits + (size_t)i * rows * (size_t)j->n_vocab;
 		items[i] = (struct bb_step_item){
-			j->contexts[i], j->tokens.ids + (size_t)(j->n_done + i) * (size_t)j->n_ctx + first, (int)rows,
-			is_scored ? logits : NULL, is_scored,
+			j->contexts[i], j->tokens.ids + (size_t)(j->n_done + i) * (size_t)j->n_ctx + first,
+			(int)rows, is_scored ? logits : NULL, is_scored,
 		};
 	}
 	return bb_step(j->engine, items, n, err);
@@ -107,7 +107,8 @@ static void score(struct job *j, int n, int first, int last) {
 		const int32_t *ids = j->tokens.ids + (size_t)(j->n_done + i) * (size_t)j->n_ctx;
 		for (int t = first; t < last; t++) {
 			const size_t row = (size_t)i * (size_t)(last - first) + (size_t)(t - first);
-			const double nll = negative_log(j->logits + row * (size_t)j->n_vocab, j->n_vocab, ids[t + 1]);
+			const double nll = negative_log(j->logits + row * (size_t)j->n_vocab, j->n_vocab,
+				ids[t + 1]);
 			j->nll += nll;
 			j->nll2 += nll * nll;
 			j->n_scored++;
@@ -121,7 +122,8 @@ static bool windows(struct job *j, int n, struct bb_error *err) {
 	const struct job before = *j;
 	for (int t = 0; t < end;) {
 		const bool is_scored = t >= half;
-		const int most = is_scored ? j->n_score_rows : j->n_read_rows, stop = is_scored ? end : half;
+		const int most = is_scored ? j->n_score_rows : j->n_read_rows,
+			stop = is_scored ? end : half;
 		const int last = stop - t < most ? stop : t + most;
 		if (interrupted()) {
 			*j = before;
@@ -145,7 +147,8 @@ static bool windows(struct job *j, int n, struct bb_error *err) {
 	return true;
 }
 
-static bool tokenize(struct job *j, const struct input *text, int max_windows, struct bb_error *err) {
+static bool tokenize(struct job *j, const struct input *text, int max_windows,
+	struct bb_error *err) {
 	size_t bytes = text->bytes;
 	if (bytes > 0 && text->data[bytes - 1] == '\n') {
 		bytes--; /* llama-perplexity drops the last newline of a file */
@@ -158,7 +161,8 @@ static bool tokenize(struct job *j, const struct input *text, int max_windows, s
 		return input_fail(err, BB_ERR_INPUT, "the text has %zu tokens, fewer than a window of %d",
 			j->tokens.n, j->n_ctx);
 	}
-	const size_t n = max_windows > 0 && (size_t)max_windows < n_whole ? (size_t)max_windows : n_whole;
+	const size_t n = max_windows > 0 && (size_t)max_windows < n_whole ? (size_t)max_windows
+		: n_whole;
 	j->n_windows = n < INT32_MAX ? (int)n : INT32_MAX;
 	for (size_t i = 0; bb_token_adds_bos(j->engine) && i < n; i++) {
 		j->tokens.ids[i * (size_t)j->n_ctx] = bb_token_bos(j->engine);
@@ -175,7 +179,8 @@ static bool prepare(struct job *j, int n_batch, struct bb_error *err) {
 	n = n > j->n_windows ? j->n_windows : n;
 	const int affordable = (int)((size_t)LOGITS_LIMIT / row_bytes / (size_t)n);
 	j->n_read_rows = n_batch / n;
-	j->n_score_rows = affordable < 1 ? 1 : affordable < j->n_read_rows ? affordable : j->n_read_rows;
+	j->n_score_rows = affordable < 1 ? 1 : affordable < j->n_read_rows
+		? affordable : j->n_read_rows;
 	j->logits = malloc((size_t)n * (size_t)j->n_score_rows * row_bytes);
 	if (j->logits == NULL) {
 		return input_fail(err, BB_ERR_MEMORY, "no memory for the logits of a step");
@@ -195,8 +200,8 @@ static void print(const struct job *j, bool as_json, double seconds) {
 	const double ppl = exp(mean);
 	const double error = variance > 0 && n > 1 ? sqrt(variance / (n - 1)) * ppl : 0;
 	if (as_json) {
-		out_json_take(json_pack("{s:f, s:f, s:i, s:i, s:I, s:I, s:f}", "ppl", ppl, "ppl_stderr", error,
-			"n_ctx", j->n_ctx, "n_windows", j->n_done, "n_tokens", (json_int_t)j->tokens.n,
+		out_json_take(json_pack("{s:f, s:f, s:i, s:i, s:I, s:I, s:f}", "ppl", ppl, "ppl_stderr",
+			error, "n_ctx", j->n_ctx, "n_windows", j->n_done, "n_tokens", (json_int_t)j->tokens.n,
 			"n_tokens_scored", (json_int_t)j->n_scored, "seconds", seconds), 0);
 	} else {
 		out_print("Final estimate: PPL = %.4f +/- %.5f\n", ppl, error);
@@ -210,7 +215,8 @@ static int work(struct job *j, const struct options *o, const struct input *text
 	j->n_vocab = info.n_vocab;
 	j->n_ctx = o->n_ctx;
 	if (j->n_ctx > info.trained_len) {
-		notice("windows of %d tokens, though the model was made for %d", j->n_ctx, info.trained_len);
+		notice("windows of %d tokens, though the model was made for %d", j->n_ctx,
+			info.trained_len);
 	}
 	if (!tokenize(j, text, o->max_windows, &err) || !prepare(j, o->n_batch, &err)) {
 		return failure_of(&err);

@@ -37,7 +37,8 @@ static bool render_system(const struct bb_engine *e, const char *source, const c
 
 bool prompt_check_template(const struct bb_engine *e, const char *source, struct bb_error *err) {
 	return source == NULL || bb_has_vocab(e) || input_fail(err, BB_ERR_USAGE,
-		"the model has no vocabulary: its prompts are token ids, with no place for --chat-template-file");
+		"the model has no vocabulary: its prompts are token ids, with no place for "
+		"--chat-template-file");
 }
 
 bool prompt_check_system(const struct bb_engine *e, const char *source, struct bb_error *err) {
@@ -52,10 +53,10 @@ bool prompt_check_system(const struct bb_engine *e, const char *source, struct b
 		"the chat template has no place for a system message"));
 }
 
-/* The template writes BOS itself where the model was trained with one, so tokenizing adds none: what
- * transformers' apply_chat_template does. */
-bool prompt_chat(const struct bb_engine *e, const char *source, json_t *messages, struct bb_text *text,
-	struct bb_tokens *out, struct bb_error *err) {
+/* The template writes BOS itself where the model was trained with one, so tokenizing adds none:
+ * what transformers' apply_chat_template does. */
+bool prompt_chat(const struct bb_engine *e, const char *source, json_t *messages,
+	struct bb_text *text, struct bb_tokens *out, struct bb_error *err) {
 	return render(e, source, messages, text, err) &&
 		bb_tokenize(e, text->data != NULL ? text->data : "", text->bytes, false, true, out, err);
 }
@@ -71,8 +72,8 @@ bool prompt_check(const struct bb_tokens *prompt, int max_len, struct bb_error *
 	}
 	if (prompt->n > (size_t)max_len) {
 		return input_fail(err, BB_ERR_CONTEXT,
-			"the prompt has %zu tokens, but the context holds only %d; -c N makes it larger", prompt->n,
-			max_len);
+			"the prompt has %zu tokens, but the context holds only %d; -c N makes it larger",
+			prompt->n, max_len);
 	}
 	return true;
 }

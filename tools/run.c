@@ -30,8 +30,10 @@ static const struct arg_option own[] = {
 	{ "--raw", NULL, "continue the prompt as it is, without the chat template", ARG_FLAG, AT(raw) },
 	{ "--chat-template-file", "FILE", "use this template instead of the model's", ARG_TEXT,
 		AT(template_file) },
-	{ "--json", NULL, "print one object: text, tokens, finish_reason, counts, timings", ARG_FLAG, AT(json) },
-	{ "--logprobs", "N", "with --json: log-probabilities, and the N likeliest of each place (0 to 20)",
+	{ "--json", NULL, "print one object: text, tokens, finish_reason, counts, timings", ARG_FLAG,
+		AT(json) },
+	{ "--logprobs", "N",
+		"with --json: log-probabilities, and the N likeliest of each place (0 to 20)",
 		ARG_INT, AT(n_logprobs), 0, BB_MAX_LOGPROBS },
 	{ "--verbose-prompt", NULL, "show the prompt as the model sees it on stderr", ARG_FLAG,
 		AT(verbose_prompt) },
@@ -49,7 +51,8 @@ static const struct arg_group groups[] = {
 const struct arg_command cmd_run = {
 	.name = "run",
 	.usage = "MODEL [-p TEXT | -f FILE] [-n N] [options]",
-	.summary = "Generates text. The prompt goes through the model's chat template unless --raw is given.\n"
+	.summary = "Generates text. The prompt goes through the model's chat template unless "
+		"--raw is given.\n"
 		"Only the generated text goes to stdout; the speed and the seed go to stderr.",
 	.groups = groups,
 	.positional = "MODEL",
@@ -128,8 +131,8 @@ static bool check_system(const struct options *o, const struct job *j, const cha
 	}
 	if (!prompt_has_template(j->engine, source)) {
 		return input_fail(err, BB_ERR_USAGE,
-			"the model has no chat template, so there is no place for --system; put the text into the prompt%s",
-			bb_has_vocab(j->engine) ? ", or give a --chat-template-file" : "");
+			"the model has no chat template, so there is no place for --system; put the text "
+			"into the prompt%s", bb_has_vocab(j->engine) ? ", or give a --chat-template-file" : "");
 	}
 	return prompt_check_system(j->engine, source, err);
 }
@@ -170,8 +173,8 @@ static void print_json(const struct job *j, uint64_t seed) {
 		json_array_append_new(tokens, json_integer(a->tokens.ids[i]));
 	}
 	const double n_read = (double)a->n_read, n_made = (double)a->tokens.n;
-	json_t *timings = json_pack("{s:i, s:I, s:f, s:f, s:f, s:I, s:f, s:f, s:f}", "cache_n", 0, "prompt_n",
-		(json_int_t)a->n_read, "prompt_ms", a->read_s * 1e3, "prompt_per_token_ms",
+	json_t *timings = json_pack("{s:i, s:I, s:f, s:f, s:f, s:I, s:f, s:f, s:f}", "cache_n", 0,
+		"prompt_n", (json_int_t)a->n_read, "prompt_ms", a->read_s * 1e3, "prompt_per_token_ms",
 		n_read > 0 ? a->read_s * 1e3 / n_read : 0.0, "prompt_per_second", answer_read_rate(a),
 		"predicted_n", (json_int_t)a->tokens.n, "predicted_ms", a->generate_s * 1e3,
 		"predicted_per_token_ms", n_made > 0 ? a->generate_s * 1e3 / n_made : 0.0,
@@ -179,8 +182,8 @@ static void print_json(const struct job *j, uint64_t seed) {
 	/* Where the clock is too coarse to see it, a rate is 0; JSON has no infinity. */
 	json_t *root = json_pack("{s:o, s:o, s:s, s:I, s:I, s:I, s:o}", "text",
 		json_bytes(a->text, a->text_bytes), "tokens", tokens, "finish_reason", answer_reason(a),
-		"prompt_tokens", (json_int_t)a->n_prompt, "completion_tokens", (json_int_t)a->tokens.n, "seed",
-		(json_int_t)seed, "timings", timings);
+		"prompt_tokens", (json_int_t)a->n_prompt, "completion_tokens", (json_int_t)a->tokens.n,
+		"seed", (json_int_t)seed, "timings", timings);
 	if (root != NULL && a->logprobs != NULL) {
 		json_object_set_new(root, "logprobs", json_pack("{s:O}", "content", a->logprobs));
 	}
@@ -188,8 +191,9 @@ static void print_json(const struct job *j, uint64_t seed) {
 }
 
 static void print_summary(const struct answer *a, uint64_t seed) {
-	fprintf(stderr, "prompt: %zu tokens, %.1f tokens/s; generated: %zu tokens, %.1f tokens/s; seed %" PRIu64
-		"\n", a->n_prompt, answer_read_rate(a), a->tokens.n, answer_generate_rate(a), seed);
+	fprintf(stderr, "prompt: %zu tokens, %.1f tokens/s; generated: %zu tokens, %.1f "
+		"tokens/s; seed %" PRIu64 "\n", a->n_prompt, answer_read_rate(a), a->tokens.n,
+		answer_generate_rate(a), seed);
 }
 
 static int generate(const struct options *o, struct job *j) {

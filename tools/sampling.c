@@ -11,26 +11,27 @@
 #define AT(member) offsetof(struct sampling_options, member)
 
 const struct arg_option sampling_table[] = {
-	{ "-n,--max-tokens,--n-predict", "N", "tokens to generate; -1 = to the end of the context (default)",
+	{ "-n,--max-tokens,--n-predict", "N",
+		"tokens to generate; -1 = to the end of the context (default)",
 		ARG_INT, AT(max_tokens), -1, 1 << 30 },
 	{ "--temp,--temperature", "T", "0 = always the likeliest token (default: the model's, else 1)",
 		ARG_FLOAT, AT(temperature), 0, 1e6 },
-	{ "--top-k", "N", "only the N likeliest; 0 or -1 = all (default: the model's, else all)", ARG_INT,
-		AT(top_k), -1, 1 << 30 },
-	{ "--top-p", "P", "only the likeliest that add up to P (default: the model's, else 1)", ARG_FLOAT,
-		AT(top_p), 1e-9, 1 },
-	{ "--min-p", "P", "only those at least P times as likely as the likeliest (default: the model's, else 0)",
-		ARG_FLOAT, AT(min_p), 0, 1 },
+	{ "--top-k", "N", "only the N likeliest; 0 or -1 = all (default: the model's, else all)",
+		ARG_INT, AT(top_k), -1, 1 << 30 },
+	{ "--top-p", "P", "only the likeliest that add up to P (default: the model's, else 1)",
+		ARG_FLOAT, AT(top_p), 1e-9, 1 },
+	{ "--min-p", "P", "only those at least P times as likely as the likeliest (default: the "
+		"model's, else 0)", ARG_FLOAT, AT(min_p), 0, 1 },
 	{ "--repetition-penalty,--repeat-penalty", "R", "over prompt and output; 1 = off", ARG_FLOAT,
 		AT(repetition), 1e-6, 1e6 },
-	{ "--presence-penalty", "P", "-2 to 2, over the output; 0 = off (default)", ARG_FLOAT, AT(presence),
-		-2, 2 },
+	{ "--presence-penalty", "P", "-2 to 2, over the output; 0 = off (default)", ARG_FLOAT,
+		AT(presence), -2, 2 },
 	{ "--frequency-penalty", "P", "-2 to 2, over the output; 0 = off (default)", ARG_FLOAT,
 		AT(frequency), -2, 2 },
-	{ "--logit-bias", "ID=BIAS", "add BIAS (-100 to 100) to a token's logit; may be repeated", ARG_TEXTS,
-		AT(logit_bias) },
-	{ "-s,--seed", "N", "same seed, same text; drawn at random and printed when not given", ARG_SEED,
-		AT(seed) },
+	{ "--logit-bias", "ID=BIAS", "add BIAS (-100 to 100) to a token's logit; may be repeated",
+		ARG_TEXTS, AT(logit_bias) },
+	{ "-s,--seed", "N", "same seed, same text; drawn at random and printed when not given",
+		ARG_SEED, AT(seed) },
 	{ "--stop", "TEXT", "end before this text; may be repeated", ARG_TEXTS, AT(stop) },
 	{ "--ignore-eos", NULL, "end tokens can't be sampled", ARG_FLAG, AT(ignore_eos) },
 	{ 0 },
@@ -71,8 +72,8 @@ int sampling_params(const struct bb_engine *e, const struct sampling_options *o,
 	s->logit_bias = storage->bias;
 	for (int i = 0; i < o->logit_bias.n; i++) {
 		if (!read_bias(o->logit_bias.v[i], &storage->bias[i])) {
-			return usage_error("option '--logit-bias' is '%s', expected ID=BIAS with BIAS from -100 to 100",
-				o->logit_bias.v[i]);
+			return usage_error("option '--logit-bias' is '%s', expected ID=BIAS with BIAS "
+				"from -100 to 100", o->logit_bias.v[i]);
 		}
 	}
 	s->n_logit_bias = o->logit_bias.n;

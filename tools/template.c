@@ -32,7 +32,8 @@ const struct arg_command cmd_template = {
 	.name = "template",
 	.usage = "[MODEL] [--chat-template-file FILE] < REQUEST.json",
 	.summary = "Renders a chat template with the JSON object on stdin.\n"
-		"The object holds messages, and may hold tools, add_generation_prompt and any other variable.\n"
+		"The object holds messages, and may hold tools, add_generation_prompt and any "
+		"other variable.\n"
 		"No newline is added. Exits with 1 when the template raises.",
 	.groups = groups,
 	.positional = "MODEL",

@@ -49,7 +49,8 @@ void terminal_start(void) {
 
 void interrupt_ends_reads(bool ends) {
 	/* A parent that ignores SIGINT for us (nohup) is obeyed. */
-	struct sigaction old, action = { .sa_handler = on_interrupt, .sa_flags = ends ? 0 : SA_RESTART };
+	struct sigaction old,
+		action = { .sa_handler = on_interrupt, .sa_flags = ends ? 0 : SA_RESTART };
 	sigemptyset(&action.sa_mask);
 	if (sigaction(SIGINT, NULL, &old) == 0 && old.sa_handler != SIG_IGN) {
 		sigaction(SIGINT, &action, NULL);
@@ -194,7 +195,8 @@ static int dump(const char *data, size_t bytes, void *user) {
 }
 
 bool out_json_take(json_t *value, size_t flags) {
-	const bool ok = value != NULL && json_dump_callback(value, dump, NULL, flags | JSON_ENCODE_ANY) == 0;
+	const bool ok = value != NULL &&
+		json_dump_callback(value, dump, NULL, flags | JSON_ENCODE_ANY) == 0;
 	json_decref(value);
 	errno = value == NULL ? ENOMEM : errno;
 	return note(ok) && out_write("\n", 1);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The process's edges: results to stdout with every write checked, one-sentence messages and progress to
- * stderr, Ctrl-C as a flag. */
+ * The process's edges: results to stdout with every write checked, one-sentence messages and
+ * progress to stderr, Ctrl-C as a flag. */
 #ifndef TERMINAL_H
 #define TERMINAL_H
 
@@ -13,14 +13,16 @@
 
 enum { STATUS_OK = 0, STATUS_FAILED = 1, STATUS_USAGE = 2, STATUS_INTERRUPTED = 130 };
 
-/* Before anything else: file descriptors 0 to 2 are open, SIGPIPE is ignored, SIGINT sets a flag. */
+/* Before anything else: file descriptors 0 to 2 are open, SIGPIPE is ignored, SIGINT sets a
+ * flag. */
 void terminal_start(void);
 /* What messages begin with. */
 void terminal_command(const char *name);
 /* Flushes stdout, reports what could not be written, and returns the final exit status. */
 int terminal_end(int status);
 
-/* Ctrl-C was pressed since the flag was cleared. A second Ctrl-C while it is set ends the process. */
+/* Ctrl-C was pressed since the flag was cleared. A second Ctrl-C while it is set ends the
+ * process. */
 bool interrupted(void);
 void interrupt_clear(void);
 /* Whether Ctrl-C ends a read of input that waits; writes always go on. Off until asked for. */
@@ -37,8 +39,8 @@ int usage_error(const char *format, ...) PRINTF(1, 2);
 int failure_of(const struct bb_error *err);
 void notice(const char *format, ...) PRINTF(1, 2);
 
-/* A bar, only on a terminal and only for what takes longer than a blink. Returns false once Ctrl-C was
- * pressed, so it serves as the engine's progress callback. */
+/* A bar, only on a terminal and only for what takes longer than a blink. Returns false once Ctrl-C
+ * was pressed, so it serves as the engine's progress callback. */
 bool progress_show(void *user, const char *what, double done, double total);
 void progress_clear(void);
 

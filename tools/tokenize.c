@@ -31,7 +31,8 @@ const struct arg_command cmd_tokenize = {
 	.name = "tokenize",
 	.usage = "MODEL [--no-bos] [--no-parse-special] < TEXT",
 	.summary = "Turns the bytes of stdin into one JSON array of token ids.\n"
-		"Special tokens are added and parsed as the model's metadata says; a vocabulary-only file will do.",
+		"Special tokens are added and parsed as the model's metadata says; a "
+		"vocabulary-only file will do.",
 	.groups = groups,
 	.positional = "MODEL",
 	.positional_at = AT(open.path),

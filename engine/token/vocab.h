@@ -77,9 +77,9 @@ struct tokenizer {
 /* As base_char, but an invalid byte is a character of its own. */
 size_t vocab_step(const char *p, size_t bytes);
 
-/* A permutation of the 64-bit numbers whose upper bits are a hash of the key. With a secret of the load
- * no file can bring keys that collide: the upper bits of a product with a random odd number are
- * universal (Dietzfelbinger et al., 1997), the rest scatters keys that follow each other. */
+/* A permutation of the 64-bit numbers whose upper bits are a hash of the key. With a secret of the
+ * load no file can bring keys that collide: the upper bits of a product with a random odd number
+ * are universal (Dietzfelbinger et al., 1997), the rest scatters keys that follow each other. */
 static inline uint64_t vocab_mix(uint64_t key, uint64_t secret) {
 	uint64_t h = key * (secret | 1);
 	h ^= h >> 32;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Attention by multiply-add in f32. Orders of summation: q.k one chain along d; the sum of p 8 chains
- * (token % 8) folded by halves; p.v one chain along the tokens a row sees. q is multiplied by
- * scale * log2(e) first, so scores and m are exponents of 2. */
+ * Attention by multiply-add in f32. Orders of summation: q.k one chain along d; the sum of p 8
+ * chains (token % 8) folded by halves; p.v one chain along the tokens a row sees. q is multiplied
+ * by scale * log2(e) first, so scores and m are exponents of 2. */
 #include "attention_ymm.h"
 
 /* What a plane holds: f32, or a 16-bit type to be widened when loaded. */
@@ -128,8 +128,8 @@ static ALWAYS_INLINE void value_columns(const struct attn_tile *t, int page, int
 		default: score_page(t, page, 6, source); break; \
 		} \
 	} \
-	static void values_##suffix(const struct attn_tile *t, int page, int row, int n_rows, int from, \
-		int to) { \
+	static void values_##suffix(const struct attn_tile *t, int page, int row, int n_rows, \
+		int from, int to) { \
 		switch (n_rows) { \
 		case 1: value_columns(t, page, row, from, to, 1, source); break; \
 		case 2: value_columns(t, page, row, from, to, 2, source); break; \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the AVX-512 attention kernels share: powers of 2, folds, joining and finishing. Static inline,
- * so that each ISA's library has its own. */
+ * What the AVX-512 attention kernels share: powers of 2, folds, joining and finishing. Static
+ * inline, so that each ISA's library has its own. */
 #ifndef ATTENTION_AVX512_H
 #define ATTENTION_AVX512_H
 
@@ -15,8 +15,8 @@
 #define UNROLL _Pragma("GCC unroll 8")
 #define LOG2_E 1.44269504f
 
-/* 2^x for the lanes of `mask`, 0 for the others. x = n + f with |f| <= 1/2; 2^f = 1 + f P(f), P fitted
- * for least relative error: 1.1e-7 with 5 coefficients, 2.9e-6 with 4, 1.1e-4 with 3. */
+/* 2^x for the lanes of `mask`, 0 for the others. x = n + f with |f| <= 1/2; 2^f = 1 + f P(f), P
+ * fitted for least relative error: 1.1e-7 with 5 coefficients, 2.9e-6 with 4, 1.1e-4 with 3. */
 static ALWAYS_INLINE __m512 exp2_n(__mmask16 mask, __m512 x, const float *c, const int n_c) {
 	const __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 	const __m512 f = _mm512_sub_ps(x, n);
@@ -72,8 +72,8 @@ static ALWAYS_INLINE float fold_sum(__m512 x) {
 	return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
 }
 
-/* m of all rows: the largest score that each sees. A pass of its own, so that the rows' folds overlap.
- * Two chains: a NaN may get lost, but comes back with the sum of p. */
+/* m of all rows: the largest score that each sees. A pass of its own, so that the rows' folds
+ * overlap. Two chains: a NaN may get lost, but comes back with the sum of p. */
 static inline void largest_scores(const struct attn_tile *t) {
 	for (int r = 0; r < t->n_rows; r++) {
 		const float *s = t->scores + r * BB_SPLIT;

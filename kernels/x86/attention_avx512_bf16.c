@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Attention by dot products of bf16 pairs: q (times scale * log2(e)), k, p and v are rounded to bf16,
- * nearest even, and summed in f32. Orders of summation: q.k one chain along d, two at a time; the sum
- * of p (not rounded) 16 chains (token % 16) folded by halves; p.v one chain along the tokens a row
- * sees, two at a time. Keys and values in f16 are converted on their way in, for large tiles once per
- * split and block. */
+ * Attention by dot products of bf16 pairs: q (times scale * log2(e)), k, p and v are rounded to
+ * bf16, nearest even, and summed in f32. Orders of summation: q.k one chain along d, two at a time;
+ * the sum of p (not rounded) 16 chains (token % 16) folded by halves; p.v one chain along the
+ * tokens a row sees, two at a time. Keys and values in f16 are converted on their way in, for large
+ * tiles once per split and block. */
 #include "attention_avx512.h"
 
 enum { PAIR_BYTES = 64 }; /* a vector of 16 pairs */
@@ -177,8 +177,8 @@ static ALWAYS_INLINE void value_columns(const struct attn_tile *t, int page, int
 		default: score_page(t, page, 6, source); break; \
 		} \
 	} \
-	static void values_##suffix(const struct attn_tile *t, int page, int row, int n_rows, int from, \
-		int to) { \
+	static void values_##suffix(const struct attn_tile *t, int page, int row, int n_rows, \
+		int from, int to) { \
 		switch (n_rows) { \
 		case 1: value_columns(t, page, row, from, to, 1, source); break; \
 		case 2: value_columns(t, page, row, from, to, 2, source); break; \

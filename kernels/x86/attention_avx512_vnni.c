@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Attention over int8 KV by dot products of bytes. What is rounded is written in attention.c; scores
- * are multiplied by log2(e) and p = 2^(score - m). Orders of summation: within a scale group int32,
- * exact; scores one chain over the groups; the sum of p 16 chains (token % 16) folded by halves; o one
- * chain over the pages. */
+ * Attention over int8 KV by dot products of bytes. What is rounded is written in attention.c;
+ * scores are multiplied by log2(e) and p = 2^(score - m). Orders of summation: within a scale group
+ * int32, exact; scores one chain over the groups; the sum of p 16 chains (token % 16) folded by
+ * halves; o one chain over the pages. */
 #include "attention_avx512.h"
 #include "kv_quantise.h"
 
@@ -15,8 +15,9 @@ static ALWAYS_INLINE __m512i dot_bytes(__m512i acc, __m512i u, __m512i s) {
 	return acc;
 }
 
-/* A row as prep_q leaves it: int8 [kd], then per group the f32 scale (times scale * log2(e)), then per
- * group what the +128 of the keys adds to the dot product, to be taken off: int32 -128 * sum. */
+/* A row as prep_q leaves it: int8 [kd], then per group the f32 scale (times scale * log2(e)), then
+ * per group what the +128 of the keys adds to the dot product, to be taken off: int32 -128 *
+ * sum. */
 static ALWAYS_INLINE const float *q_scales(const struct attn_tile *t, int r) {
 	return (const float *)(const void *)(t->q + r * t->q_stride + t->dims.kd);
 }
@@ -43,7 +44,8 @@ static void prep_q(void *dst, const float *q, const struct attn_dims *dims, floa
 	}
 }
 
-/* ---- scores of R rows and N * 16 keys from i_keys * 16 on, sums over the groups in registers ---- */
+/* ---- scores of R rows and N * 16 keys from i_keys * 16 on, sums over the groups in registers
+ * ---- */
 
 /* The integer dot products of group g. */
 static ALWAYS_INLINE void dot_group(__m512i acc[TILE_ROWS][4], const struct attn_tile *t, int page,
@@ -112,7 +114,8 @@ static ALWAYS_INLINE void score_keys(const struct attn_tile *t, int page, int i_
 	for (int r = 0; r < R; r++) {
 		UNROLL
 		for (int j = 0; j < N; j++) {
-			_mm512_store_ps(t->scores + r * BB_SPLIT + page * BB_PAGE + (i_keys + j) * 16, sum[r][j]);
+			_mm512_store_ps(t->scores + r * BB_SPLIT + page * BB_PAGE + (i_keys + j) * 16,
+				sum[r][j]);
 		}
 	}
 }
@@ -156,7 +159,8 @@ static void softmax_row(const struct attn_tile *t, int r) {
 
 /* ---- values of a page ---- */
 
-/* p times the scales of V as bytes in t->p [TILE_ROWS, 64]; returns what a unit of them is worth. */
+/* p times the scales of V as bytes in t->p [TILE_ROWS, 64]; returns what a unit of them is
+ * worth. */
 static ALWAYS_INLINE float weigh_row(const struct attn_tile *t, int page, int r) {
 	const int begin = t->begin[r] - page * BB_PAGE, end = t->end[r] - page * BB_PAGE;
 	const float *p = t->scores + r * BB_SPLIT + page * BB_PAGE;

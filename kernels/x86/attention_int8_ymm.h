@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Attention over int8 KV on 256-bit registers; the file that includes this defines
- *   dot_keys(acc, k, q)      acc + 4-byte dot products of k (stored key + 128) and q (int8), less what
- *                            KEY_OFFSET says the accumulator starts with, per sum of q
+ *   dot_keys(acc, k, q)      acc + 4-byte dot products of k (stored key + 128) and q (int8), less
+ *                            what KEY_OFFSET says the accumulator starts with, per sum of q
  *   dot_values(acc, p, v)    acc + 4-byte dot products of p (uint8) and v (int8)
  * Both are exact, so all such files give the same bits. What is rounded is written in attention.c;
- * scores are multiplied by log2(e) and p = 2^(score - m). Orders of summation: scores one chain over
- * the scale groups; the sum of p 8 chains (token % 8) folded by halves; o one chain over the pages. */
+ * scores are multiplied by log2(e) and p = 2^(score - m). Orders of summation: scores one chain
+ * over the scale groups; the sum of p 8 chains (token % 8) folded by halves; o one chain over the
+ * pages. */
 #ifndef ATTENTION_INT8_YMM_H
 #define ATTENTION_INT8_YMM_H
 
@@ -15,8 +16,8 @@
 
 #define MAX_U8 255.0f
 
-/* A row as prep_q leaves it: int8 [kd], then per group the f32 scale (times scale * log2(e)), then per
- * group what the accumulators start with: int32 KEY_OFFSET * sum. */
+/* A row as prep_q leaves it: int8 [kd], then per group the f32 scale (times scale * log2(e)), then
+ * per group what the accumulators start with: int32 KEY_OFFSET * sum. */
 static ALWAYS_INLINE const float *q_scales(const struct attn_tile *t, int r) {
 	return (const float *)(const void *)(t->q + r * t->q_stride + t->dims.kd);
 }
@@ -112,8 +113,8 @@ static void scores(const struct attn_tile *t, int page) {
 
 /* ---- values of a page ---- */
 
-/* p times the scales of V as bytes in t->p [TILE_ROWS, 64]; returns what a unit of them is worth. The
- * scores hold p. */
+/* p times the scales of V as bytes in t->p [TILE_ROWS, 64]; returns what a unit of them is worth.
+ * The scores hold p. */
 static ALWAYS_INLINE float weigh_row(const struct attn_tile *t, int page, int r) {
 	const int begin = t->begin[r] - page * BB_PAGE, end = t->end[r] - page * BB_PAGE;
 	const float *p = t->scores + r * BB_SPLIT + page * BB_PAGE;

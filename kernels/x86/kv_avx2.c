@@ -51,7 +51,8 @@ static ALWAYS_INLINE __m128i narrow_8(__m256 f, const enum bb_kv_dtype type) {
 	return _mm_packus_epi32(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
 }
 
-static ALWAYS_INLINE void narrow_as(uint16_t *y, const float *x, int n, const enum bb_kv_dtype type) {
+static ALWAYS_INLINE void narrow_as(uint16_t *y, const float *x, int n,
+	const enum bb_kv_dtype type) {
 	int i = 0;
 	for (; i + 8 <= n; i += 8) {
 		_mm_storeu_si128((__m128i *)(void *)(y + i), narrow_8(_mm256_loadu_ps(x + i), type));
@@ -145,7 +146,8 @@ static void lanes_read(const void *slab, enum bb_kv_dtype type, int head_dim, in
 	for (int d = 0; d < head_dim; d++) {
 		const size_t at = lanes_k(&p, slot, d), row = (size_t)slot * p.vd + d;
 		if (type == KV_INT8) {
-			k[d] = (float)(p.k[quads_k(&p, slot, d)] - 128) * p.k_scales[d / p.width * BB_PAGE + slot];
+			k[d] = (float)(p.k[quads_k(&p, slot, d)] - 128) *
+				p.k_scales[d / p.width * BB_PAGE + slot];
 			v[d] = (float)(int8_t)p.v[quads_v(&p, slot, d)] * p.v_scales[slot];
 		} else if (type == KV_F32) {
 			k[d] = ((const float *)(const void *)p.k)[at];

@@ -39,7 +39,8 @@ static inline float quantise_ymm(int8_t *y, const float *x, int n) {
 	}
 	for (; i < n; i += 8) {
 		const __m256i w = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + i), inverse));
-		const __m128i h = _mm_packs_epi32(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
+		const __m128i h = _mm_packs_epi32(_mm256_castsi256_si128(w),
+			_mm256_extracti128_si256(w, 1));
 		_mm_storel_epi64((__m128i *)(void *)(y + i), _mm_packs_epi16(h, h));
 	}
 	return max / 127.0f;

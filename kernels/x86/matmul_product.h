@@ -19,7 +19,8 @@ struct product {
 	size_t panel_bytes, x_row_bytes;
 };
 
-/* Asks for the cache lines of y that a unit will write, before it computes: each is a miss of its own. */
+/* Asks for the cache lines of y that a unit will write, before it computes: each is a miss of its
+ * own. */
 ALWAYS_INLINE void prefetch_outputs(const struct product *p, int i_panel, int row0, int n_rows) {
 	const float *y = p->y + (size_t)row0 * p->ld_y + i_panel * P16_ROWS;
 	for (int r = 0; r < n_rows; r++, y += p->ld_y) {
@@ -28,7 +29,8 @@ ALWAYS_INLINE void prefetch_outputs(const struct product *p, int i_panel, int ro
 }
 
 /* The last panel of a matrix whose n is no multiple of 16. */
-static void finish_part(const struct product *p, float *y, int n_cols, int n_rows, const float *acc) {
+static void finish_part(const struct product *p, float *y, int n_cols, int n_rows,
+	const float *acc) {
 	for (int r = 0; r < n_rows; r++, y += p->ld_y, acc += P16_ROWS) {
 		for (int i = 0; i < n_cols; i++) {
 			y[i] = p->accumulate ? y[i] + acc[i] : acc[i];
@@ -64,8 +66,9 @@ static inline void finish_rows(const struct product *p, int i_panel, int row0, i
 	}
 }
 
-/* Units a thread takes at once. One row is bound by memory: each thread then streams one run of panels
- * of its own, because short pieces make the prefetchers of both threads fetch the other's weights. */
+/* Units a thread takes at once. One row is bound by memory: each thread then streams one run of
+ * panels of its own, because short pieces make the prefetchers of both threads fetch the other's
+ * weights. */
 static inline int product_grain(bb_queue *q, const struct product *p, int n_panels) {
 	const int n_threads = q != NULL ? queue_threads(q) : 1;
 	return p->n_rows > 1 ? 1 : (n_panels + n_threads - 1) / n_threads;

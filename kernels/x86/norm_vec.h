@@ -58,8 +58,8 @@ static void rmsnorm_rows(const void *arg, int begin, int end) {
 	}
 }
 
-void TAG(rmsnorm)(bb_queue *q, float *y, int ld_y, const float *x, int ld_x, const float *w, int n_rows,
-	int n_groups, int dim, float eps) {
+void TAG(rmsnorm)(bb_queue *q, float *y, int ld_y, const float *x, int ld_x, const float *w,
+	int n_rows, int n_groups, int dim, float eps) {
 	const struct rmsnorm_job job = { y, x, w, ld_y, ld_x, n_groups, dim, eps };
 	queue_run(q, rmsnorm_rows, &job, n_rows, vec_grain((size_t)n_groups * dim));
 }

@@ -27,7 +27,8 @@ static inline vec gelu(vec g) {
 	static void act##_rows(const void *arg, int begin, int end) { \
 		const struct gated_job *job = arg; \
 		for (int r = begin; r < end; r++) { \
-			const float *gate = job->gate + (size_t)r * job->ld, *up = job->up + (size_t)r * job->ld; \
+			const float *gate = job->gate + (size_t)r * job->ld; \
+			const float *up = job->up + (size_t)r * job->ld; \
 			float *y = job->y + (size_t)r * job->ld_y; \
 			int i = 0; \
 			for (; i + VEC <= job->dim; i += VEC) { \

@@ -42,8 +42,8 @@ static void rope_rows(const void *arg, int begin, int end) {
 	}
 }
 
-void TAG(rope)(bb_queue *q, float *x, int ld, const float *cs, int n_rows, int n_heads, int head_dim,
-	int n_pairs) {
+void TAG(rope)(bb_queue *q, float *x, int ld, const float *cs, int n_rows, int n_heads,
+	int head_dim, int n_pairs) {
 	const struct rope_job job = { x, cs, ld, n_heads, head_dim, n_pairs };
 	queue_run(q, rope_rows, &job, n_rows, vec_grain((size_t)n_heads * n_pairs * 2));
 }

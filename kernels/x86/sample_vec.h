@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reductions over a row of logits, over vectors. A row is cut in at most MAX_CHUNKS chunks whose length
- * depends on n alone; each is reduced by itself and the results are joined in order, so that the bits
- * don't depend on who computed which. */
+ * Reductions over a row of logits, over vectors. A row is cut in at most MAX_CHUNKS chunks whose
+ * length depends on n alone; each is reduced by itself and the results are joined in order, so that
+ * the bits don't depend on who computed which. */
 #include "../kernels.h"
 #include "vec_math.h"
 
@@ -79,7 +79,8 @@ void TAG(argmax)(bb_queue *q, int32_t *index, const float *x, int n) {
 	for (int i = 1; i < n_chunks; i++) {
 		best = maxima[i] > maxima[best] ? i : best;
 	}
-	/* The first chunk may hold nothing but NaNs while another has -inf: look on until it is found. */
+	/* The first chunk may hold nothing but NaNs while another has -inf: look on until it is
+	 * found. */
 	*index = 0;
 	for (int i = best; i < n_chunks; i++) {
 		const int at = i * job.chunk, end = chunk_end(&job, i);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A vector of f32 as one 256-bit register: the words that norm_vec.h, rope_vec.h, pointwise_vec.h and
- * sample_vec.h are written in. A twin of vec_avx512.h. A `part` is the first n elements, n <= VEC. */
+ * A vector of f32 as one 256-bit register: the words that norm_vec.h, rope_vec.h, pointwise_vec.h
+ * and sample_vec.h are written in. A twin of vec_avx512.h. A `part` is the first n elements, n <=
+ * VEC. */
 #ifndef VEC_AVX2_H
 #define VEC_AVX2_H
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A vector of f32 as one 512-bit register: the words that norm_vec.h, rope_vec.h, pointwise_vec.h and
- * sample_vec.h are written in. A twin of vec_avx2.h. A `part` is the first n elements, n <= VEC. */
+ * A vector of f32 as one 512-bit register: the words that norm_vec.h, rope_vec.h, pointwise_vec.h
+ * and sample_vec.h are written in. A twin of vec_avx2.h. A `part` is the first n elements, n <=
+ * VEC. */
 #ifndef VEC_AVX512_H
 #define VEC_AVX512_H
 
@@ -110,7 +111,8 @@ static inline void vec_load_pairs(const float *p, int n, vec *even, vec *odd) {
 	const int n_low = 2 * n < VEC ? 2 * n : VEC;
 	const vec low = vec_load_part(p, n_low);
 	const vec high = vec_load_part(p + VEC, 2 * n - n_low);
-	const __m512i evens = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+	const __m512i evens = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28,
+		30);
 	*even = _mm512_permutex2var_ps(low, evens, high);
 	*odd = _mm512_permutex2var_ps(low, _mm512_add_epi32(evens, _mm512_set1_epi32(1)), high);
 }

@@ -5,8 +5,8 @@
 #ifndef VEC_MATH_H
 #define VEC_MATH_H
 
-/* e^x for x <= 88, 0 below -104, NaN for NaN; the relative error is below 1.5e-7 where the result is
- * normal. x = n ln 2 + r with |r| <= ln 2 / 2, and Taylor's series of e^r up to r^7 / 7!, whose
+/* e^x for x <= 88, 0 below -104, NaN for NaN; the relative error is below 1.5e-7 where the result
+ * is normal. x = n ln 2 + r with |r| <= ln 2 / 2, and Taylor's series of e^r up to r^7 / 7!, whose
  * remainder is 5e-9. ln 2 is in two parts, the first short enough that n times it is exact. */
 static inline vec vec_exp(vec x) {
 	x = vec_max(vec_set(-110.0f), x);

@@ -70,8 +70,8 @@ class Usage(Case):
                 self.assertNotIn(name, err.decode() + line)
 
     def test_names_that_are_not_built(self):
-        for option, value in (("--device", "cuda"), ("--device", "simt"), ("--gemm", "fast"), ("--kv-cache-dtype", "int4"),
-                              ("--kv-cache-dtype", "fp8")):
+        for option, value in (("--device", "cuda"), ("--device", "simt"), ("--gemm", "fast"),
+                              ("--kv-cache-dtype", "int4"), ("--kv-cache-dtype", "fp8")):
             with self.subTest(f"{option} {value}"):
                 self.sentence(bobbin("run", TINY, "-p", "1", option, value, status=1)[1], value, "build")
 
