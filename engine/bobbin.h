@@ -166,20 +166,22 @@ struct bb_context_params { /* zeroed = the engine's settings */
 bool bb_context_create(struct bb_context **out, struct bb_engine *e,
 	const struct bb_context_params *params, struct bb_error *err);
 void bb_context_destroy(struct bb_context *c);
-/* A second context with the same timeline. Copies nothing but one address per 4096 tokens: what both hold
- * is shared until one side goes on. Then it copies its token ids (unless it is the first to go on), the
- * addresses of about 64 pages and, of the keys and values, a partly filled last page. Room that c had
- * reserved is given back. */
+/* A second context with the same timeline. Copies nothing but one address per 4096 tokens: what
+ * both hold is shared until one side goes on. Then it copies its token ids (unless it is the
+ * first to go on), the addresses of about 64 pages and, of the keys and values, a partly filled
+ * last page. Room that c had reserved is given back. */
 bool bb_context_fork(struct bb_context **out, struct bb_context *c, struct bb_error *err);
-/* Forgets every token from index n_tokens on, and gives back reserved room. BB_ERR_CONTEXT when that is
- * beyond the timeline, or before what a sliding window still holds; BB_ERR_MEMORY is possible where pages
- * on both sides of the cut are shared with a fork. On an error the context is as it was. */
+/* Forgets every token from index n_tokens on, and gives back reserved room. BB_ERR_CONTEXT when
+ * that is beyond the timeline, or before what a sliding window still holds; BB_ERR_MEMORY is
+ * possible where pages on both sides of the cut are shared with a fork. On an error the context
+ * is as it was. */
 bool bb_context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err);
 int bb_context_length(const struct bb_context *c);
-/* Makes room for n_tokens (>= 1) more tokens, in pages, their table and the timeline: until they are
- * appended, or a fork or rewind gives the room back, bb_step allocates nothing for them. Layers with a
- * sliding window get room for all of them too. Not needed for a step, which makes the room that it lacks.
- * BB_ERR_CONTEXT when the context can't hold so many, BB_ERR_MEMORY; then the context is as it was. */
+/* Makes room for n_tokens (>= 1) more tokens, in pages, their table and the timeline: until they
+ * are appended, or a fork or rewind gives the room back, bb_step allocates nothing for them.
+ * Layers with a sliding window get room for all of them too. Not needed for a step, which makes
+ * the room that it lacks. BB_ERR_CONTEXT when the context can't hold so many, BB_ERR_MEMORY;
+ * then the context is as it was. */
 bool bb_context_reserve(struct bb_context *c, int n_tokens, struct bb_error *err);
 const int32_t *bb_context_tokens(const struct bb_context *c); /* [length], until the next change of c */
 /* Bytes of pages that this context refers to: shared ones counted whole, reserved ones too. */
@@ -195,8 +197,9 @@ struct bb_step_item {
 	bool all_logits;            /* logits after every token instead of the last */
 };
 /* One forward pass over contexts of one KV type. The rows of all items together must not exceed
- * max_batch_tokens. Either every item is appended or, on an error, none is. Allocates nothing where
- * bb_context_reserve made room before, wherever the logits go; else only that room, before it computes. */
+ * max_batch_tokens. Either every item is appended or, on an error, none is. Allocates nothing
+ * where bb_context_reserve made room before, wherever the logits go; else only that room, before
+ * it computes. */
 bool bb_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
 	struct bb_error *err);
 /* Appends any number of tokens in steps of max_batch_tokens; logits [n_vocab] of the last, or NULL.
@@ -213,8 +216,8 @@ struct bb_logit_bias {
 };
 
 struct bb_sampling { /* bb_sampling_default fills it */
-	/* >= 0. 0, and what is so small that logits / temperature overflows (below about 1e-37), is greedy:
-	 * the lowest id wins a tie. */
+	/* >= 0. 0, and what is so small that logits / temperature overflows (below about 1e-37), is
+	 * greedy: the lowest id wins a tie. */
 	float temperature;
 	int top_k;                  /* 0 or -1 = all */
 	float top_p;                /* (0, 1] */
@@ -229,9 +232,9 @@ struct bb_sampling { /* bb_sampling_default fills it */
 	int n_logprobs;             /* most likely alternatives to report, 0..BB_MAX_LOGPROBS */
 };
 #define BB_MAX_LOGPROBS 20
-/* The defaults of every command: temperature 1, top_p 1, top_k 0, min_p 0, no penalties; then what
- * the model's own metadata recommends (general.sampling.*; a file that recommends what is out of range
- * isn't opened). seed is left 0. */
+/* The defaults of every command: temperature 1, top_p 1, top_k 0, min_p 0, no penalties; then
+ * what the model's own metadata recommends (general.sampling.*; a file that recommends what is
+ * out of range isn't opened). seed is left 0. */
 void bb_sampling_default(const struct bb_engine *e, struct bb_sampling *s);
 bool bb_sampling_check(const struct bb_engine *e, const struct bb_sampling *s,
 	struct bb_error *err);
@@ -265,9 +268,9 @@ bool bb_generation_create(struct bb_generation **out, struct bb_context *c,
 	const struct bb_generation_params *params, const int32_t *prompt, size_t n_prompt,
 	bb_progress_fn *progress, void *user, struct bb_error *err);
 void bb_generation_destroy(struct bb_generation *g);
-/* Produces one token. *text points to the bytes that became final with it (may be empty; valid until
- * the next call), whole UTF-8 characters only. *finish tells why this was the last one. BB_ERR_FORMAT
- * when the model's logits aren't finite. */
+/* Produces one token. *text points to the bytes that became final with it (may be empty; valid
+ * until the next call), whole UTF-8 characters only. *finish tells why this was the last one.
+ * BB_ERR_FORMAT when the model's logits aren't finite. */
 bool bb_generation_next(struct bb_generation *g, struct bb_sampled *token, const char **text,
 	size_t *bytes, enum bb_finish *finish, struct bb_error *err);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Opening and closing an engine: file, tokenizer, plan, weights, threads; and what it says of itself. */
+ * Opening and closing an engine: file, tokenizer, plan, weights, threads; and what it says of
+ * itself. */
 #include "sample.h"
 
 #include <assert.h>
@@ -270,8 +271,8 @@ static bool open_model(struct bb_engine *e, const struct bb_model *const *models
 	return true;
 }
 
-/* Puts the path before a sentence about the file, unless whoever wrote it did: "PATH: …", the path as
- * far as sentences have room for it. */
+/* Puts the path before a sentence about the file, unless whoever wrote it did: "PATH: …", the
+ * path as far as sentences have room for it. */
 static void name_file(struct bb_error *err, const char *path) {
 	if (err == NULL || err->code == BB_ERR_USAGE || err->code == BB_ERR_CANCELLED) {
 		return;

@@ -13,8 +13,8 @@
 
 enum { N_KV_TYPES = KV_INT8 + 1 };
 
-/* What one step works on, planned for max_rows rows. A step allocates nothing but room that its contexts
- * don't have yet, before it computes. */
+/* What one step works on, planned for max_rows rows. A step allocates nothing but room that its
+ * contexts don't have yet, before it computes. */
 struct batch {
 	int n_rows, n_seqs, n_out;
 	int32_t *ids, *pos;                               /* [max_rows] */

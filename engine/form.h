@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The form of graph.h as the engine sees it: names, widths, and whether a model's op lists make sense. */
+ * The form of graph.h as the engine sees it: names, widths, and whether a model's op lists make
+ * sense. */
 #ifndef FORM_H
 #define FORM_H
 
@@ -15,8 +16,9 @@ enum bb_act form_group(enum bb_act act);
 bool form_is_dense(enum bb_act act);
 /* Is what asks for `when` there in a model of these sizes? */
 bool form_is_there(const struct bb_hparams *hp, enum bb_hparam when);
-/* Refuses an op list that doesn't type-check, naming the op: an operand that its kind lacks or ignores,
- * a weight that the table lacks or that another shape is declared for, widths that don't meet. */
+/* Refuses an op list that doesn't type-check, naming the op: an operand that its kind lacks or
+ * ignores, a weight that the table lacks or that another shape is declared for, widths that
+ * don't meet. */
 bool form_check(const struct bb_model *m, const struct bb_hparams *hp, struct bb_error *err);
 
 #endif

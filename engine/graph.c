@@ -34,8 +34,9 @@ static int run_length(const struct batch *b, int i, int n_vocab) {
 	return n;
 }
 
-/* Logits go straight to the callers' arrays where enough rows lie together (or all), else through
- * planned memory: the weights are read once for all the rows of a call, however they are scattered. */
+/* Logits go straight to the callers' arrays where enough rows lie together (or all), else
+ * through planned memory: the weights are read once for all the rows of a call, however they are
+ * scattered. */
 static void run_logits(const struct run *r, const struct plan_op *o) {
 	const struct plan_matrix *m = o->matrix;
 	const struct batch *b = &r->e->batch;

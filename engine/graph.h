@@ -8,9 +8,9 @@
 
 #include "weights.h"
 
-/* Activations: [rows of the step, width], and the group that each lies in, named by its first member.
- * Members of a group lie side by side in one buffer, in the order of this list, so that products which
- * share their input can be one product. X is the residual stream; LOGITS has
+/* Activations: [rows of the step, width], and the group that each lies in, named by its first
+ * member. Members of a group lie side by side in one buffer, in the order of this list, so that
+ * products which share their input can be one product. X is the residual stream; LOGITS has
  * memory of its own. */
 #define BB_ACTS(ACT) \
 	ACT(X, EMBD, X) \
@@ -46,8 +46,8 @@ enum bb_op_kind {
 	OP_COUNT,
 };
 
-/* A row of an op list. What a kind of operation would ignore may not be given: the planner refuses a list
- * that doesn't type-check (form.c). */
+/* A row of an op list. What a kind of operation would ignore may not be given: the planner
+ * refuses a list that doesn't type-check (form.c). */
 enum { MAX_SCALARS = 2 };
 struct bb_op {
 	enum bb_op_kind kind;

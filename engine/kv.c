@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Page pools and page tables. The reference counts of a page and of a chunk lie behind their data, so
- * that a table is plain arrays of addresses, which is what the attention kernels read. */
+ * Page pools and page tables. The reference counts of a page and of a chunk lie behind their
+ * data, so that a table is plain arrays of addresses, which is what the attention kernels read. */
 #include "kv.h"
 
 #include <assert.h>

@@ -25,23 +25,24 @@ struct kv_pool {
 void kv_pool_init(struct kv_pool *p, size_t page_bytes, struct kv_budget *budget);
 void kv_pool_finish(struct kv_pool *p);
 
-/* Pages [first_page, n_pages) of a context's tokens; those before were freed behind a window. Pages are
- * listed in chunks (kernels.h says why that size), and tables share chunks: a fork takes a reference to
- * each, whatever their pages weigh. A shared chunk lists exactly the pages that each of its tables has,
- * and never changes: a table that adds, replaces or drops one of its pages has a copy of the chunk first,
- * and only then do the chunk's pages get one more reference. */
+/* Pages [first_page, n_pages) of a context's tokens; those before were freed behind a window.
+ * Pages are listed in chunks (kernels.h says why that size), and tables share chunks: a fork
+ * takes a reference to each, whatever their pages weigh. A shared chunk lists exactly the pages
+ * that each of its tables has, and never changes: a table that adds, replaces or drops one of
+ * its pages has a copy of the chunk first, and only then do the chunk's pages get one more
+ * reference. */
 struct kv_table {
 	struct kv_pool *pool;
 	void ***chunks; /* [max_chunks][BB_CHUNK] page addresses; NULL without pages, as are other pages */
 	int max_chunks, n_pages, first_page;
 };
-/* The list of chunks is as long as max_tokens may want (8 bytes per 4096 tokens), so that it never moves
- * and a fork has nothing to grow. */
+/* The list of chunks is as long as max_tokens may want (8 bytes per 4096 tokens), so that it
+ * never moves and a fork has nothing to grow. */
 bool kv_table_init(struct kv_table *t, struct kv_pool *pool, int max_tokens, struct bb_error *err);
 void kv_table_finish(struct kv_table *t);
-/* Makes the pages of tokens [n_tokens, n_tokens + n_new) exist and belong to this table alone, a partly
- * filled page that is shared being copied; and makes it free to release what lies before first_token.
- * On a failure the table has the pages that it had. */
+/* Makes the pages of tokens [n_tokens, n_tokens + n_new) exist and belong to this table alone, a
+ * partly filled page that is shared being copied; and makes it free to release what lies before
+ * first_token. On a failure the table has the pages that it had. */
 bool kv_reserve(struct kv_table *t, int n_tokens, int n_new, int first_token, struct bb_error *err);
 /* Drops the pages that hold no token below n_tokens. Where that parts the pages of a shared chunk,
  * kv_own_cut must have come before. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The planner: turns a model's op lists into operations on fixed memory. It leaves out what a model of
- * this size hasn't got, stacks products that share their input into one, and remembers when an input is
- * prepared already. Nothing is allocated after plan_pack. */
+ * The planner: turns a model's op lists into operations on fixed memory. It leaves out what a
+ * model of this size hasn't got, stacks products that share their input into one, and remembers
+ * when an input is prepared already. Nothing is allocated after plan_pack. */
 #include "form.h"
 #include "plan.h"
 
@@ -16,8 +16,8 @@ static int round_up(int n, int unit) {
 	return (n + unit - 1) / unit * unit;
 }
 
-/* Distance between rows of a group. An odd number of cache lines, else the rows of a panel's output fall
- * into a few sets of L1; but for rows that must follow each other without a gap. */
+/* Distance between rows of a group. An odd number of cache lines, else the rows of a panel's
+ * output fall into a few sets of L1; but for rows that must follow each other without a gap. */
 static int row_distance(enum bb_act first, int width) {
 	const int line = 64 / (int)sizeof(float);
 	const int n_lines = round_up(width, line) / line;

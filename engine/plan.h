@@ -20,8 +20,8 @@ bool hparams_read(struct bb_hparams *hp, const struct bb_model *m, const struct 
 /* Refuses a file with a key that changes the arithmetic and that the model doesn't read. */
 bool unread_check(const struct bb_model *m, const struct bb_hparams *hp, const struct gguf *g,
 	struct bb_error *err);
-/* Finds every weight; one error names the first mismatch and counts the others. A tensor of the file
- * that the model doesn't know is an error too: its effect would silently be missing. */
+/* Finds every weight; one error names the first mismatch and counts the others. A tensor of the
+ * file that the model doesn't know is an error too: its effect would silently be missing. */
 bool weights_bind(struct weight_set *set, const struct bb_model *m, const struct bb_hparams *hp,
 	const struct gguf *g, struct bb_error *err);
 void weight_set_finish(struct weight_set *set);
@@ -112,8 +112,8 @@ bool plan_pack(struct plan *p, bb_queue *q, bb_progress_fn *progress, void *user
 /* Bytes that plan_pack takes: packed weights and the prepared input. */
 size_t plan_packed_bytes(const struct plan *p);
 void plan_finish(struct plan *p);
-/* What of these CPU flags the plan's kernels may use: an f32 checkpoint takes no bf16 path, in attention
- * neither, for its user asked for f32. */
+/* What of these CPU flags the plan's kernels may use: an f32 checkpoint takes no bf16 path, in
+ * attention neither, for its user asked for f32. */
 unsigned plan_flags(const struct plan *p, unsigned flags);
 /* Weight bytes that a step of one row reads. */
 size_t plan_step_bytes(const struct plan *p);

@@ -371,8 +371,8 @@ static int32_t pick(struct sampler *s, const struct bb_engine *e, const float *l
 	const struct bb_sampling *p = &s->params;
 	int32_t best = 0;
 	e->kernels.argmax(e->queue, &best, logits, s->n_vocab);
-	/* A bias or a penalty may have made the best infinite. Where 1 / T or the scaled logits overflow,
-	 * nothing but the best has a probability: below a temperature of about 1e-37. */
+	/* A bias or a penalty may have made the best infinite. Where 1 / T or the scaled logits
+	 * overflow, nothing but the best has a probability: below a temperature of about 1e-37. */
 	const float inverse = 1 / p->temperature;
 	if (!isfinite(logits[best]) || !isfinite(inverse) || !isfinite(inverse * logits[best])) {
 		return best;
@@ -387,7 +387,8 @@ static int32_t pick(struct sampler *s, const struct bb_engine *e, const float *l
 	return draw(s, s->order, filter(s, s->probs[best]), u);
 }
 
-/* Finite for finite logits: a logit 3e38 below the best can't be told from one that is lower still. */
+/* Finite for finite logits: a logit 3e38 below the best can't be told from one that is lower
+ * still. */
 static float log_probability(float logit, float base) {
 	return fmaxf(logit - base, -FLT_MAX);
 }

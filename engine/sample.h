@@ -26,8 +26,8 @@ bool sampler_init(struct sampler *s, const struct bb_engine *e, const struct bb_
 void sampler_finish(struct sampler *s);
 /* Tokens that penalties count as prompt. */
 void sampler_prompt(struct sampler *s, const int32_t *ids, size_t n);
-/* Draws the token that will stand at token_index; it counts as output from then on. False when a logit
- * is NaN or infinite: a sound model has none, and no draw from them means anything. */
+/* Draws the token that will stand at token_index; it counts as output from then on. False when a
+ * logit is NaN or infinite: a sound model has none, and no draw from them means anything. */
 bool sampler_pick(struct sampler *s, const struct bb_engine *e, const float *logits, int token_index,
 	struct bb_sampled *out, struct bb_error *err);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One step: checks the items, makes room in their contexts, composes the batch, runs the graph and
- * commits. Either every item is appended or none. What can fail comes before the first kernel runs. */
+ * One step: checks the items, makes room in their contexts, composes the batch, runs the graph
+ * and commits. Either every item is appended or none. What can fail comes before the first
+ * kernel runs. */
 #include "engine.h"
 
 #include <assert.h>

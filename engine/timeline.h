@@ -6,9 +6,10 @@
 
 #include "base.h"
 
-/* One context's view of an array; zeroed = empty. Ids are only ever appended: what one context writes
- * behind its own tokens, no other reads. `end` says who may: room is taken at the array's end, so of
- * several contexts that end there the first takes it, and the others copy when they go on. */
+/* One context's view of an array; zeroed = empty. Ids are only ever appended: what one context
+ * writes behind its own tokens, no other reads. `end` says who may: room is taken at the array's
+ * end, so of several contexts that end there the first takes it, and the others copy when they
+ * go on. */
 struct timeline {
 	struct timeline_array *array; /* NULL while nothing was reserved */
 	int n;                        /* tokens */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Metadata keys that change what is computed and that a model's description doesn't read. A file with
- * one would run and give wrong text, so it is refused, unless the value is the one that changes nothing.
- * The names are those of ggml's gguf-py/gguf/constants.py. */
+ * Metadata keys that change what is computed and that a model's description doesn't read. A file
+ * with one would run and give wrong text, so it is refused, unless the value is the one that
+ * changes nothing. The names are those of ggml's gguf-py/gguf/constants.py. */
 #include "plan.h"
 
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Binds a model's description to a file: reads its hyper-parameters, finds its tensors, and says in one
- * sentence what doesn't fit. */
+ * Binds a model's description to a file: reads its hyper-parameters, finds its tensors, and says
+ * in one sentence what doesn't fit. */
 #include "form.h"
 #include "plan.h"
 

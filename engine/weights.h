@@ -90,8 +90,9 @@ enum bb_weight_flag {
 	OPTIONAL = 2,
 };
 
-/* A weight: matrices are [rows, cols], vectors [rows] with cols H_NONE. OPTIONAL is for biases and for
- * W_HEAD; what only some sizes of a family have says `when`, as the op that uses it does. */
+/* A weight: matrices are [rows, cols], vectors [rows] with cols H_NONE. OPTIONAL is for biases
+ * and for W_HEAD; what only some sizes of a family have says `when`, as the op that uses it
+ * does. */
 struct bb_weight {
 	enum bb_slot slot;
 	enum bb_hparam rows, cols;

@@ -274,8 +274,9 @@ static void opening(const struct walk *w, const struct block *b, int i_split, in
 	slabs[1] = page + 1 < n_pages ? slab_of(w, b, kv_head, page + 1) : NULL;
 }
 
-/* A block's i-th split, which perhaps no row of this head sees. Rows' partials go to `parts` (an item's
- * place), or, when that is NULL, are joined to the slot's running ones. `next`: the slabs that come after. */
+/* A block's i-th split, which perhaps no row of this head sees. Rows' partials go to `parts` (an
+ * item's place), or, when that is NULL, are joined to the slot's running ones. `next`: the slabs
+ * that come after. */
 static void run_split(const struct walk *w, const struct slot *s, const struct block *b, int kv_head,
 	int i_split, float *parts, const void *const next[2]) {
 	const int token = (b->split0 + i_split) * BB_SPLIT, vd = w->dims.vd;

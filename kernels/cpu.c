@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What this CPU can do, what it is called, how many there are, and how fast they read memory. The only
- * file that asks the hardware; which variant runs is decided in kernels.c from the flags alone. */
+ * What this CPU can do, what it is called, how many there are, and how fast they read memory.
+ * The only file that asks the hardware; which variant runs is decided in kernels.c from the
+ * flags alone. */
 #include "kernels.h"
 
 #include <cpuid.h>
@@ -82,8 +83,8 @@ const char *cpu_name(char *buf, size_t bytes) {
 	return buf;
 }
 
-/* Not what is installed: a container or taskset may leave less, and threads beyond it would wait for each
- * other at every kernel. */
+/* Not what is installed: a container or taskset may leave less, and threads beyond it would wait
+ * for each other at every kernel. */
 int cpu_count(void) {
 	cpu_set_t allowed;
 	if (sched_getaffinity(0, sizeof(allowed), &allowed) == 0) {

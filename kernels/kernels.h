@@ -80,9 +80,10 @@ struct bb_layout {
  * in the order that the attention variant wants, each 64-byte aligned. */
 enum { BB_PAGE = 64, BB_SPLIT = 256 };
 
-/* Page tables are lists of chunks of 64 page addresses, so that contexts can share all but the chunks in
- * which they differ. 64 make 4096 tokens and 512 bytes: the list of a million tokens is 2 KB, changing a
- * chunk copies 8 lines of cache, and a device can keep its own copy of each chunk, made once it's full. */
+/* Page tables are lists of chunks of 64 page addresses, so that contexts can share all but the
+ * chunks in which they differ. 64 make 4096 tokens and 512 bytes: the list of a million tokens
+ * is 2 KB, changing a chunk copies 8 lines of cache, and a device can keep its own copy of each
+ * chunk, made once it's full. */
 enum { BB_CHUNK = 64 };
 
 enum bb_kv_dtype { KV_F32, KV_F16, KV_BF16, KV_INT8 };
@@ -105,11 +106,12 @@ struct bb_kv_layout {
 
 /* ---- attention ---- */
 
-/* What the heads of one head group keep of a sequence, in the order of its timeline: kept token t, counted
- * from 0, lies in page t / 64, slot t % 64. Where nothing was dropped t is the token's position. */
+/* What the heads of one head group keep of a sequence, in the order of its timeline: kept token
+ * t, counted from 0, lies in page t / 64, slot t % 64. Where nothing was dropped t is the
+ * token's position. */
 struct bb_kept {
-	/* [ceil((n_before + n_rows) / 4096)][64] addresses; a page that no window reaches may be NULL, and a
-	 * chunk whose pages all are */
+	/* [ceil((n_before + n_rows) / 4096)][64] addresses; a page that no window reaches may be
+	 * NULL, and a chunk whose pages all are */
 	void *const *const *chunks;
 	int n_before; /* tokens kept of those before this step */
 };
@@ -118,16 +120,17 @@ static inline void *kept_page(const struct bb_kept *kept, int i_page) {
 	return kept->chunks[i_page / BB_CHUNK][i_page % BB_CHUNK];
 }
 
-/* New rows of one sequence. For a head of group g, row i is kept token groups[g].n_before + i and sees that
- * one and those before it, at most `window` in all. Its K and V are in the pages when attention runs. */
+/* New rows of one sequence. For a head of group g, row i is kept token groups[g].n_before + i
+ * and sees that one and those before it, at most `window` in all. Its K and V are in the pages
+ * when attention runs. */
 struct bb_attention_seq {
 	const struct bb_kept *groups; /* [n_groups] */
 	int row0;                     /* first row of this sequence in q and out */
 	int n_rows;
 };
 
-/* Where a kv head's state lies: in the pages of a group, this far from a page's address. Heads of one layer
- * may keep different tokens, and groups may span layers: kernels look only here. */
+/* Where a kv head's state lies: in the pages of a group, this far from a page's address. Heads
+ * of one layer may keep different tokens, and groups may span layers: kernels look only here. */
 struct bb_kv_head {
 	int i_group;
 	size_t slab_offset;

@@ -21,8 +21,8 @@ struct shape {
 	int n_heads, n_kv_heads, head_dim, window, group;
 	float k_scale; /* size of the keys' elements; large ones give sharp softmaxes */
 	struct seq_shape seqs[MAX_SEQS]; /* ends with n_rows == 0 */
-	/* kv heads 1, 3, ... are a group of their own, which keeps none of the first `dropped` tokens of any
-	 * sequence (no more than every pos0); 0: one group */
+	/* kv heads 1, 3, ... are a group of their own, which keeps none of the first `dropped`
+	 * tokens of any sequence (no more than every pos0); 0: one group */
 	int dropped;
 };
 
@@ -57,8 +57,8 @@ static int first_seen(const struct shape *s, int pos) {
 	return s->window > 0 && s->window <= pos ? pos + 1 - s->window : 0;
 }
 
-/* A page table of n pages: page i is the (i modulo n_real)-th of `bytes`, from first_page on. Pages before
- * are NULL, and chunks without others. */
+/* A page table of n pages: page i is the (i modulo n_real)-th of `bytes`, from first_page on.
+ * Pages before are NULL, and chunks without others. */
 static void *const *const *make_table(struct check *c, uint8_t *bytes, size_t page_bytes, int first_page,
 	int n, int n_real) {
 	const int n_chunks = (n + BB_CHUNK - 1) / BB_CHUNK;
@@ -85,7 +85,8 @@ static int dropped_of(const struct shape *s, int i_group) {
 	return i_group == 1 ? s->dropped : 0;
 }
 
-/* Stores kept tokens [begin, end) of one head of a group; token 0 of the sequence is row k0 of k and v. */
+/* Stores kept tokens [begin, end) of one head of a group; token 0 of the sequence is row k0 of k
+ * and v. */
 static void store_head(struct check *c, const struct scene *s, int h, size_t k0, void *const *const *chunks,
 	int begin, int end) {
 	const struct shape *shape = s->shape;
@@ -103,8 +104,9 @@ static void store_head(struct check *c, const struct scene *s, int h, size_t k0,
 	kv_append(check_queue(c), &append);
 }
 
-/* What a group keeps of sequence i for rows at [first_pos, n_tokens): tokens up to n_tokens are stored,
- * other slots hold `poison`; pages outside the windows are NULL. k0: the sequence's first row in k and v. */
+/* What a group keeps of sequence i for rows at [first_pos, n_tokens): tokens up to n_tokens are
+ * stored, other slots hold `poison`; pages outside the windows are NULL. k0: the sequence's
+ * first row in k and v. */
 static struct bb_kept fill_group(struct check *c, const struct scene *s, int i, int i_group, size_t k0,
 	int first_pos, int n_tokens, int poison) {
 	const struct seq_shape *seq = &s->shape->seqs[i];

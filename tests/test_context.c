@@ -384,7 +384,8 @@ Test(context, failed_step_leaves_reserved_room) {
 
 enum operation { DO_CREATE, DO_FORK, DO_RESERVE, DO_STEP, DO_REWIND, N_OPERATIONS };
 
-/* On c, which shares its chunk and partly filled page with `other`; *made: a new context, or NULL. */
+/* On c, which shares its chunk and partly filled page with `other`; *made: a new context, or
+ * NULL. */
 static bool operate(enum operation op, struct bb_context *c, struct bb_context *other,
 	struct bb_context **made, struct bb_error *err) {
 	const struct bb_step_item items[] = { { c, ids, 10, NULL, false }, { other, ids, 2, NULL, false } };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The planner from inside: which variants a plan may use, what the form lets a model say and what it
- * refuses. Models are made here from tiny llama's tables with one thing changed. */
+ * The planner from inside: which variants a plan may use, what the form lets a model say and
+ * what it refuses. Models are made here from tiny llama's tables with one thing changed. */
 #include "models.h"
 
 #include "gguf_builder.h"
@@ -54,8 +54,8 @@ static bool is_bf16_variant(void (*fn)(void)) {
 	return false;
 }
 
-/* Products and attentions that a machine with every ISA level would run as avx512_bf16. Nothing runs, so
- * any machine can say. */
+/* Products and attentions that a machine with every ISA level would run as avx512_bf16. Nothing
+ * runs, so any machine can say. */
 static void count_bf16(const struct gguf *g, int *n_products, int *n_attentions) {
 	struct bb_kernels k;
 	struct plan p;

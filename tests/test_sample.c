@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The sampler from inside: logits that no sound model gives, temperatures at the edge of f32, and the
- * random numbers against known answers. What a whole generation does is test_generate's. */
+ * The sampler from inside: logits that no sound model gives, temperatures at the edge of f32,
+ * and the random numbers against known answers. What a whole generation does is test_generate's. */
 #include "models.h"
 
 #include "gguf_builder.h"

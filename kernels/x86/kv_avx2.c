@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The KV layouts of the x86 attention kernels: kv_lanes (16 keys beside each other, for multiply-add
- * in f32 and, in int8, for dot products of 4 bytes) and kv_pairs (two elements beside each other, for
- * dot products of bf16 pairs). Places in a slab: kv_slab.h. */
+ * The KV layouts of the x86 attention kernels: kv_lanes (16 keys beside each other, for
+ * multiply-add in f32 and, in int8, for dot products of 4 bytes) and kv_pairs (two elements
+ * beside each other, for dot products of bf16 pairs). Places in a slab: kv_slab.h. */
 #include "kv_quantise.h"
 
 #include <assert.h>
