@@ -32,7 +32,8 @@ static int read_character(EditLine *edit, wchar_t *out) {
 	mbstate_t state = { 0 };
 	for (;;) {
 		char byte;
-		const ssize_t n = read(STDIN_FILENO, &byte, 1);
+		/* The prompt is shown before the terminal is ready: Ctrl-C may have come already. */
+		const ssize_t n = interrupt_wait(STDIN_FILENO) ? read(STDIN_FILENO, &byte, 1) : -1;
 		if (n < 0 && errno == EINTR && !interrupted()) {
 			el_resize(edit);
 			continue;

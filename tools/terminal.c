@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <locale.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 
 static const char *command_name = "bobbin";
 static volatile sig_atomic_t n_interrupts;
+static int wake[2] = { -1, -1 };  /* a pipe that holds a byte while the flag is set */
 static const char *volatile doomed; /* file to remove when a second Ctrl-C ends the process */
 static int out_errno; /* of the first write to stdout that failed; 0 = none */
 static struct {
@@ -33,6 +35,10 @@ static void on_interrupt(int number) {
 		signal(number, SIG_DFL);
 		raise(number);
 	}
+	const int before = errno;
+	if (write(wake[1], "", 1) < 0) {
+		errno = before; /* full or not there: the flag is set all the same */
+	}
 }
 
 void terminal_start(void) {
@@ -43,6 +49,9 @@ void terminal_start(void) {
 		}
 	}
 	setlocale(LC_CTYPE, "");
+	if (pipe2(wake, O_CLOEXEC | O_NONBLOCK) != 0) {
+		wake[0] = wake[1] = -1;
+	}
 	signal(SIGPIPE, SIG_IGN);
 	interrupt_ends_reads(false);
 }
@@ -78,12 +87,24 @@ bool interrupted(void) {
 	return n_interrupts > 0;
 }
 
+bool interrupt_wait(int fd) {
+	struct pollfd waits[] = { { .fd = fd, .events = POLLIN }, { .fd = wake[0], .events = POLLIN } };
+	if (poll(waits, 2, -1) < 0) {
+		return false;
+	}
+	errno = EINTR;
+	return !interrupted();
+}
+
 void interrupt_removes(const char *path) {
 	doomed = path;
 }
 
 void interrupt_clear(void) {
+	char bytes[16];
 	n_interrupts = 0;
+	while (read(wake[0], bytes, sizeof(bytes)) > 0) {
+	}
 }
 
 /* ---- stderr ---- */

@@ -27,6 +27,9 @@ bool interrupted(void);
 void interrupt_clear(void);
 /* Whether Ctrl-C ends a read of input that waits; writes always go on. Off until asked for. */
 void interrupt_ends_reads(bool ends);
+/* Waits until fd can be read. False with EINTR once Ctrl-C was pressed, be it before or while it
+ * waits. */
+bool interrupt_wait(int fd);
 /* A file to remove should a second Ctrl-C end the process; NULL = none. Borrowed. */
 void interrupt_removes(const char *path);
 

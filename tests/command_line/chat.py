@@ -99,6 +99,16 @@ class Chat(Case):
             t.send(b"\x04")
             self.assertEqual(t.status(), 0)
 
+    def test_terminal_interrupt_as_the_prompt_appears(self):
+        """The prompt is there a moment before the terminal is ready for a line."""
+        for _ in range(12):
+            with Terminal("chat", TINY, "-n", "3", "--seed", "1") as t:
+                t.wait_for(b"> ")
+                t.send(b"1 2\n")
+                t.wait_for(b"\n", b"> ")
+                t.send(b"\x03")
+                t.wait_for(b"Ctrl-C again")
+
     def test_terminal_interrupt_stops_the_answer_only(self):
         with Terminal("chat", TINY, "--seed", "1", "--ignore-eos", "-c", "2000000") as t:
             t.wait_for(b"> ")
