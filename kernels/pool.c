@@ -10,9 +10,9 @@
  * preempted between runs costs nothing.
  *
  * Waits spin for a while, then sleep in the kernel. Where somebody else computes on one of our
- * CPUs, a thread preempted inside a piece makes the others wait for a time slice; then the pool
- * runs on the caller's thread alone for a while, longer each time that a probe of all threads
- * fails. */
+ * CPUs, a thread preempted inside a piece makes the others wait for a time slice. The pool adds up
+ * what that costs and what the workers save; while they cost more, it runs on the caller's thread
+ * alone, longer each time that a probe of all threads fails. */
 #include "queue.h"
 
 #include <assert.h>
@@ -22,7 +22,6 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -31,8 +30,9 @@ enum {
 	WORKER_SPIN_NS = 100 * 1000, /* before a worker without work sleeps */
 	STALL_NS = 60 * 1000,        /* beyond the caller's own share: a worker was preempted */
 	SPINS_PER_LOOK = 32,         /* pauses (25 to 60 ns each) between looks at the clock */
-	BAD_TICKS = 2,               /* ticks with stalls in a row before the caller goes on alone */
-	CLEAN_TICKS = 8,             /* ticks without that make a neighbour forgotten */
+	WINDOW_NS = 8 * 1000000,     /* of runs with workers, between looks at how it goes */
+	BAD_WINDOWS = 2,             /* in a row before the caller goes on alone */
+	CLEAN_WINDOWS = 4,           /* in a row make a neighbour forgotten */
 	MIN_SOLO_NS = 20 * 1000000, MAX_SOLO_NS = 640 * 1000000,
 };
 
@@ -64,11 +64,13 @@ struct bb_queue {
 
 	/* The caller's own. */
 	_Alignas(64) uint32_t n_runs;
-	int64_t tick;         /* coarse time of the last look at how it goes */
-	int n_bad, n_clean;   /* ticks in a row */
-	int n_stalls;         /* since the tick */
-	long n_preempted;     /* involuntary context switches of the caller until the tick */
-	pid_t caller;         /* whose these are */
+	int64_t tick;         /* coarse time of the last run */
+	struct window {
+		int64_t busy, waited, slept, saved; /* ns of the caller in runs with workers: add_run() */
+		int64_t cpu;                        /* the caller's CPU time when the window began */
+		pid_t caller;                       /* whose that is */
+	} window;
+	int n_bad, n_clean;   /* windows in a row */
 	int64_t solo_until, solo_ns;
 	bool is_solo;
 
@@ -269,11 +271,35 @@ int queue_threads(const bb_queue *q) {
 
 /* ---- how it goes ---- */
 
+/* Adds a run in which the caller computed n of n_units in `busy` ns, then waited; `slept` ns of
+ * that in the kernel. What the workers computed would have cost the caller as much again, in
+ * proportion. */
+static void add_run(struct window *w, int64_t busy, int64_t waited, int64_t slept, uint32_t n,
+	uint32_t n_units) {
+	w->busy += busy;
+	w->waited += waited;
+	w->slept += slept;
+	w->saved += n > 0 ? busy * (int64_t)(n_units - n) / n : waited / 2;
+}
+
+static void start_window(struct bb_queue *q) {
+	q->window = (struct window){ .cpu = now_ns(CLOCK_THREAD_CPUTIME_ID), .caller = gettid() };
+}
+
+/* The caller's time in runs while somebody else had its CPU: at least so much, since its CPU time
+ * includes what lies between runs. */
+static int64_t lost_ns(const struct window *w) {
+	const int64_t cpu = now_ns(CLOCK_THREAD_CPUTIME_ID) - w->cpu;
+	const int64_t lost = w->busy + w->waited - w->slept - cpu;
+	return lost > 0 && w->caller == gettid() ? lost : 0;
+}
+
 static void probe(struct bb_queue *q) {
 	q->is_solo = false;
-	q->n_bad = BAD_TICKS - 1; /* the next bad tick ends the probe */
+	q->n_bad = BAD_WINDOWS - 1; /* the next bad window ends the probe */
 	q->n_clean = 0;
 	atomic_fetch_add_explicit(&q->n_moves, 1, memory_order_relaxed);
+	start_window(q);
 }
 
 static void go_solo(struct bb_queue *q, int64_t now, bool was_preempted) {
@@ -285,66 +311,61 @@ static void go_solo(struct bb_queue *q, int64_t now, bool was_preempted) {
 	}
 }
 
-/* Once in a tick of the coarse clock (1 to 4 ms). Stalls are waits for a preempted worker; where
- * the caller itself was preempted, its context switches tell. */
+/* At the end of a window. */
+static void judge(struct bb_queue *q, int64_t now) {
+	const struct window *w = &q->window;
+	const bool is_preempted = lost_ns(w) > (w->busy + w->waited) / 4;
+	if (!is_preempted && w->waited <= w->saved) {
+		q->n_bad = 0;
+		if (++q->n_clean >= CLEAN_WINDOWS) {
+			q->solo_ns = MIN_SOLO_NS;
+		}
+	} else {
+		q->n_clean = 0;
+		if (++q->n_bad >= BAD_WINDOWS) {
+			go_solo(q, now, is_preempted);
+		} else {
+			atomic_fetch_add_explicit(&q->n_moves, 1, memory_order_relaxed);
+		}
+	}
+	start_window(q);
+}
+
+/* Once in a tick of the coarse clock (1 to 4 ms). */
 static void look(struct bb_queue *q, int64_t now) {
-	struct rusage usage;
-	getrusage(RUSAGE_THREAD, &usage);
-	const pid_t caller = gettid();
-	const long n_preempted = caller == q->caller ? usage.ru_nivcsw - q->n_preempted : 0;
-	const bool is_bad = n_preempted > 0 || q->n_stalls > 0;
-	q->caller = caller;
-	q->n_preempted = usage.ru_nivcsw;
-	q->n_stalls = 0;
 	q->tick = now;
 	if (q->is_solo) {
 		if (now >= q->solo_until) {
 			probe(q);
 		}
-		return;
-	}
-	if (is_bad) {
-		q->n_clean = 0;
-		if (++q->n_bad >= BAD_TICKS) {
-			go_solo(q, now, n_preempted > 0);
-		} else {
-			atomic_fetch_add_explicit(&q->n_moves, 1, memory_order_relaxed);
-		}
-	} else {
-		q->n_bad = 0;
-		if (++q->n_clean >= CLEAN_TICKS) {
-			q->solo_ns = MIN_SOLO_NS;
-		}
+	} else if (q->window.busy + q->window.waited >= WINDOW_NS) {
+		judge(q, now);
 	}
 }
 
 /* ---- runs ---- */
 
 /* Until workers have computed n units. A piece of theirs may fairly take as long again as the
- * caller was busy since `started`. */
-static void wait_for_workers(struct bb_queue *q, uint32_t n, int64_t started) {
-	int64_t deadline = 0;
-	for (;;) {
+ * caller was `busy`. Returns the time that the caller slept. */
+static int64_t wait_for_workers(struct bb_queue *q, uint32_t n, int64_t busy) {
+	int64_t deadline = 0, now = 0;
+	while (now <= deadline) {
 		for (int i = 0; i < SPINS_PER_LOOK; i++) {
 			if (atomic_load_explicit(&q->n_done, memory_order_acquire) == n) {
-				return;
+				return 0;
 			}
 			pause_cpu();
 		}
-		const int64_t now = now_ns(CLOCK_MONOTONIC);
-		if (deadline == 0) {
-			deadline = now + (now - started) + STALL_NS;
-		} else if (now > deadline) {
-			break;
-		}
+		now = now_ns(CLOCK_MONOTONIC);
+		deadline = deadline == 0 ? now + busy + STALL_NS : deadline;
 	}
-	q->n_stalls++;
 	count(&q->total_sleeps);
 	atomic_store(&q->caller_sleeps, 1);
 	for (uint32_t done; (done = atomic_load(&q->n_done)) != n;) {
 		futex_wait(&q->n_done, done);
 	}
 	atomic_store(&q->caller_sleeps, 0);
+	return now_ns(CLOCK_MONOTONIC) - now;
 }
 
 static void run_alone(queue_fn *fn, const void *arg, int n_units, int grain) {
@@ -382,9 +403,13 @@ void queue_run(bb_queue *q, queue_fn *fn, const void *arg, int n_units, int grai
 	atomic_store_explicit(&q->caller_cpu, sched_getcpu(), memory_order_relaxed);
 	open_run(q, (uint32_t)n_units);
 	const uint32_t n = take_pieces(q, q->n_runs);
+	const int64_t computed = now_ns(CLOCK_MONOTONIC);
+	int64_t waited = 0, slept = 0;
 	if (n < (uint32_t)n_units) {
-		wait_for_workers(q, (uint32_t)n_units - n, started);
+		slept = wait_for_workers(q, (uint32_t)n_units - n, computed - started);
+		waited = now_ns(CLOCK_MONOTONIC) - computed;
 	}
+	add_run(&q->window, computed - started, waited, slept, n, (uint32_t)n_units);
 }
 
 void queue_stats(const bb_queue *q, struct queue_stats *out) {
