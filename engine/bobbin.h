@@ -183,7 +183,8 @@ int bb_context_length(const struct bb_context *c);
  * the room that it lacks. BB_ERR_CONTEXT when the context can't hold so many, BB_ERR_MEMORY;
  * then the context is as it was. */
 bool bb_context_reserve(struct bb_context *c, int n_tokens, struct bb_error *err);
-const int32_t *bb_context_tokens(const struct bb_context *c); /* [length], until the next change of c */
+/* [length], until the next change of c. */
+const int32_t *bb_context_tokens(const struct bb_context *c);
 /* Bytes of pages that this context refers to: shared ones counted whole, reserved ones too. */
 size_t bb_context_kv_bytes(const struct bb_context *c);
 

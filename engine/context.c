@@ -21,8 +21,8 @@ static struct kv_pool *pool_of(struct bb_engine *e, int i_kind, enum bb_kv_dtype
 	return pool;
 }
 
-static bool create(struct bb_context **out, struct bb_engine *e, enum bb_kv_dtype kv_type, int max_len,
-	struct bb_error *err) {
+static bool create(struct bb_context **out, struct bb_engine *e, enum bb_kv_dtype kv_type,
+	int max_len, struct bb_error *err) {
 	*out = NULL;
 	struct bb_context *c = base_alloc(1, sizeof(*c));
 	if (c == NULL) {

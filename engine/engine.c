@@ -119,7 +119,8 @@ double bb_measure_read_bandwidth(int n_threads, size_t bytes) {
 static bool check_params(const struct bb_engine_params *p, struct bb_error *err) {
 	char shown[BASE_SHOWN];
 	if (p->device != NULL && strcmp(p->device, "auto") != 0 && strcmp(p->device, "cpu") != 0) {
-		return base_fail(err, BB_ERR_UNSUPPORTED, "device '%s' isn't in this build; expected auto or cpu",
+		return base_fail(err, BB_ERR_UNSUPPORTED,
+			"device '%s' isn't in this build; expected auto or cpu",
 			base_show(p->device, strlen(p->device), shown, sizeof(shown)));
 	}
 	if (p->gemm != NULL && strcmp(p->gemm, "exact") != 0) {
@@ -155,7 +156,8 @@ static bool find_model(struct bb_engine *e, const struct bb_model *const *models
 			name);
 	}
 	char shown[BASE_SHOWN];
-	return base_fail(err, BB_ERR_UNSUPPORTED, "architecture '%s' isn't one that this build runs (%s)",
+	return base_fail(err, BB_ERR_UNSUPPORTED,
+		"architecture '%s' isn't one that this build runs (%s)",
 		base_show(arch.data, arch.bytes, shown, sizeof(shown)), known);
 }
 

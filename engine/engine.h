@@ -18,10 +18,10 @@ enum { N_KV_TYPES = KV_INT8 + 1 };
 struct batch {
 	int n_rows, n_seqs, n_out;
 	int32_t *ids, *pos;                               /* [max_rows] */
-	int32_t *out_row;                                 /* [max_rows]: rows whose logits are wanted */
-	float **logits;                                   /* [max_rows]: where those go, [n_vocab] each */
+	int32_t *out_row;                                 /* [max_rows]: those with wanted logits */
+	float **logits;                                   /* [max_rows]: of [n_vocab] each */
 	struct bb_attention_seq *seqs[MAX_LAYER_KINDS];   /* [max_rows] each */
-	struct bb_kept *kept[MAX_LAYER_KINDS];            /* [max_rows]: one head group per kind of layer */
+	struct bb_kept *kept[MAX_LAYER_KINDS];            /* [max_rows]: a head group per kind */
 	struct bb_kv_head *kv_heads;                      /* [n_kv_heads], of the layer that runs */
 	enum bb_kv_dtype kv_type;
 	void *scratch;                                    /* of attention */
@@ -53,7 +53,7 @@ struct bb_context {
 	struct bb_engine *engine;
 	enum bb_kv_dtype kv_type;
 	int max_len;
-	int n_reserved;                            /* tokens that bb_context_reserve promised room for */
+	int n_reserved;                            /* tokens that have room by bb_context_reserve */
 	struct timeline timeline;
 	struct kv_table tables[MAX_LAYER_KINDS];   /* by kind of layer */
 };

@@ -73,21 +73,24 @@ struct checker {
 };
 
 static bool refuse(const struct checker *c, const char *expected, const char *actual) {
-	return base_fail(c->err, BB_ERR_UNSUPPORTED, "model %s, list '%s', op %d (%s): expected %s, has %s",
-		c->model->name, c->where, c->i_op + 1, op_name(c->kind), expected, actual);
+	return base_fail(c->err, BB_ERR_UNSUPPORTED,
+		"model %s, list '%s', op %d (%s): expected %s, has %s", c->model->name,
+		c->where, c->i_op + 1, op_name(c->kind), expected, actual);
 }
 
 static bool check_act(const struct checker *c, const char *what, bool takes, enum bb_act act) {
 	char expected[48];
 	snprintf(expected, sizeof(expected), "%s %s", takes ? "one" : "no", what);
-	return (act != ACT_NONE) == takes || refuse(c, expected, act == ACT_NONE ? "none" : act_name(act));
+	return (act != ACT_NONE) == takes ||
+		refuse(c, expected, act == ACT_NONE ? "none" : act_name(act));
 }
 
 static bool check_scalars(const struct checker *c, const struct bb_op *op, int n_takes) {
 	char expected[48];
 	for (int i = n_takes; i < MAX_SCALARS; i++) {
 		if (op->scalar[i] != H_NONE) {
-			snprintf(expected, sizeof(expected), n_takes == 0 ? "no scalar" : "at most %d scalars", n_takes);
+			snprintf(expected, sizeof(expected), n_takes == 0 ? "no scalar" : "at most %d scalars",
+				n_takes);
 			return refuse(c, expected, hparam_name(op->scalar[i]));
 		}
 	}
@@ -182,7 +185,8 @@ static bool check_widths(const struct checker *c, const struct bb_op *op, const 
 				refuse(c, "inputs side by side", act_name(op->in2)));
 	case OP_ADD:
 		return check_width(c, "an input", n_in, n_out) &&
-			((form_is_dense(op->out) && form_is_dense(op->in)) || refuse(c, "X and H", act_name(op->in)));
+			((form_is_dense(op->out) && form_is_dense(op->in)) ||
+				refuse(c, "X and H", act_name(op->in)));
 	case OP_END:
 	case OP_COUNT:
 		break;
@@ -206,7 +210,8 @@ static bool check_op(struct checker *c, const struct bb_op *op) {
 	return !form_is_there(c->hp, op->when) || check_widths(c, op, w, bias);
 }
 
-static bool check_list(struct checker *c, const struct bb_op *list, const char *where, bool in_layer) {
+static bool check_list(struct checker *c, const struct bb_op *list, const char *where,
+	bool in_layer) {
 	c->where = where;
 	c->in_layer = in_layer;
 	for (c->i_op = 0; list[c->i_op].kind != OP_END; c->i_op++) {

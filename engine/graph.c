@@ -48,8 +48,8 @@ static void run_logits(const struct run *r, const struct plan_op *o) {
 			n = b->n_out - i < LOGITS_ROWS ? b->n_out - i : LOGITS_ROWS;
 		}
 		float *y = is_direct ? b->logits[i] : r->p->acts[ACT_LOGITS];
-		m->layout->prep(r->q, r->p->prepared, m->type, o->in + (size_t)i * (size_t)o->ld_in, o->ld_in, n,
-			m->k);
+		m->layout->prep(r->q, r->p->prepared, m->type, o->in + (size_t)i * (size_t)o->ld_in,
+			o->ld_in, n, m->k);
 		m->fn(r->q, y, m->n, m->packed, r->p->prepared, m->bias, n, m->n, m->k, false);
 		for (int j = 0; !is_direct && j < n; j++) {
 			memcpy(b->logits[i + j], y + (size_t)j * (size_t)m->n, row_bytes);
@@ -63,7 +63,9 @@ static const struct bb_kv_head *place_heads(const struct run *r, int n_kv_heads)
 	const size_t slab_bytes = engine_slab_bytes(r->e, r->e->batch.kv_type);
 	const size_t first = (size_t)r->p->layer_index[r->i_layer] * (size_t)n_kv_heads;
 	for (int h = 0; h < n_kv_heads; h++) {
-		heads[h] = (struct bb_kv_head){ .i_group = 0, .slab_offset = (first + (size_t)h) * slab_bytes };
+		heads[h] = (struct bb_kv_head){
+			.i_group = 0, .slab_offset = (first + (size_t)h) * slab_bytes,
+		};
 	}
 	return heads;
 }
@@ -106,8 +108,8 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 	const int n_pairs = hparam_int(&p->hp, H_ROPE_PAIRS);
 	switch (o->kind) {
 	case OP_EMBED:
-		r->k->embed(r->q, o->out, o->table->data, o->table->type, r->e->batch.ids, r->n_rows, o->dim,
-			o->scalar[0]);
+		r->k->embed(r->q, o->out, o->table->data, o->table->type, r->e->batch.ids, r->n_rows,
+			o->dim, o->scalar[0]);
 		break;
 	case OP_RMSNORM:
 		r->k->rmsnorm(r->q, o->out, o->ld_out, o->in, o->ld_in, o->w, r->n_rows, o->n_groups,

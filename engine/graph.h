@@ -39,7 +39,7 @@ enum bb_op_kind {
 	OP_MATMUL,     /* out = in w^T (+ bias) */
 	OP_ADD_MATMUL, /* out += in w^T (+ bias) */
 	OP_ROPE,       /* out = in, turned by the position's angles; the layer kind says which */
-	OP_ATTENTION,  /* out = attention of in over this context's K and V; appends ACT_K, ACT_V first */
+	OP_ATTENTION,  /* out = attention of in over the context's K, V; appends ACT_K, ACT_V first */
 	OP_SILU_MUL,   /* out = silu(in) * in2; in and in2 of one group */
 	OP_GELU_MUL,   /* out = gelu_tanh(in) * in2 */
 	OP_ADD,        /* out += in; X and H only */

@@ -160,7 +160,8 @@ static json_t *activations(const struct plan *p) {
 static json_t *layers(const struct bb_engine *e) {
 	const struct plan *p = &e->plan;
 	json_t *out = json_array();
-	json_array_append_new(out, json_pack("{s:s, s:o}", "layer", "head", "ops", op_list(e, &p->head)));
+	json_array_append_new(out,
+		json_pack("{s:s, s:o}", "layer", "head", "ops", op_list(e, &p->head)));
 	for (int i = 0; i < p->n_layers; i++) {
 		char name[32];
 		snprintf(name, sizeof(name), "%d", i);
@@ -169,7 +170,8 @@ static json_t *layers(const struct bb_engine *e) {
 			p->model->kinds[kind].name, "window", p->kinds[kind].window, "ops",
 			op_list(e, &p->layers[i])));
 	}
-	json_array_append_new(out, json_pack("{s:s, s:o}", "layer", "tail", "ops", op_list(e, &p->tail)));
+	json_array_append_new(out,
+		json_pack("{s:s, s:o}", "layer", "tail", "ops", op_list(e, &p->tail)));
 	return out;
 }
 
@@ -239,8 +241,8 @@ static void print_activations(FILE *out, const json_t *list) {
 		const json_t *a = json_array_get(list, i);
 		const bool goes_on = *group != '\0' && strcmp(group, text_of(a, "group")) == 0;
 		group = text_of(a, "group");
-		fprintf(out, "%s%s [rows, %" JSON_INTEGER_FORMAT "]", goes_on ? " | " : "\n  ", text_of(a, "name"),
-			json_integer_value(json_object_get(a, "width")));
+		fprintf(out, "%s%s [rows, %" JSON_INTEGER_FORMAT "]", goes_on ? " | " : "\n  ",
+			text_of(a, "name"), json_integer_value(json_object_get(a, "width")));
 	}
 	fputc('\n', out);
 }
@@ -259,9 +261,9 @@ static void print_layers(FILE *out, const json_t *list) {
 		for (size_t j = 0; j < json_array_size(ops); j++) {
 			const json_t *o = json_array_get(ops, j);
 			const char *in2 = text_of(o, "in2"), *detail = text_of(o, "detail");
-			fprintf(out, "  %-11s %-7s <- %-5s%s%-4s %*s%s%s\n", text_of(o, "op"), text_of(o, "out"),
-				text_of(o, "in"), *in2 ? ", " : "  ", in2, *detail ? -12 : 0, text_of(o, "variant"),
-				*detail ? " " : "", detail);
+			fprintf(out, "  %-11s %-7s <- %-5s%s%-4s %*s%s%s\n", text_of(o, "op"),
+				text_of(o, "out"), text_of(o, "in"), *in2 ? ", " : "  ", in2, *detail ? -12 : 0,
+				text_of(o, "variant"), *detail ? " " : "", detail);
 		}
 	}
 }
@@ -288,7 +290,8 @@ static void print_text(FILE *out, const json_t *root) {
 	const char *text = text_of(root, "name");
 	char name[96];
 	fprintf(out, "%s: %s, tokenizer %s, %" JSON_INTEGER_FORMAT " parameters, ISA level %s\n",
-		base_show(text, strlen(text), name, sizeof(name)), text_of(root, "arch"), text_of(root, "tokenizer"),
+		base_show(text, strlen(text), name, sizeof(name)), text_of(root, "arch"),
+		text_of(root, "tokenizer"),
 		json_integer_value(json_object_get(root, "n_params")), text_of(root, "isa"));
 	print_object(out, "metadata", json_object_get(root, "metadata"));
 	const json_t *list = json_object_get(root, "tensors");

@@ -255,7 +255,8 @@ static void drop_pages(struct kv_table *t, int keep) {
 	t->first_page = t->first_page < t->n_pages ? t->first_page : t->n_pages;
 }
 
-bool kv_reserve(struct kv_table *t, int n_tokens, int n_new, int first_token, struct bb_error *err) {
+bool kv_reserve(struct kv_table *t, int n_tokens, int n_new, int first_token,
+	struct bb_error *err) {
 	const int before = t->n_pages, want = divide_up((int64_t)n_tokens + n_new, BB_PAGE);
 	assert(divide_up(want, BB_CHUNK) <= t->max_chunks);
 	if (!own_chunks(t, t->first_page, first_token / BB_PAGE, err) ||

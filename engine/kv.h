@@ -33,7 +33,7 @@ void kv_pool_finish(struct kv_pool *p);
  * reference. */
 struct kv_table {
 	struct kv_pool *pool;
-	void ***chunks; /* [max_chunks][BB_CHUNK] page addresses; NULL without pages, as are other pages */
+	void ***chunks; /* [max_chunks][BB_CHUNK] page addresses; NULL where there is no page */
 	int max_chunks, n_pages, first_page;
 };
 /* The list of chunks is as long as max_tokens may want (8 bytes per 4096 tokens), so that it

@@ -15,8 +15,8 @@ struct weight_set {
 	const struct bb_weight *rows[W_COUNT]; /* the description a slot came from */
 };
 /* Reads every key of the model and derives the rest. */
-bool hparams_read(struct bb_hparams *hp, const struct bb_model *m, const struct gguf *g, int n_vocab,
-	struct bb_error *err);
+bool hparams_read(struct bb_hparams *hp, const struct bb_model *m, const struct gguf *g,
+	int n_vocab, struct bb_error *err);
 /* Refuses a file with a key that changes the arithmetic and that the model doesn't read. */
 bool unread_check(const struct bb_model *m, const struct bb_hparams *hp, const struct gguf *g,
 	struct bb_error *err);
@@ -95,7 +95,7 @@ struct plan {
 	struct plan_ops *layers;    /* [n_layers] */
 	struct plan_matrix *matrices; /* [n_matrices] */
 	int n_matrices, max_matrices;
-	float *acts[ACT_COUNT];     /* [max_rows, act_ld] into `memory`; LOGITS: [LOGITS_ROWS, n_vocab] */
+	float *acts[ACT_COUNT];     /* [max_rows, act_ld] in `memory`; LOGITS: [LOGITS_ROWS, n_vocab] */
 	int act_ld[ACT_COUNT];
 	float *out_rows;            /* [max_rows, ld of X]: rows whose logits are wanted */
 	void *prepared;

@@ -92,8 +92,8 @@ bool sampling_read(struct bb_sampling *s, const struct gguf *g, struct bb_error 
 			return false;
 		}
 		if (found && !(value >= p->min && value <= p->max)) {
-			return base_fail(err, BB_ERR_FORMAT, "metadata key '%s' is %g, expected %g to %g", p->key, value,
-				p->min, p->max);
+			return base_fail(err, BB_ERR_FORMAT, "metadata key '%s' is %g, expected %g to %g",
+				p->key, value, p->min, p->max);
 		}
 		if (found) {
 			const float rounded = (float)value;
@@ -127,7 +127,8 @@ static bool check_range(const char *name, double value, double min, double max,
 		base_fail(err, BB_ERR_USAGE, "%s is %g, expected %g to %g", name, value, min, max);
 }
 
-bool bb_sampling_check(const struct bb_engine *e, const struct bb_sampling *s, struct bb_error *err) {
+bool bb_sampling_check(const struct bb_engine *e, const struct bb_sampling *s,
+	struct bb_error *err) {
 	for (size_t i = 0; i < COUNT(parameters); i++) {
 		const struct parameter *p = &parameters[i];
 		float value;
@@ -414,8 +415,8 @@ static void report(struct sampler *s, const struct bb_engine *e, const float *lo
 	}
 }
 
-bool sampler_pick(struct sampler *s, const struct bb_engine *e, const float *logits, int token_index,
-	struct bb_sampled *out, struct bb_error *err) {
+bool sampler_pick(struct sampler *s, const struct bb_engine *e, const float *logits,
+	int token_index, struct bb_sampled *out, struct bb_error *err) {
 	if (!all_finite(logits, s->n_vocab)) {
 		return base_fail(err, BB_ERR_FORMAT,
 			"expected finite logits after token %d, some are NaN or infinite; is the file damaged?",

@@ -28,8 +28,8 @@ void sampler_finish(struct sampler *s);
 void sampler_prompt(struct sampler *s, const int32_t *ids, size_t n);
 /* Draws the token that will stand at token_index; it counts as output from then on. False when a
  * logit is NaN or infinite: a sound model has none, and no draw from them means anything. */
-bool sampler_pick(struct sampler *s, const struct bb_engine *e, const float *logits, int token_index,
-	struct bb_sampled *out, struct bb_error *err);
+bool sampler_pick(struct sampler *s, const struct bb_engine *e, const float *logits,
+	int token_index, struct bb_sampled *out, struct bb_error *err);
 
 /* Philox4x32-10 (Salmon et al., SC 2011): four words for a counter and a key. */
 void philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);

@@ -103,8 +103,9 @@ bool bb_template_render(const struct bb_engine *e, const char *template_source,
 		&problem);
 	if (vars == NULL) {
 		char shown[sizeof(problem.text)]; /* quotes what it stumbled on */
-		return base_fail(err, BB_ERR_INPUT, "template variables: line %d, column %d: %s", problem.line,
-			problem.column, base_show(problem.text, strlen(problem.text), shown, sizeof(shown)));
+		return base_fail(err, BB_ERR_INPUT, "template variables: line %d, column %d: %s",
+			problem.line, problem.column,
+			base_show(problem.text, strlen(problem.text), shown, sizeof(shown)));
 	}
 	bool ok = json_is_object(vars)
 		? render(e, source, vars, out, err)

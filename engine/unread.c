@@ -94,8 +94,8 @@ static bool is_neutral(const struct unread *u, const struct bb_hparams *hp, doub
 }
 
 /* The first number of a key that isn't neutral, into text; false when all are. */
-static bool find_effect(const struct gguf_kv *kv, const struct unread *u, const struct bb_hparams *hp,
-	char *text, size_t bytes) {
+static bool find_effect(const struct gguf_kv *kv, const struct unread *u,
+	const struct bb_hparams *hp, char *text, size_t bytes) {
 	if (kv->strings != NULL) {
 		char shown[BASE_SHOWN];
 		snprintf(text, bytes, "'%s'", kv->n == 0 ? ""
@@ -135,7 +135,8 @@ bool unread_check(const struct bb_model *m, const struct bb_hparams *hp, const s
 		if (u != NULL && !model_reads(m, key) && find_effect(kv, u, hp, value, sizeof(value))) {
 			expected_text(u, hp, expected, sizeof(expected));
 			return base_fail(err, BB_ERR_UNSUPPORTED,
-				"metadata key '%.100s' is %s, and this build's %s doesn't compute that; expected %s",
+				"metadata key '%.100s' is %s, and this build's %s doesn't compute that; "
+				"expected %s",
 				kv->key, value, m->name, expected);
 		}
 	}

@@ -101,7 +101,8 @@ struct bb_weight {
 		const char *name;
 		enum bb_transform transform;
 	} gguf, hf;
-	enum bb_hparam when; /* the file must have it if this isn't 0, and may not otherwise; H_NONE: must */
+	/* The file must have it if this isn't 0, and may not otherwise; H_NONE: must. */
+	enum bb_hparam when;
 };
 
 #endif

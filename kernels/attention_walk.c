@@ -277,8 +277,8 @@ static void opening(const struct walk *w, const struct block *b, int i_split, in
 /* A block's i-th split, which perhaps no row of this head sees. Rows' partials go to `parts` (an
  * item's place), or, when that is NULL, are joined to the slot's running ones. `next`: the slabs
  * that come after. */
-static void run_split(const struct walk *w, const struct slot *s, const struct block *b, int kv_head,
-	int i_split, float *parts, const void *const next[2]) {
+static void run_split(const struct walk *w, const struct slot *s, const struct block *b,
+	int kv_head, int i_split, float *parts, const void *const next[2]) {
 	const int token = (b->split0 + i_split) * BB_SPLIT, vd = w->dims.vd;
 	int begin = 0, last_end = 0, unused, first = 0, last = b->n_rows;
 	while (first < last && !clip(w, b, kv_head, first, token, &begin, &unused)) {
@@ -464,7 +464,8 @@ static void run_rounds(bb_queue *q, struct walk *w, int64_t n_items) {
 static void span(const struct walk *w, struct block *b) {
 	int first = INT_MAX, last = 0;
 	for (int h = 0; h < w->a->n_kv_heads; h++) {
-		const int low = first_seen(w, last_seen(w, b, h, 0)), high = last_seen(w, b, h, b->n_rows - 1);
+		const int low = first_seen(w, last_seen(w, b, h, 0));
+		const int high = last_seen(w, b, h, b->n_rows - 1);
 		first = low < first ? low : first;
 		last = high > last ? high : last;
 	}

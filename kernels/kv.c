@@ -122,7 +122,8 @@ static void append_rows(const void *arg, int begin, int end) {
 			const int t = kept->n_before + i - first;
 			uint8_t *slab = (uint8_t *)kept_page(kept, t / BB_PAGE) + a->kv_heads[h].slab_offset;
 			const size_t x = (size_t)row * a->ld + (size_t)h * a->head_dim;
-			a->layout->append(slab, a->type, a->head_dim, a->kv_group, t % BB_PAGE, a->k + x, a->v + x);
+			a->layout->append(slab, a->type, a->head_dim, a->kv_group, t % BB_PAGE, a->k + x,
+				a->v + x);
 		}
 	}
 }

@@ -59,8 +59,8 @@ static int first_seen(const struct shape *s, int pos) {
 
 /* A page table of n pages: page i is the (i modulo n_real)-th of `bytes`, from first_page on.
  * Pages before are NULL, and chunks without others. */
-static void *const *const *make_table(struct check *c, uint8_t *bytes, size_t page_bytes, int first_page,
-	int n, int n_real) {
+static void *const *const *make_table(struct check *c, uint8_t *bytes, size_t page_bytes,
+	int first_page, int n, int n_real) {
 	const int n_chunks = (n + BB_CHUNK - 1) / BB_CHUNK;
 	void ***chunks = check_scratch(c, (size_t)n_chunks * sizeof(*chunks), 64);
 	for (int i = 0; i < n_chunks; i++) {
@@ -71,7 +71,8 @@ static void *const *const *make_table(struct check *c, uint8_t *bytes, size_t pa
 		}
 		chunks[i] = check_scratch(c, (size_t)(end - first) * sizeof(*chunks[i]), 64);
 		for (int p = first; p < end; p++) {
-			chunks[i][p - first] = p >= first_page ? bytes + (size_t)(p % n_real) * page_bytes : NULL;
+			chunks[i][p - first] = p >= first_page
+				? bytes + (size_t)(p % n_real) * page_bytes : NULL;
 		}
 	}
 	return (void *const *const *)chunks;
@@ -87,8 +88,8 @@ static int dropped_of(const struct shape *s, int i_group) {
 
 /* Stores kept tokens [begin, end) of one head of a group; token 0 of the sequence is row k0 of k
  * and v. */
-static void store_head(struct check *c, const struct scene *s, int h, size_t k0, void *const *const *chunks,
-	int begin, int end) {
+static void store_head(struct check *c, const struct scene *s, int h, size_t k0,
+	void *const *const *chunks, int begin, int end) {
 	const struct shape *shape = s->shape;
 	const struct bb_kept kept = { chunks, begin };
 	const struct bb_attention_seq rows = { &kept, 0, end - begin };
@@ -97,9 +98,9 @@ static void store_head(struct check *c, const struct scene *s, int h, size_t k0,
 	const size_t first = k0 + begin + dropped_of(shape, s->kv_heads[h].i_group);
 	const size_t at = first * ld + (size_t)h * shape->head_dim;
 	const struct bb_kv_append append = {
-		.k = s->k + at, .v = s->v + at, .ld = (int)ld, .seqs = &rows, .n_seqs = 1, .kv_heads = &place,
-		.n_kv_heads = 1, .head_dim = shape->head_dim, .kv_group = shape->group, .type = s->type,
-		.layout = s->layout,
+		.k = s->k + at, .v = s->v + at, .ld = (int)ld, .seqs = &rows, .n_seqs = 1,
+		.kv_heads = &place, .n_kv_heads = 1, .head_dim = shape->head_dim,
+		.kv_group = shape->group, .type = s->type, .layout = s->layout,
 	};
 	kv_append(check_queue(c), &append);
 }
@@ -107,8 +108,8 @@ static void store_head(struct check *c, const struct scene *s, int h, size_t k0,
 /* What a group keeps of sequence i for rows at [first_pos, n_tokens): tokens up to n_tokens are
  * stored, other slots hold `poison`; pages outside the windows are NULL. k0: the sequence's
  * first row in k and v. */
-static struct bb_kept fill_group(struct check *c, const struct scene *s, int i, int i_group, size_t k0,
-	int first_pos, int n_tokens, int poison) {
+static struct bb_kept fill_group(struct check *c, const struct scene *s, int i, int i_group,
+	size_t k0, int first_pos, int n_tokens, int poison) {
 	const struct seq_shape *seq = &s->shape->seqs[i];
 	const int dropped = dropped_of(s->shape, i_group), n_kept = n_tokens - dropped;
 	const int n = n_pages(n_kept), n_real = seq->ring > 0 ? seq->ring : n;
@@ -126,8 +127,8 @@ static struct bb_kept fill_group(struct check *c, const struct scene *s, int i, 
 		first_pos - dropped };
 }
 
-static void fill_groups(struct check *c, struct bb_kept kept[MAX_GROUPS], const struct scene *s, int i,
-	size_t k0, int first_pos, int n_tokens, int poison) {
+static void fill_groups(struct check *c, struct bb_kept kept[MAX_GROUPS], const struct scene *s,
+	int i, size_t k0, int first_pos, int n_tokens, int poison) {
 	for (int g = 0; g < n_groups(s->shape); g++) {
 		kept[g] = fill_group(c, s, i, g, k0, first_pos, n_tokens, poison);
 	}
@@ -157,7 +158,9 @@ static void make_scene(struct check *c, struct scene *s, const struct shape *sha
 	s->v = v;
 	for (int h = 0; h < shape->n_kv_heads; h++) {
 		const int n = n_groups(shape);
-		s->kv_heads[h] = (struct bb_kv_head){ h % n, SLAB_OFFSET + (size_t)(h / n) * s->slab_bytes };
+		s->kv_heads[h] = (struct bb_kv_head){
+			h % n, SLAB_OFFSET + (size_t)(h / n) * s->slab_bytes,
+		};
 	}
 	size_t k0 = 0;
 	int row0 = s->n_rows;
@@ -171,7 +174,8 @@ static void make_scene(struct check *c, struct scene *s, const struct shape *sha
 	const size_t scratch_bytes = attention_scratch_bytes(s->n_rows, queue_threads(check_queue(c)),
 		shape->n_heads, shape->head_dim);
 	s->attention = (struct bb_attention){
-		.seqs = s->seqs, .n_seqs = s->n_seqs, .kv_heads = s->kv_heads, .n_heads = shape->n_heads, .n_kv_heads = shape->n_kv_heads,
+		.seqs = s->seqs, .n_seqs = s->n_seqs, .kv_heads = s->kv_heads,
+		.n_heads = shape->n_heads, .n_kv_heads = shape->n_kv_heads,
 		.head_dim = shape->head_dim, .kv_group = shape->group, .window = shape->window,
 		.scale = 1.0f / sqrtf((float)shape->head_dim),
 		.scratch = check_scratch(c, scratch_bytes, 64), .scratch_bytes = scratch_bytes,
@@ -199,13 +203,16 @@ struct alone {
 	float *out; /* [width] */
 };
 
-static struct alone make_alone(struct check *c, const struct scene *s, int i_seq, int i, int poison) {
+static struct alone make_alone(struct check *c, const struct scene *s, int i_seq, int i,
+	int poison) {
 	const int pos = s->shape->seqs[i_seq].pos0 + i, width = s->shape->n_heads * s->shape->head_dim;
 	size_t k0 = 0;
 	for (int j = 0; j < i_seq; j++) {
 		k0 += (size_t)n_stored(&s->shape->seqs[j]);
 	}
-	struct alone one = { .row = s->seqs[i_seq].row0 + i, .pos = pos, .poison = poison, .width = width };
+	struct alone one = {
+		.row = s->seqs[i_seq].row0 + i, .pos = pos, .poison = poison, .width = width,
+	};
 	fill_groups(c, one.kept, s, i_seq, k0, pos, pos + 1, poison);
 	one.out = check_scratch(c, (size_t)width * sizeof(float), 4);
 	return one;
@@ -275,8 +282,8 @@ static void check_shape(struct check *c, attention_fn *fn, const struct shape *s
 	cost(&s, &bytes, &ops);
 	check_ops(c, ops);
 	while (check_next(c, bytes, "heads=%d/%d dim=%d window=%d group=%d seqs=%d rows=%d pos0=%d "
-		"dropped=%d", shape->n_heads, shape->n_kv_heads, shape->head_dim, shape->window, shape->group,
-		s.n_seqs, s.n_rows, shape->seqs[0].pos0, shape->dropped)) {
+		"dropped=%d", shape->n_heads, shape->n_kv_heads, shape->head_dim, shape->window,
+		shape->group, s.n_seqs, s.n_rows, shape->seqs[0].pos0, shape->dropped)) {
 		fn(check_queue(c), &s.attention);
 		if (!check_is_bench(c)) {
 			read_stored(k, v, &s);

@@ -288,7 +288,7 @@ Test(context, forks_share_token_ids_until_the_second_goes_on) {
 
 /* Pages of table t from index `first` on become readable, or out of reach. */
 static void set_reach(const struct kv_table *t, int first, int prot) {
-	const size_t bytes = t->pool->page_bytes + 64; /* with the header behind it: a page of the system */
+	const size_t bytes = t->pool->page_bytes + 64; /* with its header: a system's page */
 	for (int i = first; i < t->n_pages; i++) {
 		void *page = t->chunks[i / BB_CHUNK][i % BB_CHUNK];
 		cr_assert_eq(mprotect(page, bytes, prot), 0);
@@ -368,7 +368,9 @@ Test(context, failed_step_leaves_reserved_room) {
 	feed(b, e, many, 90, NULL);
 	cr_assert(bb_context_reserve(a, 10, &err), "%s", err.text);
 	const size_t before = bb_context_kv_bytes(a);
-	const struct bb_step_item items[] = { { a, many, 80, NULL, false }, { b, many, 11, NULL, false } };
+	const struct bb_step_item items[] = {
+		{ a, many, 80, NULL, false }, { b, many, 11, NULL, false },
+	};
 	cr_assert_not(bb_step(e, items, 2, &err));
 	cr_assert_eq(err.code, BB_ERR_CONTEXT);
 	cr_assert_eq(bb_context_kv_bytes(a), before);
@@ -388,7 +390,9 @@ enum operation { DO_CREATE, DO_FORK, DO_RESERVE, DO_STEP, DO_REWIND, N_OPERATION
  * NULL. */
 static bool operate(enum operation op, struct bb_context *c, struct bb_context *other,
 	struct bb_context **made, struct bb_error *err) {
-	const struct bb_step_item items[] = { { c, ids, 10, NULL, false }, { other, ids, 2, NULL, false } };
+	const struct bb_step_item items[] = {
+		{ c, ids, 10, NULL, false }, { other, ids, 2, NULL, false },
+	};
 	switch (op) {
 	case DO_CREATE:
 		return bb_context_create(made, c->engine, NULL, err);
@@ -452,13 +456,13 @@ struct naive {
 	struct bb_context *c;                /* NULL: a free slot */
 	int n, n_reserved;
 	int first_page[MAX_LAYER_KINDS];
-	uint64_t stamps[MAX_TOKENS];         /* [n]: one number per token ever appended, which pages hold too */
+	uint64_t stamps[MAX_TOKENS];         /* [n]: a number per token; pages hold it too */
 };
 
 struct world {
 	struct bb_engine *e;
 	uint64_t random, last_stamp;
-	int n_failed, n_shared;              /* operations that had no memory; pages found with two contexts */
+	int n_failed, n_shared;              /* operations without memory; pages of two contexts */
 	struct naive slots[N_SLOTS];
 };
 

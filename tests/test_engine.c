@@ -71,7 +71,8 @@ Test(engine, architecture_that_does_not_print) {
 }
 
 Test(engine, rope_scaling_that_does_not_print) {
-	expect_refused(patched_bytes("qwen2-yarn", "\4\0\0\0\0\0\0\0yarn", "\4\0\0\0\0\0\0\0\33[7m", 12),
+	expect_refused(
+		patched_bytes("qwen2-yarn", "\4\0\0\0\0\0\0\0yarn", "\4\0\0\0\0\0\0\0\33[7m", 12),
 		BB_ERR_UNSUPPORTED, "'?[7m'");
 }
 
@@ -308,7 +309,8 @@ static void check_steps_allocate_nothing(const char *model) {
 	struct bb_context *fork;
 	struct bb_error err = { 0 };
 	make_crowd(&w, model);
-	cr_assert(bb_context_fork(&fork, w.c[0], &err), "%s", err.text); /* something to copy on write */
+	/* Something to copy on write. */
+	cr_assert(bb_context_fork(&fork, w.c[0], &err), "%s", err.text);
 	reserve_crowd(&w, 800);
 	base_forbid_alloc(true); /* any allocation aborts from here */
 	for (int i = 0; i < 330; i++) { /* over page borders, and so far that windows let pages go */
@@ -343,7 +345,8 @@ Test(engine, scattered_logits_are_the_same) {
 			const int n = counts[k][i];
 			cr_assert(bb_context_rewind(w.c[i], 60 + i, &err), "%s", err.text);
 			feed(w.c[i], w.e, w.ids[i], n, alone);
-			cr_assert_eq(memcmp(alone, w.logits[i], (size_t)n * (size_t)w.n_vocab * sizeof(float)), 0);
+			cr_assert_eq(
+				memcmp(alone, w.logits[i], (size_t)n * (size_t)w.n_vocab * sizeof(float)), 0);
 			cr_assert_eq(w.logits[i][(size_t)n * (size_t)w.n_vocab], 0.0f);
 			memset(w.logits[i], 0, (size_t)n * (size_t)w.n_vocab * sizeof(float));
 			cr_assert(bb_context_rewind(w.c[i], 60 + i, &err), "%s", err.text);
@@ -370,7 +373,9 @@ Test(engine, info_of_a_tiny_model) {
 
 /* What `bobbin inspect` prints of a tiny model on the C level; freed by the caller. */
 static char *inspected(const char *model, bool as_json) {
-	const struct bb_engine_params params = { .path = tiny_path(model), .inspect_only = true, .isa = "c" };
+	const struct bb_engine_params params = {
+		.path = tiny_path(model), .inspect_only = true, .isa = "c",
+	};
 	struct bb_engine *e = open_with(&params);
 	struct bb_error err = { 0 };
 	char *text = NULL;

@@ -167,7 +167,8 @@ Test(plan, neutral_values_and_other_keys_are_taken) {
 	cr_assert_eq(plan_with_key("llamas.expert_count", GGUF_U32, 8).code, BB_OK);
 	cr_assert_eq(plan_with_key("gemma3.final_logit_softcapping", GGUF_F32, 30).code, BB_OK);
 	cr_assert_eq(plan_with_key("llama.attention.scale", GGUF_F32, 0.3).code, BB_OK); /* is read */
-	cr_assert_eq(plan_with_key("llama.attention.key_length_swa", GGUF_U32, 1).code, BB_ERR_UNSUPPORTED);
+	cr_assert_eq(plan_with_key("llama.attention.key_length_swa", GGUF_U32, 1).code,
+		BB_ERR_UNSUPPORTED);
 }
 
 /* ---- what the form refuses ---- */
@@ -215,7 +216,8 @@ static struct bb_error plan_of(const struct bb_model *m, struct plan *p) {
 static void expect_refused(const struct bb_model *m, const char *part) {
 	struct plan p;
 	const struct bb_error err = plan_of(m, &p);
-	cr_assert_eq(err.code, BB_ERR_UNSUPPORTED, "a list that can't be right is planned; %s", err.text);
+	cr_assert_eq(err.code, BB_ERR_UNSUPPORTED, "a list that can't be right is planned; %s",
+		err.text);
 	cr_assert_not_null(strstr(err.text, part), "'%s' doesn't say '%s'", err.text, part);
 	plan_finish(&p);
 }
@@ -240,8 +242,10 @@ Test(plan, scalar_of_an_op_that_ignores_it_is_refused) {
 
 Test(plan, second_scalar_of_an_op_that_takes_one_is_refused) {
 	struct bb_model m = changed_llama();
-	const struct bb_op head[] = { { OP_EMBED, ACT_X, 0, W_EMBED, .scalar = { H_ROPE_FACTOR, H_HEADS } },
-		{ 0 } };
+	const struct bb_op head[] = {
+		{ OP_EMBED, ACT_X, 0, W_EMBED, .scalar = { H_ROPE_FACTOR, H_HEADS } },
+		{ 0 },
+	};
 	m.head = head;
 	expect_refused(&m, "list 'head', op 1 (embed): expected at most 1 scalars, has heads");
 }

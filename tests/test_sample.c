@@ -37,7 +37,8 @@ static struct bb_sampling defaults(void) {
 }
 
 /* Draws the token at index 12; the id, or -1 with *err filled. */
-static int32_t draw(const struct bb_sampling *params, struct bb_sampled *out, struct bb_error *err) {
+static int32_t draw(const struct bb_sampling *params, struct bb_sampled *out,
+	struct bb_error *err) {
 	struct sampler s;
 	cr_assert(sampler_init(&s, engine, params, err), "%s", err->text);
 	const bool ok = sampler_pick(&s, engine, logits, 12, out, err);
@@ -204,7 +205,7 @@ Test(sample, philox_gives_the_known_answers) {
 	for (size_t i = 0; i < COUNT(known); i++) {
 		uint32_t got[4];
 		philox(known[i].counter, known[i].key, got);
-		cr_assert_eq(memcmp(got, known[i].want, sizeof(got)), 0, "vector %zu: %08x %08x %08x %08x", i,
-			got[0], got[1], got[2], got[3]);
+		cr_assert_eq(memcmp(got, known[i].want, sizeof(got)), 0,
+			"vector %zu: %08x %08x %08x %08x", i, got[0], got[1], got[2], got[3]);
 	}
 }
