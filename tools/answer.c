@@ -72,7 +72,8 @@ static bool keep_prefix(struct bb_context *c, const struct bb_tokens *prompt,
 	while (n < length && (size_t)n + 1 < prompt->n && held[n] == prompt->ids[n]) {
 		n++;
 	}
-	return bb_context_rewind(c, n, err) || bb_context_rewind(c, 0, err);
+	struct bb_error ignored = { 0 }; /* *err would keep it, and so hide what fails later */
+	return bb_context_rewind(c, n, &ignored) || bb_context_rewind(c, 0, err);
 }
 
 static bool generate(struct answer *a, struct bb_engine *e, struct bb_generation *g,

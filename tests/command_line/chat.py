@@ -2,8 +2,11 @@
 """bobbin chat, from a pipe and on a terminal."""
 import json
 import re
+import signal
+import subprocess
+import time
 
-from case import TINY, REAL, Case, Terminal, bobbin, real
+from case import BOBBIN, SECONDS, TINY, TINY_WINDOW, REAL, Case, Terminal, bobbin, real
 
 
 class Chat(Case):
@@ -86,6 +89,19 @@ class Chat(Case):
         prompt = bobbin("template", REAL, stdin=request)[0]
         alone = bobbin("run", REAL, "--raw", "-n", "8", "--temp", "0", "-p", prompt.decode())[0]
         self.assertEqual(alone.decode().strip("\n"), messages[3]["content"].strip("\n"))
+
+    def test_interrupt_after_the_window_lost_the_prefix(self):
+        """A context that starts again is no error, and hides none that comes after."""
+        process = subprocess.Popen([BOBBIN, "chat", TINY_WINDOW, "-n", "0", "-c", "4000000"], stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
+        process.stdin.write(b"1 2 " + b"3 " * 600 + b"\n/clear\n")
+        self.assertEqual(process.stdout.read(1), b"\n")
+        process.stdin.write(b"1 2 " + b"4 " * 200000 + b"\n")
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=SECONDS)
+        self.assertEqual(process.returncode, 0, err)
+        self.assertNotIn(b"rewind", err)
 
     def test_terminal(self):
         """Line editing: a prompt is shown, Ctrl-C gives up a line, Ctrl-D leaves."""
