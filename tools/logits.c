@@ -9,6 +9,7 @@
 #include "open.h"
 #include "terminal.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,6 +66,7 @@ struct job { /* finish_job frees it */
 	float *logits; /* [chunk, n_vocab] */
 	struct npy file;
 	int n_steps, most_rows;
+	int n_bad, first_bad; /* tokens with logits that aren't finite; the index of the first */
 };
 
 static void finish_job(struct job *j) {
@@ -108,6 +110,21 @@ static bool create_beside(struct job *j, int n, struct bb_error *err) {
 	return true;
 }
 
+/* Somebody may want to look at them, so they are written; but not without a word. */
+static void count_bad(struct job *j, int first, int n) {
+	const size_t n_vocab = (size_t)j->n_vocab;
+	for (int i = 0; i < n; i++) {
+		const float *row = j->logits + (size_t)i * n_vocab;
+		bool is_finite = true;
+		for (size_t k = 0; k < n_vocab; k++) {
+			is_finite = isfinite(row[k]) && is_finite;
+		}
+		if (!is_finite) {
+			j->first_bad = j->n_bad++ == 0 ? first + i : j->first_bad;
+		}
+	}
+}
+
 /* One step: n tokens of the sequence, in the middle of the others' tokens. */
 static bool step(struct job *j, int n, struct bb_error *err) {
 	static int32_t ids[MAX_BESIDE][BESIDE_ROWS];
@@ -129,8 +146,11 @@ static bool step(struct job *j, int n, struct bb_error *err) {
 	items[middle] = (struct bb_step_item){ j->context, j->tokens.ids + at, n, j->logits, true };
 	j->n_steps++;
 	j->most_rows = n_rows > j->most_rows ? n_rows : j->most_rows;
-	return bb_step(j->engine, items, j->n_beside + 1, err) &&
-		npy_write(&j->file, j->logits, (size_t)n, err);
+	if (!bb_step(j->engine, items, j->n_beside + 1, err)) {
+		return false;
+	}
+	count_bad(j, at, n);
+	return npy_write(&j->file, j->logits, (size_t)n, err);
 }
 
 static bool run(struct job *j, int chunk, struct bb_error *err) {
@@ -189,6 +209,10 @@ static int work(struct job *j, const struct options *o) {
 	}
 	if (!ok) {
 		return failure_of(&err);
+	}
+	if (j->n_bad > 0) {
+		notice("%d of %d tokens have logits that are NaN or infinite, the first at index %d; is "
+			"the model's file damaged?", j->n_bad, n_done, j->first_bad);
 	}
 	if (!is_whole) {
 		notice("stopped after %d of %zu tokens; %s", n_done, j->tokens.n,

@@ -102,18 +102,24 @@ static bool step(struct job *j, int n, int first, int last, bool is_scored, stru
 }
 
 /* The logits of token t tell what comes after it. */
-static void score(struct job *j, int n, int first, int last) {
+static bool score(struct job *j, int n, int first, int last, struct bb_error *err) {
 	for (int i = 0; i < n; i++) {
 		const int32_t *ids = j->tokens.ids + (size_t)(j->n_done + i) * (size_t)j->n_ctx;
 		for (int t = first; t < last; t++) {
 			const size_t row = (size_t)i * (size_t)(last - first) + (size_t)(t - first);
 			const double nll = negative_log(j->logits + row * (size_t)j->n_vocab, j->n_vocab,
 				ids[t + 1]);
+			if (!isfinite(nll)) {
+				return input_fail(err, BB_ERR_FORMAT, "expected finite logits after token %d of "
+					"window %d, some are NaN or infinite; is the file damaged?", t,
+					j->n_done + i + 1);
+			}
 			j->nll += nll;
 			j->nll2 += nll * nll;
 			j->n_scored++;
 		}
 	}
+	return true;
 }
 
 /* The next n windows side by side; stops between steps on Ctrl-C, then none of them counts. */
@@ -132,8 +138,8 @@ static bool windows(struct job *j, int n, struct bb_error *err) {
 		if (!step(j, n, t, last, is_scored, err)) {
 			return false;
 		}
-		if (is_scored) {
-			score(j, n, t, last);
+		if (is_scored && !score(j, n, t, last, err)) {
+			return false;
 		}
 		t = last;
 		progress_show(NULL, "perplexity", j->n_done + n * (double)t / end, j->n_windows);

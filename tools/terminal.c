@@ -19,6 +19,7 @@ static volatile sig_atomic_t n_interrupts;
 static int wake[2] = { -1, -1 };  /* a pipe that holds a byte while the flag is set */
 static const char *volatile doomed; /* file to remove when a second Ctrl-C ends the process */
 static int out_errno; /* of the first write to stdout that failed; 0 = none */
+static bool lacks_json; /* memory for a JSON value was missing */
 static struct {
 	bool is_shown;
 	double start; /* 0 = no bar is running */
@@ -76,10 +77,14 @@ int terminal_end(int status) {
 	if (fclose(stdout) != 0 && out_errno == 0) {
 		out_errno = errno;
 	}
-	if (out_errno == 0) {
+	if (out_errno == 0 && !lacks_json) {
 		return status;
 	}
-	failure("stdout could not be written: %s", strerror(out_errno));
+	if (lacks_json) {
+		failure("no memory for the JSON output");
+	} else {
+		failure("stdout could not be written: %s", strerror(out_errno));
+	}
 	return status == STATUS_OK ? STATUS_FAILED : status;
 }
 
@@ -192,7 +197,7 @@ static bool note(bool ok) {
 	if (!ok && out_errno == 0) {
 		out_errno = errno != 0 ? errno : EIO;
 	}
-	return out_errno == 0;
+	return out_errno == 0 && !lacks_json;
 }
 
 bool out_write(const void *data, size_t bytes) {
@@ -216,11 +221,12 @@ static int dump(const char *data, size_t bytes, void *user) {
 }
 
 bool out_json_take(json_t *value, size_t flags) {
+	/* A write that fails is noted by dump itself; what else fails here is memory. */
 	const bool ok = value != NULL &&
 		json_dump_callback(value, dump, NULL, flags | JSON_ENCODE_ANY) == 0;
 	json_decref(value);
-	errno = value == NULL ? ENOMEM : errno;
-	return note(ok) && out_write("\n", 1);
+	lacks_json = lacks_json || (!ok && out_errno == 0);
+	return ok && out_write("\n", 1);
 }
 
 bool out_capture(bool (*print)(FILE *out, const void *user, struct bb_error *err), const void *user,

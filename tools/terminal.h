@@ -53,7 +53,7 @@ void progress_clear(void);
 bool out_write(const void *data, size_t bytes);
 bool out_print(const char *format, ...) PRINTF(1, 2);
 bool out_flush(void);
-/* Prints the value with a newline and drops the reference to it. */
+/* Prints the value with a newline and drops the reference to it; NULL = there was no memory. */
 bool out_json_take(json_t *value, size_t flags);
 bool out_is_terminal(void);
 /* What print writes to its FILE goes to stdout, if it succeeds; for the engine's own reports. */

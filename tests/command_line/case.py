@@ -65,6 +65,14 @@ def options_of(command):
     return [name for row in rows for name in row.split(", ")]
 
 
+def damaged(folder):
+    """A model whose logits aren't all finite."""
+    path, data = folder / "damaged.gguf", bytearray(TINY.read_bytes())
+    data[-64:] = b"\xff" * 64
+    path.write_bytes(data)
+    return path
+
+
 class Case(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import unittest
 
-from case import BOBBIN, SECONDS, TINY, TINY_WINDOW, REAL, Case, bobbin, read_npy, real
+from case import BOBBIN, SECONDS, TINY, TINY_WINDOW, REAL, Case, bobbin, damaged, read_npy, real
 
 
 class Logits(Case):
@@ -45,6 +45,13 @@ class Logits(Case):
         ids = self.ids(300)
         want = self.logits(TINY_WINDOW, ids)[2]
         self.assertEqual(self.logits(TINY_WINDOW, ids, "--chunk", 1, "--beside", 2)[2], want)
+
+    def test_damaged_model_is_written_with_a_notice(self):
+        out = self.folder / "out.npy"
+        _, err = bobbin("logits", damaged(self.folder), "--tokens", self.ids(70), "-o", out, "--chunk", 9)
+        self.assertIn(b"70 of 70 tokens have logits that are NaN or infinite, the first at index 0", err)
+        self.assertEqual(read_npy(out)[0], 70)
+        self.assertNotIn(b"infinite", bobbin("logits", TINY, "--tokens", self.ids(70), "-o", out)[1])
 
     def test_reads_stdin(self):
         out = self.folder / "out.npy"

@@ -4,7 +4,7 @@ import array
 import json
 import math
 
-from case import TINY, Case, bobbin, read_npy
+from case import TINY, Case, bobbin, damaged, read_npy
 
 
 class Perplexity(Case):
@@ -48,6 +48,12 @@ class Perplexity(Case):
         variance = sum(v * v for v in nll) / len(nll) - mean * mean
         error = math.sqrt(variance / (len(nll) - 1)) * math.exp(mean)
         self.assertAlmostEqual(want["ppl_stderr"] / error, 1, 3)
+
+    def test_damaged_model(self):
+        for args in ((), ("--json",)):
+            out, err = bobbin("perplexity", damaged(self.folder), "-f", self.text(400), "-c", "64", *args, status=1)
+            self.sentence(err, "expected finite logits", "window 1", "damaged")
+            self.assertEqual(out, b"")
 
     def test_text_too_short(self):
         self.sentence(bobbin("perplexity", TINY, "-f", self.text(50), "-c", "64", status=1)[1], "50 tokens", "64")
