@@ -5,6 +5,7 @@
 #include "bench.h"
 
 #include "commands.h"
+#include "input.h"
 #include "open.h"
 #include "terminal.h"
 
@@ -145,11 +146,7 @@ static bool fork_all(struct job *j, int n, struct bb_error *err) {
 }
 
 static bool stopped(struct bb_error *err) {
-	if (interrupted()) {
-		err->code = BB_ERR_CANCELLED;
-		return true;
-	}
-	return false;
+	return interrupted() && !input_fail(err, BB_ERR_CANCELLED, "measuring was stopped");
 }
 
 /* Every sequence reads n tokens, in steps that are filled up with the next sequence's; the logits

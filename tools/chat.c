@@ -300,6 +300,7 @@ static int converse(struct chat *c) {
 		}
 		if (outcome == LINE_INTERRUPTED) {
 			if (was_interrupted || !line_is_edited(c->reader)) {
+				notice("the conversation was stopped");
 				return STATUS_INTERRUPTED;
 			}
 			interrupt_clear();

@@ -42,7 +42,8 @@ static bool read_all(FILE *f, const char *path, struct input *out, struct bb_err
 		}
 		errno = 0;
 		interrupt_ends_reads(true);
-		n = fread(out->data + out->bytes, 1, 1 << 16, f);
+		/* One pressed before would not end the read. */
+		n = interrupted() ? 0 : fread(out->data + out->bytes, 1, 1 << 16, f);
 		interrupt_ends_reads(false);
 		out->bytes += n;
 		out->data[out->bytes] = '\0';

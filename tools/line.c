@@ -96,7 +96,8 @@ bool line_is_edited(const struct line_reader *r) {
 static enum line_outcome read_plain(struct line_reader *r, const char **text) {
 	errno = 0;
 	interrupt_ends_reads(true);
-	const ssize_t n = getline(&r->text, &r->cap, stdin);
+	/* One pressed before would not end the read. */
+	const ssize_t n = interrupted() ? -1 : getline(&r->text, &r->cap, stdin);
 	interrupt_ends_reads(false);
 	if (n < 0) {
 		return interrupted() ? LINE_INTERRUPTED : ferror(stdin) ? LINE_ERROR : LINE_END;

@@ -236,7 +236,8 @@ static int work(struct job *j, const struct options *o, const struct input *text
 	}
 	progress_clear();
 	const double seconds = seconds_now() - start;
-	if (interrupted()) {
+	const bool is_whole = j->n_done == j->n_windows; /* Ctrl-C may have come too late */
+	if (!is_whole) {
 		notice("stopped after %d of %d windows", j->n_done, j->n_windows);
 	}
 	if (j->n_done > 0) {
@@ -244,7 +245,7 @@ static int work(struct job *j, const struct options *o, const struct input *text
 			seconds > 0 ? (double)j->n_done * j->n_ctx / seconds : 0);
 		print(j, o->json, seconds);
 	}
-	return interrupted() ? STATUS_INTERRUPTED : STATUS_OK;
+	return is_whole ? STATUS_OK : STATUS_INTERRUPTED;
 }
 
 int perplexity_main(int argc, char **argv) {

@@ -221,6 +221,10 @@ static int generate(const struct options *o, struct job *j) {
 	if (!ok) {
 		return failure_of(&err);
 	}
+	if (j->answer.was_interrupted) {
+		notice("stopped after %zu token%s", j->answer.tokens.n,
+			j->answer.tokens.n == 1 ? "" : "s");
+	}
 	print_summary(&j->answer, params.sampling.seed);
 	return j->answer.was_interrupted ? STATUS_INTERRUPTED : STATUS_OK;
 }

@@ -138,11 +138,10 @@ int usage_error(const char *format, ...) {
 }
 
 int failure_of(const struct bb_error *err) {
+	failure("%s", err->text);
 	if (err->code == BB_ERR_CANCELLED) {
-		progress_clear();
 		return STATUS_INTERRUPTED;
 	}
-	failure("%s", err->text);
 	return err->code == BB_ERR_USAGE ? STATUS_USAGE : STATUS_FAILED;
 }
 

@@ -7,7 +7,7 @@ import subprocess
 import time
 import unittest
 
-from case import BOBBIN, BUILD, SECONDS, TINY, Case, bobbin, wait_until_it_listens
+from case import BOBBIN, BUILD, SECONDS, TINY, REAL, Case, bobbin, real, wait_until_it_listens
 
 
 class Edges(Case):
@@ -59,7 +59,7 @@ class Edges(Case):
         status, out, err = self.interrupt("run", TINY, "-p", "1 2", "-c", "4000000", "--ignore-eos", ready=b"x")
         self.assertEqual(status, 130)
         self.assertTrue(out.endswith(b"\n"))
-        self.assertIn(b"generated:", err)
+        self.assertRegex(err, rb"\nbobbin run: stopped after \d+ tokens?\n.*generated:")
 
     def test_interrupt_run_json(self):
         process = subprocess.Popen([BOBBIN, "run", TINY, "-p", "1 2", "-c", "4000000", "--ignore-eos", "--json",
@@ -70,14 +70,17 @@ class Edges(Case):
                 break
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=SECONDS)
+        out, err = process.communicate(timeout=SECONDS)
         self.assertEqual(process.returncode, 130)
         self.assertEqual(json.loads(out)["finish_reason"], "abort")
+        self.assertIn(b"bobbin run: stopped after ", err)
 
     def test_interrupt_bench(self):
-        status, out, _ = self.interrupt("bench", TINY, "-p", "8", "-n", "100000", "-r", "1", "-o", "jsonl", ready=b"x")
+        status, out, err = self.interrupt("bench", TINY, "-p", "8", "-n", "100000", "-r", "1", "-o", "jsonl",
+                                          ready=b"x")
         self.assertEqual(status, 130)
         self.assertEqual([json.loads(line)["n_prompt"] for line in out.splitlines()], [8])
+        self.assertTrue(err.endswith(b"\nbobbin bench: measuring was stopped\n"), err)
 
     def test_interrupt_bench_json_stays_json(self):
         process = subprocess.Popen([BOBBIN, "bench", TINY, "-p", "0", "-n", "500000", "-r", "1", "-o", "json"],
@@ -109,13 +112,31 @@ class Edges(Case):
         path.write_text(" ".join(str(i % 190) for i in range(400000)), encoding="utf-8")
         status, _, err = self.interrupt("perplexity", TINY, "-f", path, "-c", "64")
         self.assertEqual(status, 130, err)
+        self.assertRegex(err, rb"bobbin perplexity: stopped after \d+ of 6250 windows\n")
 
     def test_interrupt_while_stdin_is_open(self):
-        read_end, write_end = os.pipe()
-        status, _, _ = self.interrupt("tokenize", TINY, stdin=read_end)
-        os.close(read_end)
-        os.close(write_end)
-        self.assertEqual(status, 130)
+        for args, want in ((("tokenize", TINY), "reading 'stdin' was stopped"),
+                           (("detokenize", TINY), "reading 'stdin' was stopped"), (("run", TINY), "reading 'stdin'"),
+                           (("perplexity", TINY, "-f", "-"), "reading 'stdin' was stopped"),
+                           (("logits", TINY, "--tokens", "-", "-o", "-"), "reading 'stdin' was stopped"),
+                           (("chat", TINY), "the conversation was stopped")):
+            with self.subTest(args[0]):
+                read_end, write_end = os.pipe()
+                status, _, err = self.interrupt(*args, stdin=read_end)
+                os.close(read_end)
+                os.close(write_end)
+                self.assertEqual(status, 130)
+                self.assertIn(f"bobbin {args[0]}: {want}", err.decode())
+
+    @real
+    def test_interrupt_while_loading(self):
+        process = subprocess.Popen([BOBBIN, "run", REAL, "-p", "Hi", "-t", "1"], stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        wait_until_it_listens(process)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=SECONDS)
+        self.assertEqual((process.returncode, out), (130, b""))
+        self.sentence(err, "bobbin run: loading was stopped")
 
 
 class Example(Case):
