@@ -168,7 +168,7 @@ static int set_float(const struct arg_option *o, const char *name, const char *t
 static int set_seed(const char *name, const char *text, struct arg_seed *target) {
 	char *end;
 	errno = 0;
-	const long long v = strtoll(text, &end, 0);
+	const long long v = strtoll(text, &end, 10);
 	if (end == text || *end != '\0' || errno != 0 || v < -1) {
 		return usage_error("option '%s' is '%s', expected a whole number from 0 to 2^63 - 1, "
 			"or -1 for any", name, text);
@@ -307,6 +307,15 @@ int args_parse(const struct arg_command *command, int argc, char **argv, void *o
 
 /* ---- help ---- */
 
+/* Columns of a text: bytes of UTF-8 that go on with a character take none. */
+static int columns(const char *text) {
+	int n = 0;
+	for (; *text != '\0'; text++) {
+		n += ((unsigned char)*text & 0xC0) != 0x80;
+	}
+	return n;
+}
+
 static void help_row(const struct arg_option *o) {
 	char left[160] = "", name[64];
 	for (int i = 0; spelling(o->names, ',', i, name, sizeof(name)); i++) {
@@ -315,10 +324,11 @@ static void help_row(const struct arg_option *o) {
 	if (o->value != NULL) {
 		snprintf(left + strlen(left), sizeof(left) - strlen(left), " %s", o->value);
 	}
-	if (strlen(left) > 30) {
+	const int n = columns(left);
+	if (n > 30) {
 		out_print("  %s\n%34s%s\n", left, "", o->help);
 	} else {
-		out_print("  %-30s  %s\n", left, o->help);
+		out_print("  %s%*s  %s\n", left, 30 - n, "", o->help);
 	}
 }
 

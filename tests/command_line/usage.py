@@ -54,6 +54,20 @@ class Usage(Case):
             with self.subTest(f"{option} {value}"):
                 self.sentence(bobbin("run", TINY, "-p", "1", option, value, status=2)[1], option, value)
 
+    def test_leading_zeros_change_no_number(self):
+        want = bobbin("run", TINY, "-p", "1 2", "-n", "010", "--seed", "10")
+        self.assertEqual(len(want[0].split()), 10)
+        for seed in ("010", "0010"):
+            self.assertEqual(bobbin("run", TINY, "-p", "1 2", "-n", "10", "--seed", seed)[0], want[0])
+        self.assertIn(b"seed 8\n", bobbin("run", TINY, "-p", "1 2", "-n", "08", "--seed", "08")[1])
+        self.sentence(bobbin("run", TINY, "-p", "1", "--seed", "0x10", status=2)[1], "'0x10'")
+
+    def test_columns_of_help(self):
+        for command in COMMANDS:
+            for line in bobbin(command, "--help")[0].decode().splitlines():
+                if re.match(r"  -\S.*\S  ", line):
+                    self.assertRegex(line, r"^.{32}  \S", command)
+
     def test_bad_words(self):
         for option, value in (("--device", "tpu"), ("--isa", "sse9"), ("--gemm", "wild"),
                               ("--kv-cache-dtype", "f99")):
