@@ -132,7 +132,8 @@ static bool step(struct job *j, int n, struct bb_error *err) {
 	const int at = bb_context_length(j->context), middle = j->n_beside / 2;
 	int n_rows = n;
 	for (int i = 0; i < j->n_beside; i++) {
-		const int rows = beside_rows(i, j->n_steps);
+		int rows = beside_rows(i, j->n_steps);
+		rows = rows < j->max_len ? rows : j->max_len;
 		if (bb_context_length(j->beside[i]) + rows > j->max_len &&
 			!bb_context_rewind(j->beside[i], 0, err)) {
 			return false;

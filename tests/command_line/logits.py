@@ -41,6 +41,12 @@ class Logits(Case):
             chunk = args[3] if len(args) > 2 else 100
             self.assertGreater(int(err.split()[-1]), chunk)
 
+    def test_company_in_tiny_contexts(self):
+        for n in (1, 2, 5):
+            ids = self.ids(n)
+            want = self.logits(TINY, ids)[2]
+            self.assertEqual(self.logits(TINY, ids, "--beside", 9, "--chunk", 1, "-c", n)[2], want)
+
     def test_window_model(self):
         ids = self.ids(300)
         want = self.logits(TINY_WINDOW, ids)[2]
