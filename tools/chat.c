@@ -124,6 +124,11 @@ static bool make_prompt(struct chat *c, struct bb_tokens *out, struct bb_error *
 		? prompt_chat(c->engine, c->template_text.data, c->messages, &rendered, out, err)
 		: raw_prompt(c, out, err);
 	bb_text_finish(&rendered);
+	if (ok && out->n > (size_t)info.max_len) {
+		return input_fail(err, BB_ERR_CONTEXT, "the conversation would have %zu tokens, but the "
+			"context holds only %d; /clear forgets it, -c N makes room for more", out->n,
+			info.max_len);
+	}
 	return ok && prompt_check(out, info.max_len, err);
 }
 
@@ -155,6 +160,10 @@ static bool answer(struct chat *c) {
 	const bool is_answered = ok && (a.text_bytes > 0 || !a.was_interrupted);
 	if (is_answered) {
 		add_message(c, "assistant", a.text, a.text_bytes);
+	}
+	if (a.finish == BB_FINISH_CONTEXT) {
+		notice("the context of %d tokens is full; /clear forgets the conversation, -c N makes "
+			"room for more", bb_context_length(c->context) + 1);
 	}
 	c->n_read += a.n_read;
 	c->n_made += a.tokens.n;

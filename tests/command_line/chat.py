@@ -47,6 +47,15 @@ class Chat(Case):
         messages = json.loads(path.read_text(encoding="utf-8"))["messages"]
         self.assertEqual([m["role"] for m in messages], ["system", "user", "assistant"])
 
+    def test_full_context_says_what_to_do(self):
+        out, err = bobbin("chat", TINY, "-c", "8", "--ignore-eos", stdin="1 2 3\n4\n/clear\n5 6\n", status=1)
+        lines = [line for line in err.decode().splitlines() if "/clear" in line]
+        self.assertEqual(len(lines), 3, err)
+        for line, words in zip(lines, ("context of 8 tokens is full", "would have 9 tokens", "is full")):
+            self.assertIn(words, line)
+            self.assertIn("-c N", line)
+        self.assertEqual([len(line.split()) for line in out.decode().splitlines()], [5, 6])
+
     def test_save_to_stdout(self):
         out, _ = bobbin("chat", TINY, "-n", "2", stdin="/system 5\n/save -\n", cwd=self.folder)
         self.assertEqual(json.loads(out)["messages"], [{"role": "system", "content": "5"}])
