@@ -3,7 +3,7 @@
 import re
 import subprocess
 
-from case import BOBBIN, COMMANDS, ROOT, SECONDS, TINY, Case, bobbin, options_of
+from case import BOBBIN, COMMANDS, REAL, ROOT, SECONDS, TINY, Case, bobbin, options_of, real
 
 
 class Usage(Case):
@@ -112,6 +112,25 @@ class Usage(Case):
         for args in (("-p=1 2", "-n4", "--temp=0"), ("--prompt", "1 2", "--max-tokens=4", "--temperature", "0"),
                      ("--prompt=1 2", "--max_tokens", "4", "--temp", "0")):
             self.assertEqual(bobbin("run", *args, "-m", TINY)[0], want)
+
+    @real
+    def test_commands_of_the_readme(self):
+        block = re.search(r"^## Use\n+```\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"),
+                          re.M | re.S).group(1).splitlines()
+        self.assertGreater(len(block), 5)
+        (self.folder / "model.gguf").symlink_to(REAL)
+        (self.folder / "build/tools").mkdir(parents=True)
+        (self.folder / "build/tools/bobbin").symlink_to(BOBBIN)
+        (self.folder / "prompt.txt").write_text("Why is the sky blue?", encoding="utf-8")
+        (self.folder / "book.txt").write_text("It was a dark and stormy night. " * 200, encoding="utf-8")
+        shorter = {"run": "-n 4", "chat": "-n 4", "bench": "-p 16 -n 4 -d 0,16 -r 1", "perplexity": "--chunks 1"}
+        for line in block:
+            command = re.search(r"build/tools/bobbin (\w+)", line).group(1)
+            with self.subTest(line):
+                done = subprocess.run(["bash", "-c", f"{line} {shorter.get(command, '')}"], input=b"Hi\n",
+                                      capture_output=True, timeout=SECONDS, check=False, cwd=self.folder)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertNotEqual(done.stdout.strip(), b"")
 
     def test_man_page_names_every_option(self):
         page = (ROOT / "tools/bobbin.1.scd").read_text(encoding="utf-8")
