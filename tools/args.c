@@ -103,6 +103,9 @@ static bool find(const struct arg_command *command, void *options, const char *n
 }
 
 static int unknown_option(const struct arg_command *command, const char *name) {
+	if (has_spelling(command->later, ',', name)) {
+		return failure("option '%s' isn't in this build", name);
+	}
 	static char names[192][32];
 	const char *candidates[192] = { "--help", "--version" };
 	int n = 2;
@@ -177,6 +180,21 @@ static int set_seed(const char *name, const char *text, struct arg_seed *target)
 	return -1;
 }
 
+static int set_bytes(const char *name, const char *text, size_t *target) {
+	static const char units[] = "KMG";
+	char *end;
+	errno = 0;
+	const long long v = strtoll(text, &end, 10);
+	const char *unit = end != text && *end != '\0' ? strchr(units, *end) : NULL;
+	const int shift = unit != NULL ? 10 * (int)(unit - units + 1) : 0;
+	if (end == text || end[unit != NULL] != '\0' || errno != 0 || v < 0 || v > INT64_MAX >> shift) {
+		return usage_error("option '%s' is '%s', expected a number of bytes, perhaps with K, M or "
+			"G behind", name, text);
+	}
+	*target = (size_t)v << shift;
+	return -1;
+}
+
 static int set_text(const struct arg_option *o, const char *name, const char *text,
 	const char **target) {
 	if (o->choices != NULL && !has_spelling(o->choices, '|', text) &&
@@ -203,6 +221,8 @@ static int set(const struct found *f, const char *name, const char *text) {
 		return set_float(o, name, text, target);
 	case ARG_SEED:
 		return set_seed(name, text, target);
+	case ARG_BYTES:
+		return set_bytes(name, text, target);
 	case ARG_TEXT:
 		return set_text(o, name, text, target);
 	case ARG_TEXTS:

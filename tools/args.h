@@ -32,6 +32,7 @@ enum arg_kind {
 	ARG_INT,   /* int within min..max */
 	ARG_FLOAT, /* float within min..max */
 	ARG_SEED,  /* struct arg_seed */
+	ARG_BYTES, /* size_t: a whole number, perhaps with K, M or G behind (2^10, 2^20, 2^30) */
 	ARG_TEXT,  /* const char *: one of choices where there are any */
 	ARG_TEXTS, /* struct arg_texts: one more with each use */
 	/* struct arg_ints: numbers within min..max, joined by commas; the first use replaces */
@@ -63,6 +64,7 @@ struct arg_command {
 	const struct arg_group *groups;     /* ends with title == NULL; NULL = only --help */
 	const char *positional;             /* name of the one plain argument, or NULL */
 	size_t positional_at;               /* const char *, as -m would set it */
+	const char *later; /* spellings that are understood, but not in this build; or NULL */
 	int (*main)(int argc, char **argv);
 };
 

@@ -64,6 +64,7 @@ const struct arg_command cmd_bench = {
 	.groups = groups,
 	.positional = "MODEL",
 	.positional_at = AT(open.path),
+	.later = OPEN_LATER,
 	.main = bench_main,
 };
 

@@ -51,6 +51,7 @@ const struct arg_command cmd_chat = {
 	.groups = groups,
 	.positional = "MODEL",
 	.positional_at = AT(open.path),
+	.later = OPEN_LATER ",--session",
 	.main = chat_main,
 };
 

@@ -33,6 +33,7 @@ const struct arg_command cmd_inspect = {
 	.groups = groups,
 	.positional = "MODEL",
 	.positional_at = AT(open.path),
+	.later = OPEN_LATER,
 	.main = inspect_main,
 };
 

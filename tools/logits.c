@@ -53,6 +53,7 @@ const struct arg_command cmd_logits = {
 	.groups = groups,
 	.positional = "MODEL",
 	.positional_at = AT(open.path),
+	.later = OPEN_LATER,
 	.main = logits_main,
 };
 

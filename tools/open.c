@@ -30,6 +30,8 @@ const struct arg_option open_engine[] = {
 		AT(gemm), 0, 0, "exact", "fast" },
 	{ "--kv-cache-dtype", "TYPE", "auto (default, f16), f32, f16, bf16 or int8", ARG_TEXT,
 		AT(kv_type) },
+	{ "--kv-cache-bytes,--kv-cache-memory-bytes", "N", "limit on the KV cache of all contexts, as "
+		"512M or 2G; 0 = none (default)", ARG_BYTES, AT(max_kv_bytes) },
 	{ "--window", "N", "attend to the last N tokens only; 0 = as the model says (default)", ARG_INT,
 		AT(window), 0, 1 << 30 },
 	{ "--deterministic,--enable-deterministic-inference", NULL, "accepted: always on", ARG_NONE },
@@ -110,6 +112,7 @@ int open_model(const struct open_options *o, enum open_what what, struct bb_engi
 		.path = o->path, .device = o->device, .isa = o->isa, .gemm = o->gemm,
 		.n_threads = o->n_threads,
 		.max_model_len = o->max_len, .window = o->window, .max_batch_tokens = o->max_batch_tokens,
+		.max_kv_bytes = o->max_kv_bytes,
 		.vocab_only = what == OPEN_VOCAB, .inspect_only = what == OPEN_INSPECT,
 		.progress = progress_show,
 	};

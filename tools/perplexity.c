@@ -47,6 +47,7 @@ const struct arg_command cmd_perplexity = {
 	.groups = groups,
 	.positional = "MODEL",
 	.positional_at = AT(open.path),
+	.later = OPEN_LATER,
 	.main = perplexity_main,
 };
 

@@ -57,6 +57,7 @@ const struct arg_command cmd_run = {
 	.groups = groups,
 	.positional = "MODEL",
 	.positional_at = AT(open.path),
+	.later = OPEN_LATER,
 	.main = run_main,
 };
 

@@ -86,9 +86,6 @@ class Chat(Case):
         for word in ("/clear", "/regen", "/system", "/save", "/exit"):
             self.assertIn(word, err)
 
-    def test_no_such_option_yet(self):
-        self.sentence(bobbin("chat", TINY, "--session", "x", status=2)[1], "--session")
-
     @real
     def test_context_is_kept(self):
         path = self.folder / "chat.json"

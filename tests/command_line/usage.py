@@ -89,6 +89,33 @@ class Usage(Case):
             with self.subTest(f"{option} {value}"):
                 self.sentence(bobbin("run", TINY, "-p", "1", option, value, status=1)[1], value, "build")
 
+    def test_options_that_are_not_built(self):
+        names = ("--kv-policy", "--kv-policy=a:b=1", "--state-cache-bytes", "--session-dir", "--session_dir")
+        for command in ("run", "chat", "bench", "perplexity", "logits", "inspect"):
+            for name in (*names, "--session") if command == "chat" else names:
+                with self.subTest(f"{command} {name}"):
+                    option = name.split("=")[0].replace("_", "-")
+                    self.sentence(bobbin(command, TINY, name, "x", status=1)[1], f"'{option}' isn't in this build")
+        self.sentence(bobbin("run", TINY, "--session", "x", status=2)[1], "unknown option '--session'")
+
+    def test_bytes(self):
+        for value in ("0", "64M", "1G", "65536K", "67108864"):
+            bobbin("run", TINY, "-p", "1 2", "-n", "1", "--kv-cache-bytes", value)
+        for value in ("1T", "-1", "M", "1MM", "1.5G", "9999999999G", ""):
+            with self.subTest(value):
+                _, err = bobbin("run", TINY, "-p", "1", "--kv-cache-bytes", value, status=2)
+                self.sentence(err, f"'{value}'", "K, M or G")
+
+    def test_limit_on_the_kv_cache(self):
+        text = self.folder / "text"
+        text.write_text("1 2 3 " * 100, encoding="utf-8")
+        for args in (("run", TINY, "-p", "1 2"), ("bench", TINY, "-p", "8", "-n", "0", "-o", "csv"),
+                     ("perplexity", TINY, "-f", text, "-c", "64"),
+                     ("logits", TINY, "--tokens", self.ids(9), "-o", self.folder / "o.npy")):
+            with self.subTest(args[0]):
+                _, err = bobbin(*args, "--kv-cache-memory-bytes", "1K", status=1)
+                self.assertRegex(err, rb"KV cache: a page needs \d+ bytes, 0 of the limit of 1024 are in use")
+
     def test_second_model(self):
         self.sentence(bobbin("run", TINY, TINY, status=2)[1], "too many")
 

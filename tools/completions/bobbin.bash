@@ -27,6 +27,7 @@ _bobbin() {
 	run:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
 	run:--gemm) COMPREPLY=($(compgen -W "exact" -- "$cur")); return ;;
 	run:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
+	run:--kv-cache-bytes|run:--kv-cache-memory-bytes) return ;;
 	run:--window) return ;;
 	run:--deterministic,) return ;;
 	run:-c|run:--max-model-len|run:--ctx-size) return ;;
@@ -48,6 +49,7 @@ _bobbin() {
 	chat:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
 	chat:--gemm) COMPREPLY=($(compgen -W "exact" -- "$cur")); return ;;
 	chat:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
+	chat:--kv-cache-bytes|chat:--kv-cache-memory-bytes) return ;;
 	chat:--window) return ;;
 	chat:--deterministic,) return ;;
 	chat:-c|chat:--max-model-len|chat:--ctx-size) return ;;
@@ -63,6 +65,7 @@ _bobbin() {
 	logits:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
 	logits:--gemm) COMPREPLY=($(compgen -W "exact" -- "$cur")); return ;;
 	logits:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
+	logits:--kv-cache-bytes|logits:--kv-cache-memory-bytes) return ;;
 	logits:--window) return ;;
 	logits:--deterministic,) return ;;
 	logits:-c|logits:--max-model-len|logits:--ctx-size) return ;;
@@ -75,6 +78,7 @@ _bobbin() {
 	perplexity:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
 	perplexity:--gemm) COMPREPLY=($(compgen -W "exact" -- "$cur")); return ;;
 	perplexity:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
+	perplexity:--kv-cache-bytes|perplexity:--kv-cache-memory-bytes) return ;;
 	perplexity:--window) return ;;
 	perplexity:--deterministic,) return ;;
 	perplexity:-h,) return ;;
@@ -92,6 +96,7 @@ _bobbin() {
 	bench:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
 	bench:--gemm) COMPREPLY=($(compgen -W "exact" -- "$cur")); return ;;
 	bench:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
+	bench:--kv-cache-bytes|bench:--kv-cache-memory-bytes) return ;;
 	bench:--window) return ;;
 	bench:--deterministic,) return ;;
 	bench:-h,) return ;;
@@ -100,6 +105,7 @@ _bobbin() {
 	inspect:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
 	inspect:--gemm) COMPREPLY=($(compgen -W "exact" -- "$cur")); return ;;
 	inspect:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
+	inspect:--kv-cache-bytes|inspect:--kv-cache-memory-bytes) return ;;
 	inspect:--window) return ;;
 	inspect:--deterministic,) return ;;
 	inspect:-c|inspect:--max-model-len|inspect:--ctx-size) return ;;
@@ -108,15 +114,15 @@ _bobbin() {
 	kernels:-h,) return ;;
 	esac
 	case ${COMP_WORDS[1]} in
-	run) words="-p --prompt -f --file --system --raw --chat-template-file --json --logprobs --verbose-prompt -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --ignore-eos -m --model -t --threads --device --isa --gemm --kv-cache-dtype --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
-	chat) words="--system --chat-template-file -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --ignore-eos -m --model -t --threads --device --isa --gemm --kv-cache-dtype --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
+	run) words="-p --prompt -f --file --system --raw --chat-template-file --json --logprobs --verbose-prompt -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --ignore-eos -m --model -t --threads --device --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
+	chat) words="--system --chat-template-file -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --ignore-eos -m --model -t --threads --device --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
 	tokenize) words="--no-bos --no-parse-special -m --model -h, --version" ;;
 	detokenize) words="-m --model -h, --version" ;;
 	template) words="--chat-template-file -m --model -h, --version" ;;
-	logits) words="--tokens -o --output --chunk --beside -s --seed -m --model -t --threads --device --isa --gemm --kv-cache-dtype --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
-	perplexity) words="-f --file -c --ctx-size --max-model-len -b --batch-size -ub --ubatch-size --chunks --json -m --model -t --threads --device --isa --gemm --kv-cache-dtype --window --deterministic, -h, --version" ;;
-	bench) words="-p --n-prompt -n --n-gen -d --n-depth -np --parallel --n-parallel -r --repetitions -b --batch-size -ub --ubatch-size -o --output --json --no-warmup -s --seed -m --model -t --threads --device --isa --gemm --kv-cache-dtype --window --deterministic, -h, --version" ;;
-	inspect) words="--json -m --model -t --threads --device --isa --gemm --kv-cache-dtype --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
+	logits) words="--tokens -o --output --chunk --beside -s --seed -m --model -t --threads --device --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
+	perplexity) words="-f --file -c --ctx-size --max-model-len -b --batch-size -ub --ubatch-size --chunks --json -m --model -t --threads --device --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -h, --version" ;;
+	bench) words="-p --n-prompt -n --n-gen -d --n-depth -np --parallel --n-parallel -r --repetitions -b --batch-size -ub --ubatch-size -o --output --json --no-warmup -s --seed -m --model -t --threads --device --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -h, --version" ;;
+	inspect) words="--json -m --model -t --threads --device --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
 	kernels) words="--isa --json -h, --version" ;;
 	*) return ;;
 	esac
