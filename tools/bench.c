@@ -17,7 +17,7 @@ struct options {
 	struct open_options open;
 	struct arg_ints prompts, gens, depths, parallel;
 	int repeats, n_batch, n_ubatch;
-	const char *format;
+	const char *format, *type_k, *type_v;
 	struct arg_seed seed;
 	bool json, no_warmup;
 };
@@ -33,6 +33,9 @@ static const struct arg_option own[] = {
 		1 << 24 },
 	{ "-np,--parallel,--n-parallel", "N,…", "sequences in the batch (default 1)", ARG_INTS,
 		AT(parallel), 1, 1024 },
+	{ "-ctk,--cache-type-k", "TYPE", "of keys, as --kv-cache-dtype (default f16)", ARG_TEXT,
+		AT(type_k) },
+	{ "-ctv,--cache-type-v", "TYPE", "of values; must be the same", ARG_TEXT, AT(type_v) },
 	{ "-r,--repetitions", "N", "runs of each test (default 5)", ARG_INT, AT(repeats), 1,
 		BENCH_MAX_REPEATS },
 	{ "-b,--batch-size", "N", "tokens a step at most (default 2048)", ARG_INT, AT(n_batch), 1,
@@ -332,6 +335,28 @@ static int work(struct job *j, const struct options *o) {
 	return ok ? STATUS_OK : failure_of(&err);
 }
 
+static bool is_same_type(const char *one, const char *other) {
+	enum bb_kv_type a, b;
+	return strcmp(one, other) == 0 || (bb_kv_type_parse(one, &a) && bb_kv_type_parse(other, &b) &&
+		a == b);
+}
+
+/* Two types, as llama-bench has them, to the one that this build has; f16 is what it has unset. */
+static int take_types(struct options *o) {
+	if (o->type_k == NULL && o->type_v == NULL) {
+		return -1;
+	}
+	if (o->open.kv_type != NULL) {
+		return usage_error("--kv-cache-dtype and %s are both given; one is enough",
+			o->type_k != NULL ? "-ctk" : "-ctv");
+	}
+	const char *k = o->type_k != NULL ? o->type_k : "f16";
+	const char *v = o->type_v != NULL ? o->type_v : "f16";
+	o->open.kv_type = k;
+	return is_same_type(k, v) ? -1 : failure("keys in '%s' and values in '%s' aren't in this "
+		"build; expected one type for both", k, v);
+}
+
 int bench_main(int argc, char **argv) {
 	struct options o = {
 		.prompts = { { 512 }, 1 }, .gens = { { 128 }, 1 }, .depths = { { 0 }, 1 },
@@ -344,6 +369,10 @@ int bench_main(int argc, char **argv) {
 	}
 	if (greatest(&o.prompts) == 0 && greatest(&o.gens) == 0) {
 		return usage_error("-p and -n are both 0: nothing to measure");
+	}
+	status = take_types(&o);
+	if (status >= 0) {
+		return status;
 	}
 	struct job j = {
 		.format = format_of(&o),

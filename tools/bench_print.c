@@ -47,23 +47,6 @@ double bench_percent(const struct bench_test *t) {
 	return 100 * t->step_bytes * t->n_gen / (ns * 1e-9) / t->bandwidth;
 }
 
-static void cpu_name(char *buf, size_t bytes) {
-	snprintf(buf, bytes, "unknown");
-	FILE *f = fopen("/proc/cpuinfo", "re");
-	char line[256];
-	while (f != NULL && fgets(line, sizeof(line), f) != NULL) {
-		const char *colon = strchr(line, ':');
-		if (strncmp(line, "model name", 10) == 0 && colon != NULL) {
-			line[strcspn(line, "\n")] = '\0';
-			snprintf(buf, bytes, "%s", colon + 1 + (colon[1] == ' '));
-			break;
-		}
-	}
-	if (f != NULL) {
-		fclose(f);
-	}
-}
-
 static void model_type(const struct bb_engine_info *info, char *buf, size_t bytes) {
 	const double n = (double)info->n_params;
 	if (n >= 1e9) {
@@ -90,18 +73,17 @@ static json_t *whole_numbers(const double *v, int n) {
 }
 
 static json_t *row(const struct bench_settings *s, const struct bench_test *t) {
-	char cpu[128], type[96];
+	char type[96];
 	double ts[BENCH_MAX_REPEATS];
-	cpu_name(cpu, sizeof(cpu));
 	model_type(&s->info, type, sizeof(type));
 	rates(t, ts);
 	const int n = t->n_samples;
 	const double percent = bench_percent(t);
 	json_t *root = json_pack(
 		"{s:s, s:i, s:s, s:s, s:s, s:o, s:s, s:I, s:I, s:i, s:i, s:i, s:s, s:s, s:i, s:b}",
-		"build_commit", "bobbin " BB_VERSION, "build_number", 0, "cpu_info", cpu, "gpu_info", "",
-		"backends", "CPU", "model_filename", json_bytes(s->path, strlen(s->path)), "model_type",
-		type, "model_size", (json_int_t)s->info.file_bytes, "model_n_params",
+		"build_commit", "bobbin " BB_VERSION, "build_number", 0, "cpu_info", s->info.cpu,
+		"gpu_info", "", "backends", "CPU", "model_filename", json_bytes(s->path, strlen(s->path)),
+		"model_type", type, "model_size", (json_int_t)s->info.file_bytes, "model_n_params",
 		(json_int_t)s->info.n_params, "n_batch", s->n_batch, "n_ubatch", s->n_ubatch, "n_threads",
 		s->info.n_threads, "type_k", s->info.kv_type, "type_v", s->info.kv_type, "n_gpu_layers", 0,
 		"flash_attn", 1);

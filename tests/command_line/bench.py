@@ -40,6 +40,19 @@ class Bench(Case):
         self.assertAlmostEqual(row["pct_bandwidth"], 100 * row["step_bytes"] * 4e9 / row["avg_ns"] /
                                row["read_bandwidth"], 2)
 
+    def test_types_as_llama_bench_has_them(self):
+        for args, want in (((), "f16"), (("-ctk", "q8_0", "-ctv", "int8"), "int8"), (("-ctk", "f16"), "f16"),
+                           (("--cache-type-k", "f32", "--cache-type-v=f32"), "f32")):
+            row = json.loads(bobbin("bench", TINY, "-p", "4", "-n", "0", "-r", "1", "-o", "jsonl", *args)[0])
+            self.assertEqual((row["type_k"], row["type_v"]), (want, want))
+        self.sentence(bobbin("bench", TINY, "-ctk", "int8", status=1)[1], "'int8'", "'f16'", "one type for both")
+        self.sentence(bobbin("bench", TINY, "-ctk", "f16", "--kv-cache-dtype", "f16", status=2)[1], "-ctk", "both")
+        self.sentence(bobbin("bench", TINY, "-ctk", "f99", "-ctv", "f99", status=2)[1], "'f99'")
+
+    def test_name_of_the_cpu_is_that_of_the_kernels(self):
+        row = json.loads(bobbin("bench", TINY, "-p", "4", "-n", "0", "-r", "1", "-o", "jsonl")[0])
+        self.assertEqual(row["cpu_info"], json.loads(bobbin("kernels", "--json")[0])["cpu"])
+
     def test_jsonl(self):
         lines = bobbin(*self.ARGS, "-o", "jsonl")[0].decode().splitlines()
         self.assertEqual([json.loads(line)["n_gen"] for line in lines], [0, 4])
