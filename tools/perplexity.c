@@ -43,7 +43,8 @@ const struct arg_command cmd_perplexity = {
 	.name = "perplexity",
 	.usage = "MODEL -f TEXT [-c 512] [options]",
 	.summary = "Measures how well a model predicts a text.\n"
-		"The last line is: Final estimate: PPL = X +/- Y, comparable with llama-perplexity's.",
+		"Prints the value after each window, as [1]12.3456, and last: Final estimate: "
+		"PPL = X +/- Y.\nBoth are comparable with llama-perplexity's.",
 	.groups = groups,
 	.positional = "MODEL",
 	.positional_at = AT(open.path),
@@ -62,7 +63,9 @@ struct job { /* finish_job frees it */
 	int n_score_rows;  /* ... in a step that scores */
 	int n_windows, n_done;
 	float *logits;     /* [n_parallel, n_score_rows, n_vocab] */
-	double nll, nll2;  /* sums of -log p and of its square */
+	double nll, nll2;  /* sums of -log p and of its square, of whole windows */
+	double window_nll[MAX_PARALLEL], window_nll2[MAX_PARALLEL]; /* [n_parallel], of those at work */
+	bool is_listed;    /* the value after each window goes to stdout */
 	size_t n_scored;
 };
 
@@ -115,9 +118,26 @@ static bool score(struct job *j, int n, int first, int last, struct bb_error *er
 					"window %d, some are NaN or infinite; is the file damaged?", t,
 					j->n_done + i + 1);
 			}
-			j->nll += nll;
-			j->nll2 += nll * nll;
-			j->n_scored++;
+			j->window_nll[i] += nll;
+			j->window_nll2[i] += nll * nll;
+		}
+	}
+	return true;
+}
+
+/* Window by window, so that what shared a step changes no bit of a sum. */
+static bool count_windows(struct job *j, int n, struct bb_error *err) {
+	for (int i = 0; i < n; i++) {
+		j->nll += j->window_nll[i];
+		j->nll2 += j->window_nll2[i];
+		j->n_scored += (size_t)(j->n_ctx - 1 - j->n_ctx / 2);
+		j->n_done++;
+		if (j->is_listed) { /* as llama-perplexity does */
+			out_print("[%d]%.4f,", j->n_done, exp(j->nll / (double)j->n_scored));
+			out_flush();
+		}
+		if (!bb_context_rewind(j->contexts[i], 0, err)) {
+			return false;
 		}
 	}
 	return true;
@@ -126,14 +146,14 @@ static bool score(struct job *j, int n, int first, int last, struct bb_error *er
 /* The next n windows side by side; stops between steps on Ctrl-C, then none of them counts. */
 static bool windows(struct job *j, int n, struct bb_error *err) {
 	const int half = j->n_ctx / 2, end = j->n_ctx - 1;
-	const struct job before = *j;
+	memset(j->window_nll, 0, sizeof(j->window_nll));
+	memset(j->window_nll2, 0, sizeof(j->window_nll2));
 	for (int t = 0; t < end;) {
 		const bool is_scored = t >= half;
 		const int most = is_scored ? j->n_score_rows : j->n_read_rows,
 			stop = is_scored ? end : half;
 		const int last = stop - t < most ? stop : t + most;
 		if (interrupted()) {
-			*j = before;
 			return true;
 		}
 		if (!step(j, n, t, last, is_scored, err)) {
@@ -143,15 +163,11 @@ static bool windows(struct job *j, int n, struct bb_error *err) {
 			return false;
 		}
 		t = last;
-		progress_show(NULL, "perplexity", j->n_done + n * (double)t / end, j->n_windows);
-	}
-	for (int i = 0; i < n; i++) {
-		if (!bb_context_rewind(j->contexts[i], 0, err)) {
-			return false;
+		if (!j->is_listed || !out_is_terminal()) { /* a bar would overwrite the list */
+			progress_show(NULL, "perplexity", j->n_done + n * (double)t / end, j->n_windows);
 		}
 	}
-	j->n_done += n;
-	return true;
+	return count_windows(j, n, err);
 }
 
 static bool tokenize(struct job *j, const struct input *text, int max_windows,
@@ -221,6 +237,7 @@ static int work(struct job *j, const struct options *o, const struct input *text
 	bb_engine_info(j->engine, &info);
 	j->n_vocab = info.n_vocab;
 	j->n_ctx = o->n_ctx;
+	j->is_listed = !o->json;
 	if (j->n_ctx > info.trained_len) {
 		notice("windows of %d tokens, though the model was made for %d", j->n_ctx,
 			info.trained_len);
@@ -229,13 +246,19 @@ static int work(struct job *j, const struct options *o, const struct input *text
 		return failure_of(&err);
 	}
 	const double start = seconds_now();
-	while (j->n_done < j->n_windows && !interrupted()) {
+	bool ok = true;
+	while (ok && j->n_done < j->n_windows && !interrupted()) {
 		const int rest = j->n_windows - j->n_done;
-		if (!windows(j, rest < j->n_parallel ? rest : j->n_parallel, &err)) {
-			return failure_of(&err);
-		}
+		ok = windows(j, rest < j->n_parallel ? rest : j->n_parallel, &err);
 	}
 	progress_clear();
+	if (j->is_listed && j->n_done > 0) {
+		out_print("\n");
+		out_flush();
+	}
+	if (!ok) {
+		return failure_of(&err);
+	}
 	const double seconds = seconds_now() - start;
 	const bool is_whole = j->n_done == j->n_windows; /* Ctrl-C may have come too late */
 	if (!is_whole) {

@@ -17,6 +17,15 @@ class Perplexity(Case):
         out, _ = bobbin("perplexity", TINY, "-f", self.text(400), "-c", "64")
         self.assertRegex(out.decode().splitlines()[-1], r"^Final estimate: PPL = \d+\.\d{4,} \+/- \d+\.\d{4,}$")
 
+    def test_value_after_each_window(self):
+        lines = bobbin("perplexity", TINY, "-f", self.text(400), "-c", "64")[0].decode().splitlines()
+        self.assertEqual(len(lines), 2)
+        values = [item.split("]") for item in lines[0].rstrip(",").split(",")]
+        self.assertEqual([number for number, _ in values], [f"[{i + 1}" for i in range(6)])
+        self.assertEqual(lines[1].split()[4], values[-1][1])
+        first = bobbin("perplexity", TINY, "-f", self.text(400), "-c", "64", "--chunks", "1")[0].decode()
+        self.assertEqual(first.splitlines()[0], f"[1]{values[0][1]},")
+
     def test_batch_changes_nothing(self):
         path = self.text(400)
         want = bobbin("perplexity", TINY, "-f", path, "-c", "64")[0]
@@ -25,7 +34,7 @@ class Perplexity(Case):
 
     def test_json(self):
         root = json.loads(bobbin("perplexity", TINY, "-f", self.text(400), "-c", "64", "--json")[0])
-        line = bobbin("perplexity", TINY, "-f", self.text(400), "-c", "64")[0].decode()
+        line = bobbin("perplexity", TINY, "-f", self.text(400), "-c", "64")[0].decode().splitlines()[-1]
         self.assertAlmostEqual(root["ppl"], float(line.split()[4]), 3)
         self.assertEqual((root["n_windows"], root["n_tokens_scored"]), (400 // 64, 400 // 64 * 31))
 
