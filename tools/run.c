@@ -53,7 +53,8 @@ const struct arg_command cmd_run = {
 	.usage = "MODEL [-p TEXT | -f FILE] [-n N] [options]",
 	.summary = "Generates text. The prompt goes through the model's chat template unless "
 		"--raw is given.\n"
-		"Only the generated text goes to stdout; the speed and the seed go to stderr.",
+		"Only the generated text goes to stdout, on a terminal with a newline behind it; the "
+		"speed and the seed go to stderr.",
 	.groups = groups,
 	.positional = "MODEL",
 	.positional_at = AT(open.path),
@@ -213,8 +214,8 @@ static int generate(const struct options *o, struct job *j) {
 	const bool ok = answer_generate(&j->answer, j->engine, j->context, &params, &j->prompt, &err);
 	if (o->json && ok) {
 		print_json(j, params.sampling.seed);
-	} else if (!o->json) {
-		out_write("\n", 1);
+	} else if (!o->json && out_is_terminal()) {
+		out_write("\n", 1); /* a program that reads this wants the text alone */
 	}
 	if (!out_flush()) {
 		return STATUS_FAILED;

@@ -58,7 +58,7 @@ class Edges(Case):
     def test_interrupt_run(self):
         status, out, err = self.interrupt("run", TINY, "-p", "1 2", "-c", "4000000", "--ignore-eos", ready=b"x")
         self.assertEqual(status, 130)
-        self.assertTrue(out.endswith(b"\n"))
+        self.assertGreater(len(out.split()), 0)
         self.assertRegex(err, rb"\nbobbin run: stopped after \d+ tokens?\n.*generated:")
 
     def test_interrupt_run_json(self):

@@ -3,7 +3,7 @@
 import json
 import re
 
-from case import TINY, REAL, Case, bobbin, real
+from case import TINY, REAL, Case, Terminal, bobbin, real
 
 
 class Run(Case):
@@ -11,6 +11,13 @@ class Run(Case):
         out, err = bobbin("run", TINY, "-p", "1 2 3", "-n", "5", "--seed", "1")
         self.assertEqual(len(out.split()), 5)
         self.assertRegex(err.decode(), r"prompt: 3 tokens.*generated: 5 tokens.*seed 1")
+
+    def test_newline_only_on_a_terminal(self):
+        args = ("run", TINY, "-p", "1 2 3", "-n", "5", "--seed", "1")
+        out = bobbin(*args)[0]
+        self.assertRegex(out, rb"\d$")
+        with Terminal(*args) as t:
+            t.wait_for(out.strip() + b"\r\nprompt: 3 tokens")
 
     def test_seed_repeats(self):
         one, two, other = (bobbin("run", TINY, "-p", "1 2 3", "-n", "20", "--seed", s)[0] for s in (5, 5, 6))
@@ -111,7 +118,7 @@ class Run(Case):
     @real
     def test_json_text_equals_plain_text(self):
         args = ("run", REAL, "-p", "Count to five.", "-n", "12", "--seed", "3")
-        self.assertEqual(json.loads(bobbin(*args, "--json")[0])["text"] + "\n", bobbin(*args)[0].decode())
+        self.assertEqual(json.loads(bobbin(*args, "--json")[0])["text"], bobbin(*args)[0].decode())
 
     def test_system_message_without_a_template(self):
         self.sentence(bobbin("run", TINY, "-p", "1", "--system", "2", status=2)[1], "no chat template", "--system")
