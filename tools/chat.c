@@ -359,8 +359,10 @@ static int start(struct chat *c, const struct options *o) {
 	}
 	if (line_is_edited(c->reader)) {
 		struct bb_engine_info info;
+		char name[96];
 		bb_engine_info(c->engine, &info);
-		fprintf(stderr, "%s, %d tokens of context; /help lists the commands\n", info.name,
+		show(info.name, name, sizeof(name));
+		fprintf(stderr, "%s, %d tokens of context; /help lists the commands\n", name,
 			info.max_len);
 	}
 	return -1;

@@ -290,6 +290,24 @@ json_t *json_bytes(const char *data, size_t bytes) {
 	return value;
 }
 
+void show(const char *text, char *buf, size_t bytes) {
+	size_t n = 0;
+	for (size_t left = strlen(text); left > 0 && n + 4 < bytes;) {
+		const unsigned char *s = (const unsigned char *)text;
+		const size_t step = character_bytes(s, left);
+		const bool is_control = s[0] < 0x20 || s[0] == 0x7F || (s[0] == 0xC2 && s[1] < 0xA0);
+		if (step == 0 || is_control) {
+			buf[n++] = '?';
+		} else {
+			memcpy(buf + n, s, step);
+			n += step;
+		}
+		text += step > 0 ? step : 1;
+		left -= step > 0 ? step : 1;
+	}
+	buf[n] = '\0';
+}
+
 double seconds_now(void) {
 	struct timespec t;
 	clock_gettime(CLOCK_MONOTONIC, &t);

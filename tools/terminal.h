@@ -64,6 +64,9 @@ bool out_capture(bool (*print)(FILE *out, const void *user, struct bb_error *err
 
 /* A JSON string of any bytes: what isn't UTF-8 becomes U+FFFD. */
 json_t *json_bytes(const char *data, size_t bytes);
+/* A file's text as a terminal may have it: controls, and what isn't UTF-8, become '?'; the rest is
+ * cut where buf[bytes] ends. */
+void show(const char *text, char *buf, size_t bytes);
 double seconds_now(void);
 
 #endif

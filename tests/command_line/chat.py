@@ -131,6 +131,12 @@ class Chat(Case):
                 t.send(b"\x03")
                 t.wait_for(b"Ctrl-C again")
 
+    def test_terminal_shows_a_name_without_controls(self):
+        path = self.folder / "model.gguf"
+        path.write_bytes(TINY.read_bytes().replace(b"golden llama", b"a\x1b]0;b\xc2\x9b\xff\xc3\xa9c"))
+        with Terminal("chat", path) as t:
+            t.wait_for("a?]0;b??éc, 512 tokens of context".encode())
+
     def test_terminal_interrupt_stops_the_answer_only(self):
         with Terminal("chat", TINY, "--seed", "1", "--ignore-eos", "-c", "2000000") as t:
             t.wait_for(b"> ")
