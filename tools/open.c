@@ -20,7 +20,8 @@ const struct arg_option open_model_only[] = {
 
 const struct arg_option open_engine[] = {
 	MODEL_ROW,
-	{ "-t,--threads", "N", "threads; 0 = one per core (default)", ARG_INT, AT(n_threads), 0, 1024 },
+	{ "-t,--threads", "N", "threads; 0 = one per CPU that the process may use (default)",
+		ARG_INT, AT(n_threads), 0, 1024 },
 	{ "--device", "NAME", "auto (default) or cpu", ARG_TEXT, AT(device), 0, 0, "auto|cpu",
 		"cuda|simt" },
 	{ "--isa", "LEVEL", "force a lower ISA level: c, avx2, avx_vnni, avx512, "

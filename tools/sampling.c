@@ -22,8 +22,8 @@ const struct arg_option sampling_table[] = {
 		ARG_FLOAT, AT(top_p), 1e-9, 1 },
 	{ "--min-p", "P", "only those at least P times as likely as the likeliest (default: the "
 		"model's, else 0)", ARG_FLOAT, AT(min_p), 0, 1 },
-	{ "--repetition-penalty,--repeat-penalty", "R", "over prompt and output; 1 = off", ARG_FLOAT,
-		AT(repetition), 1e-6, 1e6 },
+	{ "--repetition-penalty,--repeat-penalty", "R", "over prompt and output; 1 = off "
+		"(default: the model's, else 1)", ARG_FLOAT, AT(repetition), 1e-6, 1e6 },
 	{ "--presence-penalty", "P", "-2 to 2, over the output; 0 = off (default)", ARG_FLOAT,
 		AT(presence), -2, 2 },
 	{ "--frequency-penalty", "P", "-2 to 2, over the output; 0 = off (default)", ARG_FLOAT,

@@ -86,6 +86,8 @@ _bobbin() {
 	bench:-n|bench:--n-gen) return ;;
 	bench:-d|bench:--n-depth) return ;;
 	bench:-np|bench:--parallel|bench:--n-parallel) return ;;
+	bench:-ctk|bench:--cache-type-k) return ;;
+	bench:-ctv|bench:--cache-type-v) return ;;
 	bench:-r|bench:--repetitions) return ;;
 	bench:-b|bench:--batch-size) return ;;
 	bench:-ub|bench:--ubatch-size) return ;;
@@ -121,7 +123,7 @@ _bobbin() {
 	template) words="--chat-template-file -m --model -h, --version" ;;
 	logits) words="--tokens -o --output --chunk --beside -s --seed -m --model -t --threads --device --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
 	perplexity) words="-f --file -c --ctx-size --max-model-len -b --batch-size -ub --ubatch-size --chunks --json -m --model -t --threads --device --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -h, --version" ;;
-	bench) words="-p --n-prompt -n --n-gen -d --n-depth -np --parallel --n-parallel -r --repetitions -b --batch-size -ub --ubatch-size -o --output --json --no-warmup -s --seed -m --model -t --threads --device --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -h, --version" ;;
+	bench) words="-p --n-prompt -n --n-gen -d --n-depth -np --parallel --n-parallel -ctk --cache-type-k -ctv --cache-type-v -r --repetitions -b --batch-size -ub --ubatch-size -o --output --json --no-warmup -s --seed -m --model -t --threads --device --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -h, --version" ;;
 	inspect) words="--json -m --model -t --threads --device --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
 	kernels) words="--isa --json -h, --version" ;;
 	*) return ;;
