@@ -259,8 +259,14 @@ struct bb_generation_params {
 	int max_tokens;              /* >= 1, or -1 = to the end of the context */
 	const char *const *stop;     /* [n_stop] strings; the text ends before the first one found */
 	int n_stop;
+	int min_tokens;              /* before so many, end tokens and what stops can't come */
+	const int32_t *stop_token_ids; /* [n_stop_token_ids]: each is the last token, and in the text */
+	int n_stop_token_ids;
 	bool special;                /* show control tokens in the text */
 };
+/* BB_ERR_USAGE for what is out of range; bb_generation_create refuses it too. */
+bool bb_generation_check(const struct bb_engine *e, const struct bb_generation_params *params,
+	struct bb_error *err);
 
 struct bb_generation;
 

@@ -14,7 +14,8 @@ struct bb_generation {
 	struct bb_text held;       /* text that may still become a stop string */
 	struct bb_text ready;      /* what the last call gave out */
 	char **stop;               /* [n_stop], owned */
-	int n_stop, max_tokens, n_tokens;
+	int32_t *stop_ids;         /* [n_stop_ids], owned */
+	int n_stop, n_stop_ids, max_tokens, min_tokens, n_tokens;
 	bool special, is_done, has_pending;
 	int32_t pending;           /* sampled, not yet in the context */
 	float *logits;             /* [n_vocab] */
@@ -39,6 +40,40 @@ static bool copy_stops(struct bb_generation *g, const struct bb_generation_param
 	return true;
 }
 
+static bool copy_stop_ids(struct bb_generation *g, const struct bb_generation_params *p,
+	struct bb_error *err) {
+	const size_t n = (size_t)p->n_stop_token_ids;
+	if (n == 0) {
+		return true;
+	}
+	g->stop_ids = base_alloc(n, sizeof(*g->stop_ids));
+	if (g->stop_ids == NULL) {
+		return base_no_memory(err, "stop tokens", n * sizeof(*g->stop_ids));
+	}
+	memcpy(g->stop_ids, p->stop_token_ids, n * sizeof(*g->stop_ids));
+	g->n_stop_ids = p->n_stop_token_ids;
+	return true;
+}
+
+bool bb_generation_check(const struct bb_engine *e, const struct bb_generation_params *p,
+	struct bb_error *err) {
+	const int n_vocab = e->is_planned ? hparam_int(&e->plan.hp, H_VOCAB)
+		: tokenizer_n_vocab(e->tokenizer);
+	for (int i = 0; i < p->n_stop_token_ids; i++) {
+		const int32_t id = p->stop_token_ids[i];
+		if (id < 0 || id >= n_vocab) {
+			return base_fail(err, BB_ERR_USAGE,
+				"stop_token_ids has token id %d, expected 0 to %d", id, n_vocab - 1);
+		}
+	}
+	const int most = p->max_tokens >= 0 ? p->max_tokens : INT32_MAX;
+	if (p->min_tokens < 0 || p->min_tokens > most) {
+		return base_fail(err, BB_ERR_USAGE, "min_tokens is %d, expected 0 to max_tokens, %d",
+			p->min_tokens, most);
+	}
+	return bb_sampling_check(e, &p->sampling, err);
+}
+
 bool bb_generation_create(struct bb_generation **out, struct bb_context *c,
 	const struct bb_generation_params *params, const int32_t *prompt, size_t n_prompt,
 	bb_progress_fn *progress, void *user, struct bb_error *err) {
@@ -50,11 +85,15 @@ bool bb_generation_create(struct bb_generation **out, struct bb_context *c,
 	}
 	g->context = c;
 	g->max_tokens = params->max_tokens;
+	g->min_tokens = params->min_tokens;
 	g->special = params->special;
 	g->stream.started = true; /* the text goes on after a prompt: its first space is real */
 	const size_t n_vocab = (size_t)hparam_int(&c->engine->plan.hp, H_VOCAB);
-	bool ok = copy_stops(g, params, err) &&
-		sampler_init(&g->sampler, c->engine, &params->sampling, err);
+	bool ok = bb_generation_check(c->engine, params, err) && copy_stops(g, params, err) &&
+		copy_stop_ids(g, params, err) &&
+		sampler_init(&g->sampler, c->engine, &params->sampling, err) &&
+		(g->min_tokens == 0 ||
+			sampler_ban_ends(&g->sampler, c->engine, g->stop_ids, g->n_stop_ids, err));
 	if (ok) {
 		g->logits = base_alloc(n_vocab, sizeof(float));
 		ok = g->logits != NULL || base_no_memory(err, "logits", n_vocab * sizeof(float));
@@ -77,6 +116,7 @@ void bb_generation_destroy(struct bb_generation *g) {
 		base_free(g->stop[i]);
 	}
 	base_free(g->stop);
+	base_free(g->stop_ids);
 	base_free(g->logits);
 	bb_text_finish(&g->held);
 	bb_text_finish(&g->ready);
@@ -137,7 +177,7 @@ static bool add_text(struct bb_generation *g, int32_t id, struct bb_error *err) 
 }
 
 static bool give_out(struct bb_generation *g, enum bb_finish *finish, struct bb_error *err) {
-	const size_t stop = find_stop(g);
+	const size_t stop = g->n_tokens >= g->min_tokens ? find_stop(g) : SIZE_MAX;
 	if (stop != SIZE_MAX) {
 		*finish = BB_FINISH_STOP;
 		return release(g, stop, err);
@@ -148,9 +188,19 @@ static bool give_out(struct bb_generation *g, enum bb_finish *finish, struct bb_
 	return token_stream_flush(&g->stream, &g->held, err) && release(g, g->held.bytes, err);
 }
 
+static bool is_stop_id(const struct bb_generation *g, int32_t id) {
+	for (int i = 0; i < g->n_stop_ids; i++) {
+		if (g->stop_ids[i] == id) {
+			return true;
+		}
+	}
+	return false;
+}
+
 static enum bb_finish why_finished(const struct bb_generation *g, int32_t id) {
 	const struct bb_engine *e = g->context->engine;
-	if (tokenizer_is_eog(e->tokenizer, id) && !g->sampler.params.ignore_eos) {
+	if ((tokenizer_is_eog(e->tokenizer, id) && !g->sampler.params.ignore_eos) ||
+		is_stop_id(g, id)) {
 		return BB_FINISH_STOP;
 	}
 	if (g->max_tokens >= 0 && g->n_tokens >= g->max_tokens) {
@@ -170,6 +220,9 @@ bool bb_generation_next(struct bb_generation *g, struct bb_sampled *token, const
 			return false;
 		}
 		g->has_pending = false;
+	}
+	if (g->n_tokens == g->min_tokens) {
+		sampler_allow_ends(&g->sampler);
 	}
 	if (!sampler_pick(&g->sampler, e, g->logits, bb_context_length(g->context), token, err)) {
 		return false;

@@ -156,7 +156,8 @@ bool bb_sampling_check(const struct bb_engine *e, const struct bb_sampling *s,
 	return true;
 }
 
-static bool find_ends(struct sampler *s, const struct bb_engine *e, struct bb_error *err) {
+static bool find_ends(struct sampler *s, const struct bb_engine *e, const int32_t *more,
+	int n_more, struct bb_error *err) {
 	const int n_known = tokenizer_n_vocab(e->tokenizer);
 	struct bb_tokens ends = { 0 };
 	for (int32_t id = 0; id < n_known; id++) {
@@ -165,9 +166,26 @@ static bool find_ends(struct sampler *s, const struct bb_engine *e, struct bb_er
 			return false;
 		}
 	}
+	s->n_eog = (int)ends.n;
+	for (int i = 0; i < n_more; i++) {
+		if (!bb_tokens_push(&ends, more[i], err)) {
+			bb_tokens_finish(&ends);
+			return false;
+		}
+	}
+	base_free(s->ends);
 	s->ends = ends.ids;
-	s->n_ends = (int)ends.n;
+	s->n_ends = s->n_banned = (int)ends.n;
 	return true;
+}
+
+bool sampler_ban_ends(struct sampler *s, const struct bb_engine *e, const int32_t *ids, int n,
+	struct bb_error *err) {
+	return find_ends(s, e, ids, n, err);
+}
+
+void sampler_allow_ends(struct sampler *s) {
+	s->n_banned = s->params.ignore_eos ? s->n_eog : 0;
 }
 
 bool sampler_init(struct sampler *s, const struct bb_engine *e, const struct bb_sampling *params,
@@ -198,7 +216,7 @@ bool sampler_init(struct sampler *s, const struct bb_engine *e, const struct bb_
 		memcpy(s->bias, params->logit_bias, n_bias * sizeof(*s->bias));
 	}
 	s->params.logit_bias = s->bias;
-	if (params->ignore_eos && !find_ends(s, e, err)) {
+	if (params->ignore_eos && !find_ends(s, e, NULL, 0, err)) {
 		sampler_finish(s);
 		return false;
 	}
@@ -240,7 +258,7 @@ static void apply_penalties(const struct sampler *s, float *logits) {
 
 /* The logits to draw from: the model's own, or a changed copy. */
 static const float *adjusted(struct sampler *s, const float *logits) {
-	if (!s->has_penalty && s->params.n_logit_bias == 0 && s->n_ends == 0) {
+	if (!s->has_penalty && s->params.n_logit_bias == 0 && s->n_banned == 0) {
 		return logits;
 	}
 	memcpy(s->logits, logits, (size_t)s->n_vocab * sizeof(*logits));
@@ -250,7 +268,7 @@ static const float *adjusted(struct sampler *s, const float *logits) {
 	for (int i = 0; i < s->params.n_logit_bias; i++) {
 		s->logits[s->bias[i].id] += s->bias[i].bias;
 	}
-	for (int i = 0; i < s->n_ends; i++) {
+	for (int i = 0; i < s->n_banned; i++) {
 		s->logits[s->ends[i]] = -INFINITY;
 	}
 	return s->logits;

@@ -10,8 +10,9 @@
 struct sampler {
 	struct bb_sampling params;
 	struct bb_logit_bias *bias; /* [params.n_logit_bias], owned */
-	int n_vocab, n_ends;
-	int32_t *ends;              /* [n_ends]: tokens that ignore_eos bans */
+	int n_vocab;
+	int32_t *ends;              /* [n_ends]: the model's end tokens [n_eog], then stop tokens */
+	int n_eog, n_ends, n_banned; /* the first n_banned of ends can't be drawn */
 	bool has_penalty;
 	int32_t *n_prompt, *n_output; /* [n_vocab] counts, NULL without penalties */
 	float *logits, *probs;      /* [n_vocab] */
@@ -23,6 +24,11 @@ bool sampling_read(struct bb_sampling *s, const struct gguf *g, struct bb_error 
 
 bool sampler_init(struct sampler *s, const struct bb_engine *e, const struct bb_sampling *params,
 	struct bb_error *err);
+/* What can't come until sampler_allow_ends: the model's end tokens and these. */
+bool sampler_ban_ends(struct sampler *s, const struct bb_engine *e, const int32_t *ids, int n,
+	struct bb_error *err);
+/* From now on only ignore_eos bans. */
+void sampler_allow_ends(struct sampler *s);
 void sampler_finish(struct sampler *s);
 /* Tokens that penalties count as prompt. */
 void sampler_prompt(struct sampler *s, const int32_t *ids, size_t n);

@@ -111,6 +111,62 @@ Test(generate, filters_that_pass_all_change_nothing_but_order) {
 	cr_assert(same_ids(&a, &b));
 }
 
+Test(generate, stop_tokens_end_it_and_are_in_the_text) {
+	struct bb_generation_params p = defaults();
+	p.sampling.temperature = 0;
+	const struct outcome whole = generate(&p);
+	int n = 5;
+	for (int i = 0; i < n; i++) { /* up to the first place where that token is */
+		n = whole.ids[i] == whole.ids[5] ? i : n;
+	}
+	const int32_t stops[] = { 198, whole.ids[5] };
+	p.stop_token_ids = stops;
+	p.n_stop_token_ids = 2;
+	const struct outcome cut = generate(&p);
+	cr_assert_eq(cut.finish, BB_FINISH_STOP);
+	cr_assert_eq(cut.n, n + 1);
+	cr_assert_eq(memcmp(cut.ids, whole.ids, (size_t)cut.n * sizeof(int32_t)), 0);
+	cr_assert_eq(strncmp(cut.text, whole.text, strlen(cut.text)), 0);
+	char last[16];
+	snprintf(last, sizeof(last), " %d", stops[1]);
+	cr_assert_str_eq(cut.text + strlen(cut.text) - strlen(last), last);
+}
+
+Test(generate, nothing_ends_before_min_tokens) {
+	struct bb_generation_params p = defaults();
+	p.sampling.temperature = 0;
+	const struct outcome whole = generate(&p);
+	const char *const texts[] = { " " };
+	p.stop_token_ids = whole.ids;
+	p.n_stop_token_ids = 1;
+	p.stop = texts;
+	p.n_stop = 1;
+	p.min_tokens = 12;
+	const struct outcome late = generate(&p);
+	cr_assert_geq(late.n, 12);
+	cr_assert_eq(late.finish, BB_FINISH_STOP);
+	for (int i = 0; i < 12; i++) {
+		cr_assert_neq(late.ids[i], whole.ids[0]);
+	}
+	p.min_tokens = 0;
+	cr_assert_eq(generate(&p).n, 1);
+}
+
+Test(generate, min_tokens_and_stop_tokens_out_of_range) {
+	const int32_t wrong[] = { -1, 199 };
+	for (int i = 0; i < 4; i++) {
+		struct bb_generation_params p = defaults();
+		p.min_tokens = i == 0 ? -1 : i == 1 ? 41 : 0;
+		p.stop_token_ids = wrong + (i == 3);
+		p.n_stop_token_ids = i >= 2;
+		struct bb_error err = { 0 };
+		cr_assert_not(bb_generation_check(engine, &p, &err));
+		cr_assert_eq(err.code, BB_ERR_USAGE);
+		cr_assert_not_null(strstr(err.text, i < 2 ? "expected 0 to max_tokens, 40"
+			: "expected 0 to 198"), "%s", err.text);
+	}
+}
+
 Test(generate, max_tokens_is_exact) {
 	struct bb_generation_params p = defaults();
 	p.max_tokens = 13;

@@ -33,6 +33,10 @@ const struct arg_option sampling_table[] = {
 	{ "-s,--seed", "N", "same seed, same text; drawn at random and printed when not given",
 		ARG_SEED, AT(seed) },
 	{ "--stop", "TEXT", "end before this text; may be repeated", ARG_TEXTS, AT(stop) },
+	{ "--stop-token-ids", "ID,ID", "end with any of these tokens", ARG_INTS, AT(stop_ids), 0,
+		1 << 30 },
+	{ "--min-tokens", "N", "nothing ends it before N tokens (default 0)", ARG_INT, AT(min_tokens),
+		0, 1 << 30 },
 	{ "--ignore-eos", NULL, "end tokens can't be sampled", ARG_FLAG, AT(ignore_eos) },
 	{ 0 },
 };
@@ -80,11 +84,14 @@ int sampling_params(const struct bb_engine *e, const struct sampling_options *o,
 	out->max_tokens = o->max_tokens;
 	out->stop = o->stop.v;
 	out->n_stop = o->stop.n;
+	out->min_tokens = o->min_tokens;
+	out->stop_token_ids = o->stop_ids.v;
+	out->n_stop_token_ids = o->stop_ids.n;
 	for (int i = 0; i < o->stop.n; i++) {
 		if (o->stop.v[i][0] == '\0') {
 			return usage_error("option '--stop' is an empty text");
 		}
 	}
 	struct bb_error err = { 0 };
-	return bb_sampling_check(e, s, &err) ? -1 : failure_of(&err);
+	return bb_generation_check(e, out, &err) ? -1 : failure_of(&err);
 }

@@ -8,9 +8,10 @@
 #include "bobbin.h"
 
 struct sampling_options { /* SAMPLING_UNSET = defaults */
-	int max_tokens, top_k;
+	int max_tokens, min_tokens, top_k;
 	float temperature, top_p, min_p, repetition, presence, frequency;
 	struct arg_texts logit_bias, stop;
+	struct arg_ints stop_ids;
 	struct arg_seed seed;
 	bool ignore_eos;
 };

@@ -84,6 +84,18 @@ class Run(Case):
         self.assertTrue(first["text"].startswith(root["text"]))
         self.assertNotIn(stop, root["text"])
 
+    def test_stop_token_ids_and_min_tokens(self):
+        args = ("run", TINY, "-p", "1 2", "-n", "9", "--temp", "0", "--json")
+        first = json.loads(bobbin(*args)[0])["tokens"]
+        for spelling in ("--stop-token-ids", "--stop_token_ids"):
+            root = json.loads(bobbin(*args, spelling, f"198,{first[0]}")[0])
+            self.assertEqual((root["tokens"], root["finish_reason"]), (first[:1], "stop"))
+        root = json.loads(bobbin(*args, "--stop-token-ids", first[0], "--min-tokens", "9")[0])
+        self.assertEqual(len(root["tokens"]), 9)
+        self.assertNotIn(first[0], root["tokens"])
+        for more, words in ((("--min-tokens", "10"), "min_tokens is 10"), (("--stop-token-ids", "199"), "199")):
+            self.sentence(bobbin(*args, *more, status=2)[1], words, "expected 0 to")
+
     def test_end_of_the_context(self):
         root = json.loads(bobbin("run", TINY, "-p", "1 2 3", "-c", "16", "--json", "--ignore-eos")[0])
         self.assertEqual(root["finish_reason"], "length")

@@ -22,6 +22,8 @@ _bobbin() {
 	run:--logit-bias) return ;;
 	run:-s|run:--seed) return ;;
 	run:--stop) return ;;
+	run:--stop-token-ids) return ;;
+	run:--min-tokens) return ;;
 	run:-t|run:--threads) return ;;
 	run:--device) COMPREPLY=($(compgen -W "auto cpu" -- "$cur")); return ;;
 	run:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
@@ -44,6 +46,8 @@ _bobbin() {
 	chat:--logit-bias) return ;;
 	chat:-s|chat:--seed) return ;;
 	chat:--stop) return ;;
+	chat:--stop-token-ids) return ;;
+	chat:--min-tokens) return ;;
 	chat:-t|chat:--threads) return ;;
 	chat:--device) COMPREPLY=($(compgen -W "auto cpu" -- "$cur")); return ;;
 	chat:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
@@ -116,8 +120,8 @@ _bobbin() {
 	kernels:-h,) return ;;
 	esac
 	case ${COMP_WORDS[1]} in
-	run) words="-p --prompt -f --file --system --raw --chat-template-file --json --logprobs --verbose-prompt -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --ignore-eos -m --model -t --threads --device --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
-	chat) words="--system --chat-template-file -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --ignore-eos -m --model -t --threads --device --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
+	run) words="-p --prompt -f --file --system --raw --chat-template-file --json --logprobs --verbose-prompt -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos -m --model -t --threads --device --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
+	chat) words="--system --chat-template-file -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos -m --model -t --threads --device --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
 	tokenize) words="--no-bos --no-parse-special -m --model -h, --version" ;;
 	detokenize) words="-m --model -h, --version" ;;
 	template) words="--chat-template-file -m --model -h, --version" ;;
