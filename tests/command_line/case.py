@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import unittest
 
@@ -149,6 +150,14 @@ class Terminal:
         while len(self.seen) < 20 and self.read(SECONDS):
             pass
         self.seen = b""
+
+    def wait_until_edited(self):
+        """Until keys arrive one by one; a Ctrl-D before that is the end of a line, and lost with it."""
+        end = time.monotonic() + SECONDS
+        while termios.tcgetattr(self.fd)[3] & termios.ICANON:
+            self.read(0.01)
+            if time.monotonic() > end:
+                raise AssertionError("the terminal never left its line mode")
 
     def send(self, data):
         os.write(self.fd, data)

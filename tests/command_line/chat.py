@@ -118,6 +118,7 @@ class Chat(Case):
             t.send(b"junk\x03")
             t.wait_for(b"Ctrl-C again")
             t.wait_for(b"> ")
+            t.wait_until_edited()
             t.send(b"\x04")
             self.assertEqual(t.status(), 0)
 
