@@ -151,3 +151,8 @@ bool simt_checks(void) {
 void simt_get_traffic(struct simt_traffic *out) {
 	*out = simt::total;
 }
+
+void simt_forget_traffic(void) {
+	simt::total = {};
+	simt::traffic_forget();
+}

@@ -74,8 +74,6 @@ struct SharedArray {
 	const char *name;
 };
 
-struct Shadow; /* the checker's memory of shared bytes */
-
 struct Block {
 	Thread threads[MAX_THREADS];
 	Warp warps[MAX_WARPS];
@@ -91,7 +89,6 @@ struct Block {
 	size_t dyn_bytes, used_bytes;
 	std::vector<SharedArray> arrays;
 	char *stacks, *arena;
-	Shadow *shadow;
 	struct simt_traffic traffic;
 };
 
@@ -152,5 +149,6 @@ void check_launch_starts(void);
 void check_host_wrote(const void *p, size_t n_bytes); /* device memory has a value now */
 void check_host_copied(const void *to, const void *from, size_t n_bytes);
 void traffic_flush(Block *b);
+void traffic_forget(void);
 
 } // namespace simt
