@@ -206,35 +206,56 @@ static Cell *cells_in_memory(const Seen &seen, Allocation *a) {
 	return cells_of(a) + at;
 }
 
-/* Constants and code of the program and its libraries. */
-static bool is_in_image(uintptr_t address) {
-	struct Range {
-		uintptr_t begin, end;
-	};
-	static std::vector<Range> ranges;
-	if (ranges.empty()) {
-		dl_iterate_phdr([](struct dl_phdr_info *info, size_t, void *) {
-			for (int i = 0; i < info->dlpi_phnum; i++) {
-				const auto &segment = info->dlpi_phdr[i];
-				if (segment.p_type == PT_LOAD) {
-					const uintptr_t begin = info->dlpi_addr + segment.p_vaddr;
-					ranges.push_back({begin, begin + segment.p_memsz});
-				}
+struct Range {
+	uintptr_t begin, end;
+};
+
+/* The parts of the program or library that an address belongs to. */
+static std::vector<Range> ranges_with(uintptr_t address) {
+	struct Search {
+		uintptr_t address;
+		std::vector<Range> found;
+	} search = {address, {}};
+	dl_iterate_phdr([](struct dl_phdr_info *info, size_t, void *to) {
+		Search *s = static_cast<Search *>(to);
+		std::vector<Range> all;
+		bool has = false;
+		for (int i = 0; i < info->dlpi_phnum; i++) {
+			const auto &segment = info->dlpi_phdr[i];
+			if (segment.p_type == PT_LOAD) {
+				const uintptr_t begin = info->dlpi_addr + segment.p_vaddr;
+				all.push_back({begin, begin + segment.p_memsz});
+				has = has || (s->address >= begin && s->address < all.back().end);
 			}
-			return 0;
-		}, nullptr);
+		}
+		if (has) {
+			s->found = all;
+		}
+		return (int)has;
+	}, &search);
+	return search.found;
+}
+
+/* Constants beside the kernel's code; there is no reason to read another library's. */
+static bool is_constant(uintptr_t address) {
+	static const void *kernel;
+	static std::vector<Range> ranges;
+	if (kernel != block->call->kernel) {
+		kernel = block->call->kernel;
+		ranges = ranges_with(reinterpret_cast<uintptr_t>(kernel));
 	}
 	return std::any_of(ranges.begin(), ranges.end(), [address](const Range &r) {
 		return address >= r.begin && address < r.end;
 	});
 }
 
-/* A thread's own variables, the launch's arguments, what the emulator keeps, and constants. */
+/* A thread's own variables, the launch's arguments, and constants. */
 static bool is_private(const Seen &seen) {
 	const uintptr_t a = seen.address;
-	return a - (uintptr_t)block->stacks < STACK_BYTES * MAX_THREADS ||
+	const uintptr_t stack = (uintptr_t)block->stacks + (size_t)seen.t->index * STACK_BYTES;
+	return a - stack < STACK_BYTES ||
 		a - (uintptr_t)block->call->args < block->call->args_bytes ||
-		a - (uintptr_t)block < sizeof(*block) || (!seen.is_write && is_in_image(a));
+		(!seen.is_write && is_constant(a));
 }
 
 static void look(Seen seen) {
