@@ -110,13 +110,14 @@ static void report_race(const Seen &seen, const Mark &other, bool other_wrote) {
 		who(other).c_str(), other_wrote ? "written" : "read");
 }
 
-/* Looks at one byte and leaves the access's mark there; false when there was something to report. */
+/* Looks at one byte and leaves the access's mark there; false when there was a finding. */
 static bool mark_cell(const Seen &seen, Cell *c) {
 	const Mark now = mark_of(seen.t);
 	bool is_clean = true;
 	if ((c->flags & CELL_IN_FLIGHT) != 0 && !seen.is_copy) {
-		report("async", seen.pc, nullptr, "thread %d %s bytes on which an async copy of %s is under "
-			"way, not waited for", seen.t->index, seen.verb, who(c->written).c_str());
+		report("async", seen.pc, nullptr,
+			"thread %d %s bytes to which an async copy of %s is under way", seen.t->index,
+			 seen.verb, who(c->written).c_str());
 		is_clean = false;
 	} else if (!seen.is_write && !seen.is_host && c->written.epoch == EPOCH_NEVER) {
 		report(seen.is_shared ? "shared-uninitialised" : "global-uninitialised", seen.pc, nullptr,
@@ -177,8 +178,8 @@ static Cell *cells_in_arena(const Seen &seen) {
 			nearest = &array;
 		}
 	}
-	report("shared-bounds", seen.pc, nullptr, "thread %d %s %d bytes at byte %td of '%s', which has "
-		"%zu", seen.t->index, seen.verb, seen.n_bytes,
+	report("shared-bounds", seen.pc, nullptr,
+		"thread %d %s %d bytes at byte %td of '%s', which has %zu", seen.t->index, seen.verb, seen.n_bytes,
 		(ptrdiff_t)(offset - (nearest != nullptr ? nearest->offset : 0)),
 		nearest != nullptr ? nearest->name : "dynamic shared memory",
 		nearest != nullptr ? nearest->n_bytes : block->dyn_bytes);
@@ -266,8 +267,8 @@ static void look(Seen seen) {
 		seen.is_host = a->is_host;
 		cells = cells_in_memory(seen, a);
 	} else {
-		report("no-memory", seen.pc, nullptr, "thread %d %s %d bytes at %#zx, which is no memory of "
-			"the device", seen.t->index, seen.verb, seen.n_bytes, (size_t)seen.address);
+		report("no-memory", seen.pc, nullptr,
+			"thread %d %s %d bytes at %#zx, which is no memory of the device", seen.t->index, seen.verb, seen.n_bytes, (size_t)seen.address);
 	}
 	if (cells == nullptr) {
 		return;
@@ -299,7 +300,7 @@ void check_access(uintptr_t address, int n_bytes, bool is_write, bool is_atomic,
 	}
 }
 
-/* ---- async copies: they may land at any time between issue and wait, so both ends are looked at */
+/* ---- async copies: they land somewhere between issue and wait, so both are looked at ---- */
 
 static void mark_copy(const AsyncCopy &copy, uintptr_t pc, bool is_arrival) {
 	Thread *t = running();

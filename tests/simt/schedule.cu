@@ -88,7 +88,7 @@ static void lose(const char *name, cudaError_t want, const char *kind) {
 	simt_forget_findings();
 	LAUNCH(sum_kernel, dim3(N / BLOCK), dim3(BLOCK), 0, nullptr, x, y, 3);
 	cudaMemcpy(got, y, sizeof(got), cudaMemcpyDeviceToHost);
-	verify(memcmp(first, got, sizeof(got)) == 0, "%s: the device does not work after a reset", name);
+	verify(memcmp(first, got, sizeof(got)) == 0, "%s: no work after a reset", name);
 }
 
 static void test_ends(void) {
