@@ -117,7 +117,7 @@ static bool mark_cell(const Seen &seen, Cell *c) {
 	if ((c->flags & CELL_IN_FLIGHT) != 0 && !seen.is_copy) {
 		report("async", seen.pc, nullptr,
 			"thread %d %s bytes to which an async copy of %s is under way", seen.t->index,
-			 seen.verb, who(c->written).c_str());
+			seen.verb, who(c->written).c_str());
 		is_clean = false;
 	} else if (!seen.is_write && !seen.is_host && c->written.epoch == EPOCH_NEVER) {
 		report(seen.is_shared ? "shared-uninitialised" : "global-uninitialised", seen.pc, nullptr,
@@ -179,7 +179,8 @@ static Cell *cells_in_arena(const Seen &seen) {
 		}
 	}
 	report("shared-bounds", seen.pc, nullptr,
-		"thread %d %s %d bytes at byte %td of '%s', which has %zu", seen.t->index, seen.verb, seen.n_bytes,
+		"thread %d %s %d bytes at byte %td of '%s', which has %zu",
+		seen.t->index, seen.verb, seen.n_bytes,
 		(ptrdiff_t)(offset - (nearest != nullptr ? nearest->offset : 0)),
 		nearest != nullptr ? nearest->name : "dynamic shared memory",
 		nearest != nullptr ? nearest->n_bytes : block->dyn_bytes);
@@ -268,7 +269,8 @@ static void look(Seen seen) {
 		cells = cells_in_memory(seen, a);
 	} else {
 		report("no-memory", seen.pc, nullptr,
-			"thread %d %s %d bytes at %#zx, which is no memory of the device", seen.t->index, seen.verb, seen.n_bytes, (size_t)seen.address);
+			"thread %d %s %d bytes at %#zx, which is no memory of the device",
+			seen.t->index, seen.verb, seen.n_bytes, (size_t)seen.address);
 	}
 	if (cells == nullptr) {
 		return;

@@ -194,8 +194,8 @@ static void test_sticky(void) {
 }
 
 static void test_streams(void) {
-	cudaStream_t a, b;
-	cudaEvent_t start, end, bare;
+	cudaStream_t a = NULL, b = NULL;
+	cudaEvent_t start = NULL, end = NULL, bare = NULL;
 	float ms = -1.0f;
 	int *p = ints(0);
 	verify(cudaStreamCreate(&a) == cudaSuccess &&

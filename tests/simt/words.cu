@@ -4,7 +4,7 @@
  * ldmatrix, mma, dp4a, async copies, atomics, conversions. The same file under nvcc asks a GPU. */
 #include "device.cuh"
 
-#include <stdlib.h>
+#include <string.h>
 
 #include "simt_test.h"
 
@@ -206,6 +206,13 @@ __global__ void mma_kernel(const uint32_t *a, uint32_t *y, int type) {
 	}
 }
 
+static float narrow_float(uint16_t h) {
+	const uint32_t u = (uint32_t)h << 16;
+	float f;
+	memcpy(&f, &u, sizeof(f));
+	return f;
+}
+
 /* Element k of row `row` of a [16, 16 or 32], or of column `row` of b: in which lane and word. */
 static double element(int type, bool is_b, int row, int k) {
 	const int per_word = type < 2 ? 2 : 4, half = 4 * per_word;
@@ -213,10 +220,13 @@ static double element(int type, bool is_b, int row, int k) {
 	const int word = is_b ? 4 + k / half : row / 8 + k / half * 2;
 	const uint32_t w = host[lane * 10 + word] >> (k % per_word) * (type < 2 ? 16 : 8);
 	if (type == 0) {
-		return (double)(_Float16)f32_of_f16((uint16_t)w);
+		const uint16_t bits = (uint16_t)w;
+		_Float16 half_float;
+		memcpy(&half_float, &bits, sizeof(bits));
+		return (double)half_float;
 	}
 	if (type == 1) {
-		return (double)f32_of_bf16((uint16_t)w);
+		return (double)narrow_float((uint16_t)w);
 	}
 	return type == 3 && !is_b ? (double)(uint8_t)w : (double)(int8_t)w;
 }
@@ -340,7 +350,7 @@ static void test_conversions(void) {
 		half = isnan(f) ? 0x7fff : half;
 		wrong[0] += (uint16_t)got[i] != half;
 		wrong[1] += isnan(f) ? narrow != 0x7fff
-			: isfinite(f) && ilogb(f) >= -126 ? f32_of_bf16(narrow) != nearest : 0;
+			: isfinite(f) && ilogb(f) >= -126 ? narrow_float(narrow) != nearest : 0;
 		memcpy(&half, &host[i], 2);
 		_Float16 wide;
 		memcpy(&wide, &half, 2);
