@@ -67,9 +67,11 @@ __global__ void stuck_kernel(float *b) {
 }
 
 __global__ void deep_kernel(float *b, int depth) {
-	volatile char room[62 << 10]; /* the first byte is on the guard page below the stack */
-	room[0] = (char)depth;
-	b[0] = room[0];
+	volatile char room[62 << 10]; /* its first bytes are on the guard page below the stack */
+	for (int i = (62 << 10) - 1; i >= 0; i -= 512) {
+		room[i] = (char)(depth + i);
+	}
+	b[0] = room[511];
 }
 
 static void lose(const char *name, cudaError_t want, const char *kind) {
