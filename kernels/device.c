@@ -70,7 +70,8 @@ bool device_open(struct device *out, const char *name, size_t max_bytes, char *t
 	if (strcmp(name, "cpu") == 0) {
 		return true;
 	}
-	if (!is_auto && strcmp(name, "cuda") != 0 && strcmp(name, "simt") != 0) {
+	if (!is_auto && strcmp(name, "cuda") != 0 && strcmp(name, "simt") != 0
+		&& strcmp(name, "simt_check") != 0) {
 		snprintf(text, bytes, "device %s: unknown; there are auto, cpu, cuda and simt", name);
 		return false;
 	}

@@ -78,6 +78,11 @@ struct bb_module {
 	void (*graph_launch)(bb_queue *q, const bb_graph *g);
 	int (*graph_nodes)(const bb_graph *g);
 	void (*graph_destroy)(bb_graph *g); /* NULL is fine */
+
+	/* For tests; NULL on a GPU. Another order of threads and blocks, numbered from 0; and what the
+	 * emulator's checker has found since the last call, the first in words. */
+	void (*reschedule)(int i);
+	int (*findings)(char *text, size_t bytes);
 };
 
 /* The one function that a module exports. */
@@ -91,7 +96,8 @@ struct device {
 	bb_device *d;
 };
 
-/* `name`: "cpu", "cuda", "simt", or "auto": cuda where it can be had, else cpu. Modules lie beside
+/* `name`: "cpu", "cuda", "simt", or "auto": cuda where it can be had, else cpu; "simt_check" is simt
+ * with the emulator's checker, in build trees only. Modules lie beside
  * the executable, in ../kernels/cuda of it (the build tree) or where they were installed. False with
  * a sentence in text; with "auto" never, and then text says why the GPU was passed over, or is
  * empty. */

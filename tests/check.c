@@ -224,6 +224,10 @@ void check_wait(struct check *c) {
 			c->label, text);
 		on_fatal_crash(message);
 	}
+	const bool has_checker = c->device != NULL && c->device->module->findings != NULL;
+	if (has_checker && c->device->module->findings(message, sizeof(message)) > 0) {
+		check_fail(c, "%s", message);
+	}
 }
 
 const struct bb_layout *check_layout(struct check *c) {

@@ -184,19 +184,27 @@ static void list_variants(void) {
 
 /* ---- checks ---- */
 
-/* Three plays: guard page after the buffers, before them, and with threads (on a device: once
- * again). `first` keeps the records and the failure. */
+static void reschedule(const struct device *device, int i) {
+	if (device != NULL && device->module->reschedule != NULL) {
+		device->module->reschedule(i);
+	}
+}
+
+/* Three plays: guard page after the buffers, before them, and with threads; on the emulator each in
+ * another order of the device's threads. `first` keeps the records and the failure. */
 static void play_variant(struct check *first, const struct check *setup,
 	const struct records *want) {
 	*first = *setup;
 	first->want = want;
 	first->place = AT_END;
+	reschedule(setup->device, 0);
 	check_play(first);
 	for (int i = 0; i < 2 && first->n_failures == 0; i++) {
 		struct check again = *setup;
 		again.want_bits = &first->records;
 		again.place = i == 0 ? AT_START : AT_END;
 		again.queue = setup->device != NULL ? setup->queue : i == 0 ? NULL : run.queue;
+		reschedule(setup->device, i + 1);
 		check_play(&again);
 		if (again.n_failures > 0) {
 			first->n_failures = again.n_failures;

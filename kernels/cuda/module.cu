@@ -13,6 +13,7 @@
 #define MODULE_NAME "cuda"
 #else
 #define MODULE_NAME "simt"
+#include "../simt/report.h"
 #endif
 
 struct bb_device {
@@ -338,6 +339,30 @@ static int module_graph_nodes(const bb_graph *g) {
 	return g->n_nodes;
 }
 
+/* ---- for tests ---- */
+
+#ifdef __CUDACC__
+static void (*const module_reschedule)(int) = NULL; /* a GPU has an order of its own */
+static int (*const module_findings)(char *, size_t) = NULL;
+#else
+static void module_reschedule(int i) {
+	const simt_order order = i == 0 ? SIMT_FORWARD : i == 1 ? SIMT_REVERSE : SIMT_RANDOM;
+	const simt_options options = { i % 2, order, (uint32_t)i, true };
+	simt_set(&options);
+}
+
+static int module_findings(char *text, size_t bytes) {
+	const int n = simt_n_findings(NULL);
+	simt_finding f;
+	text[0] = '\0';
+	if (n > 0 && simt_get_finding(0, &f)) {
+		snprintf(text, bytes, "%s in %s (%s:%d): %s", f.kind, f.kernel, f.file, f.line, f.text);
+	}
+	simt_forget_findings();
+	return n;
+}
+#endif
+
 /* ---- the export ---- */
 
 static const struct bb_module module = {
@@ -371,6 +396,8 @@ static const struct bb_module module = {
 	module_graph_launch,
 	module_graph_nodes,
 	module_graph_destroy,
+	module_reschedule,
+	module_findings,
 };
 
 extern "C" __attribute__((visibility("default"))) const struct bb_module *bobbin_module(void) {
