@@ -96,8 +96,8 @@ struct device {
 	bb_device *d;
 };
 
-/* `name`: "cpu", "cuda", "simt", or "auto": cuda where it can be had, else cpu; "simt_check" is simt
- * with the emulator's checker, in build trees only. Modules lie beside the executable, in
+/* `name`: "cpu", "cuda", "simt", or "auto": cuda where it can be had, else cpu; "simt_check" is
+ * simt with the emulator's checker, in build trees only. Modules lie beside the executable, in
  * ../kernels/cuda of it (the build tree) or where they were installed. False with a sentence in
  * text; with "auto" never, and then text says why the GPU was passed over, or is empty. */
 bool device_open(struct device *out, const char *name, size_t max_bytes, char *text, size_t bytes);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Reductions over a row of logits: one block of 1024 threads; thread t takes elements
- * 4 (t + 1024 j) + 0..3 for j = 0, 1, ... in order; lanes are joined by xor 16, 8, 4, 2, 1, then the
- * 32 warps in the same way. The order depends on n alone. */
+ * 4 (t + 1024 j) + 0..3 for j = 0, 1, ... in order; lanes are joined by xor 16, 8, 4, 2, 1, then
+ * the 32 warps in the same way. The order depends on n alone. */
 #include "math.cuh"
 #include "module.h"
 
