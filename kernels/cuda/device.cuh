@@ -15,7 +15,7 @@
  *   ALLOW_SMEM(kernel, bytes)           before a launch with more than 48 KiB of dynamic memory
  *   SHARED(T, name, [n]);  SHARED(T, name, [m][n]);      aligned to 16 bytes
  *   DYN_SHARED(T, name);                T *name to the launch's smem bytes, aligned to 16
- *   ld_nc(p)  ld_vec(p)  st_vec(p, v)   one access of 4, 8 or 16 bytes; nc = never written meanwhile
+ *   ld_nc(p)  ld_vec(p)  st_vec(p, v)   one access of 4, 8 or 16 bytes; nc: not written meanwhile
  *   cp_async16(s, g)  cp_async16_zfill(s, g, n)  cp_async4(s, g)  cp_async_commit()
  *   cp_async_wait<n>()                  all but this thread's n newest groups have arrived
  *   ldmatrix_x1(r, s) .._x2 .._x4, ldmatrix_x1_trans .._x2_trans .._x4_trans

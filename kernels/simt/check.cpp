@@ -110,13 +110,14 @@ static void report_race(const Seen &seen, const Mark &other, bool other_wrote) {
 		who(other).c_str(), other_wrote ? "written" : "read");
 }
 
-/* Looks at one byte and leaves the access's mark there; false when there was something to report. */
+/* Looks at one byte and leaves the access's mark there; false when there was a finding. */
 static bool mark_cell(const Seen &seen, Cell *c) {
 	const Mark now = mark_of(seen.t);
 	bool is_clean = true;
 	if ((c->flags & CELL_IN_FLIGHT) != 0 && !seen.is_copy) {
-		report("async", seen.pc, nullptr, "thread %d %s bytes on which an async copy of %s is under "
-			"way, not waited for", seen.t->index, seen.verb, who(c->written).c_str());
+		report("async", seen.pc, nullptr,
+			"thread %d %s bytes to which an async copy of %s is under way", seen.t->index,
+			 seen.verb, who(c->written).c_str());
 		is_clean = false;
 	} else if (!seen.is_write && !seen.is_host && c->written.epoch == EPOCH_NEVER) {
 		report(seen.is_shared ? "shared-uninitialised" : "global-uninitialised", seen.pc, nullptr,
@@ -177,8 +178,8 @@ static Cell *cells_in_arena(const Seen &seen) {
 			nearest = &array;
 		}
 	}
-	report("shared-bounds", seen.pc, nullptr, "thread %d %s %d bytes at byte %td of '%s', which has "
-		"%zu", seen.t->index, seen.verb, seen.n_bytes,
+	report("shared-bounds", seen.pc, nullptr,
+		"thread %d %s %d bytes at byte %td of '%s', which has %zu", seen.t->index, seen.verb, seen.n_bytes,
 		(ptrdiff_t)(offset - (nearest != nullptr ? nearest->offset : 0)),
 		nearest != nullptr ? nearest->name : "dynamic shared memory",
 		nearest != nullptr ? nearest->n_bytes : block->dyn_bytes);
@@ -206,35 +207,56 @@ static Cell *cells_in_memory(const Seen &seen, Allocation *a) {
 	return cells_of(a) + at;
 }
 
-/* Constants and code of the program and its libraries. */
-static bool is_in_image(uintptr_t address) {
-	struct Range {
-		uintptr_t begin, end;
-	};
-	static std::vector<Range> ranges;
-	if (ranges.empty()) {
-		dl_iterate_phdr([](struct dl_phdr_info *info, size_t, void *) {
-			for (int i = 0; i < info->dlpi_phnum; i++) {
-				const auto &segment = info->dlpi_phdr[i];
-				if (segment.p_type == PT_LOAD) {
-					const uintptr_t begin = info->dlpi_addr + segment.p_vaddr;
-					ranges.push_back({begin, begin + segment.p_memsz});
-				}
+struct Range {
+	uintptr_t begin, end;
+};
+
+/* The parts of the program or library that an address belongs to. */
+static std::vector<Range> ranges_with(uintptr_t address) {
+	struct Search {
+		uintptr_t address;
+		std::vector<Range> found;
+	} search = {address, {}};
+	dl_iterate_phdr([](struct dl_phdr_info *info, size_t, void *to) {
+		Search *s = static_cast<Search *>(to);
+		std::vector<Range> all;
+		bool has = false;
+		for (int i = 0; i < info->dlpi_phnum; i++) {
+			const auto &segment = info->dlpi_phdr[i];
+			if (segment.p_type == PT_LOAD) {
+				const uintptr_t begin = info->dlpi_addr + segment.p_vaddr;
+				all.push_back({begin, begin + segment.p_memsz});
+				has = has || (s->address >= begin && s->address < all.back().end);
 			}
-			return 0;
-		}, nullptr);
+		}
+		if (has) {
+			s->found = all;
+		}
+		return (int)has;
+	}, &search);
+	return search.found;
+}
+
+/* Constants beside the kernel's code; there is no reason to read another library's. */
+static bool is_constant(uintptr_t address) {
+	static const void *kernel;
+	static std::vector<Range> ranges;
+	if (kernel != block->call->kernel) {
+		kernel = block->call->kernel;
+		ranges = ranges_with(reinterpret_cast<uintptr_t>(kernel));
 	}
 	return std::any_of(ranges.begin(), ranges.end(), [address](const Range &r) {
 		return address >= r.begin && address < r.end;
 	});
 }
 
-/* A thread's own variables, the launch's arguments, what the emulator keeps, and constants. */
+/* A thread's own variables, the launch's arguments, and constants. */
 static bool is_private(const Seen &seen) {
 	const uintptr_t a = seen.address;
-	return a - (uintptr_t)block->stacks < STACK_BYTES * MAX_THREADS ||
+	const uintptr_t stack = (uintptr_t)block->stacks + (size_t)seen.t->index * STACK_BYTES;
+	return a - stack < STACK_BYTES ||
 		a - (uintptr_t)block->call->args < block->call->args_bytes ||
-		a - (uintptr_t)block < sizeof(*block) || (!seen.is_write && is_in_image(a));
+		(!seen.is_write && is_constant(a));
 }
 
 static void look(Seen seen) {
@@ -245,8 +267,8 @@ static void look(Seen seen) {
 		seen.is_host = a->is_host;
 		cells = cells_in_memory(seen, a);
 	} else {
-		report("no-memory", seen.pc, nullptr, "thread %d %s %d bytes at %#zx, which is no memory of "
-			"the device", seen.t->index, seen.verb, seen.n_bytes, (size_t)seen.address);
+		report("no-memory", seen.pc, nullptr,
+			"thread %d %s %d bytes at %#zx, which is no memory of the device", seen.t->index, seen.verb, seen.n_bytes, (size_t)seen.address);
 	}
 	if (cells == nullptr) {
 		return;
@@ -278,7 +300,7 @@ void check_access(uintptr_t address, int n_bytes, bool is_write, bool is_atomic,
 	}
 }
 
-/* ---- async copies: they may land at any time between issue and wait, so both ends are looked at */
+/* ---- async copies: they land somewhere between issue and wait, so both are looked at ---- */
 
 static void mark_copy(const AsyncCopy &copy, uintptr_t pc, bool is_arrival) {
 	Thread *t = running();

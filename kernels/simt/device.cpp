@@ -329,8 +329,8 @@ void simt_get_device(struct simt_device *out) {
 	*out = simt::device;
 }
 
-void simt_set_device(const struct simt_device *device) {
-	simt::device = *device;
+void simt_set_device(const struct simt_device *wanted) {
+	simt::device = *wanted;
 }
 
 void simt_fail_malloc(int n) {

@@ -59,7 +59,8 @@ static void look_up(const std::string &module, const std::vector<uintptr_t> &pcs
 	const std::vector<size_t> &which, std::vector<Line> *lines) {
 	/* argv[0] may be relative to a folder that was left since */
 	const std::string own = "/proc/" + std::to_string(getpid()) + "/exe";
-	std::string command = "addr2line -e '" + (access(module.c_str(), R_OK) == 0 ? module : own) + "'";
+	const std::string file = access(module.c_str(), R_OK) == 0 ? module : own;
+	std::string command = "addr2line -e '" + file + "'";
 	for (const uintptr_t pc : pcs) {
 		char address[32];
 		snprintf(address, sizeof(address), " %#zx", (size_t)pc);

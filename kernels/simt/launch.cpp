@@ -140,8 +140,8 @@ bool run_kernel(const Call &call, const Shape &shape, bool *fault) {
 
 } // namespace simt
 
-void simt_set(const struct simt_options *options) {
-	simt::current = *options;
+void simt_set(const struct simt_options *wanted) {
+	simt::current = *wanted;
 }
 
 bool simt_checks(void) {

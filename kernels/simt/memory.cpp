@@ -43,7 +43,7 @@ void *memory_map(size_t n_bytes, bool is_host) {
 	}
 	char *base = static_cast<char *>(map);
 	mprotect(base + PAGE_BYTES, inner, PROT_READ | PROT_WRITE);
-	/* flush against the guard behind; device memory is aligned to 256 bytes as far as its size is */
+	/* flush against the guard behind; aligned to 256 bytes where the size is too */
 	const size_t align = is_host || body % 256 != 0 ? 16 : 256;
 	char *p = base + PAGE_BYTES + (inner - body) / align * align;
 	memset(base + PAGE_BYTES, 0xff, std::min(inner, POISON_BYTES));

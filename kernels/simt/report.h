@@ -31,8 +31,8 @@ bool simt_checks(void); /* is this a checker build? */
 /* ---- findings ---- */
 
 /* Kinds: global-bounds, shared-bounds, no-memory, misaligned, shared-race, global-race,
- * global-uninitialised, shared-uninitialised, async (a copy that is used, or left, before its wait),
- * barrier, warp, deadlock, fault (a guard page was hit; the build is plain or the access far off). */
+ * global-uninitialised, shared-uninitialised, async (a copy that is used or left before its wait),
+ * barrier, warp, deadlock, fault (a guard page was hit: plain build, or an access far off). */
 struct simt_finding {
 	const char *kind, *kernel;
 	const char *file; /* as the compiler was given it */

@@ -112,8 +112,11 @@ void barrier(Site site) {
 		b->barrier_site = site;
 		b->barrier_first = me->index;
 	} else if (site.line != b->barrier_site.line || site.file != b->barrier_site.file) {
-		report("barrier", 0, &site, "thread %d waits here while thread %d waits at %s:%d",
-			me->index, b->barrier_first, b->barrier_site.file, b->barrier_site.line);
+		report("barrier", 0, &site, "thread %d waits here while thread %d waits in line %d",
+			me->index, b->barrier_first, b->barrier_site.line);
+		report("barrier", 0, &b->barrier_site,
+			"thread %d waits here while thread %d waits in line %d", b->barrier_first, me->index,
+			site.line);
 	}
 	me->site = site;
 	me->state = State::at_barrier;
@@ -123,6 +126,20 @@ void barrier(Site site) {
 	}
 	if (me->state != State::ready || b->order != SIMT_FORWARD) {
 		yield_thread(me);
+	}
+}
+
+/* Lanes that wait for one which exits would wait for ever. */
+static void check_exit(Block *b, const Thread *me) {
+	const Warp *w = &b->warps[me->warp];
+	for (uint32_t m = w->arrived; m != 0; m &= m - 1) {
+		Thread *t = &b->threads[me->warp * LANES + __builtin_ctz(m)];
+		if ((t->ask.mask >> me->lane & 1) != 0) {
+			self = t;
+			report("warp", 0, &t->ask.site, "mask %08x names lane %u, which has exited",
+				t->ask.mask, me->lane);
+			abandon_block();
+		}
 	}
 }
 
@@ -136,6 +153,9 @@ static void thread_main(void) {
 		me->copies.clear();
 	}
 	Warp *w = &b->warps[me->warp];
+	if (w->arrived != 0) {
+		check_exit(b, me);
+	}
 	me->state = State::done;
 	w->ready &= ~(1u << me->lane);
 	w->live &= ~(1u << me->lane);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Shared memory, async copies into it, and atomics. A block's arrays lie in its worker's arena with
- * gaps between them. An async copy is done at its wait, not before: who forgets to wait reads NaN. */
+ * gaps between them. An async copy is done at its wait, not before: who forgets it reads NaN. */
 #include "state.hpp"
 
 #include <stdlib.h>

@@ -128,7 +128,7 @@ std::vector<Line> lines_of(const std::vector<uintptr_t> &pcs);
 /* An error that the next cudaGetLastError gives; a sticky one stays until the device is reset. */
 cudaError_t fail_with(cudaError_t error);
 cudaError_t fail_for_good(cudaError_t error);
-/* What keeps the device from taking work: no driver, a sticky error; cudaSuccess if nothing does. */
+/* What keeps the device from taking work: no driver, a sticky error; or cudaSuccess. */
 cudaError_t device_state(void);
 cudaError_t launch_refused(const Call &call, const Shape &shape);
 /* Counts down to an injected failure. */

@@ -201,7 +201,7 @@ void launch(const Call &call, const Shape &shape) {
 
 } // namespace simt
 
-/* Device memory has an end that a copy must not pass; of host memory only pinned has a known one. */
+/* Device memory has an end that a copy must not pass; of the host's only pinned has a known one. */
 static bool side_is_valid(const void *p, size_t n_bytes, bool must_be_device) {
 	const Allocation *a = allocation_of((uintptr_t)p);
 	if (a == nullptr) {

@@ -141,9 +141,12 @@ static void compare(Thread *me, uint32_t lanes) {
 		const Ask *other = &lane_of(me, __builtin_ctz(m))->ask;
 		if (other->site.line != mine->site.line || other->site.file != mine->site.file ||
 			other->op != mine->op || other->mask != mine->mask) {
-			report("warp", 0, &mine->site, "lane %u with mask %08x meets lane %d at line %d, "
-				"mask %08x", me->lane, mine->mask, __builtin_ctz(m), other->site.line,
-				other->mask);
+			for (int i = 0; i < 2; i++) { /* a finding at each of the two places */
+				report("warp", 0, i == 0 ? &mine->site : &other->site,
+					"lane %u is in line %d with mask %08x, lane %d in line %d with mask %08x",
+					me->lane, mine->site.line, mine->mask, __builtin_ctz(m), other->site.line,
+					other->mask);
+			}
 			abandon_block();
 		}
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Device words under the host compiler: what CUDA has as language (threadIdx, shuffles, barriers) is
- * a call of the emulator here, with the place in the source where it stands. The meaning of the
+ * Device words under the host compiler: what CUDA has as language (threadIdx, shuffles, barriers)
+ * is a call of the emulator here, with the place in the source where it stands. The meaning of the
  * words is in cuda/device.cuh, which includes this file; nothing else should. */
 #pragma once
 
@@ -209,7 +209,8 @@ template <class T> SIMT_INLINE T shuffled(uint32_t mask, T v, int source, Site s
 #define gridDim (simt::gdim())
 
 #define LAUNCH(kernel, grid, block, smem, stream, ...)                                             \
-	simt::launch(#kernel, kernel, simt::Shape{(grid), (block), (size_t)(smem), (stream)}, __VA_ARGS__)
+	simt::launch(                                                                                  \
+		#kernel, kernel, simt::Shape{(grid), (block), (size_t)(smem), (stream)}, __VA_ARGS__)
 #define ALLOW_SMEM(kernel, bytes)                                                                  \
 	cudaFuncSetAttribute((const void *)(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,      \
 		(int)(bytes))

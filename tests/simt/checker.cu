@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * For each kind of finding a kernel with that bug, which the checker must find at the line that is
+ * marked "bug: <name>", and the same kernel without it, in which nothing may be found. */
+#include "device.cuh"
+#include "report.h"
+
+#include <stdlib.h>
+
+#include "simt_test.h"
+
+enum { N = 256 };
+
+static float *x, *y;
+
+/* ---- bounds ---- */
+
+template <bool bug> __global__ void read_past(const float *a, float *b) {
+	const unsigned t = threadIdx.x;
+	b[t] = a[t + (bug ? 1 : 0)]; /* bug: read_past */
+}
+
+template <bool bug> __global__ void write_past(const float *a, float *b) {
+	const int t = (int)threadIdx.x - (bug ? 1 : 0);
+	b[t] = a[threadIdx.x]; /* bug: write_past */
+}
+
+template <bool bug> __global__ void vector_past(const float *a, float *b) {
+	for (unsigned i = threadIdx.x; bug ? i <= N / 4 : i < N / 4; i += blockDim.x) {
+		const float4 v = ld_nc((const float4 *)a + i); /* bug: vector_past */
+		if (i < N / 4) {
+			st_vec((float4 *)b + i, v);
+		}
+	}
+}
+
+template <bool bug> __global__ void shared_past(const float *a, float *b) {
+	SHARED(float, row, [N]);
+	const unsigned t = threadIdx.x;
+	row[t + (bug ? 1 : 0)] = a[t]; /* bug: shared_past */
+	b[t] = row[t + (bug ? 1 : 0)];
+}
+
+template <bool bug> __global__ void host_memory(const float *a, float *b) {
+	static float there[N];
+	float *to = bug ? there : b;
+	to[threadIdx.x] = a[threadIdx.x]; /* bug: host_memory */
+}
+
+template <bool bug> __global__ void far_off(const float *a, float *b) {
+	const size_t t = threadIdx.x;
+	b[t] = a[bug ? t + 4096 * 4 : t]; /* bug: far_off */
+}
+
+template <bool bug> __global__ void misaligned(const float *a, float *b) {
+	const float *from = a + (bug ? 1 : 0);
+	const float2 v = ld_vec((const float2 *)from + threadIdx.x / 4); /* bug: misaligned */
+	b[threadIdx.x] = v.x;
+}
+
+/* ---- races ---- */
+
+template <bool bug> __global__ void missing_barrier(const float *a, float *b) {
+	SHARED(float, row, [N]);
+	const unsigned t = threadIdx.x;
+	row[t] = a[t];
+	__syncthreads();
+	const float v = row[N - 1 - t];
+	if (!bug) {
+		__syncthreads();
+	}
+	row[t] = v; /* bug: missing_barrier */
+	b[t] = v;
+}
+
+template <bool bug> __global__ void missing_syncwarp(const float *a, float *b) {
+	SHARED(float, row, [N]);
+	const unsigned t = threadIdx.x;
+	row[t] = 0.0f;
+	__syncthreads();
+	row[t] = a[t];
+	if (bug) {
+		__shfl_xor_sync(ALL_LANES, a[t], 1); /* orders nothing */
+	} else {
+		__syncwarp();
+	}
+	b[t] = row[t ^ 1]; /* bug: missing_syncwarp */
+}
+
+template <bool bug> __global__ void two_blocks(const float *a, float *b) {
+	const unsigned t = bug ? threadIdx.x : threadIdx.x + blockIdx.x * blockDim.x;
+	b[t] = a[t]; /* bug: two_blocks */
+}
+
+template <bool bug> __global__ void last_block(const float *a, float *b) {
+	const unsigned t = threadIdx.x + blockIdx.x * blockDim.x;
+	b[t] = a[t] + (bug && blockIdx.x == 1 ? b[t - blockDim.x] : 0.0f); /* bug: last_block */
+}
+
+template <bool bug> __global__ void plain_counter(const float *a, float *b) {
+	SHARED(int, counter);
+	if (threadIdx.x == 0) {
+		counter = 0;
+	}
+	__syncthreads();
+	if (!bug) {
+		atomicAdd(&counter, (int)a[1]);
+	} else {
+		counter += (int)a[1]; /* bug: plain_counter */
+	}
+	__syncthreads();
+	b[threadIdx.x] = (float)counter;
+}
+
+/* ---- uninitialised ---- */
+
+template <bool bug> __global__ void unwritten_shared(const float *a, float *b) {
+	SHARED(float, row, [N]);
+	const unsigned t = threadIdx.x;
+	if (!bug || t < N / 2) {
+		row[t] = a[t];
+	}
+	__syncthreads();
+	b[t] = row[N - 1 - t]; /* bug: unwritten_shared */
+}
+
+template <bool bug> __global__ void unwritten_global(const float *a, float *b) {
+	const unsigned t = threadIdx.x;
+	if (!bug) {
+		b[t] = a[t];
+	}
+	b[t] = b[t] + a[t]; /* bug: unwritten_global */
+}
+
+/* ---- async copies ---- */
+
+template <bool bug> __global__ void missing_wait(const float *a, float *b) {
+	SHARED(float, stage, [2][N * 4]);
+	const unsigned t = threadIdx.x;
+	for (int i = 0; i < 4; i++) { /* the buffers have old values from the third on */
+		cp_async16(&stage[i % 2][t % 64 * 4 + t / 64 * 256], a + t % 64 * 4);
+		cp_async_commit();
+		if (!bug || i < 2) {
+			cp_async_wait<0>();
+		} else {
+			cp_async_wait<1>();
+		}
+		__syncthreads();
+		b[t] = stage[i % 2][t]; /* bug: missing_wait */
+		__syncthreads();
+	}
+	cp_async_wait<0>();
+}
+
+template <bool bug> __global__ void left_copy(const float *a, float *b) {
+	SHARED(float, stage, [N * 4]);
+	const unsigned t = threadIdx.x;
+	cp_async16(&stage[t * 4], a + t % 64 * 4); /* bug: left_copy */
+	cp_async_commit();
+	if (!bug) {
+		cp_async_wait<0>();
+	}
+	b[t] = a[t];
+}
+
+/* ---- barriers, warps ---- */
+
+template <bool bug> __global__ void two_barriers(const float *a, float *b) {
+	if (bug && threadIdx.x >= 128) {
+		__syncthreads(); /* bug: two_barriers */
+	} else {
+		__syncthreads();
+	}
+	b[threadIdx.x] = a[threadIdx.x];
+}
+
+template <bool bug> __global__ void early_exit(const float *a, float *b) {
+	b[threadIdx.x] = a[threadIdx.x];
+	if (bug && threadIdx.x >= 128) {
+		return;
+	}
+	__syncthreads(); /* bug: early_exit */
+}
+
+template <bool bug> __global__ void skipped_barrier(const float *a, float *b) {
+	if (!bug || threadIdx.x >= 16) {
+		__syncthreads();
+	}
+	b[threadIdx.x] = __shfl_xor_sync(ALL_LANES, a[threadIdx.x], 1); /* bug: skipped_barrier */
+}
+
+template <bool bug> __global__ void wrong_mask(const float *a, float *b) {
+	const unsigned mask = bug ? 0x0000ffffu : ALL_LANES;
+	b[threadIdx.x] = __shfl_xor_sync(mask, a[threadIdx.x], 1); /* bug: wrong_mask */
+}
+
+template <bool bug> __global__ void two_words(const float *a, float *b) {
+	float v = a[threadIdx.x];
+	if (bug && (threadIdx.x & 1) != 0) {
+		v = __shfl_xor_sync(ALL_LANES, v, 1); /* bug: two_words */
+	} else {
+		v = __shfl_xor_sync(ALL_LANES, v, 1);
+	}
+	b[threadIdx.x] = v;
+}
+
+template <bool bug> __global__ void lane_outside(const float *a, float *b) {
+	const unsigned half = threadIdx.x & 16 ? 0xffff0000u : 0x0000ffffu;
+	b[threadIdx.x] = __shfl_xor_sync(half, a[threadIdx.x], bug ? 16 : 1); /* bug: lane_outside */
+}
+
+template <bool bug> __global__ void exited_lanes(const float *a, float *b) {
+	b[threadIdx.x] = a[threadIdx.x];
+	if (bug && threadIdx.x % 32 >= 16) {
+		return;
+	}
+	b[threadIdx.x] = __shfl_xor_sync(ALL_LANES, a[threadIdx.x], 1); /* bug: exited_lanes */
+}
+
+/* ---- the suite ---- */
+
+/* The line that carries the mark. */
+static int line_of(const char *name) {
+	char wanted[80], text[400];
+	snprintf(wanted, sizeof(wanted), "/* bug: %s */", name);
+	FILE *source = fopen(SOURCE, "r");
+	int line = 0, found = 0;
+	while (source != nullptr && found == 0 && fgets(text, sizeof(text), source) != nullptr) {
+		line++;
+		found = strstr(text, wanted) != nullptr && strstr(text, "strstr") == nullptr ? line : 0;
+	}
+	if (source != nullptr) {
+		fclose(source);
+	}
+	return found;
+}
+
+static void prepare(void) {
+	float ones[N];
+	for (int i = 0; i < N; i++) {
+		ones[i] = (float)i;
+	}
+	cudaDeviceReset();
+	simt_forget_findings();
+	cudaMalloc(&x, sizeof(ones));
+	cudaMalloc(&y, sizeof(ones));
+	cudaMemcpy(x, ones, sizeof(ones), cudaMemcpyHostToDevice);
+}
+
+using Kernel = void(const float *, float *);
+
+static void play(const char *name, const char *kind, Kernel *broken, Kernel *clean, int n_blocks) {
+	for (int order = SIMT_FORWARD; order <= SIMT_RANDOM; order++) {
+		const struct simt_options options = {0, (enum simt_order)order, 7, true};
+		simt_set(&options);
+		prepare();
+		LAUNCH(broken, dim3((unsigned)n_blocks), dim3(N / (unsigned)n_blocks), 0, nullptr, x, y);
+		struct simt_finding f;
+		bool found = false;
+		const int line = line_of(name);
+		for (int i = 0; simt_get_finding(i, &f); i++) {
+			found = found || (strcmp(f.kind, kind) == 0 && f.line == line);
+		}
+		if (!verify(found, "%s in order %d: no %s at line %d", name, order, kind, line)) {
+			for (int i = 0; simt_get_finding(i, &f); i++) {
+				printf("  %s at line %d: %s\n", f.kind, f.line, f.text);
+			}
+		}
+		prepare();
+		LAUNCH(clean, dim3((unsigned)n_blocks), dim3(N / (unsigned)n_blocks), 0, nullptr, x, y);
+		const bool any = simt_get_finding(0, &f);
+		verify(!any && cudaGetLastError() == cudaSuccess, "%s without the bug: %s at line %d: %s",
+			name, any ? f.kind : "an error", any ? f.line : 0, any ? f.text : "");
+	}
+}
+
+#define PLAY(name, kind, n_blocks) play(#name, kind, name<true>, name<false>, n_blocks)
+
+int main(void) {
+	verify(simt_checks(), "this is not a checker build");
+	PLAY(read_past, "global-bounds", 1);
+	PLAY(write_past, "global-bounds", 1);
+	PLAY(vector_past, "global-bounds", 1);
+	PLAY(shared_past, "shared-bounds", 1);
+	PLAY(host_memory, "no-memory", 1);
+	PLAY(far_off, "no-memory", 1);
+	PLAY(misaligned, "misaligned", 1);
+	PLAY(missing_barrier, "shared-race", 1);
+	PLAY(missing_syncwarp, "shared-race", 1);
+	PLAY(two_blocks, "global-race", 2);
+	PLAY(last_block, "global-race", 2);
+	PLAY(plain_counter, "shared-race", 1);
+	PLAY(unwritten_shared, "shared-uninitialised", 1);
+	PLAY(unwritten_global, "global-uninitialised", 1);
+	PLAY(missing_wait, "async", 1);
+	PLAY(left_copy, "async", 1);
+	PLAY(two_barriers, "barrier", 1);
+	PLAY(early_exit, "barrier", 1);
+	PLAY(skipped_barrier, "deadlock", 1);
+	PLAY(wrong_mask, "warp", 1);
+	PLAY(two_words, "warp", 1);
+	PLAY(lane_outside, "warp", 1);
+	PLAY(exited_lanes, "warp", 1);
+	return close_tests();
+}
