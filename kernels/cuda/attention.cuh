@@ -157,6 +157,9 @@ DEVICE float finish(float O, float L) {
 /* Fills the job but for what the rounds need. */
 void attention_prepare(struct attention_job *job, const struct bb_attention *a,
 	enum bb_kv_dtype type);
+/* Room for the partials of all splits, or of as many as MAX_SCRATCH holds: the others come in later
+ * rounds. */
+size_t attention_device_scratch_bytes(int n_rows, int max_kept, int n_heads, int head_dim);
 /* Runs `split(job, grid, smem, stream)` for all splits of all tiles, and joins, in as many rounds as
  * scratch asks for. */
 typedef void attention_split_fn(const struct attention_job *job, dim3 grid, cudaStream_t stream);

@@ -9,6 +9,8 @@
 
 enum { AHEAD = 4 }; /* partials in flight a thread */
 
+static const size_t MAX_SCRATCH = (size_t)64 << 20;
+
 /* Joins the round's splits of one row and head to what the rounds before gave. grid: rows times
  * heads_per_kv, kv heads; thread i has channels i, i + blockDim, ... */
 __global__ void __launch_bounds__(BB_SPLIT) attention_join(const __grid_constant__
@@ -79,17 +81,33 @@ void attention_prepare(struct attention_job *job, const struct bb_attention *a,
 	job->n_splits = seen < all ? seen : all;
 }
 
+/* Scratch: m and l of the rounds before, then the partials of a round. */
+static size_t running_bytes(size_t n_parts) {
+	return (n_parts * sizeof(float2) + 15) / 16 * 16;
+}
+
+static size_t partial_bytes(int width) {
+	return (size_t)width * sizeof(float) + sizeof(float2);
+}
+
+size_t attention_device_scratch_bytes(int n_rows, int max_kept, int n_heads, int head_dim) {
+	const size_t n_parts = (size_t)n_rows * (size_t)n_heads;
+	const size_t split = n_parts * partial_bytes(kv_vd(head_dim));
+	const size_t all = split * (size_t)((max_kept + BB_SPLIT - 1) / BB_SPLIT);
+	const size_t some = split > MAX_SCRATCH ? split : MAX_SCRATCH;
+	return running_bytes(n_parts) + (all < some ? all : some);
+}
+
 void attention_rounds(bb_queue *q, struct attention_job *job, attention_split_fn *split,
 	const char *name) {
 	const struct bb_attention *a = &job->a;
 	const size_t n_parts = (size_t)a->n_rows * (size_t)a->n_heads;
-	const size_t running_bytes = (n_parts * sizeof(float2) + 15) / 16 * 16;
-	const size_t split_bytes = n_parts * ((size_t)job->width * sizeof(float) + sizeof(float2));
-	assert(a->scratch_bytes >= running_bytes + split_bytes);
-	const size_t room = (a->scratch_bytes - running_bytes) / split_bytes;
+	const size_t before = running_bytes(n_parts), split_bytes = n_parts * partial_bytes(job->width);
+	assert(a->scratch_bytes >= before + split_bytes);
+	const size_t room = (a->scratch_bytes - before) / split_bytes;
 	const int n_round = room < (size_t)job->n_splits ? (int)room : job->n_splits;
 	job->running = (float2 *)a->scratch;
-	job->parts = (float *)((char *)a->scratch + running_bytes);
+	job->parts = (float *)((char *)a->scratch + before);
 	job->part_ml = (float2 *)(job->parts + (size_t)n_round * n_parts * (size_t)job->width);
 	const unsigned tiles = (unsigned)(a->n_rows * job->heads_per_kv / TILE + a->n_seqs);
 	for (; job->split0 < job->n_splits; job->split0 += n_round) {

@@ -2,9 +2,8 @@
  *
  * Keys and values on their way into a device's pages: the order of a slab there, kv_padded (kv_slab.h),
  * and the kernel that appends the rows of a step. */
-#include "../kv_slab.h"
+#include "attention.cuh"
 #include "module.h"
-#include "rows.cuh"
 
 #include <assert.h>
 
@@ -132,6 +131,6 @@ static void read(const void *slab, enum bb_kv_dtype type, int head_dim, int grou
 	kv_load_row(v, planes, type, width, head_dim, 0, slot);
 }
 
-extern "C" const struct bb_kv_layout layout_kv_padded = {
-	"kv_padded", slab_bytes, append, read, append_rows,
+const struct bb_kv_layout layout_kv_padded = {
+	"kv_padded", slab_bytes, append, read, append_rows, attention_device_scratch_bytes,
 };
