@@ -37,8 +37,8 @@ float kv_quantise(int8_t *y, const float *x, int n) {
 /* ---- kv_rows ---- */
 
 static size_t rows_slab_bytes(enum bb_kv_dtype type, int head_dim, int group) {
-	return kv_plane(type, head_dim, kv_n_groups(head_dim, group)).bytes
-		+ kv_plane(type, head_dim, 1).bytes;
+	return kv_plane_of(type, head_dim, kv_n_groups(head_dim, group)).bytes
+		+ kv_plane_of(type, head_dim, 1).bytes;
 }
 
 void kv_store_row(uint8_t *plane, enum bb_kv_dtype type, int width, int head_dim, int group, int slot,
@@ -50,7 +50,7 @@ void kv_store_row(uint8_t *plane, enum bb_kv_dtype type, int width, int head_dim
 	if (type == KV_F32) {
 		memcpy(row, x, (size_t)head_dim * sizeof(*x));
 	} else if (type == KV_INT8) {
-		float *scales = (float *)(void *)(plane + kv_plane(type, width, n_groups).scales);
+		float *scales = (float *)(void *)(plane + kv_plane_of(type, width, n_groups).scales);
 		for (int g = 0; g < n_groups; g++) {
 			const int first = g * per, rest = head_dim - first;
 			scales[slot * n_groups + g] = kv_quantise((int8_t *)row + first, x + first,
@@ -72,7 +72,7 @@ void kv_load_row(float *x, const uint8_t *plane, enum bb_kv_dtype type, int widt
 		memcpy(x, row, (size_t)head_dim * sizeof(*x));
 	} else if (type == KV_INT8) {
 		const float *scales = (const float *)(const void *)(plane
-			+ kv_plane(type, width, n_groups).scales);
+			+ kv_plane_of(type, width, n_groups).scales);
 		for (int d = 0; d < head_dim; d++) {
 			x[d] = (float)(int8_t)row[d] * scales[slot * n_groups + d / per];
 		}
@@ -87,14 +87,14 @@ void kv_load_row(float *x, const uint8_t *plane, enum bb_kv_dtype type, int widt
 
 static void rows_append(void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
 	const float *k, const float *v) {
-	const size_t plane_bytes = kv_plane(type, head_dim, kv_n_groups(head_dim, group)).bytes;
+	const size_t plane_bytes = kv_plane_of(type, head_dim, kv_n_groups(head_dim, group)).bytes;
 	kv_store_row(slab, type, head_dim, head_dim, group, slot, k);
 	kv_store_row((uint8_t *)slab + plane_bytes, type, head_dim, head_dim, 0, slot, v);
 }
 
 static void rows_read(const void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
 	float *k, float *v) {
-	const size_t plane_bytes = kv_plane(type, head_dim, kv_n_groups(head_dim, group)).bytes;
+	const size_t plane_bytes = kv_plane_of(type, head_dim, kv_n_groups(head_dim, group)).bytes;
 	kv_load_row(k, slab, type, head_dim, head_dim, group, slot);
 	kv_load_row(v, (const uint8_t *)slab + plane_bytes, type, head_dim, head_dim, 0, slot);
 }

@@ -48,7 +48,7 @@ static inline int kv_elem_bytes(enum bb_kv_dtype type) {
 }
 
 /* A plane of 64 rows of `width` elements. */
-static inline struct kv_plane kv_plane(enum bb_kv_dtype type, int width, int n_groups) {
+static inline struct kv_plane kv_plane_of(enum bb_kv_dtype type, int width, int n_groups) {
 	struct kv_plane p = { 0, ((size_t)BB_PAGE * width * kv_elem_bytes(type) + 63) & ~(size_t)63 };
 	if (type == KV_INT8) {
 		p.scales = p.bytes;

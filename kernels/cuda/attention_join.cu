@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(BB_SPLIT) attention_join(const __grid_constant
 void attention_prepare(struct attention_job *job, const struct bb_attention *a,
 	enum bb_kv_dtype type) {
 	const int width = kv_vd(a->head_dim), n_groups = kv_n_groups(a->head_dim, a->kv_group);
-	const struct kv_plane k = kv_plane(type, width, n_groups), v = kv_plane(type, width, 1);
+	const struct kv_plane k = kv_plane_of(type, width, n_groups), v = kv_plane_of(type, width, 1);
 	assert(a->n_heads % a->n_kv_heads == 0 && a->head_dim <= BB_SPLIT && a->scale > 0);
 	*job = {};
 	job->a = *a;

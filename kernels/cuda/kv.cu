@@ -95,7 +95,7 @@ __global__ void __launch_bounds__(APPEND_WARPS *WARP)
 
 static void append_rows(bb_queue *q, const struct bb_kv_append *a) {
 	const int width = kv_vd(a->head_dim), n_groups = kv_n_groups(a->head_dim, a->kv_group);
-	const struct kv_plane k = kv_plane(a->type, width, n_groups), v = kv_plane(a->type, width, 1);
+	const struct kv_plane k = kv_plane_of(a->type, width, n_groups), v = kv_plane_of(a->type, width, 1);
 	assert(a->kv_group % 4 == 0);
 	const struct append_job job = { *a, width, n_groups, kv_group_width(a->head_dim, a->kv_group),
 		(unsigned)k.bytes, (unsigned)k.scales, (unsigned)v.scales };
@@ -110,7 +110,7 @@ static void append_rows(bb_queue *q, const struct bb_kv_append *a) {
 
 static size_t slab_bytes(enum bb_kv_dtype type, int head_dim, int group) {
 	const int width = kv_vd(head_dim);
-	return kv_plane(type, width, kv_n_groups(head_dim, group)).bytes + kv_plane(type, width, 1).bytes;
+	return kv_plane_of(type, width, kv_n_groups(head_dim, group)).bytes + kv_plane_of(type, width, 1).bytes;
 }
 
 static void append(void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
@@ -118,7 +118,7 @@ static void append(void *slab, enum bb_kv_dtype type, int head_dim, int group, i
 	const int width = kv_vd(head_dim);
 	uint8_t *planes = (uint8_t *)slab;
 	kv_store_row(planes, type, width, head_dim, group, slot, k);
-	planes += kv_plane(type, width, kv_n_groups(head_dim, group)).bytes;
+	planes += kv_plane_of(type, width, kv_n_groups(head_dim, group)).bytes;
 	kv_store_row(planes, type, width, head_dim, 0, slot, v);
 }
 
@@ -127,7 +127,7 @@ static void read(const void *slab, enum bb_kv_dtype type, int head_dim, int grou
 	const int width = kv_vd(head_dim);
 	const uint8_t *planes = (const uint8_t *)slab;
 	kv_load_row(k, planes, type, width, head_dim, group, slot);
-	planes += kv_plane(type, width, kv_n_groups(head_dim, group)).bytes;
+	planes += kv_plane_of(type, width, kv_n_groups(head_dim, group)).bytes;
 	kv_load_row(v, planes, type, width, head_dim, 0, slot);
 }
 
