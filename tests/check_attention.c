@@ -258,11 +258,12 @@ static void cost(const struct scene *s, double *bytes, double *ops) {
 
 /* What a variant rounds shows in its layout: kv_pairs q, k, p and v to the 8 bits of bf16; kv_padded
  * q and p to the type of the pages, 11 bits for f16 and int8. int8 rounds p to 8 bits at slightly
- * different places. */
+ * different places; over kv_padded it rounds neither q nor p to 8 bits, as the reference does, whose
+ * error is what is seen there. */
 static struct tol tolerance(const struct bb_kv_layout *layout, enum bb_kv_dtype type) {
 	const bool is_padded = strcmp(layout->name, "kv_padded") == 0;
 	if (type == KV_INT8) {
-		return (struct tol){ 0.01f, 0.02f };
+		return is_padded ? (struct tol){ 0.05f, 0.1f } : (struct tol){ 0.01f, 0.02f };
 	}
 	if (strcmp(layout->name, "kv_pairs") == 0 || (is_padded && type == KV_BF16)) {
 		return (struct tol){ 0.02f, 0.06f };
