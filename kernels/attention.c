@@ -62,7 +62,7 @@ static double score_int8(const struct query *q, const uint8_t *slab, int slot) {
 	const struct bb_attention *a = q->job->a;
 	const int n_groups = kv_n_groups(a->head_dim, a->kv_group);
 	const int width = kv_group_width(a->head_dim, a->kv_group);
-	const struct kv_plane plane = kv_plane(KV_INT8, a->head_dim, n_groups);
+	const struct kv_plane plane = kv_plane_of(KV_INT8, a->head_dim, n_groups);
 	const int8_t *k = (const int8_t *)slab + (size_t)slot * a->head_dim;
 	const float *scales = (const float *)(const void *)(slab + plane.scales);
 	double sum = 0;
@@ -79,9 +79,9 @@ static double score_int8(const struct query *q, const uint8_t *slab, int slot) {
 static void add_values_int8(struct partial *part, const struct query *q, const uint8_t *slab,
 	int first, int end, const double *p) {
 	const struct bb_attention *a = q->job->a;
-	const size_t k_bytes = kv_plane(KV_INT8, a->head_dim,
+	const size_t k_bytes = kv_plane_of(KV_INT8, a->head_dim,
 		kv_n_groups(a->head_dim, a->kv_group)).bytes;
-	const struct kv_plane plane = kv_plane(KV_INT8, a->head_dim, 1);
+	const struct kv_plane plane = kv_plane_of(KV_INT8, a->head_dim, 1);
 	const int8_t *v = (const int8_t *)slab + k_bytes;
 	const float *scales = (const float *)(const void *)(slab + k_bytes + plane.scales);
 	double w[BB_PAGE], largest = 0;

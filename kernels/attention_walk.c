@@ -509,7 +509,7 @@ void attention_walk(bb_queue *q, const struct bb_attention *a, const struct attn
 	const int n_groups = ops->type == KV_INT8 ? w.dims.n_groups : 0;
 	w.heads_per_kv = a->n_heads / a->n_kv_heads;
 	w.q_stride = q_stride_of(&w.dims);
-	w.k_plane_bytes = kv_plane(ops->type, w.dims.kd, n_groups).bytes;
+	w.k_plane_bytes = kv_plane_of(ops->type, w.dims.kd, n_groups).bytes;
 	w.k_elems = (size_t)BB_PAGE * w.dims.kd;
 	w.v_elems = (size_t)BB_PAGE * w.dims.vd;
 	lay_out(&w, (uintptr_t)a->scratch, n_rows, a->n_heads, n_threads);

@@ -5,6 +5,7 @@
  * 64 tokens, then, for int8, the f32 scales. Each part starts on a multiple of 64 bytes.
  *
  *   kv_rows    [64][head_dim]; scales [64][groups], V has one group
+ *   kv_padded  [64][vd]; scales as kv_rows; a device's
  *   kv_lanes   K [64 / 16][kd][16 tokens], V [64][vd]; int8: K (u8 = k + 128)
  *              [64 / 16][kd / 4][16 tokens][4], V [64 / 4][vd][4 tokens]; scales [groups][64],
  *              V has one group
@@ -15,6 +16,10 @@
 #define KV_SLAB_H
 
 #include "kernels.h"
+
+#ifdef __cplusplus /* the device modules */
+extern "C" {
+#endif
 
 struct kv_plane {
 	size_t scales; /* offset from the plane's start; 0 for types without scales */
@@ -43,7 +48,7 @@ static inline int kv_elem_bytes(enum bb_kv_dtype type) {
 }
 
 /* A plane of 64 rows of `width` elements. */
-static inline struct kv_plane kv_plane(enum bb_kv_dtype type, int width, int n_groups) {
+static inline struct kv_plane kv_plane_of(enum bb_kv_dtype type, int width, int n_groups) {
 	struct kv_plane p = { 0, ((size_t)BB_PAGE * width * kv_elem_bytes(type) + 63) & ~(size_t)63 };
 	if (type == KV_INT8) {
 		p.scales = p.bytes;
@@ -55,5 +60,16 @@ static inline struct kv_plane kv_plane(enum bb_kv_dtype type, int width, int n_g
 /* x[n] to integers in [-127, 127]; returns the scale. A non-finite x gives a NaN scale, so that the
  * damage shows in the rows that see it. */
 float kv_quantise(int8_t *y, const float *x, int n);
+
+/* Row `slot` of a plane of 64 rows of `width` elements, then scales [64][groups]: quantises as the
+ * type says; elements from head_dim on become zeros. And the inverse. */
+void kv_store_row(uint8_t *plane, enum bb_kv_dtype type, int width, int head_dim, int group, int slot,
+	const float *x);
+void kv_load_row(float *x, const uint8_t *plane, enum bb_kv_dtype type, int width, int head_dim,
+	int group, int slot);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -260,16 +260,30 @@ static void cost(const struct scene *s, double *bytes, double *ops) {
 	}
 }
 
+/* What a variant rounds shows in its layout: kv_pairs q, k, p and v to the 8 bits of bf16; kv_padded
+ * q and p to the type of the pages, 11 bits for f16 and int8. int8 rounds p to 8 bits at slightly
+ * different places; over kv_padded it rounds neither q nor p to 8 bits, as the reference does, whose
+ * error is what is seen there. */
+static struct tol tolerance(const struct bb_kv_layout *layout, enum bb_kv_dtype type) {
+	const bool is_padded = strcmp(layout->name, "kv_padded") == 0;
+	if (type == KV_INT8) {
+		return is_padded ? (struct tol){ 0.05f, 0.1f } : (struct tol){ 0.01f, 0.02f };
+	}
+	if (strcmp(layout->name, "kv_pairs") == 0 || (is_padded && type == KV_BF16)) {
+		return (struct tol){ 0.02f, 0.06f };
+	}
+	if (is_padded && type == KV_F16) {
+		return (struct tol){ 0.002f, 0.004f };
+	}
+	return (struct tol){ 1e-5f, 2e-5f };
+}
+
 static void check_shape(struct check *c, attention_fn *fn, const struct shape *shape,
 	enum bb_kv_dtype type) {
 	struct scene *s = check_scratch(c, sizeof(*s), 64);
 	make_scene(c, s, shape, type);
 	const int width = shape->n_heads * shape->head_dim;
-	/* bf16 rounds q, k, p and v to 8 bits; int8 rounds p to 8 bits at slightly different places; an
-	 * error of a score grows with the score */
-	const bool is_bf16 = strcmp(s->layout->name, "kv_pairs") == 0;
-	struct tol tol = type == KV_INT8 ? (struct tol){ 0.01f, 0.02f }
-		: is_bf16 ? (struct tol){ 0.02f, 0.06f } : (struct tol){ 1e-5f, 2e-5f };
+	struct tol tol = tolerance(s->layout, type);
 	tol.abs *= shape->k_scale > 1 ? shape->k_scale : 1;
 	s->attention.ld_q = width + 3;
 	s->attention.ld_out = width + 5;

@@ -31,6 +31,7 @@ struct bb_graph {
 
 /* A layout column of `none` becomes NULL, any other name &layout_<name>, declared by its header. */
 #define LAYOUT_PTR_none NULL
+#define LAYOUT_PTR_kv_padded &layout_kv_padded
 
 static const struct bb_variant variants[] = {
 #define KERNEL(name, args)

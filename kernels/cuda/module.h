@@ -35,6 +35,9 @@ static inline unsigned blocks_for(size_t n, size_t per) {
 	return n == 0 ? 1u : (unsigned)((n + per - 1) / per);
 }
 
+/* The order of KV pages in memory of the device. */
+extern "C" const struct bb_kv_layout layout_kv_padded;
+
 /* ---- the arena: first fit in segments of the driver's ---- */
 
 struct arena_block {

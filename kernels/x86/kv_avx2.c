@@ -23,7 +23,7 @@ struct planes {
 static struct planes planes_of(const void *slab, enum bb_kv_dtype type, int head_dim, int group) {
 	struct planes p = { .kd = kv_kd(head_dim), .vd = kv_vd(head_dim),
 		.n_groups = kv_n_groups(head_dim, group), .width = kv_group_width(head_dim, group) };
-	const struct kv_plane k = kv_plane(type, p.kd, p.n_groups), v = kv_plane(type, p.vd, 1);
+	const struct kv_plane k = kv_plane_of(type, p.kd, p.n_groups), v = kv_plane_of(type, p.vd, 1);
 	assert(head_dim <= MAX_HEAD_DIM);
 	p.k = (uint8_t *)(uintptr_t)slab;
 	p.v = p.k + k.bytes;
@@ -33,8 +33,8 @@ static struct planes planes_of(const void *slab, enum bb_kv_dtype type, int head
 }
 
 static size_t slab_bytes(enum bb_kv_dtype type, int head_dim, int group) {
-	return kv_plane(type, kv_kd(head_dim), kv_n_groups(head_dim, group)).bytes
-		+ kv_plane(type, kv_vd(head_dim), 1).bytes;
+	return kv_plane_of(type, kv_kd(head_dim), kv_n_groups(head_dim, group)).bytes
+		+ kv_plane_of(type, kv_vd(head_dim), 1).bytes;
 }
 
 static ALWAYS_INLINE __m128i narrow_8(__m256 f, const enum bb_kv_dtype type) {

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the attention kernels share: which rows and tokens a block works on, where a page lies, and
+ * how partial results are joined. Owns no kernel.
+ *
+ * The arithmetic, the same for every kernel here, one row or a thousand: a page of 64 tokens gives a
+ * row m = max of the visible scores (times scale and log2 e), p = 2^(score - m), l = sum of p, o =
+ * sum of p v. The pages of a split are joined in order, starting from nothing; then the splits are,
+ * starting from nothing. To join something that a row can't see changes no bit, so that a row may
+ * share a tile with any others.
+ *
+ * The rows of a sequence are counted as token * heads_per_kv + head; a tile is 16 of them that
+ * follow one another, of one kv head. */
+#pragma once
+
+#include "../kv_slab.h"
+#include "rows.cuh"
+
+enum {
+	THREADS = 128,
+	WARPS = THREADS / WARP,
+	TILE = 16,              /* rows of an mma */
+	GROUP = 64,             /* channels of V that a warp takes at once */
+	SPLIT_PAGES = BB_SPLIT / BB_PAGE,
+};
+
+/* Nothing seen yet: finite, so that 2^(x - x) is 1 and no branch is needed. */
+#define NOTHING (-1e30f)
+
+/* What a launch passes. */
+struct attention_job {
+	struct bb_attention a;
+	int heads_per_kv, width;           /* width: head_dim padded to 16, the elements of a stored row */
+	int n_groups, group_width;         /* int8 scales of K */
+	unsigned k_bytes, k_scales, v_scales; /* of a plane; offsets of scales in their planes */
+	float scale;                       /* times log2 e */
+	int n_splits;                      /* at most, of any tile, from the tile's first on */
+	/* partials of splits [split0, split0 + blocks in z) of each tile, and what earlier ones gave */
+	int split0;
+	float *parts;                      /* [splits, n_rows * n_heads, width] */
+	float2 *part_ml;                   /* [splits, n_rows * n_heads] */
+	float2 *running;                   /* [n_rows * n_heads]: m and l; o is in `out` meanwhile */
+};
+
+/* ---- rows ---- */
+
+struct tile {
+	const struct bb_kept *kept;
+	const struct bb_attention_seq *seq;
+	size_t slab;             /* offset in a page */
+	int kv_head, row0, n_rows;
+	int first, end;          /* kept tokens that any row sees */
+};
+
+DEVICE int last_seen(const struct attention_job &job, const struct tile &t, int row) {
+	return t.kept->n_before + (t.row0 + row) / job.heads_per_kv;
+}
+
+DEVICE int first_seen(const struct attention_job &job, int last) {
+	return job.a.window > 0 && job.a.window <= last ? last + 1 - job.a.window : 0;
+}
+
+/* Row of the step, and query head. */
+DEVICE int step_row(const struct attention_job &job, const struct tile &t, int row) {
+	return t.seq->row0 + (t.row0 + row) / job.heads_per_kv;
+}
+
+DEVICE int head_of(const struct attention_job &job, const struct tile &t, int row) {
+	return t.kv_head * job.heads_per_kv + (t.row0 + row) % job.heads_per_kv;
+}
+
+DEVICE size_t part_of(const struct attention_job &job, const struct tile &t, int row) {
+	return (size_t)step_row(job, t, row) * job.a.n_heads + head_of(job, t, row);
+}
+
+DEVICE float *out_of(const struct attention_job &job, const struct tile &t, int row) {
+	return job.a.out + (size_t)step_row(job, t, row) * job.a.ld_out
+		+ (size_t)head_of(job, t, row) * job.a.head_dim;
+}
+
+DEVICE const float *query_of(const struct attention_job &job, const struct tile &t, int row) {
+	return job.a.queries + (size_t)step_row(job, t, row) * job.a.ld_q
+		+ (size_t)head_of(job, t, row) * job.a.head_dim;
+}
+
+/* Sets t to the i-th group of `rows` rows of a kv head, counting through the sequences; false when
+ * there are fewer. All lanes of a warp call it together. */
+DEVICE bool find_tile(struct tile *t, const struct attention_job &job, int i, int rows, int kv_head) {
+	const struct found_rows found = find_rows(job.a.seqs, job.a.n_seqs, job.heads_per_kv, rows, i);
+	if (found.seq == NULL) {
+		return false;
+	}
+	const struct bb_kv_head *place = &job.a.kv_heads[kv_head];
+	t->seq = found.seq;
+	t->kept = &t->seq->groups[place->i_group];
+	t->slab = place->slab_offset;
+	t->kv_head = kv_head;
+	t->row0 = found.row0;
+	t->n_rows = found.n_rows;
+	t->first = first_seen(job, last_seen(job, *t, 0));
+	t->end = last_seen(job, *t, t->n_rows - 1) + 1;
+	return true;
+}
+
+/* ---- pages ---- */
+
+/* The K or V of a page, in memory of the device or of the block. Rows outside [begin, end) are
+ * taken as zeros, and not touched in memory of the device. */
+struct plane {
+	const uint8_t *base;
+	int stride, n_chunks; /* bytes from row to row; pieces of 16 bytes of a row */
+	int begin, end;
+};
+
+/* The i-th page of a tile's tokens: its slab, and the slots that some row sees; NULL when there are
+ * none. */
+DEVICE const uint8_t *open_page(const struct attention_job &job, const struct tile &t, int i,
+	int *begin, int *end) {
+	*begin = max(t.first - i * BB_PAGE, 0);
+	*end = min(t.end - i * BB_PAGE, (int)BB_PAGE);
+	if (*begin >= *end) {
+		return NULL;
+	}
+	return (const uint8_t *)t.kept->chunks[i / BB_CHUNK][i % BB_CHUNK] + t.slab;
+}
+
+template <bool is_shared> DEVICE uint4 plane_chunk(const struct plane &p, int row, int chunk) {
+	if (chunk >= p.n_chunks || (!is_shared && (row < p.begin || row >= p.end))) {
+		return make_uint4(0, 0, 0, 0);
+	}
+	const uint4 *at = (const uint4 *)(p.base + row * p.stride + chunk * 16);
+	return is_shared ? ld_vec(at) : ld_nc(at);
+}
+
+/* ---- joins ---- */
+
+/* Joins m, l to *M, *L; an element of o is then joined by join_value with the factors. */
+DEVICE void join(float *M, float *L, float m, float l, float *keep, float *add) {
+	const float top = fmaxf(*M, m);
+	*keep = exp2_approx(*M - top);
+	*add = exp2_approx(m - top);
+	*M = top;
+	*L = fmaf(l, *add, *L * *keep);
+}
+
+DEVICE float join_value(float O, float keep, float o, float add) {
+	return fmaf(o, add, O * keep);
+}
+
+/* The result; a zero gets its plus sign, whatever it was joined to. */
+DEVICE float finish(float O, float L) {
+	return O / L + 0.0f;
+}
+
+/* ---- host ---- */
+
+/* Fills the job but for what the rounds need. */
+void attention_prepare(struct attention_job *job, const struct bb_attention *a,
+	enum bb_kv_dtype type);
+/* Room for the partials of all splits, or of as many as MAX_SCRATCH holds: the others come in later
+ * rounds. */
+size_t attention_device_scratch_bytes(int n_rows, int max_kept, int n_heads, int head_dim);
+/* Runs `split(job, grid, smem, stream)` for all splits of all tiles, and joins, in as many rounds as
+ * scratch asks for. */
+typedef void attention_split_fn(const struct attention_job *job, dim3 grid, cudaStream_t stream);
+void attention_rounds(bb_queue *q, struct attention_job *job, attention_split_fn *split,
+	const char *name);

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * 16 rows against a page of 64 tokens, by one warp on tensor cores: m16n8k16 with f32 sums. Reads K
+ * and V in pieces of 16 bytes straight into fragments, from memory of the device (each element is
+ * then read by one lane once) or of the block: which changes nothing in the arithmetic.
+ *
+ * An mma sums over channels or tokens in any order that both operands follow, so that lane (g, t) =
+ * (lane / 4, lane % 4) can take what lies together:
+ *
+ *   K    a piece t of token 8n + g: 8 channels (int8: 16) are the lane's part of B in 2 (4) steps
+ *   V    piece g of tokens 16j + 2t, +1, +8, +9: channel i of each makes B of the i-th of 8 steps,
+ *        whose column g is channel 8g + i. The lane's results are so channels 16t .. 16t + 15
+ *
+ * Rounding: q and p to the pages' type (int8: f16; K and V of int8 times their scales, to f16); l
+ * sums what p was rounded to. */
+#pragma once
+
+#include "attention.cuh"
+
+template <enum bb_kv_dtype type> struct page_type {
+	enum {
+		PIECE = type == KV_INT8 ? 16 : 8, /* channels in 16 bytes */
+		STEPS = PIECE / 4,                /* mma steps that four lanes' pieces make */
+		SPAN = 4 * PIECE,                 /* channels of these */
+	};
+};
+
+/* Steps over all channels. */
+template <enum bb_kv_dtype type> __host__ __device__ inline int n_steps_of(int width) {
+	typedef page_type<type> T;
+	return (width + T::SPAN - 1) / T::SPAN * T::STEPS;
+}
+
+template <enum bb_kv_dtype type> DEVICE uint32_t pack(float lo, float hi) {
+	return type == KV_BF16 ? bf16x2_of(lo, hi) : f16x2_of(lo, hi);
+}
+
+template <enum bb_kv_dtype type>
+DEVICE void mma(float d[4], const uint32_t a[4], const uint32_t b[2]) {
+	if (type == KV_BF16) {
+		mma_bf16(d, a, b);
+	} else {
+		mma_f16(d, a, b);
+	}
+}
+
+DEVICE float byte_of(uint32_t w, int i) {
+	return (float)(int8_t)(w >> (8 * i));
+}
+
+DEVICE uint32_t word_of(const uint4 &x, int i) {
+	return i == 0 ? x.x : i == 1 ? x.y : i == 2 ? x.z : x.w;
+}
+
+/* ---- queries ---- */
+
+/* Stores the queries of n_tiles tiles from t on as A fragments: q[tile][step][lane][4]. */
+template <enum bb_kv_dtype type>
+DEVICE void stage_queries(uint32_t *q, const struct attention_job &job, const struct tile &t,
+	int n_tiles) {
+	typedef page_type<type> T;
+	const int n_steps = n_steps_of<type>(job.width);
+	for (int i = (int)threadIdx.x; i < n_tiles * n_steps * WARP; i += THREADS) {
+		const int lane = i % WARP, step = i / WARP % n_steps, tile = i / WARP / n_steps;
+		const int channel = step / T::STEPS * T::SPAN + lane % 4 * T::PIECE + step % T::STEPS * 4;
+		uint32_t w[2][2];
+		for (int h = 0; h < 2; h++) {
+			const int row = tile * TILE + lane / 4 + 8 * h;
+			float x[4];
+			const float *from = query_of(job, t, min(row, t.n_rows - 1));
+			for (int k = 0; k < 4; k++) {
+				const bool is_there = row < t.n_rows && channel + k < job.a.head_dim;
+				x[k] = is_there ? from[channel + k] : 0.0f;
+			}
+			w[h][0] = pack<type>(x[0], x[1]);
+			w[h][1] = pack<type>(x[2], x[3]);
+		}
+		st_vec((uint4 *)q + i, make_uint4(w[0][0], w[1][0], w[0][1], w[1][1]));
+	}
+}
+
+/* The tokens that a lane's rows g and g + 8 see. */
+struct lane_rows {
+	int first[2], count[2];
+};
+
+DEVICE struct lane_rows lane_rows_of(const struct attention_job &job, const struct tile &t,
+	int row0) {
+	struct lane_rows r;
+	for (int h = 0; h < 2; h++) {
+		const int row = row0 + (int)threadIdx.x % WARP / 4 + 8 * h;
+		const int last = last_seen(job, t, row);
+		r.first[h] = first_seen(job, last);
+		r.count[h] = row < t.n_rows ? last + 1 - r.first[h] : 0;
+	}
+	return r;
+}
+
+/* ---- scores ---- */
+
+/* Scales of K in memory of the block: [64][stride]. An odd stride spreads them over the banks. */
+DEVICE int scale_stride(const struct attention_job &job) {
+	return job.n_groups | 1;
+}
+
+/* B of one step for K: the lane's channels 4s .. 4s + 3 of piece x. */
+template <enum bb_kv_dtype type>
+DEVICE void key_fragment(uint32_t b[2], const uint4 &x, int s, float scale) {
+	if (type == KV_INT8) {
+		const uint32_t w = word_of(x, s);
+		b[0] = pack<type>(byte_of(w, 0) * scale, byte_of(w, 1) * scale);
+		b[1] = pack<type>(byte_of(w, 2) * scale, byte_of(w, 3) * scale);
+	} else {
+		b[0] = word_of(x, 2 * s);
+		b[1] = word_of(x, 2 * s + 1);
+	}
+}
+
+/* s[n] = row g of tokens 8n + 2t, + 1, then row g + 8 of them. q: the tile's fragments. */
+template <enum bb_kv_dtype type, bool is_shared>
+DEVICE void page_scores(float s[8][4], const struct attention_job &job, const struct plane &k,
+	const float *scales, const uint32_t *q) {
+	typedef page_type<type> T;
+	const int lane = (int)threadIdx.x % WARP, g = lane / 4, t = lane % 4;
+#pragma unroll
+	for (int n = 0; n < 8; n++) {
+		s[n][0] = s[n][1] = s[n][2] = s[n][3] = 0.0f;
+	}
+#pragma unroll 1
+	for (int c = 0; c * T::SPAN < job.width; c++) {
+		uint4 x[8];
+#pragma unroll
+		for (int n = 0; n < 8; n++) {
+			x[n] = plane_chunk<is_shared>(k, 8 * n + g, 4 * c + t);
+		}
+#pragma unroll
+		for (int i = 0; i < T::STEPS; i++) {
+			const uint4 w = ld_vec((const uint4 *)q + (c * T::STEPS + i) * WARP + lane);
+			const uint32_t a[4] = { w.x, w.y, w.z, w.w };
+			int at = 0;
+			if (type == KV_INT8) {
+				const int group = (c * T::SPAN + t * T::PIECE + 4 * i) / job.group_width;
+				at = g * scale_stride(job) + min(group, job.n_groups - 1);
+			}
+#pragma unroll
+			for (int n = 0; n < 8; n++) {
+				const float scale = type == KV_INT8 ? scales[at + 8 * n * scale_stride(job)] : 1.0f;
+				uint32_t b[2];
+				key_fragment<type>(b, x[n], i, scale);
+				mma<type>(s[n], a, b);
+			}
+		}
+	}
+}
+
+/* ---- softmax ---- */
+
+DEVICE float quad_max(float x) {
+	x = fmaxf(x, __shfl_xor_sync(ALL_LANES, x, 1));
+	return fmaxf(x, __shfl_xor_sync(ALL_LANES, x, 2));
+}
+
+DEVICE float quad_sum(float x) {
+	x += __shfl_xor_sync(ALL_LANES, x, 1);
+	return x + __shfl_xor_sync(ALL_LANES, x, 2);
+}
+
+/* Two of p, rounded; adds what they were rounded to. */
+template <enum bb_kv_dtype type> DEVICE uint32_t pack_sum(float *l, float lo, float hi) {
+	const uint32_t w = pack<type>(lo, hi);
+	*l += type == KV_BF16 ? bf16_lo(w) : f16_lo(w);
+	*l += type == KV_BF16 ? bf16_hi(w) : f16_hi(w);
+	return w;
+}
+
+/* Scores to p, as A of four steps of 16 tokens; m and l of the lane's two rows. token0: of the page. */
+template <enum bb_kv_dtype type>
+DEVICE void page_softmax(uint32_t p[4][4], float m[2], float l[2], float s[8][4],
+	const struct lane_rows &rows, float scale, int token0) {
+	const int t = (int)threadIdx.x % 4;
+#pragma unroll
+	for (int h = 0; h < 2; h++) {
+		float best = NOTHING;
+#pragma unroll
+		for (int i = 0; i < 16; i++) {
+			const int token = token0 + i / 2 * 8 + 2 * t + i % 2;
+			float *x = &s[i / 2][2 * h + i % 2];
+			*x = (unsigned)(token - rows.first[h]) < (unsigned)rows.count[h] ? *x : NOTHING;
+			best = fmaxf(best, *x);
+		}
+		best = quad_max(best);
+		/* without a visible token every p has to be 0, not 2^0 */
+		const float top = best == NOTHING ? 0.0f : best * scale;
+		m[h] = best == NOTHING ? NOTHING : top;
+		l[h] = 0.0f;
+#pragma unroll
+		for (int n = 0; n < 8; n++) {
+			const float lo = exp2_approx(fmaf(s[n][2 * h], scale, -top));
+			const float hi = exp2_approx(fmaf(s[n][2 * h + 1], scale, -top));
+			p[n / 2][n % 2 * 2 + h] = pack_sum<type>(&l[h], lo, hi);
+		}
+		l[h] = quad_sum(l[h]);
+	}
+}
+
+/* ---- values ---- */
+
+/* The i-th channel of two tokens' pieces of eight, one in each half of the word. */
+template <enum bb_kv_dtype type>
+DEVICE uint32_t value_pair(const uint4 &x, const uint4 &y, int i, float scale_x, float scale_y) {
+	if (type == KV_INT8) { /* the pieces' first eight bytes */
+		return pack<type>(byte_of(word_of(x, i / 4), i % 4) * scale_x,
+			byte_of(word_of(y, i / 4), i % 4) * scale_y);
+	}
+	return __byte_perm(word_of(x, i / 2), word_of(y, i / 2), i % 2 == 0 ? 0x5410 : 0x7632);
+}
+
+/* o[i] = row g of channels 16t + i and 16t + 8 + i of the GROUP channels from 64c on, then row g + 8
+ * of them. scales: [64] */
+template <enum bb_kv_dtype type, bool is_shared>
+DEVICE void page_values(float o[8][4], const struct plane &v, const float *scales,
+	const uint32_t p[4][4], int c) {
+	const int lane = (int)threadIdx.x % WARP, g = lane / 4, t = lane % 4;
+#pragma unroll
+	for (int i = 0; i < 8; i++) {
+		o[i][0] = o[i][1] = o[i][2] = o[i][3] = 0.0f;
+	}
+#pragma unroll
+	for (int j = 0; j < 4; j++) {
+		uint4 x[4];
+		float scale[4];
+#pragma unroll
+		for (int k = 0; k < 4; k++) {
+			const int token = 16 * j + 2 * t + k / 2 * 8 + k % 2;
+			x[k] = plane_chunk<is_shared>(v, token, type == KV_INT8 ? 4 * c + g / 2 : 8 * c + g);
+			if (type == KV_INT8 && g % 2 != 0) { /* two lanes share a piece of 16 channels */
+				x[k].x = x[k].z;
+				x[k].y = x[k].w;
+			}
+			scale[k] = type == KV_INT8 ? scales[token] : 1.0f;
+		}
+#pragma unroll
+		for (int i = 0; i < 8; i++) {
+			const uint32_t b[2] = { value_pair<type>(x[0], x[1], i, scale[0], scale[1]),
+				value_pair<type>(x[2], x[3], i, scale[2], scale[3]) };
+			mma<type>(o[i], p[j], b);
+		}
+	}
+}
