@@ -27,6 +27,16 @@ const struct bb_variant bb_variants[] = {
 	{ 0 },
 };
 
+const struct bb_variant bb_gpu_variants[] = {
+#define KERNEL(name, args)
+#define VARIANT(name, tag, needs, layout)
+#define GPU_VARIANT(name, tag, needs, layout) { #name, #tag, NULL, needs, #layout, NULL },
+#include "kernels.def"
+#undef KERNEL
+#undef VARIANT
+	{ 0 },
+};
+
 void bb_kernels_cpu(struct bb_kernels *k, unsigned flags) {
 	memset(k, 0, sizeof(*k));
 	k->flags = flags;

@@ -13,6 +13,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus /* the device modules */
+extern "C" {
+#endif
+
 /* Element types, numbered as GGUF numbers them. */
 enum bb_dtype {
 	BB_F32 = 0,
@@ -38,6 +42,9 @@ enum bb_cpu_flag {
 	BB_AVX512_BF16 = 1 << 4,
 };
 
+/* What a GPU variant needs: a compute capability times ten; with BB_ONLY no newer one will do. */
+enum { BB_ONLY = 1 << 16 };
+
 /* ---- block types: geometry and exact meaning ---- */
 
 /* Elements and bytes of a block; 0 for a type that has no kernels here. */
@@ -56,7 +63,8 @@ uint16_t f32_to_bf16(float f);  /* round to nearest even, NaN kept */
 /* ---- layouts ---- */
 
 /* How a matmul variant wants its weights and its input. A layout is chosen by the winning
- * variant. */
+ * variant. On a device, all pointers of pack and prep are to its memory, and unpack_row works on a
+ * copy of the packed bytes in the host's. */
 struct bb_layout {
 	const char *name;
 	/* Bytes of a packed [n, k] matrix of `type`. */
@@ -88,6 +96,7 @@ enum { BB_CHUNK = 64 };
 
 enum bb_kv_dtype { KV_F32, KV_F16, KV_BF16, KV_INT8 };
 
+struct bb_kv_append;
 struct bb_kv_layout {
 	const char *name;
 	/* Bytes of a slab: a multiple of 64. `group`: the channels of K that share an int8 scale, a
@@ -102,6 +111,11 @@ struct bb_kv_layout {
 	/* The inverse: the stored values of token `slot`. */
 	void (*read)(const void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
 		float *k, float *v);
+	/* All of kv_append at once; NULL: row by row with append. On a device slabs are in its memory,
+	 * and append and read work on copies in the host's. */
+	void (*append_rows)(bb_queue *q, const struct bb_kv_append *a);
+	/* Bytes of scratch for attention over this layout; NULL: attention_scratch_bytes. */
+	size_t (*scratch_bytes)(int n_rows, int max_kept, int n_heads, int head_dim);
 };
 
 /* ---- attention ---- */
@@ -157,6 +171,9 @@ struct bb_attention {
 	float scale;
 	void *scratch;         /* [attention_scratch_bytes], 64-byte aligned */
 	size_t scratch_bytes;
+	/* What a device, in whose memory all arrays are, has to know for its grids: rows of all
+	 * sequences, and at least the most tokens that any group keeps, those of this step included. */
+	int n_rows, max_kept;
 };
 /* Enough scratch for any step of at most n_rows rows, whatever the lengths of their contexts: the
  * planner passes its limits once, at load. n_heads counts query heads. */
@@ -173,6 +190,7 @@ struct bb_kv_append {
 	int n_kv_heads, head_dim, kv_group;
 	enum bb_kv_dtype type;
 	const struct bb_kv_layout *layout;
+	int n_rows;            /* of all sequences; for a device, as in bb_attention */
 };
 void kv_append(bb_queue *q, const struct bb_kv_append *a);
 
@@ -199,6 +217,7 @@ void kv_append(bb_queue *q, const struct bb_kv_append *a);
 
 #define KERNEL(name, args) typedef void name##_fn args;
 #define VARIANT(name, tag, needs, layout) name##_fn name##_##tag;
+#define GPU_VARIANT VARIANT
 #include "kernels.def"
 #undef KERNEL
 #undef VARIANT
@@ -214,7 +233,7 @@ struct bb_kernels {
 #include "kernels.def"
 #undef KERNEL
 #undef VARIANT
-	unsigned flags;
+	unsigned flags; /* of the CPU; of a device: its compute capability times ten */
 };
 
 struct bb_variant {
@@ -225,6 +244,8 @@ struct bb_variant {
 	const void *layout;
 };
 extern const struct bb_variant bb_variants[]; /* ends with a NULL kernel */
+/* Those of the device modules, by name: fn and layout are NULL here. Ends with a NULL kernel. */
+extern const struct bb_variant bb_gpu_variants[];
 
 /* The best variants that `flags` allow. */
 void bb_kernels_cpu(struct bb_kernels *k, unsigned flags);
@@ -261,5 +282,9 @@ double cpu_read_bandwidth(bb_queue *q, size_t bytes);
 extern const struct bb_layout layout_rows, layout_rows_q8, layout_p16_avx2, layout_p16_avx512,
 	layout_p16_pairs;
 extern const struct bb_kv_layout layout_kv_rows, layout_kv_lanes, layout_kv_pairs;
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -128,6 +128,10 @@ static void append_rows(const void *arg, int begin, int end) {
 }
 
 void kv_append(bb_queue *q, const struct bb_kv_append *a) {
+	if (a->layout->append_rows != NULL) {
+		a->layout->append_rows(q, a);
+		return;
+	}
 	int n_rows = 0;
 	for (int i = 0; i < a->n_seqs; i++) {
 		n_rows += a->seqs[i].n_rows;

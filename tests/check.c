@@ -69,11 +69,39 @@ static size_t round_up(size_t n, size_t unit) {
 	return (n + unit - 1) / unit * unit;
 }
 
+/* A device is told of memory that it shall reach. */
+static void show_to_device(struct check *c, const struct buffer *b) {
+	if (c->device != NULL && !b->is_both
+		&& !c->device->module->host_register(c->device->d, b->map + PAGE, b->map_bytes - 2 * PAGE,
+			b->data, b->bytes)) {
+		fprintf(stderr, "checkkernels: the device can't be shown %zu bytes\n", b->bytes);
+		exit(2);
+	}
+}
+
+/* Where the device's own memory is wanted, for timings: no guard pages then. */
+static uint8_t *alloc_both(struct check *c, size_t bytes) {
+	uint8_t *map = c->device->module->both_alloc(c->device->d, bytes);
+	if (map == NULL) {
+		fprintf(stderr, "checkkernels: %zu bytes of the device can't be had\n", bytes);
+		exit(2);
+	}
+	return map;
+}
+
 static struct buffer *add_buffer(struct check *c, enum buffer_kind kind, const char *name,
 	size_t bytes, size_t align) {
 	assert(!c->is_in_loop && align > 0 && PAGE % align == 0);
 	c->buffers = grow(c->buffers, c->n_buffers, &c->buffers_capacity, sizeof(*c->buffers));
 	const size_t inner = round_up(bytes > 0 ? bytes : 1, PAGE);
+	struct buffer *b = &c->buffers[c->n_buffers++];
+	*b = (struct buffer){ .name = name, .kind = kind, .map_bytes = inner + 2 * PAGE, .bytes = bytes,
+		.is_both = c->device != NULL && c->is_bench };
+	if (b->is_both) {
+		b->map = alloc_both(c, b->map_bytes);
+		b->data = b->map + PAGE;
+		return b;
+	}
 	uint8_t *map = mmap(NULL, inner + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (map == MAP_FAILED || mprotect(map + PAGE, inner, PROT_READ | PROT_WRITE) != 0) {
 		perror("checkkernels: mmap");
@@ -86,14 +114,21 @@ static struct buffer *add_buffer(struct check *c, enum buffer_kind kind, const c
 	if (c->place == AT_END) {
 		data += (inner - bytes) / align * align;
 	}
-	struct buffer *b = &c->buffers[c->n_buffers++];
-	*b = (struct buffer){ .name = name, .kind = kind, .map = map, .map_bytes = inner + 2 * PAGE,
-		.data = data, .bytes = bytes };
+	b->map = map;
+	b->data = data;
+	show_to_device(c, b);
 	return b;
 }
 
-static void free_buffer(struct buffer *b) {
-	munmap(b->map, b->map_bytes);
+static void free_buffer(struct check *c, struct buffer *b) {
+	if (b->is_both) {
+		c->device->module->both_free(c->device->d, b->map);
+	} else {
+		if (c->device != NULL) {
+			c->device->module->host_unregister(c->device->d, b->map + PAGE);
+		}
+		munmap(b->map, b->map_bytes);
+	}
 	free(b->initial);
 }
 
@@ -101,7 +136,7 @@ static void free_past_buffers(struct check *c) {
 	size_t n = 0;
 	for (size_t i = 0; i < c->n_buffers; i++) {
 		if (c->buffers[i].is_past) {
-			free_buffer(&c->buffers[i]);
+			free_buffer(c, &c->buffers[i]);
 		} else {
 			c->buffers[n++] = c->buffers[i];
 		}
@@ -112,7 +147,7 @@ static void free_past_buffers(struct check *c) {
 static void protect_inputs(struct check *c, int protection) {
 	for (size_t i = 0; i < c->n_buffers; i++) {
 		const struct buffer *b = &c->buffers[i];
-		if (b->kind == BUFFER_IN) {
+		if (b->kind == BUFFER_IN && !b->is_both) {
 			mprotect(b->map + PAGE, b->map_bytes - 2 * PAGE, protection);
 		}
 	}
@@ -174,6 +209,22 @@ bb_queue *check_queue(struct check *c) {
 	return c->queue;
 }
 
+bb_queue *check_queue_alone(struct check *c) {
+	return c->device != NULL ? c->queue : NULL;
+}
+
+static void (*on_fatal_crash)(const char *message);
+
+/* After an error of the device nothing that it does can be believed: the program ends. */
+void check_wait(struct check *c) {
+	char text[256], message[512];
+	if (c->device != NULL && !c->device->module->wait(c->queue, text, sizeof(text))) {
+		snprintf(message, sizeof(message), "%s %s: %s: %s", c->variant->kernel, c->variant->tag,
+			c->label, text);
+		on_fatal_crash(message);
+	}
+}
+
 const struct bb_layout *check_layout(struct check *c) {
 	return c->variant->layout;
 }
@@ -205,6 +256,7 @@ void check_fail(struct check *c, const char *fmt, ...) {
 
 void check_same(struct check *c, const char *what, const void *got, const void *want,
 	size_t bytes) {
+	check_wait(c);
 	const uint8_t *g = got, *w = want;
 	for (size_t i = 0; i < bytes; i++) {
 		if (g[i] != w[i]) {
@@ -314,6 +366,9 @@ static void begin_case(struct check *c) {
 /* Drops every line of every buffer from all caches: what a step of a model finds, whose weights are
  * larger than the caches. */
 static void flush_caches(struct check *c) {
+	if (c->device != NULL) {
+		return; /* a touch would bring the pages back to the host */
+	}
 	for (size_t i = 0; i < c->n_buffers; i++) {
 		const struct buffer *b = &c->buffers[i];
 		for (size_t at = 0; at < b->map_bytes - 2 * PAGE; at += 64) {
@@ -349,6 +404,7 @@ static void end_case(struct check *c) {
 }
 
 bool check_next(struct check *c, double bytes, const char *fmt, ...) {
+	check_wait(c);
 	const double now = check_seconds();
 	if (!c->is_in_loop) {
 		va_list args;
@@ -386,7 +442,6 @@ bool check_next(struct check *c, double bytes, const char *fmt, ...) {
 /* ---- crashes ---- */
 
 static struct check *volatile playing;
-static void (*on_fatal_crash)(const char *message);
 
 /* "SIGSEGV: a write at byte 400 of y [400]" */
 static void describe_crash(const struct check *c, int number, const siginfo_t *info,
@@ -414,12 +469,12 @@ static void on_signal(int number, siginfo_t *info, void *context) {
 	}
 	char text[256];
 	describe_crash(c, number, info, context, text, sizeof(text));
-	if (gettid() == getpid()) {
+	if (gettid() == getpid() && c->device == NULL) {
 		check_fail(c, "%s", text);
 		siglongjmp(c->crashed, 1);
 	}
 	char message[512];
-	snprintf(message, sizeof(message), "%s %s: %s: %s (in a thread of the pool)",
+	snprintf(message, sizeof(message), "%s %s: %s: %s (in a thread of the pool or on the device)",
 		c->variant->kernel, c->variant->tag, c->label, text);
 	on_fatal_crash(message);
 }
@@ -450,8 +505,9 @@ void check_play(struct check *c) {
 		c->body(c, c->variant->fn);
 	}
 	playing = NULL;
+	check_wait(c);
 	for (size_t i = 0; i < c->n_buffers; i++) {
-		free_buffer(&c->buffers[i]);
+		free_buffer(c, &c->buffers[i]);
 	}
 	free(c->buffers);
 	free(c->times);

@@ -13,6 +13,11 @@
  *           }
  *   }
  *
+ * On a device the buffers are memory that both sides reach. The kernel may run on when it returns:
+ * check_next and check_same wait for it, and a body that looks at memory itself, or lets a host
+ * function do so, calls check_wait first. What a kernel reads and writes must be a buffer, never
+ * the body's own stack; only a struct that is passed by its address may be there.
+ *
  * Each variant is played three times: buffers ending flush against a page that can't be touched,
  * buffers starting flush after one, and with a thread pool. The three must give the same bits. A
  * body must draw the same numbers and make the same cases whatever the variant is; only the layout
@@ -40,8 +45,12 @@ struct tol {
 	void check_##name(struct check *c, name##_fn *fn); \
 	void check_##name(struct check *c, name##_fn *fn)
 
-/* The queue to pass to the kernel: NULL in the plays at guard pages. */
+/* The queue to pass to the kernel: NULL in the plays at guard pages, but on a device its queue. */
 bb_queue *check_queue(struct check *c);
+/* NULL, but on a device its queue: for calls that no thread of a pool should help with. */
+bb_queue *check_queue_alone(struct check *c);
+/* Waits until the device has done what it was given. */
+void check_wait(struct check *c);
 /* The layout of the variant that plays; the other kind, or a variant without one, gives garbage or
  * NULL. Use it to pack operands into check_scratch memory. */
 const struct bb_layout *check_layout(struct check *c);

@@ -90,16 +90,19 @@ static int dropped_of(const struct shape *s, int i_group) {
 static void store_head(struct check *c, const struct scene *s, int h, size_t k0, void *const *const *chunks,
 	int begin, int end) {
 	const struct shape *shape = s->shape;
-	const struct bb_kept kept = { chunks, begin };
-	const struct bb_attention_seq rows = { &kept, 0, end - begin };
-	const struct bb_kv_head place = { 0, s->kv_heads[h].slab_offset };
+	struct bb_kept *kept = check_scratch(c, sizeof(*kept), 8);
+	struct bb_attention_seq *rows = check_scratch(c, sizeof(*rows), 8);
+	struct bb_kv_head *place = check_scratch(c, sizeof(*place), 8);
+	*kept = (struct bb_kept){ chunks, begin };
+	*rows = (struct bb_attention_seq){ kept, 0, end - begin };
+	*place = (struct bb_kv_head){ 0, s->kv_heads[h].slab_offset };
 	const size_t ld = (size_t)shape->n_kv_heads * shape->head_dim;
 	const size_t first = k0 + begin + dropped_of(shape, s->kv_heads[h].i_group);
 	const size_t at = first * ld + (size_t)h * shape->head_dim;
 	const struct bb_kv_append append = {
-		.k = s->k + at, .v = s->v + at, .ld = (int)ld, .seqs = &rows, .n_seqs = 1, .kv_heads = &place,
+		.k = s->k + at, .v = s->v + at, .ld = (int)ld, .seqs = rows, .n_seqs = 1, .kv_heads = place,
 		.n_kv_heads = 1, .head_dim = shape->head_dim, .kv_group = shape->group, .type = s->type,
-		.layout = s->layout,
+		.layout = s->layout, .n_rows = end - begin,
 	};
 	kv_append(check_queue(c), &append);
 }
@@ -168,13 +171,21 @@ static void make_scene(struct check *c, struct scene *s, const struct shape *sha
 		s->seqs[i] = (struct bb_attention_seq){ s->kept[i], row0, seq->n_rows };
 		k0 += n_stored(seq);
 	}
-	const size_t scratch_bytes = attention_scratch_bytes(s->n_rows, queue_threads(check_queue(c)),
-		shape->n_heads, shape->head_dim);
+	int max_kept = 0;
+	for (int i = 0; i < s->n_seqs; i++) {
+		const int n = seq_len(&shape->seqs[i]);
+		max_kept = n > max_kept ? n : max_kept;
+	}
+	const size_t scratch_bytes = s->layout->scratch_bytes != NULL
+		? s->layout->scratch_bytes(s->n_rows, max_kept, shape->n_heads, shape->head_dim)
+		: attention_scratch_bytes(s->n_rows, queue_threads(check_queue(c)), shape->n_heads,
+			shape->head_dim);
 	s->attention = (struct bb_attention){
 		.seqs = s->seqs, .n_seqs = s->n_seqs, .kv_heads = s->kv_heads, .n_heads = shape->n_heads, .n_kv_heads = shape->n_kv_heads,
 		.head_dim = shape->head_dim, .kv_group = shape->group, .window = shape->window,
 		.scale = 1.0f / sqrtf((float)shape->head_dim),
 		.scratch = check_scratch(c, scratch_bytes, 64), .scratch_bytes = scratch_bytes,
+		.n_rows = s->n_rows, .max_kept = max_kept,
 	};
 }
 
@@ -196,29 +207,31 @@ static void read_stored(float *k, float *v, const struct scene *s) {
 struct alone {
 	int row, pos, poison, width;
 	struct bb_kept kept[MAX_GROUPS];
+	struct bb_attention_seq seq;
 	float *out; /* [width] */
 };
 
-static struct alone make_alone(struct check *c, const struct scene *s, int i_seq, int i, int poison) {
+static void make_alone(struct check *c, struct alone *one, const struct scene *s, int i_seq, int i,
+	int poison) {
 	const int pos = s->shape->seqs[i_seq].pos0 + i, width = s->shape->n_heads * s->shape->head_dim;
 	size_t k0 = 0;
 	for (int j = 0; j < i_seq; j++) {
 		k0 += (size_t)n_stored(&s->shape->seqs[j]);
 	}
-	struct alone one = { .row = s->seqs[i_seq].row0 + i, .pos = pos, .poison = poison, .width = width };
-	fill_groups(c, one.kept, s, i_seq, k0, pos, pos + 1, poison);
-	one.out = check_scratch(c, (size_t)width * sizeof(float), 4);
-	return one;
+	*one = (struct alone){ .row = s->seqs[i_seq].row0 + i, .pos = pos, .poison = poison,
+		.width = width, .seq = { one->kept, 0, 1 } };
+	fill_groups(c, one->kept, s, i_seq, k0, pos, pos + 1, poison);
+	one->out = check_scratch(c, (size_t)width * sizeof(float), 4);
 }
 
 static void check_alone(struct check *c, attention_fn *fn, const struct scene *s,
 	const struct alone *one) {
-	const struct bb_attention_seq seq = { one->kept, 0, 1 };
 	struct bb_attention a = s->attention;
 	a.queries += (size_t)one->row * a.ld_q;
 	a.out = one->out;
-	a.seqs = &seq;
+	a.seqs = &one->seq;
 	a.n_seqs = 1;
+	a.n_rows = 1;
 	fn(check_queue(c), &a);
 	char what[64];
 	snprintf(what, sizeof(what), "row at %d alone, poison %02x", one->pos, (unsigned)one->poison);
@@ -245,44 +258,45 @@ static void cost(const struct scene *s, double *bytes, double *ops) {
 
 static void check_shape(struct check *c, attention_fn *fn, const struct shape *shape,
 	enum bb_kv_dtype type) {
-	struct scene s;
-	make_scene(c, &s, shape, type);
+	struct scene *s = check_scratch(c, sizeof(*s), 64);
+	make_scene(c, s, shape, type);
 	const int width = shape->n_heads * shape->head_dim;
 	/* bf16 rounds q, k, p and v to 8 bits; int8 rounds p to 8 bits at slightly different places; an
 	 * error of a score grows with the score */
-	const bool is_bf16 = strcmp(s.layout->name, "kv_pairs") == 0;
+	const bool is_bf16 = strcmp(s->layout->name, "kv_pairs") == 0;
 	struct tol tol = type == KV_INT8 ? (struct tol){ 0.01f, 0.02f }
 		: is_bf16 ? (struct tol){ 0.02f, 0.06f } : (struct tol){ 1e-5f, 2e-5f };
 	tol.abs *= shape->k_scale > 1 ? shape->k_scale : 1;
-	s.attention.ld_q = width + 3;
-	s.attention.ld_out = width + 5;
-	s.attention.queries = check_in(c, (size_t)s.n_rows * (width + 3));
-	s.attention.out = check_out(c, "out", (size_t)s.n_rows * (width + 5), tol);
-	struct alone alone[3 * MAX_SEQS];
+	s->attention.ld_q = width + 3;
+	s->attention.ld_out = width + 5;
+	s->attention.queries = check_in(c, (size_t)s->n_rows * (width + 3));
+	s->attention.out = check_out(c, "out", (size_t)s->n_rows * (width + 5), tol);
+	struct alone *alone = check_scratch(c, 3 * MAX_SEQS * sizeof(*alone), 64);
 	int n_alone = 0;
-	for (int i = 0; i < s.n_seqs && !check_is_bench(c); i++) {
+	for (int i = 0; i < s->n_seqs && !check_is_bench(c); i++) {
 		if (shape->seqs[i].ring == 0) {
-			const int n = s.seqs[i].n_rows;
-			alone[n_alone++] = make_alone(c, &s, i, 0, 0xff);
-			alone[n_alone++] = make_alone(c, &s, i, n / 2, 0x7b);
-			alone[n_alone++] = make_alone(c, &s, i, n - 1, 0x00);
+			const int n = s->seqs[i].n_rows;
+			make_alone(c, &alone[n_alone++], s, i, 0, 0xff);
+			make_alone(c, &alone[n_alone++], s, i, n / 2, 0x7b);
+			make_alone(c, &alone[n_alone++], s, i, n - 1, 0x00);
 		}
 	}
-	const size_t n_stored_floats = (size_t)s.seqs[0].n_rows * shape->n_kv_heads * shape->head_dim;
+	const size_t n_stored_floats = (size_t)s->seqs[0].n_rows * shape->n_kv_heads * shape->head_dim;
 	float *k = check_out(c, "stored k", n_stored_floats, (struct tol){ 0 });
 	float *v = check_out(c, "stored v", n_stored_floats, (struct tol){ 0 });
 	double bytes, ops;
-	cost(&s, &bytes, &ops);
+	cost(s, &bytes, &ops);
 	check_ops(c, ops);
 	while (check_next(c, bytes, "heads=%d/%d dim=%d window=%d group=%d seqs=%d rows=%d pos0=%d "
 		"dropped=%d", shape->n_heads, shape->n_kv_heads, shape->head_dim, shape->window, shape->group,
-		s.n_seqs, s.n_rows, shape->seqs[0].pos0, shape->dropped)) {
-		fn(check_queue(c), &s.attention);
+		s->n_seqs, s->n_rows, shape->seqs[0].pos0, shape->dropped)) {
+		fn(check_queue(c), &s->attention);
 		if (!check_is_bench(c)) {
-			read_stored(k, v, &s);
+			check_wait(c);
+			read_stored(k, v, s);
 		}
 		for (int i = 0; i < n_alone; i++) {
-			check_alone(c, fn, &s, &alone[i]);
+			check_alone(c, fn, s, &alone[i]);
 		}
 	}
 }

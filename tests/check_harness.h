@@ -6,6 +6,7 @@
 #define CHECK_HARNESS_H
 
 #include "check.h"
+#include "device.h"
 
 #include <setjmp.h>
 
@@ -24,6 +25,7 @@ struct buffer {
 	size_t bytes;
 	uint8_t *initial;  /* [bytes] contents at the start of the loop; BUFFER_INOUT only */
 	bool is_past;      /* of the case before */
+	bool is_both;      /* both_alloc of the device gave map */
 };
 
 /* One output of one case. */
@@ -59,6 +61,7 @@ struct check {
 	body_fn *body;
 	const struct bb_variant *variant;
 	bb_queue *queue;
+	const struct device *device;     /* NULL: the CPU */
 	uint64_t seed;
 	enum place place;
 	const struct records *want;      /* of the reference, compared within tolerance; or NULL */

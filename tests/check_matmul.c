@@ -136,7 +136,7 @@ static void *pack_weights(struct check *c, enum bb_dtype type, int n, int k, con
 	const size_t row_bytes = dtype_row_bytes(type, k);
 	void *packed = check_scratch(c, layout->weight_bytes(type, n, k), 64);
 	if (check_is_bench(c)) {
-		layout->pack(NULL, packed, type, n, k, w, 0, n, NULL);
+		layout->pack(check_queue_alone(c), packed, type, n, k, w, 0, n, NULL);
 		return packed;
 	}
 	const int n_first = n > 40 ? 32 : n / 2, n_second = n - n_first;
@@ -150,6 +150,7 @@ static void *pack_weights(struct check *c, enum bb_dtype type, int n, int k, con
 	}
 	layout->pack(check_queue(c), packed, type, n, k, w, 0, n_first, NULL);
 	layout->pack(check_queue(c), packed, type, n, k, turned, n_first, n_second, map);
+	check_wait(c);
 	for (int i = 0; i < n; i++) {
 		memset(row, 0x5a, row_bytes);
 		layout->unpack_row(row, packed, type, n, k, i);
@@ -166,9 +167,10 @@ static void check_alone(struct check *c, matmul_fn *fn, enum bb_dtype type, cons
 	void *prepared = check_scratch(c, layout->prep_bytes(type, 1, s->k), 4);
 	float *alone = check_scratch(c, sizeof(float) * (size_t)s->n, 4);
 	for (int r = 0; r < s->n_rows; r++) {
+		check_wait(c);
 		memcpy(alone, y0 + (size_t)r * s->ld_y, sizeof(float) * (size_t)s->n);
-		layout->prep(NULL, prepared, type, x + (size_t)r * ld_x, ld_x, 1, s->k);
-		fn(NULL, alone, s->n, packed, prepared, bias, 1, s->n, s->k, s->accumulates);
+		layout->prep(check_queue_alone(c), prepared, type, x + (size_t)r * ld_x, ld_x, 1, s->k);
+		fn(check_queue_alone(c), alone, s->n, packed, prepared, bias, 1, s->n, s->k, s->accumulates);
 		check_same(c, "row alone", alone, y + (size_t)r * s->ld_y, sizeof(float) * (size_t)s->n);
 	}
 }

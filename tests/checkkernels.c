@@ -3,7 +3,7 @@
  * Plays the check of every kernel with every variant against the reference, and benches them. The
  * bodies are in check_*.c: since this file names one for each row KERNEL of kernels.def, a kernel
  * without a check does not link. First it proves on deliberately broken variants that faults are
- * seen. */
+ * seen. With --device the variants are those of a device's module, the references the CPU's. */
 #include "check_harness.h"
 
 #include <assert.h>
@@ -42,6 +42,7 @@ struct options {
 	int n_repeats, n_threads;
 	const char *glob;
 	const struct bb_isa *isa; /* only the variants that this level adds; NULL = all */
+	const char *device;
 	bool is_bench, is_json, is_list;
 };
 
@@ -49,6 +50,8 @@ struct run {
 	struct options options;
 	unsigned flags;        /* of this CPU */
 	bb_queue *queue;
+	struct device device;  /* whose variants are played; all zero: the CPU's */
+	bb_queue *device_queue;
 	FILE *text;            /* for people; JSON goes to stdout */
 	double read_bandwidth; /* bytes per second; bench only */
 	int n_passed, n_failed, n_skipped;
@@ -101,6 +104,10 @@ static void fatal_crash(const char *message) {
 
 /* The names of the flags in `needs` that are missing. */
 static const char *missing(unsigned needs, char *buf, size_t bytes) {
+	if (run.device.module != NULL) {
+		snprintf(buf, bytes, "needs compute capability %.1f", (double)(needs & ~BB_ONLY) / 10);
+		return buf;
+	}
 	static const char *const names[] = { "avx2", "avx_vnni", "avx512", "avx512_vnni",
 		"avx512_bf16" };
 	size_t n = (size_t)snprintf(buf, bytes, "this machine lacks");
@@ -128,9 +135,17 @@ static bool is_selected(const struct bb_variant *v) {
 	return run.options.isa == NULL || level_of(v) == run.options.isa;
 }
 
-/* The first variant of a kernel; its others follow. NULL when it has none. */
-static const struct bb_variant *reference_of(const char *kernel) {
-	for (const struct bb_variant *v = bb_variants; v->kernel != NULL; v++) {
+static bool can_run(const struct bb_variant *v) {
+	if (run.device.module == NULL) {
+		return (v->needs & ~run.flags) == 0;
+	}
+	const unsigned least = v->needs & ~(unsigned)BB_ONLY;
+	return (v->needs & BB_ONLY) != 0 ? run.flags == least : run.flags >= least;
+}
+
+/* The first variant of a kernel in a list; its others follow. NULL when it has none. */
+static const struct bb_variant *first_of(const struct bb_variant *list, const char *kernel) {
+	for (const struct bb_variant *v = list; v->kernel != NULL; v++) {
 		if (strcmp(v->kernel, kernel) == 0) {
 			return v;
 		}
@@ -138,8 +153,17 @@ static const struct bb_variant *reference_of(const char *kernel) {
 	return NULL;
 }
 
+static const struct bb_variant *reference_of(const char *kernel) {
+	return first_of(bb_variants, kernel);
+}
+
+/* Of those that are played. */
+static const struct bb_variant *played_of(const char *kernel) {
+	return first_of(run.device.module != NULL ? run.device.module->variants : bb_variants, kernel);
+}
+
 static bool has_kernel(const struct bb_variant *v, const char *kernel) {
-	return v->kernel != NULL && strcmp(v->kernel, kernel) == 0;
+	return v != NULL && v->kernel != NULL && strcmp(v->kernel, kernel) == 0;
 }
 
 static void list_variants(void) {
@@ -150,12 +174,18 @@ static void list_variants(void) {
 				(v->needs & ~run.flags) == 0 ? "runs here" : "can't run here");
 		}
 	}
+	for (const struct bb_variant *v = bb_gpu_variants; v->kernel != NULL; v++) {
+		if (fnmatch(run.options.glob, v->kernel, 0) == 0 && run.options.isa == NULL) {
+			printf("%-16s %-12s level %-12s layout %-12s %s\n", v->kernel, v->tag, "gpu",
+				v->layout_name, "in the modules of devices");
+		}
+	}
 }
 
 /* ---- checks ---- */
 
-/* Three plays: guard page after the buffers, before them, and with threads. `first` keeps the
- * records and the failure. */
+/* Three plays: guard page after the buffers, before them, and with threads (on a device: once
+ * again). `first` keeps the records and the failure. */
 static void play_variant(struct check *first, const struct check *setup,
 	const struct records *want) {
 	*first = *setup;
@@ -166,12 +196,12 @@ static void play_variant(struct check *first, const struct check *setup,
 		struct check again = *setup;
 		again.want_bits = &first->records;
 		again.place = i == 0 ? AT_START : AT_END;
-		again.queue = i == 0 ? NULL : run.queue;
+		again.queue = setup->device != NULL ? setup->queue : i == 0 ? NULL : run.queue;
 		check_play(&again);
 		if (again.n_failures > 0) {
 			first->n_failures = again.n_failures;
 			snprintf(first->failure, sizeof(first->failure), "%s", again.failure);
-			if (again.queue != NULL) {
+			if (again.queue == run.queue) {
 				/* after a crash its workers may still be inside; it is left to them */
 				run.queue = queue_create(run.options.n_threads);
 			}
@@ -187,12 +217,13 @@ static void check_kernel(const struct kernel *kernel, uint64_t seed) {
 	}
 	struct check recorded = { .body = kernel->body, .variant = reference, .seed = seed };
 	bool is_recorded = false;
-	for (const struct bb_variant *v = reference; has_kernel(v, kernel->name); v++) {
+	const struct device *device = run.device.module != NULL ? &run.device : NULL;
+	for (const struct bb_variant *v = played_of(kernel->name); has_kernel(v, kernel->name); v++) {
 		char text[128];
 		if (!is_selected(v)) {
 			continue;
 		}
-		if ((v->needs & ~run.flags) != 0) {
+		if (!can_run(v)) {
 			run.n_skipped++;
 			report(v, "skip", NULL, missing(v->needs, text, sizeof(text)));
 			continue;
@@ -201,7 +232,8 @@ static void check_kernel(const struct kernel *kernel, uint64_t seed) {
 			check_play(&recorded);
 			is_recorded = true;
 		}
-		const struct check setup = { .body = kernel->body, .variant = v, .seed = seed };
+		const struct check setup = { .body = kernel->body, .variant = v, .seed = seed,
+			.device = device, .queue = run.device_queue };
 		struct check c;
 		play_variant(&c, &setup, v != reference ? &recorded.records : NULL);
 		if (c.n_failures > 0 || c.n_cases == 0) {
@@ -302,45 +334,82 @@ static void print_bench(const struct bb_variant *v, const struct sample *s, doub
 	}
 }
 
+static void bench_variant(const struct kernel *kernel, const struct bb_variant *v,
+	const struct device *device, struct check *reference, uint64_t seed) {
+	const bool is_reference = v == reference->variant;
+	struct check c = { .body = kernel->body, .variant = v, .seed = seed, .device = device,
+		.queue = device != NULL ? run.device_queue : run.queue,
+		.want = is_reference ? NULL : &reference->records, .is_bench = true };
+	check_play(&c);
+	for (size_t i = 0; i < c.samples.n; i++) {
+		const struct sample *own = &c.samples.items[i];
+		print_bench(v, own, is_reference || i >= reference->samples.n ? own->seconds :
+			reference->samples.items[i].seconds);
+	}
+	if (c.n_failures > 0) {
+		run.n_failed++;
+		report(v, "FAIL", &c, c.failure);
+	} else {
+		run.n_passed++;
+	}
+	if (is_reference) {
+		*reference = c;
+	} else {
+		check_finish(&c);
+	}
+}
+
 static void bench_kernel(const struct kernel *kernel, uint64_t seed) {
-	const struct bb_variant *reference = reference_of(kernel->name);
-	if (reference == NULL) {
+	const struct device *device = run.device.module != NULL ? &run.device : NULL;
+	struct check reference = { .variant = reference_of(kernel->name) };
+	const struct bb_variant *v = played_of(kernel->name);
+	if (reference.variant == NULL || v == NULL) {
 		return;
 	}
-	struct check first = { 0 };
-	for (const struct bb_variant *v = reference; has_kernel(v, kernel->name); v++) {
-		if ((v->needs & ~run.flags) != 0 || (v != reference && !is_selected(v))) {
-			continue;
-		}
-		struct check c = { .body = kernel->body, .variant = v, .seed = seed, .queue = run.queue,
-			.want = v != reference ? &first.records : NULL, .is_bench = true };
-		check_play(&c);
-		for (size_t i = 0; i < c.samples.n; i++) {
-			const struct sample *own = &c.samples.items[i];
-			print_bench(v, own, v == reference || i >= first.samples.n ? own->seconds :
-				first.samples.items[i].seconds);
-		}
-		if (c.n_failures > 0) {
-			run.n_failed++;
-			report(v, "FAIL", &c, c.failure);
-		} else {
-			run.n_passed++;
-		}
-		if (v == reference) {
-			first = c;
-		} else {
-			check_finish(&c);
+	bench_variant(kernel, reference.variant, NULL, &reference, seed);
+	for (; has_kernel(v, kernel->name); v++) {
+		if (v != reference.variant && can_run(v) && is_selected(v)) {
+			bench_variant(kernel, v, device, &reference, seed);
 		}
 	}
-	check_finish(&first);
+	check_finish(&reference);
+}
+
+/* Bytes per second that the device reads, and writes, when it copies. */
+static double device_bandwidth(const struct device *device, bb_queue *q) {
+	const size_t n = (size_t)256 << 20;
+	char text[256];
+	void *to = device->module->alloc(device->d, n, text, sizeof(text));
+	void *from = device->module->alloc(device->d, n, text, sizeof(text));
+	double best = 0;
+	for (int i = 0; to != NULL && from != NULL && i < 5; i++) {
+		const double start = check_seconds();
+		for (int j = 0; j < 10; j++) {
+			device->module->copy(q, to, from, n);
+		}
+		device->module->wait(q, text, sizeof(text));
+		const double rate = 20.0 * (double)n / (check_seconds() - start);
+		best = rate > best ? rate : best;
+	}
+	device->module->free(device->d, from);
+	device->module->free(device->d, to);
+	return best;
 }
 
 static void start_bench(void) {
 	char name[64];
-	run.read_bandwidth = cpu_read_bandwidth(run.queue, (size_t)512 << 20);
-	fprintf(run.text, "%s, %d threads, reads %.1f GB/s from memory; caches flushed "
-		"before each run\n", cpu_name(name, sizeof(name)), queue_threads(run.queue),
-		run.read_bandwidth * 1e-9);
+	if (run.device.module != NULL) {
+		struct bb_device_info info;
+		run.device.module->info(run.device.d, &info);
+		run.read_bandwidth = device_bandwidth(&run.device, run.device_queue);
+		fprintf(run.text, "%s, copies %.1f GB/s, read and written; caches as they are\n", info.name,
+			run.read_bandwidth * 1e-9);
+	} else {
+		run.read_bandwidth = cpu_read_bandwidth(run.queue, (size_t)512 << 20);
+		fprintf(run.text, "%s, %d threads, reads %.1f GB/s from memory; caches flushed "
+			"before each run\n", cpu_name(name, sizeof(name)), queue_threads(run.queue),
+			run.read_bandwidth * 1e-9);
+	}
 	fprintf(run.text, "%-14s %-12s %-28s %10s %6s %8s %6s %9s %7s\n", "kernel", "variant", "case",
 		"median us", "spread", "GB/s", "memory", "Gop/s", "x c");
 }
@@ -349,7 +418,8 @@ static void start_bench(void) {
 
 static int usage(const char *wrong) {
 	fprintf(stderr, "%s%scheckkernels [--seed N] [--repeat N] [--kernel GLOB] [--isa NAME] "
-		"[--threads N] [--bench] [--json] [--list]\n", wrong, *wrong != '\0' ? "\n" : "");
+		"[--device cpu|cuda|simt] [--threads N] [--bench] [--json] [--list]\n", wrong,
+		*wrong != '\0' ? "\n" : "");
 	return 2;
 }
 
@@ -368,6 +438,7 @@ static bool parse_options(struct options *o, int argc, char **argv) {
 		{ "kernel", required_argument, NULL, 'k' }, { "isa", required_argument, NULL, 'i' },
 		{ "threads", required_argument, NULL, 't' }, { "bench", no_argument, NULL, 'b' },
 		{ "json", no_argument, NULL, 'j' },         { "list", no_argument, NULL, 'l' },
+		{ "device", required_argument, NULL, 'd' },
 		{ 0 },
 	};
 	for (int option; (option = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
@@ -387,6 +458,9 @@ static bool parse_options(struct options *o, int argc, char **argv) {
 				return false;
 			}
 			break;
+		case 'd':
+			o->device = optarg;
+			break;
 		case 't':
 			o->n_threads = atoi(optarg);
 			break;
@@ -403,7 +477,8 @@ static bool parse_options(struct options *o, int argc, char **argv) {
 			return false;
 		}
 	}
-	return optind == argc && o->n_repeats > 0 && o->n_threads > 0;
+	return optind == argc && o->n_repeats > 0 && o->n_threads > 0
+		&& (o->isa == NULL || strcmp(o->device, "cpu") == 0);
 }
 
 static void check_all(void) {
@@ -429,12 +504,30 @@ static void check_all(void) {
 	}
 }
 
+static bool open_device(const char *name) {
+	char text[512];
+	if (!device_open(&run.device, name, 0, text, sizeof(text))) {
+		fprintf(stderr, "checkkernels: %s\n", text);
+		return false;
+	}
+	if (run.device.module == NULL) {
+		return true;
+	}
+	struct bb_device_info info;
+	run.device.module->info(run.device.d, &info);
+	run.device_queue = run.device.module->queue_create(run.device.d);
+	run.flags = (unsigned)info.arch;
+	fprintf(run.text, "%s, %d processors, compute capability %.1f\n", info.name, info.n_processors,
+		info.arch / 10.0);
+	return run.device_queue != NULL;
+}
+
 int main(int argc, char **argv) {
 	struct timespec now;
 	clock_gettime(CLOCK_REALTIME, &now);
 	const long n_cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	run.options = (struct options){ .seed = (uint64_t)now.tv_nsec, .n_repeats = 1, .glob = "*",
-		.n_threads = n_cpus < 2 ? 2 : (int)n_cpus };
+		.device = "cpu", .n_threads = n_cpus < 2 ? 2 : (int)n_cpus };
 	if (!parse_options(&run.options, argc, argv)) {
 		return usage("");
 	}
@@ -449,8 +542,15 @@ int main(int argc, char **argv) {
 		fprintf(stderr, "checkkernels: no threads can be had\n");
 		return 2;
 	}
+	if (!open_device(run.options.device)) {
+		return 2;
+	}
 	check_catch_signals(fatal_crash);
 	check_all();
+	if (run.device.module != NULL) {
+		run.device.module->queue_destroy(run.device_queue);
+		device_close(&run.device);
+	}
 	queue_destroy(run.queue);
 	print_summary();
 	return run.n_failed > 0 ? 1 : 0;

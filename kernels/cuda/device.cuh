@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The words in which device code is written, and no others: under nvcc they are CUDA or inline PTX
+ * for sm_80 and newer, under the host compiler they are the emulator's (simt/words.hpp). Owns no
+ * kernel. CUDA's own names are kept where they exist and mean the same in both: __global__,
+ * __device__, __launch_bounds__, threadIdx and its like, __syncthreads, __syncwarp, __shfl_*_sync,
+ * __ballot_sync, __any_sync, __all_sync, __reduce_*_sync on int and unsigned, atomicAdd, Min, Max,
+ * Or, CAS and Exch on integers, __float_as_uint, __popc, __ffs, __clz, __byte_perm, __umulhi,
+ * __float2int_rn, fmaf, min, max, float4, make_float4 and their like. Not to be used: raw
+ * __shared__ (the emulator can't watch it), atomics on floats (no fixed order), half2.
+ *
+ * The others, with the same meaning on both sides:
+ *
+ *   LAUNCH(kernel, grid, block, smem, stream, args...)   a template in parentheses: (k<1, 2>)
+ *   ALLOW_SMEM(kernel, bytes)           before a launch with more than 48 KiB of dynamic memory
+ *   SHARED(T, name, [n]);  SHARED(T, name, [m][n]);      aligned to 16 bytes
+ *   DYN_SHARED(T, name);                T *name to the launch's smem bytes, aligned to 16
+ *   ld_nc(p)  ld_vec(p)  st_vec(p, v)   one access of 4, 8 or 16 bytes; nc = never written meanwhile
+ *   cp_async16(s, g)  cp_async16_zfill(s, g, n)  cp_async4(s, g)  cp_async_commit()
+ *   cp_async_wait<n>()                  all but this thread's n newest groups have arrived
+ *   ldmatrix_x1(r, s) .._x2 .._x4, ldmatrix_x1_trans .._x2_trans .._x4_trans
+ *   mma_f16(d, a, b)  mma_bf16(d, a, b)      m16n8k16, f32 d[4] += a[4] b[2]
+ *   mma_s8(d, a, b)   mma_u8s8(d, a, b)      m16n8k32, s32 d[4] += a[4] b[2]
+ *   dp4a_s8(a, b, c)  dp4a_u8s8(a, b, c)     c + four products of bytes of a and b
+ *   f16_of(f) f32_of_f16(h) bf16_of(f) f32_of_bf16(h)   round to nearest even; a NaN becomes 0x7fff
+ *   f16x2_of(lo, hi) bf16x2_of(lo, hi), f16_lo(w) f16_hi(w) bf16_lo(w) bf16_hi(w)   two in a word
+ *   exp2_approx log2_approx rsqrt_approx rcp_approx     the special-function unit; subnormals are 0
+ */
+#pragma once
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __CUDACC__
+
+#include <cuda_runtime.h>
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#error "device code needs compute capability 8.0: cp.async, bf16 and int8 m16n8k32"
+#endif
+
+#define LAUNCH(kernel, grid, block, smem, stream, ...)                                             \
+	kernel<<<(grid), (block), (smem), (stream)>>>(__VA_ARGS__)
+#define ALLOW_SMEM(kernel, bytes)                                                                  \
+	cudaFuncSetAttribute((const void *)(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,      \
+		(int)(bytes))
+#define SHARED(T, name, ...) __shared__ __align__(16) T name __VA_ARGS__
+#define DYN_SHARED(T, name)                                                                        \
+	extern __shared__ __align__(16) unsigned char dyn_shared_bytes[];                              \
+	T *const name = reinterpret_cast<T *>(dyn_shared_bytes)
+
+#define DEVICE static __device__ __forceinline__
+
+/* ---- memory ---- */
+
+template <class T> DEVICE T ld_nc(const T *p) {
+	static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16, "one access");
+	return __ldg(p);
+}
+
+template <class T> DEVICE T ld_vec(const T *p) {
+	static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16, "one access");
+	return *p;
+}
+
+template <class T> DEVICE void st_vec(T *p, T v) {
+	static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16, "one access");
+	*p = v;
+}
+
+DEVICE uint32_t shared_address(const void *s) {
+	return (uint32_t)__cvta_generic_to_shared(s);
+}
+
+/* .cg: past L1, for what a block reads once. */
+DEVICE void cp_async16(void *s, const void *g) {
+	asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(s)), "l"(g)
+				 : "memory");
+}
+
+/* The first n_bytes (0 to 16) come from g, the rest is zero; with 0, g is not read. */
+DEVICE void cp_async16_zfill(void *s, const void *g, int n_bytes) {
+	asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(s)), "l"(g),
+				 "r"(n_bytes)
+				 : "memory");
+}
+
+DEVICE void cp_async4(void *s, const void *g) {
+	asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(s)), "l"(g)
+				 : "memory");
+}
+
+DEVICE void cp_async_commit(void) {
+	asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+template <int n> DEVICE void cp_async_wait(void) {
+	asm volatile("cp.async.wait_group %0;" ::"n"(n) : "memory");
+}
+
+/* ---- tensor cores ---- */
+
+DEVICE void ldmatrix_x1(uint32_t r[1], const void *s) {
+	asm volatile("ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%0}, [%1];"
+				 : "=r"(r[0]) : "r"(shared_address(s)) : "memory");
+}
+
+DEVICE void ldmatrix_x2(uint32_t r[2], const void *s) {
+	asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
+				 : "=r"(r[0]), "=r"(r[1]) : "r"(shared_address(s)) : "memory");
+}
+
+DEVICE void ldmatrix_x4(uint32_t r[4], const void *s) {
+	asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+				 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+				 : "r"(shared_address(s)) : "memory");
+}
+
+DEVICE void ldmatrix_x1_trans(uint32_t r[1], const void *s) {
+	asm volatile("ldmatrix.sync.aligned.m8n8.x1.trans.shared.b16 {%0}, [%1];"
+				 : "=r"(r[0]) : "r"(shared_address(s)) : "memory");
+}
+
+DEVICE void ldmatrix_x2_trans(uint32_t r[2], const void *s) {
+	asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
+				 : "=r"(r[0]), "=r"(r[1]) : "r"(shared_address(s)) : "memory");
+}
+
+DEVICE void ldmatrix_x4_trans(uint32_t r[4], const void *s) {
+	asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+				 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+				 : "r"(shared_address(s)) : "memory");
+}
+
+#define MMA_WORD(name, T, constraint, shape)                                                       \
+	DEVICE void name(T d[4], const uint32_t a[4], const uint32_t b[2]) {                           \
+		asm volatile("mma.sync.aligned." shape                                                     \
+					 " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"            \
+					 : constraint(d[0]), constraint(d[1]), constraint(d[2]), constraint(d[3])      \
+					 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));          \
+	}
+MMA_WORD(mma_f16, float, "+f", "m16n8k16.row.col.f32.f16.f16.f32")
+MMA_WORD(mma_bf16, float, "+f", "m16n8k16.row.col.f32.bf16.bf16.f32")
+MMA_WORD(mma_s8, int32_t, "+r", "m16n8k32.row.col.s32.s8.s8.s32")
+MMA_WORD(mma_u8s8, int32_t, "+r", "m16n8k32.row.col.s32.u8.s8.s32")
+#undef MMA_WORD
+
+DEVICE int32_t dp4a_s8(uint32_t a, uint32_t b, int32_t c) {
+	int32_t d;
+	asm("dp4a.s32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+	return d;
+}
+
+DEVICE int32_t dp4a_u8s8(uint32_t a, uint32_t b, int32_t c) {
+	int32_t d;
+	asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+	return d;
+}
+
+/* ---- numbers ---- */
+
+DEVICE uint16_t f16_of(float f) {
+	uint16_t h;
+	asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(f));
+	return h;
+}
+
+DEVICE float f32_of_f16(uint16_t h) {
+	float f;
+	asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(h));
+	return f;
+}
+
+DEVICE uint16_t bf16_of(float f) {
+	uint16_t h;
+	asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(h) : "f"(f));
+	return h;
+}
+
+DEVICE uint32_t f16x2_of(float lo, float hi) {
+	uint32_t w;
+	asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(w) : "f"(hi), "f"(lo));
+	return w;
+}
+
+DEVICE uint32_t bf16x2_of(float lo, float hi) {
+	uint32_t w;
+	asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(w) : "f"(hi), "f"(lo));
+	return w;
+}
+
+#define APPROX_WORD(name, instruction)                                                             \
+	DEVICE float name(float x) {                                                                   \
+		float y;                                                                                   \
+		asm(instruction " %0, %1;" : "=f"(y) : "f"(x));                                            \
+		return y;                                                                                  \
+	}
+APPROX_WORD(exp2_approx, "ex2.approx.ftz.f32")
+APPROX_WORD(log2_approx, "lg2.approx.ftz.f32")
+APPROX_WORD(rsqrt_approx, "rsqrt.approx.ftz.f32")
+APPROX_WORD(rcp_approx, "rcp.approx.ftz.f32")
+#undef APPROX_WORD
+
+#else
+
+#include "../simt/words.hpp"
+
+#define DEVICE static inline __attribute__((always_inline, unused))
+
+#endif
+
+/* ---- what both spell alike ---- */
+
+enum { WARP = 32 };
+#define ALL_LANES 0xffffffffu
+
+DEVICE float f32_of_bf16(uint16_t h) {
+	return __uint_as_float((uint32_t)h << 16);
+}
+
+DEVICE float bf16_lo(uint32_t w) {
+	return __uint_as_float(w << 16);
+}
+
+DEVICE float bf16_hi(uint32_t w) {
+	return __uint_as_float(w & 0xffff0000u);
+}
+
+DEVICE float f16_lo(uint32_t w) {
+	return f32_of_f16((uint16_t)w);
+}
+
+DEVICE float f16_hi(uint32_t w) {
+	return f32_of_f16((uint16_t)(w >> 16));
+}

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The device module: opening a device, its queues, copies and graphs, and the table of its kernels.
+ * All that the host sees of it is struct bb_module. */
+#include "module.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef __CUDACC__
+#define MODULE_NAME "cuda"
+#else
+#define MODULE_NAME "simt"
+#endif
+
+struct bb_device {
+	struct arena arena;
+	struct bb_device_info info;
+};
+
+struct bb_graph {
+	cudaGraph_t graph;
+	cudaGraphExec_t exec;
+	int n_nodes;
+};
+
+/* ---- kernels ---- */
+
+/* A layout column of `none` becomes NULL, any other name &layout_<name>, declared by its header. */
+#define LAYOUT_PTR_none NULL
+
+static const struct bb_variant variants[] = {
+#define KERNEL(name, args)
+#define VARIANT(name, tag, needs, layout)
+#define GPU_VARIANT(name, tag, needs, layout) \
+	{ #name, #tag, (void (*)(void))name##_##tag, needs, #layout, LAYOUT_PTR_##layout },
+#include "../kernels.def"
+#undef KERNEL
+#undef VARIANT
+	{ NULL, NULL, NULL, 0, NULL, NULL },
+};
+
+static bool is_met(unsigned needs, int arch) {
+	const unsigned least = needs & ~(unsigned)BB_ONLY;
+	return (needs & BB_ONLY) != 0 ? (unsigned)arch == least : (unsigned)arch >= least;
+}
+
+static void module_kernels(const bb_device *d, struct bb_kernels *k) {
+	memset(k, 0, sizeof(*k));
+	k->flags = (unsigned)d->info.arch;
+#define KERNEL(name, args)
+#define VARIANT(name, tag, needs, layout)
+#define GPU_VARIANT(name, tag, needs, layout) \
+	if (is_met(needs, d->info.arch)) { \
+		k->name = name##_##tag; \
+		k->name##_layout = LAYOUT_PTR_##layout; \
+	}
+#include "../kernels.def"
+#undef KERNEL
+#undef VARIANT
+}
+
+/* ---- opening ---- */
+
+/* Whether this build has code for the device shows when it is launched. */
+__global__ void nothing(void) {
+}
+
+static bool has_driver(char *text, size_t bytes) {
+	int driver = 0, runtime = 0, n_devices = 0;
+	cudaDriverGetVersion(&driver);
+	cudaRuntimeGetVersion(&runtime);
+	const cudaError_t error = cudaGetDeviceCount(&n_devices);
+	if (driver == 0) {
+		snprintf(text, bytes, "no NVIDIA driver is installed");
+	} else if (error == cudaErrorInsufficientDriver) {
+		snprintf(text, bytes, "the NVIDIA driver is for CUDA %d.%d, this build needs %d.%d",
+			driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+	} else if (error == cudaErrorNoDevice || (error == cudaSuccess && n_devices == 0)) {
+		snprintf(text, bytes, "the NVIDIA driver finds no device");
+	} else if (error != cudaSuccess) {
+		snprintf(text, bytes, "%s", cudaGetErrorString(error));
+	} else {
+		return true;
+	}
+	return false;
+}
+
+static bool open_first(bb_device *d, char *text, size_t bytes) {
+	cudaDeviceProp prop;
+	cudaError_t error = cudaSetDevice(0);
+	error = error == cudaSuccess ? cudaGetDeviceProperties(&prop, 0) : error;
+	if (error != cudaSuccess) {
+		snprintf(text, bytes, "device 0: %s", cudaGetErrorString(error));
+		return false;
+	}
+	snprintf(d->info.name, sizeof(d->info.name), "%s", prop.name);
+	d->info.arch = 10 * prop.major + prop.minor;
+	d->info.n_processors = prop.multiProcessorCount;
+	d->info.memory_bytes = prop.totalGlobalMem;
+	if (d->info.arch >= 80) {
+		LAUNCH(nothing, 1, 1, 0, (cudaStream_t)0);
+		error = cudaGetLastError();
+	}
+	if (d->info.arch < 80 || error == cudaErrorNoKernelImageForDevice) {
+		snprintf(text, bytes, "%s has compute capability %d.%d, this build has code for %s",
+			prop.name, prop.major, prop.minor, BOBBIN_ARCHS);
+		return false;
+	}
+	if (error != cudaSuccess) {
+		snprintf(text, bytes, "%s: %s", prop.name, cudaGetErrorString(error));
+		return false;
+	}
+	return true;
+}
+
+static void module_close(bb_device *d) {
+	if (d != NULL) {
+		arena_finish(&d->arena);
+		free(d);
+	}
+}
+
+static bb_device *module_open(size_t max_bytes, char *text, size_t bytes) {
+	bb_device *d = (bb_device *)calloc(1, sizeof(*d));
+	size_t n_free = 0, n_total = 0;
+	if (d == NULL) {
+		snprintf(text, bytes, "out of memory");
+		return NULL;
+	}
+	if (!has_driver(text, bytes) || !open_first(d, text, bytes)) {
+		free(d);
+		return NULL;
+	}
+	const cudaError_t error = cudaMemGetInfo(&n_free, &n_total);
+	if (error != cudaSuccess) {
+		snprintf(text, bytes, "%s: %s", d->info.name, cudaGetErrorString(error));
+		free(d);
+		return NULL;
+	}
+	arena_init(&d->arena, max_bytes > 0 ? max_bytes : n_free / 10 * 9);
+	return d;
+}
+
+static void module_info(const bb_device *d, struct bb_device_info *out) {
+	*out = d->info;
+}
+
+/* ---- memory ---- */
+
+static void *module_alloc(bb_device *d, size_t n, char *text, size_t bytes) {
+	return arena_alloc(&d->arena, n, text, bytes);
+}
+
+static void module_free(bb_device *d, void *p) {
+	if (p != NULL) {
+		arena_free(&d->arena, p);
+	}
+}
+
+static size_t module_arena_bytes(const bb_device *d, size_t *used) {
+	*used = d->arena.used_bytes;
+	return d->arena.max_bytes;
+}
+
+/* A failed call's error is not the next launch's. */
+static void *or_null(cudaError_t error, void *p) {
+	if (error != cudaSuccess) {
+		cudaGetLastError();
+		return NULL;
+	}
+	return p;
+}
+
+static void *module_host_alloc(bb_device *d, size_t n) {
+	void *p = NULL;
+	const cudaError_t error = cudaMallocHost(&p, n > 0 ? n : 1);
+	return or_null(error, p);
+}
+
+static void module_host_free(bb_device *d, void *p) {
+	cudaFreeHost(p);
+}
+
+/* The emulator is told of the bytes that may be touched, a GPU of the pages. */
+static bool module_host_register(bb_device *d, void *pages, size_t n, void *used, size_t n_used) {
+#ifdef __CUDACC__
+	return cudaHostRegister(pages, n, cudaHostRegisterDefault) == cudaSuccess;
+#else
+	return n_used == 0 || cudaHostRegister(used, n_used, cudaHostRegisterDefault) == cudaSuccess;
+#endif
+}
+
+static void module_host_unregister(bb_device *d, void *pages) {
+	cudaHostUnregister(pages);
+}
+
+static void *module_both_alloc(bb_device *d, size_t n) {
+	void *p = NULL;
+#ifdef __CUDACC__
+	const cudaError_t error = cudaMallocManaged(&p, n > 0 ? n : 1);
+#else
+	const cudaError_t error = cudaMalloc(&p, n > 0 ? n : 1);
+#endif
+	return or_null(error, p);
+}
+
+static void module_both_free(bb_device *d, void *p) {
+	cudaFree(p);
+}
+
+/* ---- queues ---- */
+
+static void module_queue_destroy(bb_queue *q) {
+	if (q == NULL) {
+		return;
+	}
+	if (q->stream != NULL) {
+		cudaStreamSynchronize(q->stream);
+		cudaStreamDestroy(q->stream);
+	}
+	if (q->event != NULL) {
+		cudaEventDestroy(q->event);
+	}
+	free(q);
+}
+
+static bb_queue *module_queue_create(bb_device *d) {
+	bb_queue *q = (bb_queue *)calloc(1, sizeof(*q));
+	if (q == NULL) {
+		return NULL;
+	}
+	q->device = d;
+	if (cudaStreamCreateWithFlags(&q->stream, cudaStreamNonBlocking) != cudaSuccess
+		|| cudaEventCreateWithFlags(&q->event, cudaEventDisableTiming) != cudaSuccess) {
+		cudaGetLastError();
+		module_queue_destroy(q);
+		return NULL;
+	}
+	return q;
+}
+
+static bool module_check(bb_queue *q, char *text, size_t bytes) {
+	queue_note(q, cudaGetLastError(), "an earlier launch");
+	if (q->error == cudaSuccess) {
+		return true;
+	}
+	snprintf(text, bytes, "%s: %s", q->what, cudaGetErrorString(q->error));
+	q->error = cudaSuccess;
+	return false;
+}
+
+static bool module_wait(bb_queue *q, char *text, size_t bytes) {
+	queue_note(q, cudaStreamSynchronize(q->stream), "work on the device");
+	return module_check(q, text, bytes);
+}
+
+static void module_after(bb_queue *q, bb_queue *before) {
+	queue_note(q, cudaEventRecord(before->event, before->stream), "an event");
+	queue_note(q, cudaStreamWaitEvent(q->stream, before->event, 0), "an event");
+}
+
+static void module_copy_in(bb_queue *q, void *device, const void *host, size_t n) {
+	queue_note(q, cudaMemcpyAsync(device, host, n, cudaMemcpyHostToDevice, q->stream), "a copy in");
+}
+
+static void module_copy_out(bb_queue *q, void *host, const void *device, size_t n) {
+	const cudaMemcpyKind kind = cudaMemcpyDeviceToHost;
+	queue_note(q, cudaMemcpyAsync(host, device, n, kind, q->stream), "a copy out");
+}
+
+static void module_copy(bb_queue *q, void *dst, const void *src, size_t n) {
+	queue_note(q, cudaMemcpyAsync(dst, src, n, cudaMemcpyDeviceToDevice, q->stream), "a copy");
+}
+
+static void module_fill(bb_queue *q, void *device, int byte, size_t n) {
+	queue_note(q, cudaMemsetAsync(device, byte, n, q->stream), "a fill");
+}
+
+/* ---- graphs ---- */
+
+static void module_graph_destroy(bb_graph *g) {
+	if (g == NULL) {
+		return;
+	}
+	if (g->exec != NULL) {
+		cudaGraphExecDestroy(g->exec);
+	}
+	if (g->graph != NULL) {
+		cudaGraphDestroy(g->graph);
+	}
+	free(g);
+}
+
+static void module_capture_begin(bb_queue *q) {
+	const cudaStreamCaptureMode mode = cudaStreamCaptureModeThreadLocal;
+	queue_note(q, cudaStreamBeginCapture(q->stream, mode), "a capture");
+}
+
+static bb_graph *module_capture_end(bb_queue *q, char *text, size_t bytes) {
+	bb_graph *g = (bb_graph *)calloc(1, sizeof(*g));
+	cudaGraph_t graph = NULL;
+	size_t n = 0;
+	queue_note(q, cudaStreamEndCapture(q->stream, &graph), "a capture");
+	if (g == NULL) {
+		if (graph != NULL) {
+			cudaGraphDestroy(graph);
+		}
+		snprintf(text, bytes, "out of memory");
+		return NULL;
+	}
+	g->graph = graph;
+	if (q->error == cudaSuccess) {
+		queue_note(q, cudaGraphGetNodes(g->graph, NULL, &n), "a graph");
+		queue_note(q, cudaGraphInstantiate(&g->exec, g->graph, 0), "a graph");
+	}
+	g->n_nodes = (int)n;
+	if (!module_check(q, text, bytes)) {
+		module_graph_destroy(g);
+		return NULL;
+	}
+	return g;
+}
+
+static void module_graph_launch(bb_queue *q, const bb_graph *g) {
+	queue_note(q, cudaGraphLaunch(g->exec, q->stream), "a graph's launch");
+}
+
+static int module_graph_nodes(const bb_graph *g) {
+	return g->n_nodes;
+}
+
+/* ---- the export ---- */
+
+static const struct bb_module module = {
+	BB_MODULE_ABI,
+	MODULE_NAME,
+	variants,
+	module_kernels,
+	module_open,
+	module_close,
+	module_info,
+	module_alloc,
+	module_free,
+	module_arena_bytes,
+	module_host_alloc,
+	module_host_free,
+	module_host_register,
+	module_host_unregister,
+	module_both_alloc,
+	module_both_free,
+	module_queue_create,
+	module_queue_destroy,
+	module_check,
+	module_wait,
+	module_after,
+	module_copy_in,
+	module_copy_out,
+	module_copy,
+	module_fill,
+	module_capture_begin,
+	module_capture_end,
+	module_graph_launch,
+	module_graph_nodes,
+	module_graph_destroy,
+};
+
+extern "C" __attribute__((visibility("default"))) const struct bb_module *bobbin_module(void) {
+	return &module;
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A device other than the CPU: what its module (libbobbin_cuda.so, libbobbin_simt.so) exports, and
+ * how one is found, opened and closed. Knows no kernels and no models; arithmetic is called through
+ * the module's kernel table, with pointers to the device's memory.
+ *
+ * Work is given to queues; calls on one queue happen in order, and return before they are done. A
+ * launch can't fail: its error sticks to the queue, and is read once a step by `check`. */
+#ifndef DEVICE_H
+#define DEVICE_H
+
+#include "kernels.h"
+
+#ifdef __cplusplus /* the device modules */
+extern "C" {
+#endif
+
+/* Of struct bb_module and of everything that kernels.h declares. */
+enum { BB_MODULE_ABI = 1 };
+
+/* What is opened: a GPU, or the emulator. */
+typedef struct bb_device bb_device;
+/* A captured stretch of work, which can be launched again and again. */
+typedef struct bb_graph bb_graph;
+
+struct bb_device_info {
+	char name[256];
+	int arch;            /* compute capability times ten */
+	int n_processors;
+	size_t memory_bytes; /* all that there is */
+};
+
+/* Sentences go to text[bytes]. A function that gives one returns false or NULL then. */
+struct bb_module {
+	int abi; /* BB_MODULE_ABI; the rest is to be believed only when it is */
+	const char *name; /* "cuda", "simt" */
+	const struct bb_variant *variants; /* ends with a NULL kernel */
+	/* The best variants for a device; NULL for a kernel without one. */
+	void (*kernels)(const bb_device *d, struct bb_kernels *k);
+
+	/* Opens a device that may hold at most max_bytes here (0: nine tenths of what is free). */
+	bb_device *(*open)(size_t max_bytes, char *text, size_t bytes);
+	void (*close)(bb_device *d); /* NULL is fine; queues and graphs have to be gone */
+	void (*info)(const bb_device *d, struct bb_device_info *out);
+
+	/* Memory of the device, 256-byte aligned and not cleared, of its arena: admitted by bytes,
+	 * taken from the driver in large segments, which are kept until close. */
+	void *(*alloc)(bb_device *d, size_t n, char *text, size_t bytes);
+	void (*free)(bb_device *d, void *p); /* NULL is fine */
+	size_t (*arena_bytes)(const bb_device *d, size_t *used);
+	/* Host memory that copies can overlap with compute; NULL when there is none. */
+	void *(*host_alloc)(bb_device *d, size_t n);
+	void (*host_free)(bb_device *d, void *p);
+	/* Memory that both sides reach, for tests and benches; the host may look only after `wait`.
+	 * Register: n bytes of whole pages of the host's, of which used[n_used] may be touched. Alloc:
+	 * memory that moves to the side that touches it. */
+	bool (*host_register)(bb_device *d, void *pages, size_t n, void *used, size_t n_used);
+	void (*host_unregister)(bb_device *d, void *pages);
+	void *(*both_alloc)(bb_device *d, size_t n);
+	void (*both_free)(bb_device *d, void *p);
+
+	bb_queue *(*queue_create)(bb_device *d);
+	void (*queue_destroy)(bb_queue *q); /* waits; NULL is fine */
+	/* The first error since the last check; false with a sentence. Doesn't wait. */
+	bool (*check)(bb_queue *q, char *text, size_t bytes);
+	/* Waits until all that the queue was given is done, and checks. */
+	bool (*wait)(bb_queue *q, char *text, size_t bytes);
+	/* What q is given from now on happens after what `before` has been given. */
+	void (*after)(bb_queue *q, bb_queue *before);
+	void (*copy_in)(bb_queue *q, void *device, const void *host, size_t n);
+	void (*copy_out)(bb_queue *q, void *host, const void *device, size_t n);
+	void (*copy)(bb_queue *q, void *dst, const void *src, size_t n); /* both the device's */
+	void (*fill)(bb_queue *q, void *device, int byte, size_t n);
+
+	/* Between the two the queue records instead of doing; nothing may wait on it. */
+	void (*capture_begin)(bb_queue *q);
+	bb_graph *(*capture_end)(bb_queue *q, char *text, size_t bytes);
+	void (*graph_launch)(bb_queue *q, const bb_graph *g);
+	int (*graph_nodes)(const bb_graph *g);
+	void (*graph_destroy)(bb_graph *g); /* NULL is fine */
+};
+
+/* The one function that a module exports. */
+#define BB_MODULE_SYMBOL "bobbin_module"
+typedef const struct bb_module *bb_module_fn(void);
+
+/* An open device; all zero is the CPU. */
+struct device {
+	void *library;
+	const struct bb_module *module;
+	bb_device *d;
+};
+
+/* `name`: "cpu", "cuda", "simt", or "auto": cuda where it can be had, else cpu. Modules lie beside
+ * the executable, in ../kernels/cuda of it (the build tree) or where they were installed. False with
+ * a sentence in text; with "auto" never, and then text says why the GPU was passed over, or is
+ * empty. */
+bool device_open(struct device *out, const char *name, size_t max_bytes, char *text, size_t bytes);
+void device_close(struct device *d);
+/* "cpu", "cuda", "simt". */
+const char *device_kind(const struct device *d);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
