@@ -55,7 +55,7 @@ struct bb_module {
 	 * Register: n bytes of whole pages of the host's, of which used[n_used] may be touched. Alloc:
 	 * memory that moves to the side that touches it. */
 	bool (*host_register)(bb_device *d, void *pages, size_t n, void *used, size_t n_used);
-	void (*host_unregister)(bb_device *d, void *pages);
+	void (*host_unregister)(bb_device *d, void *pages, void *used, size_t n_used);
 	void *(*both_alloc)(bb_device *d, size_t n);
 	void (*both_free)(bb_device *d, void *p);
 

@@ -9,11 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#ifdef __cplusplus /* the device modules */
-extern "C" {
-#endif
-
 typedef struct bb_queue bb_queue;
+
+#ifndef __cplusplus /* device modules have queues of their own */
 
 /* A pool of n_threads (the caller's thread is one of them). NULL when threads can't be had. */
 bb_queue *queue_create(int n_threads);
@@ -31,9 +29,6 @@ struct queue_stats {
 	uint64_t n_runs, n_solo, n_sleeps; /* calls; calls run alone; waits that ended in the kernel */
 };
 void queue_stats(const bb_queue *q, struct queue_stats *out);
-
-#ifdef __cplusplus
-}
 #endif
 
 #endif

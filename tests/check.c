@@ -125,7 +125,8 @@ static void free_buffer(struct check *c, struct buffer *b) {
 		c->device->module->both_free(c->device->d, b->map);
 	} else {
 		if (c->device != NULL) {
-			c->device->module->host_unregister(c->device->d, b->map + PAGE);
+			c->device->module->host_unregister(c->device->d, b->map + PAGE, b->data,
+				b->bytes);
 		}
 		munmap(b->map, b->map_bytes);
 	}

@@ -68,7 +68,7 @@ static void module_kernels(const bb_device *d, struct bb_kernels *k) {
 /* ---- opening ---- */
 
 /* Whether this build has code for the device shows when it is launched. */
-__global__ void nothing(void) {
+__global__ void nothing(int) {
 }
 
 static bool has_driver(char *text, size_t bytes) {
@@ -104,7 +104,7 @@ static bool open_first(bb_device *d, char *text, size_t bytes) {
 	d->info.n_processors = prop.multiProcessorCount;
 	d->info.memory_bytes = prop.totalGlobalMem;
 	if (d->info.arch >= 80) {
-		LAUNCH(nothing, 1, 1, 0, (cudaStream_t)0);
+		LAUNCH(nothing, 1, 1, 0, (cudaStream_t)0, 0);
 		error = cudaGetLastError();
 	}
 	if (d->info.arch < 80 || error == cudaErrorNoKernelImageForDevice) {
@@ -196,8 +196,14 @@ static bool module_host_register(bb_device *d, void *pages, size_t n, void *used
 #endif
 }
 
-static void module_host_unregister(bb_device *d, void *pages) {
+static void module_host_unregister(bb_device *d, void *pages, void *used, size_t n_used) {
+#ifdef __CUDACC__
 	cudaHostUnregister(pages);
+#else
+	if (n_used > 0) {
+		cudaHostUnregister(used);
+	}
+#endif
 }
 
 static void *module_both_alloc(bb_device *d, size_t n) {

@@ -1,19 +1,82 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What happens to each element by itself: sums, gated activations. The arithmetic of an element
- * doesn't depend on where it lies; only the width of the loads does. */
+ * What happens to each element by itself: gated activations, sums. A thread takes four neighbours;
+ * only the width of its accesses depends on where they lie. */
+#include "math.cuh"
 #include "module.h"
 
-enum { THREADS = 256 };
+enum { THREADS = 256, PER_BLOCK = 4 * THREADS };
 
-__global__ void __launch_bounds__(THREADS) add_kernel(float *y, const float *x, size_t n) {
-	const size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x;
-	if (i < n) {
-		y[i] += x[i];
+/* ---- gated activations ---- */
+
+enum gate_kind { GATE_SILU, GATE_GELU };
+
+/* silu: g sigmoid(g). gelu: 0.5 (1 + tanh(z)) is sigmoid(2 z), so g sigmoid(2 z) with
+ * 2 z = g (2 s + g^2 2 s 0.044715), s = sqrt(2 / pi). */
+template <int kind> DEVICE float gated(float g, float up) {
+	const float twice = 2 * 0.797884561f;
+	const float at = kind == GATE_SILU ? g : g * fmaf(g * g, twice * 0.044715f, twice);
+	return g * sigmoid_f32(at) * up;
+}
+
+template <int kind>
+__global__ void __launch_bounds__(THREADS) gated_kernel(float *y, int ld_y, const float *gate,
+	const float *up, int ld, int dim, bool wide) {
+	const int i = (int)(blockIdx.x * PER_BLOCK + 4 * threadIdx.x), n = dim - i;
+	const size_t row = blockIdx.y;
+	if (n <= 0) {
+		return;
+	}
+	const float4 g = load4(gate + row * ld + i, n, wide), u = load4(up + row * ld + i, n, wide);
+	const float4 v = make_float4(gated<kind>(g.x, u.x), gated<kind>(g.y, u.y),
+		gated<kind>(g.z, u.z), gated<kind>(g.w, u.w));
+	store4(y + row * ld_y + i, v, n, wide);
+}
+
+/* Rows are the grid's second dimension, which ends at 65535. */
+enum { MAX_GRID_ROWS = 65535 };
+
+template <int kind>
+static void run_gated(bb_queue *q, float *y, int ld_y, const float *gate, const float *up, int ld,
+	int n_rows, int dim, const char *name) {
+	const bool wide = is_wide(y, ld_y) && is_wide(gate, ld) && is_wide(up, ld);
+	for (int row = 0; row < n_rows; row += MAX_GRID_ROWS) {
+		const int n = n_rows - row < MAX_GRID_ROWS ? n_rows - row : MAX_GRID_ROWS;
+		LAUNCH((gated_kernel<kind>), dim3(blocks_for(dim, PER_BLOCK), n), THREADS, 0, q->stream,
+			y + (size_t)row * ld_y, ld_y, gate + (size_t)row * ld, up + (size_t)row * ld, ld, dim,
+			wide);
+		queue_launched(q, name);
 	}
 }
 
+extern "C" void silu_mul_sm80(bb_queue *q, float *y, int ld_y, const float *gate, const float *up,
+	int ld, int n_rows, int dim) {
+	run_gated<GATE_SILU>(q, y, ld_y, gate, up, ld, n_rows, dim, "silu_mul");
+}
+
+extern "C" void gelu_mul_sm80(bb_queue *q, float *y, int ld_y, const float *gate, const float *up,
+	int ld, int n_rows, int dim) {
+	run_gated<GATE_GELU>(q, y, ld_y, gate, up, ld, n_rows, dim, "gelu_mul");
+}
+
+/* ---- y = y + x ---- */
+
+__global__ void __launch_bounds__(THREADS) add_kernel(float *y, const float *x, size_t n,
+	bool wide) {
+	const size_t i = (size_t)blockIdx.x * PER_BLOCK + 4 * threadIdx.x;
+	if (i >= n) {
+		return;
+	}
+	const int left = n - i < 4 ? (int)(n - i) : 4;
+	const float4 a = load4(y + i, left, wide), b = load4(x + i, left, wide);
+	store4(y + i, make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w), left, wide);
+}
+
 extern "C" void add_sm80(bb_queue *q, float *y, const float *x, size_t n) {
-	LAUNCH(add_kernel, blocks_for(n, THREADS), THREADS, 0, q->stream, y, x, n);
+	if (n == 0) {
+		return;
+	}
+	LAUNCH(add_kernel, blocks_for(n, PER_BLOCK), THREADS, 0, q->stream, y, x, n,
+		is_wide(y) && is_wide(x));
 	queue_launched(q, "add");
 }

@@ -33,11 +33,14 @@ enum cudaError {
 	cudaErrorInvalidDevice = 101,
 	cudaErrorNoKernelImageForDevice = 209,
 	cudaErrorInvalidResourceHandle = 400,
+	cudaErrorIllegalState = 401,
 	cudaErrorNotReady = 600,
 	cudaErrorIllegalAddress = 700,
 	cudaErrorLaunchFailure = 719,
 	cudaErrorStreamCaptureUnsupported = 900,
 	cudaErrorStreamCaptureInvalidated = 901,
+	cudaErrorStreamCaptureUnjoined = 904,
+	cudaErrorStreamCaptureImplicit = 906,
 	cudaErrorUnknown = 999,
 };
 typedef enum cudaError cudaError_t;

@@ -34,7 +34,7 @@
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)
 #define __constant__ static
-#define warpSize 32
+static constexpr int warpSize = 32;
 
 struct uint3 {
 	unsigned x, y, z;
@@ -105,14 +105,14 @@ template <class... P> struct Bound {
 	SIMT_INLINE void call(std::index_sequence<i...>) const {
 		kernel(std::get<i>(args)...);
 	}
-	static void run(const void *self) {
-		static_cast<const Bound *>(self)->call(std::index_sequence_for<P...>());
+	static void run(const void *bound) {
+		static_cast<const Bound *>(bound)->call(std::index_sequence_for<P...>());
 	}
-	static void *copy(const void *self) {
-		return new Bound(*static_cast<const Bound *>(self));
+	static void *copy(const void *bound) {
+		return new Bound(*static_cast<const Bound *>(bound));
 	}
-	static void destroy(void *self) {
-		delete static_cast<Bound *>(self);
+	static void destroy(void *bound) {
+		delete static_cast<Bound *>(bound);
 	}
 };
 

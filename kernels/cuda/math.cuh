@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the small kernels share: four floats at a time, and functions whose every rounding is
+ * written out, so that a GPU and the emulator give the same bits. */
+#pragma once
+
+#include "device.cuh"
+
+#include <math.h>
+
+/* All of p are at multiples of 16 bytes, and rows stay there: 16-byte accesses are allowed. */
+static inline bool is_wide(const void *p, int ld = 0) {
+	return ((uintptr_t)p & 15) == 0 && ld % 4 == 0;
+}
+
+/* p[0..3], zeros from n on. */
+DEVICE float4 load4(const float *p, int n, bool wide) {
+	if (wide && n >= 4) {
+		return ld_vec((const float4 *)p);
+	}
+	return make_float4(n > 0 ? p[0] : 0.0f, n > 1 ? p[1] : 0.0f, n > 2 ? p[2] : 0.0f,
+		n > 3 ? p[3] : 0.0f);
+}
+
+/* p[0..3] = v, up to n. */
+DEVICE void store4(float *p, float4 v, int n, bool wide) {
+	if (wide && n >= 4) {
+		st_vec((float4 *)p, v);
+		return;
+	}
+	if (n > 0) {
+		p[0] = v.x;
+	}
+	if (n > 1) {
+		p[1] = v.y;
+	}
+	if (n > 2) {
+		p[2] = v.z;
+	}
+	if (n > 3) {
+		p[3] = v.w;
+	}
+}
+
+/* 2^n for -252 <= n <= 254, times x, rounded once. */
+DEVICE float scale_by_power(float x, int n) {
+	const int half = n / 2;
+	const float a = __int_as_float((half + 127) << 23);
+	const float b = __int_as_float((n - half + 127) << 23);
+	return x * a * b;
+}
+
+/* e^x for x <= 88, 0 below -104, NaN for NaN; the relative error is below 1.5e-7 where the result
+ * is normal. x = n ln 2 + r with |r| <= ln 2 / 2, and Taylor's series of e^r up to r^7 / 7!, whose
+ * remainder is 5e-9. ln 2 is in two parts, the first short enough that n times it is exact. The
+ * bits are those of the AVX variants. */
+DEVICE float exp_f32(float x) {
+	x = x < -110.0f ? -110.0f : x;
+	const float n = rintf(x * 1.44269504f);
+	const float r = fmaf(n, 2.12194440e-4f, fmaf(n, -0.693359375f, x));
+	float p = 1.0f / 5040;
+	p = fmaf(p, r, 1.0f / 720);
+	p = fmaf(p, r, 1.0f / 120);
+	p = fmaf(p, r, 1.0f / 24);
+	p = fmaf(p, r, 1.0f / 6);
+	p = fmaf(p, r, 0.5f);
+	p = fmaf(p, r, 1.0f);
+	p = fmaf(p, r, 1.0f);
+	return x <= 88.0f ? scale_by_power(p, __float2int_rn(n)) : p; /* p is NaN where x is */
+}
+
+/* 1 / (1 + e^-x) without overflow: e^-|x| is at most 1. */
+DEVICE float sigmoid_f32(float x) {
+	const float e = exp_f32(-fabsf(x));
+	return (x < 0.0f ? e : 1.0f) / (1.0f + e);
+}

@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The checker: every load and store of a kernel comes here with its size and the address of its
+ * instruction. Bounds and alignment are looked up; races are found by marks on bytes, so they show
+ * whatever the schedule was. Barriers order the threads of a block, __syncwarp the lanes that it
+ * names; shuffles and votes order nothing, as in CUDA's manual; blocks are never ordered. */
+#include "check.hpp"
+#include "memory.hpp"
+
+#include <algorithm>
+#include <link.h>
+#include <stdlib.h>
+
+namespace simt {
+
+bool checking;
+
+/* The checker runs one worker, so it has one state. */
+static uint32_t epoch = EPOCH_HOST, launch_epoch, block_epoch;
+struct BlockStart {
+	uint32_t epoch, index;
+};
+static std::vector<BlockStart> block_starts; /* of this launch */
+static uint16_t clocks[MAX_WARPS][LANES][LANES]; /* [warp, lane, what it knows of lane] */
+static Cell *shared_cells; /* [ARENA_BYTES] */
+static size_t shared_used; /* cells that the last block may have marked */
+
+void check_launch_starts(void) {
+	launch_epoch = epoch + 1;
+	block_starts.clear();
+}
+
+void check_block_starts(const Shape &shape) {
+	(void)shape;
+	epoch++;
+	block_epoch = epoch;
+	block_starts.push_back({epoch, block->index});
+	memset(clocks, 0, sizeof(clocks));
+	for (int w = 0; w < MAX_WARPS; w++) {
+		for (int l = 0; l < LANES; l++) {
+			clocks[w][l][l] = 1;
+		}
+	}
+	if (shared_cells == nullptr) {
+		shared_cells = static_cast<Cell *>(calloc(ARENA_BYTES, sizeof(Cell)));
+	}
+	memset(static_cast<void *>(shared_cells), 0, shared_used * sizeof(Cell));
+	shared_used = 0;
+}
+
+void check_barrier(void) {
+	epoch++;
+}
+
+void check_warp_joined(int warp, uint32_t lanes) {
+	uint16_t known[LANES] = {0};
+	for (uint32_t m = lanes; m != 0; m &= m - 1) {
+		const uint16_t *mine = clocks[warp][__builtin_ctz(m)];
+		for (int i = 0; i < LANES; i++) {
+			known[i] = std::max(known[i], mine[i]);
+		}
+	}
+	for (uint32_t m = lanes; m != 0; m &= m - 1) {
+		const int lane = __builtin_ctz(m);
+		memcpy(clocks[warp][lane], known, sizeof(known));
+		clocks[warp][lane][lane]++;
+	}
+}
+
+/* Did what left the mark happen before what t does now? */
+static bool is_ordered(const Thread *t, const Mark &mark) {
+	if (mark.epoch < launch_epoch || mark.thread == t->index + 1) {
+		return mark.epoch < launch_epoch || mark.epoch >= block_epoch;
+	}
+	if (mark.epoch < block_epoch) {
+		return false; /* another block */
+	}
+	return mark.epoch != epoch ||
+		((mark.thread - 1) / LANES == t->warp &&
+			clocks[t->warp][t->lane][(mark.thread - 1) % LANES] >= mark.clock);
+}
+
+static Mark mark_of(const Thread *t) {
+	return {epoch, (uint16_t)(t->index + 1), clocks[t->warp][t->lane][t->lane]};
+}
+
+static std::string who(const Mark &mark) {
+	const auto next = std::upper_bound(block_starts.begin(), block_starts.end(), mark.epoch,
+		[](uint32_t e, const BlockStart &b) { return e < b.epoch; });
+	std::string text = "thread " + std::to_string(mark.thread - 1);
+	if (mark.epoch < block_epoch && next != block_starts.begin()) {
+		text += " of block " + std::to_string((next - 1)->index);
+	}
+	return text;
+}
+
+/* One access, as the reports need it. */
+struct Seen {
+	Thread *t;
+	uintptr_t address, pc;
+	int n_bytes;
+	bool is_write, is_atomic, is_shared, is_copy; /* an async copy's write */
+	bool is_host; /* pinned: the host writes it unseen */
+	const char *verb;
+};
+
+static void report_race(const Seen &seen, const Mark &other, bool other_wrote) {
+	report(seen.is_shared ? "shared-race" : "global-race", seen.pc, nullptr,
+		"thread %d %s what %s has %s, and nothing orders them", seen.t->index, seen.verb,
+		who(other).c_str(), other_wrote ? "written" : "read");
+}
+
+/* Looks at one byte and leaves the access's mark there; false when there was something to report. */
+static bool mark_cell(const Seen &seen, Cell *c) {
+	const Mark now = mark_of(seen.t);
+	bool is_clean = true;
+	if ((c->flags & CELL_IN_FLIGHT) != 0 && !seen.is_copy) {
+		report("async", seen.pc, nullptr, "thread %d %s bytes on which an async copy of %s is under "
+			"way, not waited for", seen.t->index, seen.verb, who(c->written).c_str());
+		is_clean = false;
+	} else if (!seen.is_write && !seen.is_host && c->written.epoch == EPOCH_NEVER) {
+		report(seen.is_shared ? "shared-uninitialised" : "global-uninitialised", seen.pc, nullptr,
+			"thread %d reads bytes that %s", seen.t->index,
+			seen.is_shared ? "this block hasn't written" : "nobody has written");
+		is_clean = false;
+	}
+	const bool both_atomic = seen.is_atomic && (c->flags & CELL_ATOMIC) != 0;
+	if (is_clean && !both_atomic && !is_ordered(seen.t, c->written)) {
+		report_race(seen, c->written, true);
+		is_clean = false;
+	}
+	if (!seen.is_write) {
+		if (c->read.thread != now.thread || c->read.epoch < block_epoch) {
+			c->read_before = c->read;
+		}
+		c->read = now;
+		return is_clean;
+	}
+	/* an atomic that met atomics only has no plain reader to fear but the marks' own */
+	for (const Mark &reader : {c->read, c->read_before}) {
+		if (is_clean && !is_ordered(seen.t, reader)) {
+			report_race(seen, reader, false);
+			is_clean = false;
+		}
+	}
+	c->written = now;
+	c->flags = (uint8_t)((seen.is_atomic ? CELL_ATOMIC : 0) | (c->flags & CELL_IN_FLIGHT));
+	return is_clean;
+}
+
+static void mark_cells(const Seen &seen, Cell *cells, size_t n) {
+	bool is_clean = true;
+	for (size_t i = 0; i < n; i++) {
+		if (is_clean) {
+			is_clean = mark_cell(seen, &cells[i]);
+		} else if (seen.is_write) { /* reported once; the other bytes have a value all the same */
+			cells[i].written = mark_of(seen.t);
+		}
+	}
+}
+
+/* ---- where an address is ---- */
+
+static Cell *cells_in_arena(const Seen &seen) {
+	const size_t offset = seen.address - (uintptr_t)block->arena, n = (size_t)seen.n_bytes;
+	if (offset + n <= block->dyn_bytes) {
+		shared_used = std::max(shared_used, offset + n);
+		return &shared_cells[offset];
+	}
+	const SharedArray *nearest = nullptr;
+	for (const SharedArray &array : block->arrays) {
+		if (offset >= array.offset && offset + n <= array.offset + array.n_bytes) {
+			shared_used = std::max(shared_used, offset + n);
+			return &shared_cells[offset];
+		}
+		if (array.offset <= offset + n) {
+			nearest = &array;
+		}
+	}
+	report("shared-bounds", seen.pc, nullptr, "thread %d %s %d bytes at byte %td of '%s', which has "
+		"%zu", seen.t->index, seen.verb, seen.n_bytes,
+		(ptrdiff_t)(offset - (nearest != nullptr ? nearest->offset : 0)),
+		nearest != nullptr ? nearest->name : "dynamic shared memory",
+		nearest != nullptr ? nearest->n_bytes : block->dyn_bytes);
+	return nullptr;
+}
+
+static Cell *cells_of(Allocation *a) {
+	if (a->cells == nullptr) {
+		a->cells = static_cast<Cell *>(calloc(a->n_bytes, sizeof(Cell)));
+		if (a->cells == nullptr) {
+			abort();
+		}
+	}
+	return a->cells;
+}
+
+static Cell *cells_in_memory(const Seen &seen, Allocation *a) {
+	const uintptr_t at = seen.address - a->start;
+	if (seen.address < a->start || at + (size_t)seen.n_bytes > a->n_bytes) {
+		report("global-bounds", seen.pc, nullptr,
+			"thread %d %s %d bytes at byte %td of an allocation of %zu", seen.t->index, seen.verb,
+			seen.n_bytes, (ptrdiff_t)at, a->n_bytes);
+		return nullptr;
+	}
+	return cells_of(a) + at;
+}
+
+/* Constants and code of the program and its libraries. */
+static bool is_in_image(uintptr_t address) {
+	struct Range {
+		uintptr_t begin, end;
+	};
+	static std::vector<Range> ranges;
+	if (ranges.empty()) {
+		dl_iterate_phdr([](struct dl_phdr_info *info, size_t, void *) {
+			for (int i = 0; i < info->dlpi_phnum; i++) {
+				const auto &segment = info->dlpi_phdr[i];
+				if (segment.p_type == PT_LOAD) {
+					const uintptr_t begin = info->dlpi_addr + segment.p_vaddr;
+					ranges.push_back({begin, begin + segment.p_memsz});
+				}
+			}
+			return 0;
+		}, nullptr);
+	}
+	return std::any_of(ranges.begin(), ranges.end(), [address](const Range &r) {
+		return address >= r.begin && address < r.end;
+	});
+}
+
+/* A thread's own variables, the launch's arguments, what the emulator keeps, and constants. */
+static bool is_private(const Seen &seen) {
+	const uintptr_t a = seen.address;
+	return a - (uintptr_t)block->stacks < STACK_BYTES * MAX_THREADS ||
+		a - (uintptr_t)block->call->args < block->call->args_bytes ||
+		a - (uintptr_t)block < sizeof(*block) || (!seen.is_write && is_in_image(a));
+}
+
+static void look(Seen seen) {
+	Cell *cells = nullptr;
+	if (seen.is_shared) {
+		cells = cells_in_arena(seen);
+	} else if (Allocation *a = allocation_of(seen.address)) {
+		seen.is_host = a->is_host;
+		cells = cells_in_memory(seen, a);
+	} else {
+		report("no-memory", seen.pc, nullptr, "thread %d %s %d bytes at %#zx, which is no memory of "
+			"the device", seen.t->index, seen.verb, seen.n_bytes, (size_t)seen.address);
+	}
+	if (cells == nullptr) {
+		return;
+	}
+	if ((seen.address & (uintptr_t)(seen.n_bytes - 1)) != 0) {
+		report("misaligned", seen.pc, nullptr, "thread %d %s %d bytes at an address that is not a "
+			"multiple of it", seen.t->index, seen.verb, seen.n_bytes);
+	}
+	mark_cells(seen, cells, (size_t)seen.n_bytes);
+	if (!seen.is_copy) {
+		seen.t->log.push_back({seen.pc, seen.address, 0, (uint8_t)seen.n_bytes,
+			(uint8_t)seen.t->lane, seen.is_write, seen.is_shared});
+	}
+}
+
+void check_lane_access(
+	Thread *t, uintptr_t address, int n_bytes, bool is_write, bool is_atomic, uintptr_t pc) {
+	const bool is_shared = address - (uintptr_t)block->arena < ARENA_BYTES;
+	const Seen seen = {t, address, pc, n_bytes, is_write, is_atomic, is_shared, false, false,
+		is_write ? "writes" : "reads"};
+	if (is_shared || !is_private(seen)) {
+		look(seen);
+	}
+}
+
+void check_access(uintptr_t address, int n_bytes, bool is_write, bool is_atomic, uintptr_t pc) {
+	if (checking) {
+		check_lane_access(running(), address, n_bytes, is_write, is_atomic, pc);
+	}
+}
+
+/* ---- async copies: they may land at any time between issue and wait, so both ends are looked at */
+
+static void mark_copy(const AsyncCopy &copy, uintptr_t pc, bool is_arrival) {
+	Thread *t = running();
+	const uintptr_t to = (uintptr_t)copy.s;
+	const Seen seen = {t, to, pc, copy.n_bytes, true, false, true, true, false, "copies to"};
+	if (to - (uintptr_t)block->arena >= ARENA_BYTES) {
+		report("async", pc, nullptr, "thread %d copies to what is not shared memory", t->index);
+		return;
+	}
+	Cell *cells = cells_in_arena(seen);
+	if (cells == nullptr) {
+		return;
+	}
+	mark_cells(seen, cells, (size_t)copy.n_bytes);
+	for (int i = 0; i < copy.n_bytes; i++) {
+		cells[i].flags = is_arrival ? 0 : CELL_IN_FLIGHT;
+	}
+}
+
+void check_copy_issued(const AsyncCopy &copy, uintptr_t pc) {
+	if (copy.n_from > 0) {
+		check_access((uintptr_t)copy.g, copy.n_from, false, false, pc);
+	}
+	mark_copy(copy, pc, false);
+	Thread *t = running();
+	t->log.push_back({pc + 1, (uintptr_t)copy.s, 0, (uint8_t)copy.n_bytes, (uint8_t)t->lane, true,
+		true});
+}
+
+void check_copy_arrived(const AsyncCopy &copy) {
+	mark_copy(copy, (uintptr_t)__builtin_return_address(0), true);
+}
+
+/* ---- what the host does to device memory ---- */
+
+void check_host_wrote(const void *p, size_t n_bytes) {
+	Allocation *a = n_bytes > 0 ? allocation_of((uintptr_t)p) : nullptr;
+	if (a == nullptr) {
+		return;
+	}
+	Cell *cells = cells_of(a) + ((uintptr_t)p - a->start);
+	for (size_t i = 0; i < n_bytes; i++) {
+		cells[i] = {{EPOCH_HOST, 0, 0}, {0, 0, 0}, {0, 0, 0}, 0};
+	}
+}
+
+void check_host_copied(const void *to, const void *from, size_t n_bytes) {
+	Allocation *a = n_bytes > 0 ? allocation_of((uintptr_t)from) : nullptr;
+	Allocation *b = n_bytes > 0 ? allocation_of((uintptr_t)to) : nullptr;
+	check_host_wrote(to, n_bytes);
+	if (a == nullptr || b == nullptr || a->is_host || b->is_host) {
+		return;
+	}
+	/* what was never written stays so where it is copied to */
+	const Cell *source = cells_of(a) + ((uintptr_t)from - a->start);
+	Cell *target = cells_of(b) + ((uintptr_t)to - b->start);
+	for (size_t i = 0; i < n_bytes; i++) {
+		if (source[i].written.epoch == EPOCH_NEVER) {
+			target[i].written.epoch = EPOCH_NEVER;
+		}
+	}
+}
+
+} // namespace simt

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The emulator's records: threads of a block as fibers, their warps, and the block that a worker is
+ * running. A block lives on one host thread from start to end, so nothing here is locked. */
+#pragma once
+
+#include "report.h"
+#include "words.hpp"
+
+#include <string>
+#include <vector>
+
+#undef threadIdx
+#undef blockIdx
+#undef blockDim
+#undef gridDim
+
+namespace simt {
+
+constexpr int MAX_THREADS = 1024, LANES = 32, MAX_WARPS = MAX_THREADS / LANES;
+constexpr size_t PAGE_BYTES = 4096;
+constexpr size_t STACK_BYTES = 64 << 10; /* of one fiber; its lowest page is a guard */
+constexpr size_t ARENA_BYTES = 256 << 10; /* shared memory with the gaps between its arrays */
+constexpr size_t MAX_SMEM_BYTES = 227 << 10, PLAIN_SMEM_BYTES = 48 << 10;
+
+enum class State : uint8_t { ready, in_warp, at_barrier, done };
+enum class Op : uint8_t { sync, shuffle, ballot, reduce, ldmatrix, mma };
+
+/* What a lane wants from its warp while it is parked. in and out lie on the lane's own stack. */
+struct Ask {
+	Op op;
+	uint32_t mask;
+	Site site;
+	const void *in;
+	void *out;
+	int n, how; /* words or matrices; which reduction, layout or type */
+	uintptr_t pc; /* of the word in the kernel, for the checker */
+};
+
+struct AsyncCopy {
+	void *s;
+	const void *g;
+	int n_bytes, n_from, group;
+	Site site;
+};
+
+/* One access of one lane, until its warp's are put together. */
+struct Access {
+	uintptr_t pc, address;
+	uint32_t occurrence; /* how often this lane has been at pc */
+	uint8_t n_bytes, lane;
+	bool is_write, is_shared;
+};
+
+struct Thread : Place {
+	void *sp;
+	int index, warp;
+	State state;
+	bool started;
+	Ask ask;
+	Site site; /* of the barrier where it waits */
+	int n_groups; /* of async copies */
+	std::vector<AsyncCopy> copies;
+	std::vector<Access> log;
+};
+
+struct Warp {
+	uint32_t ready, live, arrived, existing; /* a bit per lane */
+};
+
+struct SharedArray {
+	const void *tag;
+	size_t offset, n_bytes;
+	const char *name;
+};
+
+struct Block {
+	Thread threads[MAX_THREADS];
+	Warp warps[MAX_WARPS];
+	int n_threads, n_warps, n_live, n_at_barrier;
+	bool failed, fault;
+	uint32_t index;
+	Site barrier_site;
+	int barrier_first;
+	void *scheduler; /* stack pointer of the host thread */
+	enum simt_order order;
+	uint32_t random;
+	const Call *call;
+	size_t dyn_bytes, used_bytes;
+	std::vector<SharedArray> arrays;
+	char *stacks, *arena;
+	struct simt_traffic traffic;
+};
+
+extern __thread Block *block; /* what this host thread is running */
+
+static inline Thread *running(void) {
+	return static_cast<Thread *>(self);
+}
+
+/* ---- fiber.cpp ---- */
+extern "C" void simt_switch(void **save, void *load);
+void *fiber_prepare(char *stack_top, void (*entry)(void));
+
+/* ---- schedule.cpp ---- */
+Block *block_create(void);
+/* false when the block could not be run to its end; the finding is there then. */
+bool block_run(Block *b, const Shape &shape, const Call &call, uint32_t index);
+void yield_thread(Thread *me); /* another thread's turn; returns when it is this one's again */
+[[noreturn]] void abandon_block(void);
+
+/* ---- launch.cpp ---- */
+const struct simt_options &options(void);
+/* Runs all blocks; false when one could not be ended, and whether an access was at fault. */
+bool run_kernel(const Call &call, const Shape &shape, bool *fault);
+struct simt_traffic &host_traffic(void); /* what is counted outside of blocks */
+
+/* ---- findings.cpp ---- */
+__attribute__((format(printf, 4, 5))) void report(
+	const char *kind, uintptr_t pc, const Site *site, const char *format, ...);
+struct Line {
+	std::string file;
+	int line;
+};
+std::vector<Line> lines_of(const std::vector<uintptr_t> &pcs);
+
+/* ---- stream.cpp, device.cpp ---- */
+/* An error that the next cudaGetLastError gives; a sticky one stays until the device is reset. */
+cudaError_t fail_with(cudaError_t error);
+cudaError_t fail_for_good(cudaError_t error);
+/* What keeps the device from taking work: no driver, a sticky error; cudaSuccess if nothing does. */
+cudaError_t device_state(void);
+cudaError_t launch_refused(const Call &call, const Shape &shape);
+/* Counts down to an injected failure. */
+enum class Failure { malloc, host_alloc, launch, copy, n };
+bool failure_due(Failure which);
+
+/* ---- check.cpp, traffic.cpp; only when `checking` ---- */
+extern bool checking;
+void check_access(uintptr_t address, int n_bytes, bool is_write, bool is_atomic, uintptr_t pc);
+void check_lane_access(
+	Thread *t, uintptr_t address, int n_bytes, bool is_write, bool is_atomic, uintptr_t pc);
+void check_copy_issued(const AsyncCopy &copy, uintptr_t pc);
+void check_copy_arrived(const AsyncCopy &copy);
+void check_warp_joined(int warp, uint32_t lanes);
+void check_barrier(void); /* all accesses before it are ordered before all after it */
+void check_block_starts(const Shape &shape);
+void check_launch_starts(void);
+void check_host_wrote(const void *p, size_t n_bytes); /* device memory has a value now */
+void check_host_copied(const void *to, const void *from, size_t n_bytes);
+void traffic_flush(Block *b);
+void traffic_forget(void);
+
+} // namespace simt
