@@ -27,8 +27,8 @@
  * and s. f32: [k], then zeros up to 16 bytes. For 16-bit weights [k] is filled up to 32 elements:
  *     bf16    x in bf16
  *     f16     x / scale in f16, then what that misses of it, in f16, then f32 scale and 12 bytes of
- *             zeros: scale is the power of two that brings the row's largest to 2^14 or above, below
- *             2^15. The two together have 22 bits. */
+ *             zeros: scale is the power of two that brings the row's largest to 2^14 or above,
+ *             below 2^15. The two together have 22 bits. */
 #ifndef MATMUL_PANEL_H
 #define MATMUL_PANEL_H
 
