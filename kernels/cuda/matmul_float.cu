@@ -3,7 +3,7 @@
  * The matrix products of float types; one arithmetic for any number of rows.
  *
  * bf16 and f16 go through mma.m16n8k16 with f32 sums, rows filled up to 16: a chain along k in
- * steps of 16, for f16 two for each step, the low part of x first (see matmul_panel.h). A step takes
+ * steps of 16, for f16 two a step, the low part of x first (see matmul_panel.h). One step takes
  * 8 t to 8 t + 3, t < 4, from each 32 elements, the next one 8 t + 4 to 8 t + 7, so that a lane's
  * operands are 16 bytes. The tensor core's own order inside a step is the device's, the same for
  * every row. Against the exact product of the prepared x: 4e-6 of the sum of magnitudes.
