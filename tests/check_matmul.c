@@ -226,6 +226,7 @@ static void check_matmul(struct check *c, matmul_fn *fn, enum bb_dtype type) {
 	/* Across the limits of row blocks and pieces. */
 	check_shape(c, fn, type, (struct shape){ 141, 33, 1536, true, true, 35 }, false);
 	check_shape(c, fn, type, (struct shape){ 3, 16, 2048, false, false, 16 }, true);
+	check_shape(c, fn, type, (struct shape){ 64, 70, 512, true, false, 70 }, false);
 }
 
 #define CHECK_MATMUL(suffix, type) \

@@ -2,6 +2,7 @@
  *
  * The device module: opening a device, its queues, copies and graphs, and the table of its kernels.
  * All that the host sees of it is struct bb_module. */
+#include "matmul_panel.h"
 #include "module.h"
 
 #include <assert.h>
@@ -32,6 +33,8 @@ struct bb_graph {
 /* A layout column of `none` becomes NULL, any other name &layout_<name>, declared by its header. */
 #define LAYOUT_PTR_none NULL
 #define LAYOUT_PTR_kv_padded &layout_kv_padded
+#define LAYOUT_PTR_panels &layout_panels
+#define LAYOUT_PTR_panels_pairs &layout_panels_pairs
 
 static const struct bb_variant variants[] = {
 #define KERNEL(name, args)

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What all matrix products of the device are given, and how they all end. */
+#pragma once
+
+#include "matmul_panel.h"
+#include "module.h"
+
+/* Before a loop. The host's compiler decides by itself. */
+#ifdef __CUDACC__
+#define UNROLL _Pragma("unroll")
+#define UNROLL_BY(n) UNROLL_BY_TEXT(unroll n)
+#define UNROLL_BY_TEXT(text) _Pragma(#text)
+#else
+#define UNROLL
+#define UNROLL_BY(n)
+#endif
+
+struct matmul_args {
+	float *y;
+	const uint8_t *w, *x;
+	const float *bias;
+	int ld_y, n_rows, n, k;
+	bool accumulate;
+};
+
+DEVICE void finish_output(const matmul_args &p, int row, int col, float acc) {
+	if (row < p.n_rows && col < p.n) {
+		float *y = &p.y[(size_t)row * p.ld_y + col];
+		acc = p.bias != NULL ? acc + p.bias[col] : acc;
+		*y = p.accumulate ? *y + acc : acc;
+	}
+}

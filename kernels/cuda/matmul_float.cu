@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The matrix products of float types; one arithmetic for any number of rows.
+ *
+ * bf16 and f16 go through mma.m16n8k16 with f32 sums, rows filled up to 16: a chain along k in
+ * steps of 16, for f16 two a step, the low part of x first (see matmul_panel.h). One step takes
+ * 8 t to 8 t + 3, t < 4, from each 32 elements, the next one 8 t + 4 to 8 t + 7, so that a lane's
+ * operands are 16 bytes. The tensor core's own order inside a step is the device's, the same for
+ * every row. Against the exact product of the prepared x: 4e-6 of the sum of magnitudes.
+ *
+ * f32 is fmaf: eight chains, the units of 4 elements dealt out in turn, joined in order. */
+#include "matmul_args.cuh"
+
+enum { THREADS = 128, STEP_K = 64, STEP_UNITS = STEP_K / 8 };
+
+/* ---- 16-bit types ---- */
+
+/* A warp owns m_tiles * 16 rows and n_tiles * 8 columns; warps stand warp_rows by the rest. */
+template <int type_, int m_tiles_, int n_tiles_, int warp_rows, int stages> struct mma_shape {
+	static constexpr int type = type_, m_tiles = m_tiles_, n_tiles = n_tiles_;
+	static constexpr int n_stages = stages, parts = type == BB_F16 ? 2 : 1;
+	static constexpr int warp_cols = THREADS / WARP / warp_rows;
+	static constexpr int rows = 16 * m_tiles * warp_rows, cols = 8 * n_tiles * warp_cols;
+	static constexpr int panels = cols / PANEL;
+	static constexpr int panel_step = STEP_UNITS * PANEL * 16;
+	/* Two rows of x side by side fill the banks. */
+	static constexpr int x_pitch = STEP_K * 2 + 64;
+	static constexpr int x_at = panels * panel_step;
+	static constexpr int stage_bytes = x_at + parts * rows * x_pitch;
+	static constexpr int smem_bytes = n_stages * stage_bytes;
+	static_assert(cols % PANEL == 0, "whole panels");
+};
+
+/* Starts the copies of step i; zeros for rows and panels that aren't there. */
+template <class shape> DEVICE void mma_load(const matmul_args &p, uint8_t *smem, int i) {
+	uint8_t *stage = smem + i % shape::n_stages * shape::stage_bytes;
+	const int tid = threadIdx.x, n_units = panel_units(shape::type, p.k);
+	const int units = min((int)STEP_UNITS, n_units - i * STEP_UNITS);
+	const size_t bytes = panel_bytes(shape::type, p.k);
+	UNROLL
+	for (int j = 0; j < shape::panels; j++) {
+		const int panel = blockIdx.y * shape::panels + j, is_there = panel < n_panels(p.n);
+		const uint8_t *from = p.w + (is_there ? panel : 0) * bytes
+			+ (size_t)i * shape::panel_step;
+		for (int u = tid; u < units * PANEL; u += THREADS) {
+			cp_async16_zfill(stage + j * shape::panel_step + 16 * u, from + 16 * u,
+				is_there ? 16 : 0);
+		}
+	}
+	for (int u = tid; u < shape::parts * shape::rows * STEP_UNITS; u += THREADS) {
+		const int r = u / STEP_UNITS % shape::rows, part = u / STEP_UNITS / shape::rows;
+		const int v = u % STEP_UNITS, row = blockIdx.x * shape::rows + r;
+		const bool is_there = row < p.n_rows;
+		const uint8_t *from = p.x
+			+ (size_t)(is_there ? row : 0) * panel_x_row_bytes(shape::type, p.k)
+			+ ((size_t)part * n_units + (size_t)(i * STEP_UNITS + v)) * 16;
+		if (v < units) {
+			cp_async16_zfill(stage + shape::x_at + (part * shape::rows + r) * shape::x_pitch
+				+ 16 * v, from, is_there ? 16 : 0);
+		}
+	}
+}
+
+template <int type> DEVICE void mma_any(float d[4], const uint32_t a[4], const uint32_t b[2]) {
+	if (type == BB_F16) {
+		mma_f16(d, a, b);
+	} else {
+		mma_bf16(d, a, b);
+	}
+}
+
+/* Group s of 32 elements of the warp's tile. */
+template <class shape>
+DEVICE void mma_group(float acc[shape::m_tiles][shape::n_tiles][4], const uint8_t *stage, int s,
+	int row0, int col0, int lane) {
+	const int g = lane / 4, t = lane % 4;
+	uint4 a[shape::parts][shape::m_tiles][2]; /* high and low part, tile, upper and lower row */
+	UNROLL
+	for (int part = 0; part < shape::parts; part++) {
+		UNROLL
+		for (int m = 0; m < shape::m_tiles; m++) {
+			const uint8_t *at = stage + shape::x_at
+				+ (part * shape::rows + row0 + 16 * m + g) * shape::x_pitch + 64 * s + 16 * t;
+			a[part][m][0] = ld_vec((const uint4 *)at);
+			a[part][m][1] = ld_vec((const uint4 *)(at + 8 * shape::x_pitch));
+		}
+	}
+	UNROLL
+	for (int j = 0; j < shape::n_tiles; j++) {
+		const int col = col0 + 8 * j;
+		const uint8_t *at = stage + col / PANEL * shape::panel_step + (4 * s + t) * PANEL * 16;
+		const uint4 w = ld_vec((const uint4 *)at + panel_place(shape::type, t, col % PANEL + g));
+		const uint32_t b[2][2] = { { w.x, w.y }, { w.z, w.w } };
+		UNROLL
+		for (int m = 0; m < shape::m_tiles; m++) {
+			UNROLL
+			for (int part = shape::parts - 1; part >= 0; part--) {
+				const uint4 upper = a[part][m][0], lower = a[part][m][1];
+				const uint32_t first[4] = { upper.x, lower.x, upper.y, lower.y };
+				mma_any<shape::type>(acc[m][j], first, b[0]);
+			}
+			UNROLL
+			for (int part = shape::parts - 1; part >= 0; part--) {
+				const uint4 upper = a[part][m][0], lower = a[part][m][1];
+				const uint32_t second[4] = { upper.z, lower.z, upper.w, lower.w };
+				mma_any<shape::type>(acc[m][j], second, b[1]);
+			}
+		}
+	}
+}
+
+/* What the row's numbers were divided by. */
+template <int type> DEVICE float row_scale(const matmul_args &p, int row) {
+	if (type != BB_F16 || row >= p.n_rows) {
+		return 1.0f;
+	}
+	const uint8_t *end = p.x + (size_t)(row + 1) * panel_x_row_bytes(type, p.k);
+	return ld_nc((const float *)(end - 16));
+}
+
+/* Grid: tiles of rows, tiles of columns. */
+template <class shape> __global__ void __launch_bounds__(THREADS) matmul_mma(matmul_args p) {
+	DYN_SHARED(uint8_t, smem);
+	const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+	const int row0 = warp / shape::warp_cols * 16 * shape::m_tiles;
+	const int col0 = warp % shape::warp_cols * 8 * shape::n_tiles;
+	const int n_units = panel_units(shape::type, p.k);
+	const int n_steps = (n_units + STEP_UNITS - 1) / STEP_UNITS;
+	float acc[shape::m_tiles][shape::n_tiles][4] = {};
+	UNROLL
+	for (int i = 0; i < shape::n_stages - 1; i++) {
+		if (i < n_steps) {
+			mma_load<shape>(p, smem, i);
+		}
+		cp_async_commit();
+	}
+	for (int i = 0; i < n_steps; i++) {
+		cp_async_wait<shape::n_stages - 2>();
+		__syncthreads();
+		if (i + shape::n_stages - 1 < n_steps) {
+			mma_load<shape>(p, smem, i + shape::n_stages - 1);
+		}
+		cp_async_commit();
+		const int groups = min((int)STEP_UNITS, n_units - i * STEP_UNITS) / 4;
+		for (int s = 0; s < groups; s++) {
+			mma_group<shape>(acc, smem + i % shape::n_stages * shape::stage_bytes, s, row0, col0,
+				lane);
+		}
+	}
+	const int col = blockIdx.y * shape::cols + col0 + lane % 4 * 2;
+	UNROLL
+	for (int m = 0; m < 2 * shape::m_tiles; m++) {
+		const int row = blockIdx.x * shape::rows + row0 + lane / 4 + 8 * m;
+		const float scale = row_scale<shape::type>(p, row);
+		UNROLL
+		for (int j = 0; j < shape::n_tiles; j++) {
+			for (int i = 0; i < 2; i++) {
+				finish_output(p, row, col + 8 * j + i, acc[m / 2][j][m % 2 * 2 + i] * scale);
+			}
+		}
+	}
+}
+
+template <class shape>
+static void launch_mma(bb_queue *q, const matmul_args &p, const char *name) {
+	const dim3 grid(blocks_for((size_t)p.n_rows, shape::rows),
+		(unsigned)((n_panels(p.n) + shape::panels - 1) / shape::panels));
+	if (shape::smem_bytes > 48 * 1024) {
+		queue_note(q, ALLOW_SMEM(matmul_mma<shape>, shape::smem_bytes), name);
+	}
+	LAUNCH(matmul_mma<shape>, grid, THREADS, shape::smem_bytes, q->stream, p);
+	queue_launched(q, name);
+}
+
+template <int type> static void matmul_16(bb_queue *q, const matmul_args &p, const char *name) {
+	if (p.n_rows <= 16) {
+		launch_mma<mma_shape<type, 1, 1, 1, 6>>(q, p, name);
+	} else if (p.n_rows <= 32) {
+		launch_mma<mma_shape<type, 2, 1, 1, 4>>(q, p, name);
+	} else {
+		launch_mma<mma_shape<type, 2, 4, 2, type == BB_F16 ? 2 : 3>>(q, p, name);
+	}
+}
+
+/* ---- f32 ---- */
+
+enum { F32_THREADS = 256, F32_CHAINS = F32_THREADS / WARP };
+
+DEVICE float add_unit(float acc, float4 w, float4 x) {
+	acc = fmaf(w.x, x.x, acc);
+	acc = fmaf(w.y, x.y, acc);
+	acc = fmaf(w.z, x.z, acc);
+	return fmaf(w.w, x.w, acc);
+}
+
+/* A lane per column of a panel, a warp per chain. Grid: panels by groups of `rows` rows. */
+template <int rows> __global__ void __launch_bounds__(F32_THREADS) matmul_fma(matmul_args p) {
+	SHARED(float, sums, [F32_CHAINS][rows][PANEL]);
+	const int lane = threadIdx.x % WARP, chain = threadIdx.x / WARP;
+	const int n_units = panel_units(BB_F32, p.k), row0 = blockIdx.y * rows;
+	const float4 *w = (const float4 *)(p.w + blockIdx.x * panel_bytes(BB_F32, p.k)) + lane;
+	float acc[rows] = {};
+	UNROLL_BY(4)
+	for (int u = chain; u < n_units; u += F32_CHAINS) {
+		const float4 v = ld_nc(w + (size_t)u * PANEL);
+		UNROLL
+		for (int r = 0; r < rows; r++) {
+			const int row = min(row0 + r, p.n_rows - 1);
+			acc[r] = add_unit(acc[r], v, ld_nc((const float4 *)p.x + (size_t)row * n_units + u));
+		}
+	}
+	UNROLL
+	for (int r = 0; r < rows; r++) {
+		sums[chain][r][lane] = acc[r];
+	}
+	__syncthreads();
+	for (int r = chain; r < rows; r += F32_CHAINS) {
+		float sum = sums[0][r][lane];
+		for (int i = 1; i < F32_CHAINS; i++) {
+			sum += sums[i][r][lane];
+		}
+		finish_output(p, row0 + r, blockIdx.x * PANEL + lane, sum);
+	}
+}
+
+template <int rows> static void launch_fma(bb_queue *q, const matmul_args &p) {
+	const dim3 grid((unsigned)n_panels(p.n), blocks_for((size_t)p.n_rows, rows));
+	LAUNCH(matmul_fma<rows>, grid, F32_THREADS, 0, q->stream, p);
+	queue_launched(q, "matmul_f32");
+}
+
+/* ---- the kernels ---- */
+
+#define MATMUL_HEAD(suffix) \
+	extern "C" void matmul_##suffix##_sm80(bb_queue *q, float *y, int ld_y, const void *w, \
+		const void *x, const float *bias, int n_rows, int n, int k, bool accumulate)
+
+MATMUL_HEAD(f16) {
+	if (n_rows > 0) {
+		matmul_16<BB_F16>(q, { y, (const uint8_t *)w, (const uint8_t *)x, bias, ld_y, n_rows, n, k,
+			accumulate }, "matmul_f16");
+	}
+}
+
+MATMUL_HEAD(bf16) {
+	if (n_rows > 0) {
+		matmul_16<BB_BF16>(q, { y, (const uint8_t *)w, (const uint8_t *)x, bias, ld_y, n_rows, n,
+			k, accumulate }, "matmul_bf16");
+	}
+}
+
+MATMUL_HEAD(f32) {
+	const matmul_args p = { y, (const uint8_t *)w, (const uint8_t *)x, bias, ld_y, n_rows, n, k,
+		accumulate };
+	if (n_rows > 1) {
+		launch_fma<8>(q, p);
+	} else if (n_rows > 0) {
+		launch_fma<1>(q, p);
+	}
+}
+#undef MATMUL_HEAD
