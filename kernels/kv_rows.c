@@ -41,8 +41,8 @@ static size_t rows_slab_bytes(enum bb_kv_dtype type, int head_dim, int group) {
 		+ kv_plane_of(type, head_dim, 1).bytes;
 }
 
-void kv_store_row(uint8_t *plane, enum bb_kv_dtype type, int width, int head_dim, int group, int slot,
-	const float *x) {
+void kv_store_row(uint8_t *plane, enum bb_kv_dtype type, int width, int head_dim, int group,
+	int slot, const float *x) {
 	const int n_groups = kv_n_groups(head_dim, group), per = kv_group_width(head_dim, group);
 	const size_t elem_bytes = (size_t)kv_elem_bytes(type);
 	uint8_t *row = plane + (size_t)slot * width * elem_bytes;

@@ -63,8 +63,8 @@ float kv_quantise(int8_t *y, const float *x, int n);
 
 /* Row `slot` of a plane of 64 rows of `width` elements, then scales [64][groups]: quantises as the
  * type says; elements from head_dim on become zeros. And the inverse. */
-void kv_store_row(uint8_t *plane, enum bb_kv_dtype type, int width, int head_dim, int group, int slot,
-	const float *x);
+void kv_store_row(uint8_t *plane, enum bb_kv_dtype type, int width, int head_dim, int group,
+	int slot, const float *x);
 void kv_load_row(float *x, const uint8_t *plane, enum bb_kv_dtype type, int width, int head_dim,
 	int group, int slot);
 

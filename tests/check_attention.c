@@ -260,10 +260,10 @@ static void cost(const struct scene *s, double *bytes, double *ops) {
 	}
 }
 
-/* What a variant rounds shows in its layout: kv_pairs q, k, p and v to the 8 bits of bf16; kv_padded
- * q and p to the type of the pages, 11 bits for f16 and int8. int8 rounds p to 8 bits at slightly
- * different places; over kv_padded it rounds neither q nor p to 8 bits, as the reference does, whose
- * error is what is seen there. */
+/* What a variant rounds shows in its layout: kv_pairs q, k, p and v to the 8 bits of bf16;
+ * kv_padded q and p to the type of the pages, 11 bits for f16 and int8. int8 rounds p to 8 bits
+ * at slightly different places; over kv_padded it rounds neither q nor p to 8 bits, as the
+ * reference does, whose error is what is seen there. */
 static struct tol tolerance(const struct bb_kv_layout *layout, enum bb_kv_dtype type) {
 	const bool is_padded = strcmp(layout->name, "kv_padded") == 0;
 	if (type == KV_INT8) {
@@ -306,7 +306,8 @@ static void check_shape(struct check *c, attention_fn *fn, const struct shape *s
 	cost(s, &bytes, &ops);
 	check_ops(c, ops);
 	while (check_next(c, bytes, "heads=%d/%d dim=%d window=%d group=%d seqs=%d rows=%d pos0=%d "
-		"dropped=%d", shape->n_heads, shape->n_kv_heads, shape->head_dim, shape->window, shape->group,
+		"dropped=%d", shape->n_heads, shape->n_kv_heads, shape->head_dim, shape->window,
+		shape->group,
 		s->n_seqs, s->n_rows, shape->seqs[0].pos0, shape->dropped)) {
 		fn(check_queue(c), &s->attention);
 		if (!check_is_bench(c)) {

@@ -170,7 +170,8 @@ static void check_alone(struct check *c, matmul_fn *fn, enum bb_dtype type, cons
 		check_wait(c);
 		memcpy(alone, y0 + (size_t)r * s->ld_y, sizeof(float) * (size_t)s->n);
 		layout->prep(check_queue_alone(c), prepared, type, x + (size_t)r * ld_x, ld_x, 1, s->k);
-		fn(check_queue_alone(c), alone, s->n, packed, prepared, bias, 1, s->n, s->k, s->accumulates);
+		fn(check_queue_alone(c), alone, s->n, packed, prepared, bias, 1, s->n, s->k,
+			s->accumulates);
 		check_same(c, "row alone", alone, y + (size_t)r * s->ld_y, sizeof(float) * (size_t)s->n);
 	}
 }

@@ -5,7 +5,7 @@
  *
  *   split   a block is a tile and a split, a warp takes a page of it; partials go to scratch, and
  *           another kernel joins them in order (decode: few rows, all the device's bandwidth)
- *   whole   a block is 64 rows (32 of heads above 128 channels), which walk all their pages together
+ *   whole   a block is 64 rows (32 of heads above 128 channels), which walk their pages together
  *           through memory of the block, and join as they go (prefill)
  *
  * Which one runs is chosen by the shape of the step, and changes no bit. */
@@ -70,7 +70,8 @@ DEVICE struct split_memory split_memory_of(uint8_t *at, const struct attention_j
 }
 
 template <enum bb_kv_dtype type> static size_t split_bytes(const struct attention_job *job) {
-	return query_bytes<type>(job->width) + WARPS * TILE * (O_STRIDE * sizeof(float) + sizeof(float2))
+	return query_bytes<type>(job->width)
+		+ WARPS * TILE * (O_STRIDE * sizeof(float) + sizeof(float2))
 		+ (type == KV_INT8 ? WARPS * scale_bytes(job) : 0);
 }
 
@@ -111,8 +112,8 @@ DEVICE struct join_work join_work_of(const float2 *ml, int n_pages) {
 	return w;
 }
 
-/* Joins the pages' o of the GROUP channels from 64c on and stores them: as a partial, or, when there
- * is but one split, as the result. */
+/* Joins the pages' o of the GROUP channels from 64c on and stores them: as a partial, or, when
+ * there is but one split, as the result. */
 DEVICE void join_pages(const struct attention_job &job, const struct tile &t,
 	const struct join_work &w, const float *o, int n_pages, int c) {
 	if (w.row >= t.n_rows) {
@@ -126,7 +127,8 @@ DEVICE void join_pages(const struct attention_job &job, const struct tile &t,
 #pragma unroll
 		for (int i = 0; i < SPLIT_PAGES; i++) {
 			if (i < n_pages) {
-				const float4 x = ld_vec((const float4 *)(o + (i * TILE + w.row) * O_STRIDE + column));
+				const float *from = o + (i * TILE + w.row) * O_STRIDE + column;
+				const float4 x = ld_vec((const float4 *)from);
 				O[0] = join_value(O[0], w.keep[i], x.x, w.add[i]);
 				O[1] = join_value(O[1], w.keep[i], x.y, w.add[i]);
 				O[2] = join_value(O[2], w.keep[i], x.z, w.add[i]);
@@ -248,7 +250,8 @@ template <int n> DEVICE void start(struct running<n> *r) {
 	r->l[0] = r->l[1] = 0.0f;
 }
 
-DEVICE void join_group(float O[8][4], const float keep[2], const float o[8][4], const float add[2]) {
+DEVICE void join_group(float O[8][4], const float keep[2], const float o[8][4],
+	const float add[2]) {
 #pragma unroll
 	for (int i = 0; i < 8; i++) {
 #pragma unroll
@@ -445,7 +448,8 @@ static void launch_whole(bb_queue *q, const struct attention_job *job) {
 static bool is_whole(const struct attention_job *job, int rows) {
 	const int n_rows = job->a.n_rows * job->heads_per_kv;
 	const int n_blocks = (n_rows + rows - 1) / rows * job->a.n_kv_heads;
-	return n_rows >= rows / 2 * job->a.n_seqs && (n_blocks >= MIN_WHOLE_BLOCKS || job->n_splits <= 2);
+	return n_rows >= rows / 2 * job->a.n_seqs &&
+		(n_blocks >= MIN_WHOLE_BLOCKS || job->n_splits <= 2);
 }
 
 template <enum bb_kv_dtype type> static void run(bb_queue *q, const struct bb_attention *a) {

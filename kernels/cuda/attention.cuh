@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the attention kernels share: which rows and tokens a block works on, where a page lies, and
- * how partial results are joined. Owns no kernel.
+ * What the attention kernels share: which rows and tokens a block works on, where a page lies,
+ * and how partial results are joined. Owns no kernel.
  *
- * The arithmetic, the same for every kernel here, one row or a thousand: a page of 64 tokens gives a
- * row m = max of the visible scores (times scale and log2 e), p = 2^(score - m), l = sum of p, o =
- * sum of p v. The pages of a split are joined in order, starting from nothing; then the splits are,
- * starting from nothing. To join something that a row can't see changes no bit, so that a row may
- * share a tile with any others.
+ * The arithmetic, the same for every kernel here, one row or a thousand: a page of 64 tokens
+ * gives a row m = max of the visible scores (times scale and log2 e), p = 2^(score - m), l = sum
+ * of p, o = sum of p v. The pages of a split are joined in order, starting from nothing; then
+ * the splits are, starting from nothing. To join something that a row can't see changes no bit,
+ * so that a row may share a tile with any others.
  *
  * The rows of a sequence are counted as token * heads_per_kv + head; a tile is 16 of them that
  * follow one another, of one kv head. */
@@ -30,7 +30,7 @@ enum {
 /* What a launch passes. */
 struct attention_job {
 	struct bb_attention a;
-	int heads_per_kv, width;           /* width: head_dim padded to 16, the elements of a stored row */
+	int heads_per_kv, width;           /* width: head_dim padded to 16, elements of a stored row */
 	int n_groups, group_width;         /* int8 scales of K */
 	unsigned k_bytes, k_scales, v_scales; /* of a plane; offsets of scales in their planes */
 	float scale;                       /* times log2 e */
@@ -85,7 +85,8 @@ DEVICE const float *query_of(const struct attention_job &job, const struct tile 
 
 /* Sets t to the i-th group of `rows` rows of a kv head, counting through the sequences; false when
  * there are fewer. All lanes of a warp call it together. */
-DEVICE bool find_tile(struct tile *t, const struct attention_job &job, int i, int rows, int kv_head) {
+DEVICE bool find_tile(struct tile *t, const struct attention_job &job, int i, int rows,
+	int kv_head) {
 	const struct found_rows found = find_rows(job.a.seqs, job.a.n_seqs, job.heads_per_kv, rows, i);
 	if (found.seq == NULL) {
 		return false;
@@ -160,8 +161,8 @@ void attention_prepare(struct attention_job *job, const struct bb_attention *a,
 /* Room for the partials of all splits, or of as many as MAX_SCRATCH holds: the others come in later
  * rounds. */
 size_t attention_device_scratch_bytes(int n_rows, int max_kept, int n_heads, int head_dim);
-/* Runs `split(job, grid, smem, stream)` for all splits of all tiles, and joins, in as many rounds as
- * scratch asks for. */
+/* Runs `split(job, grid, smem, stream)` for all splits of all tiles, and joins, in as many
+ * rounds as scratch asks for. */
 typedef void attention_split_fn(const struct attention_job *job, dim3 grid, cudaStream_t stream);
 void attention_rounds(bb_queue *q, struct attention_job *job, attention_split_fn *split,
 	const char *name);

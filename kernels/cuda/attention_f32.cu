@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Attention over pages of f32, which no tensor core multiplies: fused multiply-adds along channels
- * and tokens in index order. For goldens; made to be exact rather than fast. A block is a tile and a
- * split, and walks the split's pages; partials are joined as those of the other types. */
+ * Attention over pages of f32, which no tensor core multiplies: fused multiply-adds along
+ * channels and tokens in index order. For goldens; made to be exact rather than fast. A block is
+ * a tile and a split, and walks the split's pages; partials are joined as those of the other
+ * types. */
 #include "attention.cuh"
 #include "module.h"
 
@@ -38,7 +39,8 @@ DEVICE void stage_page(float *to, int width, const uint8_t *from, int begin, int
 	for (int i = (int)threadIdx.x; i < BB_PAGE * n; i += THREADS) {
 		const int row = i / n, chunk = i - row * n;
 		const bool is_seen = row >= begin && row < end;
-		cp_async16_zfill(to + row * (width + PAD) + 4 * chunk, from + (is_seen ? (size_t)i * 16 : 0),
+		cp_async16_zfill(to + row * (width + PAD) + 4 * chunk,
+			from + (is_seen ? (size_t)i * 16 : 0),
 			is_seen ? 16 : 0);
 	}
 	cp_async_commit();
@@ -81,7 +83,8 @@ DEVICE void f32_softmax(const struct f32_memory &m, float scale) {
 			best = fmaxf(best, __shfl_xor_sync(ALL_LANES, best, d));
 		}
 		const float top = best == NOTHING ? 0.0f : best * scale;
-		const float p0 = exp2_approx(fmaf(x0, scale, -top)), p1 = exp2_approx(fmaf(x1, scale, -top));
+		const float p0 = exp2_approx(fmaf(x0, scale, -top));
+		const float p1 = exp2_approx(fmaf(x1, scale, -top));
 		float sum = p0 + p1;
 		for (int d = WARP / 2; d > 0; d /= 2) {
 			sum += __shfl_xor_sync(ALL_LANES, sum, d);

@@ -115,7 +115,8 @@ void attention_rounds(bb_queue *q, struct attention_job *job, attention_split_fn
 		split(job, dim3(tiles, (unsigned)a->n_kv_heads, (unsigned)n), q->stream);
 		queue_launched(q, name);
 		if (job->n_splits > 1) {
-			LAUNCH(attention_join, dim3((unsigned)(a->n_rows * job->heads_per_kv), (unsigned)a->n_kv_heads),
+			const dim3 grid((unsigned)(a->n_rows * job->heads_per_kv), (unsigned)a->n_kv_heads);
+			LAUNCH(attention_join, grid,
 				(unsigned)(a->head_dim + WARP - 1) / WARP * WARP, 0, q->stream, *job, n);
 			queue_launched(q, "attention_join");
 		}

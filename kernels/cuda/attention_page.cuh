@@ -173,7 +173,8 @@ template <enum bb_kv_dtype type> DEVICE uint32_t pack_sum(float *l, float lo, fl
 	return w;
 }
 
-/* Scores to p, as A of four steps of 16 tokens; m and l of the lane's two rows. token0: of the page. */
+/* Scores to p, as A of four steps of 16 tokens; m and l of the lane's two rows. token0: of the
+ * page. */
 template <enum bb_kv_dtype type>
 DEVICE void page_softmax(uint32_t p[4][4], float m[2], float l[2], float s[8][4],
 	const struct lane_rows &rows, float scale, int token0) {
@@ -215,8 +216,8 @@ DEVICE uint32_t value_pair(const uint4 &x, const uint4 &y, int i, float scale_x,
 	return __byte_perm(word_of(x, i / 2), word_of(y, i / 2), i % 2 == 0 ? 0x5410 : 0x7632);
 }
 
-/* o[i] = row g of channels 16t + i and 16t + 8 + i of the GROUP channels from 64c on, then row g + 8
- * of them. scales: [64] */
+/* o[i] = row g of channels 16t + i and 16t + 8 + i of the GROUP channels from 64c on, then row g
+ * + 8 of them. scales: [64] */
 template <enum bb_kv_dtype type, bool is_shared>
 DEVICE void page_values(float o[8][4], const struct plane &v, const float *scales,
 	const uint32_t p[4][4], int c) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Keys and values on their way into a device's pages: the order of a slab there, kv_padded (kv_slab.h),
- * and the kernel that appends the rows of a step. */
+ * Keys and values on their way into a device's pages: the order of a slab there, kv_padded
+ * (kv_slab.h), and the kernel that appends the rows of a step. */
 #include "attention.cuh"
 #include "module.h"
 
@@ -85,7 +85,8 @@ __global__ void __launch_bounds__(APPEND_WARPS *WARP)
 		+ (size_t)head * a.head_dim;
 	if (a.type == KV_INT8) {
 		float *scales = (float *)(plane + (is_v ? job.v_scales : job.k_scales));
-		append_int8((uint32_t *)(plane + slot * job.width), scales + slot * (is_v ? 1 : job.n_groups), x,
+		append_int8((uint32_t *)(plane + slot * job.width),
+			scales + slot * (is_v ? 1 : job.n_groups), x,
 			a.head_dim, job.width, is_v ? a.head_dim : job.group_width);
 	} else {
 		uint8_t *row = plane + (size_t)slot * job.width * (a.type == KV_F32 ? 4 : 2);
@@ -95,13 +96,15 @@ __global__ void __launch_bounds__(APPEND_WARPS *WARP)
 
 static void append_rows(bb_queue *q, const struct bb_kv_append *a) {
 	const int width = kv_vd(a->head_dim), n_groups = kv_n_groups(a->head_dim, a->kv_group);
-	const struct kv_plane k = kv_plane_of(a->type, width, n_groups), v = kv_plane_of(a->type, width, 1);
+	const struct kv_plane k = kv_plane_of(a->type, width, n_groups);
+	const struct kv_plane v = kv_plane_of(a->type, width, 1);
 	assert(a->kv_group % 4 == 0);
 	const struct append_job job = { *a, width, n_groups, kv_group_width(a->head_dim, a->kv_group),
 		(unsigned)k.bytes, (unsigned)k.scales, (unsigned)v.scales };
 	if (a->n_rows > 0) {
 		LAUNCH(kv_append_rows, dim3((unsigned)a->n_rows,
-			blocks_for((size_t)a->n_kv_heads * 2, APPEND_WARPS)), APPEND_WARPS * WARP, 0, q->stream, job);
+			blocks_for((size_t)a->n_kv_heads * 2, APPEND_WARPS)), APPEND_WARPS * WARP, 0, q->stream,
+		job);
 		queue_launched(q, "kv_append_rows");
 	}
 }
@@ -110,7 +113,8 @@ static void append_rows(bb_queue *q, const struct bb_kv_append *a) {
 
 static size_t slab_bytes(enum bb_kv_dtype type, int head_dim, int group) {
 	const int width = kv_vd(head_dim);
-	return kv_plane_of(type, width, kv_n_groups(head_dim, group)).bytes + kv_plane_of(type, width, 1).bytes;
+	return kv_plane_of(type, width, kv_n_groups(head_dim, group)).bytes +
+		kv_plane_of(type, width, 1).bytes;
 }
 
 static void append(void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
@@ -122,8 +126,8 @@ static void append(void *slab, enum bb_kv_dtype type, int head_dim, int group, i
 	kv_store_row(planes, type, width, head_dim, 0, slot, v);
 }
 
-static void read(const void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot, float *k,
-	float *v) {
+static void read(const void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
+	float *k, float *v) {
 	const int width = kv_vd(head_dim);
 	const uint8_t *planes = (const uint8_t *)slab;
 	kv_load_row(k, planes, type, width, head_dim, group, slot);

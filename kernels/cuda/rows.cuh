@@ -20,8 +20,8 @@ struct found_rows {
 /* The i-th group of `per` rows, counting through the sequences; each row counts `times` times (once
  * for each head of a kv head), and a sequence's last group may be smaller. All lanes of a warp call
  * it together. */
-DEVICE struct found_rows find_rows(const struct bb_attention_seq *seqs, int n_seqs, int times, int per,
-	int i) {
+DEVICE struct found_rows find_rows(const struct bb_attention_seq *seqs, int n_seqs, int times,
+	int per, int i) {
 	const int lane = (int)threadIdx.x % WARP;
 	int before = 0;
 	struct found_rows found = { NULL, 0, 0 };
