@@ -168,14 +168,14 @@ static bool has_kernel(const struct bb_variant *v, const char *kernel) {
 
 static void list_variants(void) {
 	for (const struct bb_variant *v = bb_variants; v->kernel != NULL; v++) {
-		if (fnmatch(run.options.glob, v->kernel, 0) == 0 && is_selected(v)) {
+		if (fnmatch(run.options.glob, v->kernel, FNM_EXTMATCH) == 0 && is_selected(v)) {
 			printf("%-16s %-12s level %-12s layout %-12s %s\n", v->kernel, v->tag,
 				level_of(v)->name, v->layout_name,
 				(v->needs & ~run.flags) == 0 ? "runs here" : "can't run here");
 		}
 	}
 	for (const struct bb_variant *v = bb_gpu_variants; v->kernel != NULL; v++) {
-		if (fnmatch(run.options.glob, v->kernel, 0) == 0 && run.options.isa == NULL) {
+		if (fnmatch(run.options.glob, v->kernel, FNM_EXTMATCH) == 0 && run.options.isa == NULL) {
 			printf("%-16s %-12s level %-12s layout %-12s %s\n", v->kernel, v->tag, "gpu",
 				v->layout_name, "in the modules of devices");
 		}
@@ -500,7 +500,7 @@ static void check_all(void) {
 			check_harness(o->seed);
 		}
 		for (size_t k = 0; k < COUNT(kernels); k++) {
-			if (fnmatch(o->glob, kernels[k].name, 0) != 0) {
+			if (fnmatch(o->glob, kernels[k].name, FNM_EXTMATCH) != 0) {
 				continue;
 			}
 			if (o->is_bench) {
