@@ -44,6 +44,10 @@ const char *engine_kv_name(enum bb_kv_dtype type) {
 	return names[type];
 }
 
+int engine_n_vocab(const struct bb_engine *e) {
+	return e->is_planned ? hparam_int(&e->plan.hp, H_VOCAB) : tokenizer_n_vocab(e->tokenizer);
+}
+
 size_t engine_slab_bytes(const struct bb_engine *e, enum bb_kv_dtype type) {
 	const struct bb_kv_layout *layout;
 	kernels_attention(&e->kernels, type, &layout);
@@ -377,12 +381,11 @@ void bb_engine_info(const struct bb_engine *e, struct bb_engine_info *info) {
 	info->kv_type = engine_kv_name(e->kv_type);
 	info->tokenizer = tokenizer_model_name(e->tokenizer);
 	info->n_threads = e->n_threads;
-	info->n_vocab = tokenizer_n_vocab(e->tokenizer);
+	info->n_vocab = engine_n_vocab(e);
 	if (!e->is_planned) {
 		return;
 	}
 	const struct plan *p = &e->plan;
-	info->n_vocab = hparam_int(&p->hp, H_VOCAB);
 	info->n_layers = p->n_layers;
 	info->n_embd = hparam_int(&p->hp, H_EMBD);
 	info->trained_len = hparam_int(&p->hp, H_CONTEXT);

@@ -58,6 +58,8 @@ struct bb_context {
 	struct kv_table tables[MAX_LAYER_KINDS];   /* by kind of layer */
 };
 
+/* Ids that may come from outside are below this: rows of the embedding, or tokens without one. */
+int engine_n_vocab(const struct bb_engine *e);
 /* Bytes of the slab of one (layer, kv head) in a page. */
 size_t engine_slab_bytes(const struct bb_engine *e, enum bb_kv_dtype type);
 /* Bytes of pages that a context of n tokens holds, windows and what they keep for a rewind

@@ -57,8 +57,7 @@ static bool copy_stop_ids(struct bb_generation *g, const struct bb_generation_pa
 
 bool bb_generation_check(const struct bb_engine *e, const struct bb_generation_params *p,
 	struct bb_error *err) {
-	const int n_vocab = e->is_planned ? hparam_int(&e->plan.hp, H_VOCAB)
-		: tokenizer_n_vocab(e->tokenizer);
+	const int n_vocab = engine_n_vocab(e);
 	for (int i = 0; i < p->n_stop_token_ids; i++) {
 		const int32_t id = p->stop_token_ids[i];
 		if (id < 0 || id >= n_vocab) {

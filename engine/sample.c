@@ -141,8 +141,7 @@ bool bb_sampling_check(const struct bb_engine *e, const struct bb_sampling *s,
 		!check_range("logprobs", s->n_logprobs, 0, BB_MAX_LOGPROBS, err)) {
 		return false;
 	}
-	const int n_vocab = e->is_planned ? hparam_int(&e->plan.hp, H_VOCAB)
-		: tokenizer_n_vocab(e->tokenizer);
+	const int n_vocab = engine_n_vocab(e);
 	for (int i = 0; i < s->n_logit_bias; i++) {
 		const int32_t id = s->logit_bias[i].id;
 		if (id < 0 || id >= n_vocab) {

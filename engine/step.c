@@ -10,8 +10,7 @@
 
 bool engine_check_ids(const struct bb_engine *e, const int32_t *ids, size_t n,
 	struct bb_error *err) {
-	const int n_vocab = e->is_planned ? hparam_int(&e->plan.hp, H_VOCAB)
-		: tokenizer_n_vocab(e->tokenizer);
+	const int n_vocab = engine_n_vocab(e);
 	for (size_t i = 0; i < n; i++) {
 		if (ids[i] < 0 || ids[i] >= n_vocab) {
 			return base_fail(err, BB_ERR_INPUT, "token id %d at index %zu, expected 0 to %d",

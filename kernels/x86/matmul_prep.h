@@ -46,14 +46,6 @@ ALWAYS_INLINE void prep_block(uint8_t *dst, enum bb_dtype type, int n_rows, int 
 	prep_scales(dst + 32 * n_rows, type, n_rows, r, s, sum);
 }
 
-ALWAYS_INLINE __m256i low_words(__m256i a, __m256i b) {
-	return _mm256_unpacklo_epi32(a, b);
-}
-
-ALWAYS_INLINE __m256i high_words(__m256i a, __m256i b) {
-	return _mm256_unpackhi_epi32(a, b);
-}
-
 /* dst[g][r] = q[r][g], in words of four codes; g, r < 8. */
 ALWAYS_INLINE void transpose_words(uint8_t *dst, const int8_t q[8][32]) {
 	__m256i in[8], pair[8], quad[8];
@@ -61,8 +53,9 @@ ALWAYS_INLINE void transpose_words(uint8_t *dst, const int8_t q[8][32]) {
 		in[r] = _mm256_load_si256((const __m256i *)(const void *)q[r]);
 	}
 	for (int r = 0; r < 8; r += 2) {
-		pair[r] = low_words(in[r], in[r + 1]);      /* words 0, 1 and 4, 5 of two rows */
-		pair[r + 1] = high_words(in[r], in[r + 1]); /* 2, 3 and 6, 7 */
+		/* words 0, 1 and 4, 5 of two rows; then 2, 3 and 6, 7 */
+		pair[r] = _mm256_unpacklo_epi32(in[r], in[r + 1]);
+		pair[r + 1] = _mm256_unpackhi_epi32(in[r], in[r + 1]);
 	}
 	for (int h = 0; h < 8; h += 4) { /* rows h .. h + 3: words i and 4 + i in quad[h + i] */
 		quad[h] = _mm256_unpacklo_epi64(pair[h], pair[h + 2]);
