@@ -224,6 +224,7 @@ template <class T> SIMT_INLINE T shuffled(uint32_t mask, T v, int source, Site s
 /* ---- memory ---- */
 
 #if SIMT_CHECK
+/* ld_nc doesn't call ld_vec: a finding is named by the return address, which would then be here. */
 template <class T> SIMT_QUIET T ld_vec(const T *p) {
 	static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16, "one access");
 	simt::note(p, sizeof(T), false, __builtin_return_address(0));
