@@ -38,6 +38,7 @@ enum bb_code {
 	BB_ERR_TEMPLATE,  /* a chat template is wrong, or raised */
 	BB_ERR_INPUT,     /* text, JSON or token ids that can't be used */
 	BB_ERR_CANCELLED, /* the caller's progress callback said stop */
+	BB_ERR_DEVICE,    /* a GPU's driver or a launch failed; what it held can't be trusted */
 };
 
 struct bb_error {
@@ -64,7 +65,7 @@ typedef bool bb_progress_fn(void *user, const char *what, double done, double to
 
 struct bb_engine_params { /* zeroed = defaults */
 	const char *path;          /* GGUF file */
-	const char *device;        /* NULL or "auto", "cpu"; others are refused by this build */
+	const char *device;        /* NULL or "auto" (a GPU where one can be had), "cpu", "cuda", "simt" */
 	const char *isa;           /* NULL = the best this machine has; see bb_isa_names */
 	const char *gemm;          /* NULL or "exact"; others are refused by this build */
 	int n_threads;             /* 0 = one per CPU that the process may run on */
@@ -73,6 +74,7 @@ struct bb_engine_params { /* zeroed = defaults */
 	int window;                /* attend to the last N tokens only; 0 = as the model says */
 	int max_batch_tokens;      /* rows per step that memory is planned for; 0 = 512 */
 	size_t max_kv_bytes;       /* limit on pages of all contexts; 0 = no limit of our own */
+	size_t max_device_bytes;   /* memory that a GPU may give; 0 = nine tenths of what is free */
 	bool vocab_only;           /* tokenizer, template and metadata only: no weights, no steps */
 	bool inspect_only;         /* checks and plans, but does not pack weights: no steps */
 	bb_progress_fn *progress;
@@ -88,7 +90,8 @@ struct bb_engine_info {
 	const char *name;            /* general.name, or the file's stem */
 	const char *weight_type;     /* the type that holds most weights: "Q4_1" */
 	const char *isa;             /* ISA level in use: "avx512_bf16" */
-	const char *device;          /* "cpu" */
+	const char *device;          /* where steps are computed: "cpu", "cuda", "simt" */
+	const char *device_name;     /* "NVIDIA H100 80GB HBM3"; the CPU's name on "cpu" */
 	const char *cpu;             /* what the CPU calls itself: "AMD EPYC 9R14" */
 	const char *kv_type;         /* of new contexts */
 	const char *tokenizer;       /* "gpt2", "llama", "no_vocab" */

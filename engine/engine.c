@@ -122,11 +122,6 @@ double bb_measure_read_bandwidth(int n_threads, size_t bytes) {
 
 static bool check_params(const struct bb_engine_params *p, struct bb_error *err) {
 	char shown[BASE_SHOWN];
-	if (p->device != NULL && strcmp(p->device, "auto") != 0 && strcmp(p->device, "cpu") != 0) {
-		return base_fail(err, BB_ERR_UNSUPPORTED,
-			"device '%s' isn't in this build; expected auto or cpu",
-			base_show(p->device, strlen(p->device), shown, sizeof(shown)));
-	}
 	if (p->gemm != NULL && strcmp(p->gemm, "exact") != 0) {
 		return base_fail(err, BB_ERR_UNSUPPORTED, "gemm '%s' isn't in this build; expected exact",
 			base_show(p->gemm, strlen(p->gemm), shown, sizeof(shown)));
@@ -211,34 +206,6 @@ static bool vocab_size(const struct bb_engine *e, int *n_vocab, struct bb_error 
 	return true;
 }
 
-static size_t attention_bytes(const struct bb_engine *e) {
-	return attention_scratch_bytes(e->plan.max_rows, e->n_threads, hparam_int(&e->plan.hp, H_HEADS),
-		hparam_int(&e->plan.hp, H_HEAD));
-}
-
-static bool alloc_batch(struct bb_engine *e, struct bb_error *err) {
-	struct batch *b = &e->batch;
-	const size_t rows = (size_t)e->plan.max_rows;
-	b->ids = base_alloc(rows, sizeof(*b->ids));
-	b->pos = base_alloc(rows, sizeof(*b->pos));
-	b->out_row = base_alloc(rows, sizeof(*b->out_row));
-	b->logits = base_alloc(rows, sizeof(*b->logits));
-	bool ok = b->ids != NULL && b->pos != NULL && b->out_row != NULL && b->logits != NULL;
-	for (int i = 0; i < e->plan.n_kinds; i++) {
-		b->seqs[i] = base_alloc(rows, sizeof(*b->seqs[i]));
-		b->kept[i] = base_alloc(rows, sizeof(*b->kept[i]));
-		ok = ok && b->seqs[i] != NULL && b->kept[i] != NULL;
-	}
-	b->kv_heads = base_alloc((size_t)hparam_int(&e->plan.hp, H_KV_HEADS), sizeof(*b->kv_heads));
-	ok = ok && b->kv_heads != NULL;
-	if (!ok) {
-		return base_no_memory(err, "batch", rows * sizeof(*b->seqs[0]));
-	}
-	b->scratch_bytes = attention_bytes(e);
-	b->scratch = base_map(b->scratch_bytes);
-	return b->scratch != NULL || base_no_memory(err, "attention scratch", b->scratch_bytes);
-}
-
 /* A bias makes the same few channels of all keys large, and the channels that share their scale are
  * rounded away. Perplexity of Qwen2.5-0.5B, f16 7.34: int8 7.56 with a scale per 32 channels, 7.40
  * per 8, 7.32 per 4. Without a bias 32 do: SmolLM2-135M and Gemma 3 270M lose at most 0.3 %. */
@@ -247,30 +214,48 @@ static int choose_kv_group(const struct plan *p) {
 	return layer_0[W_K_BIAS] != NULL ? 4 : 32;
 }
 
+/* Opens what steps are computed on, and chooses the kernels. */
+static bool open_memory(struct bb_engine *e, const struct bb_engine_params *params,
+	struct bb_error *err) {
+	e->pool = queue_create(params->inspect_only ? 1 : e->n_threads);
+	if (e->pool == NULL) {
+		return base_fail(err, BB_ERR_MEMORY, "a pool of %d threads could not be started",
+			e->n_threads);
+	}
+	e->kernels = e->cpu_kernels;
+	if (!memory_open(&e->memory, params->device, params->max_device_bytes, err) ||
+		!memory_start(&e->memory, e->pool, err)) {
+		return false;
+	}
+	if (!memory_is_host(&e->memory)) {
+		const struct device *d = &e->memory.device;
+		d->module->kernels(d->d, &e->kernels);
+		d->module->info(d->d, &e->device);
+	}
+	return true;
+}
+
 static bool open_model(struct bb_engine *e, const struct bb_model *const *models,
 	const struct bb_engine_params *params, struct bb_error *err) {
 	int n_vocab;
 	const int max_rows = params->max_batch_tokens > 0 ? params->max_batch_tokens : 512;
 	if (!find_model(e, models, err) || !vocab_size(e, &n_vocab, err) ||
-		!plan_create(&e->plan, e->model, &e->file, &e->kernels, n_vocab, max_rows, params->window,
-		err)) {
+		!plan_create(&e->plan, e->model, &e->file, &e->kernels, &e->memory, n_vocab, max_rows,
+		params->window, err)) {
 		return false;
 	}
 	e->is_planned = true;
 	e->kv_group = choose_kv_group(&e->plan);
-	bb_kernels_cpu(&e->kernels, plan_flags(&e->plan, e->kernels.flags));
+	if (memory_is_host(&e->memory)) {
+		bb_kernels_cpu(&e->kernels, plan_flags(&e->plan, e->kernels.flags));
+	}
 	e->max_len = params->max_model_len > 0 ? params->max_model_len
 		: hparam_int(&e->plan.hp, H_CONTEXT);
 	if (params->inspect_only) {
 		return true;
 	}
-	e->queue = queue_create(e->n_threads);
-	if (e->queue == NULL) {
-		return base_fail(err, BB_ERR_MEMORY, "a pool of %d threads could not be started",
-			e->n_threads);
-	}
-	if (!alloc_batch(e, err) ||
-		!plan_pack(&e->plan, e->queue, params->progress, params->progress_user, err)) {
+	if (!batch_create(e, err) ||
+		!plan_pack(&e->plan, params->progress, params->progress_user, err)) {
 		return false;
 	}
 	e->is_packed = true;
@@ -307,11 +292,12 @@ bool bb_engine_open(struct bb_engine **out, const struct bb_model *const *models
 	cpu_name(e->cpu, sizeof(e->cpu));
 	e->kv_type = engine_kv_dtype(params->kv_type);
 	e->budget.max_bytes = params->max_kv_bytes;
-	const bool has_isa = engine_isa(params->isa, &e->kernels, &e->isa, err);
-	const bool ok = has_isa && open_text(e, params->path, err) &&
+	const bool has_machine = engine_isa(params->isa, &e->cpu_kernels, &e->isa, err) &&
+		(params->vocab_only || open_memory(e, params, err));
+	const bool ok = has_machine && open_text(e, params->path, err) &&
 		(params->vocab_only || open_model(e, models, params, err));
 	if (!ok) {
-		if (has_isa) {
+		if (has_machine) {
 			name_file(err, params->path);
 		}
 		bb_engine_destroy(e);
@@ -332,17 +318,12 @@ void bb_engine_destroy(struct bb_engine *e) {
 				kv_pool_finish(&e->pools[i][t]);
 			}
 		}
-		base_free(e->batch.seqs[i]);
-		base_free(e->batch.kept[i]);
 	}
-	base_free(e->batch.kv_heads);
-	base_free(e->batch.ids);
-	base_free(e->batch.pos);
-	base_free(e->batch.out_row);
-	base_free(e->batch.logits);
-	base_unmap(e->batch.scratch, e->batch.scratch_bytes);
+	captures_drop(e);
+	batch_finish(e);
 	plan_finish(&e->plan);
-	queue_destroy(e->queue);
+	memory_close(&e->memory);
+	queue_destroy(e->pool);
 	tokenizer_destroy(e->tokenizer);
 	gguf_finish(&e->file);
 	base_free(e->name);
@@ -376,8 +357,9 @@ void bb_engine_info(const struct bb_engine *e, struct bb_engine_info *info) {
 	info->arch = e->model != NULL ? e->model->name : "";
 	info->weight_type = main_type(&e->file, &info->n_params, &info->file_bytes);
 	info->isa = e->isa;
-	info->device = "cpu";
+	info->device = device_kind(&e->memory.device);
 	info->cpu = e->cpu;
+	info->device_name = memory_is_host(&e->memory) ? e->cpu : e->device.name;
 	info->kv_type = engine_kv_name(e->kv_type);
 	info->tokenizer = tokenizer_model_name(e->tokenizer);
 	info->n_threads = e->n_threads;
@@ -393,7 +375,7 @@ void bb_engine_info(const struct bb_engine *e, struct bb_engine_info *info) {
 	info->max_batch_tokens = p->max_rows;
 	info->weight_bytes = plan_packed_bytes(p);
 	info->step_weight_bytes = plan_step_bytes(p);
-	info->activation_bytes = p->memory_bytes + attention_bytes(e);
+	info->activation_bytes = p->memory_bytes + batch_scratch_bytes(e);
 	for (int i = 0; i < p->n_kinds; i++) {
 		info->kv_bytes_per_token += kv_bytes_per_token(e, i);
 	}

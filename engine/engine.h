@@ -5,6 +5,8 @@
 #ifndef ENGINE_H
 #define ENGINE_H
 
+#include "batch.h"
+#include "capture.h"
 #include "kv.h"
 #include "plan.h"
 #include "template.h"
@@ -13,20 +15,6 @@
 
 enum { N_KV_TYPES = KV_INT8 + 1 };
 
-/* What one step works on, planned for max_rows rows. A step allocates nothing but room that its
- * contexts don't have yet, before it computes. */
-struct batch {
-	int n_rows, n_seqs, n_out;
-	int32_t *ids, *pos;                               /* [max_rows] */
-	int32_t *out_row;                                 /* [max_rows]: those with wanted logits */
-	float **logits;                                   /* [max_rows]: of [n_vocab] each */
-	struct bb_attention_seq *seqs[MAX_LAYER_KINDS];   /* [max_rows] each */
-	struct bb_kept *kept[MAX_LAYER_KINDS];            /* [max_rows]: a head group per kind */
-	struct bb_kv_head *kv_heads;                      /* [n_kv_heads], of the layer that runs */
-	enum bb_kv_dtype kv_type;
-	void *scratch;                                    /* of attention */
-	size_t scratch_bytes;
-};
 
 struct bb_engine {
 	struct gguf file;
@@ -34,16 +22,20 @@ struct bb_engine {
 	struct bb_sampling sampling; /* what the file recommends */
 	const struct bb_model *model;
 	struct tokenizer *tokenizer;
-	struct bb_kernels kernels;
+	struct memory memory;       /* where steps are computed */
+	struct bb_kernels kernels;  /* that compute them */
+	struct bb_kernels cpu_kernels; /* that sample; without a device those of steps */
 	const char *isa;
 	char cpu[64];               /* what it is called */
-	bb_queue *queue;
+	struct bb_device_info device; /* what the device says of itself */
+	bb_queue *pool;             /* of the CPU's threads */
 	int n_threads, max_len;
 	enum bb_kv_dtype kv_type;
 	int kv_group;               /* channels of K per scale, in contexts of int8 */
 	struct plan plan;           /* zeroed when vocab_only */
 	bool is_planned, is_packed;
 	struct batch batch;
+	struct captures captures;   /* of steps on a device */
 	struct kv_budget budget;
 	struct kv_pool pools[MAX_LAYER_KINDS][N_KV_TYPES];
 	int n_contexts;
@@ -75,8 +67,11 @@ void context_unreserve(struct bb_context *c);
 /* The n tokens of a finished step become part of the timeline; pages behind windows are freed. */
 void context_commit(struct bb_context *c, const int32_t *tokens, int n);
 
-/* Runs every operation of the plan on e->batch. Allocates nothing. */
-void graph_run(struct bb_engine *e);
+/* Runs every operation of the plan on e->batch. Allocates nothing. Logits go to the callers' arrays,
+ * or, `keeps_logits`, stay in planned memory, which must hold them all. */
+void graph_run(struct bb_engine *e, bool keeps_logits);
+/* Rows [i, i + n) of the wanted logits from planned memory to the callers' arrays. */
+void graph_give_logits(struct bb_engine *e, int i, int n);
 
 /* Kernels and name of an ISA level (NULL = the best); false when this machine lacks it. */
 bool engine_isa(const char *name, struct bb_kernels *k, const char **used, struct bb_error *err);

@@ -14,6 +14,7 @@ struct run {
 	bb_queue *q;
 	int n_rows;
 	int i_layer;
+	bool keeps_logits; /* in planned memory */
 };
 
 static void run_product(const struct run *r, const struct plan_op *o) {
@@ -34,40 +35,35 @@ static int run_length(const struct batch *b, int i, int n_vocab) {
 	return n;
 }
 
+void graph_give_logits(struct bb_engine *e, int i, int n) {
+	const size_t n_vocab = (size_t)hparam_int(&e->plan.hp, H_VOCAB);
+	for (int j = 0; j < n; j++) {
+		memory_out(&e->memory, e->batch.logits[i + j], e->plan.acts[ACT_LOGITS] +
+			(size_t)j * n_vocab, n_vocab * sizeof(float));
+	}
+}
+
 /* Logits go straight to the callers' arrays where enough rows lie together (or all), else
  * through planned memory: the weights are read once for all the rows of a call, however they are
  * scattered. */
 static void run_logits(const struct run *r, const struct plan_op *o) {
 	const struct plan_matrix *m = o->matrix;
 	const struct batch *b = &r->e->batch;
-	const size_t row_bytes = (size_t)m->n * sizeof(float);
 	for (int i = 0, n; i < b->n_out; i += n) {
 		n = run_length(b, i, m->n);
-		const bool is_direct = n == b->n_out || n >= LOGITS_ROWS;
+		const int most = r->p->logits_rows;
+		const bool is_direct = memory_is_host(r->p->where) && (n == b->n_out || n >= most);
 		if (!is_direct) {
-			n = b->n_out - i < LOGITS_ROWS ? b->n_out - i : LOGITS_ROWS;
+			n = b->n_out - i < most ? b->n_out - i : most;
 		}
 		float *y = is_direct ? b->logits[i] : r->p->acts[ACT_LOGITS];
 		m->layout->prep(r->q, r->p->prepared, m->type, o->in + (size_t)i * (size_t)o->ld_in,
 			o->ld_in, n, m->k);
 		m->fn(r->q, y, m->n, m->packed, r->p->prepared, m->bias, n, m->n, m->k, false);
-		for (int j = 0; !is_direct && j < n; j++) {
-			memcpy(b->logits[i + j], y + (size_t)j * (size_t)m->n, row_bytes);
+		if (!is_direct && !r->keeps_logits) {
+			graph_give_logits(r->e, i, n);
 		}
 	}
-}
-
-/* A page holds the slabs of all layers of its kind, and of all their heads. */
-static const struct bb_kv_head *place_heads(const struct run *r, int n_kv_heads) {
-	struct bb_kv_head *heads = r->e->batch.kv_heads;
-	const size_t slab_bytes = engine_slab_bytes(r->e, r->e->batch.kv_type);
-	const size_t first = (size_t)r->p->layer_index[r->i_layer] * (size_t)n_kv_heads;
-	for (int h = 0; h < n_kv_heads; h++) {
-		heads[h] = (struct bb_kv_head){
-			.i_group = 0, .slab_offset = (first + (size_t)h) * slab_bytes,
-		};
-	}
-	return heads;
 }
 
 static void run_attention(const struct run *r, const struct plan_op *o) {
@@ -75,25 +71,26 @@ static void run_attention(const struct run *r, const struct plan_op *o) {
 	const struct batch *b = &r->e->batch;
 	const int i_kind = p->layer_kind[r->i_layer];
 	const int n_kv_heads = hparam_int(&p->hp, H_KV_HEADS), head_dim = hparam_int(&p->hp, H_HEAD);
-	const struct bb_kv_head *kv_heads = place_heads(r, n_kv_heads);
+	const struct bb_kv_head *kv_heads = b->at.kv_heads + r->i_layer * n_kv_heads;
 	const struct bb_kv_layout *layout;
 	attention_fn *attention = kernels_attention(r->k, b->kv_type, &layout);
 	const struct bb_kv_append append = {
 		.k = p->acts[ACT_K], .v = p->acts[ACT_V], .ld = p->act_ld[ACT_K],
-		.seqs = b->seqs[i_kind], .n_seqs = b->n_seqs,
+		.seqs = b->at.seqs[i_kind], .n_seqs = b->n_seqs,
 		.kv_heads = kv_heads,
 		.n_kv_heads = n_kv_heads, .head_dim = head_dim, .kv_group = r->e->kv_group,
-		.type = b->kv_type, .layout = layout,
+		.type = b->kv_type, .layout = layout, .n_rows = r->n_rows,
 	};
 	kv_append(r->q, &append);
 	const struct bb_attention args = {
 		.out = o->out, .queries = o->in, .ld_out = o->ld_out, .ld_q = o->ld_in,
-		.seqs = b->seqs[i_kind], .n_seqs = b->n_seqs,
+		.seqs = b->at.seqs[i_kind], .n_seqs = b->n_seqs,
 		.kv_heads = kv_heads,
 		.n_heads = hparam_int(&p->hp, H_HEADS), .n_kv_heads = n_kv_heads, .head_dim = head_dim,
 		.kv_group = r->e->kv_group, .window = p->kinds[i_kind].window,
 		.scale = (float)p->hp.v[H_ATTN_SCALE],
 		.scratch = b->scratch, .scratch_bytes = b->scratch_bytes,
+		.n_rows = r->n_rows, .max_kept = b->max_kept,
 	};
 	attention(r->q, &args);
 }
@@ -108,7 +105,7 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 	const int n_pairs = hparam_int(&p->hp, H_ROPE_PAIRS);
 	switch (o->kind) {
 	case OP_EMBED:
-		r->k->embed(r->q, o->out, o->table->data, o->table->type, r->e->batch.ids, r->n_rows,
+		r->k->embed(r->q, o->out, o->table_data, o->table->type, r->e->batch.at.ids, r->n_rows,
 			o->dim, o->scalar[0]);
 		break;
 	case OP_RMSNORM:
@@ -150,18 +147,15 @@ static void run_list(const struct run *r, const struct plan_ops *list) {
 /* Rows whose logits are wanted, one below the other. */
 static void gather_rows(const struct run *r) {
 	const struct batch *b = &r->e->batch;
-	const size_t ld = (size_t)r->p->act_ld[ACT_X];
-	for (int i = 0; i < b->n_out; i++) {
-		memcpy(r->p->out_rows + (size_t)i * ld, r->p->acts[ACT_X] + (size_t)b->out_row[i] * ld,
-			ld * sizeof(float));
-	}
+	r->k->embed(r->q, r->p->out_rows, r->p->acts[ACT_X], BB_F32, b->at.out_row, b->n_out,
+		r->p->act_ld[ACT_X], 1);
 }
 
-void graph_run(struct bb_engine *e) {
+void graph_run(struct bb_engine *e, bool keeps_logits) {
 	const struct plan *p = &e->plan;
-	struct run r = { e, p, &e->kernels, e->queue, e->batch.n_rows, -1 };
+	struct run r = { e, p, &e->kernels, e->memory.queue, e->batch.n_rows, -1, keeps_logits };
 	for (int i = 0; i < p->n_kinds; i++) {
-		e->kernels.rope_table(e->queue, p->ropes[i].table, e->batch.pos, p->ropes[i].inv_freq,
+		e->kernels.rope_table(r.q, p->ropes[i].table, e->batch.at.pos, p->ropes[i].inv_freq,
 			r.n_rows, hparam_int(&p->hp, H_ROPE_PAIRS), p->ropes[i].scale);
 	}
 	run_list(&r, &p->head);

@@ -93,7 +93,8 @@ static void (*kernel_of(const struct bb_engine *e, const struct plan_op *o))(voi
 
 static const struct bb_variant *variant_of(const struct bb_engine *e, const struct plan_op *o) {
 	void (*const fn)(void) = kernel_of(e, o);
-	const struct bb_variant *v = bb_variants;
+	const struct bb_variant *v = memory_is_host(&e->memory) ? bb_variants
+		: e->memory.device.module->variants;
 	while (v->kernel != NULL && v->fn != fn) {
 		v++;
 	}
@@ -196,9 +197,9 @@ static json_t *memory(const struct bb_engine *e) {
 static json_t *collect(const struct bb_engine *e) {
 	struct bb_engine_info info;
 	bb_engine_info(e, &info);
-	json_t *root = json_pack("{s:o, s:s, s:s, s:s, s:I, s:i, s:o, s:o}", "name",
+	json_t *root = json_pack("{s:o, s:s, s:s, s:s, s:s, s:I, s:i, s:o, s:o}", "name",
 		engine_json_text(info.name, strlen(info.name)), "arch", info.arch, "tokenizer",
-		info.tokenizer, "isa", info.isa, "n_params", (json_int_t)info.n_params, "n_vocab",
+		info.tokenizer, "device", info.device, "isa", info.isa, "n_params", (json_int_t)info.n_params, "n_vocab",
 		info.n_vocab, "metadata", metadata(&e->file), "tensors", tensors(&e->file));
 	if (root != NULL && e->is_planned) {
 		json_object_set_new(root, "hparams", hparams(&e->plan.hp));

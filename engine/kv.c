@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Page pools and page tables. The reference counts of a page and of a chunk lie behind their
- * data, so that a table is plain arrays of addresses, which is what the attention kernels read. */
+ * Page pools and page tables. What is known of a page lies in the host's memory, apart from its
+ * data, which may be a device's; what is known of a chunk lies behind its list of addresses, so
+ * that a table is plain arrays of addresses, which is what the attention kernels read. */
 #include "kv.h"
 
 #include <assert.h>
 #include <string.h>
 
-struct kv_page { /* behind the page's data */
+struct kv_page {
+	void *data; /* [page_bytes] */
 	int n_refs;
 	struct kv_page *next_free;
 };
@@ -16,22 +18,17 @@ struct kv_block {
 	struct kv_block *next;
 	void *memory;
 	size_t bytes;
+	struct kv_page pages[];
 };
 
-enum { BLOCK_BYTES = 16 << 20, HEADER_BYTES = 64 };
+enum { BLOCK_BYTES = 16 << 20 };
 
-static struct kv_page *page_header(const struct kv_pool *p, void *data) {
-	return (struct kv_page *)((uint8_t *)data + p->page_bytes);
-}
-
-static void *page_data(const struct kv_pool *p, struct kv_page *page) {
-	return (uint8_t *)page - p->page_bytes;
-}
-
-void kv_pool_init(struct kv_pool *p, size_t page_bytes, struct kv_budget *budget) {
+void kv_pool_init(struct kv_pool *p, size_t page_bytes, const struct memory *memory,
+	struct kv_budget *budget) {
 	assert(page_bytes % 64 == 0);
 	memset(p, 0, sizeof(*p));
 	p->page_bytes = page_bytes;
+	p->memory = memory;
 	p->budget = budget;
 }
 
@@ -40,7 +37,7 @@ void kv_pool_finish(struct kv_pool *p) {
 		struct kv_block *b = p->blocks;
 		p->blocks = b->next;
 		p->budget->used_bytes -= b->bytes;
-		base_unmap(b->memory, b->bytes);
+		memory_unmap(p->memory, b->memory, b->bytes);
 		base_free(b);
 	}
 	p->free = NULL;
@@ -48,36 +45,43 @@ void kv_pool_finish(struct kv_pool *p) {
 
 /* Adds a block of pages to the free list. */
 static bool grow(struct kv_pool *p, struct bb_error *err) {
-	const size_t stride = p->page_bytes + HEADER_BYTES;
-	size_t n = BLOCK_BYTES / stride > 0 ? BLOCK_BYTES / stride : 1;
+	size_t n = BLOCK_BYTES / p->page_bytes > 0 ? BLOCK_BYTES / p->page_bytes : 1;
 	struct kv_budget *budget = p->budget;
 	if (budget->max_bytes > 0) {
-		const size_t left = (budget->max_bytes - budget->used_bytes) / stride;
+		const size_t left = (budget->max_bytes - budget->used_bytes) / p->page_bytes;
 		n = left < n ? left : n;
 	}
 	if (n == 0) {
 		return base_fail(err, BB_ERR_MEMORY,
-			"KV cache: a page needs %zu bytes, %zu of the limit of %zu are in use", stride,
-			budget->used_bytes, budget->max_bytes);
+			"KV cache: a page needs %zu bytes, %zu of the limit of %zu are in use",
+			p->page_bytes, budget->used_bytes, budget->max_bytes);
 	}
-	struct kv_block *b = base_alloc(1, sizeof(*b));
-	void *memory = b != NULL ? base_map(n * stride) : NULL;
-	if (memory == NULL) {
+	struct kv_block *b = base_alloc(1, sizeof(*b) + n * sizeof(b->pages[0]));
+	if (b == NULL) {
+		return base_no_memory(err, "KV cache", sizeof(*b) + n * sizeof(b->pages[0]));
+	}
+	struct bb_error why;
+	do { /* what is left may still hold some pages */
+		why = (struct bb_error){ 0 };
+		b->bytes = n * p->page_bytes;
+		b->memory = memory_map(p->memory, b->bytes, "KV cache", &why);
+	} while (b->memory == NULL && (n /= 2) > 0);
+	if (b->memory == NULL) {
 		base_free(b);
-		return base_no_memory(err, "KV cache", n * stride);
+		return base_fail(err, why.code, "%s", why.text);
 	}
-	*b = (struct kv_block){ p->blocks, memory, n * stride };
+	b->next = p->blocks;
 	p->blocks = b;
 	budget->used_bytes += b->bytes;
 	for (size_t i = n; i-- > 0;) {
-		struct kv_page *page = page_header(p, (uint8_t *)memory + i * stride);
-		page->next_free = p->free;
-		p->free = page;
+		b->pages[i].data = (uint8_t *)b->memory + i * p->page_bytes;
+		b->pages[i].next_free = p->free;
+		p->free = &b->pages[i];
 	}
 	return true;
 }
 
-static void *page_get(struct kv_pool *p, struct bb_error *err) {
+static struct kv_page *page_get(struct kv_pool *p, struct bb_error *err) {
 	if (p->free == NULL && !grow(p, err)) {
 		return NULL;
 	}
@@ -86,11 +90,10 @@ static void *page_get(struct kv_pool *p, struct bb_error *err) {
 	page->next_free = NULL;
 	page->n_refs = 1;
 	p->n_used++;
-	return page_data(p, page);
+	return page;
 }
 
-static void page_unref(struct kv_pool *p, void *data) {
-	struct kv_page *page = page_header(p, data);
+static void page_unref(struct kv_pool *p, struct kv_page *page) {
 	assert(page->n_refs > 0);
 	if (--page->n_refs == 0) {
 		page->next_free = p->free;
@@ -102,12 +105,13 @@ static void page_unref(struct kv_pool *p, void *data) {
 /* ---- chunks ---- */
 
 struct kv_chunk {
-	void *pages[BB_CHUNK]; /* first: tables hold its address */
+	void *data[BB_CHUNK]; /* addresses of pages; first: tables hold its address */
+	struct kv_page *pages[BB_CHUNK];
 	int n_refs;
 };
 
-static struct kv_chunk *chunk_of(void **pages) {
-	return (struct kv_chunk *)(void *)pages;
+static struct kv_chunk *chunk_of(void **data) {
+	return (struct kv_chunk *)(void *)data;
 }
 
 static void **chunk_create(struct bb_error *err) {
@@ -117,30 +121,35 @@ static void **chunk_create(struct bb_error *err) {
 		return NULL;
 	}
 	chunk->n_refs = 1;
-	return chunk->pages;
+	return chunk->data;
 }
 
-static void chunk_unref(struct kv_pool *p, void **pages) {
-	struct kv_chunk *chunk = chunk_of(pages);
+static void chunk_unref(struct kv_pool *p, void **data) {
+	struct kv_chunk *chunk = chunk_of(data);
 	assert(chunk->n_refs > 0);
 	if (--chunk->n_refs > 0) {
 		return;
 	}
 	for (int i = 0; i < BB_CHUNK; i++) {
-		if (pages[i] != NULL) {
-			page_unref(p, pages[i]);
+		if (chunk->pages[i] != NULL) {
+			page_unref(p, chunk->pages[i]);
 		}
 	}
 	base_free(chunk);
 }
 
-static bool chunk_is_shared(void **pages) {
-	return pages != NULL && chunk_of(pages)->n_refs > 1;
+static bool chunk_is_shared(void **data) {
+	return data != NULL && chunk_of(data)->n_refs > 1;
 }
 
-/* *pages becomes this table's own list of the same pages. */
-static bool chunk_own(const struct kv_pool *p, void ***pages, struct bb_error *err) {
-	if (!chunk_is_shared(*pages)) {
+static void chunk_set(void **data, int i, struct kv_page *page) {
+	chunk_of(data)->pages[i] = page;
+	data[i] = page != NULL ? page->data : NULL;
+}
+
+/* *data becomes this table's own list of the same pages. */
+static bool chunk_own(void ***data, struct bb_error *err) {
+	if (!chunk_is_shared(*data)) {
 		return true;
 	}
 	void **copy = chunk_create(err);
@@ -148,13 +157,14 @@ static bool chunk_own(const struct kv_pool *p, void ***pages, struct bb_error *e
 		return false;
 	}
 	for (int i = 0; i < BB_CHUNK; i++) {
-		copy[i] = (*pages)[i];
-		if (copy[i] != NULL) {
-			page_header(p, copy[i])->n_refs++;
+		struct kv_page *page = chunk_of(*data)->pages[i];
+		chunk_set(copy, i, page);
+		if (page != NULL) {
+			page->n_refs++;
 		}
 	}
-	chunk_of(*pages)->n_refs--;
-	*pages = copy;
+	chunk_of(*data)->n_refs--;
+	*data = copy;
 	return true;
 }
 
@@ -184,16 +194,25 @@ void kv_table_finish(struct kv_table *t) {
 static bool own_chunks(struct kv_table *t, int first, int end, struct bb_error *err) {
 	const int n_chunks = divide_up(end < t->n_pages ? end : t->n_pages, BB_CHUNK);
 	for (int i = first / BB_CHUNK; first < end && i < n_chunks; i++) {
-		if (!chunk_own(t->pool, &t->chunks[i], err)) {
+		if (!chunk_own(&t->chunks[i], err)) {
 			return false;
 		}
 	}
 	return true;
 }
 
-static void **page_place(const struct kv_table *t, int i_page) {
+static struct kv_page *page_at(const struct kv_table *t, int i_page) {
+	return chunk_of(t->chunks[i_page / BB_CHUNK])->pages[i_page % BB_CHUNK];
+}
+
+static void set_page(const struct kv_table *t, int i_page, struct kv_page *page) {
 	assert(!chunk_is_shared(t->chunks[i_page / BB_CHUNK]));
-	return &t->chunks[i_page / BB_CHUNK][i_page % BB_CHUNK];
+	chunk_set(t->chunks[i_page / BB_CHUNK], i_page % BB_CHUNK, page);
+}
+
+static void drop_page(struct kv_table *t, int i_page) {
+	page_unref(t->pool, page_at(t, i_page));
+	set_page(t, i_page, NULL);
 }
 
 /* A partly filled last page that others read too is replaced by a copy. */
@@ -201,22 +220,22 @@ static bool own_last_page(struct kv_table *t, int n_tokens, struct bb_error *err
 	if (n_tokens % BB_PAGE == 0) {
 		return true;
 	}
-	void **last = page_place(t, n_tokens / BB_PAGE);
-	if (page_header(t->pool, *last)->n_refs == 1) {
+	struct kv_page *last = page_at(t, n_tokens / BB_PAGE);
+	if (last->n_refs == 1) {
 		return true;
 	}
-	void *copy = page_get(t->pool, err);
+	struct kv_page *copy = page_get(t->pool, err);
 	if (copy == NULL) {
 		return false;
 	}
-	memcpy(copy, *last, t->pool->page_bytes);
-	page_unref(t->pool, *last);
-	*last = copy;
+	memory_copy(t->pool->memory, copy->data, last->data, t->pool->page_bytes);
+	page_unref(t->pool, last);
+	set_page(t, n_tokens / BB_PAGE, copy);
 	return true;
 }
 
 static bool add_page(struct kv_table *t, struct bb_error *err) {
-	void *page = page_get(t->pool, err);
+	struct kv_page *page = page_get(t->pool, err);
 	if (page == NULL) {
 		return false;
 	}
@@ -228,7 +247,7 @@ static bool add_page(struct kv_table *t, struct bb_error *err) {
 		page_unref(t->pool, page);
 		return false;
 	}
-	*page_place(t, t->n_pages++) = page;
+	set_page(t, t->n_pages++, page);
 	return true;
 }
 
@@ -247,9 +266,7 @@ static void drop_pages(struct kv_table *t, int keep) {
 	}
 	const int first = keep > t->first_page ? keep : t->first_page;
 	for (int i = whole * BB_CHUNK < t->n_pages ? whole * BB_CHUNK : t->n_pages; i-- > first;) {
-		void **place = page_place(t, i);
-		page_unref(t->pool, *place);
-		*place = NULL;
+		drop_page(t, i);
 	}
 	t->n_pages = keep < t->n_pages ? keep : t->n_pages;
 	t->first_page = t->first_page < t->n_pages ? t->first_page : t->n_pages;
@@ -275,7 +292,7 @@ bool kv_reserve(struct kv_table *t, int n_tokens, int n_new, int first_token,
 bool kv_own_cut(struct kv_table *t, int n_tokens, struct bb_error *err) {
 	const int keep = divide_up(n_tokens, BB_PAGE);
 	return keep >= t->n_pages || keep % BB_CHUNK == 0 ||
-		chunk_own(t->pool, &t->chunks[keep / BB_CHUNK], err);
+		chunk_own(&t->chunks[keep / BB_CHUNK], err);
 }
 
 void kv_truncate(struct kv_table *t, int n_tokens) {
@@ -285,9 +302,7 @@ void kv_truncate(struct kv_table *t, int n_tokens) {
 void kv_release_before(struct kv_table *t, int first_token) {
 	const int first_page = first_token / BB_PAGE;
 	while (t->first_page < first_page && t->first_page < t->n_pages) {
-		void **place = page_place(t, t->first_page);
-		page_unref(t->pool, *place);
-		*place = NULL;
+		drop_page(t, t->first_page);
 		if (++t->first_page % BB_CHUNK == 0) {
 			drop_chunk(t, t->first_page / BB_CHUNK - 1);
 		}

@@ -6,8 +6,7 @@
 #ifndef KV_H
 #define KV_H
 
-#include "base.h"
-#include "kernels.h"
+#include "memory.h"
 
 /* Shared by all pools of an engine: the account and its limit. */
 struct kv_budget {
@@ -17,12 +16,14 @@ struct kv_budget {
 /* Hands out pages of one size. A page holds BB_PAGE tokens of every layer of one kind. */
 struct kv_pool {
 	size_t page_bytes;
+	const struct memory *memory; /* which the pages are of */
 	struct kv_budget *budget;
-	struct kv_page *free;       /* intrusive list of pages that nobody refers to */
+	struct kv_page *free;       /* list of pages that nobody refers to */
 	struct kv_block *blocks;    /* memory the pages were cut from */
 	size_t n_used;              /* pages that somebody refers to */
 };
-void kv_pool_init(struct kv_pool *p, size_t page_bytes, struct kv_budget *budget);
+void kv_pool_init(struct kv_pool *p, size_t page_bytes, const struct memory *memory,
+	struct kv_budget *budget);
 void kv_pool_finish(struct kv_pool *p);
 
 /* Pages [first_page, n_pages) of a context's tokens; those before were freed behind a window.

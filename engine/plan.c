@@ -50,14 +50,17 @@ static bool plan_activations(struct plan *p, struct bb_error *err) {
 	const size_t out_offset = total;
 	total += rows * (size_t)p->act_ld[ACT_X] * sizeof(float);
 	const size_t logits_offset = total;
-	total += LOGITS_ROWS * (size_t)round_up(form_width(&p->hp, ACT_LOGITS), 16) * sizeof(float);
+	p->logits_rows = memory_is_host(p->where) ? LOGITS_ROWS
+		: p->max_rows < LOGITS_ROWS_DEVICE ? p->max_rows : LOGITS_ROWS_DEVICE;
+	total += (size_t)p->logits_rows * (size_t)round_up(form_width(&p->hp, ACT_LOGITS), 16) *
+		sizeof(float);
 	const size_t rope_floats = rows * (size_t)round_up(hparam_int(&p->hp, H_ROPE_DIM), 16);
 	const size_t rope_offset = total;
 	total += (size_t)p->n_kinds * rope_floats * sizeof(float);
 	p->memory_bytes = total;
-	p->memory = base_map(total);
+	p->memory = memory_map(p->where, total, "activations", err);
 	if (p->memory == NULL) {
-		return base_no_memory(err, "activations", total);
+		return false;
 	}
 	uint8_t *const base = p->memory;
 	for (enum bb_act act = ACT_NONE + 1; act < ACT_COUNT; act++) {
@@ -96,9 +99,10 @@ static bool plan_rope(struct plan *p, int i_kind, struct bb_error *err) {
 	const int n_pairs = hparam_int(hp, H_ROPE_PAIRS);
 	const double base = hp->v[kind->rope_base], factor = hp->v[H_ROPE_FACTOR];
 	rope->scale = 1;
-	rope->inv_freq = base_alloc((size_t)n_pairs, sizeof(double));
+	double *inv_freq = base_alloc((size_t)n_pairs, sizeof(double));
 	float *divisors = base_alloc((size_t)n_pairs, sizeof(float));
-	if (rope->inv_freq == NULL || divisors == NULL) {
+	if (inv_freq == NULL || divisors == NULL) {
+		base_free(inv_freq);
 		base_free(divisors);
 		return base_no_memory(err, "RoPE frequencies", (size_t)n_pairs * sizeof(double));
 	}
@@ -117,13 +121,15 @@ static bool plan_rope(struct plan *p, int i_kind, struct bb_error *err) {
 			const double keep = yarn_ramp(hp, base, i);
 			f = f / factor * (1 - keep) + f * keep;
 		}
-		rope->inv_freq[i] = f;
+		inv_freq[i] = f;
 	}
 	if (kind->rope_scaled && hp->rope_scaling == ROPE_SCALING_YARN && hp->v[H_YARN_EXT] != 0) {
 		rope->scale = (float)(hp->v[H_YARN_ATTN] * (1 + 0.1 * log(factor)));
 	}
 	base_free(divisors);
-	return true;
+	rope->inv_freq = memory_take(p->where, inv_freq, (size_t)n_pairs * sizeof(double),
+		"RoPE frequencies", err);
+	return rope->inv_freq != NULL;
 }
 
 /* ---- operations ---- */
@@ -148,13 +154,15 @@ static const struct bb_tensor *find_weight(const struct planner *w, enum bb_slot
 }
 
 static bool plan_vector(struct planner *w, const struct bb_tensor *t, float **out, int *dim) {
+	const size_t bytes = t->dims[0] * sizeof(float);
 	*dim = (int)t->dims[0];
 	*out = base_alloc((size_t)*dim, sizeof(float));
 	if (*out == NULL) {
-		return base_no_memory(w->err, t->name, (size_t)*dim * sizeof(float));
+		return base_no_memory(w->err, t->name, bytes);
 	}
 	dtype_decode(*out, t->data, t->type, *dim);
-	return true;
+	*out = memory_take(w->p->where, *out, bytes, t->name, w->err);
+	return *out != NULL;
 }
 
 static bool add_source(struct planner *w, struct plan_matrix *m, const struct bb_op *op) {
@@ -350,10 +358,12 @@ static bool plan_ops_all(struct plan *p, struct bb_error *err) {
 }
 
 bool plan_create(struct plan *p, const struct bb_model *m, const struct gguf *g,
-	const struct bb_kernels *k, int n_vocab, int max_rows, int window, struct bb_error *err) {
+	const struct bb_kernels *k, const struct memory *where, int n_vocab, int max_rows, int window,
+	struct bb_error *err) {
 	memset(p, 0, sizeof(*p));
 	p->model = m;
 	p->kernels = k;
+	p->where = where;
 	p->max_rows = max_rows;
 	if (!hparams_read(&p->hp, m, g, n_vocab, err) || !unread_check(m, &p->hp, g, err) ||
 		!form_check(m, &p->hp, err) || !weights_bind(&p->weights, m, &p->hp, g, err)) {
@@ -391,11 +401,13 @@ static bool pack_bias(struct plan *p, struct plan_matrix *m, struct bb_error *er
 	if (!any) {
 		return true;
 	}
+	const size_t bytes = (size_t)m->n * sizeof(float);
 	float *file = base_alloc((size_t)m->n, sizeof(float));
-	m->bias = base_alloc((size_t)m->n, sizeof(float));
-	if (file == NULL || m->bias == NULL) {
+	float *bias = base_alloc((size_t)m->n, sizeof(float));
+	if (file == NULL || bias == NULL) {
 		base_free(file);
-		return base_no_memory(err, "bias", (size_t)m->n * sizeof(float));
+		base_free(bias);
+		return base_no_memory(err, "bias", bytes);
 	}
 	for (int i = 0; i < m->n_sources; i++) {
 		const struct bb_tensor *t = m->sources[i].bias;
@@ -406,28 +418,77 @@ static bool pack_bias(struct plan *p, struct plan_matrix *m, struct bb_error *er
 		dtype_decode(file, t->data, t->type, n_rows);
 		for (int r = 0; r < n_rows; r++) {
 			const bool halves = m->sources[i].transform == T_ROPE_HALVES;
-			m->bias[m->sources[i].first + r] = file[halves ? halves_source(&p->hp, r) : r];
+			bias[m->sources[i].first + r] = file[halves ? halves_source(&p->hp, r) : r];
 		}
 	}
 	base_free(file);
-	return true;
+	m->bias = memory_take(p->where, bias, bytes, "bias", err);
+	return m->bias != NULL;
 }
 
-static bool pack_matrix(struct plan *p, struct plan_matrix *m, bb_queue *q, struct bb_error *err) {
-	int32_t *map = base_alloc((size_t)m->n, sizeof(*map));
+/* Where kernels read `bytes` of the file: there on the host, else a copy, to be given back by
+ * drop_file_data once it was used. */
+static void *file_data(const struct plan *p, const void *data, size_t bytes, const char *what,
+	struct bb_error *err) {
+	if (memory_is_host(p->where)) {
+		return (void *)(uintptr_t)data;
+	}
+	void *copy = memory_map(p->where, bytes, what, err);
+	if (copy != NULL) {
+		memory_in(p->where, copy, data, bytes);
+	}
+	return copy;
+}
+
+static void drop_file_data(const struct plan *p, void *data, size_t bytes) {
+	if (!memory_is_host(p->where)) {
+		memory_unmap(p->where, data, bytes);
+	}
+}
+
+/* The map of pack for rows of T_ROPE_HALVES; NULL: no memory. */
+static int32_t *halves_map(const struct plan *p, int n_rows, struct bb_error *err) {
+	const size_t bytes = (size_t)n_rows * sizeof(int32_t);
+	int32_t *map = base_alloc((size_t)n_rows, sizeof(*map));
 	if (map == NULL) {
-		return base_no_memory(err, "row map", (size_t)m->n * sizeof(*map));
+		base_no_memory(err, "row map", bytes);
+		return NULL;
 	}
+	for (int r = 0; r < n_rows; r++) {
+		map[r] = halves_source(&p->hp, r);
+	}
+	return memory_take(p->where, map, bytes, "row map", err);
+}
+
+static bool pack_source(struct plan *p, struct plan_matrix *m, int i, struct bb_error *err) {
+	const struct bb_tensor *w = m->sources[i].w;
+	const int n_rows = m->sources[i].n_rows;
+	const bool halves = m->sources[i].transform == T_ROPE_HALVES;
+	int32_t *map = halves ? halves_map(p, n_rows, err) : NULL;
+	void *data = halves && map == NULL ? NULL : file_data(p, w->data, w->bytes, w->name, err);
+	bool ok = data != NULL;
+	if (ok) {
+		m->layout->pack(p->where->queue, m->packed, m->type, m->n, m->k, data,
+			m->sources[i].first, n_rows, map);
+		ok = memory_wait(p->where, err);
+	}
+	drop_file_data(p, data, w->bytes);
+	memory_drop(p->where, map);
+	return ok;
+}
+
+static bool pack_matrix(struct plan *p, struct plan_matrix *m, struct bb_error *err) {
 	for (int i = 0; i < m->n_sources; i++) {
-		const bool halves = m->sources[i].transform == T_ROPE_HALVES;
-		for (int r = 0; halves && r < m->sources[i].n_rows; r++) {
-			map[r] = halves_source(&p->hp, r);
+		if (!pack_source(p, m, i, err)) {
+			return false;
 		}
-		m->layout->pack(q, m->packed, m->type, m->n, m->k, m->sources[i].w->data,
-			m->sources[i].first, m->sources[i].n_rows, halves ? map : NULL);
 	}
-	base_free(map);
 	return pack_bias(p, m, err);
+}
+
+static bool place_table(struct plan *p, struct plan_op *o, struct bb_error *err) {
+	o->table_data = file_data(p, o->table->data, o->table->bytes, o->table->name, err);
+	return o->table_data != NULL;
 }
 
 static size_t prepared_bytes(const struct plan *p) {
@@ -454,12 +515,16 @@ size_t plan_packed_bytes(const struct plan *p) {
 	return total;
 }
 
-bool plan_pack(struct plan *p, bb_queue *q, bb_progress_fn *progress, void *user,
-	struct bb_error *err) {
+bool plan_pack(struct plan *p, bb_progress_fn *progress, void *user, struct bb_error *err) {
 	const size_t total = plan_packed_bytes(p);
-	p->packed_memory = base_map(total);
+	p->packed_memory = memory_map(p->where, total, "packed weights", err);
 	if (p->packed_memory == NULL) {
-		return base_no_memory(err, "packed weights", total);
+		return false;
+	}
+	for (int i = 0; i < p->head.n; i++) {
+		if (p->head.ops[i].table != NULL && !place_table(p, &p->head.ops[i], err)) {
+			return false;
+		}
 	}
 	p->packed_bytes = total;
 	p->prepared = p->packed_memory;
@@ -468,7 +533,7 @@ bool plan_pack(struct plan *p, bb_queue *q, bb_progress_fn *progress, void *user
 		struct plan_matrix *m = &p->matrices[i];
 		m->packed = (uint8_t *)p->packed_memory + offset;
 		offset += aligned(m->bytes);
-		if (!pack_matrix(p, m, q, err)) {
+		if (!pack_matrix(p, m, err)) {
 			return false;
 		}
 		if (progress != NULL && !progress(user, "loading", (double)offset, (double)total)) {
@@ -495,31 +560,37 @@ size_t plan_step_bytes(const struct plan *p) {
 	return bytes;
 }
 
-static void finish_ops(struct plan_ops *list) {
+static void finish_ops(const struct plan *p, struct plan_ops *list) {
 	for (int i = 0; i < list->n; i++) {
-		base_free(list->ops[i].w);
+		memory_drop(p->where, list->ops[i].w);
+		if (list->ops[i].table_data != NULL) {
+			drop_file_data(p, list->ops[i].table_data, list->ops[i].table->bytes);
+		}
 	}
 	base_free(list->ops);
 }
 
 void plan_finish(struct plan *p) {
-	finish_ops(&p->head);
-	finish_ops(&p->tail);
+	if (p->where == NULL) {
+		return; /* nothing was planned */
+	}
+	finish_ops(p, &p->head);
+	finish_ops(p, &p->tail);
 	for (int i = 0; p->layers != NULL && i < p->n_layers; i++) {
-		finish_ops(&p->layers[i]);
+		finish_ops(p, &p->layers[i]);
 	}
 	for (int i = 0; i < p->n_matrices; i++) {
-		base_free(p->matrices[i].bias);
+		memory_drop(p->where, p->matrices[i].bias);
 	}
 	for (int i = 0; i < p->n_kinds; i++) {
-		base_free(p->ropes[i].inv_freq);
+		memory_drop(p->where, p->ropes[i].inv_freq);
 	}
 	base_free(p->layers);
 	base_free(p->layer_kind);
 	base_free(p->layer_index);
 	base_free(p->matrices);
-	base_unmap(p->memory, p->memory_bytes);
-	base_unmap(p->packed_memory, p->packed_bytes);
+	memory_unmap(p->where, p->memory, p->memory_bytes);
+	memory_unmap(p->where, p->packed_memory, p->packed_bytes);
 	weight_set_finish(&p->weights);
 	memset(p, 0, sizeof(*p));
 }

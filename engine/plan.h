@@ -7,6 +7,7 @@
 
 #include "gguf.h"
 #include "graph.h"
+#include "memory.h"
 
 /* The tensors of a file by slot and layer. */
 struct weight_set {
@@ -51,7 +52,8 @@ struct plan_op {
 	int ld_out, ld_in;
 	int n_groups, dim;          /* columns: n_groups * dim */
 	float *w;                   /* vector weights, f32 [dim] */
-	const struct bb_tensor *table; /* OP_EMBED */
+	const struct bb_tensor *table; /* OP_EMBED, and its bytes where kernels read them */
+	void *table_data;
 	float scalar[MAX_SCALARS];
 	enum bb_hparam scalar_of[MAX_SCALARS], when; /* as the row says, for those who read the plan */
 	struct plan_matrix *matrix;
@@ -77,15 +79,16 @@ struct plan_kind {
 	int window; /* 0 = all */
 };
 
-/* Rows of logits on their way to scattered arrays: enough for the head's product to be bound by
- * arithmetic, no longer by its weights' way from memory. */
-enum { LOGITS_ROWS = 16 };
+/* Rows of logits on their way to scattered arrays, or from a device: enough for the head's product
+ * to be bound by arithmetic, no longer by its weights' way from memory. */
+enum { LOGITS_ROWS = 16, LOGITS_ROWS_DEVICE = 64 };
 
 struct plan {
 	const struct bb_model *model;
 	struct bb_hparams hp;
 	struct weight_set weights;
 	const struct bb_kernels *kernels;
+	const struct memory *where; /* all arrays of floats and packed weights are of it */
 	int max_rows, n_layers, n_kinds;
 	struct plan_kind kinds[MAX_LAYER_KINDS];
 	struct plan_rope ropes[MAX_LAYER_KINDS]; /* by kind */
@@ -95,8 +98,8 @@ struct plan {
 	struct plan_ops *layers;    /* [n_layers] */
 	struct plan_matrix *matrices; /* [n_matrices] */
 	int n_matrices, max_matrices;
-	float *acts[ACT_COUNT];     /* [max_rows, act_ld] in `memory`; LOGITS: [LOGITS_ROWS, n_vocab] */
-	int act_ld[ACT_COUNT];
+	float *acts[ACT_COUNT];     /* [max_rows, act_ld] in `memory`; LOGITS: [logits_rows, n_vocab] */
+	int act_ld[ACT_COUNT], logits_rows;
 	float *out_rows;            /* [max_rows, ld of X]: rows whose logits are wanted */
 	void *prepared;
 	void *memory, *packed_memory;
@@ -105,13 +108,13 @@ struct plan {
 
 /* Plans everything; packs nothing yet. window > 0 limits every kind. */
 bool plan_create(struct plan *p, const struct bb_model *m, const struct gguf *g,
-	const struct bb_kernels *k, int n_vocab, int max_rows, int window, struct bb_error *err);
-/* Packs the weights into memory of their own, on the queue's threads. */
-bool plan_pack(struct plan *p, bb_queue *q, bb_progress_fn *progress, void *user,
+	const struct bb_kernels *k, const struct memory *where, int n_vocab, int max_rows, int window,
 	struct bb_error *err);
+/* Packs the weights into memory of their own, on the queue. */
+bool plan_pack(struct plan *p, bb_progress_fn *progress, void *user, struct bb_error *err);
 /* Bytes that plan_pack takes: packed weights and the prepared input. */
 size_t plan_packed_bytes(const struct plan *p);
-void plan_finish(struct plan *p);
+void plan_finish(struct plan *p); /* zeroed is fine */
 /* What of these CPU flags the plan's kernels may use: an f32 checkpoint takes no bf16 path, in
  * attention neither, for its user asked for f32. */
 unsigned plan_flags(const struct plan *p, unsigned flags);

@@ -388,7 +388,7 @@ static int32_t pick(struct sampler *s, const struct bb_engine *e, const float *l
 	int token_index) {
 	const struct bb_sampling *p = &s->params;
 	int32_t best = 0;
-	e->kernels.argmax(e->queue, &best, logits, s->n_vocab);
+	e->cpu_kernels.argmax(e->pool, &best, logits, s->n_vocab);
 	/* A bias or a penalty may have made the best infinite. Where 1 / T or the scaled logits
 	 * overflow, nothing but the best has a probability: below a temperature of about 1e-37. */
 	const float inverse = 1 / p->temperature;
@@ -396,7 +396,7 @@ static int32_t pick(struct sampler *s, const struct bb_engine *e, const float *l
 		return best;
 	}
 	float log_sum;
-	e->kernels.softmax(e->queue, s->probs, &log_sum, logits, s->n_vocab, inverse);
+	e->cpu_kernels.softmax(e->pool, s->probs, &log_sum, logits, s->n_vocab, inverse);
 	const double u = uniform(p->seed, token_index);
 	const bool has_filter = (p->top_k > 0 && p->top_k < s->n_vocab) || p->top_p < 1 || p->min_p > 0;
 	if (!has_filter) {
@@ -415,8 +415,8 @@ static void report(struct sampler *s, const struct bb_engine *e, const float *lo
 	struct bb_sampled *out) {
 	int32_t best = 0;
 	float log_sum;
-	e->kernels.argmax(e->queue, &best, logits, s->n_vocab);
-	e->kernels.softmax(e->queue, NULL, &log_sum, logits, s->n_vocab, 1);
+	e->cpu_kernels.argmax(e->pool, &best, logits, s->n_vocab);
+	e->cpu_kernels.softmax(e->pool, NULL, &log_sum, logits, s->n_vocab, 1);
 	const float base = logits[best] + log_sum;
 	out->logprob = log_probability(logits[out->id], base);
 	out->n_top = s->params.n_logprobs;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * One step: checks the items, makes room in their contexts, composes the batch, runs the graph
- * and commits. Either every item is appended or none. What can fail comes before the first
- * kernel runs. */
+ * and commits. Either every item is appended or none. What can fail on the host comes before the
+ * first kernel runs. */
 #include "engine.h"
 
 #include <assert.h>
@@ -40,56 +40,36 @@ static bool check_items(const struct bb_engine *e, const struct bb_step_item *it
 	return true;
 }
 
-static bool reserve_all(const struct bb_step_item *items, int n_items, struct bb_error *err) {
+static void unreserve(const struct bb_step_item *items, int n_items) {
 	for (int i = 0; i < n_items; i++) {
-		if (!context_reserve(items[i].context, items[i].n_tokens, err)) {
-			for (int j = 0; j < i; j++) {
-				context_unreserve(items[j].context);
-			}
-			return false;
-		}
+		context_unreserve(items[i].context);
 	}
-	return true;
 }
 
-static void compose(struct bb_engine *e, const struct bb_step_item *items, int n_items) {
-	struct batch *b = &e->batch;
-	const size_t n_vocab = (size_t)hparam_int(&e->plan.hp, H_VOCAB);
-	b->n_rows = b->n_out = 0;
-	b->n_seqs = n_items;
-	b->kv_type = items[0].context->kv_type;
-	for (int i = 0; i < n_items; i++) {
-		const struct bb_step_item *item = &items[i];
-		const int pos0 = bb_context_length(item->context);
-		float *logits = item->logits;
-		for (int kind = 0; kind < e->plan.n_kinds; kind++) {
-			b->kept[kind][i] = (struct bb_kept){
-				(void *const *const *)item->context->tables[kind].chunks, pos0,
-			};
-			b->seqs[kind][i] = (struct bb_attention_seq){
-				.groups = &b->kept[kind][i], .row0 = b->n_rows, .n_rows = item->n_tokens,
-			};
-		}
-		for (int t = 0; t < item->n_tokens; t++) {
-			if (logits != NULL && (item->all_logits || t == item->n_tokens - 1)) {
-				b->logits[b->n_out] = logits;
-				b->out_row[b->n_out++] = b->n_rows;
-				logits += n_vocab;
-			}
-			b->ids[b->n_rows] = item->tokens[t];
-			b->pos[b->n_rows++] = pos0 + t;
-		}
+static bool reserve_all(struct bb_engine *e, const struct bb_step_item *items, int n_items,
+	struct bb_error *err) {
+	int n = 0;
+	while (n < n_items && context_reserve(items[n].context, items[n].n_tokens, err)) {
+		n++;
 	}
+	if (n < n_items || !batch_reserve(e, items, n_items, err)) {
+		unreserve(items, n);
+		return false;
+	}
+	return true;
 }
 
 bool bb_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
 	struct bb_error *err) {
 	assert(e->is_packed && n_items >= 1);
-	if (!check_items(e, items, n_items, err) || !reserve_all(items, n_items, err)) {
+	if (!check_items(e, items, n_items, err) || !reserve_all(e, items, n_items, err)) {
 		return false;
 	}
-	compose(e, items, n_items);
-	graph_run(e);
+	batch_compose(e, items, n_items);
+	if (!capture_step(e, err)) {
+		unreserve(items, n_items);
+		return false;
+	}
 	for (int i = 0; i < n_items; i++) {
 		context_commit(items[i].context, items[i].tokens, items[i].n_tokens);
 	}

@@ -288,7 +288,7 @@ Test(context, forks_share_token_ids_until_the_second_goes_on) {
 
 /* Pages of table t from index `first` on become readable, or out of reach. */
 static void set_reach(const struct kv_table *t, int first, int prot) {
-	const size_t bytes = t->pool->page_bytes + 64; /* with its header: a system's page */
+	const size_t bytes = t->pool->page_bytes; /* a system's page */
 	for (int i = first; i < t->n_pages; i++) {
 		void *page = t->chunks[i / BB_CHUNK][i % BB_CHUNK];
 		cr_assert_eq(mprotect(page, bytes, prot), 0);
@@ -302,7 +302,8 @@ Test(context, fork_of_a_million_tokens_touches_no_page) {
 	struct kv_pool pool;
 	struct kv_table t, fork;
 	struct bb_error err = { 0 };
-	kv_pool_init(&pool, system_page - 64, &budget);
+	static const struct memory host;
+	kv_pool_init(&pool, system_page, &host, &budget);
 	cr_assert(kv_table_init(&t, &pool, 2 * N_TOKENS, &err), "%s", err.text);
 	cr_assert(kv_reserve(&t, 0, N_TOKENS, 0, &err), "%s", err.text);
 	cr_assert_eq(pool.n_used, N_TOKENS / BB_PAGE);
@@ -630,7 +631,7 @@ static void run_random(const char *model, uint64_t seed, int n_operations, size_
 	w.random = seed;
 	w.e = open_tiny(model, MAX_TOKENS, 0, 0);
 	bb_context_destroy(new_context(w.e)); /* sets the pools up */
-	w.e->budget.max_bytes = max_pages * (w.e->pools[0][w.e->kv_type].page_bytes + 64);
+	w.e->budget.max_bytes = max_pages * w.e->pools[0][w.e->kv_type].page_bytes;
 	for (int i = 0; i < n_operations; i++) {
 		struct naive *s = &w.slots[draw(&w, N_SLOTS)];
 		struct bb_error err = { 0 };

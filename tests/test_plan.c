@@ -9,6 +9,8 @@
 
 enum { ALL_FLAGS = BB_AVX2 | BB_AVX_VNNI | BB_AVX512 | BB_AVX512_VNNI | BB_AVX512_BF16 };
 
+static const struct memory host;
+
 /* ---- files ---- */
 
 static const struct bb_model *model_named(const char *name) {
@@ -61,7 +63,7 @@ static void count_bf16(const struct gguf *g, int *n_products, int *n_attentions)
 	struct plan p;
 	struct bb_error err = { 0 };
 	bb_kernels_cpu(&k, ALL_FLAGS);
-	cr_assert(plan_create(&p, model_named("llama"), g, &k, 199, 8, 0, &err), "%s", err.text);
+	cr_assert(plan_create(&p, model_named("llama"), g, &k, &host, 199, 8, 0, &err), "%s", err.text);
 	bb_kernels_cpu(&k, plan_flags(&p, ALL_FLAGS));
 	*n_products = *n_attentions = 0;
 	for (int i = 0; i < p.n_matrices; i++) {
@@ -121,7 +123,8 @@ static struct bb_error plan_with_key(const char *key, enum gguf_type type, doubl
 	const uint8_t *data = gguf_builder_end(&b, &bytes);
 	cr_assert(gguf_open_memory(&g, data, bytes, &err), "%s", err.text);
 	bb_kernels_cpu(&k, 0);
-	cr_assert_eq(plan_create(&p, model_named("llama"), &g, &k, 199, 8, 0, &err), err.code == BB_OK);
+	cr_assert_eq(plan_create(&p, model_named("llama"), &g, &k, &host, 199, 8, 0, &err),
+		err.code == BB_OK);
 	plan_finish(&p);
 	gguf_finish(&g);
 	gguf_finish(&llama);
@@ -208,7 +211,7 @@ static struct bb_error plan_of(const struct bb_model *m, struct plan *p) {
 	struct bb_kernels k;
 	struct bb_error err = { 0 };
 	bb_kernels_cpu(&k, 0);
-	cr_assert_eq(plan_create(p, m, &g, &k, 199, 8, 0, &err), err.code == BB_OK);
+	cr_assert_eq(plan_create(p, m, &g, &k, &host, 199, 8, 0, &err), err.code == BB_OK);
 	gguf_finish(&g);
 	return err;
 }

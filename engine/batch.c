@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Composes a step's arrays: rows, sequences, page tables. On a device they are sent as one image,
+ * the arrays first, at addresses that follow from the number of rows and sequences alone, so that a
+ * captured step finds them there again; then the page tables. */
+#include "engine.h"
+
+#include <assert.h>
+#include <string.h>
+
+enum { CHUNK_BYTES = BB_CHUNK * sizeof(void *), CHUNK_TOKENS = BB_CHUNK * BB_PAGE };
+
+static size_t round64(size_t n) {
+	return (n + 63) & ~(size_t)63;
+}
+
+static size_t n_kv_places(const struct bb_engine *e) {
+	return (size_t)e->plan.n_layers * (size_t)hparam_int(&e->plan.hp, H_KV_HEADS);
+}
+
+size_t batch_scratch_bytes(const struct bb_engine *e) {
+	const struct bb_hparams *hp = &e->plan.hp;
+	const int n_heads = hparam_int(hp, H_HEADS), head_dim = hparam_int(hp, H_HEAD);
+	const struct bb_kv_layout *layout;
+	kernels_attention(&e->kernels, e->kv_type, &layout);
+	return layout->scratch_bytes != NULL
+		? layout->scratch_bytes(e->plan.max_rows, e->max_len, n_heads, head_dim)
+		: attention_scratch_bytes(e->plan.max_rows, e->n_threads, n_heads, head_dim);
+}
+
+/* ---- memory ---- */
+
+/* Everything but page tables, for n_rows rows. */
+static size_t arrays_bytes(const struct bb_engine *e, int n_rows) {
+	const size_t rows = (size_t)n_rows;
+	const size_t per_kind = round64(rows * sizeof(struct bb_attention_seq)) +
+		round64(rows * sizeof(struct bb_kept));
+	return 3 * round64(rows * sizeof(int32_t)) + round64(n_kv_places(e) *
+		sizeof(struct bb_kv_head)) + (size_t)e->plan.n_kinds * per_kind;
+}
+
+static void image_finish(struct bb_engine *e) {
+	struct batch_image *im = &e->batch.image;
+	if (im->is_pinned) {
+		e->memory.device.module->host_free(e->memory.device.d, im->host);
+	} else {
+		base_free(im->host);
+	}
+	memory_unmap(&e->memory, im->there, im->bytes);
+	*im = (struct batch_image){ 0 };
+}
+
+static bool image_create(struct bb_engine *e, size_t bytes, struct bb_error *err) {
+	struct batch_image im = { .bytes = bytes };
+	im.there = memory_map(&e->memory, bytes, "page tables", err);
+	if (im.there == NULL) {
+		return false;
+	}
+	im.host = e->memory.device.module->host_alloc(e->memory.device.d, bytes);
+	im.is_pinned = im.host != NULL;
+	im.host = im.is_pinned ? im.host : base_alloc(bytes, 1);
+	if (im.host == NULL) {
+		memory_unmap(&e->memory, im.there, bytes);
+		return base_no_memory(err, "page tables", bytes);
+	}
+	image_finish(e);
+	e->batch.image = im;
+	return true;
+}
+
+bool batch_create(struct bb_engine *e, struct bb_error *err) {
+	struct batch *b = &e->batch;
+	struct batch_arrays *a = &b->on_host;
+	const size_t rows = (size_t)e->plan.max_rows;
+	a->ids = base_alloc(rows, sizeof(*a->ids));
+	a->pos = base_alloc(rows, sizeof(*a->pos));
+	a->out_row = base_alloc(rows, sizeof(*a->out_row));
+	a->kv_heads = base_alloc(n_kv_places(e), sizeof(*a->kv_heads));
+	b->logits = base_alloc(rows, sizeof(*b->logits));
+	bool ok = a->ids != NULL && a->pos != NULL && a->out_row != NULL && a->kv_heads != NULL &&
+		b->logits != NULL;
+	for (int i = 0; i < e->plan.n_kinds; i++) {
+		a->seqs[i] = base_alloc(rows, sizeof(*a->seqs[i]));
+		a->kept[i] = base_alloc(rows, sizeof(*a->kept[i]));
+		ok = ok && a->seqs[i] != NULL && a->kept[i] != NULL;
+	}
+	if (!ok) {
+		return base_no_memory(err, "batch", rows * sizeof(*a->seqs[0]));
+	}
+	b->at = *a;
+	b->scratch_bytes = batch_scratch_bytes(e);
+	b->scratch = memory_map(&e->memory, b->scratch_bytes, "attention scratch", err);
+	if (b->scratch == NULL) {
+		return false;
+	}
+	const size_t some_tables = 64 * CHUNK_BYTES;
+	return memory_is_host(&e->memory) ||
+		image_create(e, arrays_bytes(e, e->plan.max_rows) + some_tables, err);
+}
+
+void batch_finish(struct bb_engine *e) {
+	struct batch *b = &e->batch;
+	for (int i = 0; i < MAX_LAYER_KINDS; i++) {
+		base_free(b->on_host.seqs[i]);
+		base_free(b->on_host.kept[i]);
+	}
+	base_free(b->on_host.kv_heads);
+	base_free(b->on_host.ids);
+	base_free(b->on_host.pos);
+	base_free(b->on_host.out_row);
+	base_free(b->logits);
+	image_finish(e);
+	memory_unmap(&e->memory, b->scratch, b->scratch_bytes);
+	memset(b, 0, sizeof(*b));
+}
+
+/* ---- the image ---- */
+
+static int n_chunks(int n_tokens) {
+	return (n_tokens + CHUNK_TOKENS - 1) / CHUNK_TOKENS;
+}
+
+bool batch_reserve(struct bb_engine *e, const struct bb_step_item *items, int n_items,
+	struct bb_error *err) {
+	if (memory_is_host(&e->memory)) {
+		return true;
+	}
+	size_t bytes = arrays_bytes(e, e->plan.max_rows);
+	for (int i = 0; i < n_items; i++) {
+		const int n = n_chunks(bb_context_length(items[i].context) + items[i].n_tokens);
+		bytes += (size_t)e->plan.n_kinds * ((size_t)n * CHUNK_BYTES +
+			round64((size_t)n * sizeof(void *)));
+	}
+	if (bytes <= e->batch.image.bytes) {
+		return true;
+	}
+	captures_drop(e); /* they know the old addresses */
+	return image_create(e, bytes + bytes / 2, err);
+}
+
+/* Room for n bytes in the image; returns its offset. */
+static size_t put(struct batch_image *im, const void *data, size_t n) {
+	const size_t at = im->used;
+	assert(at + n <= im->bytes);
+	if (data != NULL) {
+		memcpy(im->host + at, data, n);
+	}
+	im->used += round64(n);
+	return at;
+}
+
+/* A page table with its chunks; returns the address of its list there. */
+static void *put_table(struct batch_image *im, const struct bb_kept *kept, int n_tokens) {
+	const int n = n_chunks(n_tokens);
+	const size_t list = put(im, NULL, (size_t)n * sizeof(void *));
+	void **chunks = (void **)(void *)(im->host + list);
+	for (int i = 0; i < n; i++) {
+		chunks[i] = kept->chunks[i] != NULL
+			? im->there + put(im, kept->chunks[i], CHUNK_BYTES) : NULL;
+	}
+	return im->there + list;
+}
+
+static void *put_array(struct batch_image *im, const void *data, size_t n) {
+	return im->there + put(im, data, n);
+}
+
+static void send(struct bb_engine *e) {
+	struct batch *b = &e->batch;
+	const struct batch_arrays *from = &b->on_host;
+	struct batch_image *im = &b->image;
+	const size_t rows = (size_t)b->n_rows, seqs = (size_t)b->n_seqs;
+	size_t kept[MAX_LAYER_KINDS], places[MAX_LAYER_KINDS];
+	im->used = 0;
+	b->at.ids = put_array(im, from->ids, rows * sizeof(*from->ids));
+	b->at.pos = put_array(im, from->pos, rows * sizeof(*from->pos));
+	b->at.out_row = put_array(im, from->out_row, rows * sizeof(*from->out_row));
+	b->at.kv_heads = put_array(im, from->kv_heads, n_kv_places(e) * sizeof(*from->kv_heads));
+	for (int kind = 0; kind < e->plan.n_kinds; kind++) {
+		places[kind] = put(im, from->seqs[kind], seqs * sizeof(*from->seqs[kind]));
+		kept[kind] = put(im, from->kept[kind], seqs * sizeof(*from->kept[kind]));
+		b->at.seqs[kind] = (void *)(im->there + places[kind]);
+		b->at.kept[kind] = (void *)(im->there + kept[kind]);
+	}
+	for (int kind = 0; kind < e->plan.n_kinds; kind++) {
+		struct bb_attention_seq *seq = (void *)(im->host + places[kind]);
+		struct bb_kept *k = (void *)(im->host + kept[kind]);
+		for (size_t i = 0; i < seqs; i++) {
+			seq[i].groups = b->at.kept[kind] + i;
+			k[i].chunks = put_table(im, &k[i], k[i].n_before + seq[i].n_rows);
+		}
+	}
+	memory_in(&e->memory, im->there, im->host, im->used);
+}
+
+/* ---- composing ---- */
+
+/* A page holds the slabs of all layers of its kind, and of all their heads. */
+static void place_heads(struct bb_engine *e) {
+	const int n_kv_heads = hparam_int(&e->plan.hp, H_KV_HEADS);
+	const size_t slab_bytes = engine_slab_bytes(e, e->batch.kv_type);
+	struct bb_kv_head *place = e->batch.on_host.kv_heads;
+	for (int i = 0; i < e->plan.n_layers; i++) {
+		const size_t first = (size_t)e->plan.layer_index[i] * (size_t)n_kv_heads;
+		for (int h = 0; h < n_kv_heads; h++) {
+			*place++ = (struct bb_kv_head){
+				.i_group = 0, .slab_offset = (first + (size_t)h) * slab_bytes,
+			};
+		}
+	}
+}
+
+static void add_item(struct bb_engine *e, const struct bb_step_item *item, int i_seq) {
+	struct batch *b = &e->batch;
+	struct batch_arrays *a = &b->on_host;
+	const size_t n_vocab = (size_t)hparam_int(&e->plan.hp, H_VOCAB);
+	const int pos0 = bb_context_length(item->context), end = pos0 + item->n_tokens;
+	float *logits = item->logits;
+	b->max_kept = end > b->max_kept ? end : b->max_kept;
+	for (int kind = 0; kind < e->plan.n_kinds; kind++) {
+		a->kept[kind][i_seq] = (struct bb_kept){
+			(void *const *const *)item->context->tables[kind].chunks, pos0,
+		};
+		a->seqs[kind][i_seq] = (struct bb_attention_seq){
+			.groups = &a->kept[kind][i_seq], .row0 = b->n_rows, .n_rows = item->n_tokens,
+		};
+	}
+	for (int t = 0; t < item->n_tokens; t++) {
+		if (logits != NULL && (item->all_logits || t == item->n_tokens - 1)) {
+			b->logits[b->n_out] = logits;
+			a->out_row[b->n_out++] = b->n_rows;
+			logits += n_vocab;
+		}
+		a->ids[b->n_rows] = item->tokens[t];
+		a->pos[b->n_rows++] = pos0 + t;
+	}
+}
+
+void batch_compose(struct bb_engine *e, const struct bb_step_item *items, int n_items) {
+	struct batch *b = &e->batch;
+	b->n_rows = b->n_out = b->max_kept = 0;
+	b->n_seqs = n_items;
+	b->kv_type = items[0].context->kv_type;
+	place_heads(e);
+	for (int i = 0; i < n_items; i++) {
+		add_item(e, &items[i], i);
+	}
+	if (!memory_is_host(&e->memory)) {
+		send(e);
+	}
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What one step works on, as its kernels want to have it. */
+#ifndef BATCH_H
+#define BATCH_H
+
+#include "plan.h"
+
+/* The arrays that kernels read, where they can read them. */
+struct batch_arrays {
+	int32_t *ids, *pos;                             /* [n_rows] */
+	int32_t *out_row;                               /* [n_out]: rows with wanted logits */
+	struct bb_kv_head *kv_heads;                    /* [n_layers, n_kv_heads] */
+	struct bb_attention_seq *seqs[MAX_LAYER_KINDS]; /* [n_seqs] each */
+	struct bb_kept *kept[MAX_LAYER_KINDS];          /* [n_seqs]: a head group per kind */
+};
+
+/* A device's copy of a step's arrays and page tables: made in `host`, sent in one piece. A page
+ * table is sent whole, 8 bytes for each page that the step reads. */
+struct batch_image {
+	uint8_t *host, *there; /* [bytes] */
+	size_t bytes, used;
+	bool is_pinned;
+};
+
+/* Planned for max_rows rows. A step allocates nothing but room that its contexts don't have yet,
+ * and room for their page tables on a device, before it computes. */
+struct batch {
+	int n_rows, n_seqs, n_out;
+	int max_kept;           /* tokens that any context keeps, those of this step included */
+	enum bb_kv_dtype kv_type;
+	float **logits;         /* [n_out]: of [n_vocab] each */
+	struct batch_arrays on_host, at; /* at: what kernels are given */
+	struct batch_image image;
+	void *scratch;          /* of attention */
+	size_t scratch_bytes;
+};
+
+struct bb_engine;
+struct bb_step_item;
+bool batch_create(struct bb_engine *e, struct bb_error *err);
+void batch_finish(struct bb_engine *e); /* zeroed is fine */
+/* Bytes of attention's scratch. */
+size_t batch_scratch_bytes(const struct bb_engine *e);
+/* Makes room for the page tables of these items, whose pages exist. */
+bool batch_reserve(struct bb_engine *e, const struct bb_step_item *items, int n_items,
+	struct bb_error *err);
+/* Fills e->batch, and sends it. */
+void batch_compose(struct bb_engine *e, const struct bb_step_item *items, int n_items);
+
+#endif

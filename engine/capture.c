@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The captured steps of an engine, the least recently used of which makes room for a new one. */
+#include "engine.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* A capture serves any number of kept tokens up to its own: at most a quarter more than there are,
+ * in whole splits. A split without tokens costs an empty block, and changes no bit. */
+static int round_kept(int n_tokens) {
+	int n_splits = (n_tokens + BB_SPLIT - 1) / BB_SPLIT, step = 1;
+	while (n_splits / step >= 8) {
+		step *= 2;
+	}
+	n_splits = (n_splits + step - 1) / step * step;
+	return n_splits > INT32_MAX / BB_SPLIT ? INT32_MAX : n_splits * BB_SPLIT;
+}
+
+static bool is_same(const struct capture_key *a, const struct capture_key *b) {
+	return a->n_rows == b->n_rows && a->n_out == b->n_out && a->max_kept == b->max_kept &&
+		a->kv_type == b->kv_type;
+}
+
+static void drop(struct bb_engine *e, int i) {
+	e->memory.device.module->graph_destroy(e->captures.entries[i].graph);
+	e->captures.entries[i].graph = NULL;
+}
+
+void captures_drop(struct bb_engine *e) {
+	for (int i = 0; i < MAX_CAPTURES; i++) {
+		if (e->captures.entries[i].graph != NULL) {
+			drop(e, i);
+		}
+	}
+}
+
+static bb_graph *find(struct captures *c, const struct capture_key *key) {
+	for (int i = 0; i < MAX_CAPTURES; i++) {
+		if (c->entries[i].graph != NULL && is_same(&c->entries[i].key, key)) {
+			c->entries[i].last_use = ++c->n_uses;
+			return c->entries[i].graph;
+		}
+	}
+	return NULL;
+}
+
+static bb_graph *capture(struct bb_engine *e, const struct capture_key *key, struct bb_error *err) {
+	const struct bb_module *module = e->memory.device.module;
+	struct captures *c = &e->captures;
+	char why[256];
+	int oldest = 0;
+	for (int i = 1; i < MAX_CAPTURES; i++) {
+		if (c->entries[i].last_use < c->entries[oldest].last_use) {
+			oldest = i;
+		}
+	}
+	module->capture_begin(e->memory.queue);
+	graph_run(e, true);
+	bb_graph *graph = module->capture_end(e->memory.queue, why, sizeof(why));
+	if (graph == NULL) {
+		base_fail(err, BB_ERR_DEVICE, "device %s: %s", module->name, why);
+		return NULL;
+	}
+	drop(e, oldest);
+	c->entries[oldest].key = *key;
+	c->entries[oldest].graph = graph;
+	c->entries[oldest].last_use = ++c->n_uses;
+	return graph;
+}
+
+/* Every context decodes one token, and planned memory holds all logits. */
+static bool can_capture(const struct bb_engine *e) {
+	const struct batch *b = &e->batch;
+	return b->n_rows == b->n_seqs && b->n_out <= e->plan.logits_rows;
+}
+
+bool capture_step(struct bb_engine *e, struct bb_error *err) {
+	struct batch *b = &e->batch;
+	if (memory_is_host(&e->memory)) {
+		graph_run(e, false);
+		return true;
+	}
+	if (!can_capture(e)) {
+		graph_run(e, false);
+		return memory_wait(&e->memory, err);
+	}
+	b->max_kept = round_kept(b->max_kept);
+	const struct capture_key key = { b->n_rows, b->n_out, b->max_kept, b->kv_type };
+	bb_graph *graph = find(&e->captures, &key);
+	graph = graph != NULL ? graph : capture(e, &key, err);
+	if (graph == NULL) {
+		return false;
+	}
+	e->memory.device.module->graph_launch(e->memory.queue, graph);
+	graph_give_logits(e, 0, b->n_out);
+	return memory_wait(&e->memory, err);
+}

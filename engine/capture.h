@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Steps on a device that are captured once and launched again: a step in which every context decodes
+ * one token is one launch. */
+#ifndef CAPTURE_H
+#define CAPTURE_H
+
+#include "memory.h"
+
+/* What the launches of a step follow from. */
+struct capture_key {
+	int n_rows, n_out, max_kept;
+	enum bb_kv_dtype kv_type;
+};
+
+enum { MAX_CAPTURES = 16 };
+struct captures {
+	struct {
+		struct capture_key key;
+		bb_graph *graph; /* NULL: free */
+		uint64_t last_use;
+	} entries[MAX_CAPTURES];
+	uint64_t n_uses;
+};
+
+struct bb_engine;
+/* Runs e->batch, captured where it pays; false when the device failed, with its sentence. */
+bool capture_step(struct bb_engine *e, struct bb_error *err);
+void captures_drop(struct bb_engine *e); /* all of them */
+
+#endif

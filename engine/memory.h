@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Where an engine's steps are computed, the host or a device: its memory, and the queue that its
+ * kernels and copies are given to. Copies happen in the queue's order. */
+#ifndef MEMORY_H
+#define MEMORY_H
+
+#include "base.h"
+#include "device.h"
+
+struct memory {
+	struct device device; /* all zero: the host */
+	bb_queue *queue;      /* of the device, or a pool of threads; NULL: the caller's thread */
+};
+
+/* `device` as device_open has it (NULL: auto), which may hold max_bytes (0: most of what is
+ * free); the queue is not there yet. */
+bool memory_open(struct memory *m, const char *device, size_t max_bytes, struct bb_error *err);
+/* Gives the device a queue; the host's is the pool of threads, which remains its owner's. */
+bool memory_start(struct memory *m, bb_queue *pool, struct bb_error *err);
+void memory_close(struct memory *m); /* all that was taken must have been given back */
+static inline bool memory_is_host(const struct memory *m) {
+	return m->device.module == NULL;
+}
+
+/* Large memory, 64-byte aligned; the host's is zeroed. NULL with a sentence about `what`. */
+void *memory_map(const struct memory *m, size_t bytes, const char *what, struct bb_error *err);
+void memory_unmap(const struct memory *m, void *p, size_t bytes); /* NULL is fine */
+/* Takes an array of base_alloc and returns it where kernels can read it: itself, or a copy. NULL,
+ * the array being freed all the same, with a sentence about `what`. */
+void *memory_take(const struct memory *m, void *array, size_t bytes, const char *what,
+	struct bb_error *err);
+void memory_drop(const struct memory *m, void *taken); /* NULL is fine */
+
+void memory_in(const struct memory *m, void *dst, const void *host, size_t bytes);
+void memory_out(const struct memory *m, void *host, const void *src, size_t bytes);
+void memory_copy(const struct memory *m, void *dst, const void *src, size_t bytes);
+/* Waits until all that the queue was given is done; false with the sentence of what went wrong. */
+bool memory_wait(const struct memory *m, struct bb_error *err);
+
+#endif
