@@ -92,6 +92,7 @@ struct bb_engine_info {
 	const char *isa;             /* ISA level in use: "avx512_bf16" */
 	const char *device;          /* where steps are computed: "cpu", "cuda", "simt" */
 	const char *device_name;     /* "NVIDIA H100 80GB HBM3"; the CPU's name on "cpu" */
+	const char *why_no_gpu;      /* why "auto" passed a GPU over that is there, or "" */
 	const char *cpu;             /* what the CPU calls itself: "AMD EPYC 9R14" */
 	const char *kv_type;         /* of new contexts */
 	const char *tokenizer;       /* "gpt2", "llama", "no_vocab" */
@@ -112,9 +113,10 @@ size_t bb_engine_kv_read_bytes(const struct bb_engine *e, int n_tokens);
 /* What `bobbin inspect` prints: metadata, tensors, layers with their op lists, memory plan. */
 bool bb_engine_inspect(const struct bb_engine *e, FILE *out, bool as_json, struct bb_error *err);
 
-/* Bytes per second that n_threads of this machine read from a buffer of `bytes` (best of several
- * passes), for "% of the measured bandwidth". 0 when the buffer can't be had. */
-double bb_measure_read_bandwidth(int n_threads, size_t bytes);
+/* Bytes per second that the engine's threads read from a buffer of `bytes` (best of several passes),
+ * or that its device moves when it copies as much, for "% of the measured bandwidth". 0 when the
+ * buffer can't be had, and on the emulator. */
+double bb_engine_read_bandwidth(const struct bb_engine *e, size_t bytes);
 /* ISA levels, lowest first, NULL-terminated; and whether this CPU runs one. */
 const char *const *bb_isa_names(void);
 bool bb_isa_is_available(const char *name);

@@ -111,11 +111,9 @@ bool engine_isa(const char *name, struct bb_kernels *k, const char **used, struc
 	return true;
 }
 
-double bb_measure_read_bandwidth(int n_threads, size_t bytes) {
-	bb_queue *q = queue_create(n_threads > 0 ? n_threads : 1);
-	const double rate = q != NULL ? cpu_read_bandwidth(q, bytes) : 0;
-	queue_destroy(q);
-	return rate;
+double bb_engine_read_bandwidth(const struct bb_engine *e, size_t bytes) {
+	return memory_is_host(&e->memory) ? cpu_read_bandwidth(e->pool, bytes)
+		: memory_copy_bandwidth(&e->memory, bytes);
 }
 
 /* ---- opening ---- */
@@ -359,6 +357,7 @@ void bb_engine_info(const struct bb_engine *e, struct bb_engine_info *info) {
 	info->isa = e->isa;
 	info->device = device_kind(&e->memory.device);
 	info->cpu = e->cpu;
+	info->why_no_gpu = e->memory.why_not;
 	info->device_name = memory_is_host(&e->memory) ? e->cpu : e->device.name;
 	info->kv_type = engine_kv_name(e->kv_type);
 	info->tokenizer = tokenizer_model_name(e->tokenizer);

@@ -14,6 +14,7 @@ bool memory_open(struct memory *m, const char *device, size_t max_bytes, struct 
 	if (!device_open(&m->device, device != NULL ? device : "auto", max_bytes, why, sizeof(why))) {
 		return base_fail(err, BB_ERR_UNSUPPORTED, "%s", why);
 	}
+	snprintf(m->why_not, sizeof(m->why_not), "%.255s", why);
 	return true;
 }
 
@@ -111,4 +112,28 @@ bool memory_wait(const struct memory *m, struct bb_error *err) {
 		return true;
 	}
 	return base_fail(err, BB_ERR_DEVICE, "device %s: %s", device_kind(&m->device), why);
+}
+
+double memory_copy_bandwidth(const struct memory *m, size_t bytes) {
+	enum { N_COPIES = 10 };
+	struct bb_error ignored = { 0 };
+	if (memory_is_host(m) || strcmp(device_kind(&m->device), "simt") == 0) {
+		return 0;
+	}
+	const size_t half = bytes / 2;
+	void *from = memory_map(m, half, "bandwidth", &ignored);
+	void *to = memory_map(m, half, "bandwidth", &ignored);
+	double seconds = 0;
+	if (from != NULL && to != NULL) {
+		memory_copy(m, to, from, half); /* warms up */
+		memory_wait(m, &ignored);
+		const double start = base_seconds();
+		for (int i = 0; i < N_COPIES; i++) {
+			memory_copy(m, to, from, half);
+		}
+		seconds = memory_wait(m, &ignored) ? base_seconds() - start : 0;
+	}
+	memory_unmap(m, from, half);
+	memory_unmap(m, to, half);
+	return seconds > 0 ? 2.0 * (double)half * N_COPIES / seconds : 0;
 }

@@ -10,7 +10,8 @@
 
 struct memory {
 	struct device device; /* all zero: the host */
-	bb_queue *queue;      /* of the device, or a pool of threads; NULL: the caller's thread */
+	bb_queue *queue;      /* of the device, or a pool of threads */
+	char why_not[256];    /* why "auto" passed a GPU over; empty: it didn't */
 };
 
 /* `device` as device_open has it (NULL: auto), which may hold max_bytes (0: most of what is
@@ -37,5 +38,8 @@ void memory_out(const struct memory *m, void *host, const void *src, size_t byte
 void memory_copy(const struct memory *m, void *dst, const void *src, size_t bytes);
 /* Waits until all that the queue was given is done; false with the sentence of what went wrong. */
 bool memory_wait(const struct memory *m, struct bb_error *err);
+/* Bytes per second that a device moves when it copies `bytes` within its memory, read and written
+ * ones both counted; 0 where they can't be had, and on the emulator. */
+double memory_copy_bandwidth(const struct memory *m, size_t bytes);
 
 #endif

@@ -79,6 +79,9 @@ bool device_open(struct device *out, const char *name, size_t max_bytes, char *t
 		return true;
 	}
 	device_close(out);
+	if (is_auto && access("/proc/driver/nvidia/version", F_OK) != 0) {
+		text[0] = '\0'; /* most machines have no GPU: nothing to tell */
+	}
 	return is_auto;
 }
 

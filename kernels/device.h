@@ -23,6 +23,9 @@ typedef struct bb_device bb_device;
 /* A captured stretch of work, which can be launched again and again. */
 typedef struct bb_graph bb_graph;
 
+/* What a test can make fail. */
+enum bb_failure { BB_FAIL_ALLOC, BB_FAIL_HOST_ALLOC, BB_FAIL_LAUNCH, BB_FAIL_COPY };
+
 struct bb_device_info {
 	char name[256];
 	int arch;            /* compute capability times ten */
@@ -79,10 +82,13 @@ struct bb_module {
 	int (*graph_nodes)(const bb_graph *g);
 	void (*graph_destroy)(bb_graph *g); /* NULL is fine */
 
-	/* For tests; NULL on a GPU. Another order of threads and blocks, numbered from 0; and what the
-	 * emulator's checker has found since the last call, the first in words. */
+	/* For tests; NULL on a GPU. Reschedule: another order of threads and blocks, numbered from 0.
+	 * Findings: what the emulator's checker has found since the last call, the first in words. */
 	void (*reschedule)(int i);
 	int (*findings)(char *text, size_t bytes);
+	/* The n-th call from now that could fail so fails, and a launch's or a copy's error sticks; 0
+	 * takes it back. */
+	void (*fail)(enum bb_failure what, int n);
 };
 
 /* The one function that a module exports. */
@@ -99,7 +105,8 @@ struct device {
 /* `name`: "cpu", "cuda", "simt", or "auto": cuda where it can be had, else cpu; "simt_check" is
  * simt with the emulator's checker, in build trees only. Modules lie beside the executable, in
  * ../kernels/cuda of it (the build tree) or where they were installed. False with a sentence in
- * text; with "auto" never, and then text says why the GPU was passed over, or is empty. */
+ * text; with "auto" never, and then text says why a GPU whose driver is loaded was passed over, or
+ * is empty. */
 bool device_open(struct device *out, const char *name, size_t max_bytes, char *text, size_t bytes);
 void device_close(struct device *d);
 /* "cpu", "cuda", "simt". */

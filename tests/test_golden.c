@@ -2,7 +2,8 @@
  *
  * Every architecture against the official implementation: tiny random models and their float64
  * logits, made by goldens/make.py. Each test is one model at one length, on every ISA level of this
- * machine: fed in one step, and again in uneven steps with the last tokens one by one. */
+ * machine and on the emulator of CUDA: fed in one step, and again in uneven steps with the last
+ * tokens one by one. */
 #include "bobbin.h"
 #include "graph.h"
 #include "npy.h"
@@ -39,7 +40,7 @@ static double range(const struct npy *a) {
 }
 
 /* got: [rows, VOCAB], the logits after the last `rows` tokens. */
-static void compare(const float *got, const struct npy *want, const char *isa, const char *how) {
+static void compare(const float *got, const struct npy *want, const char *where, const char *how) {
 	double worst = 0;
 	size_t at = 0;
 	for (size_t i = 0; i < want->rows * want->cols; i++) {
@@ -51,7 +52,7 @@ static void compare(const float *got, const struct npy *want, const char *isa, c
 	}
 	const double share = worst / range(want);
 	cr_assert(share <= TOLERANCE,
-		"isa %s, %s: logit %zu of row %zu of %zu is %g, want %g: off by %.2e of the range", isa,
+		"%s, %s: logit %zu of row %zu of %zu is %g, want %g: off by %.2e of the range", where,
 		how, at % want->cols, at / want->cols, want->rows, (double)got[at],
 		(double)want->data[at], share);
 }
@@ -65,21 +66,21 @@ static struct bb_context *new_context(struct bb_engine *e) {
 
 /* The whole prompt in one step. */
 static void at_once(struct bb_engine *e, const int32_t *ids, int n_tokens, const struct npy *want,
-	const char *isa) {
+	const char *where) {
 	struct bb_context *c = new_context(e);
 	struct bb_error err = { 0 };
 	float *logits = calloc((size_t)n_tokens * VOCAB, sizeof(float)); /* [n_tokens, VOCAB] */
 	const struct bb_step_item item = { .context = c, .tokens = ids, .n_tokens = n_tokens,
 		.logits = logits, .all_logits = true };
 	cr_assert(bb_step(e, &item, 1, &err), "%s", err.text);
-	compare(logits + ((size_t)n_tokens - want->rows) * VOCAB, want, isa, "one step");
+	compare(logits + ((size_t)n_tokens - want->rows) * VOCAB, want, where, "one step");
 	free(logits);
 	bb_context_destroy(c);
 }
 
 /* All but the last rows as a prompt, in steps that no page or window divides; then decoding. */
 static void in_pieces(struct bb_engine *e, const int32_t *ids, int n_tokens, const struct npy *want,
-	const char *isa) {
+	const char *where) {
 	struct bb_context *c = new_context(e);
 	struct bb_error err = { 0 };
 	float *logits = calloc(want->rows * VOCAB, sizeof(float)); /* [rows, VOCAB] */
@@ -93,9 +94,21 @@ static void in_pieces(struct bb_engine *e, const int32_t *ids, int n_tokens, con
 			.n_tokens = 1, .logits = logits + i * VOCAB };
 		cr_assert(bb_step(e, &item, 1, &err), "%s", err.text);
 	}
-	compare(logits, want, isa, "in pieces");
+	compare(logits, want, where, "in pieces");
 	free(logits);
 	bb_context_destroy(c);
+}
+
+static void play_on(const char *device, const char *isa, const char *path, const int32_t *ids,
+	int n_tokens, const struct npy *want) {
+	const struct bb_engine_params params = { .path = path, .device = device, .isa = isa,
+		.n_threads = 2, .kv_type = BB_KV_F32 };
+	struct bb_engine *e = NULL;
+	struct bb_error err = { 0 };
+	cr_assert(bb_engine_open(&e, bb_models, &params, &err), "%s", err.text);
+	at_once(e, ids, n_tokens, want, isa != NULL ? isa : device);
+	in_pieces(e, ids, n_tokens, want, isa != NULL ? isa : device);
+	bb_engine_destroy(e);
 }
 
 static void play(const char *model, int n_tokens) {
@@ -109,17 +122,12 @@ static void play(const char *model, int n_tokens) {
 
 	snprintf(path, sizeof(path), "%s/%s.gguf", GOLDENS_DIR, model);
 	for (const char *const *isa = bb_isa_names(); *isa; isa++) {
-		if (!bb_isa_is_available(*isa)) {
-			continue;
+		if (bb_isa_is_available(*isa)) {
+			play_on("cpu", *isa, path, ids, n_tokens, &want);
 		}
-		const struct bb_engine_params params = { .path = path, .isa = *isa, .n_threads = 2,
-			.kv_type = BB_KV_F32 };
-		struct bb_engine *e = NULL;
-		struct bb_error err = { 0 };
-		cr_assert(bb_engine_open(&e, bb_models, &params, &err), "%s", err.text);
-		at_once(e, ids, n_tokens, &want, *isa);
-		in_pieces(e, ids, n_tokens, &want, *isa);
-		bb_engine_destroy(e);
+	}
+	if (HAS_SIMT) {
+		play_on("simt", NULL, path, ids, n_tokens, &want);
 	}
 	npy_finish(&want);
 }

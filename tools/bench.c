@@ -224,7 +224,7 @@ static void measure_bandwidth(struct job *j, struct bench_test *t) {
 	const int n_steps = (t->n_parallel + info->max_batch_tokens - 1) / info->max_batch_tokens;
 	t->step_bytes = (double)info->step_weight_bytes * n_steps +
 		(double)t->n_parallel * (double)bb_engine_kv_read_bytes(j->engine, middle);
-	t->bandwidth = bb_measure_read_bandwidth(info->n_threads, (size_t)t->step_bytes);
+	t->bandwidth = bb_engine_read_bandwidth(j->engine, (size_t)t->step_bytes);
 }
 
 static bool run_test(struct job *j, struct bench_test *t, const struct options *o,

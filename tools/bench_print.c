@@ -56,6 +56,11 @@ static void model_type(const struct bb_engine_info *info, char *buf, size_t byte
 	}
 }
 
+static const char *backend(const struct bb_engine_info *info) {
+	return strcmp(info->device, "cpu") == 0 ? "CPU" : strcmp(info->device, "cuda") == 0 ? "CUDA"
+		: "SIMT";
+}
+
 static json_t *numbers(const double *v, int n) {
 	json_t *list = json_array();
 	for (int i = 0; i < n; i++) {
@@ -79,14 +84,16 @@ static json_t *row(const struct bench_settings *s, const struct bench_test *t) {
 	rates(t, ts);
 	const int n = t->n_samples;
 	const double percent = bench_percent(t);
+	const bool is_cpu = strcmp(s->info.device, "cpu") == 0;
 	json_t *root = json_pack(
 		"{s:s, s:i, s:s, s:s, s:s, s:o, s:s, s:I, s:I, s:i, s:i, s:i, s:s, s:s, s:i, s:b}",
 		"build_commit", "bobbin " BB_VERSION, "build_number", 0, "cpu_info", s->info.cpu,
-		"gpu_info", "", "backends", "CPU", "model_filename", json_bytes(s->path, strlen(s->path)),
+		"gpu_info", is_cpu ? "" : s->info.device_name, "backends",
+		backend(&s->info), "model_filename", json_bytes(s->path, strlen(s->path)),
 		"model_type", type, "model_size", (json_int_t)s->info.file_bytes, "model_n_params",
 		(json_int_t)s->info.n_params, "n_batch", s->n_batch, "n_ubatch", s->n_ubatch, "n_threads",
-		s->info.n_threads, "type_k", s->info.kv_type, "type_v", s->info.kv_type, "n_gpu_layers", 0,
-		"flash_attn", 1);
+		s->info.n_threads, "type_k", s->info.kv_type, "type_v", s->info.kv_type, "n_gpu_layers",
+		is_cpu ? 0 : s->info.n_layers, "flash_attn", 1);
 	json_t *more = json_pack("{s:s, s:i, s:i, s:i, s:i, s:s, s:I, s:I, s:f, s:f, s:o, "
 		"s:o, s:o, s:o, s:o}", "isa", s->info.isa, "n_prompt", t->n_prompt, "n_gen", t->n_gen,
 		"n_depth", t->n_depth, "n_parallel", t->n_parallel, "test_time", t->time, "avg_ns",
@@ -151,7 +158,7 @@ static void md_row(const struct bench_settings *s, const struct bench_test *t) {
 		deviation(ts, t->n_samples));
 	/* "±" is two bytes in one column. */
 	out_print("| %-24s | %7.2f MiB | %9.2f M | %-7s | %7d | %-5s | %4d | %-16s | %19s | %6s |\n",
-		type, (double)s->info.file_bytes / (1 << 20), (double)s->info.n_params / 1e6, "CPU",
+		type, (double)s->info.file_bytes / (1 << 20), (double)s->info.n_params / 1e6, backend(&s->info),
 		s->info.n_threads, s->info.kv_type, t->n_parallel, test, speed, share);
 }
 

@@ -22,8 +22,10 @@ const struct arg_option open_engine[] = {
 	MODEL_ROW,
 	{ "-t,--threads", "N", "threads; 0 = one per CPU that the process may use (default)",
 		ARG_INT, AT(n_threads), 0, 1024 },
-	{ "--device", "NAME", "auto (default) or cpu", ARG_TEXT, AT(device), 0, 0, "auto|cpu",
-		"cuda|simt" },
+	{ "--device", "NAME", "auto (default; a GPU where one can be had), cpu, cuda or simt (the CUDA "
+		"kernels, emulated)", ARG_TEXT, AT(device), 0, 0, "auto|cpu|cuda|simt" },
+	{ "--device-memory-bytes", "N", "limit on what a GPU may hold, as 20G; 0 = nine tenths of what is "
+		"free (default)", ARG_BYTES, AT(max_device_bytes) },
 	{ "--isa", "LEVEL", "force a lower ISA level: c, avx2, avx_vnni, avx512, "
 		"avx512_vnni, avx512_bf16", ARG_TEXT, AT(isa), 0, 0,
 		"c|avx2|avx_vnni|avx512|avx512_vnni|avx512_bf16" },
@@ -113,7 +115,7 @@ int open_model(const struct open_options *o, enum open_what what, struct bb_engi
 		.path = o->path, .device = o->device, .isa = o->isa, .gemm = o->gemm,
 		.n_threads = o->n_threads,
 		.max_model_len = o->max_len, .window = o->window, .max_batch_tokens = o->max_batch_tokens,
-		.max_kv_bytes = o->max_kv_bytes,
+		.max_kv_bytes = o->max_kv_bytes, .max_device_bytes = o->max_device_bytes,
 		.vocab_only = what == OPEN_VOCAB, .inspect_only = what == OPEN_INSPECT,
 		.progress = progress_show,
 	};
@@ -133,6 +135,11 @@ int open_model(const struct open_options *o, enum open_what what, struct bb_engi
 	}
 	struct bb_engine_info info;
 	bb_engine_info(*out, &info);
+	if (what == OPEN_ALL && strcmp(info.device, "cpu") != 0) {
+		notice("device %s: %s", info.device, info.device_name);
+	} else if (what == OPEN_ALL && info.why_no_gpu[0] != '\0') {
+		notice("%s; steps are computed on the CPU", info.why_no_gpu);
+	}
 	if (what == OPEN_ALL && info.trained_len > 0 && o->max_len > info.trained_len) {
 		notice("contexts of %d tokens, though the model was made for %d", o->max_len,
 			info.trained_len);

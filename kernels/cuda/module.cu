@@ -348,6 +348,7 @@ static int module_graph_nodes(const bb_graph *g) {
 #ifdef __CUDACC__
 static void (*const module_reschedule)(int) = NULL; /* a GPU has an order of its own */
 static int (*const module_findings)(char *, size_t) = NULL;
+static void (*const module_fail)(enum bb_failure, int) = NULL;
 #else
 static void module_reschedule(int i) {
 	const simt_order order = i == 0 ? SIMT_FORWARD : i == 1 ? SIMT_REVERSE : SIMT_RANDOM;
@@ -364,6 +365,15 @@ static int module_findings(char *text, size_t bytes) {
 	}
 	simt_forget_findings();
 	return n;
+}
+
+static void module_fail(enum bb_failure what, int n) {
+	switch (what) {
+	case BB_FAIL_ALLOC: simt_fail_malloc(n); break;
+	case BB_FAIL_HOST_ALLOC: simt_fail_host_alloc(n); break;
+	case BB_FAIL_LAUNCH: simt_fail_launch(n); break;
+	case BB_FAIL_COPY: simt_fail_copy(n); break;
+	}
 }
 #endif
 
@@ -402,6 +412,7 @@ static const struct bb_module module = {
 	module_graph_destroy,
 	module_reschedule,
 	module_findings,
+	module_fail,
 };
 
 extern "C" __attribute__((visibility("default"))) const struct bb_module *bobbin_module(void) {

@@ -76,7 +76,7 @@ class Usage(Case):
 
     def test_values_named_by_errors_and_help_are_taken(self):
         help_text = bobbin("run", "--help")[0].decode()
-        for option, refused in (("--device", ("cuda", "simt")), ("--gemm", ("fast",)),
+        for option, refused in (("--gemm", ("fast",)),
                                 ("--kv-cache-dtype", ("int4", "fp8"))):
             _, err = bobbin("run", TINY, "-p", "1", option, "xyz", status=2)
             line = next(row for row in help_text.splitlines() if f" {option} " in row)
@@ -84,8 +84,8 @@ class Usage(Case):
                 self.assertNotIn(name, err.decode() + line)
 
     def test_names_that_are_not_built(self):
-        for option, value in (("--device", "cuda"), ("--device", "simt"), ("--gemm", "fast"),
-                              ("--kv-cache-dtype", "int4"), ("--kv-cache-dtype", "fp8")):
+        for option, value in (("--gemm", "fast"), ("--kv-cache-dtype", "int4"),
+                               ("--kv-cache-dtype", "fp8")):
             with self.subTest(f"{option} {value}"):
                 self.sentence(bobbin("run", TINY, "-p", "1", option, value, status=1)[1], value, "build")
 

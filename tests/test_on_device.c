@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The engine on the emulator of CUDA: the same bits in any order of threads and blocks, one launch
+ * for a step of decoding, and what happens when the device fails. Goldens and invariance are with
+ * the CPU's (test_golden, test_bits). */
+#include "models.h"
+
+#include "engine.h"
+
+#include <math.h>
+
+static struct bb_engine *open_simt(const char *name, enum bb_kv_type kv_type, size_t max_bytes) {
+	const struct bb_engine_params params = { .path = tiny_path(name), .device = "simt",
+		.n_threads = 1, .kv_type = kv_type, .max_model_len = 4096, .max_device_bytes = max_bytes };
+	return open_with(&params);
+}
+
+static const struct bb_module *module_of(const struct bb_engine *e) {
+	return e->memory.device.module;
+}
+
+/* A step of n tokens that must work; logits [n_vocab] of the last. */
+static void step(struct bb_context *c, const int32_t *ids, int n, float *logits) {
+	struct bb_error err = { 0 };
+	const struct bb_step_item item = { c, ids, n, logits, false };
+	cr_assert(bb_step(c->engine, &item, 1, &err), "%s", err.text);
+}
+
+/* ---- bits ---- */
+
+enum { N_PROMPT = 300, N_DECODED = 5 };
+
+/* Logits after each of the last tokens, decoded one by one. */
+static float *decode(struct bb_engine *e, const int32_t *ids) {
+	const int n_vocab = vocab_of(e);
+	float *logits = malloc((size_t)N_DECODED * (size_t)n_vocab * sizeof(*logits));
+	struct bb_context *c = new_context(e);
+	step(c, ids, 90, NULL);
+	step(c, ids + 90, N_PROMPT - 90, NULL);
+	for (int i = 0; i < N_DECODED; i++) {
+		step(c, ids + N_PROMPT + i, 1, logits + (size_t)i * (size_t)n_vocab);
+	}
+	bb_context_destroy(c);
+	return logits;
+}
+
+static void check_orders(const char *name, enum bb_kv_type kv_type) {
+	enum { N_ORDERS = 4 }; /* forward on two workers, backward on one, two at random */
+	struct bb_engine *e = open_simt(name, kv_type, 0);
+	const size_t bytes = (size_t)N_DECODED * (size_t)vocab_of(e) * sizeof(float);
+	int32_t ids[N_PROMPT + N_DECODED];
+	make_ids(ids, N_PROMPT + N_DECODED, vocab_of(e), 5);
+	float *want = NULL;
+	for (int i = 0; i < N_ORDERS; i++) {
+		module_of(e)->reschedule(i);
+		float *got = decode(e, ids);
+		want = want != NULL ? want : got;
+		cr_assert_eq(memcmp(want, got, bytes), 0, "%s, kv %s: order %d gives other bits", name,
+			bb_kv_type_name(kv_type), i);
+		if (got != want) {
+			free(got);
+		}
+	}
+	module_of(e)->reschedule(0);
+	free(want);
+	bb_engine_destroy(e);
+}
+
+Test(on_device, any_order_gives_the_same_bits) {
+	check_orders("llama", BB_KV_F32);
+	check_orders("qwen2", BB_KV_INT8);
+	check_orders("gemma3", BB_KV_F16);
+	check_orders("llama-window", BB_KV_BF16);
+}
+
+/* ---- a real model ---- */
+
+/* Root of the mean square of the differences of two rows of logits, as a share of the range of the
+ * first. */
+static double distance(const float *a, const float *b, int n) {
+	double sum = 0, low = a[0], high = a[0];
+	for (int i = 0; i < n; i++) {
+		sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+		low = fmin(low, a[i]);
+		high = fmax(high, a[i]);
+	}
+	return sqrt(sum / n) / (high - low);
+}
+
+static int32_t largest(const float *x, int n) {
+	int32_t best = 0;
+	for (int32_t i = 1; i < n; i++) {
+		best = x[i] > x[best] ? i : best;
+	}
+	return best;
+}
+
+/* The CPU's greedy text, fed to both. The same inputs give products the same bits, but what differs
+ * in the last bit elsewhere may be rounded to another int8 on its way into the next product: the
+ * C reference and the CPU's best variants are as far apart as the CPU and the device. */
+Test(on_device, real_model_agrees_with_the_cpu, .timeout = 300) {
+	enum { N_READ = 24, N_GREEDY = 16 };
+	struct bb_engine_params params = { .path = real_path("smollm2") };
+	struct bb_engine *cpu = open_with(&params);
+	params.device = "simt";
+	struct bb_engine *simt = open_with(&params);
+	const int n_vocab = vocab_of(cpu);
+	float *want = malloc((size_t)n_vocab * sizeof(*want)), *got = malloc((size_t)n_vocab * sizeof(*got));
+	struct bb_context *a = new_context(cpu), *b = new_context(simt);
+	int32_t ids[N_READ];
+	make_ids(ids, N_READ, n_vocab, 3);
+	for (int i = 0, n = N_READ; i <= N_GREEDY; i++, n = 1) {
+		step(a, ids, n, want);
+		step(b, ids, n, got);
+		const double off = distance(want, got, n_vocab);
+		cr_assert(off <= 0.02, "token %d: the logits are %.2e of their range apart", i, off);
+		ids[0] = largest(want, n_vocab);
+		const double lost = want[ids[0]] - want[largest(got, n_vocab)];
+		cr_assert(lost < 0.5, "token %d: the device's choice has a logit %.3f lower", i, lost);
+	}
+	bb_context_destroy(a);
+	bb_context_destroy(b);
+	free(want);
+	free(got);
+	bb_engine_destroy(cpu);
+	bb_engine_destroy(simt);
+}
+
+/* ---- captured steps ---- */
+
+static int n_captures(const struct bb_engine *e) {
+	int n = 0;
+	for (int i = 0; i < MAX_CAPTURES; i++) {
+		n += e->captures.entries[i].graph != NULL;
+	}
+	return n;
+}
+
+Test(on_device, decoding_is_captured_once_for_many_tokens) {
+	struct bb_engine *e = open_simt("llama", BB_KV_F16, 0);
+	float *logits = malloc((size_t)vocab_of(e) * sizeof(*logits));
+	int32_t ids[400];
+	make_ids(ids, 400, vocab_of(e), 1);
+	struct bb_context *c = new_context(e);
+	struct bb_error err = { 0 };
+	step(c, ids, 10, logits);
+	cr_assert_eq(n_captures(e), 0, "a prompt is not captured");
+	cr_assert(bb_context_reserve(c, 300, &err), "%s", err.text);
+	step(c, ids + 10, 1, logits);
+	cr_assert_eq(n_captures(e), 1);
+	base_forbid_alloc(true); /* pages, tables and the captured step are there */
+	for (int i = 11; i < BB_SPLIT; i++) {
+		step(c, ids + i, 1, logits);
+	}
+	base_forbid_alloc(false);
+	cr_assert_eq(n_captures(e), 1);
+	step(c, ids + BB_SPLIT, 1, logits);
+	cr_assert_eq(n_captures(e), 2, "another split");
+	step(c, ids + BB_SPLIT + 1, 1, NULL);
+	cr_assert_eq(n_captures(e), 3, "no logits");
+	bb_context_destroy(c);
+	free(logits);
+	bb_engine_destroy(e);
+}
+
+/* More page tables than the first image has room for, and more kinds of steps than are kept. */
+Test(on_device, page_tables_of_many_contexts_find_room) {
+	enum { N = 80 };
+	struct bb_engine *e = open_simt("gemma3", BB_KV_F16, 0);
+	const size_t n_vocab = (size_t)vocab_of(e), bytes = e->batch.image.bytes;
+	struct bb_step_item items[N];
+	float *logits = malloc(2 * N * n_vocab * sizeof(*logits));
+	int32_t ids[N];
+	struct bb_error err = { 0 };
+	make_ids(ids, N, (int)n_vocab, 2);
+	for (int i = 0; i < N; i++) {
+		items[i] = (struct bb_step_item){ new_context(e), ids, 1, logits + (size_t)i * n_vocab,
+			false };
+	}
+	for (int n = 1; n <= N; n += 4) { /* the first context sees ids[0], ids[0], … */
+		cr_assert(bb_step(e, items, n, &err), "%s", err.text);
+	}
+	cr_assert_gt(e->batch.image.bytes, bytes);
+	struct bb_context *alone = new_context(e);
+	for (int n = 1; n <= N; n += 4) {
+		step(alone, ids, 1, logits + N * n_vocab);
+	}
+	cr_assert_eq(memcmp(logits, logits + N * n_vocab, n_vocab * sizeof(*logits)), 0);
+	bb_context_destroy(alone);
+	for (int i = 0; i < N; i++) {
+		bb_context_destroy(items[i].context);
+	}
+	free(logits);
+	bb_engine_destroy(e);
+}
+
+/* ---- failures ---- */
+
+static void refused(const struct bb_engine_params *params, enum bb_code code, const char *part) {
+	struct bb_engine *e = NULL;
+	struct bb_error err = { 0 };
+	cr_assert_not(bb_engine_open(&e, bb_models, params, &err));
+	cr_assert_null(e);
+	cr_assert_eq(err.code, code, "code %d: %s", err.code, err.text);
+	cr_assert_not_null(strstr(err.text, part), "'%s' doesn't say '%s'", err.text, part);
+}
+
+Test(on_device, what_cannot_be_opened_says_so) {
+	struct bb_engine_params params = { .path = tiny_path("llama"), .n_threads = 1 };
+	params.device = "tpu";
+	refused(&params, BB_ERR_UNSUPPORTED, "device tpu: unknown");
+	params.device = "simt";
+	params.max_device_bytes = 100000;
+	refused(&params, BB_ERR_MEMORY, "of device memory can't be had");
+	params.vocab_only = true; /* needs no device */
+	bb_engine_destroy(open_with(&params));
+}
+
+/* Every piece of memory that loading takes from the driver fails once. */
+Test(on_device, loading_survives_any_failed_allocation) {
+	struct bb_engine_params params = { .path = tiny_path("llama"), .device = "simt", .n_threads = 1 };
+	struct bb_engine *e = open_with(&params);
+	const struct bb_module *module = module_of(e);
+	bb_engine_destroy(e);
+	int n = 1;
+	for (bool ok = false; !ok; n++) {
+		struct bb_error err = { 0 };
+		module->fail(BB_FAIL_ALLOC, n);
+		ok = bb_engine_open(&e, bb_models, &params, &err);
+		cr_assert(ok || err.code == BB_ERR_MEMORY, "%s", err.text);
+	}
+	module->fail(BB_FAIL_ALLOC, 0);
+	cr_assert_gt(n, 2);
+	bb_engine_destroy(e);
+}
+
+/* Without pinned memory a step goes the slower way. */
+Test(on_device, pinned_memory_is_not_needed) {
+	struct bb_engine_params params = { .path = tiny_path("llama"), .device = "simt", .n_threads = 1 };
+	struct bb_engine *e = open_with(&params);
+	const struct bb_module *module = module_of(e);
+	cr_assert(e->batch.image.is_pinned);
+	bb_engine_destroy(e);
+	module->fail(BB_FAIL_HOST_ALLOC, 1);
+	e = open_with(&params);
+	cr_assert_not(e->batch.image.is_pinned);
+	struct bb_context *c = new_context(e);
+	step(c, (const int32_t[]){ 1, 2, 3 }, 3, NULL);
+	bb_context_destroy(c);
+	bb_engine_destroy(e);
+}
+
+/* A context that finds no room keeps its tokens; another goes on with its own bits. */
+Test(on_device, a_full_device_loses_no_other_request) {
+	enum { N = 200 };
+	struct bb_engine *e = open_simt("llama", BB_KV_F32, 0);
+	int32_t ids[4096];
+	size_t used;
+	make_ids(ids, 4096, vocab_of(e), 7);
+	float *want = decode(e, ids);
+	bb_context_destroy(new_context(e)); /* sets the pools up */
+	const size_t page_bytes = e->pools[0][KV_F32].page_bytes;
+	kv_pool_finish(&e->pools[0][KV_F32]);
+	module_of(e)->arena_bytes(e->memory.device.d, &used);
+	bb_engine_destroy(e);
+
+	const size_t n_pages = (N_PROMPT + N_DECODED) / BB_PAGE + 1;
+	e = open_simt("llama", BB_KV_F32, used + (n_pages + 4) * page_bytes);
+	struct bb_context *greedy = new_context(e), *other = new_context(e);
+	struct bb_error err = { 0 };
+	step(other, ids, N_PROMPT, NULL);
+	int n_read = 0;
+	for (bool ok = true; ok && n_read < 4096; n_read += ok ? BB_PAGE : 0) {
+		ok = bb_prefill(greedy, ids + n_read, BB_PAGE, NULL, NULL, NULL, &err);
+	}
+	cr_assert_eq(err.code, BB_ERR_MEMORY, "%s", err.text);
+	cr_assert_not_null(strstr(err.text, "KV cache: "), "%s", err.text);
+	cr_assert_not_null(strstr(err.text, "of device memory can't be had"), "%s", err.text);
+	cr_assert(n_read > 0 && bb_context_length(greedy) == n_read);
+	const size_t n_vocab = (size_t)vocab_of(e);
+	float *got = malloc(n_vocab * sizeof(*got));
+	for (int i = 0; i < N_DECODED; i++) {
+		step(other, ids + N_PROMPT + i, 1, got);
+		cr_assert_eq(memcmp(got, want + (size_t)i * n_vocab, n_vocab * sizeof(*got)), 0);
+	}
+	bb_context_destroy(other);
+	cr_assert(bb_prefill(greedy, ids, BB_PAGE, NULL, NULL, NULL, &err), "the room is given back");
+	bb_context_destroy(greedy);
+	free(got);
+	free(want);
+	bb_engine_destroy(e);
+}
+
+/* A launch or copy that fails takes the driver's context with it: the step isn't appended, and
+ * neither is any later one, each with the sentence. */
+static void check_sticky(enum bb_failure what, int n_new, const char *part) {
+	struct bb_engine *e = open_simt("llama", BB_KV_F16, 0);
+	struct bb_context *c = new_context(e);
+	const int32_t ids[] = { 1, 2, 3, 4 };
+	float *logits = malloc((size_t)vocab_of(e) * sizeof(*logits));
+	step(c, ids, 4, logits);
+	step(c, ids, 1, logits);
+	module_of(e)->fail(what, 1);
+	for (int i = 0; i < 2; i++) {
+		struct bb_error err = { 0 };
+		const struct bb_step_item item = { c, ids, n_new, logits, false };
+		cr_assert_not(bb_step(e, &item, 1, &err));
+		cr_assert_eq(err.code, BB_ERR_DEVICE, "code %d: %s", err.code, err.text);
+		cr_assert_not_null(strstr(err.text, "device simt: "), "%s", err.text);
+		cr_assert(i > 0 || strstr(err.text, part) != NULL, "%s", err.text);
+		cr_assert_eq(bb_context_length(c), 5);
+	}
+	bb_context_destroy(c);
+	free(logits);
+	bb_engine_destroy(e);
+}
+
+Test(on_device, a_failed_launch_is_said_and_sticks) {
+	check_sticky(BB_FAIL_LAUNCH, 3, "launch");
+}
+
+Test(on_device, a_failed_launch_of_a_captured_step_is_said_and_sticks) {
+	check_sticky(BB_FAIL_LAUNCH, 1, "launch");
+}
+
+Test(on_device, a_failed_copy_is_said_and_sticks) {
+	check_sticky(BB_FAIL_COPY, 1, "copy");
+}
