@@ -65,7 +65,7 @@ typedef bool bb_progress_fn(void *user, const char *what, double done, double to
 
 struct bb_engine_params { /* zeroed = defaults */
 	const char *path;          /* GGUF file */
-	const char *device;        /* NULL or "auto" (a GPU where one can be had), "cpu", "cuda", "simt" */
+	const char *device;        /* NULL or "auto": a GPU where one can be had; "cpu", "cuda", "simt" */
 	const char *isa;           /* NULL = the best this machine has; see bb_isa_names */
 	const char *gemm;          /* NULL or "exact"; others are refused by this build */
 	int n_threads;             /* 0 = one per CPU that the process may run on */
@@ -113,9 +113,9 @@ size_t bb_engine_kv_read_bytes(const struct bb_engine *e, int n_tokens);
 /* What `bobbin inspect` prints: metadata, tensors, layers with their op lists, memory plan. */
 bool bb_engine_inspect(const struct bb_engine *e, FILE *out, bool as_json, struct bb_error *err);
 
-/* Bytes per second that the engine's threads read from a buffer of `bytes` (best of several passes),
- * or that its device moves when it copies as much, for "% of the measured bandwidth". 0 when the
- * buffer can't be had, and on the emulator. */
+/* Bytes per second that the engine's threads read from a buffer of `bytes` (best of several
+ * passes), or that its device moves when it copies as much, for "% of the measured bandwidth". 0
+ * when the buffer can't be had, and on the emulator. */
 double bb_engine_read_bandwidth(const struct bb_engine *e, size_t bytes);
 /* ISA levels, lowest first, NULL-terminated; and whether this CPU runs one. */
 const char *const *bb_isa_names(void);

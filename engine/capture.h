@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Steps on a device that are captured once and launched again: a step in which every context decodes
- * one token is one launch. */
+ * Steps on a device that are captured once and launched again: a step in which every context
+ * decodes one token is one launch. */
 #ifndef CAPTURE_H
 #define CAPTURE_H
 

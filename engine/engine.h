@@ -67,8 +67,8 @@ void context_unreserve(struct bb_context *c);
 /* The n tokens of a finished step become part of the timeline; pages behind windows are freed. */
 void context_commit(struct bb_context *c, const int32_t *tokens, int n);
 
-/* Runs every operation of the plan on e->batch. Allocates nothing. Logits go to the callers' arrays,
- * or, `keeps_logits`, stay in planned memory, which must hold them all. */
+/* Runs every operation of the plan on e->batch. Allocates nothing. Logits go to the callers'
+ * arrays, or, `keeps_logits`, stay in planned memory, which must hold them all. */
 void graph_run(struct bb_engine *e, bool keeps_logits);
 /* Rows [i, i + n) of the wanted logits from planned memory to the callers' arrays. */
 void graph_give_logits(struct bb_engine *e, int i, int n);

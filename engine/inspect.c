@@ -199,8 +199,9 @@ static json_t *collect(const struct bb_engine *e) {
 	bb_engine_info(e, &info);
 	json_t *root = json_pack("{s:o, s:s, s:s, s:s, s:s, s:I, s:i, s:o, s:o}", "name",
 		engine_json_text(info.name, strlen(info.name)), "arch", info.arch, "tokenizer",
-		info.tokenizer, "device", info.device, "isa", info.isa, "n_params", (json_int_t)info.n_params, "n_vocab",
-		info.n_vocab, "metadata", metadata(&e->file), "tensors", tensors(&e->file));
+		info.tokenizer, "device", info.device, "isa", info.isa, "n_params",
+		(json_int_t)info.n_params, "n_vocab", info.n_vocab, "metadata",
+		metadata(&e->file), "tensors", tensors(&e->file));
 	if (root != NULL && e->is_planned) {
 		json_object_set_new(root, "hparams", hparams(&e->plan.hp));
 		json_object_set_new(root, "activations", activations(&e->plan));
@@ -290,10 +291,12 @@ static void print_memory(FILE *out, const json_t *memory_plan) {
 static void print_text(FILE *out, const json_t *root) {
 	const char *text = text_of(root, "name");
 	char name[96];
-	fprintf(out, "%s: %s, tokenizer %s, %" JSON_INTEGER_FORMAT " parameters, ISA level %s\n",
+	const bool is_cpu = strcmp(text_of(root, "device"), "cpu") == 0;
+	fprintf(out, "%s: %s, tokenizer %s, %" JSON_INTEGER_FORMAT " parameters, %s %s\n",
 		base_show(text, strlen(text), name, sizeof(name)), text_of(root, "arch"),
 		text_of(root, "tokenizer"),
-		json_integer_value(json_object_get(root, "n_params")), text_of(root, "isa"));
+		json_integer_value(json_object_get(root, "n_params")),
+		is_cpu ? "ISA level" : "device", text_of(root, is_cpu ? "isa" : "device"));
 	print_object(out, "metadata", json_object_get(root, "metadata"));
 	const json_t *list = json_object_get(root, "tensors");
 	fprintf(out, "\ntensors\n");

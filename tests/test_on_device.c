@@ -105,7 +105,8 @@ Test(on_device, real_model_agrees_with_the_cpu, .timeout = 300) {
 	params.device = "simt";
 	struct bb_engine *simt = open_with(&params);
 	const int n_vocab = vocab_of(cpu);
-	float *want = malloc((size_t)n_vocab * sizeof(*want)), *got = malloc((size_t)n_vocab * sizeof(*got));
+	float *want = malloc((size_t)n_vocab * sizeof(*want));
+	float *got = malloc((size_t)n_vocab * sizeof(*got));
 	struct bb_context *a = new_context(cpu), *b = new_context(simt);
 	int32_t ids[N_READ];
 	make_ids(ids, N_READ, n_vocab, 3);
@@ -218,7 +219,8 @@ Test(on_device, what_cannot_be_opened_says_so) {
 
 /* Every piece of memory that loading takes from the driver fails once. */
 Test(on_device, loading_survives_any_failed_allocation) {
-	struct bb_engine_params params = { .path = tiny_path("llama"), .device = "simt", .n_threads = 1 };
+	struct bb_engine_params params = { .path = tiny_path("llama"), .device = "simt",
+		.n_threads = 1 };
 	struct bb_engine *e = open_with(&params);
 	const struct bb_module *module = module_of(e);
 	bb_engine_destroy(e);
@@ -236,7 +238,8 @@ Test(on_device, loading_survives_any_failed_allocation) {
 
 /* Without pinned memory a step goes the slower way. */
 Test(on_device, pinned_memory_is_not_needed) {
-	struct bb_engine_params params = { .path = tiny_path("llama"), .device = "simt", .n_threads = 1 };
+	struct bb_engine_params params = { .path = tiny_path("llama"), .device = "simt",
+		.n_threads = 1 };
 	struct bb_engine *e = open_with(&params);
 	const struct bb_module *module = module_of(e);
 	cr_assert(e->batch.image.is_pinned);

@@ -158,8 +158,8 @@ static void md_row(const struct bench_settings *s, const struct bench_test *t) {
 		deviation(ts, t->n_samples));
 	/* "±" is two bytes in one column. */
 	out_print("| %-24s | %7.2f MiB | %9.2f M | %-7s | %7d | %-5s | %4d | %-16s | %19s | %6s |\n",
-		type, (double)s->info.file_bytes / (1 << 20), (double)s->info.n_params / 1e6, backend(&s->info),
-		s->info.n_threads, s->info.kv_type, t->n_parallel, test, speed, share);
+		type, (double)s->info.file_bytes / (1 << 20), (double)s->info.n_params / 1e6,
+		backend(&s->info), s->info.n_threads, s->info.kv_type, t->n_parallel, test, speed, share);
 }
 
 void bench_print_start(enum bench_format format) {

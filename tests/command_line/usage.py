@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options, help, the man page and the completions."""
+import json
+import pathlib
 import re
 import subprocess
 
-from case import BOBBIN, COMMANDS, REAL, ROOT, SECONDS, TINY, Case, bobbin, options_of, real
+from case import BOBBIN, BUILD, COMMANDS, REAL, ROOT, SECONDS, TINY, Case, bobbin, options_of, real
 
 
 class Usage(Case):
@@ -82,6 +84,21 @@ class Usage(Case):
             line = next(row for row in help_text.splitlines() if f" {option} " in row)
             for name in refused:
                 self.assertNotIn(name, err.decode() + line)
+
+    def test_devices(self):
+        modules = BUILD / "kernels/cuda"
+        want = bobbin("run", TINY, "-p", "1 2 3", "-n", "6", "--temp", "0", "--device", "cpu")
+        if (modules / "libbobbin_simt.so").exists():
+            out, err = bobbin("run", TINY, "-p", "1 2 3", "-n", "6", "--temp", "0", "--device", "simt")
+            self.assertEqual(out, want[0])
+            self.assertIn(b"device simt: ", err)
+            self.sentence(bobbin("run", TINY, "-p", "1", "--device", "simt", "--device-memory-bytes", "100K",
+                                 status=1)[1], "device memory")
+            rows = json.loads(bobbin("bench", TINY, "-p", "4", "-n", "2", "-r", "1", "--device", "simt", "--json")[0])
+            self.assertEqual({row["backends"] for row in rows}, {"SIMT"})
+        if not pathlib.Path("/proc/driver/nvidia/version").exists():
+            self.sentence(bobbin("run", TINY, "-p", "1", "--device", "cuda", status=1)[1], "device cuda: ")
+        self.assertNotIn(b"device", want[1])
 
     def test_names_that_are_not_built(self):
         for option, value in (("--gemm", "fast"), ("--kv-cache-dtype", "int4"),

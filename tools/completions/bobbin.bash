@@ -26,6 +26,7 @@ _bobbin() {
 	run:--min-tokens) return ;;
 	run:-t|run:--threads) return ;;
 	run:--device) COMPREPLY=($(compgen -W "auto cpu" -- "$cur")); return ;;
+	run:--device-memory-bytes) return ;;
 	run:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
 	run:--gemm) COMPREPLY=($(compgen -W "exact" -- "$cur")); return ;;
 	run:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
@@ -50,6 +51,7 @@ _bobbin() {
 	chat:--min-tokens) return ;;
 	chat:-t|chat:--threads) return ;;
 	chat:--device) COMPREPLY=($(compgen -W "auto cpu" -- "$cur")); return ;;
+	chat:--device-memory-bytes) return ;;
 	chat:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
 	chat:--gemm) COMPREPLY=($(compgen -W "exact" -- "$cur")); return ;;
 	chat:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
@@ -66,6 +68,7 @@ _bobbin() {
 	logits:-s|logits:--seed) return ;;
 	logits:-t|logits:--threads) return ;;
 	logits:--device) COMPREPLY=($(compgen -W "auto cpu" -- "$cur")); return ;;
+	logits:--device-memory-bytes) return ;;
 	logits:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
 	logits:--gemm) COMPREPLY=($(compgen -W "exact" -- "$cur")); return ;;
 	logits:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
@@ -79,6 +82,7 @@ _bobbin() {
 	perplexity:--chunks) return ;;
 	perplexity:-t|perplexity:--threads) return ;;
 	perplexity:--device) COMPREPLY=($(compgen -W "auto cpu" -- "$cur")); return ;;
+	perplexity:--device-memory-bytes) return ;;
 	perplexity:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
 	perplexity:--gemm) COMPREPLY=($(compgen -W "exact" -- "$cur")); return ;;
 	perplexity:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
@@ -99,6 +103,7 @@ _bobbin() {
 	bench:-s|bench:--seed) return ;;
 	bench:-t|bench:--threads) return ;;
 	bench:--device) COMPREPLY=($(compgen -W "auto cpu" -- "$cur")); return ;;
+	bench:--device-memory-bytes) return ;;
 	bench:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
 	bench:--gemm) COMPREPLY=($(compgen -W "exact" -- "$cur")); return ;;
 	bench:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
@@ -108,6 +113,7 @@ _bobbin() {
 	bench:-h,) return ;;
 	inspect:-t|inspect:--threads) return ;;
 	inspect:--device) COMPREPLY=($(compgen -W "auto cpu" -- "$cur")); return ;;
+	inspect:--device-memory-bytes) return ;;
 	inspect:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
 	inspect:--gemm) COMPREPLY=($(compgen -W "exact" -- "$cur")); return ;;
 	inspect:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
@@ -120,15 +126,15 @@ _bobbin() {
 	kernels:-h,) return ;;
 	esac
 	case ${COMP_WORDS[1]} in
-	run) words="-p --prompt -f --file --system --raw --chat-template-file --json --logprobs --verbose-prompt -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos -m --model -t --threads --device --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
-	chat) words="--system --chat-template-file -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos -m --model -t --threads --device --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
+	run) words="-p --prompt -f --file --system --raw --chat-template-file --json --logprobs --verbose-prompt -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
+	chat) words="--system --chat-template-file -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
 	tokenize) words="--no-bos --no-parse-special -m --model -h, --version" ;;
 	detokenize) words="-m --model -h, --version" ;;
 	template) words="--chat-template-file -m --model -h, --version" ;;
-	logits) words="--tokens -o --output --chunk --beside -s --seed -m --model -t --threads --device --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
-	perplexity) words="-f --file -c --ctx-size --max-model-len -b --batch-size -ub --ubatch-size --chunks --json -m --model -t --threads --device --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -h, --version" ;;
-	bench) words="-p --n-prompt -n --n-gen -d --n-depth -np --parallel --n-parallel -ctk --cache-type-k -ctv --cache-type-v -r --repetitions -b --batch-size -ub --ubatch-size -o --output --json --no-warmup -s --seed -m --model -t --threads --device --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -h, --version" ;;
-	inspect) words="--json -m --model -t --threads --device --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
+	logits) words="--tokens -o --output --chunk --beside -s --seed -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
+	perplexity) words="-f --file -c --ctx-size --max-model-len -b --batch-size -ub --ubatch-size --chunks --json -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -h, --version" ;;
+	bench) words="-p --n-prompt -n --n-gen -d --n-depth -np --parallel --n-parallel -ctk --cache-type-k -ctv --cache-type-v -r --repetitions -b --batch-size -ub --ubatch-size -o --output --json --no-warmup -s --seed -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -h, --version" ;;
+	inspect) words="--json -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
 	kernels) words="--isa --json -h, --version" ;;
 	*) return ;;
 	esac
