@@ -65,7 +65,7 @@ typedef bool bb_progress_fn(void *user, const char *what, double done, double to
 
 struct bb_engine_params { /* zeroed = defaults */
 	const char *path;          /* GGUF file */
-	const char *device;        /* NULL or "auto": a GPU where one can be had; "cpu", "cuda", "simt" */
+	const char *device;        /* NULL or "auto": a GPU where there is one; "cpu", "cuda", "simt" */
 	const char *isa;           /* NULL = the best this machine has; see bb_isa_names */
 	const char *gemm;          /* NULL or "exact"; others are refused by this build */
 	int n_threads;             /* 0 = one per CPU that the process may run on */

@@ -24,8 +24,8 @@ const struct arg_option open_engine[] = {
 		ARG_INT, AT(n_threads), 0, 1024 },
 	{ "--device", "NAME", "auto (default; a GPU where one can be had), cpu, cuda or simt (the CUDA "
 		"kernels, emulated)", ARG_TEXT, AT(device), 0, 0, "auto|cpu|cuda|simt" },
-	{ "--device-memory-bytes", "N", "limit on what a GPU may hold, as 20G; 0 = nine tenths of what is "
-		"free (default)", ARG_BYTES, AT(max_device_bytes) },
+	{ "--device-memory-bytes", "N", "limit on what a GPU may hold, as 20G; 0 = nine tenths "
+		"of what is free (default)", ARG_BYTES, AT(max_device_bytes) },
 	{ "--isa", "LEVEL", "force a lower ISA level: c, avx2, avx_vnni, avx512, "
 		"avx512_vnni, avx512_bf16", ARG_TEXT, AT(isa), 0, 0,
 		"c|avx2|avx_vnni|avx512|avx512_vnni|avx512_bf16" },
