@@ -172,14 +172,14 @@ bool bb_context_create(struct bb_context **out, struct bb_engine *e,
 	const struct bb_context_params *params, struct bb_error *err);
 void bb_context_destroy(struct bb_context *c);
 /* A second context with the same timeline. Copies nothing but one address per 4096 tokens: what
- * both hold is shared until one side goes on. Then it copies its token ids (unless it is the
- * first to go on), the addresses of about 64 pages and, of the keys and values, a partly filled
- * last page. Room that c had reserved is given back. */
+ * both hold is shared until one side goes on. Then it copies its token ids and what it knows of
+ * segments (unless it is the first to go on), the addresses of about 64 pages and, of the keys and
+ * values, a partly filled last page. Room that c had reserved is given back. */
 bool bb_context_fork(struct bb_context **out, struct bb_context *c, struct bb_error *err);
-/* Forgets every token from index n_tokens on, and gives back reserved room. BB_ERR_CONTEXT when
- * that is beyond the timeline, or before what a sliding window still holds; BB_ERR_MEMORY is
- * possible where pages on both sides of the cut are shared with a fork. On an error the context
- * is as it was. */
+/* Forgets every token from index n_tokens on, with the segments that begin there or later, and
+ * gives back reserved room. BB_ERR_CONTEXT when that is beyond the timeline, or before what a
+ * sliding window still holds; BB_ERR_MEMORY is possible where pages on both sides of the cut are
+ * shared with a fork. On an error the context is as it was. */
 bool bb_context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err);
 int bb_context_length(const struct bb_context *c);
 /* Makes room for n_tokens (>= 1) more tokens, in pages, their table and the timeline: until they
@@ -190,6 +190,33 @@ int bb_context_length(const struct bb_context *c);
 bool bb_context_reserve(struct bb_context *c, int n_tokens, struct bb_error *err);
 /* [length], until the next change of c. */
 const int32_t *bb_context_tokens(const struct bb_context *c);
+
+/* A timeline is cut into segments, runs of tokens with one role: a message, or a part of one. */
+enum bb_role {
+	BB_ROLE_NONE,     /* not said: of tokens before the first segment that was begun */
+	BB_ROLE_SYSTEM,
+	BB_ROLE_USER,
+	BB_ROLE_ASSISTANT,
+	BB_ROLE_THINKING, /* the model's, before its answer */
+	BB_ROLE_TOOL,     /* what a tool gave back */
+};
+const char *bb_role_name(enum bb_role role); /* "none", "system", … */
+bool bb_role_parse(const char *name, enum bb_role *out); /* false for an unknown name */
+
+struct bb_segment {
+	enum bb_role role;
+	int first, n_tokens; /* the last segment of a context may have no tokens yet */
+};
+/* Begins a segment at token `first`: what lies from there on, and what is appended later, belongs
+ * to it. At most the length, where the context ends; less marks a prompt that was read in one go,
+ * but not before the last segment that was begun. One that begins at the same token is replaced.
+ * Takes the room that it needs, so no later step does. BB_ERR_MEMORY; then nothing has changed. */
+bool bb_context_begin_segment(struct bb_context *c, int first, enum bb_role role,
+	struct bb_error *err);
+/* Together they hold every token. */
+int bb_context_n_segments(const struct bb_context *c);
+struct bb_segment bb_context_segment(const struct bb_context *c, int i);
+
 /* Bytes of pages that this context refers to: shared ones counted whole, reserved ones too. */
 size_t bb_context_kv_bytes(const struct bb_context *c);
 

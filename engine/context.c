@@ -97,7 +97,7 @@ size_t engine_kv_bytes(const struct bb_engine *e, int n_tokens) {
 	return bytes;
 }
 
-bool bb_context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err) {
+bool context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err) {
 	const int length = bb_context_length(c);
 	if (n_tokens < 0 || n_tokens > length) {
 		return base_fail(err, BB_ERR_CONTEXT, "a rewind to token %d of a context of %d tokens",
@@ -122,12 +122,51 @@ bool bb_context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err)
 	return true;
 }
 
+bool bb_context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err) {
+	if (!context_rewind(c, n_tokens, err)) {
+		return false;
+	}
+	timeline_drop_empty(&c->timeline);
+	return true;
+}
+
 int bb_context_length(const struct bb_context *c) {
-	return c->timeline.n;
+	return c->timeline.ids.n;
 }
 
 const int32_t *bb_context_tokens(const struct bb_context *c) {
 	return timeline_ids(&c->timeline);
+}
+
+bool bb_context_begin_segment(struct bb_context *c, int first, enum bb_role role,
+	struct bb_error *err) {
+	return timeline_begin(&c->timeline, first, role, err);
+}
+
+int bb_context_n_segments(const struct bb_context *c) {
+	return timeline_n_segments(&c->timeline);
+}
+
+struct bb_segment bb_context_segment(const struct bb_context *c, int i) {
+	return timeline_segment(&c->timeline, i);
+}
+
+static const char *const role_names[] = {
+	"none", "system", "user", "assistant", "thinking", "tool",
+};
+
+const char *bb_role_name(enum bb_role role) {
+	return role_names[role];
+}
+
+bool bb_role_parse(const char *name, enum bb_role *out) {
+	for (size_t i = 0; i < COUNT(role_names); i++) {
+		if (strcmp(role_names[i], name) == 0) {
+			*out = (enum bb_role)i;
+			return true;
+		}
+	}
+	return false;
 }
 
 size_t bb_context_kv_bytes(const struct bb_context *c) {

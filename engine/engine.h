@@ -62,6 +62,8 @@ const char *engine_kv_name(enum bb_kv_dtype type); /* "f16" */
 
 /* Makes room for n_new more tokens; on failure the context is as it was. */
 bool context_reserve(struct bb_context *c, int n_new, struct bb_error *err);
+/* As bb_context_rewind, but an empty segment that begins there stays. */
+bool context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err);
 /* Gives back room, but not what bb_context_reserve promised. */
 void context_unreserve(struct bb_context *c);
 /* The n tokens of a finished step become part of the timeline; pages behind windows are freed. */

@@ -99,7 +99,7 @@ bool bb_prefill(struct bb_context *c, const int32_t *tokens, size_t n_tokens, fl
 		}
 		if (!ok) {
 			struct bb_error ignored = { 0 };
-			if (!bb_context_rewind(c, start, &ignored)) {
+			if (!context_rewind(c, start, &ignored)) {
 				bb_context_rewind(c, 0, &ignored);
 			}
 			return false;

@@ -1,89 +1,93 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Timelines: arrays of token ids that forks share. Knows nothing of pages. */
+ * Timelines: arrays of token ids and of segments that forks share. Knows nothing of pages. */
 #include "timeline.h"
 
 #include <assert.h>
 #include <string.h>
 
 struct timeline_array {
-	int32_t *ids; /* [cap] */
+	char *items;  /* [cap] */
 	size_t cap;
-	int end;      /* ids below are tokens or room of some context */
+	int end;      /* items below are some context's, or its room */
 	int n_refs;
 };
 
+struct segment {
+	int32_t first; /* its first token */
+	enum bb_role role;
+};
+
+/* ---- arrays ---- */
+
 static void array_unref(struct timeline_array *a) {
 	if (a != NULL && --a->n_refs == 0) {
-		base_free(a->ids);
+		base_free(a->items);
 		base_free(a);
 	}
 }
 
-void timeline_finish(struct timeline *t) {
-	array_unref(t->array);
-	memset(t, 0, sizeof(*t));
+static bool no_memory(size_t cap, size_t item_bytes, struct bb_error *err) {
+	return base_no_memory(err, "timeline", cap * item_bytes);
 }
 
-static bool no_memory(size_t cap, struct bb_error *err) {
-	return base_no_memory(err, "timeline", cap * sizeof(int32_t));
-}
-
-/* The tokens again, in an array of this context alone. */
-static bool copy_array(struct timeline *t, size_t cap, struct bb_error *err) {
+/* The items again, in an array of this context alone. */
+static bool copy_array(struct timeline_view *v, size_t item_bytes, size_t cap,
+	struct bb_error *err) {
 	struct timeline_array *copy = base_alloc(1, sizeof(*copy));
-	int32_t *ids = copy != NULL ? base_alloc(cap, sizeof(*ids)) : NULL;
-	if (ids == NULL) {
+	char *items = copy != NULL ? base_alloc(cap, item_bytes) : NULL;
+	if (items == NULL) {
 		base_free(copy);
-		return no_memory(cap, err);
+		return no_memory(cap, item_bytes, err);
 	}
-	if (t->n > 0) {
-		memcpy(ids, t->array->ids, (size_t)t->n * sizeof(*ids));
+	if (v->n > 0) {
+		memcpy(items, v->array->items, (size_t)v->n * item_bytes);
 	}
-	*copy = (struct timeline_array){ ids, cap, t->n, 1 };
-	array_unref(t->array);
-	t->array = copy;
+	*copy = (struct timeline_array){ items, cap, v->n, 1 };
+	array_unref(v->array);
+	v->array = copy;
 	return true;
 }
 
-bool timeline_reserve(struct timeline *t, int n_new, struct bb_error *err) {
-	if (n_new <= t->end - t->n) {
+static bool view_reserve(struct timeline_view *v, size_t item_bytes, int n_new,
+	struct bb_error *err) {
+	if (n_new <= v->end - v->n) {
 		return true;
 	}
-	struct timeline_array *a = t->array;
-	const size_t need = (size_t)t->n + (size_t)n_new, cap = need + need / 2 + 64;
+	struct timeline_array *a = v->array;
+	const size_t need = (size_t)v->n + (size_t)n_new, cap = need + need / 2 + 64;
 	const bool is_alone = a != NULL && a->n_refs == 1;
-	const bool has_end = is_alone || (a != NULL && a->end == t->end);
+	const bool has_end = is_alone || (a != NULL && a->end == v->end);
 	if (is_alone && need > a->cap) {
-		int32_t *grown = base_realloc(a->ids, cap, sizeof(*grown));
+		char *grown = base_realloc(a->items, cap, item_bytes);
 		if (grown == NULL) {
-			return no_memory(cap, err);
+			return no_memory(cap, item_bytes, err);
 		}
-		a->ids = grown;
+		a->items = grown;
 		a->cap = cap;
-	} else if ((!has_end || need > a->cap) && !copy_array(t, cap, err)) {
+	} else if ((!has_end || need > a->cap) && !copy_array(v, item_bytes, cap, err)) {
 		return false;
 	}
-	t->array->end = t->end = (int)need;
+	v->array->end = v->end = (int)need;
 	return true;
 }
 
-void timeline_append(struct timeline *t, const int32_t *ids, int n) {
-	assert(n <= t->end - t->n);
-	memcpy(t->array->ids + t->n, ids, (size_t)n * sizeof(*ids));
-	t->n += n;
+static void view_append(struct timeline_view *v, size_t item_bytes, const void *items, int n) {
+	assert(n <= v->end - v->n);
+	memcpy(v->array->items + (size_t)v->n * item_bytes, items, (size_t)n * item_bytes);
+	v->n += n;
 }
 
-void timeline_truncate(struct timeline *t, int n) {
-	assert(n <= t->n);
-	if (n < t->n) {
-		t->n = t->end = n; /* the ids from n on may be tokens of a fork */
+static void view_truncate(struct timeline_view *v, int n) {
+	assert(n <= v->n);
+	if (n < v->n) {
+		v->n = v->end = n; /* the items from n on may be a fork's too */
 	}
 }
 
-void timeline_fork(struct timeline *dst, const struct timeline *src) {
+static void view_fork(struct timeline_view *dst, const struct timeline_view *src) {
 	assert(dst->array == NULL);
-	*dst = (struct timeline){ src->array, src->n, src->n };
+	*dst = (struct timeline_view){ src->array, src->n, src->n };
 	if (src->array != NULL) {
 		if (src->array->n_refs == 1) {
 			src->array->end = src->end; /* what lies behind was forgotten */
@@ -92,6 +96,84 @@ void timeline_fork(struct timeline *dst, const struct timeline *src) {
 	}
 }
 
+/* ---- tokens ---- */
+
+void timeline_finish(struct timeline *t) {
+	array_unref(t->ids.array);
+	array_unref(t->segments.array);
+	memset(t, 0, sizeof(*t));
+}
+
+bool timeline_reserve(struct timeline *t, int n_new, struct bb_error *err) {
+	return view_reserve(&t->ids, sizeof(int32_t), n_new, err);
+}
+
+void timeline_append(struct timeline *t, const int32_t *ids, int n) {
+	view_append(&t->ids, sizeof(*ids), ids, n);
+}
+
+void timeline_fork(struct timeline *dst, const struct timeline *src) {
+	view_fork(&dst->ids, &src->ids);
+	view_fork(&dst->segments, &src->segments);
+}
+
 const int32_t *timeline_ids(const struct timeline *t) {
-	return t->array != NULL ? t->array->ids : NULL;
+	return t->ids.array != NULL ? (const int32_t *)t->ids.array->items : NULL;
+}
+
+/* ---- segments ---- */
+
+static struct segment segment_at(const struct timeline *t, int i) {
+	return ((const struct segment *)t->segments.array->items)[i];
+}
+
+/* How many begin before token n. */
+static int n_before(const struct timeline *t, int n) {
+	int n_segments = t->segments.n;
+	while (n_segments > 0 && segment_at(t, n_segments - 1).first >= n) {
+		n_segments--;
+	}
+	return n_segments;
+}
+
+void timeline_truncate(struct timeline *t, int n) {
+	view_truncate(&t->ids, n);
+	view_truncate(&t->segments, n_before(t, n + 1));
+}
+
+void timeline_drop_empty(struct timeline *t) {
+	view_truncate(&t->segments, n_before(t, t->ids.n));
+}
+
+bool timeline_begin(struct timeline *t, int first, enum bb_role role, struct bb_error *err) {
+	struct timeline_view *v = &t->segments;
+	const struct timeline_view before = *v;
+	const struct segment s = { first, role };
+	assert(first >= 0 && first <= t->ids.n);
+	assert(v->n == 0 || first >= segment_at(t, v->n - 1).first);
+	view_truncate(v, n_before(t, first));
+	if (!view_reserve(v, sizeof(s), 1, err)) {
+		*v = before;
+		return false;
+	}
+	view_append(v, sizeof(s), &s, 1);
+	return true;
+}
+
+/* Whether there are tokens before the first segment that was begun. */
+static bool has_lead(const struct timeline *t) {
+	return t->ids.n > 0 && (t->segments.n == 0 || segment_at(t, 0).first > 0);
+}
+
+int timeline_n_segments(const struct timeline *t) {
+	return t->segments.n + has_lead(t);
+}
+
+struct bb_segment timeline_segment(const struct timeline *t, int i) {
+	assert(i >= 0 && i < timeline_n_segments(t));
+	const int begun = i - has_lead(t);
+	const struct segment s = begun >= 0 ? segment_at(t, begun)
+		: (struct segment){ 0, BB_ROLE_NONE };
+	const int end = begun + 1 < t->segments.n ? segment_at(t, begun + 1).first : t->ids.n;
+	return (struct bb_segment){ s.role, s.first, end - s.first };
 }

@@ -450,7 +450,7 @@ Test(context, every_failed_allocation_loses_nothing) {
 
 /* ---- random operations against a naive copy ---- */
 
-enum { N_SLOTS = 8, MAX_TOKENS = 9000, SLACK = 4 * BB_PAGE };
+enum { N_SLOTS = 8, MAX_TOKENS = 9000, MAX_SEGMENTS = 100, SLACK = 4 * BB_PAGE };
 
 /* What a context should be: everything flat, nothing shared. */
 struct naive {
@@ -458,6 +458,8 @@ struct naive {
 	int n, n_reserved;
 	int first_page[MAX_LAYER_KINDS];
 	uint64_t stamps[MAX_TOKENS];         /* [n]: a number per token; pages hold it too */
+	int n_segments;
+	struct bb_segment segments[MAX_SEGMENTS]; /* [n_segments]: those begun, without n_tokens */
 };
 
 struct world {
@@ -487,9 +489,23 @@ static int n_pages_of(const struct naive *s) {
 	return pages_for(s->n > s->n_reserved ? s->n : s->n_reserved);
 }
 
+static void verify_segments(const struct naive *s) {
+	int n = bb_context_n_segments(s->c), end = s->n;
+	for (int i = s->n_segments - 1; i >= 0; i--) {
+		const struct bb_segment want = s->segments[i], is = bb_context_segment(s->c, --n);
+		cr_assert(is.first == want.first && is.role == want.role);
+		cr_assert_eq(is.n_tokens, end - is.first);
+		end = is.first;
+	}
+	cr_assert_eq(n, end > 0);
+	cr_assert(end == 0 || (bb_context_segment(s->c, 0).role == BB_ROLE_NONE &&
+		bb_context_segment(s->c, 0).n_tokens == end));
+}
+
 static void verify(const struct world *w, const struct naive *s) {
 	size_t bytes = 0;
 	cr_assert_eq(bb_context_length(s->c), s->n);
+	verify_segments(s);
 	for (int t = 0; t < s->n; t++) {
 		cr_assert_eq(bb_context_tokens(s->c)[t], (int32_t)s->stamps[t]);
 	}
@@ -572,6 +588,28 @@ static bool reserve(struct world *w, struct naive *s, struct bb_error *err) {
 	return ok;
 }
 
+static void drop_segments(struct naive *s, int first) {
+	while (s->n_segments > 0 && s->segments[s->n_segments - 1].first >= first) {
+		s->n_segments--;
+	}
+}
+
+static bool begin_segment(struct world *w, struct naive *s, struct bb_error *err) {
+	const int last = s->n_segments > 0 ? s->segments[s->n_segments - 1].first : 0;
+	const int first = draw(w, 2) == 0 ? s->n : last + draw(w, s->n - last + 1);
+	const enum bb_role role = (enum bb_role)(1 + draw(w, 5));
+	if (s->n_segments == MAX_SEGMENTS) {
+		return true;
+	}
+	if (!bb_context_begin_segment(s->c, first, role, err)) {
+		cr_assert_eq(err->code, BB_ERR_MEMORY, "%s", err->text);
+		return false;
+	}
+	drop_segments(s, first);
+	s->segments[s->n_segments++] = (struct bb_segment){ role, first, 0 };
+	return true;
+}
+
 static bool rewind_some(struct world *w, struct naive *s, struct bb_error *err) {
 	const int back = draw(w, 3) == 0 ? draw(w, s->n + 1) : draw(w, 200);
 	const int to = back < s->n ? s->n - back : 0;
@@ -585,6 +623,7 @@ static bool rewind_some(struct world *w, struct naive *s, struct bb_error *err) 
 	if (ok) {
 		s->n = to;
 		s->n_reserved = 0;
+		drop_segments(s, to);
 		for (int kind = 0; kind < w->e->plan.n_kinds; kind++) {
 			const int n_pages = pages_for(to);
 			s->first_page[kind] = s->first_page[kind] < n_pages ? s->first_page[kind] : n_pages;
@@ -621,7 +660,8 @@ static bool random_operation(struct world *w, struct naive *s, struct bb_error *
 		s->c = NULL;
 		return true;
 	}
-	return what < 4 ? rewind_some(w, s, err) : what < 6 ? reserve(w, s, err) : append(w, s, err);
+	return what < 4 ? rewind_some(w, s, err) : what < 6 ? reserve(w, s, err)
+		: what < 9 ? begin_segment(w, s, err) : append(w, s, err);
 }
 
 /* max_pages: of the pool; 0 = no limit. */
