@@ -62,20 +62,6 @@ static void add_logprobs(struct answer *a, const struct bb_engine *e, const stru
 
 /* ---- generating ---- */
 
-/* Leaves in the context only a beginning of the prompt, never all of it; a sliding window may have
- * lost what that needs, then the context starts again. */
-static bool keep_prefix(struct bb_context *c, const struct bb_tokens *prompt,
-	struct bb_error *err) {
-	const int32_t *held = bb_context_tokens(c);
-	const int length = bb_context_length(c);
-	int n = 0;
-	while (n < length && (size_t)n + 1 < prompt->n && held[n] == prompt->ids[n]) {
-		n++;
-	}
-	struct bb_error ignored = { 0 }; /* *err would keep it, and so hide what fails later */
-	return bb_context_rewind(c, n, &ignored) || bb_context_rewind(c, 0, err);
-}
-
 static bool generate(struct answer *a, struct bb_engine *e, struct bb_generation *g,
 	struct bb_error *err) {
 	const double start = seconds_now();
@@ -113,10 +99,7 @@ static bool read_only(struct answer *a, struct bb_context *c, const struct bb_to
 
 bool answer_generate(struct answer *a, struct bb_engine *e, struct bb_context *c,
 	const struct bb_generation_params *params, const struct bb_tokens *prompt,
-	struct bb_error *err) {
-	if (!keep_prefix(c, prompt, err)) {
-		return false;
-	}
+	const struct parts *parts, struct bb_error *err) {
 	const size_t n_kept = (size_t)bb_context_length(c);
 	const struct bb_tokens rest = { prompt->ids + n_kept, prompt->n - n_kept, 0 };
 	a->n_prompt = prompt->n;
@@ -126,6 +109,7 @@ bool answer_generate(struct answer *a, struct bb_engine *e, struct bb_context *c
 	bool ok = params->max_tokens == 0
 		? read_only(a, c, &rest, err)
 		: bb_generation_create(&g, c, params, rest.ids, rest.n, progress_show, NULL, err);
+	ok = ok && parts_begin(parts, c, (int)n_kept, err);
 	a->read_s = seconds_now() - start;
 	progress_clear();
 	if (!ok && err->code == BB_ERR_CANCELLED) {

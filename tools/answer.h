@@ -5,7 +5,7 @@
 #ifndef ANSWER_H
 #define ANSWER_H
 
-#include "bobbin.h"
+#include "parts.h"
 
 #include <jansson.h>
 
@@ -24,11 +24,11 @@ struct answer { /* answer_init .. answer_finish */
 
 bool answer_init(struct answer *a, bool is_shown, bool with_logprobs, struct bb_error *err);
 void answer_finish(struct answer *a);
-/* Rewinds the context to what it has in common with the prompt, reads the rest and generates.
- * Ctrl-C ends it early and is no error; neither is a failed write to stdout. */
+/* The context holds a beginning of the prompt, but not all of it: reads the rest, begins its parts
+ * and generates. Ctrl-C ends it early and is no error; neither is a failed write to stdout. */
 bool answer_generate(struct answer *a, struct bb_engine *e, struct bb_context *c,
 	const struct bb_generation_params *params, const struct bb_tokens *prompt,
-	struct bb_error *err);
+	const struct parts *parts, struct bb_error *err);
 
 /* "stop", "length" or "abort", as the OpenAI API names them. */
 const char *answer_reason(const struct answer *a);

@@ -9,6 +9,7 @@
 #include "line.h"
 #include "open.h"
 #include "output.h"
+#include "parts.h"
 #include "prompt.h"
 #include "sampling.h"
 #include "terminal.h"
@@ -97,33 +98,12 @@ static void drop_last(struct chat *c) {
 	json_array_remove(c->messages, json_array_size(c->messages) - 1);
 }
 
-/* Without a template the contents follow each other, a newline behind each. */
-static bool raw_prompt(struct chat *c, struct bb_tokens *out, struct bb_error *err) {
-	char *text = NULL;
-	size_t bytes = 0, i;
-	FILE *f = open_memstream(&text, &bytes);
-	const json_t *message;
-	json_array_foreach(c->messages, i, message) {
-		const json_t *content = json_object_get(message, "content");
-		if (f != NULL) {
-			fwrite(json_string_value(content), 1, json_string_length(content), f);
-			fputc('\n', f);
-		}
-	}
-	const bool ok = f != NULL && fclose(f) == 0
-		? prompt_raw(c->engine, text, bytes, out, err)
-		: input_fail(err, BB_ERR_MEMORY, "no memory for the conversation");
-	free(text);
-	return ok;
-}
-
 static bool make_prompt(struct chat *c, struct bb_tokens *out, struct bb_error *err) {
 	struct bb_text rendered = { 0 };
 	struct bb_engine_info info;
 	bb_engine_info(c->engine, &info);
-	const bool ok = c->has_template
-		? prompt_chat(c->engine, c->template_text.data, c->messages, &rendered, out, err)
-		: raw_prompt(c, out, err);
+	const bool ok = prompt_chat(c->engine, c->template_text.data, c->messages, true, &rendered, out,
+		err);
 	bb_text_finish(&rendered);
 	if (ok && out->n > (size_t)info.max_len) {
 		return input_fail(err, BB_ERR_CONTEXT, "the conversation would have %zu tokens, but the "
@@ -137,8 +117,12 @@ static bool make_prompt(struct chat *c, struct bb_tokens *out, struct bb_error *
 
 static bool generate(struct chat *c, struct answer *a, struct bb_error *err) {
 	struct bb_tokens prompt = { 0 };
-	const bool ok = make_prompt(c, &prompt, err) && answer_init(a, true, false, err) &&
-		answer_generate(a, c->engine, c->context, &c->params, &prompt, err);
+	struct parts parts = { 0 };
+	const bool ok = make_prompt(c, &prompt, err) &&
+		parts_keep(&parts, c->context, c->engine, c->template_text.data, c->messages, &prompt,
+			err) && answer_init(a, true, false, err) &&
+		answer_generate(a, c->engine, c->context, &c->params, &prompt, &parts, err);
+	parts_finish(&parts);
 	bb_tokens_finish(&prompt);
 	return ok;
 }
@@ -255,6 +239,19 @@ static void do_system(struct chat *c, const char *text) {
 		json_bytes(text, strlen(text))));
 }
 
+static void do_segments(struct chat *c, const char *text) {
+	const int n = bb_context_n_segments(c->context);
+	if (n == 0) {
+		notice("the context is empty");
+		return;
+	}
+	fputs("segment  role       first token  tokens\n", stderr);
+	for (int i = 0; i < n; i++) {
+		const struct bb_segment s = bb_context_segment(c->context, i);
+		fprintf(stderr, "%7d  %-9s  %11d  %6d\n", i, bb_role_name(s.role), s.first, s.n_tokens);
+	}
+}
+
 static const struct {
 	const char *name, *help;
 	void (*run)(struct chat *c, const char *text);
@@ -263,6 +260,7 @@ static const struct {
 	{ "/clear", "forget the conversation, but for the system message", do_clear },
 	{ "/regen", "answer the last message again, with the next seed", do_regen },
 	{ "/system", "TEXT: set the system message; alone: show it", do_system },
+	{ "/segments", "show how the context is cut: role, first token, tokens", do_segments },
 	{ "/save", "FILE: write the messages as JSON; - is stdout", do_save },
 	{ "/exit", "leave (also Ctrl-D)", do_exit },
 };
@@ -270,7 +268,7 @@ enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
 static void do_help(struct chat *c, const char *text) {
 	for (int i = 0; i < N_COMMANDS; i++) {
-		fprintf(stderr, "%-8s %s\n", commands[i].name, commands[i].help);
+		fprintf(stderr, "%-9s %s\n", commands[i].name, commands[i].help);
 	}
 	fputs("Ctrl-C stops the answer. A backslash at the end of a line joins the next "
 		"one to it. A line\n"

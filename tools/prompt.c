@@ -13,8 +13,8 @@ bool prompt_has_template(const struct bb_engine *e, const char *source) {
 }
 
 static bool render(const struct bb_engine *e, const char *source, json_t *messages,
-	struct bb_text *text, struct bb_error *err) {
-	json_t *vars = json_pack("{s:O, s:b}", "messages", messages, "add_generation_prompt", 1);
+	bool asks, struct bb_text *text, struct bb_error *err) {
+	json_t *vars = json_pack("{s:O, s:b}", "messages", messages, "add_generation_prompt", asks);
 	char *json = vars != NULL ? json_dumps(vars, 0) : NULL;
 	json_decref(vars);
 	if (json == NULL) {
@@ -30,7 +30,7 @@ static bool render_system(const struct bb_engine *e, const char *source, const c
 	struct bb_text *text, struct bb_error *err) {
 	json_t *messages = json_pack("[{s:s, s:s}, {s:s, s:s}]", "role", "system", "content", content,
 		"role", "user", "content", "Hello");
-	const bool ok = render(e, source, messages, text, err);
+	const bool ok = render(e, source, messages, true, text, err);
 	json_decref(messages);
 	return ok;
 }
@@ -53,11 +53,35 @@ bool prompt_check_system(const struct bb_engine *e, const char *source, struct b
 		"the chat template has no place for a system message"));
 }
 
+/* Without a template the contents follow each other, a newline behind each. */
+static bool join_lines(const struct bb_engine *e, json_t *messages, struct bb_tokens *out,
+	struct bb_error *err) {
+	char *text = NULL;
+	size_t bytes = 0, i;
+	FILE *f = open_memstream(&text, &bytes);
+	const json_t *message;
+	json_array_foreach(messages, i, message) {
+		const json_t *content = json_object_get(message, "content");
+		if (f != NULL) {
+			fwrite(json_string_value(content), 1, json_string_length(content), f);
+			fputc('\n', f);
+		}
+	}
+	const bool ok = f != NULL && fclose(f) == 0
+		? prompt_raw(e, text, bytes, out, err)
+		: input_fail(err, BB_ERR_MEMORY, "no memory for the conversation");
+	free(text);
+	return ok;
+}
+
 /* The template writes BOS itself where the model was trained with one, so tokenizing adds none:
  * what transformers' apply_chat_template does. */
-bool prompt_chat(const struct bb_engine *e, const char *source, json_t *messages,
+bool prompt_chat(const struct bb_engine *e, const char *source, json_t *messages, bool asks,
 	struct bb_text *text, struct bb_tokens *out, struct bb_error *err) {
-	return render(e, source, messages, text, err) &&
+	if (!prompt_has_template(e, source)) {
+		return join_lines(e, messages, out, err);
+	}
+	return render(e, source, messages, asks, text, err) &&
 		bb_tokenize(e, text->data != NULL ? text->data : "", text->bytes, false, true, out, err);
 }
 

@@ -10,9 +10,11 @@
 
 /* Whether messages can be rendered: the model has a vocabulary and a template, or one is given. */
 bool prompt_has_template(const struct bb_engine *e, const char *source);
-/* messages: array of {role, content}; source NULL = the model's template. *text is what was
- * tokenized. Both are added to, and are the caller's to finish in any case. */
-bool prompt_chat(const struct bb_engine *e, const char *source, json_t *messages,
+/* messages: array of {role, content}; source NULL = the model's template. Without a template the
+ * contents follow each other, a newline behind each. asks: the prompt goes on to where an answer
+ * begins. *text is what a template rendered. Both are added to, and are the caller's to finish in
+ * any case. */
+bool prompt_chat(const struct bb_engine *e, const char *source, json_t *messages, bool asks,
 	struct bb_text *text, struct bb_tokens *out, struct bb_error *err);
 /* A template that is given must be of use. */
 bool prompt_check_template(const struct bb_engine *e, const char *source, struct bb_error *err);

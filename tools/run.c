@@ -6,6 +6,7 @@
 #include "answer.h"
 #include "input.h"
 #include "open.h"
+#include "parts.h"
 #include "prompt.h"
 #include "sampling.h"
 #include "terminal.h"
@@ -68,6 +69,7 @@ struct job { /* what a run owns; finish_job frees it */
 	struct input text, template_text;
 	struct bb_text rendered;
 	struct bb_tokens prompt;
+	struct parts parts;
 	struct answer answer;
 };
 
@@ -76,6 +78,7 @@ static void finish_job(struct job *j) {
 	bb_context_destroy(j->context);
 	bb_engine_destroy(j->engine);
 	bb_tokens_finish(&j->prompt);
+	parts_finish(&j->parts);
 	bb_text_finish(&j->rendered);
 	input_finish(&j->text);
 	input_finish(&j->template_text);
@@ -155,15 +158,21 @@ static bool make_prompt(const struct options *o, struct job *j, struct bb_error 
 		ok = prompt_raw(j->engine, text, bytes, &j->prompt, err);
 	} else {
 		json_t *list = messages(o, text, bytes);
-		ok = prompt_chat(j->engine, source, list, &j->rendered, &j->prompt, err);
+		ok = prompt_chat(j->engine, source, list, true, &j->rendered, &j->prompt, err) &&
+			parts_find(&j->parts, j->engine, source, list, &j->prompt, err);
 		json_decref(list);
 	}
 	struct bb_engine_info info;
 	bb_engine_info(j->engine, &info);
 	if (ok && o->verbose_prompt) {
 		const bool is_raw = j->rendered.data == NULL;
-		fprintf(stderr, "%.*s\n(%zu tokens)\n", (int)(is_raw ? bytes : j->rendered.bytes),
+		fprintf(stderr, "%.*s\n(%zu tokens", (int)(is_raw ? bytes : j->rendered.bytes),
 			is_raw ? text : j->rendered.data, j->prompt.n);
+		for (size_t i = 0; i < j->parts.n; i++) {
+			fprintf(stderr, ", %s from %d", bb_role_name(j->parts.items[i].role),
+				j->parts.items[i].first);
+		}
+		fputs(")\n", stderr);
 	}
 	return ok && prompt_check(&j->prompt, info.max_len, err);
 }
@@ -211,7 +220,8 @@ static int generate(const struct options *o, struct job *j) {
 		!answer_init(&j->answer, !o->json, o->n_logprobs >= 0, &err)) {
 		return failure_of(&err);
 	}
-	const bool ok = answer_generate(&j->answer, j->engine, j->context, &params, &j->prompt, &err);
+	const bool ok = answer_generate(&j->answer, j->engine, j->context, &params, &j->prompt,
+		&j->parts, &err);
 	if (o->json && ok) {
 		print_json(j, params.sampling.seed);
 	} else if (!o->json && out_is_terminal()) {

@@ -9,6 +9,14 @@ import time
 from case import BOBBIN, SECONDS, TINY, TINY_WINDOW, REAL, Case, Terminal, bobbin, real
 
 
+def segments(stderr):
+    """[[(role, first token, tokens)]], a list for each /segments."""
+    tables = stderr.decode().split("segment  role       first token  tokens\n")[1:]
+    rows = [re.findall(r"^ *(\d+)  (\w+) +(\d+) +(\d+)$", table, re.M) for table in tables]
+    assert all([int(row[0]) for row in table] == list(range(len(table))) for table in rows), rows
+    return [[(role, int(first), int(n)) for _, role, first, n in table] for table in rows]
+
+
 class Chat(Case):
     def test_lines_from_a_pipe(self):
         out, err = bobbin("chat", TINY, "-n", "3", "--seed", "1", stdin="1 2\n3 4\n")
@@ -83,8 +91,66 @@ class Chat(Case):
 
     def test_help(self):
         err = bobbin("chat", TINY, stdin="/help\n")[1].decode()
-        for word in ("/clear", "/regen", "/system", "/save", "/exit"):
+        for word in ("/clear", "/regen", "/system", "/segments", "/save", "/exit"):
             self.assertIn(word, err)
+
+    def test_segments_without_a_template(self):
+        """The last token of an answer is read with the next turn."""
+        lines = ("/segments", "1 2", "3 4", "/segments", "/clear", "1 2 9", "/segments", "/system 5", "/regen",
+                 "/segments")
+        out, err = bobbin("chat", TINY, "-n", "3", "--ignore-eos", "--seed", "1", stdin="\n".join(lines) + "\n")
+        self.assertEqual([len(line.split()) for line in out.decode().splitlines()], [3, 3, 3, 3])
+        self.assertIn(b"the context is empty", err)
+        self.assertEqual(segments(err), [
+            [("user", 0, 2), ("assistant", 2, 3), ("user", 5, 2), ("assistant", 7, 2)],
+            [("user", 0, 3), ("assistant", 3, 2)],
+            [("system", 0, 1), ("user", 1, 3), ("assistant", 4, 2)]])
+
+    def test_segments_of_the_same_tokens_from_other_messages(self):
+        """What is kept must be cut as the new conversation is."""
+        for first, then, want in (("1\n", "1 2 3 4\n", [("user", 0, 4)]),
+                                  ("1 2 3 4\n", "/system 1\n2 3 4\n", [("system", 0, 1), ("user", 1, 3)])):
+            _, err = bobbin("chat", TINY, "-n", "1", stdin=f"{first}/clear\n{then}/segments\n")
+            (table,) = segments(err)
+            self.assertEqual([row for row in table if row[0] != "assistant"], want)
+        args = ("chat", TINY, "-n", "3", "--temp", "0", "--ignore-eos", "--system", "7")
+        answer = bobbin(*args, stdin="1\n")[0].decode().strip()
+        _, err = bobbin(*args, stdin=f"1\n/segments\n/clear\n1 {answer}\n/segments\n")
+        self.assertEqual(segments(err), [[("system", 0, 1), ("user", 1, 1), ("assistant", 2, 2)],
+                                         [("system", 0, 1), ("user", 1, 4), ("assistant", 5, 2)]])
+
+    def test_segments_after_the_window_lost_the_prefix(self):
+        lines = "1 2 " + "3 " * 600, "/segments", "/clear", "1 2 4 4", "/segments"
+        _, err = bobbin("chat", TINY_WINDOW, "-n", "0", "-c", "4000", "--system", "7", stdin="\n".join(lines) + "\n")
+        self.assertEqual(segments(err), [[("system", 0, 1), ("user", 1, 602), ("assistant", 603, 0)],
+                                         [("system", 0, 1), ("user", 1, 4), ("assistant", 5, 0)]])
+
+    @real
+    def test_segments_are_the_messages_of_the_template(self):
+        path = self.folder / "chat.json"
+        _, err = bobbin("chat", REAL, "-n", "8", "--temp", "0", "--system", "Be brief.",
+                        stdin=f"Hello there\nAgain\n/save {path}\n/segments\n")
+        messages = json.loads(path.read_text(encoding="utf-8"))["messages"]
+        (table,) = segments(err)
+        self.assertEqual([row[0] for row in table], [m["role"] for m in messages])
+        for i, (_, first, _) in enumerate(table):
+            before = bobbin("template", REAL, stdin=json.dumps({"messages": messages[:i]}))[0] if i else b""
+            self.assertEqual(first, len(json.loads(bobbin("tokenize", REAL, "--no-bos", stdin=before)[0])))
+
+    @real
+    def test_segments_that_the_template_does_not_keep_apart(self):
+        """A system message inside the user's: both are one segment, the system's."""
+        path = self.folder / "t.jinja"
+        path.write_text("{% set s = messages[0].content + '\n' if messages[0].role == 'system' else '' %}"
+                        "{% for m in messages if m.role != 'system' %}{{ '<|im_start|>' + m.role + '\n' + s + "
+                        "m.content + '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}<|im_start|>{% endif %}",
+                        encoding="utf-8")
+        args = ("chat", REAL, "--chat-template-file", path, "-n", "2", "--temp", "0", "--ignore-eos")
+        for more, roles in (((), ["user", "assistant", "user", "assistant"]),
+                            (("--system", "Be brief."), ["system", "assistant", "user", "assistant"])):
+            (table,) = segments(bobbin(*args, *more, stdin="Hi\nOh\n/segments\n")[1])
+            self.assertEqual([row[0] for row in table], roles)
+            self.assertEqual(table[0][1], 0)
 
     @real
     def test_context_is_kept(self):

@@ -162,3 +162,12 @@ class Run(Case):
     def test_system_message_and_verbose_prompt(self):
         _, err = bobbin("run", REAL, "-p", "Hi", "--system", "Be brief, Bob.", "-n", "1", "--verbose-prompt")
         self.assertIn(b"Be brief, Bob.", err)
+        found = re.search(rb"\n\((\d+) tokens, system from 0, user from (\d+), assistant from (\d+)\)\n", err)
+        self.assertTrue(found, err)
+        total, user, assistant = map(int, found.groups())
+        self.assertTrue(0 < user < assistant < total, found)
+
+    def test_verbose_prompt_without_a_template(self):
+        for more in ((), ("--raw",)):
+            _, err = bobbin("run", TINY, "-p", "1 2 3", "-n", "1", "--verbose-prompt", *more)
+            self.assertIn(b"1 2 3\n(3 tokens)\n", err)
