@@ -17,10 +17,29 @@ struct run {
 	bool keeps_logits; /* in planned memory */
 };
 
+/* Prepares rows [first, first + n) of a product's x, which the op before makes on the way if it is
+ * fused with it. */
+static void prepare(const struct run *r, const struct plan_op *o, int first, int n) {
+	const struct plan_matrix *m = o->matrix;
+	const struct plan_op *maker = o->fused != NULL ? o->fused : o;
+	const size_t at = (size_t)first * (size_t)maker->ld_in;
+	if (maker == o) {
+		m->layout->prep(r->q, r->p->prepared, m->type, o->in + at, o->ld_in, n, m->k);
+		return;
+	}
+	const struct bb_fused_x x = {
+		.kind = maker->kind == OP_RMSNORM ? BB_FUSE_RMSNORM
+			: maker->kind == OP_SILU_MUL ? BB_FUSE_SILU_MUL : BB_FUSE_GELU_MUL,
+		.x = maker->in + at, .up = maker->in2 != NULL ? maker->in2 + at : NULL,
+		.ld = maker->ld_in, .w = maker->w, .eps = (float)r->p->hp.v[H_NORM_EPS],
+	};
+	m->layout->prep_fused(r->q, r->p->prepared, m->type, &x, n, m->k);
+}
+
 static void run_product(const struct run *r, const struct plan_op *o) {
 	const struct plan_matrix *m = o->matrix;
 	if (o->prepare) {
-		m->layout->prep(r->q, r->p->prepared, m->type, o->in, o->ld_in, r->n_rows, m->k);
+		prepare(r, o, 0, r->n_rows);
 	}
 	m->fn(r->q, o->out, o->ld_out, m->packed, r->p->prepared, m->bias, r->n_rows, m->n, m->k,
 		o->kind == OP_ADD_MATMUL);
@@ -57,8 +76,7 @@ static void run_logits(const struct run *r, const struct plan_op *o) {
 			n = b->n_out - i < most ? b->n_out - i : most;
 		}
 		float *y = is_direct ? b->logits[i] : r->p->acts[ACT_LOGITS];
-		m->layout->prep(r->q, r->p->prepared, m->type, o->in + (size_t)i * (size_t)o->ld_in,
-			o->ld_in, n, m->k);
+		prepare(r, o, i, n);
 		m->fn(r->q, y, m->n, m->packed, r->p->prepared, m->bias, n, m->n, m->k, false);
 		if (!is_direct && !r->keeps_logits) {
 			graph_give_logits(r->e, i, n);
@@ -80,6 +98,9 @@ static void run_attention(const struct run *r, const struct plan_op *o) {
 		.kv_heads = kv_heads,
 		.n_kv_heads = n_kv_heads, .head_dim = head_dim, .kv_group = r->e->kv_group,
 		.type = b->kv_type, .layout = layout, .n_rows = r->n_rows,
+		.cs = o->fused != NULL ? p->ropes[o->fused->i_rope].table : NULL,
+		.q = o->in, .n_pairs = hparam_int(&p->hp, H_ROPE_PAIRS),
+		.n_heads = hparam_int(&p->hp, H_HEADS),
 	};
 	kv_append(r->q, &append);
 	const struct bb_attention args = {
@@ -140,7 +161,9 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 
 static void run_list(const struct run *r, const struct plan_ops *list) {
 	for (int i = 0; i < list->n; i++) {
-		run_op(r, &list->ops[i]);
+		if (!list->ops[i].is_fused) {
+			run_op(r, &list->ops[i]);
+		}
 	}
 }
 

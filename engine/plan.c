@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The planner: turns a model's op lists into operations on fixed memory. It leaves out what a
- * model of this size hasn't got, stacks products that share their input into one, and remembers
- * when an input is prepared already. Nothing is allocated after plan_pack. */
+ * model of this size hasn't got, stacks products that share their input into one, turns Q and K at
+ * once, and remembers when an input is prepared already. Nothing is allocated after plan_pack. */
 #include "form.h"
 #include "plan.h"
 
@@ -235,6 +235,12 @@ static bool plan_product(struct planner *w, struct plan_op *o, const struct bb_o
 	return true;
 }
 
+/* Both turn their heads, and lie side by side. */
+static bool is_beside(const struct plan *p, const struct bb_op *op, const struct bb_op *next) {
+	return next->kind == OP_ROPE && op->in == op->out && next->in == next->out &&
+		p->acts[next->out] == p->acts[op->out] + form_width(&p->hp, op->out);
+}
+
 static bool plan_one(struct planner *w, struct plan_op *o, const struct bb_op *op, int *n_ops) {
 	struct plan *p = w->p;
 	*n_ops = 1;
@@ -266,6 +272,10 @@ static bool plan_one(struct planner *w, struct plan_op *o, const struct bb_op *o
 	} else if (op->kind == OP_ROPE) {
 		o->dim = hparam_int(&p->hp, H_HEAD);
 		o->n_groups = form_width(&p->hp, op->in) / o->dim;
+		if (is_beside(p, op, op + 1)) {
+			o->n_groups += form_width(&p->hp, op[1].in) / o->dim;
+			*n_ops = 2;
+		}
 	}
 	for (int i = 0; i < *n_ops; i++) {
 		w->prepared = op[i].out == w->prepared ? ACT_NONE : w->prepared;
@@ -300,6 +310,9 @@ static bool plan_list(struct plan *p, struct plan_ops *out, const struct bb_op *
 		ok = plan_one(&w, &out->ops[out->n++], &live[i], &taken);
 	}
 	base_free(live);
+	if (ok) {
+		plan_fuse(p, out);
+	}
 	return ok;
 }
 

@@ -58,6 +58,8 @@ struct plan_op {
 	enum bb_hparam scalar_of[MAX_SCALARS], when; /* as the row says, for those who read the plan */
 	struct plan_matrix *matrix;
 	bool prepare;               /* the prepared form of `in` isn't in the buffer yet */
+	const struct plan_op *fused; /* the op before, done in one launch with this one; or NULL */
+	bool is_fused;              /* with the op behind it, which does it */
 	int i_rope;
 };
 
@@ -114,6 +116,8 @@ bool plan_create(struct plan *p, const struct bb_model *m, const struct gguf *g,
 bool plan_pack(struct plan *p, bb_progress_fn *progress, void *user, struct bb_error *err);
 /* Bytes that plan_pack takes: packed weights and the prepared input. */
 size_t plan_packed_bytes(const struct plan *p);
+/* Marks the ops of a list that the next one does in its own launch. */
+void plan_fuse(const struct plan *p, struct plan_ops *list);
 void plan_finish(struct plan *p); /* zeroed is fine */
 /* What of these CPU flags the plan's kernels may use: an f32 checkpoint takes no bf16 path, in
  * attention neither, for its user asked for f32. */

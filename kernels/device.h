@@ -26,6 +26,16 @@ typedef struct bb_graph bb_graph;
 /* What a test can make fail. */
 enum bb_failure { BB_FAIL_ALLOC, BB_FAIL_HOST_ALLOC, BB_FAIL_LAUNCH, BB_FAIL_COPY };
 
+/* A launch on the emulator. Bytes and wavefronts are counted by its checker alone, in sectors of 32
+ * bytes; `new` ones are those that the launch touches for the first time, which memory must move
+ * where caches keep the rest. */
+struct bb_launch {
+	char kernel[96];
+	unsigned grid[3], block[3];
+	uint64_t read_bytes, written_bytes, new_read_bytes, new_written_bytes;
+	uint64_t wavefronts, ideal_wavefronts; /* of shared memory */
+};
+
 struct bb_device_info {
 	char name[256];
 	int arch;            /* compute capability times ten */
@@ -89,6 +99,9 @@ struct bb_module {
 	/* The n-th call from now that could fail so fails, and a launch's or a copy's error sticks; 0
 	 * takes it back. */
 	void (*fail)(enum bb_failure what, int n);
+	/* Launches since the last call, oldest first, the first max of them; returns how many there
+	 * were. */
+	int (*launches)(struct bb_launch *out, int max);
 };
 
 /* The one function that a module exports. */

@@ -62,6 +62,16 @@ uint16_t f32_to_bf16(float f);  /* round to nearest even, NaN kept */
 
 /* ---- layouts ---- */
 
+/* What computes the x of a product. */
+enum bb_fusion { BB_FUSE_RMSNORM, BB_FUSE_SILU_MUL, BB_FUSE_GELU_MUL };
+struct bb_fused_x {
+	enum bb_fusion kind;
+	const float *x, *up; /* [n_rows, ld] each; up: of the gated activations, whose gate is x */
+	int ld;
+	const float *w;      /* [k], of rmsnorm; NULL = ones */
+	float eps;
+};
+
 /* How a matmul variant wants its weights and its input. A layout is chosen by the winning
  * variant. On a device, all pointers of pack and prep are to its memory, and unpack_row works on a
  * copy of the packed bytes in the host's. */
@@ -82,6 +92,11 @@ struct bb_layout {
 	size_t (*prep_bytes)(enum bb_dtype type, int n_rows, int k);
 	void (*prep)(bb_queue *q, void *dst, enum bb_dtype type, const float *x, int ld_x, int n_rows,
 		int k);
+	/* The same of an x that is computed on the way, with the bits of the two one after the other:
+	 * one launch less on a device. NULL: for no type; else `fuses` says for which. */
+	bool (*fuses)(enum bb_dtype type);
+	void (*prep_fused)(bb_queue *q, void *dst, enum bb_dtype type, const struct bb_fused_x *x,
+		int n_rows, int k);
 };
 
 /* A page holds 64 tokens. The slab of one (page, layer, kv head) is a K plane and a V plane, each
@@ -114,6 +129,7 @@ struct bb_kv_layout {
 	/* All of kv_append at once; NULL: row by row with append. On a device slabs are in its memory,
 	 * and append and read work on copies in the host's. */
 	void (*append_rows)(bb_queue *q, const struct bb_kv_append *a);
+	bool turns; /* append_rows can apply RoPE on the way, with rope's bits: a launch less */
 	/* Bytes of scratch for attention over this layout; NULL: attention_scratch_bytes. */
 	size_t (*scratch_bytes)(int n_rows, int max_kept, int n_heads, int head_dim);
 };
@@ -191,6 +207,11 @@ struct bb_kv_append {
 	enum bb_kv_dtype type;
 	const struct bb_kv_layout *layout;
 	int n_rows;            /* of all sequences; for a device, as in bb_attention */
+	/* Where layout->turns: RoPE as rope does it to q [rows, ld], n_heads heads, and to k on its way
+	 * into the pages (k itself stays as it is). NULL: k comes turned. */
+	const float *cs;       /* [rows, n_pairs, 2] */
+	float *q;
+	int n_pairs, n_heads;
 };
 void kv_append(bb_queue *q, const struct bb_kv_append *a);
 

@@ -38,6 +38,6 @@ void kv_append(bb_queue *q, const struct bb_kv_append *a) {
 	for (int i = 0; i < a->n_seqs; i++) {
 		n_rows += a->seqs[i].n_rows;
 	}
-	assert(a->kv_group % 4 == 0);
+	assert(a->kv_group % 4 == 0 && a->cs == NULL);
 	queue_run(q, append_rows, a, n_rows, APPEND_GRAIN);
 }

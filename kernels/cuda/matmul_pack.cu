@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Packing weights into the layout `panels` on the device, and preparing x. */
+ * Packing weights into the layout `panels` on the device. */
 #include "matmul_panel.h"
 #include "module.h"
 
@@ -8,8 +8,6 @@
 
 enum { THREADS = 256, WARPS = THREADS / WARP, LOW4 = 0x0f0f0f0f, LOW2 = 0x03030303,
 	LOW1 = 0x01010101 };
-
-/* ---- weights ---- */
 
 struct pack_args {
 	uint8_t *dst;
@@ -185,113 +183,4 @@ extern "C" void panels_pack(bb_queue *q, void *dst, enum bb_dtype type, int n, i
 			dtype_block_bytes(type));
 	}
 	queue_launched(q, "pack");
-}
-
-/* ---- x ---- */
-
-struct prep_args {
-	uint8_t *dst;
-	const float *x;
-	size_t row_bytes; /* of dst */
-	int ld_x, k;
-};
-
-/* A warp quantises a block of 32, with the arithmetic of quant_x. */
-__global__ void __launch_bounds__(THREADS) prep_quant(prep_args p) {
-	const int lane = threadIdx.x % WARP, b = blockIdx.x * WARPS + threadIdx.x / WARP;
-	const int n_blocks = p.k / 32;
-	uint8_t *row = p.dst + blockIdx.y * p.row_bytes;
-	if (b >= n_blocks) {
-		/* What fills the row up. */
-		if (b == n_blocks && n_blocks % 2 != 0 && lane == 0) {
-			st_vec((uint2 *)(row + p.k + 8 * n_blocks), make_uint2(0, 0));
-		}
-		return;
-	}
-	const float x = p.x[(size_t)blockIdx.y * p.ld_x + b * 32 + lane];
-	const uint32_t max = __reduce_max_sync(ALL_LANES, __float_as_uint(x) & 0x7fffffffu);
-	const float s = __uint_as_float(max) / 127.0f;
-	float v = x / (s == 0.0f ? 1.0f : s);
-	v = v < 127.0f ? v : 127.0f;
-	v = v > -127.0f ? v : -127.0f;
-	const int q = __float2int_rn(v);
-	const int sum = __reduce_add_sync(ALL_LANES, q);
-	const int first = __reduce_add_sync(ALL_LANES, lane < 16 ? q : 0);
-	row[b * 32 + lane] = (uint8_t)q;
-	if (lane == 0) {
-		const uint32_t sums = (uint32_t)(uint16_t)first | (uint32_t)(sum - first) << 16;
-		st_vec((uint2 *)(row + p.k + 8 * b), make_uint2(__float_as_uint(s), sums));
-	}
-}
-
-/* f32 and bf16: a thread per element, and per element of zeros behind the row. */
-template <bool to_bf16> __global__ void __launch_bounds__(THREADS) prep_float(prep_args p) {
-	const int i = blockIdx.x * THREADS + threadIdx.x;
-	if ((size_t)i * (to_bf16 ? 2 : 4) >= p.row_bytes) {
-		return;
-	}
-	uint8_t *row = p.dst + blockIdx.y * p.row_bytes;
-	const float x = i < p.k ? p.x[(size_t)blockIdx.y * p.ld_x + i] : 0.0f;
-	if (to_bf16) {
-		((uint16_t *)row)[i] = bf16_of(x);
-	} else {
-		((float *)row)[i] = x;
-	}
-}
-
-/* f16: a block per row. */
-__global__ void __launch_bounds__(THREADS) prep_f16(prep_args p) {
-	SHARED(uint32_t, largest, [WARPS]);
-	const float *x = p.x + (size_t)blockIdx.x * p.ld_x;
-	const int tid = threadIdx.x, n = panel_x_elems(p.k);
-	uint32_t max = 0;
-	for (int i = tid; i < p.k; i += THREADS) {
-		const uint32_t u = __float_as_uint(x[i]) & 0x7fffffffu;
-		max = u > max ? u : max;
-	}
-	max = __reduce_max_sync(ALL_LANES, max);
-	if (tid % WARP == 0) {
-		largest[tid / WARP] = max;
-	}
-	__syncthreads();
-	for (int i = 0; i < WARPS; i++) {
-		max = largest[i] > max ? largest[i] : max;
-	}
-	/* 2^(e - 14) and its inverse by their bits, e the exponent of the largest; both normal. */
-	int e = (int)(max >> 23) - 14;
-	e = e < 1 ? 1 : e > 240 ? 240 : e;
-	const float scale = __uint_as_float((uint32_t)e << 23);
-	const float inverse = __uint_as_float((uint32_t)(254 - e) << 23);
-	uint8_t *row = p.dst + blockIdx.x * p.row_bytes;
-	uint16_t *high = (uint16_t *)row, *low = high + n;
-	for (int i = tid; i < n; i += THREADS) {
-		const float v = i < p.k ? x[i] * inverse : 0.0f;
-		const uint16_t h = f16_of(v);
-		high[i] = h;
-		low[i] = f16_of(v - f32_of_f16(h));
-	}
-	if (tid == 0) {
-		st_vec((float4 *)(low + n), make_float4(scale, 0.0f, 0.0f, 0.0f));
-	}
-}
-
-extern "C" void panels_prep(bb_queue *q, void *dst, enum bb_dtype type, const float *x, int ld_x,
-	int n_rows, int k) {
-	const prep_args p = { (uint8_t *)dst, x, panel_x_row_bytes(type, k), ld_x, k };
-	if (n_rows == 0) {
-		return;
-	}
-	if (!panel_is_float(type)) {
-		assert(k % 32 == 0);
-		LAUNCH(prep_quant, dim3(blocks_for(k / 32 + 1, WARPS), n_rows), THREADS, 0, q->stream, p);
-	} else if (type == BB_F16) {
-		LAUNCH(prep_f16, n_rows, THREADS, 0, q->stream, p);
-	} else if (type == BB_BF16) {
-		LAUNCH(prep_float<true>, dim3(blocks_for(p.row_bytes / 2, THREADS), n_rows), THREADS, 0,
-			q->stream, p);
-	} else {
-		LAUNCH(prep_float<false>, dim3(blocks_for(p.row_bytes / 4, THREADS), n_rows), THREADS, 0,
-			q->stream, p);
-	}
-	queue_launched(q, "prep");
 }

@@ -101,8 +101,9 @@ static void panels_unpack_row(void *dst, const void *packed, enum bb_dtype type,
 
 const struct bb_layout layout_panels = {
 	"panels", panels_weight_bytes, panels_pack, panels_unpack_row, panels_prep_bytes, panels_prep,
+	panels_fuses, panels_prep_fused,
 };
 const struct bb_layout layout_panels_pairs = {
 	"panels_pairs", panels_weight_bytes, panels_pack, panels_unpack_row, panels_prep_bytes,
-	panels_prep,
+	panels_prep, panels_fuses, panels_prep_fused,
 };

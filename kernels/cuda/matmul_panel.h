@@ -137,6 +137,9 @@ void panels_pack(bb_queue *q, void *dst, enum bb_dtype type, int n, int k, const
 	int first, int n_rows, const int32_t *map);
 void panels_prep(bb_queue *q, void *dst, enum bb_dtype type, const float *x, int ld_x, int n_rows,
 	int k);
+bool panels_fuses(enum bb_dtype type);
+void panels_prep_fused(bb_queue *q, void *dst, enum bb_dtype type, const struct bb_fused_x *x,
+	int n_rows, int k);
 /* panels_pairs is the name where x is rounded to bf16. */
 extern const struct bb_layout layout_panels, layout_panels_pairs;
 #ifdef __cplusplus

@@ -349,6 +349,7 @@ static int module_graph_nodes(const bb_graph *g) {
 static void (*const module_reschedule)(int) = NULL; /* a GPU has an order of its own */
 static int (*const module_findings)(char *, size_t) = NULL;
 static void (*const module_fail)(enum bb_failure, int) = NULL;
+static int (*const module_launches)(struct bb_launch *, int) = NULL;
 #else
 static void module_reschedule(int i) {
 	const simt_order order = i == 0 ? SIMT_FORWARD : i == 1 ? SIMT_REVERSE : SIMT_RANDOM;
@@ -374,6 +375,27 @@ static void module_fail(enum bb_failure what, int n) {
 	case BB_FAIL_LAUNCH: simt_fail_launch(n); break;
 	case BB_FAIL_COPY: simt_fail_copy(n); break;
 	}
+}
+
+static int module_launches(struct bb_launch *out, int max) {
+	enum { SECTOR = 32, MOST = 4096 };
+	static struct simt_launch all[MOST];
+	const int n = simt_get_launches(all, MOST);
+	for (int i = 0; i < n && i < max && i < MOST; i++) {
+		const struct simt_traffic *t = &all[i].traffic;
+		struct bb_launch *to = &out[i];
+		memcpy(to->kernel, all[i].kernel, sizeof(to->kernel));
+		memcpy(to->grid, all[i].grid, sizeof(to->grid));
+		memcpy(to->block, all[i].block, sizeof(to->block));
+		to->read_bytes = t->global_read_sectors * SECTOR;
+		to->written_bytes = t->global_written_sectors * SECTOR;
+		to->new_read_bytes = t->new_read_sectors * SECTOR;
+		to->new_written_bytes = t->new_written_sectors * SECTOR;
+		to->wavefronts = t->wavefronts;
+		to->ideal_wavefronts = t->ideal_wavefronts;
+	}
+	simt_forget_traffic();
+	return n;
 }
 #endif
 
@@ -413,6 +435,7 @@ static const struct bb_module module = {
 	module_reschedule,
 	module_findings,
 	module_fail,
+	module_launches,
 };
 
 extern "C" __attribute__((visibility("default"))) const struct bb_module *bobbin_module(void) {

@@ -1,20 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Normalisations. The sum of squares of a row has a fixed tree that depends on its length alone: T
- * threads (32 up to 256 columns, else 256); thread t takes columns 4 (t + j T) + 0..3 for j = 0, 1,
- * ... in order by fmaf; lanes are joined by xor 16, 8, 4, 2, 1, warps in index order. Then
- * y = x * (1 / sqrt(sum / dim + eps)) * w, all in f32, correctly rounded. */
-#include "math.cuh"
+ * Normalisations. The sum of squares of a row has a fixed tree that depends on its length alone
+ * (rms_inverse). y = x * (1 / sqrt(sum / dim + eps)) * w, all in f32, correctly rounded. */
+#include "fused.cuh"
 #include "module.h"
-
-enum { SHORT_DIM = 256 };
-
-DEVICE float warp_sum(float v) {
-	for (int bits = 16; bits > 0; bits /= 2) {
-		v += __shfl_xor_sync(ALL_LANES, v, bits);
-	}
-	return v;
-}
 
 struct rmsnorm_args {
 	float *y;       /* [n_rows, ld_y] */
@@ -38,26 +27,7 @@ __global__ void __launch_bounds__(32 * n_warps * per) rmsnorm_kernel(struct rmsn
 	const size_t row = (size_t)(unit / a.n_groups), at = (size_t)(unit % a.n_groups) * a.dim;
 	const float *x = a.x + row * a.ld_x + at;
 	float *y = a.y + row * a.ld_y + at;
-	float sum = 0.0f;
-	for (int i = 4 * t; i < a.dim; i += 4 * THREADS) {
-		const float4 v = load4(x + i, a.dim - i, a.wide);
-		sum = fmaf(v.x, v.x, sum);
-		sum = fmaf(v.y, v.y, sum);
-		sum = fmaf(v.z, v.z, sum);
-		sum = fmaf(v.w, v.w, sum);
-	}
-	sum = warp_sum(sum);
-	if (n_warps > 1) {
-		if (t % 32 == 0) {
-			sums[t / 32] = sum;
-		}
-		__syncthreads();
-		sum = sums[0];
-		for (int i = 1; i < n_warps; i++) {
-			sum += sums[i];
-		}
-	}
-	const float inverse = 1.0f / sqrtf(sum / (float)a.dim + a.eps);
+	const float inverse = rms_inverse<n_warps>(x, a.dim, a.eps, a.wide, t, sums);
 	for (int i = 4 * t; i < a.dim; i += 4 * THREADS) {
 		float4 v = load4(x + i, a.dim - i, a.wide);
 		v = make_float4(v.x * inverse, v.y * inverse, v.z * inverse, v.w * inverse);
@@ -77,7 +47,7 @@ extern "C" void rmsnorm_sm80(bb_queue *q, float *y, int ld_y, const float *x, in
 	}
 	const bool wide = is_wide(y, ld_y) && is_wide(x, ld_x) && is_wide(w) && dim % 4 == 0;
 	const struct rmsnorm_args a = { y, x, w, ld_y, ld_x, n, n_groups, dim, eps, wide };
-	if (dim <= SHORT_DIM) {
+	if (dim <= RMS_SHORT) {
 		LAUNCH((rmsnorm_kernel<1, 4>), blocks_for(n, 4), 128, 0, q->stream, a);
 	} else {
 		LAUNCH((rmsnorm_kernel<8, 1>), n, 256, 0, q->stream, a);

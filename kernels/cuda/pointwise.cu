@@ -2,22 +2,12 @@
  *
  * What happens to each element by itself: gated activations, sums. A thread takes four neighbours;
  * only the width of its accesses depends on where they lie. */
-#include "math.cuh"
+#include "fused.cuh"
 #include "module.h"
 
 enum { THREADS = 256, PER_BLOCK = 4 * THREADS };
 
 /* ---- gated activations ---- */
-
-enum gate_kind { GATE_SILU, GATE_GELU };
-
-/* silu: g sigmoid(g). gelu: 0.5 (1 + tanh(z)) is sigmoid(2 z), so g sigmoid(2 z) with
- * 2 z = g (2 s + g^2 2 s 0.044715), s = sqrt(2 / pi). */
-template <int kind> DEVICE float gated(float g, float up) {
-	const float twice = 2 * 0.797884561f;
-	const float at = kind == GATE_SILU ? g : g * fmaf(g * g, twice * 0.044715f, twice);
-	return g * sigmoid_f32(at) * up;
-}
 
 template <int kind>
 __global__ void __launch_bounds__(THREADS) gated_kernel(float *y, int ld_y, const float *gate,

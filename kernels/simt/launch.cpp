@@ -9,7 +9,9 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <stdio.h>
 #include <thread>
+#include <vector>
 
 namespace simt {
 
@@ -43,6 +45,10 @@ static Pool &pool(void) {
 
 static struct simt_options current = {0, SIMT_FORWARD, 1, false};
 static struct simt_traffic total;
+
+static std::vector<simt_launch> launches; /* the first KEPT since they were forgotten */
+static size_t n_launches;
+enum { KEPT = 4096 };
 
 const struct simt_options &options(void) {
 	return current;
@@ -92,6 +98,23 @@ static void add_up(struct simt_traffic *to, struct simt_traffic *from) {
 	}
 }
 
+static void keep_launch(const Call &call, const Shape &shape, const struct simt_traffic &traffic) {
+	if (n_launches++ >= KEPT) {
+		return;
+	}
+	simt_launch one = {};
+	snprintf(one.kernel, sizeof(one.kernel), "%s", call.name);
+	const dim3 sizes[] = {shape.grid, shape.block};
+	unsigned *const to[] = {one.grid, one.block};
+	for (int i = 0; i < 2; i++) {
+		to[i][0] = sizes[i].x;
+		to[i][1] = sizes[i].y;
+		to[i][2] = sizes[i].z;
+	}
+	one.traffic = traffic;
+	launches.push_back(one);
+}
+
 static int n_workers(uint32_t n_blocks) {
 	int n = current.n_workers > 0 ? current.n_workers : (int)std::thread::hardware_concurrency();
 	if (checking || n < 1) {
@@ -110,6 +133,7 @@ bool run_kernel(const Call &call, const Shape &shape, bool *fault) {
 	const int n = n_workers(job.n_blocks);
 	if (checking) {
 		check_launch_starts();
+		traffic_launch_starts();
 	}
 	{
 		std::lock_guard<std::mutex> hold(p.lock);
@@ -131,9 +155,12 @@ bool run_kernel(const Call &call, const Shape &shape, bool *fault) {
 	std::unique_lock<std::mutex> hold(p.lock);
 	p.job = nullptr; /* who wakes up now comes too late */
 	p.idle.wait(hold, [&] { return p.n_busy == 0; });
+	struct simt_traffic here = {};
 	for (Block *b : p.blocks) {
-		add_up(&total, &b->traffic);
+		add_up(&here, &b->traffic);
 	}
+	keep_launch(call, shape, here);
+	add_up(&total, &here);
 	*fault = job.fault;
 	return !job.failed;
 }
@@ -154,5 +181,14 @@ void simt_get_traffic(struct simt_traffic *out) {
 
 void simt_forget_traffic(void) {
 	simt::total = {};
+	simt::launches.clear();
+	simt::n_launches = 0;
 	simt::traffic_forget();
+}
+
+int simt_get_launches(struct simt_launch *out, int max) {
+	for (int i = 0; i < max && i < (int)simt::launches.size(); i++) {
+		out[i] = simt::launches[(size_t)i];
+	}
+	return (int)simt::n_launches;
 }

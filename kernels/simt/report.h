@@ -53,10 +53,22 @@ struct simt_traffic {
 	/* The rest is counted in the checker build. A request is one access of one warp. */
 	uint64_t global_requests, global_bytes, global_sectors, ideal_sectors; /* 32-byte sectors */
 	uint64_t global_read_sectors, global_written_sectors;
+	/* Those that a launch touches for the first time: what memory must move when its caches keep the
+	 * rest. */
+	uint64_t new_read_sectors, new_written_sectors;
 	uint64_t shared_requests, shared_bytes, wavefronts, ideal_wavefronts;
 };
 void simt_get_traffic(struct simt_traffic *out);
 void simt_forget_traffic(void);
+
+/* The same for each launch since simt_forget_traffic, the first max of them; returns how many there
+ * were. */
+struct simt_launch {
+	char kernel[96];
+	unsigned grid[3], block[3];
+	struct simt_traffic traffic;
+};
+int simt_get_launches(struct simt_launch *out, int max);
 
 /* The same for each line of source; global or shared, read or written. */
 struct simt_line {

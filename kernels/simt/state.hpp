@@ -148,6 +148,7 @@ void check_block_starts(const Shape &shape);
 void check_launch_starts(void);
 void check_host_wrote(const void *p, size_t n_bytes); /* device memory has a value now */
 void check_host_copied(const void *to, const void *from, size_t n_bytes);
+void traffic_launch_starts(void);
 void traffic_flush(Block *b);
 void traffic_forget(void);
 

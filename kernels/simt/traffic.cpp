@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <stdio.h>
 #include <tuple>
 #include <unordered_map>
@@ -37,12 +38,44 @@ using Iterator = std::vector<Access>::const_iterator;
 
 static std::map<Key, Sums> sums;
 
+/* ---- sectors that a launch touches for the first time ---- */
+
+/* The number of the launch that last read, and last wrote, each sector of a stretch of memory. */
+constexpr int STRETCH_SECTORS = 1 << 16;
+struct Stretch {
+	uint32_t launch[2][STRETCH_SECTORS];
+};
+static std::unordered_map<uintptr_t, std::unique_ptr<Stretch>> stretches;
+static uint32_t launch_number;
+
+void traffic_launch_starts(void) {
+	launch_number++;
+}
+
+static bool is_new(uintptr_t sector, bool is_write) {
+	static uintptr_t last_index;
+	static Stretch *last;
+	const uintptr_t index = sector / STRETCH_SECTORS;
+	if (last == nullptr || index != last_index) {
+		std::unique_ptr<Stretch> &found = stretches[index];
+		if (found == nullptr) {
+			found = std::make_unique<Stretch>();
+		}
+		last = found.get();
+		last_index = index;
+	}
+	uint32_t *seen = &last->launch[is_write][sector % STRETCH_SECTORS];
+	const bool first = *seen != launch_number;
+	*seen = launch_number;
+	return first;
+}
+
 static size_t n_distinct(std::vector<uintptr_t> *all) {
 	std::sort(all->begin(), all->end());
 	return (size_t)(std::unique(all->begin(), all->end()) - all->begin());
 }
 
-static void add_global(Iterator begin, Iterator end, Sums *to) {
+static void add_global(Iterator begin, Iterator end, Sums *to, uint64_t *n_new) {
 	static std::vector<uintptr_t> sectors, bytes_at;
 	sectors.clear();
 	uint64_t distinct = 0;
@@ -56,6 +89,9 @@ static void add_global(Iterator begin, Iterator end, Sums *to) {
 	}
 	distinct = n_distinct(&bytes_at) * begin->n_bytes;
 	const size_t n = n_distinct(&sectors);
+	for (size_t i = 0; i < n; i++) {
+		*n_new += is_new(sectors[i], begin->is_write);
+	}
 	to->parts += n;
 	to->ideal += std::min((uint64_t)n, (distinct + SECTOR_BYTES - 1) / SECTOR_BYTES);
 }
@@ -99,7 +135,7 @@ static void add_request(Block *b, Iterator begin, Iterator end) {
 		t->wavefronts += one.parts;
 		t->ideal_wavefronts += one.ideal;
 	} else {
-		add_global(begin, end, &one);
+		add_global(begin, end, &one, begin->is_write ? &t->new_written_sectors : &t->new_read_sectors);
 		t->global_requests++;
 		t->global_bytes += one.bytes;
 		t->global_sectors += one.parts;

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Arithmetic that is done by itself, or on the way into the next product: the inverse norm of a row,
+ * gated activations. */
+#pragma once
+
+#include "math.cuh"
+
+/* Rows up to this long are summed by one warp, longer ones by 8. */
+enum { RMS_SHORT = 256 };
+
+DEVICE float warp_sum(float v) {
+	for (int bits = 16; bits > 0; bits /= 2) {
+		v += __shfl_xor_sync(ALL_LANES, v, bits);
+	}
+	return v;
+}
+
+/* 1 / sqrt(mean(x^2) + eps) of x[dim] in all T = 32 n_warps threads; t: this one's number. Thread t
+ * takes columns 4 (t + j T) + 0..3 for j = 0, 1, ... in order by fmaf; lanes are joined by xor 16,
+ * 8, 4, 2, 1, warps in index order. sums: [n_warps], shared by the block. */
+template <int n_warps> DEVICE float rms_inverse(const float *x, int dim, float eps, bool wide, int t,
+	float *sums) {
+	float sum = 0.0f;
+	for (int i = 4 * t; i < dim; i += 4 * WARP * n_warps) {
+		const float4 v = load4(x + i, dim - i, wide);
+		sum = fmaf(v.x, v.x, sum);
+		sum = fmaf(v.y, v.y, sum);
+		sum = fmaf(v.z, v.z, sum);
+		sum = fmaf(v.w, v.w, sum);
+	}
+	sum = warp_sum(sum);
+	if (n_warps > 1) {
+		if (t % WARP == 0) {
+			sums[t / WARP] = sum;
+		}
+		__syncthreads();
+		sum = sums[0];
+		for (int i = 1; i < n_warps; i++) {
+			sum += sums[i];
+		}
+	}
+	return 1.0f / sqrtf(sum / (float)dim + eps);
+}
+
+enum gate_kind { GATE_SILU, GATE_GELU };
+
+/* silu: g sigmoid(g). gelu: 0.5 (1 + tanh(z)) is sigmoid(2 z), so g sigmoid(2 z) with
+ * 2 z = g (2 s + g^2 2 s 0.044715), s = sqrt(2 / pi). */
+template <int kind> DEVICE float gated(float g, float up) {
+	const float twice = 2 * 0.797884561f;
+	const float at = kind == GATE_SILU ? g : g * fmaf(g * g, twice * 0.044715f, twice);
+	return g * sigmoid_f32(at) * up;
+}
