@@ -24,7 +24,7 @@ size_t batch_scratch_bytes(const struct bb_engine *e) {
 	const struct bb_kv_layout *layout;
 	kernels_attention(&e->kernels, e->kv_type, &layout);
 	return layout->scratch_bytes != NULL
-		? layout->scratch_bytes(e->plan.max_rows, e->max_len, n_heads, head_dim)
+		? layout->scratch_bytes(e->plan.max_rows, capture_kept(e->max_len), n_heads, head_dim)
 		: attention_scratch_bytes(e->plan.max_rows, e->n_threads, n_heads, head_dim);
 }
 

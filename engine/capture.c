@@ -6,9 +6,7 @@
 #include <assert.h>
 #include <string.h>
 
-/* A capture serves any number of kept tokens up to its own: at most a quarter more than there are,
- * in whole splits. A split without tokens costs an empty block, and changes no bit. */
-static int round_kept(int n_tokens) {
+int capture_kept(int n_tokens) {
 	int n_splits = (n_tokens + BB_SPLIT - 1) / BB_SPLIT, step = 1;
 	while (n_splits / step >= 8) {
 		step *= 2;
@@ -85,7 +83,7 @@ bool capture_step(struct bb_engine *e, struct bb_error *err) {
 		graph_run(e, false);
 		return memory_wait(&e->memory, err);
 	}
-	b->max_kept = round_kept(b->max_kept);
+	b->max_kept = capture_kept(b->max_kept);
 	const struct capture_key key = { b->n_rows, b->n_out, b->max_kept, b->kv_type };
 	bb_graph *graph = find(&e->captures, &key);
 	graph = graph != NULL ? graph : capture(e, &key, err);

@@ -24,6 +24,10 @@ struct captures {
 };
 
 struct bb_engine;
+/* The kept tokens that a capture of a step is made for: at least n_tokens, at most a quarter more,
+ * in whole splits, so that one serves many steps. A split without tokens costs an empty block, and
+ * changes no bit. */
+int capture_kept(int n_tokens);
 /* Runs e->batch, captured where it pays; false when the device failed, with its sentence. */
 bool capture_step(struct bb_engine *e, struct bb_error *err);
 void captures_drop(struct bb_engine *e); /* all of them */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Which planned operations are done in one launch with the next: where a layout can prepare an x that
- * it computes on the way, or turn q and k while it appends. A launch costs a device about as much as
- * reading 4 MB. */
+ * Which planned operations are done in one launch with the next: where a layout can prepare an x
+ * that it computes on the way, or turn q and k while it appends. A launch costs a device about as
+ * much as reading 4 MB. */
 #include "plan.h"
 
 static bool is_product(const struct plan_op *o) {

@@ -127,6 +127,94 @@ Test(on_device, real_model_agrees_with_the_cpu, .timeout = 300) {
 	bb_engine_destroy(simt);
 }
 
+/* ---- two operations in one launch ---- */
+
+struct arrays {
+	const struct memory *m;
+	struct bb_error err;
+};
+
+/* n random floats of the device. */
+static float *floats(struct arrays *a, int n, int seed) {
+	float *host = malloc((size_t)n * sizeof(*host));
+	uint32_t x = 12345u + (uint32_t)seed * 2654435761u;
+	for (int i = 0; i < n; i++) {
+		x = x * 1664525u + 1013904223u;
+		host[i] = ((float)(x >> 8) / 8388608.0f - 1.0f) * (i % 37 == 0 ? 20.0f : 1.0f);
+	}
+	float *there = memory_map(a->m, (size_t)n * sizeof(*there), "test", &a->err);
+	cr_assert_not_null(there, "%s", a->err.text);
+	memory_in(a->m, there, host, (size_t)n * sizeof(*there));
+	cr_assert(memory_wait(a->m, &a->err), "%s", a->err.text);
+	free(host);
+	return there;
+}
+
+static void expect_equal(struct arrays *a, const void *x, const void *y, size_t n, const char *what) {
+	uint8_t *p = malloc(n), *q = malloc(n);
+	memory_out(a->m, p, x, n);
+	memory_out(a->m, q, y, n);
+	cr_assert(memory_wait(a->m, &a->err), "%s", a->err.text);
+	for (size_t i = 0; i < n; i++) {
+		cr_assert_eq(p[i], q[i], "%s: byte %zu of %zu is %d, want %d", what, i, n, q[i], p[i]);
+	}
+	free(p);
+	free(q);
+}
+
+/* rmsnorm or a gate, then prep; and the two in one launch. */
+static void check_fused_x(const struct bb_engine *e, int k) {
+	enum { N = 3 };
+	const struct bb_kernels *kernels = &e->kernels;
+	bb_queue *q = e->memory.queue;
+	struct arrays a = { &e->memory };
+	const struct bb_layout *layout;
+	kernels_matmul(kernels, BB_Q4_1, &layout);
+	cr_assert(layout->fuses(BB_Q4_1) && !layout->fuses(BB_F32));
+	const size_t bytes = layout->prep_bytes(BB_Q4_1, N, k);
+	float *x = floats(&a, 2 * N * k, 1), *w = floats(&a, k, 2), *y = floats(&a, N * k, 3);
+	void *want = floats(&a, (int)bytes / 4 + 1, 4), *got = floats(&a, (int)bytes / 4 + 1, 4);
+	struct bb_fused_x f = { BB_FUSE_RMSNORM, x, NULL, 2 * k, w, 1e-6f };
+	kernels->rmsnorm(q, y, k, x, 2 * k, w, N, 1, k, 1e-6f);
+	layout->prep(q, want, BB_Q4_1, y, k, N, k);
+	layout->prep_fused(q, got, BB_Q4_1, &f, N, k);
+	expect_equal(&a, want, got, bytes, "rmsnorm");
+	for (int i = 0; i < 2; i++) {
+		f = (struct bb_fused_x){ i == 0 ? BB_FUSE_SILU_MUL : BB_FUSE_GELU_MUL, x, x + k, 2 * k };
+		(i == 0 ? kernels->silu_mul : kernels->gelu_mul)(q, y, k, x, x + k, 2 * k, N, k);
+		layout->prep(q, want, BB_Q4_1, y, k, N, k);
+		layout->prep_fused(q, got, BB_Q4_1, &f, N, k);
+		expect_equal(&a, want, got, bytes, i == 0 ? "silu_mul" : "gelu_mul");
+	}
+	void *all[] = { x, w, y, want, got };
+	for (size_t i = 0; i < COUNT(all); i++) {
+		memory_unmap(a.m, all[i], 0);
+	}
+}
+
+Test(on_device, a_fused_x_has_the_bits_of_two_launches) {
+	struct bb_engine *e = open_simt("llama", BB_KV_F16, 0);
+	check_fused_x(e, 96);  /* a warp a row, an odd number of blocks */
+	check_fused_x(e, 256);
+	check_fused_x(e, 1056);
+	bb_engine_destroy(e);
+}
+
+/* Where weights are of a block type: norms and gates go with the products, RoPE with the append. */
+Test(on_device, a_layer_is_planned_with_fused_operations, .timeout = 120) {
+	const struct bb_engine_params params = { .path = real_path("smollm2"), .device = "simt",
+		.inspect_only = true };
+	struct bb_engine *e = open_with(&params);
+	const struct plan_ops *layer = &e->plan.layers[0];
+	int n_fused = 0;
+	for (int i = 0; i < layer->n; i++) {
+		n_fused += layer->ops[i].is_fused;
+		cr_assert(!layer->ops[i].is_fused || layer->ops[i + 1].fused == &layer->ops[i]);
+	}
+	cr_assert_eq(n_fused, 4, "%d of %d operations", n_fused, layer->n);
+	bb_engine_destroy(e);
+}
+
 /* ---- captured steps ---- */
 
 static int n_captures(const struct bb_engine *e) {

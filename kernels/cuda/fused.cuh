@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Arithmetic that is done by itself, or on the way into the next product: the inverse norm of a row,
- * gated activations. */
+ * Arithmetic that is done by itself, or on the way into the next product: the inverse norm of a
+ * row, gated activations. */
 #pragma once
 
 #include "math.cuh"
@@ -19,8 +19,8 @@ DEVICE float warp_sum(float v) {
 /* 1 / sqrt(mean(x^2) + eps) of x[dim] in all T = 32 n_warps threads; t: this one's number. Thread t
  * takes columns 4 (t + j T) + 0..3 for j = 0, 1, ... in order by fmaf; lanes are joined by xor 16,
  * 8, 4, 2, 1, warps in index order. sums: [n_warps], shared by the block. */
-template <int n_warps> DEVICE float rms_inverse(const float *x, int dim, float eps, bool wide, int t,
-	float *sums) {
+template <int n_warps> DEVICE float rms_inverse(const float *x, int dim, float eps, bool wide,
+	int t, float *sums) {
 	float sum = 0.0f;
 	for (int i = 4 * t; i < dim; i += 4 * WARP * n_warps) {
 		const float4 v = load4(x + i, dim - i, wide);

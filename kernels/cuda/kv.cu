@@ -121,7 +121,8 @@ __global__ void __launch_bounds__(APPEND_WARPS *WARP)
 	if (a.type == KV_INT8) {
 		float *scales = (float *)(plane + (is_v ? job.v_scales : job.k_scales));
 		append_int8((uint32_t *)(plane + slot * job.width),
-			scales + slot * (is_v ? 1 : job.n_groups), s, job.width, is_v ? a.head_dim : job.group_width);
+			scales + slot * (is_v ? 1 : job.n_groups), s, job.width,
+			is_v ? a.head_dim : job.group_width);
 	} else {
 		uint8_t *row = plane + (size_t)slot * job.width * (a.type == KV_F32 ? 4 : 2);
 		append_float((uint32_t *)row, s, a.type, job.width);
@@ -135,10 +136,10 @@ static void append_rows(bb_queue *q, const struct bb_kv_append *a) {
 	assert(a->kv_group % 4 == 0);
 	const struct append_job job = { *a, width, n_groups, kv_group_width(a->head_dim, a->kv_group),
 		(unsigned)k.bytes, (unsigned)k.scales, (unsigned)v.scales };
+	const int n_items = 2 * a->n_kv_heads + (a->cs != NULL ? a->n_heads : 0);
 	if (a->n_rows > 0) {
-		LAUNCH(kv_append_rows, dim3((unsigned)a->n_rows,
-			blocks_for((size_t)a->n_kv_heads * 2 + (a->cs != NULL ? a->n_heads : 0), APPEND_WARPS)), APPEND_WARPS * WARP, 0, q->stream,
-		job);
+		LAUNCH(kv_append_rows, dim3((unsigned)a->n_rows, blocks_for((size_t)n_items, APPEND_WARPS)),
+			APPEND_WARPS * WARP, 0, q->stream, job);
 		queue_launched(q, "kv_append_rows");
 	}
 }

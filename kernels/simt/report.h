@@ -53,8 +53,8 @@ struct simt_traffic {
 	/* The rest is counted in the checker build. A request is one access of one warp. */
 	uint64_t global_requests, global_bytes, global_sectors, ideal_sectors; /* 32-byte sectors */
 	uint64_t global_read_sectors, global_written_sectors;
-	/* Those that a launch touches for the first time: what memory must move when its caches keep the
-	 * rest. */
+	/* Those that a launch touches for the first time: what memory must move when its caches keep
+	 * the rest. */
 	uint64_t new_read_sectors, new_written_sectors;
 	uint64_t shared_requests, shared_bytes, wavefronts, ideal_wavefronts;
 };

@@ -135,7 +135,8 @@ static void add_request(Block *b, Iterator begin, Iterator end) {
 		t->wavefronts += one.parts;
 		t->ideal_wavefronts += one.ideal;
 	} else {
-		add_global(begin, end, &one, begin->is_write ? &t->new_written_sectors : &t->new_read_sectors);
+		add_global(begin, end, &one,
+			begin->is_write ? &t->new_written_sectors : &t->new_read_sectors);
 		t->global_requests++;
 		t->global_bytes += one.bytes;
 		t->global_sectors += one.parts;

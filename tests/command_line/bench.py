@@ -4,8 +4,11 @@ import csv
 import io
 import json
 import re
+import subprocess
+import sys
+import unittest
 
-from case import TINY, TINY_WINDOW, REAL, Case, bobbin, real
+from case import BUILD, ROOT, SECONDS, TINY, TINY_WINDOW, REAL, Case, bobbin, real
 
 
 class Bench(Case):
@@ -76,3 +79,21 @@ class Bench(Case):
         for args in (("-p", "1,,2"), ("-p", "a"), ("-np", "0"), ("-d", "-1"), ("-o", "xml"), ("-r", "0")):
             with self.subTest(args):
                 self.sentence(bobbin("bench", TINY, *args, status=2)[1], args[0])
+
+
+class Roofline(Case):
+    """bench/roofline, on what the emulator counts of one layer."""
+    @unittest.skipUnless((BUILD / "kernels/cuda/libbobbin_simt_check.so").exists(), "this build has no emulator")
+    def test_a_layer_of_decoding(self):
+        command = [sys.executable, ROOT / "bench/roofline", BUILD, "--shape", "smollm2-135m", "--weights", "Q8_0",
+                   "--depth", "1000", "--json"]
+        done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=True)
+        found = json.loads(done.stdout)
+        self.assertLessEqual(found["launches_per_layer"], 11)
+        self.assertEqual(found["launches_per_step"], 30 * found["launches_per_layer"] + 5)
+        self.assertLessEqual(found["bytes"], 1.05 * found["least_bytes"])
+        self.assertGreaterEqual(found["bytes"], found["least_bytes"])
+        products = [launch for launch in found["launches"] if launch["kernel"].startswith("matmul")]
+        self.assertEqual(len(products), 5)
+        for launch in products:
+            self.assertLessEqual(launch["wavefronts"], 2 * launch["ideal_wavefronts"], launch)
