@@ -170,7 +170,8 @@ static json_t *launch_json(const struct bb_launch *l) {
 int main(int argc, char **argv) {
 	static struct bb_launch launches[MAX_LAUNCHES];
 	if (argc != 12) {
-		fail("expected DEVICE EMBD FF HEADS KV_HEADS HEAD_DIM VOCAB WEIGHT_TYPE KV_TYPE BATCH DEPTH");
+		fail("expected DEVICE EMBD FF HEADS KV_HEADS HEAD_DIM VOCAB WEIGHT_TYPE KV_TYPE BATCH "
+			"DEPTH");
 	}
 	struct shape s = { atoi(argv[2]), atoi(argv[3]), atoi(argv[4]), atoi(argv[5]), atoi(argv[6]),
 		atoi(argv[7]), atoi(argv[10]), atoi(argv[11]), BB_DTYPE_LIMIT, BB_KV_AUTO };

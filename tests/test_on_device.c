@@ -150,7 +150,8 @@ static float *floats(struct arrays *a, int n, int seed) {
 	return there;
 }
 
-static void expect_equal(struct arrays *a, const void *x, const void *y, size_t n, const char *what) {
+static void expect_equal(struct arrays *a, const void *x, const void *y, size_t n,
+	const char *what) {
 	uint8_t *p = malloc(n), *q = malloc(n);
 	memory_out(a->m, p, x, n);
 	memory_out(a->m, q, y, n);
