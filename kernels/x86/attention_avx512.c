@@ -146,38 +146,9 @@ static ALWAYS_INLINE void value_columns(const struct attn_tile *t, int page, int
 	}
 }
 
-/* ---- one body per source and number of rows ---- */
-
-#define BODIES(source, suffix) \
-	static void scores_##suffix(const struct attn_tile *t, int page) { \
-		switch (t->n_rows) { \
-		case 1: score_page(t, page, 1, source); break; \
-		case 2: score_page(t, page, 2, source); break; \
-		case 3: score_page(t, page, 3, source); break; \
-		case 4: score_page(t, page, 4, source); break; \
-		case 5: score_page(t, page, 5, source); break; \
-		default: score_page(t, page, 6, source); break; \
-		} \
-	} \
-	static void values_##suffix(const struct attn_tile *t, int page, int row, int n_rows, \
-		int from, int to) { \
-		switch (n_rows) { \
-		case 1: value_columns(t, page, row, from, to, 1, source); break; \
-		case 2: value_columns(t, page, row, from, to, 2, source); break; \
-		case 3: value_columns(t, page, row, from, to, 3, source); break; \
-		case 4: value_columns(t, page, row, from, to, 4, source); break; \
-		case 5: value_columns(t, page, row, from, to, 5, source); break; \
-		default: value_columns(t, page, row, from, to, 6, source); break; \
-		} \
-	} \
-	static void tile_##suffix(const struct attn_tile *t) { \
-		attn_tile(t, 1, scores_##suffix, largest_scores, softmax_row, values_##suffix); \
-	}
-
-BODIES(FROM_F32, f32)
-BODIES(FROM_F16, f16)
-BODIES(FROM_BF16, bf16)
-#undef BODIES
+ATTENTION_BODIES(FROM_F32, f32, 1)
+ATTENTION_BODIES(FROM_F16, f16, 1)
+ATTENTION_BODIES(FROM_BF16, bf16, 1)
 
 /* ---- staging ---- */
 

@@ -101,14 +101,7 @@ static ALWAYS_INLINE void score_page(const struct attn_tile *t, int page, const 
 }
 
 static void scores(const struct attn_tile *t, int page) {
-	switch (t->n_rows) {
-	case 1: score_page(t, page, 1); break;
-	case 2: score_page(t, page, 2); break;
-	case 3: score_page(t, page, 3); break;
-	case 4: score_page(t, page, 4); break;
-	case 5: score_page(t, page, 5); break;
-	default: score_page(t, page, 6); break;
-	}
+	FOR_ROWS(t->n_rows, score_page(t, page, R))
 }
 
 /* ---- values of a page ---- */
@@ -193,33 +186,15 @@ static ALWAYS_INLINE void value_page(const struct attn_tile *t, int page, const 
 }
 
 static void values(const struct attn_tile *t, int page) {
-	switch (t->n_rows) {
-	case 1: value_page(t, page, 1); break;
-	case 2: value_page(t, page, 2); break;
-	case 3: value_page(t, page, 3); break;
-	case 4: value_page(t, page, 4); break;
-	case 5: value_page(t, page, 5); break;
-	default: value_page(t, page, 6); break;
-	}
+	FOR_ROWS(t->n_rows, value_page(t, page, R))
+}
+
+static void softmax_row(const struct attn_tile *t, int r) {
+	softmax_to(t->scores + r * BB_SPLIT, t, r);
 }
 
 static void tile(const struct attn_tile *t) {
-	for (int page = 0; page < SPLIT_PAGES; page++) {
-		if (t->k[page] != NULL) {
-			scores(t, page);
-		}
-	}
-	largest_scores(t);
-	for (int r = 0; r < t->n_rows; r++) {
-		attn_prefetch(t, r);
-		softmax_to(t->scores + r * BB_SPLIT, t, r);
-	}
-	memset(t->o, 0, (size_t)t->n_rows * t->dims.vd * sizeof(float));
-	for (int page = 0; page < SPLIT_PAGES; page++) {
-		if (t->v[page] != NULL) {
-			values(t, page);
-		}
-	}
+	tile_of_integers(t, scores, largest_scores, softmax_row, values);
 }
 
 static const struct attn_ops ops = {

@@ -5,7 +5,7 @@
 #ifndef ATTENTION_YMM_H
 #define ATTENTION_YMM_H
 
-#include "attention_walk.h"
+#include "attention_bodies.h"
 
 #include <immintrin.h>
 #include <math.h>
