@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the attention variants write alike: a body of each loop per number of rows, so that sums stay
- * in registers, and the tile that calls them. */
+ * What the attention variants write alike: a body of each loop per number of rows, so that sums
+ * stay in registers, and the tile that calls them. */
 #ifndef ATTENTION_BODIES_H
 #define ATTENTION_BODIES_H
 
