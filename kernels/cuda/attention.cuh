@@ -105,11 +105,12 @@ DEVICE bool find_tile(struct tile *t, const struct attention_job &job, int i, in
 
 /* ---- pages ---- */
 
-/* The K or V of a page, in memory of the device or of the block. Rows outside [begin, end) are
- * taken as zeros, and not touched in memory of the device. */
+/* The K or V of a page, in memory of the device or of the block. In memory of the device, rows
+ * outside [begin, end) and pieces behind the row are taken as zeros and not touched; in memory of
+ * the block they are zeros. */
 struct plane {
 	const uint8_t *base;
-	int stride, n_chunks; /* bytes from row to row; pieces of 16 bytes of a row */
+	int stride, n_chunks; /* bytes from row to row; pieces of 16 bytes of a stored row */
 	int begin, end;
 };
 
@@ -126,7 +127,7 @@ DEVICE const uint8_t *open_page(const struct attention_job &job, const struct ti
 }
 
 template <bool is_shared> DEVICE uint4 plane_chunk(const struct plane &p, int row, int chunk) {
-	if (chunk >= p.n_chunks || (!is_shared && (row < p.begin || row >= p.end))) {
+	if (!is_shared && (chunk >= p.n_chunks || row < p.begin || row >= p.end)) {
 		return make_uint4(0, 0, 0, 0);
 	}
 	const uint4 *at = (const uint4 *)(p.base + row * p.stride + chunk * 16);
