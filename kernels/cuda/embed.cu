@@ -97,7 +97,8 @@ struct embed_args {
 	bool wide;
 };
 
-__global__ void __launch_bounds__(THREADS) embed_kernel(struct embed_args a) {
+/* Five blocks: for six, unasked, the compiler would spill. */
+__global__ void __launch_bounds__(THREADS, 5) embed_kernel(struct embed_args a) {
 	SHARED(uint8_t, bytes, [MAX_TILE_BYTES + 16]);
 	const size_t row = blockIdx.y;
 	const int first = (int)blockIdx.x * TILE, n = min(a.n_cols - first, (int)TILE);
