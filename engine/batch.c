@@ -117,7 +117,7 @@ void batch_finish(struct bb_engine *e) {
 /* ---- the image ---- */
 
 static int n_chunks(int n_tokens) {
-	return (n_tokens + CHUNK_TOKENS - 1) / CHUNK_TOKENS;
+	return (int)(((int64_t)n_tokens + CHUNK_TOKENS - 1) / CHUNK_TOKENS);
 }
 
 bool batch_reserve(struct bb_engine *e, const struct bb_step_item *items, int n_items,
@@ -134,8 +134,12 @@ bool batch_reserve(struct bb_engine *e, const struct bb_step_item *items, int n_
 	if (bytes <= e->batch.image.bytes) {
 		return true;
 	}
+	struct bb_error ignored = { 0 };
+	if (!image_create(e, bytes + bytes / 2, &ignored) && !image_create(e, bytes, err)) {
+		return false;
+	}
 	captures_drop(e); /* they know the old addresses */
-	return image_create(e, bytes + bytes / 2, err);
+	return true;
 }
 
 /* Room for n bytes in the image; returns its offset. */

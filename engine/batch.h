@@ -6,7 +6,7 @@
 
 #include "plan.h"
 
-/* The arrays that kernels read, where they can read them. */
+/* The arrays that kernels read. */
 struct batch_arrays {
 	int32_t *ids, *pos;                             /* [n_rows] */
 	int32_t *out_row;                               /* [n_out]: rows with wanted logits */
@@ -24,10 +24,10 @@ struct batch_image {
 };
 
 /* Planned for max_rows rows. A step allocates nothing but room that its contexts don't have yet,
- * and room for their page tables on a device, before it computes. */
+ * and on a device room for their page tables and a first capture, before it computes. */
 struct batch {
 	int n_rows, n_seqs, n_out;
-	int max_kept;           /* tokens that any context keeps, those of this step included */
+	int max_kept;           /* at least the tokens that any context keeps, this step's included */
 	enum bb_kv_dtype kv_type;
 	float **logits;         /* [n_out]: of [n_vocab] each */
 	struct batch_arrays on_host, at; /* at: what kernels are given */

@@ -65,7 +65,7 @@ typedef bool bb_progress_fn(void *user, const char *what, double done, double to
 
 struct bb_engine_params { /* zeroed = defaults */
 	const char *path;          /* GGUF file */
-	const char *device;        /* NULL or "auto": a GPU where there is one; "cpu", "cuda", "simt" */
+	const char *device;        /* NULL or "cpu"; "cuda", "simt"; "auto": a GPU where there is one */
 	const char *isa;           /* NULL = the best this machine has; see bb_isa_names */
 	const char *gemm;          /* NULL or "exact"; others are refused by this build */
 	int n_threads;             /* 0 = one per CPU that the process may run on */
@@ -183,7 +183,8 @@ bool bb_context_fork(struct bb_context **out, struct bb_context *c, struct bb_er
 bool bb_context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err);
 int bb_context_length(const struct bb_context *c);
 /* Makes room for n_tokens (>= 1) more tokens, in pages, their table and the timeline: until they
- * are appended, or a fork or rewind gives the room back, bb_step allocates nothing for them.
+ * are appended, or a fork or rewind gives the room back, bb_step allocates nothing for them (on a
+ * device: but for what bb_step says).
  * Layers with a sliding window get room for all of them too. Not needed for a step, which makes
  * the room that it lacks. BB_ERR_CONTEXT when the context can't hold so many, BB_ERR_MEMORY;
  * then the context is as it was. */
@@ -232,7 +233,8 @@ struct bb_step_item {
 /* One forward pass over contexts of one KV type. The rows of all items together must not exceed
  * max_batch_tokens. Either every item is appended or, on an error, none is. Allocates nothing
  * where bb_context_reserve made room before, wherever the logits go; else only that room, before
- * it computes. */
+ * it computes. On a device also room for the list of all pages where it has outgrown what there is,
+ * and what the driver takes to capture a kind of step the first time. */
 bool bb_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
 	struct bb_error *err);
 /* Appends any number of tokens in steps of max_batch_tokens; logits [n_vocab] of the last, or NULL.

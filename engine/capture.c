@@ -7,12 +7,13 @@
 #include <string.h>
 
 int capture_kept(int n_tokens) {
-	int n_splits = (n_tokens + BB_SPLIT - 1) / BB_SPLIT, step = 1;
+	int n_splits = (int)(((int64_t)n_tokens + BB_SPLIT - 1) / BB_SPLIT), step = 1;
 	while (n_splits / step >= 8) {
 		step *= 2;
 	}
 	n_splits = (n_splits + step - 1) / step * step;
-	return n_splits > INT32_MAX / BB_SPLIT ? INT32_MAX : n_splits * BB_SPLIT;
+	const int most = INT32_MAX / BB_SPLIT;
+	return (n_splits < most ? n_splits : most) * BB_SPLIT;
 }
 
 static bool is_same(const struct capture_key *a, const struct capture_key *b) {
@@ -43,7 +44,8 @@ static bb_graph *find(struct captures *c, const struct capture_key *key) {
 	return NULL;
 }
 
-static bb_graph *capture(struct bb_engine *e, const struct capture_key *key, struct bb_error *err) {
+/* NULL when it can't be captured. */
+static bb_graph *capture(struct bb_engine *e, const struct capture_key *key) {
 	const struct bb_module *module = e->memory.device.module;
 	struct captures *c = &e->captures;
 	char why[256];
@@ -57,7 +59,6 @@ static bb_graph *capture(struct bb_engine *e, const struct capture_key *key, str
 	graph_run(e, true);
 	bb_graph *graph = module->capture_end(e->memory.queue, why, sizeof(why));
 	if (graph == NULL) {
-		base_fail(err, BB_ERR_DEVICE, "device %s: %s", module->name, why);
 		return NULL;
 	}
 	drop(e, oldest);
@@ -86,11 +87,12 @@ bool capture_step(struct bb_engine *e, struct bb_error *err) {
 	b->max_kept = capture_kept(b->max_kept);
 	const struct capture_key key = { b->n_rows, b->n_out, b->max_kept, b->kv_type };
 	bb_graph *graph = find(&e->captures, &key);
-	graph = graph != NULL ? graph : capture(e, &key, err);
-	if (graph == NULL) {
-		return false;
+	graph = graph != NULL ? graph : capture(e, &key);
+	if (graph != NULL) {
+		e->memory.device.module->graph_launch(e->memory.queue, graph);
+		graph_give_logits(e, 0, b->n_out);
+	} else {
+		graph_run(e, false); /* says what is wrong, if it still is */
 	}
-	e->memory.device.module->graph_launch(e->memory.queue, graph);
-	graph_give_logits(e, 0, b->n_out);
 	return memory_wait(&e->memory, err);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Steps on a device that are captured once and launched again: a step in which every context
- * decodes one token is one launch. */
+ * decodes one token, of up to plan.logits_rows contexts, is one launch. */
 #ifndef CAPTURE_H
 #define CAPTURE_H
 
@@ -24,11 +24,13 @@ struct captures {
 };
 
 struct bb_engine;
-/* The kept tokens that a capture of a step is made for: at least n_tokens, at most a quarter more,
- * in whole splits, so that one serves many steps. A split without tokens costs an empty block, and
+/* The kept tokens that a capture of a step is made for: at least n_tokens, in whole splits and
+ * at most a quarter more of them, so that one
+ * serves many steps. A split without tokens costs an empty block, and
  * changes no bit. */
 int capture_kept(int n_tokens);
-/* Runs e->batch, captured where it pays; false when the device failed, with its sentence. */
+/* Runs e->batch: captured where every context decodes one token and planned memory holds all
+ * logits. False when the device failed, with its sentence. */
 bool capture_step(struct bb_engine *e, struct bb_error *err);
 void captures_drop(struct bb_engine *e); /* all of them */
 

@@ -140,6 +140,7 @@ const int32_t *bb_context_tokens(const struct bb_context *c) {
 
 bool bb_context_begin_segment(struct bb_context *c, int first, enum bb_role role,
 	struct bb_error *err) {
+	assert(role <= BB_ROLE_TOOL);
 	return timeline_begin(&c->timeline, first, role, err);
 }
 
@@ -156,6 +157,7 @@ static const char *const role_names[] = {
 };
 
 const char *bb_role_name(enum bb_role role) {
+	assert((size_t)role < COUNT(role_names));
 	return role_names[role];
 }
 

@@ -120,6 +120,11 @@ double bb_engine_read_bandwidth(const struct bb_engine *e, size_t bytes) {
 
 static bool check_params(const struct bb_engine_params *p, struct bb_error *err) {
 	char shown[BASE_SHOWN];
+	if (p->device != NULL && !device_is_known(p->device)) {
+		return base_fail(err, BB_ERR_USAGE,
+			"device '%s' is unknown; expected auto, cpu, cuda or simt",
+			base_show(p->device, strlen(p->device), shown, sizeof(shown)));
+	}
 	if (p->gemm != NULL && strcmp(p->gemm, "exact") != 0) {
 		return base_fail(err, BB_ERR_UNSUPPORTED, "gemm '%s' isn't in this build; expected exact",
 			base_show(p->gemm, strlen(p->gemm), shown, sizeof(shown)));
@@ -215,14 +220,14 @@ static int choose_kv_group(const struct plan *p) {
 /* Opens what steps are computed on, and chooses the kernels. */
 static bool open_memory(struct bb_engine *e, const struct bb_engine_params *params,
 	struct bb_error *err) {
-	e->pool = queue_create(params->inspect_only ? 1 : e->n_threads);
+	const int n_threads = params->inspect_only ? 1 : e->n_threads; /* inspecting computes nothing */
+	e->pool = queue_create(n_threads);
 	if (e->pool == NULL) {
 		return base_fail(err, BB_ERR_MEMORY, "a pool of %d threads could not be started",
-			e->n_threads);
+			n_threads);
 	}
 	e->kernels = e->cpu_kernels;
-	if (!memory_open(&e->memory, params->device, params->max_device_bytes, err) ||
-		!memory_start(&e->memory, e->pool, err)) {
+	if (!memory_open(&e->memory, params->device, params->max_device_bytes, e->pool, err)) {
 		return false;
 	}
 	if (!memory_is_host(&e->memory)) {
@@ -290,12 +295,18 @@ bool bb_engine_open(struct bb_engine **out, const struct bb_model *const *models
 	cpu_name(e->cpu, sizeof(e->cpu));
 	e->kv_type = engine_kv_dtype(params->kv_type);
 	e->budget.max_bytes = params->max_kv_bytes;
-	const bool has_machine = engine_isa(params->isa, &e->cpu_kernels, &e->isa, err) &&
-		(params->vocab_only || open_memory(e, params, err));
-	const bool ok = has_machine && open_text(e, params->path, err) &&
-		(params->vocab_only || open_model(e, models, params, err));
+	bool is_of_file = false; /* what goes wrong */
+	bool ok = engine_isa(params->isa, &e->cpu_kernels, &e->isa, err);
+	if (ok) {
+		is_of_file = true;
+		ok = open_text(e, params->path, err);
+	}
+	if (ok && !params->vocab_only) {
+		is_of_file = open_memory(e, params, err);
+		ok = is_of_file && open_model(e, models, params, err);
+	}
 	if (!ok) {
-		if (has_machine) {
+		if (is_of_file) {
 			name_file(err, params->path);
 		}
 		bb_engine_destroy(e);

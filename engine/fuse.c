@@ -13,8 +13,12 @@ static bool is_product(const struct plan_op *o) {
 static bool is_read(const struct plan_ops *list, int i, enum bb_act act) {
 	for (; i < list->n; i++) {
 		const struct plan_op *o = &list->ops[i];
-		const bool takes_in = o->in_act == act && (!is_product(o) || o->prepare);
-		if (takes_in || o->in2_act == act || (o->kind == OP_ADD && o->out_act == act)) {
+		/* logits prepare their rows anew; products may find theirs prepared */
+		const bool takes_in = o->in_act == act && (!is_product(o) || o->prepare ||
+			o->out_act == ACT_LOGITS);
+		const bool adds_to = (o->kind == OP_ADD || o->kind == OP_ADD_MATMUL) && o->out_act == act;
+		const bool looks_back = o->kind == OP_ATTENTION && (act == ACT_K || act == ACT_V);
+		if (takes_in || adds_to || looks_back || o->in2_act == act) {
 			return true;
 		}
 		if (o->out_act == act) {
@@ -45,7 +49,6 @@ void plan_fuse(const struct plan *p, struct plan_ops *list) {
 	for (int i = 0; i + 1 < list->n; i++) {
 		struct plan_op *a = &list->ops[i], *b = &list->ops[i + 1];
 		if (turns(p, a, b) || (makes_x(a, b) && !is_read(list, i + 2, a->out_act))) {
-			a->is_fused = true;
 			b->fused = a;
 		}
 	}

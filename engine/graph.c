@@ -55,10 +55,12 @@ static int run_length(const struct batch *b, int i, int n_vocab) {
 }
 
 void graph_give_logits(struct bb_engine *e, int i, int n) {
-	const size_t n_vocab = (size_t)hparam_int(&e->plan.hp, H_VOCAB);
-	for (int j = 0; j < n; j++) {
+	const int n_vocab = hparam_int(&e->plan.hp, H_VOCAB);
+	for (int j = 0, length; j < n; j += length) {
+		length = run_length(&e->batch, i + j, n_vocab);
+		length = length < n - j ? length : n - j;
 		memory_out(&e->memory, e->batch.logits[i + j], e->plan.acts[ACT_LOGITS] +
-			(size_t)j * n_vocab, n_vocab * sizeof(float));
+			(size_t)j * (size_t)n_vocab, (size_t)length * (size_t)n_vocab * sizeof(float));
 	}
 }
 
@@ -161,7 +163,7 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 
 static void run_list(const struct run *r, const struct plan_ops *list) {
 	for (int i = 0; i < list->n; i++) {
-		if (!list->ops[i].is_fused) {
+		if (!plan_is_fused(list, i)) {
 			run_op(r, &list->ops[i]);
 		}
 	}

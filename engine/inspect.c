@@ -141,10 +141,12 @@ static json_t *op_list(const struct bb_engine *e, const struct plan_ops *list) {
 		const struct plan_op *o = &list->ops[i];
 		const struct bb_variant *v = variant_of(e, o);
 		char detail[400];
+		const bool is_fused = plan_is_fused(list, i);
 		op_text(e, o, v, detail, sizeof(detail));
 		json_array_append_new(out, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "op",
 			op_name(o->kind), "out", act_name(o->out_act), "in", act_name(o->in_act), "in2",
-			act_name(o->in2_act), "kernel", v->kernel, "variant", v->tag, "detail", detail));
+			act_name(o->in2_act), "kernel", v->kernel, "variant",
+			is_fused ? "with next" : v->tag, "detail", detail));
 	}
 	return out;
 }

@@ -8,17 +8,14 @@
 /* What one of the device's own sentences fits into. */
 enum { WHY = 400 };
 
-bool memory_open(struct memory *m, const char *device, size_t max_bytes, struct bb_error *err) {
+bool memory_open(struct memory *m, const char *device, size_t max_bytes, bb_queue *pool,
+	struct bb_error *err) {
 	char why[sizeof(err->text)];
 	memset(m, 0, sizeof(*m));
-	if (!device_open(&m->device, device != NULL ? device : "auto", max_bytes, why, sizeof(why))) {
+	if (!device_open(&m->device, device != NULL ? device : "cpu", max_bytes, why, sizeof(why))) {
 		return base_fail(err, BB_ERR_UNSUPPORTED, "%s", why);
 	}
 	snprintf(m->why_not, sizeof(m->why_not), "%.255s", why);
-	return true;
-}
-
-bool memory_start(struct memory *m, bb_queue *pool, struct bb_error *err) {
 	m->queue = memory_is_host(m) ? pool : m->device.module->queue_create(m->device.d);
 	return m->queue != NULL || base_fail(err, BB_ERR_MEMORY, "device %s: no queue can be had",
 		device_kind(&m->device));

@@ -14,11 +14,10 @@ struct memory {
 	char why_not[256];    /* why "auto" passed a GPU over; empty: it didn't */
 };
 
-/* `device` as device_open has it (NULL: auto), which may hold max_bytes (0: most of what is
- * free); the queue is not there yet. */
-bool memory_open(struct memory *m, const char *device, size_t max_bytes, struct bb_error *err);
-/* Gives the device a queue; the host's is the pool of threads, which remains its owner's. */
-bool memory_start(struct memory *m, bb_queue *pool, struct bb_error *err);
+/* `device` as device_open has it (NULL: cpu), which may hold max_bytes (0: most of what is free).
+ * The host's queue is the pool of threads, which remains its owner's. */
+bool memory_open(struct memory *m, const char *device, size_t max_bytes, bb_queue *pool,
+	struct bb_error *err);
 void memory_close(struct memory *m); /* all that was taken must have been given back */
 static inline bool memory_is_host(const struct memory *m) {
 	return m->device.module == NULL;

@@ -265,6 +265,7 @@ static bool plan_one(struct planner *w, struct plan_op *o, const struct bb_op *o
 	if (op->kind == OP_MATMUL || op->kind == OP_ADD_MATMUL) {
 		ok = plan_product(w, o, op, n_ops);
 	} else if (op->kind == OP_EMBED) {
+		assert(w->i_layer < 0); /* plan_pack places the tables of the head */
 		o->table = find_weight(w, op->w);
 	} else if (op->kind == OP_RMSNORM) {
 		ok = plan_vector(w, find_weight(w, op->w), &o->w, &o->dim);
@@ -534,12 +535,12 @@ bool plan_pack(struct plan *p, bb_progress_fn *progress, void *user, struct bb_e
 	if (p->packed_memory == NULL) {
 		return false;
 	}
+	p->packed_bytes = total;
 	for (int i = 0; i < p->head.n; i++) {
 		if (p->head.ops[i].table != NULL && !place_table(p, &p->head.ops[i], err)) {
 			return false;
 		}
 	}
-	p->packed_bytes = total;
 	p->prepared = p->packed_memory;
 	size_t offset = aligned(prepared_bytes(p));
 	for (int i = 0; i < p->n_matrices; i++) {

@@ -59,7 +59,6 @@ struct plan_op {
 	struct plan_matrix *matrix;
 	bool prepare;               /* the prepared form of `in` isn't in the buffer yet */
 	const struct plan_op *fused; /* the op before, done in one launch with this one; or NULL */
-	bool is_fused;              /* with the op behind it, which does it */
 	int i_rope;
 };
 
@@ -67,6 +66,10 @@ struct plan_ops {
 	struct plan_op *ops; /* [n] */
 	int n;
 };
+/* Whether the op behind does op i in its own launch. */
+static inline bool plan_is_fused(const struct plan_ops *list, int i) {
+	return i + 1 < list->n && list->ops[i + 1].fused == &list->ops[i];
+}
 
 /* One set of rotation angles; layers of one kind share it. */
 struct plan_rope {

@@ -38,8 +38,9 @@ static bool open_module(struct device *out, const char *name, size_t max_bytes, 
 	size_t bytes) {
 	char path[MAX_PATH + 64];
 	if (!find_module(name, path, sizeof(path))) {
-		snprintf(text, bytes, "device %s: this build has no module for it (libbobbin_%s.so)", name,
-			name);
+		snprintf(text, bytes, "device %s: its module libbobbin_%s.so isn't there; 'ninja' in the "
+			"build folder makes all that this machine can%s", name, name,
+			strcmp(name, "cuda") == 0 ? " (it needs nvcc)" : "");
 		return false;
 	}
 	out->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
@@ -63,6 +64,16 @@ static bool open_module(struct device *out, const char *name, size_t max_bytes, 
 	return true;
 }
 
+bool device_is_known(const char *name) {
+	static const char *const names[] = { "auto", "cpu", "cuda", "simt", "simt_check" };
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strcmp(name, names[i]) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
 bool device_open(struct device *out, const char *name, size_t max_bytes, char *text, size_t bytes) {
 	memset(out, 0, sizeof(*out));
 	text[0] = '\0';
@@ -70,8 +81,7 @@ bool device_open(struct device *out, const char *name, size_t max_bytes, char *t
 	if (strcmp(name, "cpu") == 0) {
 		return true;
 	}
-	if (!is_auto && strcmp(name, "cuda") != 0 && strcmp(name, "simt") != 0
-		&& strcmp(name, "simt_check") != 0) {
+	if (!device_is_known(name)) {
 		snprintf(text, bytes, "device %s: unknown; there are auto, cpu, cuda and simt", name);
 		return false;
 	}

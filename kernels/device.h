@@ -16,7 +16,7 @@ extern "C" {
 #endif
 
 /* Of struct bb_module and of everything that kernels.h declares. */
-enum { BB_MODULE_ABI = 1 };
+enum { BB_MODULE_ABI = 2 };
 
 /* What is opened: a GPU, or the emulator. */
 typedef struct bb_device bb_device;
@@ -99,14 +99,17 @@ struct bb_module {
 	/* The n-th call from now that could fail so fails, and a launch's or a copy's error sticks; 0
 	 * takes it back. */
 	void (*fail)(enum bb_failure what, int n);
-	/* Launches since the last call, oldest first, the first max of them; returns how many there
-	 * were. */
+	/* Launches since the last call, oldest first, the first max of them and at most 4096; returns
+	 * how many there were. What was counted is forgotten. */
 	int (*launches)(struct bb_launch *out, int max);
 };
 
 /* The one function that a module exports. */
 #define BB_MODULE_SYMBOL "bobbin_module"
 typedef const struct bb_module *bb_module_fn(void);
+
+/* Whether device_open knows a name. */
+bool device_is_known(const char *name);
 
 /* An open device; all zero is the CPU. */
 struct device {

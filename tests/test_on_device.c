@@ -209,8 +209,7 @@ Test(on_device, a_layer_is_planned_with_fused_operations, .timeout = 120) {
 	const struct plan_ops *layer = &e->plan.layers[0];
 	int n_fused = 0;
 	for (int i = 0; i < layer->n; i++) {
-		n_fused += layer->ops[i].is_fused;
-		cr_assert(!layer->ops[i].is_fused || layer->ops[i + 1].fused == &layer->ops[i]);
+		n_fused += plan_is_fused(layer, i);
 	}
 	cr_assert_eq(n_fused, 4, "%d of %d operations", n_fused, layer->n);
 	bb_engine_destroy(e);
@@ -298,7 +297,7 @@ static void refused(const struct bb_engine_params *params, enum bb_code code, co
 Test(on_device, what_cannot_be_opened_says_so) {
 	struct bb_engine_params params = { .path = tiny_path("llama"), .n_threads = 1 };
 	params.device = "tpu";
-	refused(&params, BB_ERR_UNSUPPORTED, "device tpu: unknown");
+	refused(&params, BB_ERR_USAGE, "device 'tpu' is unknown");
 	params.device = "simt";
 	params.max_device_bytes = 100000;
 	refused(&params, BB_ERR_MEMORY, "of device memory can't be had");

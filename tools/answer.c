@@ -114,6 +114,7 @@ bool answer_generate(struct answer *a, struct bb_engine *e, struct bb_context *c
 	progress_clear();
 	if (!ok && err->code == BB_ERR_CANCELLED) {
 		a->was_interrupted = true;
+		a->n_read = 0; /* how far it came isn't known, and nothing of it is kept */
 		ok = true;
 	} else if (ok && g != NULL) {
 		ok = generate(a, e, g, err);

@@ -165,6 +165,15 @@ static void do_clear(struct chat *c, const char *text) {
 	while (json_array_size(c->messages) > 0 && !last_is(c, "system")) {
 		drop_last(c);
 	}
+	/* the next turn would forget too, but who looks now shall see what there is */
+	const bool has_system = json_array_size(c->messages) > 0 &&
+		bb_context_n_segments(c->context) > 0 &&
+		bb_context_segment(c->context, 0).role == BB_ROLE_SYSTEM;
+	const int n_kept = has_system ? bb_context_segment(c->context, 0).n_tokens : 0;
+	struct bb_error ignored = { 0 };
+	if (!bb_context_rewind(c->context, n_kept, &ignored)) {
+		bb_context_rewind(c->context, 0, &ignored);
+	}
 }
 
 static void do_exit(struct chat *c, const char *text) {

@@ -22,8 +22,8 @@ const struct arg_option open_engine[] = {
 	MODEL_ROW,
 	{ "-t,--threads", "N", "threads; 0 = one per CPU that the process may use (default)",
 		ARG_INT, AT(n_threads), 0, 1024 },
-	{ "--device", "NAME", "auto (default; a GPU where one can be had), cpu, cuda or simt (the CUDA "
-		"kernels, emulated)", ARG_TEXT, AT(device), 0, 0, "auto|cpu|cuda|simt" },
+	{ "--device", "NAME", "cpu (default), cuda, auto (a GPU where there is one) or simt (the "
+		"CUDA kernels, emulated)", ARG_TEXT, AT(device), 0, 0, "cpu|cuda|auto|simt" },
 	{ "--device-memory-bytes", "N", "limit on what a GPU may hold, as 20G; 0 = nine tenths "
 		"of what is free (default)", ARG_BYTES, AT(max_device_bytes) },
 	{ "--isa", "LEVEL", "force a lower ISA level: c, avx2, avx_vnni, avx512, "

@@ -55,8 +55,13 @@ static bool find_end(const struct conversation *v, size_t n, int *first, struct 
 	struct bb_tokens tokens = { 0 };
 	struct bb_error problem = { 0 };
 	json_t *some = json_array();
-	for (size_t i = 0; i < n; i++) {
-		json_array_append(some, json_array_get(v->messages, i));
+	bool has_all = some != NULL;
+	for (size_t i = 0; has_all && i < n; i++) {
+		has_all = json_array_append(some, json_array_get(v->messages, i)) == 0;
+	}
+	if (!has_all) {
+		json_decref(some);
+		return input_fail(err, BB_ERR_MEMORY, "no memory for the parts of a prompt");
 	}
 	const bool ok = prompt_chat(v->engine, v->source, some, false, &text, &tokens, &problem);
 	const bool is_beginning = ok && tokens.n <= v->prompt->n && (tokens.n == 0 ||

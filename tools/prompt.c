@@ -96,8 +96,8 @@ bool prompt_check(const struct bb_tokens *prompt, int max_len, struct bb_error *
 	}
 	if (prompt->n > (size_t)max_len) {
 		return input_fail(err, BB_ERR_CONTEXT,
-			"the prompt has %zu tokens, but the context holds only %d; -c N makes it larger",
-			prompt->n, max_len);
+			"the prompt has %zu tokens, but the context holds only %d; -c N makes it larger, "
+			"though a model answers badly beyond the length it was made for", prompt->n, max_len);
 	}
 	return true;
 }

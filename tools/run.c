@@ -237,6 +237,9 @@ static int generate(const struct options *o, struct job *j) {
 		notice("stopped after %zu token%s", j->answer.tokens.n,
 			j->answer.tokens.n == 1 ? "" : "s");
 	}
+	if (j->answer.finish == BB_FINISH_CONTEXT) {
+		notice("the context is full; -c N makes room for more");
+	}
 	print_summary(&j->answer, params.sampling.seed);
 	return j->answer.was_interrupted ? STATUS_INTERRUPTED : STATUS_OK;
 }

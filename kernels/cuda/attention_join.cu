@@ -75,7 +75,7 @@ void attention_prepare(struct attention_job *job, const struct bb_attention *a,
 	job->k_scales = (unsigned)k.scales;
 	job->v_scales = (unsigned)v.scales;
 	job->scale = a->scale * 1.44269504f;
-	const int all = (a->max_kept + BB_SPLIT - 1) / BB_SPLIT;
+	const int all = (int)(((long long)a->max_kept + BB_SPLIT - 1) / BB_SPLIT);
 	/* a tile's rows are at most TILE tokens apart */
 	const int seen = a->window > 0 ? (a->window + TILE) / BB_SPLIT + 2 : all;
 	job->n_splits = seen < all ? seen : all;

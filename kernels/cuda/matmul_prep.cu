@@ -48,10 +48,10 @@ DEVICE void put_end(uint8_t *row, int k) {
 
 /* A warp takes a block of 32. */
 __global__ void __launch_bounds__(THREADS) prep_quant(prep_args p) {
-	const int lane = threadIdx.x % WARP, b = blockIdx.x * WARPS + threadIdx.x / WARP;
-	uint8_t *row = p.dst + blockIdx.y * p.row_bytes;
+	const int lane = threadIdx.x % WARP, b = blockIdx.y * WARPS + threadIdx.x / WARP;
+	uint8_t *row = p.dst + blockIdx.x * p.row_bytes;
 	if (b < p.k / 32) {
-		put_block(row, p.k, b, p.x[(size_t)blockIdx.y * p.ld_x + b * 32 + lane]);
+		put_block(row, p.k, b, p.x[(size_t)blockIdx.x * p.ld_x + b * 32 + lane]);
 	} else if (b == p.k / 32 && lane == 0) {
 		put_end(row, p.k);
 	}
@@ -59,9 +59,9 @@ __global__ void __launch_bounds__(THREADS) prep_quant(prep_args p) {
 
 /* The same of the gated activation of x and p.up. */
 template <int kind> __global__ void __launch_bounds__(THREADS) prep_gated(prep_args p) {
-	const int lane = threadIdx.x % WARP, b = blockIdx.x * WARPS + threadIdx.x / WARP;
-	const size_t at = (size_t)blockIdx.y * p.ld_x + b * 32 + lane;
-	uint8_t *row = p.dst + blockIdx.y * p.row_bytes;
+	const int lane = threadIdx.x % WARP, b = blockIdx.y * WARPS + threadIdx.x / WARP;
+	const size_t at = (size_t)blockIdx.x * p.ld_x + b * 32 + lane;
+	uint8_t *row = p.dst + blockIdx.x * p.row_bytes;
 	if (b < p.k / 32) {
 		put_block(row, p.k, b, gated<kind>(p.x[at], p.up[at]));
 	} else if (b == p.k / 32 && lane == 0) {
@@ -88,12 +88,12 @@ template <int n_warps> __global__ void __launch_bounds__(WARP * n_warps) prep_no
 
 /* f32 and bf16: a thread per element, and per element of zeros behind the row. */
 template <bool to_bf16> __global__ void __launch_bounds__(THREADS) prep_float(prep_args p) {
-	const int i = blockIdx.x * THREADS + threadIdx.x;
+	const int i = blockIdx.y * THREADS + threadIdx.x;
 	if ((size_t)i * (to_bf16 ? 2 : 4) >= p.row_bytes) {
 		return;
 	}
-	uint8_t *row = p.dst + blockIdx.y * p.row_bytes;
-	const float x = i < p.k ? p.x[(size_t)blockIdx.y * p.ld_x + i] : 0.0f;
+	uint8_t *row = p.dst + blockIdx.x * p.row_bytes;
+	const float x = i < p.k ? p.x[(size_t)blockIdx.x * p.ld_x + i] : 0.0f;
 	if (to_bf16) {
 		((uint16_t *)row)[i] = bf16_of(x);
 	} else {
@@ -146,14 +146,14 @@ extern "C" void panels_prep(bb_queue *q, void *dst, enum bb_dtype type, const fl
 	}
 	if (!panel_is_float(type)) {
 		assert(k % 32 == 0);
-		LAUNCH(prep_quant, dim3(blocks_for(k / 32 + 1, WARPS), n_rows), THREADS, 0, q->stream, p);
+		LAUNCH(prep_quant, dim3(n_rows, blocks_for(k / 32 + 1, WARPS)), THREADS, 0, q->stream, p);
 	} else if (type == BB_F16) {
 		LAUNCH(prep_f16, n_rows, THREADS, 0, q->stream, p);
 	} else if (type == BB_BF16) {
-		LAUNCH(prep_float<true>, dim3(blocks_for(p.row_bytes / 2, THREADS), n_rows), THREADS, 0,
+		LAUNCH(prep_float<true>, dim3(n_rows, blocks_for(p.row_bytes / 2, THREADS)), THREADS, 0,
 			q->stream, p);
 	} else {
-		LAUNCH(prep_float<false>, dim3(blocks_for(p.row_bytes / 4, THREADS), n_rows), THREADS, 0,
+		LAUNCH(prep_float<false>, dim3(n_rows, blocks_for(p.row_bytes / 4, THREADS)), THREADS, 0,
 			q->stream, p);
 	}
 	queue_launched(q, "prep");
@@ -168,7 +168,7 @@ extern "C" void panels_prep_fused(bb_queue *q, void *dst, enum bb_dtype type,
 	const bool wide = is_wide(x->x, x->ld) && is_wide(x->w) && k % 4 == 0;
 	const prep_args p = { (uint8_t *)dst, x->x, panel_x_row_bytes(type, k), x->ld, k, x->up, x->w,
 		x->eps, wide };
-	const dim3 grid(blocks_for(k / 32 + 1, WARPS), n_rows);
+	const dim3 grid(n_rows, blocks_for(k / 32 + 1, WARPS));
 	assert(panels_fuses(type) && k % 32 == 0);
 	if (n_rows == 0) {
 		return;
