@@ -12,22 +12,6 @@
 
 /* ---- randomness ---- */
 
-void philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]) {
-	uint32_t c[4] = { counter[0], counter[1], counter[2], counter[3] };
-	uint32_t k[2] = { key[0], key[1] };
-	for (int round = 0; round < 10; round++) {
-		const uint64_t a = (uint64_t)0xD2511F53u * c[0], b = (uint64_t)0xCD9E8D57u * c[2];
-		const uint32_t next[4] = {
-			(uint32_t)(b >> 32) ^ c[1] ^ k[0], (uint32_t)b,
-			(uint32_t)(a >> 32) ^ c[3] ^ k[1], (uint32_t)a,
-		};
-		memcpy(c, next, sizeof(c));
-		k[0] += 0x9E3779B9u;
-		k[1] += 0xBB67AE85u;
-	}
-	memcpy(out, c, sizeof(c));
-}
-
 /* splitmix64's finaliser: neighbouring seeds give unrelated keys. */
 static uint64_t mix(uint64_t x) {
 	x += 0x9E3779B97F4A7C15u;
@@ -36,14 +20,8 @@ static uint64_t mix(uint64_t x) {
 	return x ^ (x >> 31);
 }
 
-/* A number in [0, 1) with 53 random bits. */
-static double uniform(uint64_t seed, int token_index) {
-	const uint64_t key64 = mix(seed);
-	const uint32_t counter[4] = { (uint32_t)token_index }, key[2] = { (uint32_t)key64,
-		(uint32_t)(key64 >> 32) };
-	uint32_t words[4];
-	philox(counter, key, words);
-	return (double)(((uint64_t)words[0] << 21) ^ (words[1] >> 11)) * 0x1p-53;
+uint64_t sampler_key(uint64_t seed) {
+	return mix(seed);
 }
 
 uint64_t bb_random_seed(void) {
@@ -397,7 +375,7 @@ static int32_t pick(struct sampler *s, const struct bb_engine *e, const float *l
 	}
 	float log_sum;
 	e->cpu_kernels.softmax(e->pool, s->probs, &log_sum, logits, s->n_vocab, inverse);
-	const double u = uniform(p->seed, token_index);
+	const double u = philox_unit(sampler_key(p->seed), (uint32_t)token_index);
 	const bool has_filter = (p->top_k > 0 && p->top_k < s->n_vocab) || p->top_p < 1 || p->min_p > 0;
 	if (!has_filter) {
 		return draw(s, NULL, s->n_vocab, u);

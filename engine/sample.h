@@ -37,7 +37,7 @@ void sampler_prompt(struct sampler *s, const int32_t *ids, size_t n);
 bool sampler_pick(struct sampler *s, const struct bb_engine *e, const float *logits,
 	int token_index, struct bb_sampled *out, struct bb_error *err);
 
-/* Philox4x32-10 (Salmon et al., SC 2011): four words for a counter and a key. */
-void philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+/* The key of Philox (philox_unit of kernels.h) for a seed. */
+uint64_t sampler_key(uint64_t seed);
 
 #endif

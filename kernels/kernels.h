@@ -215,6 +215,88 @@ struct bb_kv_append {
 };
 void kv_append(bb_queue *q, const struct bb_kv_append *a);
 
+/* ---- sampling ---- */
+
+enum {
+	BB_SAMPLE_TOP = 20,        /* most alternatives that can be asked for */
+	BB_SAMPLE_VOCAB = 1 << 19, /* largest n_vocab */
+	BB_SAMPLE_ID_NONE = -1,    /* the token of a row in which a logit is NaN or infinite */
+};
+
+/* A token of the prompt or the output, each once in a list. */
+struct bb_token_count {
+	int32_t id, n_output; /* n_output 0: it is in the prompt only */
+};
+
+struct bb_token_bias {
+	int32_t id;
+	float bias; /* finite, or -INFINITY: the token can't be drawn */
+};
+
+/* How one row is sampled; ranges as struct bb_sampling has them. */
+struct bb_sample_params {
+	float temperature; /* 0: greedy */
+	int top_k;         /* none when <= 0 or >= n_vocab */
+	float top_p;       /* none when 1 */
+	float min_p;       /* none when 0 */
+	float repetition_penalty, presence_penalty, frequency_penalty;
+	int n_counts, n_bias;
+	const struct bb_token_count *counts; /* [n_counts] */
+	const struct bb_token_bias *bias;    /* [n_bias] in the order of ids; of one id in list order */
+	uint64_t key;         /* of Philox: a hash of seed and branch */
+	uint32_t token_index; /* its counter: where the token will stand in its timeline */
+	int n_top;            /* alternatives to report, 0..BB_SAMPLE_TOP */
+	int n_confidence;     /* of how many alternatives confidence is the mean, 0..BB_SAMPLE_TOP */
+};
+
+/* Draws a token from each row of logits. All arrays are where the kernel runs, the lists of the
+ * params too; rows don't know of each other.
+ *
+ * x = the logits after penalties (of counted tokens: x > 0 ? x / repetition : x * repetition, then
+ * x -= presence + frequency * n_output for n_output > 0; CTRL, arXiv:1909.05858, and the OpenAI
+ * API) and then bias, in f32, every operation rounded. best = the largest x, the lowest id of
+ * equals. When 1 / temperature, best or best / temperature is not finite, best is taken. Else a
+ * token weighs w = e^(scale (x - best)), scale = 1 / temperature in f32, and 0 when w < min_p
+ * (arXiv:2407.01082). Without top_k, top_p and min_p the order is that of ids, else of falling x,
+ * equals by id. top_k keeps the first k; top_p (arXiv:1904.09751) of these the fewest whose w reach
+ * top_p of the sum. With u in [0, 1) of 53 bits, philox_unit(key, token_index), the token is the
+ * first at which the running sum of w exceeds u times the sum of what is kept.
+ *
+ * Of the unmodified logits l, natural logarithms: logprob = l[id] - log sum e^l; entropy = -sum p
+ * log p; confidence = -mean of the log-probabilities of the n_confidence most likely (token
+ * confidence, arXiv:2508.15260; 0 when n_confidence is 0); alternatives in the order of falling
+ * l, equals by id. All are finite: what is below -FLT_MAX is -FLT_MAX.
+ *
+ * c sums in double. The device computes w with f32's exp, rounds it to a multiple of 2^-44 and sums
+ * whole numbers: no order of summing can change a bit, so a row's token is the same in any batch
+ * and by any path, and tokens 31 nats below the best can't be drawn. The two choose differently
+ * only where u or top_p come within about 1e-6 of a running sum's share, or min_p within 1e-6 w of
+ * a w. So does engine/sample.c, which has w and sums from the softmax of its ISA level, and sorts
+ * by p: tokens whose x differ while their p in f32 don't are in the order of ids there. */
+struct bb_sample {
+	int32_t *ids;          /* [n_rows]; BB_SAMPLE_ID_NONE: other results of the row are 0 then */
+	float *logprobs, *entropies, *confidences; /* [n_rows] */
+	int32_t *top_ids;      /* [n_rows, BB_SAMPLE_TOP]: min(n_top, n_vocab) ids, then -1 */
+	float *top_logprobs;   /* [n_rows, BB_SAMPLE_TOP]; then 0 */
+	const float *logits;   /* [n_rows, ld] */
+	int ld, n_rows, n_vocab;
+	const struct bb_sample_params *params; /* [n_rows] */
+	float *scratch;        /* [sample_scratch_bytes], 16-byte aligned */
+};
+size_t sample_scratch_bytes(int n_rows, int n_vocab);
+
+/* Philox4x32-10 (Salmon et al., SC 2011): four words for a counter and a key. */
+void philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+/* A number in [0, 1) with 53 random bits: of the words w0, w1 for counter (index, 0, 0, 0) and
+ * key (low, high), (w0 << 21 ^ w1 >> 11) / 2^53. */
+double philox_unit(uint64_t key, uint32_t index);
+
+/* The choice of sample_c for a given u. x: [n] adjusted logits; order: room for [n]. */
+int32_t sample_choose(const float *x, int n, const struct bb_sample_params *p, double u,
+	int32_t *order);
+/* y[n] = x after penalties and bias. */
+void sample_adjust(float *y, const float *x, int n, const struct bb_sample_params *p);
+
 /* ---- the table ----
  *
  * embed       y[r, :] = scale * w[ids[r], :], w in its file format [n_vocab, n_cols]
@@ -231,6 +313,7 @@ void kv_append(bb_queue *q, const struct bb_kv_append *a);
  * argmax      lowest index of the largest element; NaNs never win; index 0 when all are NaN
  * softmax     p[i] = exp(scale * (x[i] - max)) / sum, log_sum = log(sum of exp(scale * (x - max)));
  *             p may be NULL (only log_sum is wanted), p may be x
+ * sample      as above
  * matmul_*    y[r, j] (+)= sum_k x[r, k] w[j, k] (+ bias[j]): float types in f32 along k in index
  *             order; block types int32-exact per scale group (32; Q6_K 16) of w and of the int8 x,
  *             then acc = fmaf(int, d_w * d_x, acc) [, acc = fmaf(min_w, sum_x, acc)] in block order
