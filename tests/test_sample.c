@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The sampler from inside: logits that no sound model gives, temperatures at the edge of f32,
- * and the random numbers against known answers. What a whole generation does is test_generate's. */
+ * the random numbers against known answers, and the kernel that draws rows, here and on the
+ * emulator, against the engine's draws. What a whole generation does is test_generate's. */
 #include "models.h"
 
+#include "device.h"
 #include "gguf_builder.h"
 #include "sample.h"
 
@@ -208,4 +210,231 @@ Test(sample, philox_gives_the_known_answers) {
 		cr_assert_eq(memcmp(got, known[i].want, sizeof(got)), 0,
 			"vector %zu: %08x %08x %08x %08x", i, got[0], got[1], got[2], got[3]);
 	}
+}
+
+/* ---- the kernel that draws rows ---- */
+
+/* Where rows are drawn, with memory that both sides reach. */
+struct side {
+	struct device device; /* all zero: this CPU, the engine's kernels */
+	struct bb_kernels kernels;
+	bb_queue *queue;
+	struct bb_sample row; /* the arguments for one row */
+	struct bb_sample_params *params;
+	struct bb_token_count *counts; /* [n_vocab] */
+	struct bb_token_bias *bias;    /* [MAX_BIAS] */
+	float *logits;                 /* [n_vocab] */
+};
+
+enum { MAX_BIAS = 4, N_ARRAYS = 10 };
+
+static void *take(char **at, size_t bytes) {
+	void *p = *at;
+	*at += (bytes + 63) / 64 * 64;
+	return p;
+}
+
+/* What side_finish frees begins with params. */
+static void side_init(struct side *s, const char *device) {
+	char text[256];
+	memset(s, 0, sizeof(*s));
+	if (!device_open(&s->device, device, 0, text, sizeof(text))) {
+		cr_skip_test("%s", text);
+	}
+	const size_t scratch_bytes = sample_scratch_bytes(1, n_vocab), n = (size_t)n_vocab;
+	const size_t bytes = 64 * N_ARRAYS + sizeof(*s->params) + n * sizeof(*s->counts) +
+		MAX_BIAS * sizeof(*s->bias) + n * sizeof(float) + 3 * sizeof(float) +
+		2 * BB_SAMPLE_TOP * sizeof(float) + scratch_bytes;
+	char *at;
+	if (s->device.module == NULL) {
+		s->kernels = engine->cpu_kernels;
+		s->queue = engine->pool;
+		at = aligned_alloc(64, (bytes + 63) / 64 * 64);
+	} else {
+		s->device.module->kernels(s->device.d, &s->kernels);
+		s->queue = s->device.module->queue_create(s->device.d);
+		at = s->device.module->both_alloc(s->device.d, bytes);
+	}
+	cr_assert_not_null(at);
+	s->params = take(&at, sizeof(*s->params));
+	s->counts = take(&at, n * sizeof(*s->counts));
+	s->bias = take(&at, MAX_BIAS * sizeof(*s->bias));
+	s->logits = take(&at, n * sizeof(float));
+	s->row = (struct bb_sample){
+		.ids = take(&at, sizeof(int32_t)), .logprobs = take(&at, sizeof(float)),
+		.entropies = take(&at, sizeof(float)), .confidences = take(&at, sizeof(float)),
+		.top_ids = take(&at, BB_SAMPLE_TOP * sizeof(int32_t)),
+		.top_logprobs = take(&at, BB_SAMPLE_TOP * sizeof(float)),
+		.logits = s->logits, .ld = n_vocab, .n_rows = 1, .n_vocab = n_vocab,
+		.params = s->params, .scratch = take(&at, scratch_bytes),
+	};
+}
+
+static void side_finish(struct side *s) {
+	if (s->device.module == NULL) {
+		free(s->params);
+	} else {
+		s->device.module->queue_destroy(s->queue);
+		s->device.module->both_free(s->device.d, s->params);
+		device_close(&s->device);
+	}
+}
+
+static void side_draw(struct side *s) {
+	char text[256];
+	s->kernels.sample(s->queue, &s->row);
+	cr_assert(s->device.module == NULL || s->device.module->wait(s->queue, text, sizeof(text)));
+}
+
+/* A fixed sequence of numbers. */
+static int below(int n) {
+	static uint32_t state = 1;
+	state = state * 1664525u + 1013904223u;
+	return (int)((uint64_t)state * (uint64_t)n >> 32);
+}
+
+static struct bb_sampling any_sampling(struct bb_logit_bias bias[MAX_BIAS]) {
+	struct bb_sampling p = defaults();
+	p.temperature = below(8) > 0 ? 0.3f + 0.1f * (float)below(14) : 0;
+	p.top_k = below(2) ? below(60) : 0;
+	p.top_p = below(2) ? 0.3f + 0.01f * (float)below(70) : 1;
+	p.min_p = below(3) ? 0 : 0.01f * (float)below(30);
+	p.repetition_penalty = below(2) ? 1 : 1.3f;
+	p.presence_penalty = below(2) ? 0 : 0.7f;
+	p.frequency_penalty = below(2) ? 0 : -0.2f;
+	p.seed = (uint64_t)below(1 << 30);
+	p.n_logprobs = below(BB_MAX_LOGPROBS + 1);
+	p.n_logit_bias = below(2) ? 0 : MAX_BIAS;
+	p.logit_bias = bias;
+	for (int i = 0; i < MAX_BIAS; i++) { /* two for one token, in the order of ids */
+		bias[i] = (struct bb_logit_bias){ 10 + i / 2 * 7, (float)below(100) / 10 - 5 };
+	}
+	return p;
+}
+
+static void set_row(struct side *s, const struct bb_sampling *p, const int32_t *n_prompt,
+	const int32_t *n_output, int token_index) {
+	int n_counts = 0;
+	for (int32_t id = 0; id < n_vocab; id++) {
+		if (n_prompt[id] > 0 || n_output[id] > 0) {
+			s->counts[n_counts++] = (struct bb_token_count){ id, n_output[id] };
+		}
+	}
+	for (int i = 0; i < p->n_logit_bias; i++) {
+		s->bias[i] = (struct bb_token_bias){ p->logit_bias[i].id, p->logit_bias[i].bias };
+	}
+	*s->params = (struct bb_sample_params){
+		.temperature = p->temperature, .top_k = p->top_k, .top_p = p->top_p, .min_p = p->min_p,
+		.repetition_penalty = p->repetition_penalty, .presence_penalty = p->presence_penalty,
+		.frequency_penalty = p->frequency_penalty, .n_counts = n_counts,
+		.n_bias = p->n_logit_bias, .counts = s->counts, .bias = s->bias,
+		.key = sampler_key(p->seed), .token_index = (uint32_t)token_index, .n_top = p->n_logprobs,
+	};
+	memcpy(s->logits, logits, (size_t)n_vocab * sizeof(*logits));
+}
+
+/* What the engine reports, to the last digits of f32. */
+static void expect_same_report(const struct side *s, const struct bb_sampled *out) {
+	const float tol = 4e-6f;
+	cr_assert_float_eq(s->row.logprobs[0], out->logprob, tol * 4);
+	for (int i = 0; i < out->n_top; i++) {
+		cr_assert_eq(s->row.top_ids[i], out->top_ids[i]);
+		cr_assert_float_eq(s->row.top_logprobs[i], out->top_logprobs[i], tol * 4);
+	}
+	cr_assert(out->n_top == BB_SAMPLE_TOP || s->row.top_ids[out->n_top] == -1);
+}
+
+/* Draws with any settings, each some times with other logits; rounding may decide one in a
+ * thousand. */
+static void compare_draws(const char *device, int n_settings, int n_draws) {
+	struct side side;
+	struct sampler s;
+	struct bb_sampled out;
+	struct bb_error err = { 0 };
+	int n_different = 0;
+	side_init(&side, device);
+	int32_t *n_prompt = calloc((size_t)n_vocab, sizeof(*n_prompt));
+	int32_t *n_output = calloc((size_t)n_vocab, sizeof(*n_output));
+	for (int i = 0; i < n_settings; i++) {
+		struct bb_logit_bias bias[MAX_BIAS];
+		const struct bb_sampling params = any_sampling(bias);
+		const int32_t prompt[] = { 17, below(n_vocab), 3 };
+		cr_assert(sampler_init(&s, engine, &params, &err), "%s", err.text);
+		sampler_prompt(&s, prompt, COUNT(prompt));
+		memset(n_prompt, 0, (size_t)n_vocab * sizeof(*n_prompt));
+		memset(n_output, 0, (size_t)n_vocab * sizeof(*n_output));
+		n_prompt[prompt[0]] = n_prompt[prompt[1]] = n_prompt[prompt[2]] = 1;
+		for (int j = 0; j < n_draws; j++) {
+			for (int32_t id = 0; id < n_vocab; id++) {
+				logits[id] = (float)(below(1 << 12) + below(1 << 12) - (1 << 12)) / 512;
+			}
+			set_row(&side, &params, n_prompt, n_output, 100 + j);
+			side_draw(&side);
+			cr_assert(sampler_pick(&s, engine, logits, 100 + j, &out, &err), "%s", err.text);
+			n_output[out.id]++;
+			n_different += side.row.ids[0] != out.id;
+			if (side.row.ids[0] == out.id) {
+				expect_same_report(&side, &out);
+			}
+		}
+		sampler_finish(&s);
+	}
+	cr_assert(n_different * 1000 <= n_settings * n_draws, "%d of %d draws differ", n_different,
+		n_settings * n_draws);
+	free(n_prompt);
+	free(n_output);
+	side_finish(&side);
+}
+
+Test(sample, rows_are_drawn_as_the_engine_draws) {
+	compare_draws("cpu", 200, 20);
+}
+
+Test(sample, rows_are_drawn_as_the_engine_draws_on_the_emulator) {
+	compare_draws("simt", 60, 5);
+}
+
+/* Pearson's chi-square of n draws over as many tokens as top_k leaves, against their
+ * probabilities. */
+static double chi_square(const char *device, int n_draws, int top_k) {
+	struct side s;
+	struct bb_sampling params = defaults();
+	int32_t *none = calloc((size_t)n_vocab, sizeof(*none));
+	int *n_drawn = calloc((size_t)n_vocab, sizeof(*n_drawn));
+	double total = 0, sum = 0;
+	side_init(&s, device);
+	params.temperature = 2.5f;
+	params.top_k = top_k;
+	params.seed = 7;
+	for (int j = 0; j < n_draws; j++) {
+		set_row(&s, &params, none, none, j);
+		side_draw(&s);
+		n_drawn[s.row.ids[0]]++;
+	}
+	/* the logits are all different and in steps of 1/16 up to n_vocab's */
+	const float largest = logits[best()];
+	for (int rank = 0; rank < top_k; rank++) {
+		total += exp(-rank / 16.0 / 2.5);
+	}
+	for (int32_t id = 0; id < n_vocab; id++) {
+		const double rank = (double)(largest - logits[id]) * 16;
+		const double expected = rank < top_k ? n_draws * exp(-rank / 16.0 / 2.5) / total : 0;
+		cr_assert(expected > 0 || n_drawn[id] == 0, "token %d isn't among the %d first", id, top_k);
+		sum += expected > 0 ? (n_drawn[id] - expected) * (n_drawn[id] - expected) / expected : 0;
+	}
+	free(none);
+	free(n_drawn);
+	side_finish(&s);
+	return sum;
+}
+
+/* With 19 degrees of freedom one in 10 000 sequences of draws is above 50.8 and one below 3.97. */
+Test(sample, rows_are_drawn_as_often_as_they_should) {
+	const double here = chi_square("cpu", 20000, 20);
+	cr_assert(here > 3.97 && here < 50.8, "%g", here);
+}
+
+Test(sample, rows_are_drawn_as_often_as_they_should_on_the_emulator) {
+	const double there = chi_square("simt", 400, 20);
+	cr_assert(there > 3.97 && there < 50.8, "%g", there);
 }
