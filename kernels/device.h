@@ -78,6 +78,10 @@ struct bb_module {
 	bool (*check)(bb_queue *q, char *text, size_t bytes);
 	/* Waits until all that the queue was given is done, and checks. */
 	bool (*wait)(bb_queue *q, char *text, size_t bytes);
+	/* How long the queue takes for what it is given between the two, on the device's own clock; the
+	 * second waits. 0 seconds when that can't be known. */
+	void (*clock_start)(bb_queue *q);
+	double (*clock_stop)(bb_queue *q);
 	/* What q is given from now on happens after what `before` has been given. */
 	void (*after)(bb_queue *q, bb_queue *before);
 	void (*copy_in)(bb_queue *q, void *device, const void *host, size_t n);

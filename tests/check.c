@@ -17,6 +17,8 @@
 #include <unistd.h>
 
 enum { PAGE = 4096, MAX_RUNS = 200, MIN_RUNS = 3 };
+/* More than the caches of any GPU. */
+#define FLUSH_BYTES ((size_t)256 << 20)
 
 double check_seconds(void) {
 	struct timespec t;
@@ -242,6 +244,18 @@ bool check_is_bench(struct check *c) {
 	return c->is_bench;
 }
 
+bool check_is_device_bench(struct check *c) {
+	return c->is_bench && c->device != NULL;
+}
+
+static bool is_emulated(const struct check *c) {
+	return strcmp(c->device->module->name, "simt") == 0;
+}
+
+int check_shrunk(struct check *c, int n) {
+	return !check_is_device_bench(c) || !is_emulated(c) ? n : n < 64 ? 1 : n / 64;
+}
+
 void check_ops(struct check *c, double ops) {
 	c->ops = ops;
 }
@@ -364,15 +378,19 @@ static void begin_case(struct check *c) {
 	protect_inputs(c, PROT_READ);
 	c->is_in_loop = true;
 	c->n_cases++;
-	c->n_times = 0;
+	c->n_times = c->n_warm = 0;
 	c->budget = check_seconds() + 0.4;
 }
 
 /* Drops every line of every buffer from all caches: what a step of a model finds, whose weights are
- * larger than the caches. */
+ * larger than the caches. On a GPU other memory is written, since a touch of the host's would bring
+ * the buffers' pages back. */
 static void flush_caches(struct check *c) {
 	if (c->device != NULL) {
-		return; /* a touch would bring the pages back to the host */
+		if (c->flushed != NULL) {
+			c->device->module->fill(c->queue, c->flushed, 0, FLUSH_BYTES);
+		}
+		return;
 	}
 	for (size_t i = 0; i < c->n_buffers; i++) {
 		const struct buffer *b = &c->buffers[i];
@@ -399,6 +417,36 @@ static void take_sample(struct check *c, double bytes) {
 	memcpy(s->label, c->label, sizeof(s->label));
 }
 
+/* On a GPU the first runs bring the buffers' pages over. */
+static bool is_warm(struct check *c) {
+	if (!check_is_device_bench(c) || is_emulated(c) || c->n_warm == 2) {
+		return true;
+	}
+	c->n_warm++;
+	c->budget = check_seconds() + 0.4;
+	return false;
+}
+
+static bool is_enough(const struct check *c, double now) {
+	if (!c->is_bench || (c->device != NULL && is_emulated(c))) {
+		return true; /* the emulator's speed says nothing */
+	}
+	return c->n_times == MAX_RUNS || (c->n_times >= MIN_RUNS && now > c->budget);
+}
+
+/* What is run next is timed; on a device by its own clock, which a launch doesn't wait for. */
+static void start_clock(struct check *c) {
+	if (check_is_device_bench(c)) {
+		c->device->module->clock_start(c->queue);
+	}
+	c->started = check_seconds();
+}
+
+static double stop_clock(struct check *c) {
+	return check_is_device_bench(c) ? c->device->module->clock_stop(c->queue)
+		: check_seconds() - c->started;
+}
+
 static void end_case(struct check *c) {
 	c->is_in_loop = false;
 	protect_inputs(c, PROT_READ | PROT_WRITE);
@@ -409,8 +457,8 @@ static void end_case(struct check *c) {
 }
 
 bool check_next(struct check *c, double bytes, const char *fmt, ...) {
+	const double took = c->is_in_loop ? stop_clock(c) : 0;
 	check_wait(c);
-	const double now = check_seconds();
 	if (!c->is_in_loop) {
 		va_list args;
 		va_start(args, fmt);
@@ -418,13 +466,13 @@ bool check_next(struct check *c, double bytes, const char *fmt, ...) {
 		va_end(args);
 		begin_case(c);
 	} else {
-		if (c->n_times == 0) {
+		if (c->n_times == 0 && !check_is_device_bench(c)) {
 			take_outputs(c);
 		}
-		c->times[c->n_times++] = now - c->started;
-		const bool is_enough = !c->is_bench || c->n_times == MAX_RUNS ||
-			(c->n_times >= MIN_RUNS && now > c->budget);
-		if (is_enough) {
+		if (is_warm(c)) {
+			c->times[c->n_times++] = took;
+		}
+		if (is_enough(c, check_seconds())) {
 			if (c->is_bench) {
 				take_sample(c, bytes);
 			}
@@ -433,14 +481,14 @@ bool check_next(struct check *c, double bytes, const char *fmt, ...) {
 		}
 	}
 	for (size_t i = 0; i < c->n_buffers; i++) {
-		if (c->buffers[i].initial != NULL) {
+		if (c->buffers[i].initial != NULL && (!check_is_device_bench(c) || c->n_warm == 0)) {
 			memcpy(c->buffers[i].data, c->buffers[i].initial, c->buffers[i].bytes);
 		}
 	}
 	if (c->is_bench) {
 		flush_caches(c);
 	}
-	c->started = check_seconds();
+	start_clock(c);
 	return true;
 }
 
@@ -505,6 +553,10 @@ void check_play(struct check *c) {
 	c->garbage = draw(&hash);
 	c->times = calloc(MAX_RUNS, sizeof(*c->times));
 	assert(c->times != NULL);
+	char why[256];
+	if (check_is_device_bench(c) && !is_emulated(c)) {
+		c->flushed = c->device->module->alloc(c->device->d, FLUSH_BYTES, why, sizeof(why));
+	}
 	playing = c;
 	if (sigsetjmp(c->crashed, 1) == 0) {
 		c->body(c, c->variant->fn);
@@ -513,6 +565,10 @@ void check_play(struct check *c) {
 	check_wait(c);
 	for (size_t i = 0; i < c->n_buffers; i++) {
 		free_buffer(c, &c->buffers[i]);
+	}
+	if (c->flushed != NULL) {
+		c->device->module->free(c->device->d, c->flushed);
+		c->flushed = NULL;
 	}
 	free(c->buffers);
 	free(c->times);

@@ -57,6 +57,10 @@ const struct bb_layout *check_layout(struct check *c);
 const struct bb_kv_layout *check_kv_layout(struct check *c);
 /* True under --bench: make few, large cases, as the models do. */
 bool check_is_bench(struct check *c);
+/* True under --bench on a device: make the cases of an 8B model. */
+bool check_is_device_bench(struct check *c);
+/* A size of such a case: n; on the emulator, which is only to play it, a 64th of n, at least 1. */
+int check_shrunk(struct check *c, int n);
 
 /* Random numbers, the same for every variant. */
 int check_rand(struct check *c, int lowest, int highest); /* both included */

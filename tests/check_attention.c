@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_SEQS = 8, MAX_GROUPS = 2, MAX_KV_HEADS = 8, SLAB_OFFSET = 192 };
+enum { MAX_SEQS = 8, MAX_ALIKE = 64, MAX_GROUPS = 2, MAX_KV_HEADS = 8, SLAB_OFFSET = 192 };
+/* Tokens of sequences that are alike: drawn once, and stored again and again. */
+enum { N_DRAWN = 4096 };
 
 /* `ring`: the context has that many pages, walked round and round: long contexts in little
  * memory. */
@@ -24,6 +26,7 @@ struct shape {
 	/* kv heads 1, 3, ... are a group of their own, which keeps none of the first `dropped`
 	 * tokens of any sequence (no more than every pos0); 0: one group */
 	int dropped;
+	int n_alike; /* so many sequences as the first, each with pages of its own; 0: as listed */
 };
 
 struct scene {
@@ -33,8 +36,8 @@ struct scene {
 	size_t slab_bytes, page_bytes;
 	int n_seqs, n_rows;
 	const float *k, *v; /* [tokens of all sequences, n_kv_heads * head_dim] */
-	struct bb_kept kept[MAX_SEQS][MAX_GROUPS];
-	struct bb_attention_seq seqs[MAX_SEQS];
+	struct bb_kept kept[MAX_ALIKE][MAX_GROUPS];
+	struct bb_attention_seq seqs[MAX_ALIKE];
 	struct bb_kv_head kv_heads[MAX_KV_HEADS];
 	struct bb_attention attention;
 };
@@ -50,6 +53,24 @@ static int n_pages(int n_tokens) {
 /* Tokens that are stored: all, or what fits the ring. */
 static int n_stored(const struct seq_shape *s) {
 	return s->ring > 0 ? s->ring * BB_PAGE : seq_len(s);
+}
+
+static const struct seq_shape *seq_of(const struct shape *s, int i) {
+	return &s->seqs[s->n_alike > 0 ? 0 : i];
+}
+
+static int count_seqs(const struct shape *s) {
+	int n = s->n_alike;
+	while (s->n_alike == 0 && s->seqs[n].n_rows > 0) {
+		n++;
+	}
+	return n;
+}
+
+/* Rows of k and v that sequence i has for itself. */
+static int n_drawn(const struct shape *s, int i) {
+	const int n = n_stored(seq_of(s, i));
+	return s->n_alike == 0 ? n : i > 0 ? 0 : n < N_DRAWN ? n : N_DRAWN;
 }
 
 /* First token that a row at `pos` sees. */
@@ -86,9 +107,8 @@ static int dropped_of(const struct shape *s, int i_group) {
 	return i_group == 1 ? s->dropped : 0;
 }
 
-/* Stores kept tokens [begin, end) of one head of a group; token 0 of the sequence is row k0 of k
- * and v. */
-static void store_head(struct check *c, const struct scene *s, int h, size_t k0,
+/* Stores kept tokens [begin, end) of one head of a group: rows of k and v from `first` on. */
+static void store_head(struct check *c, const struct scene *s, int h, size_t first,
 	void *const *const *chunks, int begin, int end) {
 	const struct shape *shape = s->shape;
 	struct bb_kept *kept = check_scratch(c, sizeof(*kept), 8);
@@ -98,7 +118,6 @@ static void store_head(struct check *c, const struct scene *s, int h, size_t k0,
 	*rows = (struct bb_attention_seq){ kept, 0, end - begin };
 	*place = (struct bb_kv_head){ 0, s->kv_heads[h].slab_offset };
 	const size_t ld = (size_t)shape->n_kv_heads * shape->head_dim;
-	const size_t first = k0 + begin + dropped_of(shape, s->kv_heads[h].i_group);
 	const size_t at = first * ld + (size_t)h * shape->head_dim;
 	const struct bb_kv_append append = {
 		.k = s->k + at, .v = s->v + at, .ld = (int)ld, .seqs = rows, .n_seqs = 1, .kv_heads = place,
@@ -113,17 +132,26 @@ static void store_head(struct check *c, const struct scene *s, int h, size_t k0,
  * first row in k and v. */
 static struct bb_kept fill_group(struct check *c, const struct scene *s, int i, int i_group,
 	size_t k0, int first_pos, int n_tokens, int poison) {
-	const struct seq_shape *seq = &s->shape->seqs[i];
+	const struct seq_shape *seq = seq_of(s->shape, i);
 	const int dropped = dropped_of(s->shape, i_group), n_kept = n_tokens - dropped;
 	const int n = n_pages(n_kept), n_real = seq->ring > 0 ? seq->ring : n;
 	const int first_page = first_seen(s->shape, first_pos - dropped) / BB_PAGE;
 	uint8_t *bytes = check_scratch(c, (size_t)n_real * s->page_bytes, 64);
-	memset(bytes, poison, (size_t)n_real * s->page_bytes);
+	if (!check_is_bench(c)) {
+		memset(bytes, poison, (size_t)n_real * s->page_bytes);
+	}
 	const int stored = n_stored(seq) < n_kept ? n_stored(seq) : n_kept;
 	void *const *const *direct = make_table(c, bytes, s->page_bytes, 0, n_real, n_real);
+	const int begin = seq->ring > 0 ? 0 : first_page * BB_PAGE;
 	for (int h = 0; h < s->shape->n_kv_heads; h++) {
-		if (s->kv_heads[h].i_group == i_group) {
-			store_head(c, s, h, k0, direct, seq->ring > 0 ? 0 : first_page * BB_PAGE, stored);
+		if (s->kv_heads[h].i_group != i_group) {
+			continue;
+		}
+		if (s->shape->n_alike == 0) {
+			store_head(c, s, h, k0 + (size_t)(begin + dropped), direct, begin, stored);
+		}
+		for (int t = begin; s->shape->n_alike > 0 && t < stored; t += N_DRAWN) {
+			store_head(c, s, h, 0, direct, t, stored - t < N_DRAWN ? stored : t + N_DRAWN);
 		}
 	}
 	return (struct bb_kept){ make_table(c, bytes, s->page_bytes, first_page, n, n_real),
@@ -146,9 +174,10 @@ static void make_scene(struct check *c, struct scene *s, const struct shape *sha
 	s->slab_bytes = s->layout->slab_bytes(type, shape->head_dim, shape->group);
 	s->page_bytes = SLAB_OFFSET + shape->n_kv_heads * s->slab_bytes;
 	size_t n_tokens = 0;
-	for (; shape->seqs[s->n_seqs].n_rows > 0; s->n_seqs++) {
-		n_tokens += n_stored(&shape->seqs[s->n_seqs]);
-		s->n_rows += shape->seqs[s->n_seqs].n_rows;
+	s->n_seqs = count_seqs(shape);
+	for (int i = 0; i < s->n_seqs; i++) {
+		n_tokens += (size_t)n_drawn(shape, i);
+		s->n_rows += seq_of(shape, i)->n_rows;
 	}
 	const size_t kv_dim = (size_t)shape->n_kv_heads * shape->head_dim;
 	float *k = check_in(c, n_tokens * kv_dim);
@@ -168,15 +197,15 @@ static void make_scene(struct check *c, struct scene *s, const struct shape *sha
 	size_t k0 = 0;
 	int row0 = s->n_rows;
 	for (int i = 0; i < s->n_seqs; i++) { /* rows of the sequences lie in reverse order */
-		const struct seq_shape *seq = &shape->seqs[i];
+		const struct seq_shape *seq = seq_of(shape, i);
 		row0 -= seq->n_rows;
 		fill_groups(c, s->kept[i], s, i, k0, seq->pos0, seq_len(seq), 0xff);
 		s->seqs[i] = (struct bb_attention_seq){ s->kept[i], row0, seq->n_rows };
-		k0 += n_stored(seq);
+		k0 += (size_t)n_drawn(shape, i);
 	}
 	int max_kept = 0;
 	for (int i = 0; i < s->n_seqs; i++) {
-		const int n = seq_len(&shape->seqs[i]);
+		const int n = seq_len(seq_of(shape, i));
 		max_kept = n > max_kept ? n : max_kept;
 	}
 	const size_t scratch_bytes = s->layout->scratch_bytes != NULL
@@ -363,7 +392,29 @@ static const struct shape bench_shapes[] = {
 	{ 14, 2, 64, 0, 8, 1.0f, { { 2048, 512, 0 } } },
 };
 
+/* As Llama 3 8B: one token of each of many sequences at several depths, whole prompts. */
+static void bench_device(struct check *c, attention_fn *fn, enum bb_kv_dtype type) {
+	static const int n_seqs[] = { 1, 8, 64 }, depths[] = { 2048, 8192, 32768 };
+	static const int prompts[] = { 1024, 4096, 16384 };
+	struct shape s = { 32, 8, 128, 0, 0, 1.0f, { { 0 } } };
+	for (size_t i = 0; i < COUNT(n_seqs) * COUNT(depths); i++) {
+		const int depth = check_shrunk(c, depths[i / COUNT(n_seqs)]);
+		s.n_alike = check_shrunk(c, n_seqs[i % COUNT(n_seqs)]);
+		s.seqs[0] = (struct seq_shape){ depth - 1, 1, 0 };
+		check_shape(c, fn, &s, type);
+	}
+	s.n_alike = 0;
+	for (size_t i = 0; i < COUNT(prompts); i++) {
+		s.seqs[0] = (struct seq_shape){ 0, check_shrunk(c, prompts[i]), 0 };
+		check_shape(c, fn, &s, type);
+	}
+}
+
 static void check_any(struct check *c, attention_fn *fn, enum bb_kv_dtype type) {
+	if (check_is_device_bench(c)) {
+		bench_device(c, fn, type);
+		return;
+	}
 	const struct shape *all = check_is_bench(c) ? bench_shapes : shapes;
 	const size_t n = check_is_bench(c) ? COUNT(bench_shapes) : COUNT(shapes);
 	for (size_t i = 0; i < n; i++) {

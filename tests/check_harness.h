@@ -83,7 +83,8 @@ struct check {
 	bool is_in_loop;
 	double ops;
 	double *times;                   /* [n_times] of the case */
-	int n_times;
+	int n_times, n_warm;             /* n_warm: runs before those that count */
+	void *flushed;                   /* [FLUSH_BYTES] of a GPU, written between runs; or NULL */
 	double started, budget;
 	sigjmp_buf crashed;
 };

@@ -209,7 +209,30 @@ static void check_shape(struct check *c, matmul_fn *fn, enum bb_dtype type, stru
 	}
 }
 
+/* The products of Llama 3 8B: Q, K and V at once, the output of attention, gate and up at once,
+ * down, the head. Some for more rows than one. */
+static void bench_device(struct check *c, matmul_fn *fn, enum bb_dtype type) {
+	enum { N_ROWS = 4 };
+	static const struct {
+		int n, k, n_counts;
+	} products[] = { { 6144, 4096, N_ROWS }, { 4096, 4096, 1 }, { 28672, 4096, N_ROWS },
+		{ 4096, 14336, 1 }, { 128256, 4096, 1 } };
+	static const int counts[N_ROWS] = { 1, 8, 64, 512 };
+	for (size_t i = 0; i < COUNT(products); i++) {
+		const int n = check_shrunk(c, products[i].n);
+		const int k = (check_shrunk(c, products[i].k) + 255) / 256 * 256; /* whole blocks */
+		for (int j = 0; j < products[i].n_counts; j++) {
+			check_shape(c, fn, type,
+				(struct shape){ check_shrunk(c, counts[j]), n, k, .ld_y = n }, false);
+		}
+	}
+}
+
 static void check_matmul(struct check *c, matmul_fn *fn, enum bb_dtype type) {
+	if (check_is_device_bench(c)) {
+		bench_device(c, fn, type);
+		return;
+	}
 	if (check_is_bench(c)) {
 		check_shape(c, fn, type, (struct shape){ 1, 12288, 1536, .ld_y = 12288 }, false);
 		check_shape(c, fn, type, (struct shape){ 256, 256, 1536, .ld_y = 256 }, false);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Opening models in tests: the tiny ones of tests/goldens, and the real ones where they are. */
+ * Opening models in tests: the tiny ones of tests/goldens, and the real ones where they are; and the
+ * device beside the CPU on which they are played. */
 #ifndef TESTS_MODELS_H
 #define TESTS_MODELS_H
 
@@ -34,6 +35,17 @@ static inline const char *real_path(const char *name) {
 		cr_skip_test("%s is missing", path);
 	}
 	return path;
+}
+
+/* $BOBBIN_TEST_DEVICE, which bench/gpu-acceptance sets to cuda; NULL: the suites play the CPU, and
+ * the emulator where the build has it. */
+static inline const char *named_device(void) {
+	const char *name = getenv("BOBBIN_TEST_DEVICE");
+	return name != NULL && *name != '\0' ? name : NULL;
+}
+
+static inline const char *test_device(void) {
+	return named_device() != NULL ? named_device() : "simt";
 }
 
 static inline struct bb_engine *open_with(const struct bb_engine_params *params) {

@@ -2,7 +2,7 @@
  *
  * The same request gives the same bits: alone or beside others, however the prompt is cut, token by
  * token, on one thread or two, after forks and rewinds. Tiny models of every architecture with
- * every KV type and ISA level, some on the emulator of CUDA, then the real models. */
+ * every KV type and ISA level, some on a device, then the real models. */
 #include "models.h"
 
 #ifdef __has_feature /* clang's way of asking; gcc defines the macro below itself */
@@ -14,9 +14,9 @@
 /* Beyond two splits of attention on the best ISA level and beyond one in the real models; less
  * where the sanitizer makes each token many times dearer. */
 #ifdef __SANITIZE_ADDRESS__
-enum { N_TOKENS = 270, N_LOWER = 70, N_SIMT = 70, N_REAL = 70, N_TAIL = 4 };
+enum { N_TOKENS = 270, N_LOWER = 70, N_DEVICE = 70, N_REAL = 70, N_TAIL = 4 };
 #else
-enum { N_TOKENS = 520, N_LOWER = 150, N_SIMT = 270, N_REAL = 300, N_TAIL = 12 };
+enum { N_TOKENS = 520, N_LOWER = 150, N_DEVICE = 270, N_REAL = 300, N_TAIL = 12 };
 #endif
 
 /* The ids and their logits in one step on one thread: what everything else must equal. */
@@ -194,27 +194,28 @@ static void check_tiny(const char *name, enum bb_kv_type kv_type) {
 		check_tiny(name, BB_KV_INT8); \
 	}
 
-/* On the emulator of CUDA; which threads run when is test_on_device's. */
-static void check_simt(const char *name, enum bb_kv_type kv_type) {
+/* On the emulator of CUDA or the device that is named; which threads run when is
+ * test_on_device's. */
+static void check_device(const char *name, enum bb_kv_type kv_type) {
 	const int chunks[] = { 7, 100 };
-	struct expected x = { .params = { .path = tiny_path(name), .device = "simt",
+	struct expected x = { .params = { .path = tiny_path(name), .device = test_device(),
 		.kv_type = kv_type, .max_model_len = 1024 } };
-	if (!HAS_SIMT) {
+	if (!HAS_SIMT && named_device() == NULL) {
 		cr_skip_test("this build has no emulator");
 	}
-	expect_one_step(&x, N_SIMT);
+	expect_one_step(&x, N_DEVICE);
 	check_all(&x, chunks, 2);
 }
 
-#define SIMT(name, model, kv_type) \
-	Test(bits_simt, name) { \
-		check_simt(model, kv_type); \
+#define DEVICE(name, model, kv_type) \
+	Test(bits_device, name) { \
+		check_device(model, kv_type); \
 	}
 
-SIMT(llama_f32, "llama", BB_KV_F32)
-SIMT(llama_window_bf16, "llama-window", BB_KV_BF16)
-SIMT(qwen2_int8, "qwen2", BB_KV_INT8)
-SIMT(gemma3_f16, "gemma3", BB_KV_F16)
+DEVICE(llama_f32, "llama", BB_KV_F32)
+DEVICE(llama_window_bf16, "llama-window", BB_KV_BF16)
+DEVICE(qwen2_int8, "qwen2", BB_KV_INT8)
+DEVICE(gemma3_f16, "gemma3", BB_KV_F16)
 
 TINY(bits_llama, "llama")
 TINY(bits_llama_window, "llama-window")

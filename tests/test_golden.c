@@ -2,19 +2,15 @@
  *
  * Every architecture against the official implementation: tiny random models and their float64
  * logits, made by goldens/make.py. Each test is one model at one length, on every ISA level of this
- * machine and on the emulator of CUDA: fed in one step, and again in uneven steps with the last
+ * machine and on the emulator of CUDA, or on the one device that is named: fed in one step, and again in uneven steps with the last
  * tokens one by one. */
-#include "bobbin.h"
+#include "models.h"
+
 #include "graph.h"
 #include "npy.h"
 
-#include <criterion/criterion.h>
-
 #include <math.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 /* Largest difference allowed, as a share of the golden's range (largest minus smallest logit). The
  * float32 run of the official code itself is off by up to 3e-6. */
@@ -55,13 +51,6 @@ static void compare(const float *got, const struct npy *want, const char *where,
 		"%s, %s: logit %zu of row %zu of %zu is %g, want %g: off by %.2e of the range", where,
 		how, at % want->cols, at / want->cols, want->rows, (double)got[at],
 		(double)want->data[at], share);
-}
-
-static struct bb_context *new_context(struct bb_engine *e) {
-	struct bb_context *c = NULL;
-	struct bb_error err = { 0 };
-	cr_assert(bb_context_create(&c, e, NULL, &err), "%s", err.text);
-	return c;
 }
 
 /* The whole prompt in one step. */
@@ -122,12 +111,12 @@ static void play(const char *model, int n_tokens) {
 
 	snprintf(path, sizeof(path), "%s/%s.gguf", GOLDENS_DIR, model);
 	for (const char *const *isa = bb_isa_names(); *isa; isa++) {
-		if (bb_isa_is_available(*isa)) {
+		if (bb_isa_is_available(*isa) && named_device() == NULL) {
 			play_on("cpu", *isa, path, ids, n_tokens, &want);
 		}
 	}
-	if (HAS_SIMT) {
-		play_on("simt", NULL, path, ids, n_tokens, &want);
+	if (HAS_SIMT || named_device() != NULL) {
+		play_on(test_device(), NULL, path, ids, n_tokens, &want);
 	}
 	npy_finish(&want);
 }

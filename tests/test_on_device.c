@@ -1,22 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The engine on the emulator of CUDA: the same bits in any order of threads and blocks, one launch
- * for a step of decoding, and what happens when the device fails. Goldens and invariance are with
- * the CPU's (test_golden, test_bits). */
+ * The engine on the emulator of CUDA, or on the device that is named: the same bits in any order of
+ * threads and blocks, one launch for a step of decoding, and what happens when the device fails.
+ * Goldens and invariance are with the CPU's (test_golden, test_bits). */
 #include "models.h"
 
 #include "engine.h"
 
 #include <math.h>
 
-static struct bb_engine *open_simt(const char *name, enum bb_kv_type kv_type, size_t max_bytes) {
-	const struct bb_engine_params params = { .path = tiny_path(name), .device = "simt",
+static struct bb_engine *open_device(const char *name, enum bb_kv_type kv_type, size_t max_bytes) {
+	const struct bb_engine_params params = { .path = tiny_path(name), .device = test_device(),
 		.n_threads = 1, .kv_type = kv_type, .max_model_len = 4096, .max_device_bytes = max_bytes };
 	return open_with(&params);
 }
 
 static const struct bb_module *module_of(const struct bb_engine *e) {
 	return e->memory.device.module;
+}
+
+/* The n-th call from now on fails; 0: none. A GPU can't be asked for that. */
+static void fail(const struct bb_module *m, enum bb_failure what, int n) {
+	if (m->fail == NULL) {
+		cr_skip_test("%s can't be made to fail", m->name);
+	}
+	m->fail(what, n);
+}
+
+/* A GPU has an order of its own. */
+static void reschedule(const struct bb_engine *e, int i) {
+	if (module_of(e)->reschedule != NULL) {
+		module_of(e)->reschedule(i);
+	}
 }
 
 /* A step of n tokens that must work; logits [n_vocab] of the last. */
@@ -46,13 +61,13 @@ static float *decode(struct bb_engine *e, const int32_t *ids) {
 
 static void check_orders(const char *name, enum bb_kv_type kv_type) {
 	enum { N_ORDERS = 4 }; /* forward on two workers, backward on one, two at random */
-	struct bb_engine *e = open_simt(name, kv_type, 0);
+	struct bb_engine *e = open_device(name, kv_type, 0);
 	const size_t bytes = (size_t)N_DECODED * (size_t)vocab_of(e) * sizeof(float);
 	int32_t ids[N_PROMPT + N_DECODED];
 	make_ids(ids, N_PROMPT + N_DECODED, vocab_of(e), 5);
 	float *want = NULL;
 	for (int i = 0; i < N_ORDERS; i++) {
-		module_of(e)->reschedule(i);
+		reschedule(e, i);
 		float *got = decode(e, ids);
 		want = want != NULL ? want : got;
 		cr_assert_eq(memcmp(want, got, bytes), 0, "%s, kv %s: order %d gives other bits", name,
@@ -61,7 +76,7 @@ static void check_orders(const char *name, enum bb_kv_type kv_type) {
 			free(got);
 		}
 	}
-	module_of(e)->reschedule(0);
+	reschedule(e, 0);
 	free(want);
 	bb_engine_destroy(e);
 }
@@ -102,7 +117,7 @@ Test(on_device, real_model_agrees_with_the_cpu, .timeout = 300) {
 	enum { N_READ = 24, N_GREEDY = 16 };
 	struct bb_engine_params params = { .path = real_path("smollm2") };
 	struct bb_engine *cpu = open_with(&params);
-	params.device = "simt";
+	params.device = test_device();
 	struct bb_engine *simt = open_with(&params);
 	const int n_vocab = vocab_of(cpu);
 	float *want = malloc((size_t)n_vocab * sizeof(*want));
@@ -226,7 +241,7 @@ static int n_captures(const struct bb_engine *e) {
 }
 
 Test(on_device, decoding_is_captured_once_for_many_tokens) {
-	struct bb_engine *e = open_simt("llama", BB_KV_F16, 0);
+	struct bb_engine *e = open_device("llama", BB_KV_F16, 0);
 	float *logits = malloc((size_t)vocab_of(e) * sizeof(*logits));
 	int32_t ids[400];
 	make_ids(ids, 400, vocab_of(e), 1);
@@ -255,7 +270,7 @@ Test(on_device, decoding_is_captured_once_for_many_tokens) {
 /* More page tables than the first image has room for, and more kinds of steps than are kept. */
 Test(on_device, page_tables_of_many_contexts_find_room) {
 	enum { N = 80 };
-	struct bb_engine *e = open_simt("gemma3", BB_KV_F16, 0);
+	struct bb_engine *e = open_device("gemma3", BB_KV_F16, 0);
 	const size_t n_vocab = (size_t)vocab_of(e), bytes = e->batch.image.bytes;
 	struct bb_step_item items[N];
 	float *logits = malloc(2 * N * n_vocab * sizeof(*logits));
@@ -298,7 +313,7 @@ Test(on_device, what_cannot_be_opened_says_so) {
 	struct bb_engine_params params = { .path = tiny_path("llama"), .n_threads = 1 };
 	params.device = "tpu";
 	refused(&params, BB_ERR_USAGE, "device 'tpu' is unknown");
-	params.device = "simt";
+	params.device = test_device();
 	params.max_device_bytes = 100000;
 	refused(&params, BB_ERR_MEMORY, "of device memory can't be had");
 	params.vocab_only = true; /* needs no device */
@@ -307,7 +322,7 @@ Test(on_device, what_cannot_be_opened_says_so) {
 
 /* Every piece of memory that loading takes from the driver fails once. */
 Test(on_device, loading_survives_any_failed_allocation) {
-	struct bb_engine_params params = { .path = tiny_path("llama"), .device = "simt",
+	struct bb_engine_params params = { .path = tiny_path("llama"), .device = test_device(),
 		.n_threads = 1 };
 	struct bb_engine *e = open_with(&params);
 	const struct bb_module *module = module_of(e);
@@ -315,24 +330,24 @@ Test(on_device, loading_survives_any_failed_allocation) {
 	int n = 1;
 	for (bool ok = false; !ok; n++) {
 		struct bb_error err = { 0 };
-		module->fail(BB_FAIL_ALLOC, n);
+		fail(module, BB_FAIL_ALLOC, n);
 		ok = bb_engine_open(&e, bb_models, &params, &err);
 		cr_assert(ok || err.code == BB_ERR_MEMORY, "%s", err.text);
 	}
-	module->fail(BB_FAIL_ALLOC, 0);
+	fail(module, BB_FAIL_ALLOC, 0);
 	cr_assert_gt(n, 2);
 	bb_engine_destroy(e);
 }
 
 /* Without pinned memory a step goes the slower way. */
 Test(on_device, pinned_memory_is_not_needed) {
-	struct bb_engine_params params = { .path = tiny_path("llama"), .device = "simt",
+	struct bb_engine_params params = { .path = tiny_path("llama"), .device = test_device(),
 		.n_threads = 1 };
 	struct bb_engine *e = open_with(&params);
 	const struct bb_module *module = module_of(e);
 	cr_assert(e->batch.image.is_pinned);
 	bb_engine_destroy(e);
-	module->fail(BB_FAIL_HOST_ALLOC, 1);
+	fail(module, BB_FAIL_HOST_ALLOC, 1);
 	e = open_with(&params);
 	cr_assert_not(e->batch.image.is_pinned);
 	struct bb_context *c = new_context(e);
@@ -344,7 +359,7 @@ Test(on_device, pinned_memory_is_not_needed) {
 /* A context that finds no room keeps its tokens; another goes on with its own bits. */
 Test(on_device, a_full_device_loses_no_other_request) {
 	enum { N = 200 };
-	struct bb_engine *e = open_simt("llama", BB_KV_F32, 0);
+	struct bb_engine *e = open_device("llama", BB_KV_F32, 0);
 	int32_t ids[4096];
 	size_t used;
 	make_ids(ids, 4096, vocab_of(e), 7);
@@ -356,7 +371,7 @@ Test(on_device, a_full_device_loses_no_other_request) {
 	bb_engine_destroy(e);
 
 	const size_t n_pages = (N_PROMPT + N_DECODED) / BB_PAGE + 1;
-	e = open_simt("llama", BB_KV_F32, used + (n_pages + 4) * page_bytes);
+	e = open_device("llama", BB_KV_F32, used + (n_pages + 4) * page_bytes);
 	struct bb_context *greedy = new_context(e), *other = new_context(e);
 	struct bb_error err = { 0 };
 	step(other, ids, N_PROMPT, NULL);
@@ -385,13 +400,13 @@ Test(on_device, a_full_device_loses_no_other_request) {
 /* A launch or copy that fails takes the driver's context with it: the step isn't appended, and
  * neither is any later one, each with the sentence. */
 static void check_sticky(enum bb_failure what, int n_new, const char *part) {
-	struct bb_engine *e = open_simt("llama", BB_KV_F16, 0);
+	struct bb_engine *e = open_device("llama", BB_KV_F16, 0);
 	struct bb_context *c = new_context(e);
 	const int32_t ids[] = { 1, 2, 3, 4 };
 	float *logits = malloc((size_t)vocab_of(e) * sizeof(*logits));
 	step(c, ids, 4, logits);
 	step(c, ids, 1, logits);
-	module_of(e)->fail(what, 1);
+	fail(module_of(e), what, 1);
 	for (int i = 0; i < 2; i++) {
 		struct bb_error err = { 0 };
 		const struct bb_step_item item = { c, ids, n_new, logits, false };

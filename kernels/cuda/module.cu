@@ -235,6 +235,11 @@ static void module_queue_destroy(bb_queue *q) {
 	if (q->event != NULL) {
 		cudaEventDestroy(q->event);
 	}
+	for (int i = 0; i < 2; i++) {
+		if (q->clock[i] != NULL) {
+			cudaEventDestroy(q->clock[i]);
+		}
+	}
 	free(q);
 }
 
@@ -266,6 +271,22 @@ static bool module_check(bb_queue *q, char *text, size_t bytes) {
 static bool module_wait(bb_queue *q, char *text, size_t bytes) {
 	queue_note(q, cudaStreamSynchronize(q->stream), "work on the device");
 	return module_check(q, text, bytes);
+}
+
+static void module_clock_start(bb_queue *q) {
+	for (int i = 0; i < 2; i++) {
+		if (q->clock[i] == NULL) {
+			queue_note(q, cudaEventCreate(&q->clock[i]), "an event");
+		}
+	}
+	queue_note(q, cudaEventRecord(q->clock[0], q->stream), "an event");
+}
+
+static double module_clock_stop(bb_queue *q) {
+	float ms = 0;
+	queue_note(q, cudaEventRecord(q->clock[1], q->stream), "an event");
+	queue_note(q, cudaEventSynchronize(q->clock[1]), "work on the device");
+	return cudaEventElapsedTime(&ms, q->clock[0], q->clock[1]) == cudaSuccess ? 1e-3 * ms : 0;
 }
 
 static void module_after(bb_queue *q, bb_queue *before) {
@@ -422,6 +443,8 @@ static const struct bb_module module = {
 	module_queue_destroy,
 	module_check,
 	module_wait,
+	module_clock_start,
+	module_clock_stop,
 	module_after,
 	module_copy_in,
 	module_copy_out,

@@ -13,6 +13,7 @@ struct bb_queue {
 	bb_device *device;
 	cudaStream_t stream;
 	cudaEvent_t event; /* for bb_module.after */
+	cudaEvent_t clock[2]; /* of clock_start and clock_stop; NULL before the first */
 	cudaError_t error; /* the first one since the last check */
 	const char *what;  /* what met it, such as a kernel's name */
 };

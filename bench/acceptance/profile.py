@@ -1,0 +1,2 @@
+def profile(job):
+    pass
