@@ -51,7 +51,7 @@ class Job:
 
     # ---- items ----
 
-    def item(self, name, status, reason=None, **figures):
+    def item(self, name, status, reason=None, /, **figures):
         assert status in STATUSES
         now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         line = {"step": self.step, "item": name, "status": status, **({"reason": reason} if reason else {}),
