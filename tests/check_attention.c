@@ -392,20 +392,19 @@ static const struct shape bench_shapes[] = {
 	{ 14, 2, 64, 0, 8, 1.0f, { { 2048, 512, 0 } } },
 };
 
-/* As Llama 3 8B: one token of each of many sequences at several depths, whole prompts. */
+/* As Llama 3 8B: whole prompts; one token of each of many sequences, at several depths. */
 static void bench_device(struct check *c, attention_fn *fn, enum bb_kv_dtype type) {
 	static const int n_seqs[] = { 1, 8, 64 }, depths[] = { 2048, 8192, 32768 };
 	static const int prompts[] = { 1024, 4096, 16384 };
 	struct shape s = { 32, 8, 128, 0, 0, 1.0f, { { 0 } } };
+	for (size_t i = 0; i < COUNT(prompts); i++) {
+		s.seqs[0] = (struct seq_shape){ 0, check_shrunk(c, prompts[i]), 0 };
+		check_shape(c, fn, &s, type);
+	}
 	for (size_t i = 0; i < COUNT(n_seqs) * COUNT(depths); i++) {
 		const int depth = check_shrunk(c, depths[i / COUNT(n_seqs)]);
 		s.n_alike = check_shrunk(c, n_seqs[i % COUNT(n_seqs)]);
 		s.seqs[0] = (struct seq_shape){ depth - 1, 1, 0 };
-		check_shape(c, fn, &s, type);
-	}
-	s.n_alike = 0;
-	for (size_t i = 0; i < COUNT(prompts); i++) {
-		s.seqs[0] = (struct seq_shape){ 0, check_shrunk(c, prompts[i]), 0 };
 		check_shape(c, fn, &s, type);
 	}
 }

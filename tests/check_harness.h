@@ -67,6 +67,7 @@ struct check {
 	const struct records *want;      /* of the reference, compared within tolerance; or NULL */
 	const struct records *want_bits; /* of this variant's first play, compared by bits; or NULL */
 	bool is_bench;
+	int max_cases;                   /* the play ends after so many; 0: with the body */
 
 	/* results */
 	struct records records;

@@ -40,10 +40,12 @@ static const struct kernel {
 struct options {
 	uint64_t seed;
 	int n_repeats, n_threads;
+	int max_cases; /* only the first of each kernel; 0 = all */
 	const char *glob;
 	const struct bb_isa *isa; /* only the variants that this level adds; NULL = all */
 	const char *device;
 	bool is_bench, is_json, is_list;
+	bool is_launches; /* each variant once, and what the emulator counted of its launches */
 };
 
 struct run {
@@ -190,6 +192,25 @@ static void reschedule(const struct device *device, int i) {
 	}
 }
 
+/* What the emulator counted since the last call, as JSON; a GPU counts nothing. */
+static void print_launches(const struct device *device, bool is_wanted) {
+	enum { MOST = 4096 };
+	static struct bb_launch launches[MOST];
+	if (device == NULL || device->module->launches == NULL) {
+		return;
+	}
+	const int n = device->module->launches(launches, MOST);
+	for (int i = 0; is_wanted && i < (n < MOST ? n : MOST); i++) {
+		const struct bb_launch *l = &launches[i];
+		printf("{\"launch\": \"%s\", \"grid\": [%u, %u, %u], \"block\": [%u, %u, %u], "
+			"\"read_bytes\": %llu, \"written_bytes\": %llu, \"wavefronts\": %llu, "
+			"\"ideal_wavefronts\": %llu}\n", l->kernel, l->grid[0], l->grid[1], l->grid[2],
+			l->block[0], l->block[1], l->block[2], (unsigned long long)l->read_bytes,
+			(unsigned long long)l->written_bytes, (unsigned long long)l->wavefronts,
+			(unsigned long long)l->ideal_wavefronts);
+	}
+}
+
 /* Three plays: guard page after the buffers, before them, and with threads; on the emulator each in
  * another order of the device's threads. `first` keeps the records and the failure. */
 static void play_variant(struct check *first, const struct check *setup,
@@ -198,7 +219,12 @@ static void play_variant(struct check *first, const struct check *setup,
 	first->want = want;
 	first->place = AT_END;
 	reschedule(setup->device, 0);
+	print_launches(setup->device, false);
 	check_play(first);
+	if (run.options.is_launches) {
+		print_launches(setup->device, true);
+		return;
+	}
 	for (int i = 0; i < 2 && first->n_failures == 0; i++) {
 		struct check again = *setup;
 		again.want_bits = &first->records;
@@ -223,7 +249,8 @@ static void check_kernel(const struct kernel *kernel, uint64_t seed) {
 	if (reference == NULL) {
 		return;
 	}
-	struct check recorded = { .body = kernel->body, .variant = reference, .seed = seed };
+	struct check recorded = { .body = kernel->body, .variant = reference, .seed = seed,
+		.max_cases = run.options.max_cases };
 	bool is_recorded = false;
 	const struct device *device = run.device.module != NULL ? &run.device : NULL;
 	for (const struct bb_variant *v = played_of(kernel->name); has_kernel(v, kernel->name); v++) {
@@ -241,7 +268,7 @@ static void check_kernel(const struct kernel *kernel, uint64_t seed) {
 			is_recorded = true;
 		}
 		const struct check setup = { .body = kernel->body, .variant = v, .seed = seed,
-			.device = device, .queue = run.device_queue };
+			.device = device, .queue = run.device_queue, .max_cases = recorded.max_cases };
 		struct check c;
 		play_variant(&c, &setup, v != reference ? &recorded.records : NULL);
 		if (c.n_failures > 0 || c.n_cases == 0) {
@@ -434,7 +461,8 @@ static void start_bench(void) {
 
 static int usage(const char *wrong) {
 	fprintf(stderr, "%s%scheckkernels [--seed N] [--repeat N] [--kernel GLOB] [--isa NAME] "
-		"[--device cpu|cuda|simt] [--threads N] [--bench] [--json] [--list]\n", wrong,
+		"[--device cpu|cuda|simt] [--threads N] [--bench] [--cases N] "
+		"[--launches] [--json] [--list]\n", wrong,
 		*wrong != '\0' ? "\n" : "");
 	return 2;
 }
@@ -454,7 +482,8 @@ static bool parse_options(struct options *o, int argc, char **argv) {
 		{ "kernel", required_argument, NULL, 'k' }, { "isa", required_argument, NULL, 'i' },
 		{ "threads", required_argument, NULL, 't' }, { "bench", no_argument, NULL, 'b' },
 		{ "json", no_argument, NULL, 'j' },         { "list", no_argument, NULL, 'l' },
-		{ "device", required_argument, NULL, 'd' },
+		{ "device", required_argument, NULL, 'd' },  { "launches", no_argument, NULL, 'n' },
+		{ "cases", required_argument, NULL, 'c' },
 		{ 0 },
 	};
 	for (int option; (option = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
@@ -479,6 +508,12 @@ static bool parse_options(struct options *o, int argc, char **argv) {
 			break;
 		case 't':
 			o->n_threads = atoi(optarg);
+			break;
+		case 'n':
+			o->is_launches = true;
+			break;
+		case 'c':
+			o->max_cases = atoi(optarg);
 			break;
 		case 'b':
 			o->is_bench = true;

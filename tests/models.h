@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Opening models in tests: the tiny ones of tests/goldens, and the real ones where they are; and the
- * device beside the CPU on which they are played. */
+ * Opening models in tests: the tiny ones of tests/goldens, and the real ones where they are; and
+ * the device beside the CPU on which they are played. */
 #ifndef TESTS_MODELS_H
 #define TESTS_MODELS_H
 

@@ -2,8 +2,8 @@
  *
  * Every architecture against the official implementation: tiny random models and their float64
  * logits, made by goldens/make.py. Each test is one model at one length, on every ISA level of this
- * machine and on the emulator of CUDA, or on the one device that is named: fed in one step, and again in uneven steps with the last
- * tokens one by one. */
+ * machine and on the emulator of CUDA, or on the one device that is named: fed in one step, and
+ * again in uneven steps with the last tokens one by one. */
 #include "models.h"
 
 #include "graph.h"

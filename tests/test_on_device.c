@@ -218,7 +218,8 @@ Test(on_device, a_fused_x_has_the_bits_of_two_launches) {
 
 /* Where weights are of a block type: norms and gates go with the products, RoPE with the append. */
 Test(on_device, a_layer_is_planned_with_fused_operations, .timeout = 120) {
-	const struct bb_engine_params params = { .path = real_path("smollm2"), .device = "simt",
+	const struct bb_engine_params params = { .path = real_path("smollm2"),
+		.device = test_device(),
 		.inspect_only = true };
 	struct bb_engine *e = open_with(&params);
 	const struct plan_ops *layer = &e->plan.layers[0];

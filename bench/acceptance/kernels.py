@@ -5,7 +5,7 @@ import re
 import tempfile
 import xml.etree.ElementTree as ET
 
-from acceptance import peer
+from acceptance import machine, peer
 from acceptance.job import Skip, json_lines
 
 SEED = "1"
@@ -116,8 +116,8 @@ def engine(job):
 def play_suite(job, suite, pattern):
     with tempfile.TemporaryDirectory() as folder:
         report = pathlib.Path(folder, "report.xml")
-        done = job.run([job.program(f"tests/{suite}"), "-j1", f"--filter={pattern}", f"--xml={report}"],
-                       BOBBIN_TEST_DEVICE=job.device)
+        done = job.run([job.program(f"tests/{suite}"), "-j4" if job.is_gpu else "-j1", f"--filter={pattern}",
+                        f"--xml={report}"], BOBBIN_TEST_DEVICE=job.device)
         try:
             cases = list(ET.parse(report).iter("testcase"))
         except (OSError, ET.ParseError):
@@ -197,6 +197,8 @@ def timings(job):
                          gbs=row["gb_per_s"], tflops=row["gop_per_s"] / 1e3, **shares(job, row))
         except Skip as reason:
             job.item(kernel, "skipped", str(reason))
+    if job.find("nvidia-smi"):
+        job.item("card after", "measured", **machine.query(job))
 
 
 def comparators(job):

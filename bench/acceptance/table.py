@@ -9,7 +9,7 @@ COLUMNS = (("us", "median_us", "{:.1f}"), ("GB/s", "gbs", "{:.0f}"), ("TFLOP/s",
            ("sectors", "ncu_sectors", "{}"), ("emulator's", "emu_sectors", "{}"),
            ("conflicts", "ncu_conflicts", "{}"), ("emulator's ", "emu_conflicts", "{}"),
            ("worst", "worst", "{:.2g}"), ("findings", "n_findings", "{}"))
-RECORD = ("card", "machine")  # all their fields are told
+RECORD = ("card", "machine", "card after")  # all their fields are told
 HIDDEN = ("step", "item", "status", "device", "date", "commit", "gpu", "torch")
 
 
@@ -46,8 +46,8 @@ def render(items):
            "and written; operations: a bf16 product of random numbers), and of its data sheet.", ""]
     out += list(record_of(items))
     for step in dict.fromkeys(line["step"] for line in items):
-        of_step = [line for line in items if line["step"] == step]
-        if step != "record":
+        of_step = [line for line in items if line["step"] == step and line["item"] not in RECORD]
+        if of_step:
             out += ["", f"## {step}", "", *table_of(of_step)]
     counts = [sum(line["status"] == status for line in items) for status in ("passed", "failed", "skipped", "measured")]
     return "\n".join(out) + "\n\n%d passed, %d failed, %d skipped, %d measured\n" % tuple(counts)

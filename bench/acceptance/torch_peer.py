@@ -7,8 +7,8 @@ bench/acceptance/torch_peer.py cuda|cpu
 
 {"op": "copy"}, {"op": "read"} and {"op": "matmul"}: the limits of the machine; {"op": "linear", "rows", "n", "k"}
 and {"op": "attention", "batch", "rows", "past", "heads", "kv_heads", "dim"}: what our kernels do. The answer is
-{"seconds", "work", "times", "backend"}: a median, and the bytes or operations behind it; or {"error"}. On a GPU times are its
-own events', with 256 MB written between runs; on a CPU the shapes are small, to play the script."""
+{"seconds", "work", "times", "backend"}: a median, and the bytes or operations behind it; or {"error"}. On a GPU
+times are its own events', with 256 MB written between runs; on a CPU the shapes are small, to play the script."""
 import json
 import statistics
 import sys
@@ -21,6 +21,7 @@ def load(device):
     """torch, ready; or a sentence on why not."""
     try:
         import torch
+        import torch.nn.attention
     except ImportError as error:
         return None, f"torch can't be imported: {error}"
     if device == "cuda" and not torch.cuda.is_available():
@@ -95,7 +96,9 @@ def attention(clock, request):
     k, v = (tensor(request["kv_heads"], past + rows) for _ in range(2))
     call = torch.nn.functional.scaled_dot_product_attention
     kinds = torch.nn.attention.SDPBackend
-    backends = {"flash": kinds.FLASH_ATTENTION, "cudnn": kinds.CUDNN_ATTENTION} if clock.is_gpu else {"math": kinds.MATH}
+    backends = {"flash": kinds.FLASH_ATTENTION, "cudnn": kinds.CUDNN_ATTENTION}
+    if not clock.is_gpu:
+        backends = {"math": kinds.MATH}
     found, troubles = {}, []
     for name, kind in backends.items():
         try:
@@ -131,8 +134,10 @@ def main():
         try:
             with torch.inference_mode():
                 reply = answer(clock, json.loads(line))
-        except (RuntimeError, ValueError) as error:  # torch's out-of-memory is one
-            reply = {"error": str(error).splitlines()[0][:300]}
+        except Exception as error:  # whatever torch can't do here is told, and the next shape asked
+            reply = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
+        if clock.is_gpu:
+            torch.cuda.empty_cache()  # our own kernels come next
         print(json.dumps(reply), flush=True)
     return 0
 

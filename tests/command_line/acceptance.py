@@ -139,6 +139,9 @@ class Acceptance(Case):
         widths = {line.count("|") for line in page.split("## checks")[1].split("##")[0].splitlines() if line}
         self.assertEqual(len(widths), 1)
         self.assertIn(" 0 failed, ", out)
+        lines = next((self.folder / "out").glob("*.jsonl"))
+        self.assertEqual(subprocess.run([sys.executable, SCRIPT, "--render", lines], capture_output=True, text=True,
+                                        check=True).stdout, page)
 
     def test_what_is_missing_is_skipped_with_a_reason(self):
         items, page, _ = self.play("--device", "simt", *(word for step in ("comparators", "profile", "sanitizer")
@@ -172,7 +175,8 @@ class Acceptance(Case):
 
     def test_no_time(self):
         items, page, _ = self.play("--device", "simt", "--minutes", "0.001", "--only", "checks", "--only", "models")
-        self.assertTrue(all(i["reason"] == "no time is left for it" for i in items if i["step"] in ("checks", "models")))
+        for step in ("checks", "models"):
+            self.assertEqual({i["reason"] for i in self.of(items, step)}, {"no time is left for it"})
         self.assertIn("## models", page)
 
     def test_list_and_help(self):
