@@ -209,7 +209,7 @@ static void check_fused_x(const struct bb_engine *e, int k) {
 }
 
 Test(on_device, a_fused_x_has_the_bits_of_two_launches) {
-	struct bb_engine *e = open_simt("llama", BB_KV_F16, 0);
+	struct bb_engine *e = open_device("llama", BB_KV_F16, 0);
 	check_fused_x(e, 96);  /* a warp a row, an odd number of blocks */
 	check_fused_x(e, 256);
 	check_fused_x(e, 1056);
