@@ -13,7 +13,7 @@ SEED = "1"
 # twelfth is past the kernels of few rows.
 KERNELS = {"cuda": {"attention_f16": 1, "matmul_q8_0": 12, "matmul_q4_k": 12, "matmul_bf16": 12, "rmsnorm": 3},
            "simt": {"rmsnorm": 2, "matmul_q8_0": 1}}
-N_LAUNCHES = 120
+N_LAUNCHES = 240
 CLOSE = 0.02
 PREFIX = "l1tex__t_sectors_pipe_lsu_mem_global_op_"
 # What is summed for each figure: the first of the alternatives that this version of ncu knows whole. Copies

@@ -85,6 +85,42 @@ for line in sys.stdin:
     print(json.dumps({"seconds": 1e-3, "work": 1e9, "backend": "flash", "times": {"flash": 1e-3}, "runs": 50}),
           flush=True)
 """
+# As much of PyTorch as torch_peer.py calls, without the arithmetic.
+TORCH = {"torch/__init__.py": """import contextlib
+__version__ = "2.11.0+cpu"
+float16, bfloat16, float32, int32, int8 = "float16", "bfloat16", "float32", "int32", "int8"
+class Tensor:
+    def __init__(self, *shape):
+        self.shape = shape
+    def view(self, dtype):
+        return self
+    sum = t = lambda self: self
+    def copy_(self, source):
+        assert source.shape == self.shape
+def randn(*shape, dtype, device):
+    assert device == "cpu"
+    return Tensor(*shape)
+def randint(low, high, shape, dtype, device):
+    return Tensor(*shape)
+def empty_like(x):
+    return Tensor(*x.shape)
+def matmul(a, b):
+    return Tensor(a.shape[0], b.shape[1])
+def manual_seed(seed):
+    pass
+inference_mode = contextlib.nullcontext
+from . import nn
+""", "torch/nn/__init__.py": "from . import attention, functional\n",
+         "torch/nn/attention.py": """import contextlib, enum
+SDPBackend = enum.Enum("SDPBackend", "MATH FLASH_ATTENTION CUDNN_ATTENTION")
+sdpa_kernel = contextlib.nullcontext
+""", "torch/nn/functional.py": """def linear(x, w):
+    assert x.shape[1] == w.shape[1]
+def scaled_dot_product_attention(q, k, v, is_causal, enable_gqa):
+    assert enable_gqa and k.shape == v.shape and q.shape[0] == k.shape[0] and is_causal == (q.shape[2] > 1)
+    if q.shape[2] == 64:
+        raise RuntimeError("no kernel for 64 rows\\nmore")
+"""}
 PEER_DIES = "import sys\nprint('{\"torch\": \"2\"}', flush=True)\nsys.stdin.readline()\n"
 
 
@@ -153,6 +189,20 @@ class Acceptance(Case):
         self.assertEqual(self.of(items, "limits", item="copy")[0]["status"], "measured")
         self.assertEqual(self.of(items, "sanitizer")[-1]["status"], "passed", "the emulator's own checker")
         self.assertIn("torch finds no GPU", page)
+
+    def test_what_is_asked_of_torch(self):
+        for name, text in TORCH.items():
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / name).write_text(text, encoding="utf-8")
+        items, _, _ = self.play("--device", "simt", "--only", "timings", "--only", "comparators",
+                                PYTHONPATH=str(self.folder))
+        self.assertEqual(items[-1]["torch"], "2.11.0+cpu")
+        self.assertEqual([i["item"] for i in self.of(items, "limits")], ["copy", "read", "matmul"])
+        compared = self.of(items, "comparators", status="measured")
+        self.assertEqual({i["comparator"] for i in compared} - {"F.linear", "torch.matmul"}, {"math"})
+        self.assertTrue(all(len(i["comparator_all_us"]) == 2 and i["ratio"] > 0 for i in compared))
+        self.assertEqual([i["reason"] for i in self.of(items, "comparators", status="skipped")],
+                         ["torch: RuntimeError: math: no kernel for 64 rows"])
 
     def test_findings_and_refusals(self):
         tools = self.tools(nvidia_smi="#!/bin/sh\necho no devices were found\nexit 6\n", ncu=NCU_DENIED,
