@@ -117,7 +117,7 @@ def play_suite(job, suite, pattern):
     with tempfile.TemporaryDirectory() as folder:
         report = pathlib.Path(folder, "report.xml")
         done = job.run([job.program(f"tests/{suite}"), "-j4" if job.is_gpu else "-j1", f"--filter={pattern}",
-                        f"--xml={report}"], BOBBIN_TEST_DEVICE=job.device)
+                        f"--xml={report}"], 22, BOBBIN_TEST_DEVICE=job.device)
         try:
             cases = list(ET.parse(report).iter("testcase"))
         except (OSError, ET.ParseError):
