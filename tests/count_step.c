@@ -194,6 +194,10 @@ int main(int argc, char **argv) {
 	for (int i = 0; i < n && i < MAX_LAUNCHES; i++) {
 		json_array_append_new(list, launch_json(&launches[i]));
 	}
+	char found[400];
+	if (e->memory.device.module->findings(found, sizeof(found)) > 0) {
+		fail(found);
+	}
 	struct bb_engine_info info;
 	bb_engine_info(e, &info);
 	json_t *root = json_pack("{s:i, s:I, s:I, s:o}", "graph_nodes", n_graph_nodes(e),

@@ -208,6 +208,82 @@ static void check_fused_x(const struct bb_engine *e, int k) {
 	}
 }
 
+/* RoPE of q and k, then append; and the two in one launch. */
+static void check_turned_append(struct bb_engine *e, int n_pairs) {
+	enum { N = 3, N_RESERVED = 8 };
+	const struct bb_module *module = module_of(e);
+	const struct bb_hparams *hp = &e->plan.hp;
+	const int n_heads = hparam_int(hp, H_HEADS), n_kv_heads = hparam_int(hp, H_KV_HEADS);
+	const int head_dim = hparam_int(hp, H_HEAD), ld = (n_heads + 2 * n_kv_heads) * head_dim;
+	struct arrays a = { &e->memory };
+	const struct bb_kv_layout *layout;
+	kernels_attention(&e->kernels, e->kv_type, &layout);
+	cr_assert(layout->turns);
+	struct bb_context *c = new_context(e);
+	cr_assert(bb_context_reserve(c, N_RESERVED, &a.err), "%s", a.err.text);
+	const struct bb_step_item item = { c, (const int32_t[N]){ 1, 2, 3 }, N, NULL, false };
+	batch_compose(e, &item, 1);
+	void *page = c->tables[0].chunks[0][0];
+	const size_t bytes = c->tables[0].pool->page_bytes;
+	float *cs = floats(&a, 2 * N * n_pairs, 6), *first = floats(&a, (int)(bytes / 4), 7);
+	float *x[2] = { floats(&a, N * ld, 5), floats(&a, N * ld, 5) };
+	for (int i = 0; i < 2; i++) {
+		const struct bb_kv_append append = {
+			.k = x[i] + n_heads * head_dim, .v = x[i] + (n_heads + n_kv_heads) * head_dim,
+			.ld = ld, .seqs = e->batch.at.seqs[0], .n_seqs = 1, .kv_heads = e->batch.at.kv_heads,
+			.n_kv_heads = n_kv_heads, .head_dim = head_dim, .kv_group = e->kv_group,
+			.type = e->kv_type, .layout = layout, .n_rows = N, .cs = i > 0 ? cs : NULL, .q = x[i],
+			.n_pairs = n_pairs, .n_heads = n_heads,
+		};
+		module->fill(e->memory.queue, page, 0, bytes);
+		if (i == 0) {
+			e->kernels.rope(e->memory.queue, x[0], ld, cs, N, n_heads + n_kv_heads, head_dim,
+				n_pairs);
+		}
+		kv_append(e->memory.queue, &append);
+		if (i == 0) {
+			memory_copy(a.m, first, page, bytes);
+		}
+	}
+	expect_equal(&a, first, page, bytes, "page");
+	for (int r = 0; r < N; r++) {
+		expect_equal(&a, x[0] + r * ld, x[1] + r * ld,
+			(size_t)(n_heads * head_dim) * sizeof(float), "q");
+	}
+	void *all[] = { cs, first, x[0], x[1] };
+	for (size_t i = 0; i < COUNT(all); i++) {
+		memory_unmap(a.m, all[i], 0);
+	}
+	bb_context_destroy(c);
+}
+
+Test(on_device, an_append_turns_with_the_bits_of_rope) {
+	static const enum bb_kv_type types[] = { BB_KV_F32, BB_KV_F16, BB_KV_BF16, BB_KV_INT8 };
+	for (size_t i = 0; i < COUNT(types); i++) {
+		struct bb_engine *e = open_device("llama", types[i], 0);
+		const int half = hparam_int(&e->plan.hp, H_HEAD) / 2;
+		check_turned_append(e, half);
+		check_turned_append(e, half - 3);
+		bb_engine_destroy(e);
+	}
+}
+
+/* The same under the emulator's checker: races, bounds, values that nobody wrote. */
+Test(on_device, fused_launches_have_no_findings) {
+	char text[400];
+	if (strcmp(test_device(), "simt") != 0) {
+		cr_skip_test("only the emulator has a checker");
+	}
+	const struct bb_engine_params params = { .path = tiny_path("llama"), .device = "simt_check",
+		.n_threads = 1, .kv_type = BB_KV_INT8 };
+	struct bb_engine *e = open_with(&params);
+	check_fused_x(e, 96);
+	check_fused_x(e, 512);
+	check_turned_append(e, hparam_int(&e->plan.hp, H_HEAD) / 2);
+	cr_assert_eq(module_of(e)->findings(text, sizeof(text)), 0, "%s", text);
+	bb_engine_destroy(e);
+}
+
 Test(on_device, a_fused_x_has_the_bits_of_two_launches) {
 	struct bb_engine *e = open_device("llama", BB_KV_F16, 0);
 	check_fused_x(e, 96);  /* a warp a row, an odd number of blocks */
@@ -282,12 +358,21 @@ Test(on_device, page_tables_of_many_contexts_find_room) {
 		items[i] = (struct bb_step_item){ new_context(e), ids, 1, logits + (size_t)i * n_vocab,
 			false };
 	}
+	int n_steps = 0;
+	bool has_grown = false;
 	for (int n = 1; n <= N; n += 4) { /* the first context sees ids[0], ids[0], … */
 		cr_assert(bb_step(e, items, n, &err), "%s", err.text);
+		n_steps++;
+		if (!has_grown && e->batch.image.bytes > bytes) {
+			/* captured a step ago, when the image was elsewhere */
+			cr_assert(bb_step(e, items, n - 4, &err), "%s", err.text);
+			n_steps++;
+			has_grown = true;
+		}
 	}
-	cr_assert_gt(e->batch.image.bytes, bytes);
+	cr_assert(has_grown);
 	struct bb_context *alone = new_context(e);
-	for (int n = 1; n <= N; n += 4) {
+	for (int i = 0; i < n_steps; i++) {
 		step(alone, ids, 1, logits + N * n_vocab);
 	}
 	cr_assert_eq(memcmp(logits, logits + N * n_vocab, n_vocab * sizeof(*logits)), 0);
@@ -337,6 +422,41 @@ Test(on_device, loading_survives_any_failed_allocation) {
 	}
 	fail(module, BB_FAIL_ALLOC, 0);
 	cr_assert_gt(n, 2);
+	bb_engine_destroy(e);
+}
+
+/* Every request of memory that loading makes is the first that doesn't fit, on the device … */
+Test(on_device, loading_says_what_does_not_fit) {
+	struct bb_engine_params params = { .path = tiny_path("qwen2"), .device = test_device(),
+		.n_threads = 1, .max_batch_tokens = 16 };
+	struct bb_engine *e = NULL;
+	int n_refused = 0;
+	for (params.max_device_bytes = 1024; e == NULL; n_refused++) {
+		struct bb_error err = { 0 };
+		cr_assert(bb_engine_open(&e, bb_models, &params, &err) || (err.code == BB_ERR_MEMORY &&
+			strstr(err.text, "of device memory can't be had") != NULL), "%s", err.text);
+		params.max_device_bytes += params.max_device_bytes / 64 + 256;
+	}
+	cr_assert_gt(n_refused, 50);
+	bb_engine_destroy(e);
+}
+
+/* … and on the host. */
+Test(on_device, loading_survives_any_failed_allocation_of_the_host) {
+	struct bb_engine_params params = { .path = tiny_path("qwen2"), .device = test_device(),
+		.n_threads = 1, .max_batch_tokens = 16 };
+	struct bb_engine *e = NULL;
+	int n_failed = 0;
+	for (long n = 1; e == NULL; n++) {
+		struct bb_error err = { 0 };
+		base_fail_alloc_at(n);
+		if (!bb_engine_open(&e, bb_models, &params, &err)) {
+			cr_assert_eq(err.code, BB_ERR_MEMORY, "allocation %ld: %s", n, err.text);
+			n_failed++;
+		}
+	}
+	base_fail_alloc_at(0);
+	cr_assert_gt(n_failed, 50);
 	bb_engine_destroy(e);
 }
 
