@@ -251,51 +251,6 @@ static const float *adjusted(struct sampler *s, const float *logits) {
 	return s->logits;
 }
 
-/* Is a before b in the order of falling value, ties by index? */
-static bool comes_first(const float *value, int32_t a, int32_t b) {
-	return value[a] > value[b] || (value[a] == value[b] && a < b);
-}
-
-/* Restores the heap below `i` whose root is the element that comes last. */
-static void sift_down(int32_t *heap, int n, int i, const float *value) {
-	for (;;) {
-		int last = i;
-		for (int child = 2 * i + 1; child <= 2 * i + 2 && child < n; child++) {
-			if (comes_first(value, heap[last], heap[child])) {
-				last = child;
-			}
-		}
-		if (last == i) {
-			return;
-		}
-		const int32_t moved = heap[i];
-		heap[i] = heap[last];
-		heap[last] = moved;
-		i = last;
-	}
-}
-
-/* Leaves the k first of order[n] in its first k places, sorted; returns k or n if that is less. */
-static int select_top(int32_t *order, int n, int k, const float *value) {
-	k = k < n ? k : n;
-	for (int i = k / 2; i-- > 0;) {
-		sift_down(order, k, i, value);
-	}
-	for (int i = k; i < n; i++) {
-		if (comes_first(value, order[i], order[0])) {
-			order[0] = order[i];
-			sift_down(order, k, 0, value);
-		}
-	}
-	for (int end = k; end-- > 1;) {
-		const int32_t moved = order[0];
-		order[0] = order[end];
-		order[end] = moved;
-		sift_down(order, end, 0, value);
-	}
-	return k;
-}
-
 /* Candidates in s->order, most likely first; their number. Only what can pass the filters is looked
  * at: tokens below (1 - top_p) / n_vocab add up to less than 1 - top_p, so the nucleus has none. */
 static int filter(struct sampler *s, float p_max) {
@@ -311,7 +266,7 @@ static int filter(struct sampler *s, float p_max) {
 			s->order[n++] = i;
 		}
 	}
-	n = select_top(s->order, n, has_top_k ? p->top_k : n, s->probs);
+	n = sample_top(s->order, n, has_top_k ? p->top_k : n, s->probs);
 	double total = 1; /* top-p is a share of what top-k and min-p left */
 	if (has_top_k || p->min_p > 0) {
 		total = 0;
@@ -402,7 +357,7 @@ static void report(struct sampler *s, const struct bb_engine *e, const float *lo
 		for (int i = 0; i < s->n_vocab; i++) {
 			s->order[i] = i;
 		}
-		out->n_top = select_top(s->order, s->n_vocab, out->n_top, logits);
+		out->n_top = sample_top(s->order, s->n_vocab, out->n_top, logits);
 		for (int i = 0; i < out->n_top; i++) {
 			out->top_ids[i] = s->order[i];
 			out->top_logprobs[i] = log_probability(logits[s->order[i]], base);

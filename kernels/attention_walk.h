@@ -102,11 +102,12 @@ static inline void attn_prefetch(const struct attn_tile *t, int r) {
 	}
 }
 
-/* A tile: scores page by page, m of all rows, p and l row by row, values page by page. */
-static inline void attn_tile(const struct attn_tile *t, int unit,
+/* The first part of a tile: scores page by page, m of all rows, p and l row by row; o starts at
+ * zero. */
+static inline void attn_weigh(const struct attn_tile *t,
 	void (*scores)(const struct attn_tile *t, int page),
 	void (*largest_scores)(const struct attn_tile *t),
-	void (*softmax_row)(const struct attn_tile *t, int row), attn_values_fn *values) {
+	void (*softmax_row)(const struct attn_tile *t, int row)) {
 	for (int page = 0; page < SPLIT_PAGES; page++) {
 		if (t->k[page] != NULL) {
 			scores(t, page);
@@ -120,6 +121,14 @@ static inline void attn_tile(const struct attn_tile *t, int unit,
 	for (int i = 0; i < t->n_rows * t->dims.vd; i++) {
 		t->o[i] = 0;
 	}
+}
+
+/* A whole tile, with the values page by page. */
+static inline void attn_tile(const struct attn_tile *t, int unit,
+	void (*scores)(const struct attn_tile *t, int page),
+	void (*largest_scores)(const struct attn_tile *t),
+	void (*softmax_row)(const struct attn_tile *t, int row), attn_values_fn *values) {
+	attn_weigh(t, scores, largest_scores, softmax_row);
 	for (int page = 0; page < SPLIT_PAGES; page++) {
 		if (t->v[page] != NULL) {
 			attn_values(t, page, unit, values);

@@ -291,6 +291,9 @@ void philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
  * key (low, high), (w0 << 21 ^ w1 >> 11) / 2^53. */
 double philox_unit(uint64_t key, uint32_t index);
 
+/* Leaves the k first of order[n], by falling x, equals by id, in its first k places, sorted;
+ * returns k, or n if that is less. x has no NaN. */
+int sample_top(int32_t *order, int n, int k, const float *x);
 /* The choice of sample_c for a given u. x: [n] adjusted logits; order: room for [n]. */
 int32_t sample_choose(const float *x, int n, const struct bb_sample_params *p, double u,
 	int32_t *order);

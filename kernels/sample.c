@@ -111,16 +111,24 @@ static void sift_down(int32_t *heap, int n, int i, const float *x) {
 	}
 }
 
-static void sort(int32_t *order, int n, const float *x) {
-	for (int i = n / 2; i-- > 0;) {
-		sift_down(order, n, i, x);
+int sample_top(int32_t *order, int n, int k, const float *x) {
+	k = k < n ? k : n;
+	for (int i = k / 2; i-- > 0;) {
+		sift_down(order, k, i, x);
 	}
-	for (int end = n; end-- > 1;) {
+	for (int i = k; i < n; i++) {
+		if (comes_first(x, order[i], order[0])) {
+			order[0] = order[i];
+			sift_down(order, k, 0, x);
+		}
+	}
+	for (int end = k; end-- > 1;) {
 		const int32_t moved = order[0];
 		order[0] = order[end];
 		order[end] = moved;
 		sift_down(order, end, 0, x);
 	}
+	return k;
 }
 
 /* How much a token weighs that is `below` the best. */
@@ -142,7 +150,7 @@ int32_t sample_choose(const float *x, int n, const struct bb_sample_params *p, d
 		order[i] = i;
 	}
 	if (has_top_k || p->top_p < 1 || p->min_p > 0) {
-		sort(order, n, x);
+		sample_top(order, n, n, x);
 	}
 	int n_kept = has_top_k ? p->top_k : n;
 	double total = 0, sum = 0;

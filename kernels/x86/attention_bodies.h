@@ -7,8 +7,6 @@
 
 #include "attention_walk.h"
 
-#include <string.h>
-
 /* `call` with R = n as a constant, n from 1 to TILE_ROWS. */
 #define WITH_ROWS(r, call) { enum { R = r }; call; break; }
 #define FOR_ROWS(n, call) \
@@ -42,17 +40,7 @@ static inline void tile_of_integers(const struct attn_tile *t,
 	void (*largest_scores)(const struct attn_tile *t),
 	void (*softmax_row)(const struct attn_tile *t, int row),
 	void (*values)(const struct attn_tile *t, int page)) {
-	for (int page = 0; page < SPLIT_PAGES; page++) {
-		if (t->k[page] != NULL) {
-			scores(t, page);
-		}
-	}
-	largest_scores(t);
-	for (int r = 0; r < t->n_rows; r++) {
-		attn_prefetch(t, r);
-		softmax_row(t, r);
-	}
-	memset(t->o, 0, (size_t)t->n_rows * t->dims.vd * sizeof(float));
+	attn_weigh(t, scores, largest_scores, softmax_row);
 	for (int page = 0; page < SPLIT_PAGES; page++) {
 		if (t->v[page] != NULL) {
 			values(t, page);
