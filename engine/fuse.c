@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Which planned operations are done in one launch with the next: where a layout can prepare an x
- * that it computes on the way, or turn q and k while it appends. A launch costs a device about as
- * much as reading 4 MB. */
+ * Which planned operations a device does in one launch, as far as layouts can: a norm or a gate with
+ * the product behind it, a gate also with the one before, RoPE with the append, attention with the
+ * preparation of its result. A launch costs about as much as reading 4 MB. */
 #include "plan.h"
 
 static bool is_product(const struct plan_op *o) {
@@ -36,13 +36,60 @@ static bool makes_x(const struct plan_op *a, const struct plan_op *b) {
 		b->matrix->layout->fuses != NULL && b->matrix->layout->fuses(b->matrix->type);
 }
 
+/* A device has one for all types. */
+static const struct bb_kv_layout *kv_layout(const struct plan *p) {
+	const struct bb_kv_layout *layout;
+	kernels_attention(p->kernels, KV_F16, &layout);
+	return layout;
+}
+
 /* a turns all that attention b looks at. */
 static bool turns(const struct plan *p, const struct plan_op *a, const struct plan_op *b) {
-	const struct bb_kv_layout *layout;
-	kernels_attention(p->kernels, KV_F16, &layout); /* a device has one for all types */
-	return a->kind == OP_ROPE && b->kind == OP_ATTENTION && layout->turns &&
+	return a->kind == OP_ROPE && b->kind == OP_ATTENTION && kv_layout(p)->turns &&
 		a->out_act == b->in_act && a->n_groups ==
 		hparam_int(&p->hp, H_HEADS) + hparam_int(&p->hp, H_KV_HEADS);
+}
+
+/* Product c finds the x that b made of act. */
+static bool shares_x(const struct plan_op *b, const struct plan_op *c) {
+	return is_product(c) && !c->prepare && c->in_act == b->in_act &&
+		c->matrix->layout == b->matrix->layout;
+}
+
+/* Product i computes its x from a norm, if those that share x follow it: they do it again. */
+static void normalise(struct plan_ops *list, int i) {
+	struct plan_op *b = &list->ops[i];
+	int end = i + 1;
+	while (end < list->n && shares_x(b, &list->ops[end])) {
+		end++;
+	}
+	for (int j = end; j < list->n && list->ops[j].out_act != b->in_act; j++) {
+		if (shares_x(b, &list->ops[j])) {
+			return;
+		}
+	}
+	for (int j = i; j < end && b->matrix->layout->product != NULL; j++) {
+		list->ops[j].fused = b->fused;
+		list->ops[j].normalises = true;
+	}
+}
+
+/* Attention a leaves the x of product b. */
+static bool leaves_x(const struct plan *p, const struct plan_op *a, const struct plan_op *b) {
+	return a->kind == OP_ATTENTION && is_product(b) && b->prepare && b->in_act == a->out_act &&
+		kv_layout(p)->prepares == b->matrix->layout && b->matrix->layout->fuses(b->matrix->type);
+}
+
+/* Product a makes the gate and the up of b, which is fused with product c. */
+static bool makes_gated(const struct plan_op *a, const struct plan_op *b, const struct plan_op *c) {
+	return a->kind == OP_MATMUL && a->normalises && c->fused == b && b->in == a->out &&
+		b->in2 == a->out + b->dim && a->matrix->n == 2 * b->dim && b->ld_in == a->ld_out &&
+		a->matrix->layout == c->matrix->layout;
+}
+
+static void give(struct plan_op *a, struct plan_op *product) {
+	a->gives = product;
+	product->takes = true;
 }
 
 void plan_fuse(const struct plan *p, struct plan_ops *list) {
@@ -50,6 +97,21 @@ void plan_fuse(const struct plan *p, struct plan_ops *list) {
 		struct plan_op *a = &list->ops[i], *b = &list->ops[i + 1];
 		if (turns(p, a, b) || (makes_x(a, b) && !is_read(list, i + 2, a->out_act))) {
 			b->fused = a;
+		}
+		if (b->fused != NULL && a->kind == OP_RMSNORM) {
+			normalise(list, i + 1);
+		}
+		if (leaves_x(p, a, b) && !is_read(list, i + 2, a->out_act)) {
+			give(a, b);
+		}
+	}
+	for (int i = 0; i + 2 < list->n; i++) {
+		struct plan_op *a = &list->ops[i], *b = a + 1, *c = a + 2;
+		/* the result may take the place of the gate or of up */
+		if (makes_gated(a, b, c) &&
+				(b->in_act == b->out_act || !is_read(list, i + 2, b->in_act)) &&
+				(b->in2_act == b->out_act || !is_read(list, i + 2, b->in2_act))) {
+			give(a, c);
 		}
 	}
 }

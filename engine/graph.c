@@ -17,32 +17,54 @@ struct run {
 	bool keeps_logits; /* in planned memory */
 };
 
+static enum bb_fusion fusion_of(const struct plan_op *maker) {
+	return maker->kind == OP_RMSNORM ? BB_FUSE_RMSNORM
+		: maker->kind == OP_SILU_MUL ? BB_FUSE_SILU_MUL : BB_FUSE_GELU_MUL;
+}
+
+/* What the op before gives a product on the way, from row `first` on. */
+static struct bb_fused_x x_on_the_way(const struct run *r, const struct plan_op *maker, int first) {
+	const size_t at = (size_t)first * (size_t)maker->ld_in;
+	return (struct bb_fused_x){
+		.kind = fusion_of(maker), .x = maker->in + at,
+		.up = maker->in2 != NULL ? maker->in2 + at : NULL,
+		.ld = maker->ld_in, .w = maker->w, .eps = (float)r->p->hp.v[H_NORM_EPS],
+	};
+}
+
 /* Prepares rows [first, first + n) of a product's x, which the op before makes on the way if it is
  * fused with it. */
 static void prepare(const struct run *r, const struct plan_op *o, int first, int n) {
 	const struct plan_matrix *m = o->matrix;
-	const struct plan_op *maker = o->fused != NULL ? o->fused : o;
-	const size_t at = (size_t)first * (size_t)maker->ld_in;
-	if (maker == o) {
-		m->layout->prep(r->q, r->p->prepared, m->type, o->in + at, o->ld_in, n, m->k);
+	if (o->fused == NULL) {
+		const float *x = o->in + (size_t)first * (size_t)o->ld_in;
+		m->layout->prep(r->q, r->p->prepared, m->type, x, o->ld_in, n, m->k);
 		return;
 	}
-	const struct bb_fused_x x = {
-		.kind = maker->kind == OP_RMSNORM ? BB_FUSE_RMSNORM
-			: maker->kind == OP_SILU_MUL ? BB_FUSE_SILU_MUL : BB_FUSE_GELU_MUL,
-		.x = maker->in + at, .up = maker->in2 != NULL ? maker->in2 + at : NULL,
-		.ld = maker->ld_in, .w = maker->w, .eps = (float)r->p->hp.v[H_NORM_EPS],
-	};
+	const struct bb_fused_x x = x_on_the_way(r, o->fused, first);
 	m->layout->prep_fused(r->q, r->p->prepared, m->type, &x, n, m->k);
 }
 
-static void run_product(const struct run *r, const struct plan_op *o) {
+/* Rows [first, first + n) of a product to y, or their gated activation, prepared, to `prepared`. */
+static void multiply(const struct run *r, const struct plan_op *o, int first, int n, float *y,
+	int ld_y) {
 	const struct plan_matrix *m = o->matrix;
-	if (o->prepare) {
-		prepare(r, o, 0, r->n_rows);
+	const bool accumulate = o->kind == OP_ADD_MATMUL;
+	if (o->normalises) {
+		const struct bb_fused_product p = {
+			.type = m->type, .w = m->packed, .bias = m->bias, .y = y, .ld_y = ld_y,
+			.n_rows = n, .n = m->n, .k = m->k, .accumulate = accumulate,
+			.x = x_on_the_way(r, o->fused, first), .prepared = r->p->prepared,
+			.is_prepared = !o->prepare, .gated = o->gives != NULL ? r->p->prepared : NULL,
+			.gate = o->gives != NULL ? fusion_of(o->gives->fused) : BB_FUSE_RMSNORM,
+		};
+		m->layout->product(r->q, &p);
+		return;
 	}
-	m->fn(r->q, o->out, o->ld_out, m->packed, r->p->prepared, m->bias, r->n_rows, m->n, m->k,
-		o->kind == OP_ADD_MATMUL);
+	if (o->prepare && !o->takes) {
+		prepare(r, o, first, n);
+	}
+	m->fn(r->q, y, ld_y, m->packed, r->p->prepared, m->bias, n, m->n, m->k, accumulate);
 }
 
 /* How many of the places of logits, from the i-th on, follow each other in memory. */
@@ -78,8 +100,7 @@ static void run_logits(const struct run *r, const struct plan_op *o) {
 			n = b->n_out - i < most ? b->n_out - i : most;
 		}
 		float *y = is_direct ? b->logits[i] : r->p->acts[ACT_LOGITS];
-		prepare(r, o, i, n);
-		m->fn(r->q, y, m->n, m->packed, r->p->prepared, m->bias, n, m->n, m->k, false);
+		multiply(r, o, i, n, y, m->n);
 		if (!is_direct && !r->keeps_logits) {
 			graph_give_logits(r->e, i, n);
 		}
@@ -114,6 +135,7 @@ static void run_attention(const struct run *r, const struct plan_op *o) {
 		.scale = (float)p->hp.v[H_ATTN_SCALE],
 		.scratch = b->scratch, .scratch_bytes = b->scratch_bytes,
 		.n_rows = r->n_rows, .max_kept = b->max_kept,
+		.prepared = o->gives != NULL ? p->prepared : NULL,
 	};
 	attention(r->q, &args);
 }
@@ -137,7 +159,11 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 		break;
 	case OP_MATMUL:
 	case OP_ADD_MATMUL:
-		(o->out_act == ACT_LOGITS ? run_logits : run_product)(r, o);
+		if (o->out_act == ACT_LOGITS) {
+			run_logits(r, o);
+		} else {
+			multiply(r, o, 0, r->n_rows, o->out, o->ld_out);
+		}
 		break;
 	case OP_ROPE:
 		r->k->rope(r->q, o->out, o->ld_out, p->ropes[o->i_rope].table, r->n_rows, o->n_groups,

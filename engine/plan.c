@@ -201,6 +201,11 @@ static bool check_product(struct planner *w, const struct bb_op *op, const struc
 	return true;
 }
 
+/* Whether products of two types prepare x alike. */
+static bool has_one_form(const struct bb_layout *layout, enum bb_dtype a, enum bb_dtype b) {
+	return a == b || (layout->fuses != NULL && layout->fuses(a) && layout->fuses(b));
+}
+
 /* Plans one product with everything that stacks on it; *n_ops is how many rows of the list it
  * took. */
 static bool plan_product(struct planner *w, struct plan_op *o, const struct bb_op *op, int *n_ops) {
@@ -228,7 +233,7 @@ static bool plan_product(struct planner *w, struct plan_op *o, const struct bb_o
 	m->bytes = m->layout->weight_bytes(m->type, m->n, m->k);
 	o->matrix = m;
 	o->prepare = !(w->prepared == op->in && w->prepared_layout == m->layout &&
-		w->prepared_type == m->type);
+		has_one_form(m->layout, w->prepared_type, m->type));
 	w->prepared = op->in;
 	w->prepared_layout = m->layout;
 	w->prepared_type = m->type;

@@ -58,7 +58,11 @@ struct plan_op {
 	enum bb_hparam scalar_of[MAX_SCALARS], when; /* as the row says, for those who read the plan */
 	struct plan_matrix *matrix;
 	bool prepare;               /* the prepared form of `in` isn't in the buffer yet */
-	const struct plan_op *fused; /* the op before, done in one launch with this one; or NULL */
+	/* What a device does in one launch, else NULL and false: */
+	const struct plan_op *fused; /* the op before, done with this one (or the one that shares its x) */
+	const struct plan_op *gives; /* the product whose prepared x this op leaves, for its own result */
+	bool takes;                 /* a product that finds x so */
+	bool normalises;            /* a product whose launch computes `fused` */
 	int i_rope;
 };
 

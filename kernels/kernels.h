@@ -72,6 +72,25 @@ struct bb_fused_x {
 	float eps;
 };
 
+/* A product of packed weights w [n, k] and rows of x that are computed on the way. Either its result
+ * is y, or it is the gate and, in the columns from n / 2 on, the up of a gated activation, whose
+ * prepared form for a product of a block type is left in `gated`; y is scratch then. n / 2 is a
+ * multiple of 32, the blocks of such types. */
+struct bb_fused_product {
+	enum bb_dtype type;
+	const void *w;
+	const float *bias;   /* [n] or NULL */
+	float *y;            /* [n_rows, ld_y] */
+	int ld_y, n_rows, n, k;
+	bool accumulate;
+	struct bb_fused_x x; /* BB_FUSE_RMSNORM */
+	void *prepared;      /* [prep_bytes] room for x */
+	bool is_prepared;    /* the product before was of this x, k and n_rows, and left x there if it
+	                      * didn't keep it to itself */
+	void *gated;         /* [prep_bytes of n_rows, n / 2] or NULL; may be `prepared` */
+	enum bb_fusion gate;
+};
+
 /* How a matmul variant wants its weights and its input. A layout is chosen by the winning
  * variant. On a device, all pointers of pack and prep are to its memory, and unpack_row works on a
  * copy of the packed bytes in the host's. */
@@ -93,10 +112,14 @@ struct bb_layout {
 	void (*prep)(bb_queue *q, void *dst, enum bb_dtype type, const float *x, int ld_x, int n_rows,
 		int k);
 	/* The same of an x that is computed on the way, with the bits of the two one after the other:
-	 * one launch less on a device. NULL: for no type; else `fuses` says for which. */
+	 * one launch less on a device. NULL: for no type; else `fuses` says for which. These types have
+	 * one prepared form. */
 	bool (*fuses)(enum bb_dtype type);
 	void (*prep_fused)(bb_queue *q, void *dst, enum bb_dtype type, const struct bb_fused_x *x,
 		int n_rows, int k);
+	/* A product with what comes before and behind it, with the bits of the parts one after the
+	 * other, for types that `fuses` names. NULL: there is none. */
+	void (*product)(bb_queue *q, const struct bb_fused_product *p);
 };
 
 /* A page holds 64 tokens. The slab of one (page, layer, kv head) is a K plane and a V plane, each
@@ -130,6 +153,8 @@ struct bb_kv_layout {
 	 * and append and read work on copies in the host's. */
 	void (*append_rows)(bb_queue *q, const struct bb_kv_append *a);
 	bool turns; /* append_rows can apply RoPE on the way, with rope's bits: a launch less */
+	/* Not NULL: attention can leave its rows prepared as this layout wants them for block types. */
+	const struct bb_layout *prepares;
 	/* Bytes of scratch for attention over this layout; NULL: attention_scratch_bytes. */
 	size_t (*scratch_bytes)(int n_rows, int max_kept, int n_heads, int head_dim);
 };
@@ -190,6 +215,9 @@ struct bb_attention {
 	/* What a device, in whose memory all arrays are, has to know for its grids: rows of all
 	 * sequences, and at least the most tokens that any group keeps, those of this step included. */
 	int n_rows, max_kept;
+	/* Where kv layout->prepares: the rows go here as the prepared x of a product of a block type,
+	 * and `out` is scratch then, aligned and not to be read. NULL: to `out`. */
+	void *prepared;
 };
 /* Enough scratch for any step of at most n_rows rows, whatever the lengths of their contexts: the
  * planner passes its limits once, at load. n_heads counts query heads. */

@@ -272,6 +272,37 @@ static void check_alone(struct check *c, attention_fn *fn, const struct scene *s
 		(size_t)one->width * sizeof(float));
 }
 
+/* Rows that the layout's attention leaves prepared for the next product: as prep makes them of out. */
+struct prepared {
+	const struct bb_layout *layout; /* NULL: it leaves none */
+	int k;
+	size_t bytes;
+	void *want, *got;
+	float *out;
+};
+
+static void make_prepared(struct check *c, struct prepared *p, const struct scene *s) {
+	const int k = s->shape->n_heads * s->shape->head_dim;
+	*p = (struct prepared){ k % 32 == 0 ? s->layout->prepares : NULL, k, 0, NULL, NULL, NULL };
+	if (p->layout != NULL) {
+		p->bytes = p->layout->prep_bytes(BB_Q8_0, s->n_rows, k);
+		p->want = check_scratch(c, p->bytes, 64);
+		p->got = check_scratch(c, p->bytes, 64);
+		p->out = check_scratch(c, (size_t)s->n_rows * (size_t)k * sizeof(float), 16);
+	}
+}
+
+static void check_prepared(struct check *c, attention_fn *fn, const struct scene *s,
+	const struct prepared *p) {
+	struct bb_attention a = s->attention;
+	p->layout->prep(check_queue(c), p->want, BB_Q8_0, a.out, a.ld_out, s->n_rows, p->k);
+	a.out = p->out;
+	a.ld_out = p->k;
+	a.prepared = p->got;
+	fn(check_queue(c), &a);
+	check_same(c, "prepared rows", p->got, p->want, p->bytes);
+}
+
 /* Bytes of K and V, each read once per sequence, and the operations of all rows. */
 static void cost(const struct scene *s, double *bytes, double *ops) {
 	const struct shape *shape = s->shape;
@@ -328,6 +359,8 @@ static void check_shape(struct check *c, attention_fn *fn, const struct shape *s
 			make_alone(c, &alone[n_alone++], s, i, n - 1, 0x00);
 		}
 	}
+	struct prepared prepared;
+	make_prepared(c, &prepared, s);
 	const size_t n_stored_floats = (size_t)s->seqs[0].n_rows * shape->n_kv_heads * shape->head_dim;
 	float *k = check_out(c, "stored k", n_stored_floats, (struct tol){ 0 });
 	float *v = check_out(c, "stored v", n_stored_floats, (struct tol){ 0 });
@@ -345,6 +378,9 @@ static void check_shape(struct check *c, attention_fn *fn, const struct shape *s
 		}
 		for (int i = 0; i < n_alone; i++) {
 			check_alone(c, fn, s, &alone[i]);
+		}
+		if (prepared.layout != NULL && !check_is_bench(c)) {
+			check_prepared(c, fn, s, &prepared);
 		}
 	}
 }

@@ -176,6 +176,46 @@ static void check_alone(struct check *c, matmul_fn *fn, enum bb_dtype type, cons
 	}
 }
 
+/* A layout's product with the norm before it, and with the gate behind it, has the bits of its parts
+ * one after the other. */
+static void check_fused(struct check *c, matmul_fn *fn, enum bb_dtype type, const struct shape *s,
+	const void *packed, const float *x, int ld_x, const float *bias, const float *y0) {
+	const struct bb_layout *layout = check_layout(c);
+	bb_queue *q = check_queue(c);
+	const int half = s->n / 2;
+	const size_t y_bytes = sizeof(float) * (size_t)s->n_rows * (size_t)s->ld_y;
+	const size_t gated_bytes = layout->prep_bytes(type, s->n_rows, half / 32 * 32);
+	void *prepared = check_scratch(c, layout->prep_bytes(type, s->n_rows, s->k), 16);
+	void *gated = check_scratch(c, gated_bytes, 16), *want_gated = check_scratch(c, gated_bytes, 16);
+	float *y = check_scratch(c, y_bytes, 4), *want = check_scratch(c, y_bytes, 4);
+	float *norm = check_scratch(c, (size_t)s->k * sizeof(float), 16);
+	for (int i = 0; i < s->k; i++) {
+		norm[i] = 0.5f + 0.25f * (float)(i % 7);
+	}
+	struct bb_fused_product p = { .type = type, .w = packed, .bias = bias, .y = y,
+		.ld_y = s->ld_y, .n_rows = s->n_rows, .n = s->n, .k = s->k, .accumulate = s->accumulates,
+		.x = { BB_FUSE_RMSNORM, x, NULL, ld_x, norm, 1e-5f },
+		.prepared = prepared };
+	check_wait(c);
+	memcpy(y, y0, y_bytes);
+	memcpy(want, y0, y_bytes);
+	layout->prep_fused(q, prepared, type, &p.x, s->n_rows, s->k);
+	fn(q, want, s->ld_y, packed, prepared, bias, s->n_rows, s->n, s->k, s->accumulates);
+	layout->product(q, &p);
+	check_same(c, "normalised product", y, want, y_bytes);
+	for (int i = 0; i < 2 && s->n % 64 == 0; i++) {
+		p.gate = i == 0 ? BB_FUSE_SILU_MUL : BB_FUSE_GELU_MUL;
+		p.gated = gated;
+		p.accumulate = false;
+		const struct bb_fused_x gate = { p.gate, want, want + half, s->ld_y, NULL, 0 };
+		layout->prep_fused(q, prepared, type, &p.x, s->n_rows, s->k);
+		fn(q, want, s->ld_y, packed, prepared, bias, s->n_rows, s->n, s->k, false);
+		layout->prep_fused(q, want_gated, type, &gate, s->n_rows, half);
+		layout->product(q, &p);
+		check_same(c, "gated product", gated, want_gated, gated_bytes);
+	}
+}
+
 static void check_shape(struct check *c, matmul_fn *fn, enum bb_dtype type, struct shape s,
 	bool is_extreme) {
 	const struct bb_layout *layout = check_layout(c);
@@ -206,6 +246,9 @@ static void check_shape(struct check *c, matmul_fn *fn, enum bb_dtype type, stru
 		check_row(c, type, &s, w, x + (size_t)last * ld_x, bias, y0 + (size_t)last * s.ld_y,
 			y + (size_t)last * s.ld_y);
 		check_alone(c, fn, type, &s, packed, x, ld_x, bias, y0, y);
+		if (layout->product != NULL && layout->fuses(type)) {
+			check_fused(c, fn, type, &s, packed, x, ld_x, bias, y0);
+		}
 	}
 }
 
@@ -251,6 +294,11 @@ static void check_matmul(struct check *c, matmul_fn *fn, enum bb_dtype type) {
 	check_shape(c, fn, type, (struct shape){ 141, 33, 1536, true, true, 35 }, false);
 	check_shape(c, fn, type, (struct shape){ 3, 16, 2048, false, false, 16 }, true);
 	check_shape(c, fn, type, (struct shape){ 64, 70, 512, true, false, 70 }, false);
+	/* With whole blocks in each half, and more panels than a device has processors. */
+	for (int n_rows = 1; n_rows <= 3; n_rows++) {
+		check_shape(c, fn, type, (struct shape){ n_rows, 192, 1280, true, false, 195 }, false);
+	}
+	check_shape(c, fn, type, (struct shape){ 1, 64 * 257, 256, true, true, 64 * 257 }, false);
 }
 
 #define CHECK_MATMUL(suffix, type) \

@@ -299,11 +299,15 @@ Test(on_device, a_layer_is_planned_with_fused_operations, .timeout = 120) {
 		.inspect_only = true };
 	struct bb_engine *e = open_with(&params);
 	const struct plan_ops *layer = &e->plan.layers[0];
-	int n_fused = 0;
+	int n_fused = 0, n_normalise = 0, n_take = 0;
 	for (int i = 0; i < layer->n; i++) {
 		n_fused += plan_is_fused(layer, i);
+		n_normalise += layer->ops[i].normalises;
+		n_take += layer->ops[i].takes;
 	}
 	cr_assert_eq(n_fused, 4, "%d of %d operations", n_fused, layer->n);
+	cr_assert_eq(n_normalise, 2, "%d products normalise", n_normalise);
+	cr_assert_eq(n_take, 2, "%d products find their x", n_take);
 	bb_engine_destroy(e);
 }
 

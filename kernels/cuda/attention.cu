@@ -4,11 +4,13 @@
  * (attention.cuh, attention_page.cuh):
  *
  *   split   a block is a tile and a split, a warp takes a page of it; partials go to scratch, and
- *           another kernel joins them in order (decode: few rows, all the device's bandwidth)
+ *           the tile's last block joins them in order (decode: few rows, all the device's
+ *           bandwidth)
  *   whole   a block is 64 rows (32 of heads above 128 channels), which walk their pages together
  *           through memory of the block, and join as they go (prefill)
  *
  * Which one runs is chosen by the shape of the step, and changes no bit. */
+#include "attention_join.cuh"
 #include "attention_page.cuh"
 #include "module.h"
 
@@ -113,8 +115,7 @@ DEVICE struct join_work join_work_of(const float2 *ml, int n_pages) {
 	return w;
 }
 
-/* Joins the pages' o of the GROUP channels from 64c on and stores them: as a partial, or, when
- * there is but one split, as the result. */
+/* Joins the pages' o of the GROUP channels from 64c on and stores them as a partial. */
 DEVICE void join_pages(const struct attention_job &job, const struct tile &t,
 	const struct join_work &w, const float *o, int n_pages, int c) {
 	if (w.row >= t.n_rows) {
@@ -136,17 +137,12 @@ DEVICE void join_pages(const struct attention_job &job, const struct tile &t,
 				O[3] = join_value(O[3], w.keep[i], x.w, w.add[i]);
 			}
 		}
-		if (job.n_splits == 1) {
-			float *out = out_of(job, t, w.row) + channel;
-			for (int k = 0; k < 4 && channel + k < job.a.head_dim; k++) {
-				out[k] = finish(O[k], w.l);
-			}
-		} else if (channel < job.width) {
+		if (channel < job.width) {
 			st_vec((float4 *)(job.parts + at * job.width + channel),
 				make_float4(O[0], O[1], O[2], O[3]));
 		}
 	}
-	if (c == 0 && w.column == 0 && job.n_splits > 1) {
+	if (c == 0 && w.column == 0) {
 		st_vec(job.part_ml + at, make_float2(w.m, w.l));
 	}
 }
@@ -160,7 +156,7 @@ __global__ void __launch_bounds__(THREADS)
 	const struct split_memory mem = split_memory_of<type>(bytes, job);
 	const int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
 	struct tile t;
-	if (!find_tile(&t, job, (int)blockIdx.x, TILE, (int)blockIdx.y)) {
+	if (!find_tile(&t, job, job.tile0 + (int)blockIdx.x, TILE, (int)blockIdx.y)) {
 		return;
 	}
 	const int token0 = t.first / BB_SPLIT * BB_SPLIT + (job.split0 + (int)blockIdx.z) * BB_SPLIT;
@@ -210,6 +206,7 @@ __global__ void __launch_bounds__(THREADS)
 		join_pages(job, t, work, mem.o, n_pages, c);
 		__syncthreads();
 	}
+	join_splits(job, t, arrivals_of(job), mem.o);
 }
 
 /* ---- whole ---- */
@@ -506,6 +503,7 @@ __global__ void __launch_bounds__(THREADS, whole_blocks<type, n>())
 
 template <enum bb_kv_dtype type>
 static void launch_split(const struct attention_job *job, dim3 grid, cudaStream_t stream) {
+	static_assert(WARPS * O_STRIDE >= BB_SPLIT, "room for a tile's rows in join_splits");
 	const size_t bytes = split_bytes<type>(job);
 	ALLOW_SMEM((attention_split<type>), bytes);
 	LAUNCH((attention_split<type>), grid, THREADS, bytes, stream, *job);
@@ -535,13 +533,16 @@ template <enum bb_kv_dtype type> static void run(bb_queue *q, const struct bb_at
 	attention_prepare(&job, a, type);
 	if (!is_whole(&job, job.width > 2 * GROUP ? 2 * TILE : 4 * TILE)) {
 		attention_rounds(q, &job, launch_split<type>, "attention_split");
-	} else if (job.width <= GROUP) {
+		return;
+	}
+	if (job.width <= GROUP) {
 		launch_whole<type, 1, 1>(q, &job);
 	} else if (job.width <= 2 * GROUP) {
 		launch_whole<type, 2, 1>(q, &job);
 	} else {
 		launch_whole<type, 2, 2>(q, &job);
 	}
+	attention_prepare_rows(q, a);
 }
 
 void attention_f16_sm80(bb_queue *q, const struct bb_attention *a) {

@@ -35,11 +35,17 @@ struct attention_job {
 	unsigned k_bytes, k_scales, v_scales; /* of a plane; offsets of scales in their planes */
 	float scale;                       /* times log2 e */
 	int n_splits;                      /* at most, of any tile, from the tile's first on */
-	/* partials of splits [split0, split0 + blocks in z) of each tile, and what earlier ones gave */
-	int split0;
+	/* of tiles from tile0 on: partials of splits [split0, split0 + blocks in z) of each */
+	int tile0, split0;
 	float *parts;                      /* [splits, n_rows * n_heads, width] */
 	float2 *part_ml;                   /* [splits, n_rows * n_heads] */
-	float2 *running;                   /* [n_rows * n_heads]: m and l; o is in `out` meanwhile */
+	/* [n_rows * n_heads]: m and l that the splits before split0 gave, and that these give; o is in
+	 * `out` meanwhile */
+	const float2 *before;
+	float2 *after;
+	unsigned *arrivals;                /* [kv heads, tiles]: counts of blocks, 0 between launches */
+	uint8_t *prepared;                 /* where rows go instead of to `out`, or NULL */
+	size_t prepared_bytes;             /* of a row */
 };
 
 /* ---- rows ---- */
@@ -162,8 +168,10 @@ void attention_prepare(struct attention_job *job, const struct bb_attention *a,
 /* Room for the partials of all splits, or of as many as MAX_SCRATCH holds: the others come in later
  * rounds. */
 size_t attention_device_scratch_bytes(int n_rows, int max_kept, int n_heads, int head_dim);
-/* Runs `split(job, grid, smem, stream)` for all splits of all tiles, and joins, in as many
- * rounds as scratch asks for. */
+/* Runs `split(job, grid, stream)`, whose blocks end in join_splits, for all splits of all tiles: in
+ * as many rounds as scratch asks for, of as many tiles as can be counted. */
 typedef void attention_split_fn(const struct attention_job *job, dim3 grid, cudaStream_t stream);
 void attention_rounds(bb_queue *q, struct attention_job *job, attention_split_fn *split,
 	const char *name);
+/* Prepares what is in a->out, where a->prepared asks for it. */
+void attention_prepare_rows(bb_queue *q, const struct bb_attention *a);

@@ -4,7 +4,7 @@
  * channels and tokens in index order. For goldens; made to be exact rather than fast. A block is
  * a tile and a split, and walks the split's pages; partials are joined as those of the other
  * types. */
-#include "attention.cuh"
+#include "attention_join.cuh"
 #include "module.h"
 
 enum {
@@ -125,7 +125,7 @@ DEVICE void f32_values(float O[PIECES][4], float *M, float *L, const struct f32_
 	}
 }
 
-/* The split's partial, or the result when there is but one. */
+/* The split's partial. */
 DEVICE void f32_store(const struct attention_job &job, const struct tile &t,
 	const float O[PIECES][4], float M, float L) {
 	const int row = (int)threadIdx.x / 8;
@@ -136,17 +136,12 @@ DEVICE void f32_store(const struct attention_job &job, const struct tile &t,
 #pragma unroll
 	for (int i = 0; i < PIECES; i++) {
 		const int channel = (int)threadIdx.x % 8 * 4 + 32 * i;
-		if (job.n_splits == 1) {
-			float *out = out_of(job, t, row) + channel;
-			for (int k = 0; k < 4 && channel + k < job.a.head_dim; k++) {
-				out[k] = finish(O[i][k], L);
-			}
-		} else if (channel < job.width) {
+		if (channel < job.width) {
 			st_vec((float4 *)(job.parts + at * job.width + channel),
 				make_float4(O[i][0], O[i][1], O[i][2], O[i][3]));
 		}
 	}
-	if ((int)threadIdx.x % 8 == 0 && job.n_splits > 1) {
+	if ((int)threadIdx.x % 8 == 0) {
 		st_vec(job.part_ml + at, make_float2(M, L));
 	}
 }
@@ -157,7 +152,7 @@ __global__ void __launch_bounds__(THREADS)
 	DYN_SHARED(float, floats);
 	const struct f32_memory m = f32_memory_of(floats, job.width);
 	struct tile t;
-	if (!find_tile(&t, job, (int)blockIdx.x, TILE, (int)blockIdx.y)) {
+	if (!find_tile(&t, job, job.tile0 + (int)blockIdx.x, TILE, (int)blockIdx.y)) {
 		return;
 	}
 	const int token0 = (t.first / BB_SPLIT + job.split0 + (int)blockIdx.z) * BB_SPLIT;
@@ -190,6 +185,7 @@ __global__ void __launch_bounds__(THREADS)
 		__syncthreads();
 	}
 	f32_store(job, t, O, M, L);
+	join_splits(job, t, arrivals_of(job), m.q);
 }
 
 static void launch(const struct attention_job *job, dim3 grid, cudaStream_t stream) {

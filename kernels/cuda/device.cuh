@@ -18,6 +18,9 @@
  *   ld_nc(p)  ld_vec(p)  st_vec(p, v)   one access of 4, 8 or 16 bytes; nc: not written meanwhile
  *   cp_async16(s, g)  cp_async16_zfill(s, g, n)  cp_async4(s, g)  cp_async_commit()
  *   cp_async_wait<n>()                  all but this thread's n newest groups have arrived
+ *   arrives_last(count, n)              true in the last of n blocks whose threads all call it:
+ *                                       what these wrote before is seen behind it; *count is
+ *                                       0 before and after
  *   ldmatrix_x1(r, s) .._x2 .._x4, ldmatrix_x1_trans .._x2_trans .._x4_trans
  *   mma_f16(d, a, b)  mma_bf16(d, a, b)      m16n8k16, f32 d[4] += a[4] b[2]
  *   mma_s8(d, a, b)   mma_u8s8(d, a, b)      m16n8k32, s32 d[4] += a[4] b[2]
@@ -97,6 +100,17 @@ DEVICE void cp_async_commit(void) {
 
 template <int n> DEVICE void cp_async_wait(void) {
 	asm volatile("cp.async.wait_group %0;" ::"n"(n) : "memory");
+}
+
+/* ---- blocks ---- */
+
+DEVICE bool arrives_last(unsigned *count, unsigned n) {
+	__threadfence();
+	__syncthreads();
+	const int is_last = threadIdx.x == 0 && atomicInc(count, n - 1) == n - 1;
+	const bool any = __syncthreads_or(is_last) != 0;
+	__threadfence();
+	return any;
 }
 
 /* ---- tensor cores ---- */

@@ -3,6 +3,7 @@
  * Keys and values on their way into a device's pages: the order of a slab there, kv_padded
  * (kv_slab.h), and the kernel that appends the rows of a step. */
 #include "attention.cuh"
+#include "matmul_panel.h"
 #include "module.h"
 
 #include <assert.h>
@@ -171,5 +172,6 @@ static void read(const void *slab, enum bb_kv_dtype type, int head_dim, int grou
 }
 
 const struct bb_kv_layout layout_kv_padded = {
-	"kv_padded", slab_bytes, append, read, append_rows, true, attention_device_scratch_bytes,
+	"kv_padded", slab_bytes, append, read, append_rows, true, &layout_panels,
+	attention_device_scratch_bytes,
 };

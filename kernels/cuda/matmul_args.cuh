@@ -24,6 +24,18 @@ struct matmul_args {
 	bool accumulate;
 };
 
+/* Of a product that computes its x itself: the normalised rows of `from` [n_rows, ld]; and, where
+ * `gated` is not NULL, leaves the gated activation prepared there, panel by panel of its columns. */
+struct fused_args : matmul_args {
+	const float *from, *norm;
+	float eps;
+	int ld;
+	bool wide;
+	uint8_t *gated;
+	size_t gated_bytes; /* of a row */
+	bool is_gelu;
+};
+
 DEVICE void finish_output(const matmul_args &p, int row, int col, float acc) {
 	if (row < p.n_rows && col < p.n) {
 		float *y = &p.y[(size_t)row * p.ld_y + col];

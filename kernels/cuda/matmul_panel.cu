@@ -101,9 +101,9 @@ static void panels_unpack_row(void *dst, const void *packed, enum bb_dtype type,
 
 const struct bb_layout layout_panels = {
 	"panels", panels_weight_bytes, panels_pack, panels_unpack_row, panels_prep_bytes, panels_prep,
-	panels_fuses, panels_prep_fused,
+	panels_fuses, panels_prep_fused, panels_product,
 };
 const struct bb_layout layout_panels_pairs = {
 	"panels_pairs", panels_weight_bytes, panels_pack, panels_unpack_row, panels_prep_bytes,
-	panels_prep, panels_fuses, panels_prep_fused,
+	panels_prep, panels_fuses, panels_prep_fused, panels_product,
 };

@@ -140,6 +140,7 @@ void panels_prep(bb_queue *q, void *dst, enum bb_dtype type, const float *x, int
 bool panels_fuses(enum bb_dtype type);
 void panels_prep_fused(bb_queue *q, void *dst, enum bb_dtype type, const struct bb_fused_x *x,
 	int n_rows, int k);
+void panels_product(bb_queue *q, const struct bb_fused_product *p);
 /* panels_pairs is the name where x is rounded to bf16. */
 extern const struct bb_layout layout_panels, layout_panels_pairs;
 #ifdef __cplusplus

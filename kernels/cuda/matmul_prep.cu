@@ -5,6 +5,7 @@
 #include "fused.cuh"
 #include "matmul_panel.h"
 #include "module.h"
+#include "quantise.cuh"
 
 #include <assert.h>
 
@@ -20,31 +21,6 @@ struct prep_args {
 	float eps;
 	bool wide;
 };
-
-/* A lane's element of block b of a row, quantised with the arithmetic of quant_x by a warp. */
-DEVICE void put_block(uint8_t *row, int k, int b, float x) {
-	const int lane = (int)threadIdx.x % WARP;
-	const uint32_t max = __reduce_max_sync(ALL_LANES, __float_as_uint(x) & 0x7fffffffu);
-	const float s = __uint_as_float(max) / 127.0f;
-	float v = x / (s == 0.0f ? 1.0f : s);
-	v = v < 127.0f ? v : 127.0f;
-	v = v > -127.0f ? v : -127.0f;
-	const int q = __float2int_rn(v);
-	const int sum = __reduce_add_sync(ALL_LANES, q);
-	const int first = __reduce_add_sync(ALL_LANES, lane < 16 ? q : 0);
-	row[b * 32 + lane] = (uint8_t)q;
-	if (lane == 0) {
-		const uint32_t sums = (uint32_t)(uint16_t)first | (uint32_t)(sum - first) << 16;
-		st_vec((uint2 *)(row + k + 8 * b), make_uint2(__float_as_uint(s), sums));
-	}
-}
-
-/* What fills a row up behind its last block. */
-DEVICE void put_end(uint8_t *row, int k) {
-	if (k / 32 % 2 != 0) {
-		st_vec((uint2 *)(row + k + 8 * (k / 32)), make_uint2(0, 0));
-	}
-}
 
 /* A warp takes a block of 32. */
 __global__ void __launch_bounds__(THREADS) prep_quant(prep_args p) {

@@ -5,20 +5,31 @@
 #include "matmul_gemm.cuh"
 #include "matmul_gemv.cuh"
 
-/* From this many panels on, a block takes two of them: x is read half as often, and there are still
- * more blocks than the largest device has processors. */
-enum { TWO_PANELS_FROM = 512 };
+#include <assert.h>
 
-template <int type, int rows, int panels>
-static void launch_gemv(bb_queue *q, const matmul_args &p, const char *name) {
-	typedef gemv_shape<type, rows, panels> shape;
-	const dim3 grid((unsigned)((n_panels(p.n) + panels - 1) / panels),
-		blocks_for((size_t)p.n_rows, rows));
-	if (shape::smem_bytes > 48 * 1024) {
-		queue_note(q, ALLOW_SMEM((matmul_gemv<type, rows, panels>), shape::smem_bytes), name);
+enum {
+	/* From this many panels on, a block takes two of them: x is read half as often, and there are
+	 * still more blocks than the largest device has processors. */
+	TWO_PANELS_FROM = 512,
+	MOST_SMEM = 99 * 1024, /* of a block, on the smallest processors of the list (8.6) */
+};
+
+template <class shape, class args>
+static void launch_gemv(bb_queue *q, const args &p, unsigned n_blocks, const char *name) {
+	const dim3 grid(n_blocks, blocks_for((size_t)p.n_rows, shape::rows));
+	const int bytes = shape::smem_bytes(p.k);
+	if (bytes > 48 * 1024) {
+		queue_note(q, ALLOW_SMEM((matmul_gemv<shape, args>), bytes), name);
 	}
-	LAUNCH((matmul_gemv<type, rows, panels>), grid, GEMV_THREADS, shape::smem_bytes, q->stream, p);
+	LAUNCH((matmul_gemv<shape, args>), grid, GEMV_THREADS, bytes, q->stream, p);
 	queue_launched(q, name);
+}
+
+template <int type, int rows, int panels, class args>
+static void launch_gemv(bb_queue *q, const args &p, const char *name) {
+	constexpr bool own_x = sizeof(args) == sizeof(fused_args);
+	launch_gemv<gemv_shape<type, rows, panels, own_x>>(q, p, blocks_for(n_panels(p.n), panels),
+		name);
 }
 
 template <class shape>
@@ -52,6 +63,31 @@ template <int type> static void matmul_quant(bb_queue *q, const matmul_args &p, 
 	}
 }
 
+/* Up to FUSED_ROWS rows: one launch. */
+template <int type> static void fused_quant(bb_queue *q, const fused_args &p, const char *name) {
+	if (p.gated != NULL && p.n_rows == 1) {
+		launch_gemv<type, 1, 2>(q, p, name);
+	} else if (p.gated != NULL) {
+		launch_gemv<type, 2, 2>(q, p, name);
+	} else if (p.n_rows == 1 && n_panels(p.n) >= TWO_PANELS_FROM) {
+		launch_gemv<type, 1, 2>(q, p, name);
+	} else if (p.n_rows == 1) {
+		launch_gemv<type, 1, 1>(q, p, name);
+	} else {
+		launch_gemv<type, 2, 1>(q, p, name);
+	}
+}
+
+/* Whether these kernels have room for x: the same for all types, so that products that share x
+ * agree. Q8_0 takes the most. */
+static bool has_room(int k) {
+	return gemv_shape<BB_Q8_0, FUSED_ROWS, 2, true>::smem_bytes(k) <= MOST_SMEM;
+}
+
+#define QUANT_TYPES(X) \
+	X(q8_0, BB_Q8_0) X(q4_0, BB_Q4_0) X(q4_1, BB_Q4_1) X(q5_0, BB_Q5_0) X(q5_1, BB_Q5_1) \
+	X(q4_k, BB_Q4_K) X(q5_k, BB_Q5_K) X(q6_k, BB_Q6_K)
+
 #define MATMUL(suffix, type) \
 	extern "C" void matmul_##suffix##_sm80(bb_queue *q, float *y, int ld_y, const void *w, \
 		const void *x, const float *bias, int n_rows, int n, int k, bool accumulate) { \
@@ -61,12 +97,55 @@ template <int type> static void matmul_quant(bb_queue *q, const matmul_args &p, 
 			matmul_quant<type>(q, p, "matmul_" #suffix); \
 		} \
 	}
-MATMUL(q8_0, BB_Q8_0)
-MATMUL(q4_0, BB_Q4_0)
-MATMUL(q4_1, BB_Q4_1)
-MATMUL(q5_0, BB_Q5_0)
-MATMUL(q5_1, BB_Q5_1)
-MATMUL(q4_k, BB_Q4_K)
-MATMUL(q5_k, BB_Q5_K)
-MATMUL(q6_k, BB_Q6_K)
+QUANT_TYPES(MATMUL)
 #undef MATMUL
+
+/* What of a type's kernels a fused product needs. */
+struct quant_kernels {
+	void (*plain)(bb_queue *q, const matmul_args &p, const char *name);
+	void (*fused)(bb_queue *q, const fused_args &p, const char *name);
+	const char *name;
+};
+
+static struct quant_kernels quant_kernels_of(enum bb_dtype type) {
+	switch (type) {
+#define CASE(suffix, t) \
+	case t: \
+		return { matmul_quant<t>, fused_quant<t>, "matmul_" #suffix };
+	QUANT_TYPES(CASE)
+#undef CASE
+	default:
+		assert(!"not a block type");
+		return {};
+	}
+}
+
+extern "C" void panels_product(bb_queue *q, const struct bb_fused_product *p) {
+	const struct quant_kernels kernels = quant_kernels_of(p->type);
+	const int half = p->n / 2;
+	fused_args args = {};
+	(matmul_args &)args = { p->y, (const uint8_t *)p->w, (const uint8_t *)p->prepared, p->bias,
+		p->ld_y, p->n_rows, p->n, p->k, p->accumulate };
+	assert(p->x.kind == BB_FUSE_RMSNORM);
+	assert(p->gated == NULL || (!p->accumulate && p->n % (2 * PANEL) == 0));
+	if (p->n_rows > 0 && p->n_rows <= FUSED_ROWS && has_room(p->k)) {
+		args.from = p->x.x;
+		args.norm = p->x.w;
+		args.eps = p->x.eps;
+		args.ld = p->x.ld;
+		args.wide = is_wide(p->x.x, p->x.ld) && is_wide(p->x.w) && p->k % 4 == 0;
+		args.gated = (uint8_t *)p->gated;
+		args.gated_bytes = panel_x_row_bytes(p->type, half);
+		args.is_gelu = p->gate == BB_FUSE_GELU_MUL;
+		kernels.fused(q, args, kernels.name);
+	} else if (p->n_rows > 0) {
+		if (!p->is_prepared) {
+			panels_prep_fused(q, p->prepared, p->type, &p->x, p->n_rows, p->k);
+		}
+		kernels.plain(q, args, kernels.name);
+		if (p->gated != NULL) {
+			const struct bb_fused_x x = { p->gate, p->y, p->y + half, p->ld_y, NULL, 0 };
+			panels_prep_fused(q, p->gated, p->type, &x, p->n_rows, half);
+		}
+	}
+}

@@ -240,8 +240,11 @@ static void module_queue_destroy(bb_queue *q) {
 			cudaEventDestroy(q->clock[i]);
 		}
 	}
+	cudaFree(q->arrivals);
 	free(q);
 }
+
+static const size_t arrivals_bytes = N_ARRIVALS * sizeof(unsigned);
 
 static bb_queue *module_queue_create(bb_device *d) {
 	bb_queue *q = (bb_queue *)calloc(1, sizeof(*q));
@@ -249,8 +252,11 @@ static bb_queue *module_queue_create(bb_device *d) {
 		return NULL;
 	}
 	q->device = d;
-	if (cudaStreamCreateWithFlags(&q->stream, cudaStreamNonBlocking) != cudaSuccess
-		|| cudaEventCreateWithFlags(&q->event, cudaEventDisableTiming) != cudaSuccess) {
+	/* not of the arena: like the stream it is the queue's own, whatever the limit */
+	if (cudaMalloc((void **)&q->arrivals, arrivals_bytes) != cudaSuccess
+		|| cudaStreamCreateWithFlags(&q->stream, cudaStreamNonBlocking) != cudaSuccess
+		|| cudaEventCreateWithFlags(&q->event, cudaEventDisableTiming) != cudaSuccess
+		|| cudaMemsetAsync(q->arrivals, 0, arrivals_bytes, q->stream) != cudaSuccess) {
 		cudaGetLastError();
 		module_queue_destroy(q);
 		return NULL;

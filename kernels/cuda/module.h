@@ -9,6 +9,8 @@
 #include "../device.h"
 #include "device.cuh"
 
+enum { N_ARRIVALS = 4096 };
+
 struct bb_queue {
 	bb_device *device;
 	cudaStream_t stream;
@@ -16,6 +18,7 @@ struct bb_queue {
 	cudaEvent_t clock[2]; /* of clock_start and clock_stop; NULL before the first */
 	cudaError_t error; /* the first one since the last check */
 	const char *what;  /* what met it, such as a kernel's name */
+	unsigned *arrivals; /* [N_ARRIVALS] in memory of the device, 0 between launches: arrives_last */
 };
 
 /* Keeps an error, unless one is kept already. */

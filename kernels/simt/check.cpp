@@ -3,7 +3,8 @@
  * The checker: every load and store of a kernel comes here with its size and the address of its
  * instruction. Bounds and alignment are looked up; races are found by marks on bytes, so they show
  * whatever the schedule was. Barriers order the threads of a block, __syncwarp the lanes that it
- * names; shuffles and votes order nothing, as in CUDA's manual; blocks are never ordered. */
+ * names; shuffles and votes order nothing, as in CUDA's manual; blocks are ordered by arrives_last
+ * alone. */
 #include "check.hpp"
 #include "memory.hpp"
 
@@ -21,6 +22,13 @@ struct BlockStart {
 	uint32_t epoch, index;
 };
 static std::vector<BlockStart> block_starts; /* of this launch */
+/* A block's epochs up to where it arrived at a count. */
+struct Arrival {
+	const void *count;
+	uint32_t begin, end;
+};
+static std::vector<Arrival> arrivals; /* of this launch */
+static std::vector<Arrival> before_block; /* of those at whose count this block was the last */
 static uint16_t clocks[MAX_WARPS][LANES][LANES]; /* [warp, lane, what it knows of lane] */
 static Cell *shared_cells; /* [ARENA_BYTES] */
 static size_t shared_used; /* cells that the last block may have marked */
@@ -28,6 +36,7 @@ static size_t shared_used; /* cells that the last block may have marked */
 void check_launch_starts(void) {
 	launch_epoch = epoch + 1;
 	block_starts.clear();
+	arrivals.clear();
 }
 
 void check_block_starts(const Shape &shape) {
@@ -35,6 +44,7 @@ void check_block_starts(const Shape &shape) {
 	epoch++;
 	block_epoch = epoch;
 	block_starts.push_back({epoch, block->index});
+	before_block.clear();
 	memset(clocks, 0, sizeof(clocks));
 	for (int w = 0; w < MAX_WARPS; w++) {
 		for (int l = 0; l < LANES; l++) {
@@ -50,6 +60,17 @@ void check_block_starts(const Shape &shape) {
 
 void check_barrier(void) {
 	epoch++;
+}
+
+void check_arrival(const void *count, bool is_last) {
+	if (!is_last) {
+		arrivals.push_back({count, block_epoch, epoch});
+		return;
+	}
+	const auto here = std::stable_partition(arrivals.begin(), arrivals.end(),
+		[count](const Arrival &a) { return a.count != count; });
+	before_block.insert(before_block.end(), here, arrivals.end());
+	arrivals.erase(here, arrivals.end()); /* the count begins anew */
 }
 
 void check_warp_joined(int warp, uint32_t lanes) {
@@ -69,13 +90,15 @@ void check_warp_joined(int warp, uint32_t lanes) {
 
 /* Did what left the mark happen before what t does now? */
 static bool is_ordered(const Thread *t, const Mark &mark) {
-	if (mark.epoch < launch_epoch || mark.thread == t->index + 1) {
-		return mark.epoch < launch_epoch || mark.epoch >= block_epoch;
+	if (mark.epoch < launch_epoch) {
+		return true;
 	}
-	if (mark.epoch < block_epoch) {
-		return false; /* another block */
+	if (mark.epoch < block_epoch) { /* another block */
+		return std::any_of(before_block.begin(), before_block.end(), [&mark](const Arrival &a) {
+			return mark.epoch >= a.begin && mark.epoch <= a.end;
+		});
 	}
-	return mark.epoch != epoch ||
+	return mark.thread == t->index + 1 || mark.epoch != epoch ||
 		((mark.thread - 1) / LANES == t->warp &&
 			clocks[t->warp][t->lane][(mark.thread - 1) % LANES] >= mark.clock);
 }

@@ -131,6 +131,25 @@ uint64_t atomic_cas64(uint64_t *p, uint64_t expected, uint64_t v) {
 	return expected;
 }
 
+bool arrives_last(uint32_t *count, uint32_t n, Site site) {
+	barrier(site);
+	if (running()->index == 0) {
+		if (checking) {
+			check_access((uintptr_t)count, 4, true, true, (uintptr_t)__builtin_return_address(0));
+		}
+		uint32_t old = __atomic_load_n(count, __ATOMIC_RELAXED);
+		while (!__atomic_compare_exchange_n(count, &old, old + 1 == n ? 0 : old + 1, true,
+			__ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+		}
+		block->is_last = old + 1 == n;
+		if (checking) {
+			check_arrival(count, block->is_last);
+		}
+	}
+	barrier(site);
+	return block->is_last;
+}
+
 /* ---- 16-bit floats on a CPU without F16C ---- */
 
 float f32_of_f16_slow(uint16_t h) {

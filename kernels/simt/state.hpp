@@ -78,7 +78,7 @@ struct Block {
 	Thread threads[MAX_THREADS];
 	Warp warps[MAX_WARPS];
 	int n_threads, n_warps, n_live, n_at_barrier;
-	bool failed, fault;
+	bool failed, fault, is_last; /* is_last: what arrives_last gives */
 	uint32_t index;
 	Site barrier_site;
 	int barrier_first;
@@ -144,6 +144,7 @@ void check_copy_issued(const AsyncCopy &copy, uintptr_t pc);
 void check_copy_arrived(const AsyncCopy &copy);
 void check_warp_joined(int warp, uint32_t lanes);
 void check_barrier(void); /* all accesses before it are ordered before all after it */
+void check_arrival(const void *count, bool is_last); /* of the block, before arrives_last's end */
 void check_block_starts(const Shape &shape);
 void check_launch_starts(void);
 void check_host_wrote(const void *p, size_t n_bytes); /* device memory has a value now */

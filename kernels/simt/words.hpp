@@ -135,6 +135,7 @@ void cp_wait(int n, Site site);
 
 /* ---- barriers, warps ---- */
 void barrier(Site site);
+bool arrives_last(uint32_t *count, uint32_t n, Site site);
 void sync_warp(uint32_t mask, Site site);
 /* n_words of in go to out of the lanes that name this one as their source. */
 void shuffle(uint32_t mask, const void *in, void *out, int n_words, int source, Site site);
@@ -281,6 +282,10 @@ template <int n> SIMT_INLINE void cp_async_wait(simt::Site site = simt::Site::he
 
 static SIMT_INLINE void __syncthreads(simt::Site site = simt::Site::here()) {
 	simt::barrier(site);
+}
+static SIMT_INLINE bool arrives_last(
+	unsigned *count, unsigned n, simt::Site site = simt::Site::here()) {
+	return simt::arrives_last(count, n, site);
 }
 static SIMT_INLINE void __syncwarp(
 	unsigned mask = 0xffffffffu, simt::Site site = simt::Site::here()) {

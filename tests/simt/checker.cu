@@ -97,6 +97,35 @@ template <bool bug> __global__ void last_block(const float *a, float *b) {
 	b[t] = a[t] + (bug && blockIdx.x == 1 ? b[t - blockDim.x] : 0.0f); /* bug: last_block */
 }
 
+/* The last of the blocks, by a count that says nothing of what they wrote. */
+DEVICE bool counts_last(unsigned *count) {
+	SHARED(unsigned, before);
+	if (threadIdx.x == 0) {
+		before = atomicAdd(count, 1u);
+	}
+	__syncthreads();
+	return before == gridDim.x - 1;
+}
+
+/* The count is in the first of a, which is 0. */
+template <bool bug> __global__ void without_fence(const float *a, float *b) {
+	const unsigned n = gridDim.x * blockDim.x, t = threadIdx.x + blockIdx.x * blockDim.x;
+	b[t] = a[t | 1];
+	if (bug ? counts_last((unsigned *)a) : arrives_last((unsigned *)a, gridDim.x)) {
+		b[t] += b[(t + blockDim.x) % n]; /* bug: without_fence */
+	}
+}
+
+template <bool bug> __global__ void late_write(const float *a, float *b) {
+	const unsigned n = gridDim.x * blockDim.x, t = threadIdx.x + blockIdx.x * blockDim.x;
+	b[t] = a[t | 1];
+	if (arrives_last((unsigned *)a, gridDim.x)) {
+		b[t] += b[(t + blockDim.x) % n]; /* bug: late_write */
+	} else if (bug) {
+		b[t] = 0.0f;
+	}
+}
+
 template <bool bug> __global__ void plain_counter(const float *a, float *b) {
 	SHARED(int, counter);
 	if (threadIdx.x == 0) {
@@ -289,6 +318,8 @@ int main(void) {
 	PLAY(missing_syncwarp, "shared-race", 1);
 	PLAY(two_blocks, "global-race", 2);
 	PLAY(last_block, "global-race", 2);
+	PLAY(without_fence, "global-race", 2);
+	PLAY(late_write, "global-race", 2);
 	PLAY(plain_counter, "shared-race", 1);
 	PLAY(unwritten_shared, "shared-uninitialised", 1);
 	PLAY(unwritten_global, "global-uninitialised", 1);
