@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Which planned operations a device does in one launch, as far as layouts can: a norm or a gate with
- * the product behind it, a gate also with the one before, RoPE with the append, attention with the
- * preparation of its result. A launch costs about as much as reading 4 MB. */
+ * Which planned operations a device does in one launch, as far as layouts can: a norm or a gate
+ * with the product behind it, a gate also with the one before, RoPE with the append, attention with
+ * the preparation of its result. A launch costs about as much as reading 4 MB. */
 #include "plan.h"
 
 static bool is_product(const struct plan_op *o) {

@@ -59,10 +59,10 @@ struct plan_op {
 	struct plan_matrix *matrix;
 	bool prepare;               /* the prepared form of `in` isn't in the buffer yet */
 	/* What a device does in one launch, else NULL and false: */
-	const struct plan_op *fused; /* the op before, done with this one (or the one that shares its x) */
-	const struct plan_op *gives; /* the product whose prepared x this op leaves, for its own result */
-	bool takes;                 /* a product that finds x so */
-	bool normalises;            /* a product whose launch computes `fused` */
+	const struct plan_op *fused; /* the op before, or before the one whose x this one shares */
+	const struct plan_op *gives; /* the product whose x this op leaves prepared as its result */
+	bool takes;                  /* a product that finds its x so */
+	bool normalises;             /* a product whose launch computes `fused` */
 	int i_rope;
 };
 

@@ -72,10 +72,10 @@ struct bb_fused_x {
 	float eps;
 };
 
-/* A product of packed weights w [n, k] and rows of x that are computed on the way. Either its result
- * is y, or it is the gate and, in the columns from n / 2 on, the up of a gated activation, whose
- * prepared form for a product of a block type is left in `gated`; y is scratch then. n / 2 is a
- * multiple of 32, the blocks of such types. */
+/* A product of packed weights w [n, k] and rows of x that are computed on the way. Its result is y;
+ * or it is the gate and, in the columns from n / 2 on, the up of a gated activation, whose prepared
+ * form for a product of a block type is left in `gated`, while y is scratch. n / 2 is a multiple of
+ * 32 then, as blocks of such types are. */
 struct bb_fused_product {
 	enum bb_dtype type;
 	const void *w;

@@ -272,7 +272,7 @@ static void check_alone(struct check *c, attention_fn *fn, const struct scene *s
 		(size_t)one->width * sizeof(float));
 }
 
-/* Rows that the layout's attention leaves prepared for the next product: as prep makes them of out. */
+/* Rows that attention leaves prepared for the next product: as prep makes them of out. */
 struct prepared {
 	const struct bb_layout *layout; /* NULL: it leaves none */
 	int k;

@@ -176,7 +176,7 @@ static void check_alone(struct check *c, matmul_fn *fn, enum bb_dtype type, cons
 	}
 }
 
-/* A layout's product with the norm before it, and with the gate behind it, has the bits of its parts
+/* A layout's product with the norm before it and with the gate behind it has the bits of its parts
  * one after the other. */
 static void check_fused(struct check *c, matmul_fn *fn, enum bb_dtype type, const struct shape *s,
 	const void *packed, const float *x, int ld_x, const float *bias, const float *y0) {
@@ -186,7 +186,8 @@ static void check_fused(struct check *c, matmul_fn *fn, enum bb_dtype type, cons
 	const size_t y_bytes = sizeof(float) * (size_t)s->n_rows * (size_t)s->ld_y;
 	const size_t gated_bytes = layout->prep_bytes(type, s->n_rows, half / 32 * 32);
 	void *prepared = check_scratch(c, layout->prep_bytes(type, s->n_rows, s->k), 16);
-	void *gated = check_scratch(c, gated_bytes, 16), *want_gated = check_scratch(c, gated_bytes, 16);
+	void *gated = check_scratch(c, gated_bytes, 16);
+	void *want_gated = check_scratch(c, gated_bytes, 16);
 	float *y = check_scratch(c, y_bytes, 4), *want = check_scratch(c, y_bytes, 4);
 	float *norm = check_scratch(c, (size_t)s->k * sizeof(float), 16);
 	for (int i = 0; i < s->k; i++) {

@@ -24,8 +24,8 @@ struct matmul_args {
 	bool accumulate;
 };
 
-/* Of a product that computes its x itself: the normalised rows of `from` [n_rows, ld]; and, where
- * `gated` is not NULL, leaves the gated activation prepared there, panel by panel of its columns. */
+/* Of a product that computes its x itself, the normalised rows of `from` [n_rows, ld]; and that,
+ * where `gated` is not NULL, leaves the gated activation prepared there. */
 struct fused_args : matmul_args {
 	const float *from, *norm;
 	float eps;
