@@ -246,6 +246,10 @@ bool check_is_bench(struct check *c) {
 	return c->is_bench;
 }
 
+bool check_is_small(struct check *c) {
+	return c->is_small;
+}
+
 bool check_is_device_bench(struct check *c) {
 	return c->is_bench && c->device != NULL;
 }

@@ -57,6 +57,8 @@ const struct bb_layout *check_layout(struct check *c);
 const struct bb_kv_layout *check_kv_layout(struct check *c);
 /* True under --bench: make few, large cases, as the models do. */
 bool check_is_bench(struct check *c);
+/* True under --small: make few, small cases, which the emulator's checker plays in seconds. */
+bool check_is_small(struct check *c);
 /* True under --bench on a device: make the cases of an 8B model. */
 bool check_is_device_bench(struct check *c);
 /* A size of such a case: n; on the emulator, which is only to play it, a 64th of n, at least 1. */

@@ -410,6 +410,17 @@ static const struct shape shapes[] = {
 	{ 8, 8, 16, 90, 0, 1.0f, { { 301, 70, 0 }, { 280, 1, 0 } }, 279 },
 };
 
+/* One of each kind: splits that are joined, int8 groups, windows, groups that keep different
+ * tokens, and every width of the kernels that walk all pages at once. */
+static const struct shape small_shapes[] = {
+	{ 4, 2, 16, 0, 0, 1.0f, { { 300, 1, 0 }, { 63, 1, 0 }, { 0, 2, 0 } } },
+	{ 4, 1, 32, 0, 16, 1.0f, { { 60, 9, 0 } } },
+	{ 2, 2, 80, 1, 32, 1.0f, { { 70, 20, 0 } } },
+	{ 6, 1, 136, 40, 0, 0.1f, { { 62, 11, 0 } } },
+	{ 5, 1, 6, 0, 0, 1.0f, { { 60, 9, 0 } } },
+	{ 4, 2, 32, 0, 0, 1.0f, { { 520, 1, 0 }, { 513, 2, 0 } }, 510 },
+};
+
 /* As SmolLM2-135M, Gemma 3 270M and Qwen2.5-0.5B decode and prefill. The long decode walks more KV
  * than a cache holds, as the layers of a model do. */
 static const struct shape bench_shapes[] = {
@@ -450,8 +461,10 @@ static void check_any(struct check *c, attention_fn *fn, enum bb_kv_dtype type) 
 		bench_device(c, fn, type);
 		return;
 	}
-	const struct shape *all = check_is_bench(c) ? bench_shapes : shapes;
-	const size_t n = check_is_bench(c) ? COUNT(bench_shapes) : COUNT(shapes);
+	const struct shape *all = check_is_bench(c) ? bench_shapes
+		: check_is_small(c) ? small_shapes : shapes;
+	const size_t n = check_is_bench(c) ? COUNT(bench_shapes)
+		: check_is_small(c) ? COUNT(small_shapes) : COUNT(shapes);
 	for (size_t i = 0; i < n; i++) {
 		check_shape(c, fn, &all[i], type);
 	}

@@ -283,6 +283,16 @@ static void check_matmul(struct check *c, matmul_fn *fn, enum bb_dtype type) {
 		return;
 	}
 	const int unit = is_float(type) ? 1 : dtype_block_elems(type);
+	if (check_is_small(c)) {
+		/* Each kernel and tile: products of 1, 2, 4, 8, 16, 32 rows and more, ragged ones too. */
+		static const int n_rows[] = { 1, 2, 3, 8, 9, 17, 33 };
+		for (size_t i = 0; i < COUNT(n_rows); i++) {
+			const int k = is_float(type) ? 45 : unit == 32 ? 288 : 512;
+			check_shape(c, fn, type, (struct shape){ n_rows[i], i < 2 ? 64 : 35, k, i % 2 == 0,
+				i % 3 == 0, 66 }, i % 5 == 4);
+		}
+		return;
+	}
 	const int max_units = is_float(type) ? 300 : unit == 32 ? 40 : 7;
 	for (int n_rows = 1; n_rows <= 40; n_rows += n_rows < 18 ? 1 : 11) {
 		const int n = check_rand(c, 1, 50);

@@ -44,7 +44,7 @@ struct options {
 	const char *glob;
 	const struct bb_isa *isa; /* only the variants that this level adds; NULL = all */
 	const char *device;
-	bool is_bench, is_json, is_list;
+	bool is_bench, is_json, is_list, is_small;
 	bool is_launches; /* each variant once, and what the emulator counted of its launches */
 };
 
@@ -250,7 +250,7 @@ static void check_kernel(const struct kernel *kernel, uint64_t seed) {
 		return;
 	}
 	struct check recorded = { .body = kernel->body, .variant = reference, .seed = seed,
-		.max_cases = run.options.max_cases };
+		.max_cases = run.options.max_cases, .is_small = run.options.is_small };
 	bool is_recorded = false;
 	const struct device *device = run.device.module != NULL ? &run.device : NULL;
 	for (const struct bb_variant *v = played_of(kernel->name); has_kernel(v, kernel->name); v++) {
@@ -268,7 +268,8 @@ static void check_kernel(const struct kernel *kernel, uint64_t seed) {
 			is_recorded = true;
 		}
 		const struct check setup = { .body = kernel->body, .variant = v, .seed = seed,
-			.device = device, .queue = run.device_queue, .max_cases = recorded.max_cases };
+			.device = device, .queue = run.device_queue, .max_cases = recorded.max_cases,
+			.is_small = recorded.is_small };
 		struct check c;
 		play_variant(&c, &setup, v != reference ? &recorded.records : NULL);
 		if (c.n_failures > 0 || c.n_cases == 0) {
@@ -461,7 +462,7 @@ static void start_bench(void) {
 
 static int usage(const char *wrong) {
 	fprintf(stderr, "%s%scheckkernels [--seed N] [--repeat N] [--kernel GLOB] [--isa NAME] "
-		"[--device cpu|cuda|simt] [--threads N] [--bench] [--cases N] "
+		"[--device cpu|cuda|simt|simt_check] [--threads N] [--bench] [--cases N] [--small] "
 		"[--launches] [--json] [--list]\n", wrong,
 		*wrong != '\0' ? "\n" : "");
 	return 2;
@@ -483,7 +484,7 @@ static bool parse_options(struct options *o, int argc, char **argv) {
 		{ "threads", required_argument, NULL, 't' }, { "bench", no_argument, NULL, 'b' },
 		{ "json", no_argument, NULL, 'j' },         { "list", no_argument, NULL, 'l' },
 		{ "device", required_argument, NULL, 'd' },  { "launches", no_argument, NULL, 'n' },
-		{ "cases", required_argument, NULL, 'c' },
+		{ "cases", required_argument, NULL, 'c' },  { "small", no_argument, NULL, 'm' },
 		{ 0 },
 	};
 	for (int option; (option = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
@@ -514,6 +515,9 @@ static bool parse_options(struct options *o, int argc, char **argv) {
 			break;
 		case 'c':
 			o->max_cases = atoi(optarg);
+			break;
+		case 'm':
+			o->is_small = true;
 			break;
 		case 'b':
 			o->is_bench = true;

@@ -65,7 +65,9 @@ static bool is_new(uintptr_t sector, bool is_write) {
 		last_index = index;
 	}
 	uint32_t *seen = &last->launch[is_write][sector % STRETCH_SECTORS];
-	const bool first = *seen != launch_number;
+	/* what the launch has written is in its cache */
+	const bool was_written = last->launch[true][sector % STRETCH_SECTORS] == launch_number;
+	const bool first = *seen != launch_number && !was_written;
 	*seen = launch_number;
 	return first;
 }
