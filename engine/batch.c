@@ -34,6 +34,7 @@ size_t batch_scratch_bytes(const struct bb_engine *e) {
 static size_t arrays_bytes(const struct bb_engine *e, int n_rows) {
 	const size_t rows = (size_t)n_rows;
 	const size_t per_kind = round64(rows * sizeof(struct bb_attention_seq)) +
+		round64(rows / 2 * sizeof(struct bb_attention_seq)) +
 		round64(rows * sizeof(struct bb_kept));
 	return 3 * round64(rows * sizeof(int32_t)) + round64(n_kv_places(e) *
 		sizeof(struct bb_kv_head)) + (size_t)e->plan.n_kinds * per_kind;
@@ -82,7 +83,8 @@ bool batch_create(struct bb_engine *e, struct bb_error *err) {
 	for (int i = 0; i < e->plan.n_kinds; i++) {
 		a->seqs[i] = base_alloc(rows, sizeof(*a->seqs[i]));
 		a->kept[i] = base_alloc(rows, sizeof(*a->kept[i]));
-		ok = ok && a->seqs[i] != NULL && a->kept[i] != NULL;
+		a->shares[i] = base_alloc(rows / 2 + 1, sizeof(*a->shares[i]));
+		ok = ok && a->seqs[i] != NULL && a->kept[i] != NULL && a->shares[i] != NULL;
 	}
 	if (!ok) {
 		return base_no_memory(err, "batch", rows * sizeof(*a->seqs[0]));
@@ -103,6 +105,7 @@ void batch_finish(struct bb_engine *e) {
 	for (int i = 0; i < MAX_LAYER_KINDS; i++) {
 		base_free(b->on_host.seqs[i]);
 		base_free(b->on_host.kept[i]);
+		base_free(b->on_host.shares[i]);
 	}
 	base_free(b->on_host.kv_heads);
 	base_free(b->on_host.ids);
@@ -174,7 +177,8 @@ static void send(struct bb_engine *e) {
 	const struct batch_arrays *from = &b->on_host;
 	struct batch_image *im = &b->image;
 	const size_t rows = (size_t)b->n_rows, seqs = (size_t)b->n_seqs;
-	size_t kept[MAX_LAYER_KINDS], places[MAX_LAYER_KINDS];
+	const size_t shares = (size_t)b->n_shares;
+	size_t kept[MAX_LAYER_KINDS], places[MAX_LAYER_KINDS], shared[MAX_LAYER_KINDS];
 	im->used = 0;
 	b->at.ids = put_array(im, from->ids, rows * sizeof(*from->ids));
 	b->at.pos = put_array(im, from->pos, rows * sizeof(*from->pos));
@@ -183,7 +187,9 @@ static void send(struct bb_engine *e) {
 	for (int kind = 0; kind < e->plan.n_kinds; kind++) {
 		places[kind] = put(im, from->seqs[kind], seqs * sizeof(*from->seqs[kind]));
 		kept[kind] = put(im, from->kept[kind], seqs * sizeof(*from->kept[kind]));
+		shared[kind] = put(im, from->shares[kind], shares * sizeof(*from->shares[kind]));
 		b->at.seqs[kind] = (void *)(im->there + places[kind]);
+		b->at.shares[kind] = (void *)(im->there + shared[kind]);
 		b->at.kept[kind] = (void *)(im->there + kept[kind]);
 	}
 	for (int kind = 0; kind < e->plan.n_kinds; kind++) {
@@ -192,6 +198,10 @@ static void send(struct bb_engine *e) {
 		for (size_t i = 0; i < seqs; i++) {
 			seq[i].groups = b->at.kept[kind] + i;
 			k[i].chunks = put_table(im, &k[i], k[i].n_before + seq[i].n_rows);
+		}
+		struct bb_attention_seq *share = (void *)(im->host + shared[kind]);
+		for (size_t i = 0; i < shares; i++) {
+			share[i].groups = b->at.kept[kind] + share[i].row0;
 		}
 	}
 	memory_in(&e->memory, im->there, im->host, im->used);
@@ -240,9 +250,66 @@ static void add_item(struct bb_engine *e, const struct bb_step_item *item, int i
 	}
 }
 
+/* Of the first n pages, how many are the same, from the first on. */
+static int common_pages(const struct kv_table *a, const struct kv_table *b, int n) {
+	int i = 0;
+	while (i < n && a->chunks[i / BB_CHUNK][i % BB_CHUNK] == b->chunks[i / BB_CHUNK][i % BB_CHUNK]) {
+		const bool is_same_chunk = a->chunks[i / BB_CHUNK] == b->chunks[i / BB_CHUNK];
+		i = is_same_chunk ? (i / BB_CHUNK + 1) * BB_CHUNK : i + 1;
+	}
+	return i < n ? i : n;
+}
+
+/* Tokens, whole splits, that two contexts have in the same pages in every kind of layer that sees
+ * all tokens. */
+static int common_tokens(const struct bb_engine *e, const struct bb_context *a,
+	const struct bb_context *b) {
+	const int m = bb_context_length(a), n = bb_context_length(b);
+	int pages = (m < n ? m : n) / BB_PAGE;
+	for (int kind = 0; kind < e->plan.n_kinds; kind++) {
+		if (e->plan.kinds[kind].window == 0) {
+			pages = common_pages(&a->tables[kind], &b->tables[kind], pages);
+		}
+	}
+	return pages * BB_PAGE / BB_SPLIT * BB_SPLIT;
+}
+
+static void add_share(struct bb_engine *e, int first, int n, int n_shared) {
+	struct batch *b = &e->batch;
+	struct batch_arrays *a = &b->on_host;
+	for (int kind = 0; kind < e->plan.n_kinds; kind++) {
+		a->shares[kind][b->n_shares] = (struct bb_attention_seq){
+			.groups = &a->kept[kind][first], .row0 = first, .n_rows = n, .n_shared = n_shared,
+		};
+		for (int i = first; i < first + n; i++) {
+			a->seqs[kind][i].n_shared = n_shared;
+		}
+	}
+	b->n_shares++;
+	b->n_shared_rows += n;
+}
+
+/* Contexts that follow one another in a step of decoding and begin alike: each with the first of its
+ * run, which is over where what they have in common would shrink to less than half. */
+static void find_shares(struct bb_engine *e, const struct bb_step_item *items, int n_items) {
+	for (int i = 0, end; i + 1 < n_items; i = end) {
+		int n = common_tokens(e, items[i].context, items[i + 1].context);
+		for (end = i + 1; end < n_items; end++) {
+			const int here = common_tokens(e, items[i].context, items[end].context);
+			if (n == 0 || here < n / 2) {
+				break;
+			}
+			n = here < n ? here : n;
+		}
+		if (end > i + 1) {
+			add_share(e, i, end - i, n);
+		}
+	}
+}
+
 void batch_compose(struct bb_engine *e, const struct bb_step_item *items, int n_items) {
 	struct batch *b = &e->batch;
-	b->n_rows = b->n_out = b->max_kept = 0;
+	b->n_rows = b->n_out = b->max_kept = b->n_shares = b->n_shared_rows = 0;
 	b->n_seqs = n_items;
 	b->kv_type = items[0].context->kv_type;
 	place_heads(e);
@@ -250,6 +317,9 @@ void batch_compose(struct bb_engine *e, const struct bb_step_item *items, int n_
 		add_item(e, &items[i], i);
 	}
 	if (!memory_is_host(&e->memory)) {
+		if (b->n_rows == n_items) {
+			find_shares(e, items, n_items);
+		}
 		send(e);
 	}
 }

@@ -13,6 +13,7 @@ struct batch_arrays {
 	struct bb_kv_head *kv_heads;                    /* [n_layers, n_kv_heads] */
 	struct bb_attention_seq *seqs[MAX_LAYER_KINDS]; /* [n_seqs] each */
 	struct bb_kept *kept[MAX_LAYER_KINDS];          /* [n_seqs]: a head group per kind */
+	struct bb_attention_seq *shares[MAX_LAYER_KINDS]; /* [n_shares] each, see bb_attention */
 };
 
 /* A device's copy of a step's arrays and page tables: made in `host`, sent in one piece. A page
@@ -27,6 +28,7 @@ struct batch_image {
  * and on a device room for their page tables and a first capture, before it computes. */
 struct batch {
 	int n_rows, n_seqs, n_out;
+	int n_shares, n_shared_rows; /* runs of contexts with common pages, and contexts in them */
 	int max_kept;           /* at least the tokens that any context keeps, this step's included */
 	enum bb_kv_dtype kv_type;
 	float **logits;         /* [n_out]: of [n_vocab] each */

@@ -18,6 +18,7 @@ int capture_kept(int n_tokens) {
 
 static bool is_same(const struct capture_key *a, const struct capture_key *b) {
 	return a->n_rows == b->n_rows && a->n_out == b->n_out && a->max_kept == b->max_kept &&
+		a->n_shares == b->n_shares && a->n_shared_rows == b->n_shared_rows &&
 		a->kv_type == b->kv_type;
 }
 
@@ -85,7 +86,8 @@ bool capture_step(struct bb_engine *e, struct bb_error *err) {
 		return memory_wait(&e->memory, err);
 	}
 	b->max_kept = capture_kept(b->max_kept);
-	const struct capture_key key = { b->n_rows, b->n_out, b->max_kept, b->kv_type };
+	const struct capture_key key = { b->n_rows, b->n_out, b->max_kept, b->n_shares,
+		b->n_shared_rows, b->kv_type };
 	bb_graph *graph = find(&e->captures, &key);
 	graph = graph != NULL ? graph : capture(e, &key);
 	if (graph != NULL) {

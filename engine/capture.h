@@ -9,7 +9,7 @@
 
 /* What the launches of a step follow from. */
 struct capture_key {
-	int n_rows, n_out, max_kept;
+	int n_rows, n_out, max_kept, n_shares, n_shared_rows;
 	enum bb_kv_dtype kv_type;
 };
 

@@ -135,6 +135,8 @@ static void run_attention(const struct run *r, const struct plan_op *o) {
 		.scale = (float)p->hp.v[H_ATTN_SCALE],
 		.scratch = b->scratch, .scratch_bytes = b->scratch_bytes,
 		.n_rows = r->n_rows, .max_kept = b->max_kept,
+		.shares = b->at.shares[i_kind], .n_shares = b->n_shares,
+		.n_shared_rows = b->n_shared_rows,
 		.prepared = o->gives != NULL ? p->prepared : NULL,
 	};
 	attention(r->q, &args);

@@ -182,6 +182,7 @@ struct bb_attention_seq {
 	const struct bb_kept *groups; /* [n_groups] */
 	int row0;                     /* first row of this sequence in q and out */
 	int n_rows;
+	int n_shared;                 /* kept tokens that bb_attention.shares has for it */
 };
 
 /* Where a kv head's state lies: in the pages of a group, this far from a page's address. Heads
@@ -215,6 +216,13 @@ struct bb_attention {
 	/* What a device, in whose memory all arrays are, has to know for its grids: rows of all
 	 * sequences, and at least the most tokens that any group keeps, those of this step included. */
 	int n_rows, max_kept;
+	/* Sequences whose first kept tokens, whole splits of them, lie in the same pages: a device reads
+	 * these once for several, with the same bits. Only where every sequence has one row and i is
+	 * that of sequence i. A share is sequences that follow one another: groups are the first's,
+	 * row0 its row, n_rows how many they are (at least 2), n_shared the tokens; each of them has
+	 * n_shared too. n_shared_rows: of all shares. NULL and 0: none. */
+	const struct bb_attention_seq *shares;
+	int n_shares, n_shared_rows;
 	/* Where kv layout->prepares: the rows go here as the prepared x of a product of a block type,
 	 * and `out` is scratch then, aligned and not to be read. NULL: to `out`. */
 	void *prepared;

@@ -26,6 +26,8 @@ struct shape {
 	/* kv heads 1, 3, ... are a group of their own, which keeps none of the first `dropped`
 	 * tokens of any sequence (no more than every pos0); 0: one group */
 	int dropped;
+	/* so many of the first kept tokens of each group lie in the pages of sequence 0, for all */
+	int n_shared;
 	int n_alike; /* so many sequences as the first, each with pages of its own; 0: as listed */
 };
 
@@ -37,7 +39,7 @@ struct scene {
 	int n_seqs, n_rows;
 	const float *k, *v; /* [tokens of all sequences, n_kv_heads * head_dim] */
 	struct bb_kept kept[MAX_ALIKE][MAX_GROUPS];
-	struct bb_attention_seq seqs[MAX_ALIKE];
+	struct bb_attention_seq seqs[MAX_ALIKE], share;
 	struct bb_kv_head kv_heads[MAX_KV_HEADS];
 	struct bb_attention attention;
 };
@@ -115,7 +117,7 @@ static void store_head(struct check *c, const struct scene *s, int h, size_t fir
 	struct bb_attention_seq *rows = check_scratch(c, sizeof(*rows), 8);
 	struct bb_kv_head *place = check_scratch(c, sizeof(*place), 8);
 	*kept = (struct bb_kept){ chunks, begin };
-	*rows = (struct bb_attention_seq){ kept, 0, end - begin };
+	*rows = (struct bb_attention_seq){ kept, 0, end - begin, 0 };
 	*place = (struct bb_kv_head){ 0, s->kv_heads[h].slab_offset };
 	const size_t ld = (size_t)shape->n_kv_heads * shape->head_dim;
 	const size_t at = first * ld + (size_t)h * shape->head_dim;
@@ -165,6 +167,16 @@ static void fill_groups(struct check *c, struct bb_kept kept[MAX_GROUPS], const 
 	}
 }
 
+/* The tables are in memory of this file. */
+static void share_pages(const struct scene *s, int i) {
+	for (int g = 0; g < n_groups(s->shape); g++) {
+		for (int p = 0; p < s->shape->n_shared / BB_PAGE; p++) {
+			void **chunk = (void **)s->kept[i][g].chunks[p / BB_CHUNK];
+			chunk[p % BB_CHUNK] = kept_page(&s->kept[0][g], p);
+		}
+	}
+}
+
 static void make_scene(struct check *c, struct scene *s, const struct shape *shape,
 	enum bb_kv_dtype type) {
 	memset(s, 0, sizeof(*s));
@@ -200,7 +212,11 @@ static void make_scene(struct check *c, struct scene *s, const struct shape *sha
 		const struct seq_shape *seq = seq_of(shape, i);
 		row0 -= seq->n_rows;
 		fill_groups(c, s->kept[i], s, i, k0, seq->pos0, seq_len(seq), 0xff);
-		s->seqs[i] = (struct bb_attention_seq){ s->kept[i], row0, seq->n_rows };
+		s->seqs[i] = (struct bb_attention_seq){ s->kept[i], row0, seq->n_rows, shape->n_shared };
+		if (shape->n_shared > 0) {
+			s->seqs[i].row0 = i;
+			share_pages(s, i);
+		}
 		k0 += (size_t)n_drawn(shape, i);
 	}
 	int max_kept = 0;
@@ -220,6 +236,12 @@ static void make_scene(struct check *c, struct scene *s, const struct shape *sha
 		.scratch = check_scratch(c, scratch_bytes, 64), .scratch_bytes = scratch_bytes,
 		.n_rows = s->n_rows, .max_kept = max_kept,
 	};
+	if (shape->n_shared > 0) {
+		s->share = (struct bb_attention_seq){ s->kept[0], 0, s->n_seqs, shape->n_shared };
+		s->attention.shares = &s->share;
+		s->attention.n_shares = 1;
+		s->attention.n_shared_rows = s->n_seqs;
+	}
 }
 
 /* The new rows' K and V of sequence 0 as stored: every layout keeps the same numbers. */
@@ -252,7 +274,7 @@ static void make_alone(struct check *c, struct alone *one, const struct scene *s
 		k0 += (size_t)n_stored(&s->shape->seqs[j]);
 	}
 	*one = (struct alone){ .row = s->seqs[i_seq].row0 + i, .pos = pos, .poison = poison,
-		.width = width, .seq = { one->kept, 0, 1 } };
+		.width = width, .seq = { one->kept, 0, 1, 0 } };
 	fill_groups(c, one->kept, s, i_seq, k0, pos, pos + 1, poison);
 	one->out = check_scratch(c, (size_t)width * sizeof(float), 4);
 }
@@ -265,11 +287,25 @@ static void check_alone(struct check *c, attention_fn *fn, const struct scene *s
 	a.seqs = &one->seq;
 	a.n_seqs = 1;
 	a.n_rows = 1;
+	a.n_shares = a.n_shared_rows = 0;
 	fn(check_queue(c), &a);
 	char what[64];
 	snprintf(what, sizeof(what), "row at %d alone, poison %02x", one->pos, (unsigned)one->poison);
 	check_same(c, what, one->out, s->attention.out + (size_t)one->row * a.ld_out,
 		(size_t)one->width * sizeof(float));
+}
+
+/* Sequences that share pages have the bits of those that don't know of it. */
+static void check_unshared(struct check *c, attention_fn *fn, const struct scene *s, float *out) {
+	struct bb_attention a = s->attention;
+	a.out = out;
+	a.n_shares = a.n_shared_rows = 0;
+	fn(check_queue(c), &a);
+	for (int r = 0; r < s->n_rows; r++) {
+		const size_t at = (size_t)r * (size_t)a.ld_out;
+		check_same(c, "rows without shares", s->attention.out + at, out + at,
+			sizeof(float) * (size_t)(a.n_heads * a.head_dim));
+	}
 }
 
 /* Rows that attention leaves prepared for the next product: as prep makes them of out. */
@@ -352,13 +388,14 @@ static void check_shape(struct check *c, attention_fn *fn, const struct shape *s
 	struct alone *alone = check_scratch(c, 3 * MAX_SEQS * sizeof(*alone), 64);
 	int n_alone = 0;
 	for (int i = 0; i < s->n_seqs && !check_is_bench(c); i++) {
-		if (shape->seqs[i].ring == 0) {
+		if (shape->seqs[i].ring == 0 && (shape->n_shared == 0 || i == 0)) {
 			const int n = s->seqs[i].n_rows;
 			make_alone(c, &alone[n_alone++], s, i, 0, 0xff);
 			make_alone(c, &alone[n_alone++], s, i, n / 2, 0x7b);
 			make_alone(c, &alone[n_alone++], s, i, n - 1, 0x00);
 		}
 	}
+	float *unshared = check_scratch(c, (size_t)s->n_rows * (width + 5) * sizeof(float), 4);
 	struct prepared prepared;
 	make_prepared(c, &prepared, s);
 	const size_t n_stored_floats = (size_t)s->seqs[0].n_rows * shape->n_kv_heads * shape->head_dim;
@@ -378,6 +415,9 @@ static void check_shape(struct check *c, attention_fn *fn, const struct shape *s
 		}
 		for (int i = 0; i < n_alone; i++) {
 			check_alone(c, fn, s, &alone[i]);
+		}
+		if (shape->n_shared > 0) {
+			check_unshared(c, fn, s, unshared);
 		}
 		if (prepared.layout != NULL && !check_is_bench(c)) {
 			check_prepared(c, fn, s, &prepared);
@@ -408,6 +448,10 @@ static const struct shape shapes[] = {
 	{ 9, 3, 64, 0, 0, 1.0f, { { 700, 1, 0 }, { 300, 130, 0 } }, 300 },
 	{ 4, 2, 64, 0, 32, 1.0f, { { 2000, 1, 0 }, { 1990, 2, 0 } }, 1990 },
 	{ 8, 8, 16, 90, 0, 1.0f, { { 301, 70, 0 }, { 280, 1, 0 } }, 279 },
+	{ 8, 2, 64, 0, 0, 1.0f, { { 700, 1, 0 }, { 512, 1, 0 }, { 600, 1, 0 } }, .n_shared = 512 },
+	{ 14, 2, 32, 0, 8, 1.0f, { { 300, 1, 0 }, { 256, 1, 0 }, { 700, 1, 0 }, { 290, 1, 0 } },
+		.n_shared = 256 },
+	{ 6, 2, 16, 0, 0, 1.0f, { { 900, 1, 0 }, { 800, 1, 0 }, { 600, 1, 0 } }, 70, 512 },
 };
 
 /* One of each kind: splits that are joined, int8 groups, windows, groups that keep different
@@ -419,6 +463,7 @@ static const struct shape small_shapes[] = {
 	{ 6, 1, 136, 40, 0, 0.1f, { { 62, 11, 0 } } },
 	{ 5, 1, 6, 0, 0, 1.0f, { { 60, 9, 0 } } },
 	{ 4, 2, 32, 0, 0, 1.0f, { { 520, 1, 0 }, { 513, 2, 0 } }, 510 },
+	{ 6, 2, 16, 0, 0, 1.0f, { { 300, 1, 0 }, { 260, 1, 0 }, { 520, 1, 0 } }, .n_shared = 256 },
 };
 
 /* As SmolLM2-135M, Gemma 3 270M and Qwen2.5-0.5B decode and prefill. The long decode walks more KV

@@ -156,11 +156,8 @@ __global__ void __launch_bounds__(THREADS)
 	const struct split_memory mem = split_memory_of<type>(bytes, job);
 	const int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
 	struct tile t;
-	if (!find_tile(&t, job, job.tile0 + (int)blockIdx.x, TILE, (int)blockIdx.y)) {
-		return;
-	}
-	const int token0 = t.first / BB_SPLIT * BB_SPLIT + (job.split0 + (int)blockIdx.z) * BB_SPLIT;
-	if (token0 >= t.end) {
+	int token0;
+	if (!find_split(&t, job, &token0)) {
 		return;
 	}
 	const int page0 = max(token0, t.first) / BB_PAGE;
@@ -206,7 +203,7 @@ __global__ void __launch_bounds__(THREADS)
 		join_pages(job, t, work, mem.o, n_pages, c);
 		__syncthreads();
 	}
-	join_splits(job, t, arrivals_of(job), mem.o);
+	end_split(job, t, mem.o);
 }
 
 /* ---- whole ---- */
@@ -293,7 +290,8 @@ struct whole_warp {
 DEVICE bool find_whole_tile(struct whole_tile *w, const struct attention_job &job, int n_side) {
 	const int rows = WARPS / n_side * TILE;
 	struct tile t;
-	if (!find_tile(&t, job, (int)(gridDim.x - 1 - blockIdx.x), rows, (int)blockIdx.y)) {
+	if (!find_tile(&t, job, job.a.seqs, job.a.n_seqs, (int)(gridDim.x - 1 - blockIdx.x), rows,
+			(int)blockIdx.y)) {
 		return false;
 	}
 	const int i = (int)threadIdx.x;

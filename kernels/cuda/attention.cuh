@@ -43,6 +43,8 @@ struct attention_job {
 	 * `out` meanwhile */
 	const float2 *before;
 	float2 *after;
+	/* The first blocks of a split work on tiles of shares, of up to share_rows rows. */
+	int n_share_tiles, share_rows;
 	unsigned *arrivals;                /* [kv heads, tiles]: counts of blocks, 0 between launches */
 	uint8_t *prepared;                 /* where rows go instead of to `out`, or NULL */
 	size_t prepared_bytes;             /* of a row */
@@ -55,6 +57,7 @@ struct tile {
 	const struct bb_attention_seq *seq;
 	size_t slab;             /* offset in a page */
 	int kv_head, row0, n_rows;
+	bool is_shared;          /* the rows are of so many sequences, whose first tokens these are */
 	int first, end;          /* kept tokens that any row sees */
 };
 
@@ -89,11 +92,11 @@ DEVICE const float *query_of(const struct attention_job &job, const struct tile 
 		+ (size_t)head_of(job, t, row) * job.a.head_dim;
 }
 
-/* Sets t to the i-th group of `rows` rows of a kv head, counting through the sequences; false when
+/* Sets t to the i-th group of `rows` rows of a kv head, counting through these sequences; false when
  * there are fewer. All lanes of a warp call it together. */
-DEVICE bool find_tile(struct tile *t, const struct attention_job &job, int i, int rows,
-	int kv_head) {
-	const struct found_rows found = find_rows(job.a.seqs, job.a.n_seqs, job.heads_per_kv, rows, i);
+DEVICE bool find_tile(struct tile *t, const struct attention_job &job,
+	const struct bb_attention_seq *seqs, int n_seqs, int i, int rows, int kv_head) {
+	const struct found_rows found = find_rows(seqs, n_seqs, job.heads_per_kv, rows, i);
 	if (found.seq == NULL) {
 		return false;
 	}
@@ -104,9 +107,29 @@ DEVICE bool find_tile(struct tile *t, const struct attention_job &job, int i, in
 	t->kv_head = kv_head;
 	t->row0 = found.row0;
 	t->n_rows = found.n_rows;
+	t->is_shared = false;
 	t->first = first_seen(job, last_seen(job, *t, 0));
 	t->end = last_seen(job, *t, t->n_rows - 1) + 1;
 	return true;
+}
+
+/* Sets t and *token0, the first token of the block's split, for a kernel that works split by split;
+ * false when the block has nothing to do. */
+DEVICE bool find_split(struct tile *t, const struct attention_job &job, int *token0) {
+	const int i = (int)blockIdx.x, split = job.split0 + (int)blockIdx.z;
+	const bool is_shared = i < job.n_share_tiles;
+	const bool found = is_shared
+		? find_tile(t, job, job.a.shares, job.a.n_shares, i, job.share_rows, (int)blockIdx.y)
+		: find_tile(t, job, job.a.seqs, job.a.n_seqs, job.tile0 + i - job.n_share_tiles, TILE,
+			(int)blockIdx.y);
+	if (!found) {
+		return false;
+	}
+	*token0 = (t->first / BB_SPLIT + split) * BB_SPLIT;
+	t->is_shared = is_shared;
+	t->end = is_shared ? t->seq->n_shared : t->end;
+	return *token0 < t->end &&
+		(is_shared || job.n_share_tiles == 0 || *token0 >= t->seq->n_shared);
 }
 
 /* ---- pages ---- */

@@ -152,11 +152,8 @@ __global__ void __launch_bounds__(THREADS)
 	DYN_SHARED(float, floats);
 	const struct f32_memory m = f32_memory_of(floats, job.width);
 	struct tile t;
-	if (!find_tile(&t, job, job.tile0 + (int)blockIdx.x, TILE, (int)blockIdx.y)) {
-		return;
-	}
-	const int token0 = (t.first / BB_SPLIT + job.split0 + (int)blockIdx.z) * BB_SPLIT;
-	if (token0 >= t.end) {
+	int token0;
+	if (!find_split(&t, job, &token0)) {
 		return;
 	}
 	for (int i = (int)threadIdx.x; i < TILE * job.width; i += THREADS) {
@@ -185,7 +182,7 @@ __global__ void __launch_bounds__(THREADS)
 		__syncthreads();
 	}
 	f32_store(job, t, O, M, L);
-	join_splits(job, t, arrivals_of(job), m.q);
+	end_split(job, t, m.q);
 }
 
 static void launch(const struct attention_job *job, dim3 grid, cudaStream_t stream) {

@@ -60,8 +60,8 @@ static void run_rounds(bb_queue *q, struct attention_job *job, unsigned n_tiles,
 		const int left = job->n_splits - job->split0, i = job->split0 / n_round % 2;
 		job->before = running + (size_t)i * n_parts;
 		job->after = running + (size_t)(1 - i) * n_parts;
-		split(job, dim3(n_tiles, (unsigned)job->a.n_kv_heads, left < n_round ? left : n_round),
-			q->stream);
+		split(job, dim3(n_tiles + (unsigned)job->n_share_tiles, (unsigned)job->a.n_kv_heads,
+			(unsigned)(left < n_round ? left : n_round)), q->stream);
 		queue_launched(q, name);
 	}
 }
@@ -74,8 +74,14 @@ void attention_rounds(bb_queue *q, struct attention_job *job, attention_split_fn
 	assert(a->scratch_bytes >= before + split_bytes);
 	const size_t room = (a->scratch_bytes - before) / split_bytes;
 	const int n_round = room < (size_t)job->n_splits ? (int)room : job->n_splits;
-	const int n_tiles = a->n_rows * job->heads_per_kv / TILE + a->n_seqs;
-	const int most = N_ARRIVALS / a->n_kv_heads;
+	int n_tiles = a->n_rows * job->heads_per_kv / TILE + a->n_seqs;
+	const int most = N_ARRIVALS / a->n_kv_heads, seqs_per_tile = TILE / job->heads_per_kv;
+	if (a->n_shares > 0 && seqs_per_tile > 1 && a->window == 0 && a->n_seqs <= most) {
+		assert(a->n_rows == a->n_seqs);
+		n_tiles = a->n_seqs;
+		job->share_rows = seqs_per_tile * job->heads_per_kv;
+		job->n_share_tiles = a->n_shared_rows / seqs_per_tile + a->n_shares;
+	}
 	job->arrivals = q->arrivals;
 	job->parts = (float *)((char *)a->scratch + before);
 	job->part_ml = (float2 *)(job->parts + (size_t)n_round * n_parts * (size_t)job->width);

@@ -60,13 +60,7 @@ DEVICE void prepare_rows(const struct attention_job &job, const struct tile &t, 
 	}
 }
 
-/* The count of this block's tile. */
-DEVICE unsigned *arrivals_of(const struct attention_job &job) {
-	return job.arrivals + blockIdx.y * gridDim.x + blockIdx.x;
-}
-
-/* All threads of a block of a split call it when they have stored its partials; count: the tile's.
- * rows: memory of the block for TILE rows, which nobody uses any more. */
+/* For the end of a split of a tile whose partials are stored; count: the tile's. */
 DEVICE void join_splits(const struct attention_job &job, const struct tile &t, unsigned *count,
 	float *rows) {
 	const int left = (t.end - 1) / BB_SPLIT + 1 - (t.first / BB_SPLIT + job.split0);
@@ -104,5 +98,27 @@ DEVICE void join_splits(const struct attention_job &job, const struct tile &t, u
 	if (is_done && job.prepared != NULL) {
 		__syncthreads();
 		prepare_rows(job, t, rows);
+	}
+}
+
+/* All threads of a block of a split call it when they have stored its partials. rows: memory of the
+ * block for TILE rows, which nobody uses any more. */
+DEVICE void end_split(const struct attention_job &job, const struct tile &t, float *rows) {
+	const int n_tiles = (int)gridDim.x - job.n_share_tiles;
+	unsigned *counts = job.arrivals + blockIdx.y * n_tiles;
+	if (!t.is_shared) {
+		join_splits(job, t, counts + blockIdx.x - job.n_share_tiles, rows);
+		return;
+	}
+	/* the tiles of the sequences whose rows these are: one each, counted as they are */
+	for (int r = 0; r < t.n_rows; r += job.heads_per_kv) {
+		const int i = step_row(job, t, r);
+		struct tile own = t;
+		own.seq = &job.a.seqs[i];
+		own.kept = &own.seq->groups[job.a.kv_heads[t.kv_head].i_group];
+		own.row0 = 0;
+		own.n_rows = job.heads_per_kv;
+		own.end = own.kept->n_before + 1;
+		join_splits(job, own, counts + i, rows);
 	}
 }
