@@ -311,6 +311,71 @@ Test(on_device, a_layer_is_planned_with_fused_operations, .timeout = 120) {
 	bb_engine_destroy(e);
 }
 
+/* ---- siblings of a fork ---- */
+
+enum { N_SIBLINGS = 4 };
+
+/* Sectors of 32 bytes that attention reads in the step that was run last, in bytes. */
+static double attention_bytes(const struct bb_engine *e) {
+	static struct bb_launch launches[1024];
+	const int n = module_of(e)->launches(launches, 1024);
+	double bytes = 0;
+	for (int i = 0; i < n && i < 1024; i++) {
+		bytes += strstr(launches[i].kernel, "attention") != NULL ? (double)launches[i].read_bytes
+			: 0;
+	}
+	return bytes;
+}
+
+/* One token of each of the contexts in a step; returns what attention read. */
+static double step_all(struct bb_engine *e, struct bb_context **c, float *logits) {
+	static const int32_t ids[N_SIBLINGS] = { 3, 5, 8, 13 };
+	struct bb_step_item items[N_SIBLINGS];
+	struct bb_error err = { 0 };
+	for (int i = 0; i < N_SIBLINGS; i++) {
+		items[i] = (struct bb_step_item){ c[i], &ids[i], 1, logits + i * vocab_of(e), false };
+	}
+	attention_bytes(e);
+	cr_assert(bb_step(e, items, N_SIBLINGS, &err), "%s", err.text);
+	return attention_bytes(e);
+}
+
+/* Contexts of the same tokens, as forks or each by itself. */
+static double run_siblings(struct bb_engine *e, bool are_forks, float *logits) {
+	int32_t ids[N_PROMPT];
+	make_ids(ids, N_PROMPT, vocab_of(e), 9);
+	struct bb_context *c[N_SIBLINGS];
+	struct bb_error err = { 0 };
+	for (int i = 0; i < N_SIBLINGS; i++) {
+		if (i > 0 && are_forks) {
+			cr_assert(bb_context_fork(&c[i], c[0], &err), "%s", err.text);
+			continue;
+		}
+		c[i] = new_context(e);
+		step(c[i], ids, N_PROMPT, NULL);
+	}
+	const double bytes = step_all(e, c, logits);
+	for (int i = 0; i < N_SIBLINGS; i++) {
+		bb_context_destroy(c[i]);
+	}
+	return bytes;
+}
+
+Test(on_device, siblings_of_a_fork_read_their_common_pages_once, .timeout = 200) {
+	const bool is_counted = strcmp(test_device(), "simt") == 0;
+	const struct bb_engine_params params = { .path = tiny_path("llama"), .n_threads = 1,
+		.device = is_counted ? "simt_check" : test_device() };
+	struct bb_engine *e = open_with(&params);
+	const size_t n = (size_t)N_SIBLINGS * (size_t)vocab_of(e);
+	float *together = malloc(n * sizeof(float)), *apart = malloc(n * sizeof(float));
+	const double once = run_siblings(e, true, together), each = run_siblings(e, false, apart);
+	cr_assert_eq(memcmp(together, apart, n * sizeof(float)), 0, "siblings have other bits");
+	cr_assert(!is_counted || once < 0.7 * each, "siblings read %.0f bytes, others %.0f", once, each);
+	free(together);
+	free(apart);
+	bb_engine_destroy(e);
+}
+
 /* ---- captured steps ---- */
 
 static int n_captures(const struct bb_engine *e) {
