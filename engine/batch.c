@@ -253,11 +253,14 @@ static void add_item(struct bb_engine *e, const struct bb_step_item *item, int i
 /* Of the first n pages, how many are the same, from the first on. */
 static int common_pages(const struct kv_table *a, const struct kv_table *b, int n) {
 	int i = 0;
-	while (i < n && a->chunks[i / BB_CHUNK][i % BB_CHUNK] == b->chunks[i / BB_CHUNK][i % BB_CHUNK]) {
-		const bool is_same_chunk = a->chunks[i / BB_CHUNK] == b->chunks[i / BB_CHUNK];
-		i = is_same_chunk ? (i / BB_CHUNK + 1) * BB_CHUNK : i + 1;
+	while (i < n) {
+		void **p = a->chunks[i / BB_CHUNK], **q = b->chunks[i / BB_CHUNK];
+		if (p != q && p[i % BB_CHUNK] != q[i % BB_CHUNK]) {
+			return i;
+		}
+		i = p == q ? (i / BB_CHUNK + 1) * BB_CHUNK : i + 1;
 	}
-	return i < n ? i : n;
+	return n;
 }
 
 /* Tokens, whole splits, that two contexts have in the same pages in every kind of layer that sees
@@ -289,8 +292,8 @@ static void add_share(struct bb_engine *e, int first, int n, int n_shared) {
 	b->n_shared_rows += n;
 }
 
-/* Contexts that follow one another in a step of decoding and begin alike: each with the first of its
- * run, which is over where what they have in common would shrink to less than half. */
+/* Contexts that follow one another in a step of decoding and begin alike, each as the first of its
+ * run, which ends where what they have in common would shrink to less than half. */
 static void find_shares(struct bb_engine *e, const struct bb_step_item *items, int n_items) {
 	for (int i = 0, end; i + 1 < n_items; i = end) {
 		int n = common_tokens(e, items[i].context, items[i + 1].context);

@@ -35,6 +35,10 @@ struct partial {
 	double m, l, o[MAX_HEAD_DIM];
 };
 
+static double capped(const struct bb_attention *a, double score) {
+	return a->softcap > 0 ? a->softcap * tanh(score / a->softcap) : score;
+}
+
 static double score_float(const struct query *q, const uint8_t *slab, int slot) {
 	const struct bb_attention *a = q->job->a;
 	float k[MAX_HEAD_DIM], v[MAX_HEAD_DIM];
@@ -43,7 +47,7 @@ static double score_float(const struct query *q, const uint8_t *slab, int slot) 
 	for (int d = 0; d < a->head_dim; d++) {
 		sum += (double)q->q[d] * k[d];
 	}
-	return sum * a->scale;
+	return capped(a, sum * a->scale);
 }
 
 static void add_values_float(struct partial *part, const struct query *q, const uint8_t *slab,
@@ -73,7 +77,7 @@ static double score_int8(const struct query *q, const uint8_t *slab, int slot) {
 		}
 		sum += (double)q->q8_scale[g] * scales[slot * n_groups + g] * dot;
 	}
-	return sum * a->scale;
+	return capped(a, sum * a->scale);
 }
 
 static void add_values_int8(struct partial *part, const struct query *q, const uint8_t *slab,
@@ -123,7 +127,8 @@ static void run_split(struct partial *part, const struct query *q, int token) {
 	}
 }
 
-static void run_query(float *out, const struct query *q, int head_dim) {
+static void run_query(float *out, const struct query *q, int head, int head_dim) {
+	const float *sinks = q->job->a->sinks;
 	struct partial all = { -INFINITY, 0, { 0 } }, part;
 	for (int token = q->begin / BB_SPLIT * BB_SPLIT; token < q->end; token += BB_SPLIT) {
 		run_split(&part, q, token);
@@ -135,8 +140,10 @@ static void run_query(float *out, const struct query *q, int head_dim) {
 			all.o[d] = all.o[d] * old + part.o[d] * add;
 		}
 	}
+	const double m = sinks != NULL && sinks[head] > all.m ? sinks[head] : all.m;
+	const double old = exp(all.m - m), sink = sinks != NULL ? exp(sinks[head] - m) : 0;
 	for (int d = 0; d < head_dim; d++) {
-		out[d] = (float)(all.o[d] / all.l);
+		out[d] = (float)(all.o[d] * old / (all.l * old + sink));
 	}
 }
 
@@ -164,7 +171,8 @@ static void run_units(const void *arg, int begin, int end) {
 			const int rest = a->head_dim - d;
 			q.q8_scale[d / width] = kv_quantise(q.q8 + d, q.q + d, rest < width ? rest : width);
 		}
-		run_query(a->out + row * (size_t)a->ld_out + (size_t)head * a->head_dim, &q, a->head_dim);
+		run_query(a->out + row * (size_t)a->ld_out + (size_t)head * a->head_dim, &q, head,
+			a->head_dim);
 	}
 }
 

@@ -291,7 +291,7 @@ static void run_split(const struct walk *w, const struct slot *s, const struct b
 		last--;
 	}
 	struct attn_tile t = { .dims = w->dims, .q_stride = w->q_stride, .scores = s->scores,
-		.p = s->p };
+		.p = s->p, .softcap = w->a->softcap * LOG2_E };
 	const int n_tiles = (last - first + TILE_ROWS - 1) / TILE_ROWS;
 	const bool is_staged = w->ops->stage != NULL && n_tiles >= MIN_STAGED_TILES;
 	load_split(w, s, &t, b, kv_head, token, begin, last_end, is_staged, next);
@@ -320,8 +320,22 @@ static void start_running(const struct slot *s, int n_rows, int vd) {
 	memset(s->o, 0, (size_t)n_rows * vd * sizeof(float));
 }
 
+/* A sink is a split with a score, without values. */
+static void join_sinks(const struct walk *w, const struct slot *s, const struct block *b,
+	int kv_head) {
+	const int vd = w->dims.vd;
+	memset(s->part_o, 0, (size_t)vd * sizeof(float));
+	for (int r = 0; r < b->n_rows; r++) {
+		const float m = w->a->sinks[head_of(w, b, r, kv_head)] * LOG2_E, l = 1;
+		w->ops->join(&s->m[r], &s->l[r], s->o + (size_t)r * vd, &m, &l, s->part_o, vd);
+	}
+}
+
 static void finish_rows(const struct walk *w, const struct slot *s, const struct block *b,
 	int kv_head) {
+	if (w->a->sinks != NULL) {
+		join_sinks(w, s, b, kv_head);
+	}
 	for (int r = 0; r < b->n_rows; r++) {
 		w->ops->finish(out_of(w, b, r, kv_head), s->o + (size_t)r * w->dims.vd, s->l[r],
 			w->dims.head_dim);

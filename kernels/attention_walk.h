@@ -7,10 +7,15 @@
 
 #include "kv_slab.h"
 
+#include <math.h>
+
 enum {
 	TILE_ROWS = 6,
 	SPLIT_PAGES = BB_SPLIT / BB_PAGE,
 };
+
+/* Scores are multiplied by it, and p is 2^(score - m). */
+#define LOG2_E 1.44269504f
 
 /* Geometry of a head, see kv_slab.h. */
 struct attn_dims {
@@ -36,7 +41,8 @@ struct attn_tile {
 	int begin[TILE_ROWS], end[TILE_ROWS];
 	float *scores;     /* [TILE_ROWS, 256] work space */
 	float *p;          /* [TILE_ROWS, 256] work space */
-	float *m, *l;      /* out: [n_rows]; m in the variant's own units */
+	float *m, *l;      /* out: [n_rows]; m, as scores, is an exponent of 2 */
+	float softcap;     /* of scores in these units; 0: none */
 	float *o;          /* out: [n_rows, vd] */
 };
 
@@ -102,6 +108,16 @@ static inline void attn_prefetch(const struct attn_tile *t, int r) {
 	}
 }
 
+/* For the few models that have it: no ISA level has its own. */
+static inline void attn_cap(const struct attn_tile *t) {
+	for (int r = 0; r < t->n_rows; r++) {
+		float *scores = t->scores + (size_t)r * BB_SPLIT;
+		for (int i = t->begin[r]; i < t->end[r]; i++) {
+			scores[i] = t->softcap * tanhf(scores[i] / t->softcap);
+		}
+	}
+}
+
 /* The first part of a tile: scores page by page, m of all rows, p and l row by row; o starts at
  * zero. */
 static inline void attn_weigh(const struct attn_tile *t,
@@ -112,6 +128,9 @@ static inline void attn_weigh(const struct attn_tile *t,
 		if (t->k[page] != NULL) {
 			scores(t, page);
 		}
+	}
+	if (t->softcap > 0) {
+		attn_cap(t);
 	}
 	largest_scores(t);
 	for (int r = 0; r < t->n_rows; r++) {

@@ -211,14 +211,19 @@ struct bb_attention {
 	int kv_group;          /* channels of K per int8 scale; 0 = head_dim */
 	int window;            /* tokens a row sees, itself included; 0 = all */
 	float scale;
+	/* > 0: a score s becomes softcap * tanh(s / softcap) (Gemma 2, arXiv:2408.00118, section 2) */
+	float softcap;
+	/* [n_heads] or NULL: a head's score of a token without a value, which every row sees beside its
+	 * own: L + e^(sink - M) divides (gpt-oss, arXiv:2508.10925, section 2.2) */
+	const float *sinks;
 	void *scratch;         /* [attention_scratch_bytes], 64-byte aligned */
 	size_t scratch_bytes;
 	/* What a device, in whose memory all arrays are, has to know for its grids: rows of all
 	 * sequences, and at least the most tokens that any group keeps, those of this step included. */
 	int n_rows, max_kept;
-	/* Sequences whose first kept tokens, whole splits of them, lie in the same pages: a device reads
-	 * these once for several, with the same bits. Only where every sequence has one row and i is
-	 * that of sequence i. A share is sequences that follow one another: groups are the first's,
+	/* Sequences whose first kept tokens, whole splits of them, lie in the same pages: a device
+	 * reads these once for several, with the same bits. Only where every sequence has one row, and
+	 * sequence i row i. A share is sequences that follow one another: groups are the first's,
 	 * row0 its row, n_rows how many they are (at least 2), n_shared the tokens; each of them has
 	 * n_shared too. n_shared_rows: of all shares. NULL and 0: none. */
 	const struct bb_attention_seq *shares;

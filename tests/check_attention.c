@@ -28,6 +28,8 @@ struct shape {
 	int dropped;
 	/* so many of the first kept tokens of each group lie in the pages of sequence 0, for all */
 	int n_shared;
+	float softcap;
+	bool has_sinks;
 	int n_alike; /* so many sequences as the first, each with pages of its own; 0: as listed */
 };
 
@@ -232,10 +234,14 @@ static void make_scene(struct check *c, struct scene *s, const struct shape *sha
 		.seqs = s->seqs, .n_seqs = s->n_seqs, .kv_heads = s->kv_heads,
 		.n_heads = shape->n_heads, .n_kv_heads = shape->n_kv_heads,
 		.head_dim = shape->head_dim, .kv_group = shape->group, .window = shape->window,
-		.scale = 1.0f / sqrtf((float)shape->head_dim),
+		.scale = 1.0f / sqrtf((float)shape->head_dim), .softcap = shape->softcap,
 		.scratch = check_scratch(c, scratch_bytes, 64), .scratch_bytes = scratch_bytes,
 		.n_rows = s->n_rows, .max_kept = max_kept,
 	};
+	if (shape->has_sinks) {
+		float *sinks = check_in(c, (size_t)shape->n_heads);
+		s->attention.sinks = sinks;
+	}
 	if (shape->n_shared > 0) {
 		s->share = (struct bb_attention_seq){ s->kept[0], 0, s->n_seqs, shape->n_shared };
 		s->attention.shares = &s->share;
@@ -452,6 +458,9 @@ static const struct shape shapes[] = {
 	{ 14, 2, 32, 0, 8, 1.0f, { { 300, 1, 0 }, { 256, 1, 0 }, { 700, 1, 0 }, { 290, 1, 0 } },
 		.n_shared = 256 },
 	{ 6, 2, 16, 0, 0, 1.0f, { { 900, 1, 0 }, { 800, 1, 0 }, { 600, 1, 0 } }, 70, 512 },
+	{ 8, 2, 64, 0, 0, 3.0f, { { 700, 1, 0 }, { 5, 40, 0 } }, .softcap = 2.0f },
+	{ 8, 4, 64, 128, 32, 1.0f, { { 300, 1, 0 }, { 100, 70, 0 } }, .has_sinks = true },
+	{ 4, 2, 40, 0, 8, 2.0f, { { 513, 2, 0 }, { 0, 1, 0 } }, .softcap = 1.0f, .has_sinks = true },
 };
 
 /* One of each kind: splits that are joined, int8 groups, windows, groups that keep different
@@ -464,6 +473,7 @@ static const struct shape small_shapes[] = {
 	{ 5, 1, 6, 0, 0, 1.0f, { { 60, 9, 0 } } },
 	{ 4, 2, 32, 0, 0, 1.0f, { { 520, 1, 0 }, { 513, 2, 0 } }, 510 },
 	{ 6, 2, 16, 0, 0, 1.0f, { { 300, 1, 0 }, { 260, 1, 0 }, { 520, 1, 0 } }, .n_shared = 256 },
+	{ 4, 2, 16, 0, 8, 2.0f, { { 257, 1, 0 }, { 0, 40, 0 } }, .softcap = 1.0f, .has_sinks = true },
 };
 
 /* As SmolLM2-135M, Gemma 3 270M and Qwen2.5-0.5B decode and prefill. The long decode walks more KV

@@ -370,7 +370,8 @@ Test(on_device, siblings_of_a_fork_read_their_common_pages_once, .timeout = 200)
 	float *together = malloc(n * sizeof(float)), *apart = malloc(n * sizeof(float));
 	const double once = run_siblings(e, true, together), each = run_siblings(e, false, apart);
 	cr_assert_eq(memcmp(together, apart, n * sizeof(float)), 0, "siblings have other bits");
-	cr_assert(!is_counted || once < 0.7 * each, "siblings read %.0f bytes, others %.0f", once, each);
+	cr_assert(!is_counted || once < 0.7 * each, "siblings read %.0f bytes, others %.0f", once,
+		each);
 	free(together);
 	free(apart);
 	bb_engine_destroy(e);

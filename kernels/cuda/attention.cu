@@ -184,7 +184,7 @@ __global__ void __launch_bounds__(THREADS)
 		float s[8][4], m[2], l[2];
 		const struct lane_rows rows = lane_rows_of(job, t, 0);
 		page_scores<type, false>(s, job, k, mem.k_scales, mem.q);
-		page_softmax<type>(p, m, l, s, rows, job.scale, page * BB_PAGE);
+		page_softmax<type>(p, m, l, s, rows, job, page * BB_PAGE);
 		if (lane % 4 == 0) {
 			st_vec(mem.ml + warp * TILE + lane / 4, make_float2(m[0], l[0]));
 			st_vec(mem.ml + warp * TILE + lane / 4 + 8, make_float2(m[1], l[1]));
@@ -334,12 +334,13 @@ DEVICE void store_rows(const struct attention_job &job, const struct tile &t,
 			continue;
 		}
 		float *out = out_of(job, t, row);
-		const float L = ld_vec(all.ml + h * THREADS).y;
+		float2 ml = ld_vec(all.ml + h * THREADS);
+		const float keep = join_sink(job, head_of(job, t, row), &ml);
 #pragma unroll
 		for (int i = 0; i < n * 16; i++) {
 			const int channel = (w.c0 + i / 16) * GROUP + lane % 4 * 16 + i % 16;
 			if (channel < job.a.head_dim) {
-				out[channel] = finish(all.o[i / 16][i % 8][2 * h + i / 8 % 2], L);
+				out[channel] = finish(all.o[i / 16][i % 8][2 * h + i / 8 % 2] * keep, ml.y);
 			}
 		}
 	}
@@ -479,7 +480,7 @@ __global__ void __launch_bounds__(THREADS, whole_blocks<type, n>())
 			float s[8][4];
 			page_scores<type, true>(s, job, mem.k, mem.k_scales, w.q);
 			const struct lane_rows rows = whole_rows(tiles[0], w.row0);
-			page_softmax<type>(p, m, l, s, rows, job.scale, page * BB_PAGE);
+			page_softmax<type>(p, m, l, s, rows, job, page * BB_PAGE);
 		}
 		cp_async_wait<0>();
 		__syncthreads();

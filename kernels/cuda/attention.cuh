@@ -26,6 +26,7 @@ enum {
 
 /* Nothing seen yet: finite, so that 2^(x - x) is 1 and no branch is needed. */
 #define NOTHING (-1e30f)
+#define LOG2_E 1.44269504f
 
 /* What a launch passes. */
 struct attention_job {
@@ -34,6 +35,7 @@ struct attention_job {
 	int n_groups, group_width;         /* int8 scales of K */
 	unsigned k_bytes, k_scales, v_scales; /* of a plane; offsets of scales in their planes */
 	float scale;                       /* times log2 e */
+	float cap, cap_scale;              /* softcap times log2 e, or 0; 2 log2 e scale / softcap */
 	int n_splits;                      /* at most, of any tile, from the tile's first on */
 	/* of tiles from tile0 on: partials of splits [split0, split0 + blocks in z) of each */
 	int tile0, split0;
@@ -92,8 +94,8 @@ DEVICE const float *query_of(const struct attention_job &job, const struct tile 
 		+ (size_t)head_of(job, t, row) * job.a.head_dim;
 }
 
-/* Sets t to the i-th group of `rows` rows of a kv head, counting through these sequences; false when
- * there are fewer. All lanes of a warp call it together. */
+/* Sets t to the i-th group of `rows` rows of a kv head, counting through these sequences; false
+ * when there are fewer. All lanes of a warp call it together. */
 DEVICE bool find_tile(struct tile *t, const struct attention_job &job,
 	const struct bb_attention_seq *seqs, int n_seqs, int i, int rows, int kv_head) {
 	const struct found_rows found = find_rows(seqs, n_seqs, job.heads_per_kv, rows, i);
@@ -163,6 +165,19 @@ template <bool is_shared> DEVICE uint4 plane_chunk(const struct plane &p, int ro
 	return is_shared ? ld_vec(at) : ld_nc(at);
 }
 
+/* ---- scores ---- */
+
+/* A product of q and k under the softcap: c tanh(z) = c - 2 c / (1 + e^2z). It is an exponent of 2
+ * then, as `unit_of` says. */
+DEVICE float capped(const struct attention_job &job, float s) {
+	return job.cap > 0 ? fmaf(-2.0f * job.cap,
+		rcp_approx(1.0f + exp2_approx(s * job.cap_scale)), job.cap) : s;
+}
+
+DEVICE float unit_of(const struct attention_job &job) {
+	return job.cap > 0 ? 1.0f : job.scale;
+}
+
 /* ---- joins ---- */
 
 /* Joins m, l to *M, *L; an element of o is then joined by join_value with the factors. */
@@ -176,6 +191,15 @@ DEVICE void join(float *M, float *L, float m, float l, float *keep, float *add) 
 
 DEVICE float join_value(float O, float keep, float o, float add) {
 	return fmaf(o, add, O * keep);
+}
+
+/* Joins a head's sink, if it has one; returns the factor of O. */
+DEVICE float join_sink(const struct attention_job &job, int head, float2 *ml) {
+	float keep = 1.0f, add;
+	if (job.a.sinks != NULL) {
+		join(&ml->x, &ml->y, job.a.sinks[head] * LOG2_E, 1.0f, &keep, &add);
+	}
+	return keep;
 }
 
 /* The result; a zero gets its plus sign, whatever it was joined to. */

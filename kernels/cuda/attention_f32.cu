@@ -68,7 +68,7 @@ DEVICE void f32_scores(const struct attention_job &job, const struct tile &t,
 		const int row = row0 + r, last = last_seen(job, t, row);
 		const bool is_seen = row < t.n_rows && token0 + slot <= last
 			&& token0 + slot >= first_seen(job, last);
-		m.p[row * (BB_PAGE + PAD) + slot] = is_seen ? s[r] : NOTHING;
+		m.p[row * (BB_PAGE + PAD) + slot] = is_seen ? capped(job, s[r]) : NOTHING;
 	}
 }
 
@@ -175,7 +175,7 @@ __global__ void __launch_bounds__(THREADS)
 		f32_scores(job, t, m, page * BB_PAGE);
 		__syncthreads();
 		stage_page(m.kv, job.width, slab + job.k_bytes, begin, end);
-		f32_softmax(m, job.scale);
+		f32_softmax(m, unit_of(job));
 		cp_async_wait<0>();
 		__syncthreads();
 		f32_values(O, &M, &L, m, job.width);

@@ -24,7 +24,9 @@ void attention_prepare(struct attention_job *job, const struct bb_attention *a,
 	job->k_bytes = (unsigned)k.bytes;
 	job->k_scales = (unsigned)k.scales;
 	job->v_scales = (unsigned)v.scales;
-	job->scale = a->scale * 1.44269504f;
+	job->scale = a->scale * LOG2_E;
+	job->cap = a->softcap * LOG2_E;
+	job->cap_scale = a->softcap > 0 ? 2 * job->scale / a->softcap : 0;
 	/* blocks of 32 lie within a head */
 	job->prepared = a->head_dim % 32 == 0 ? (uint8_t *)a->prepared : NULL;
 	job->prepared_bytes = panel_x_row_bytes(BB_Q8_0, a->n_heads * a->head_dim);

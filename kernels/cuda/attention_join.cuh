@@ -87,8 +87,9 @@ DEVICE void join_splits(const struct attention_job &job, const struct tile &t, u
 			}
 			continue;
 		}
-		O = make_float4(finish(O.x, ml.y), finish(O.y, ml.y), finish(O.z, ml.y),
-			finish(O.w, ml.y));
+		const float keep = join_sink(job, head_of(job, t, row), &ml);
+		O = make_float4(finish(O.x * keep, ml.y), finish(O.y * keep, ml.y),
+			finish(O.z * keep, ml.y), finish(O.w * keep, ml.y));
 		if (job.prepared != NULL) {
 			st_vec((float4 *)(rows + row * job.width + channel), O);
 		} else {

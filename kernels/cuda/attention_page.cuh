@@ -177,8 +177,9 @@ template <enum bb_kv_dtype type> DEVICE uint32_t pack_sum(float *l, float lo, fl
  * page. */
 template <enum bb_kv_dtype type>
 DEVICE void page_softmax(uint32_t p[4][4], float m[2], float l[2], float s[8][4],
-	const struct lane_rows &rows, float scale, int token0) {
+	const struct lane_rows &rows, const struct attention_job &job, int token0) {
 	const int t = (int)threadIdx.x % 4;
+	const float scale = unit_of(job);
 #pragma unroll
 	for (int h = 0; h < 2; h++) {
 		float best = NOTHING;
@@ -186,7 +187,8 @@ DEVICE void page_softmax(uint32_t p[4][4], float m[2], float l[2], float s[8][4]
 		for (int i = 0; i < 16; i++) {
 			const int token = token0 + i / 2 * 8 + 2 * t + i % 2;
 			float *x = &s[i / 2][2 * h + i % 2];
-			*x = (unsigned)(token - rows.first[h]) < (unsigned)rows.count[h] ? *x : NOTHING;
+			*x = (unsigned)(token - rows.first[h]) < (unsigned)rows.count[h]
+				? capped(job, *x) : NOTHING;
 			best = fmaxf(best, *x);
 		}
 		best = quad_max(best);

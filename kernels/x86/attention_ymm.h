@@ -13,7 +13,6 @@
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 8")
-#define LOG2_E 1.44269504f
 
 /* 2^x for x <= 0, and 0 below -126: x = n + f with |f| <= 1/2; 2^f = 1 + f P(f), P fitted for least
  * relative error, 1.1e-7. */
