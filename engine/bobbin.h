@@ -12,7 +12,7 @@
  * borrowed unless the name says `take`. Arrays are row-major, outermost dimension first. One thread
  * at a time may use an engine. The same request gives the same bits: the logits of a context depend
  * only on its tokens, never on what shares the step, how a prompt was cut into steps, the number of
- * threads, or forks and rewinds on the way. */
+ * threads, or forks and rewinds on the way. (But for `gemm` "fast", which is asked for.) */
 #ifndef BOBBIN_H
 #define BOBBIN_H
 
@@ -67,7 +67,11 @@ struct bb_engine_params { /* zeroed = defaults */
 	const char *path;          /* GGUF file */
 	const char *device;        /* NULL or "cpu"; "cuda", "simt"; "auto": a GPU where there is one */
 	const char *isa;           /* NULL = the best this machine has; see bb_isa_names */
-	const char *gemm;          /* NULL or "exact"; others are refused by this build */
+	/* NULL or "exact": the same bits however work is batched. "fast": a GPU multiplies steps of 64
+	 * rows and more through cuBLASLt, with weights and activations rounded to bf16, which gives up
+	 * that promise: bits then depend on how a prompt is cut and on what shares its step. Changes
+	 * nothing on the CPU. */
+	const char *gemm;
 	int n_threads;             /* 0 = one per CPU that the process may run on */
 	enum bb_kv_type kv_type;   /* of new contexts; AUTO = f16 */
 	int max_model_len;         /* tokens per context; 0 = the model's own number */
@@ -92,6 +96,7 @@ struct bb_engine_info {
 	const char *isa;             /* ISA level in use: "avx512_bf16" */
 	const char *device;          /* where steps are computed: "cpu", "cuda", "simt" */
 	const char *device_name;     /* "NVIDIA H100 80GB HBM3"; the CPU's name on "cpu" */
+	const char *gemm;            /* "exact", or "fast" where a device does it */
 	const char *why_no_gpu;      /* why "auto" passed a GPU over that is there, or "" */
 	const char *cpu;             /* what the CPU calls itself: "AMD EPYC 9R14" */
 	const char *kv_type;         /* of new contexts */

@@ -125,8 +125,8 @@ static bool check_params(const struct bb_engine_params *p, struct bb_error *err)
 			"device '%s' is unknown; expected auto, cpu, cuda or simt",
 			base_show(p->device, strlen(p->device), shown, sizeof(shown)));
 	}
-	if (p->gemm != NULL && strcmp(p->gemm, "exact") != 0) {
-		return base_fail(err, BB_ERR_UNSUPPORTED, "gemm '%s' isn't in this build; expected exact",
+	if (p->gemm != NULL && strcmp(p->gemm, "exact") != 0 && strcmp(p->gemm, "fast") != 0) {
+		return base_fail(err, BB_ERR_USAGE, "gemm '%s' is unknown; expected exact or fast",
 			base_show(p->gemm, strlen(p->gemm), shown, sizeof(shown)));
 	}
 	if (p->n_threads < 0 || p->n_threads > 1024 || p->max_model_len < 0 || p->window < 0 ||
@@ -217,6 +217,15 @@ static int choose_kv_group(const struct plan *p) {
 	return layer_0[W_K_BIAS] != NULL ? 4 : 32;
 }
 
+/* On a device: what its faster products need. Those of the CPU are exact, whatever is asked. */
+static bool open_fast(struct bb_engine *e, const char *gemm, struct bb_error *err) {
+	const struct device *d = &e->memory.device;
+	char why[256];
+	e->is_fast = gemm != NULL && strcmp(gemm, "fast") == 0;
+	return !e->is_fast || d->module->gemm_fast(d->d, why, sizeof(why))
+		|| base_fail(err, BB_ERR_UNSUPPORTED, "gemm fast on device %s: %s", device_kind(d), why);
+}
+
 /* Opens what steps are computed on, and chooses the kernels. */
 static bool open_memory(struct bb_engine *e, const struct bb_engine_params *params,
 	struct bb_error *err) {
@@ -232,6 +241,9 @@ static bool open_memory(struct bb_engine *e, const struct bb_engine_params *para
 	}
 	if (!memory_is_host(&e->memory)) {
 		const struct device *d = &e->memory.device;
+		if (!open_fast(e, params->gemm, err)) {
+			return false;
+		}
 		d->module->kernels(d->d, &e->kernels);
 		d->module->info(d->d, &e->device);
 	}
@@ -258,7 +270,8 @@ static bool open_model(struct bb_engine *e, const struct bb_model *const *models
 		return true;
 	}
 	if (!batch_create(e, err) ||
-		!plan_pack(&e->plan, params->progress, params->progress_user, err)) {
+		!plan_pack(&e->plan, params->progress, params->progress_user, err) ||
+		(e->is_fast && !plan_gemm(&e->plan, err))) {
 		return false;
 	}
 	e->is_packed = true;
@@ -368,6 +381,7 @@ void bb_engine_info(const struct bb_engine *e, struct bb_engine_info *info) {
 	info->isa = e->isa;
 	info->device = device_kind(&e->memory.device);
 	info->cpu = e->cpu;
+	info->gemm = e->is_fast ? "fast" : "exact";
 	info->why_no_gpu = e->memory.why_not;
 	info->device_name = memory_is_host(&e->memory) ? e->cpu : e->device.name;
 	info->kv_type = engine_kv_name(e->kv_type);
@@ -385,7 +399,7 @@ void bb_engine_info(const struct bb_engine *e, struct bb_engine_info *info) {
 	info->max_batch_tokens = p->max_rows;
 	info->weight_bytes = plan_packed_bytes(p);
 	info->step_weight_bytes = plan_step_bytes(p);
-	info->activation_bytes = p->memory_bytes + batch_scratch_bytes(e);
+	info->activation_bytes = p->memory_bytes + p->gemm_bytes + batch_scratch_bytes(e);
 	for (int i = 0; i < p->n_kinds; i++) {
 		info->kv_bytes_per_token += kv_bytes_per_token(e, i);
 	}

@@ -28,6 +28,7 @@ struct bb_engine {
 	const char *isa;
 	char cpu[64];               /* what it is called */
 	struct bb_device_info device; /* what the device says of itself */
+	bool is_fast;               /* large products by cuBLASLt, as was asked for */
 	bb_queue *pool;             /* of the CPU's threads */
 	int n_threads, max_len;
 	enum bb_kv_dtype kv_type;

@@ -199,9 +199,9 @@ static json_t *memory(const struct bb_engine *e) {
 static json_t *collect(const struct bb_engine *e) {
 	struct bb_engine_info info;
 	bb_engine_info(e, &info);
-	json_t *root = json_pack("{s:o, s:s, s:s, s:s, s:s, s:I, s:i, s:o, s:o}", "name",
+	json_t *root = json_pack("{s:o, s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:o, s:o}", "name",
 		engine_json_text(info.name, strlen(info.name)), "arch", info.arch, "tokenizer",
-		info.tokenizer, "device", info.device, "isa", info.isa, "n_params",
+		info.tokenizer, "device", info.device, "isa", info.isa, "gemm", info.gemm, "n_params",
 		(json_int_t)info.n_params, "n_vocab", info.n_vocab, "metadata",
 		metadata(&e->file), "tensors", tensors(&e->file));
 	if (root != NULL && e->is_planned) {
@@ -294,11 +294,13 @@ static void print_text(FILE *out, const json_t *root) {
 	const char *text = text_of(root, "name");
 	char name[96];
 	const bool is_cpu = strcmp(text_of(root, "device"), "cpu") == 0;
-	fprintf(out, "%s: %s, tokenizer %s, %" JSON_INTEGER_FORMAT " parameters, %s %s\n",
+	const bool is_fast = strcmp(text_of(root, "gemm"), "fast") == 0;
+	fprintf(out, "%s: %s, tokenizer %s, %" JSON_INTEGER_FORMAT " parameters, %s %s%s\n",
 		base_show(text, strlen(text), name, sizeof(name)), text_of(root, "arch"),
 		text_of(root, "tokenizer"),
 		json_integer_value(json_object_get(root, "n_params")),
-		is_cpu ? "ISA level" : "device", text_of(root, is_cpu ? "isa" : "device"));
+		is_cpu ? "ISA level" : "device", text_of(root, is_cpu ? "isa" : "device"),
+		is_fast ? ", gemm fast: bits may depend on how work is batched" : "");
 	print_object(out, "metadata", json_object_get(root, "metadata"));
 	const json_t *list = json_object_get(root, "tensors");
 	fprintf(out, "\ntensors\n");

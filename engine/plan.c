@@ -562,6 +562,41 @@ bool plan_pack(struct plan *p, bb_progress_fn *progress, void *user, struct bb_e
 	return true;
 }
 
+static bool gemm_list(struct plan *p, const struct plan_ops *list, struct bb_error *err) {
+	const struct device *d = &p->where->device;
+	char why[256];
+	for (int i = 0; i < list->n; i++) {
+		const struct plan_op *o = &list->ops[i];
+		const struct plan_matrix *m = o->matrix;
+		const bool is_head = o->out_act == ACT_LOGITS;
+		if (m != NULL && !d->module->gemm_plan(d->d, o->out, is_head ? m->n : o->ld_out, m->n,
+			m->k, is_head ? p->logits_rows : p->max_rows, why, sizeof(why))) {
+			return base_fail(err, BB_ERR_UNSUPPORTED, "gemm fast, tensor '%s': %s",
+				m->sources[0].w->name, why);
+		}
+	}
+	return true;
+}
+
+bool plan_gemm(struct plan *p, struct bb_error *err) {
+	const struct device *d = &p->where->device;
+	for (int i = 0; i < p->n_matrices; i++) {
+		const size_t bytes = d->module->gemm_bytes(p->matrices[i].n, p->matrices[i].k);
+		p->gemm_bytes = bytes > p->gemm_bytes ? bytes : p->gemm_bytes;
+	}
+	p->gemm_memory = memory_map(p->where, p->gemm_bytes, "gemm fast", err);
+	if (p->gemm_memory == NULL) {
+		return false;
+	}
+	d->module->gemm_memory(d->d, p->gemm_memory);
+	for (int i = 0; i < p->n_layers; i++) {
+		if (!gemm_list(p, &p->layers[i], err)) {
+			return false;
+		}
+	}
+	return gemm_list(p, &p->head, err) && gemm_list(p, &p->tail, err);
+}
+
 unsigned plan_flags(const struct plan *p, unsigned flags) {
 	for (int i = 0; i < p->n_matrices; i++) {
 		if (p->matrices[i].type == BB_F32) {
@@ -610,6 +645,7 @@ void plan_finish(struct plan *p) {
 	base_free(p->matrices);
 	memory_unmap(p->where, p->memory, p->memory_bytes);
 	memory_unmap(p->where, p->packed_memory, p->packed_bytes);
+	memory_unmap(p->where, p->gemm_memory, p->gemm_bytes);
 	weight_set_finish(&p->weights);
 	memset(p, 0, sizeof(*p));
 }

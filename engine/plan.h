@@ -113,6 +113,8 @@ struct plan {
 	void *prepared;
 	void *memory, *packed_memory;
 	size_t memory_bytes, packed_bytes;
+	void *gemm_memory;          /* in which a device's fast products work; NULL: it has none */
+	size_t gemm_bytes;
 };
 
 /* Plans everything; packs nothing yet. window > 0 limits every kind. */
@@ -121,6 +123,8 @@ bool plan_create(struct plan *p, const struct bb_model *m, const struct gguf *g,
 	struct bb_error *err);
 /* Packs the weights into memory of their own, on the queue. */
 bool plan_pack(struct plan *p, bb_progress_fn *progress, void *user, struct bb_error *err);
+/* Of a device that is to multiply fast: room and algorithms for its largest products. */
+bool plan_gemm(struct plan *p, struct bb_error *err);
 /* Bytes that plan_pack takes: packed weights and the prepared input. */
 size_t plan_packed_bytes(const struct plan *p);
 /* Marks the ops of a list that the next one does in its own launch. */

@@ -16,7 +16,7 @@ extern "C" {
 #endif
 
 /* Of struct bb_module and of everything that kernels.h declares. */
-enum { BB_MODULE_ABI = 2 };
+enum { BB_MODULE_ABI = 3 };
 
 /* What is opened: a GPU, or the emulator. */
 typedef struct bb_device bb_device;
@@ -24,7 +24,8 @@ typedef struct bb_device bb_device;
 typedef struct bb_graph bb_graph;
 
 /* What a test can make fail. */
-enum bb_failure { BB_FAIL_ALLOC, BB_FAIL_HOST_ALLOC, BB_FAIL_LAUNCH, BB_FAIL_COPY };
+enum bb_failure { BB_FAIL_ALLOC, BB_FAIL_HOST_ALLOC, BB_FAIL_LAUNCH, BB_FAIL_COPY,
+	BB_FAIL_GEMM };
 
 /* A launch on the emulator. Bytes and wavefronts are counted by its checker alone, in sectors of 32
  * bytes; `new` ones are those that the launch touches for the first time, which memory must move
@@ -55,6 +56,18 @@ struct bb_module {
 	bb_device *(*open)(size_t max_bytes, char *text, size_t bytes);
 	void (*close)(bb_device *d); /* NULL is fine; queues and graphs have to be gone */
 	void (*info)(const bb_device *d, struct bb_device_info *out);
+	/* Opens cuBLASLt; from then on `kernels` gives the variants that need it (BB_LT). Their
+	 * products of BB_LT_ROWS rows and more round weights and x to bf16 and sum in f32, in an order
+	 * that depends on the shape. False with a sentence, where nothing has changed. */
+	bool (*gemm_fast)(bb_device *d, char *text, size_t bytes);
+	/* Bytes of the device in which a product with a matrix [n, k] works, and where they are, which
+	 * serves all products: as many as the largest needs, its owner's, 256-byte aligned. */
+	size_t (*gemm_bytes)(int n, int k);
+	void (*gemm_memory)(bb_device *d, void *memory);
+	/* Chooses the algorithms of products y [up to max_rows, ld_y] with a matrix [n, k], so that
+	 * none is chosen in a step. */
+	bool (*gemm_plan)(bb_device *d, const float *y, int ld_y, int n, int k, int max_rows,
+		char *text, size_t bytes);
 
 	/* Memory of the device, 256-byte aligned and not cleared, of its arena: admitted by bytes,
 	 * taken from the driver in large segments, which are kept until close. */

@@ -42,8 +42,9 @@ enum bb_cpu_flag {
 	BB_AVX512_BF16 = 1 << 4,
 };
 
-/* What a GPU variant needs: a compute capability times ten; with BB_ONLY no newer one will do. */
-enum { BB_ONLY = 1 << 16 };
+/* What a GPU variant needs: a compute capability times ten; with BB_ONLY no newer one will do, with
+ * BB_LT cuBLASLt must be open (--gemm fast), which takes products of so many rows and more. */
+enum { BB_ONLY = 1 << 16, BB_LT = 1 << 17, BB_LT_ROWS = 64 };
 
 /* ---- block types: geometry and exact meaning ---- */
 

@@ -2,7 +2,9 @@
  *
  * Checks of the matrix products, one body for all weight types. Block types must have the bits of
  * the reference on every variant; and every variant is held against a product in double here,
- * which takes the weights from dtype_decode. */
+ * which takes the weights from dtype_decode. Only large products by cuBLASLt are other: they round
+ * x and weights to bf16, every row is held against the product of those, and the reference, which
+ * rounds x to int8, says nothing of them where weights are of a block type. */
 #include "check.h"
 
 #include <math.h>
@@ -20,6 +22,15 @@ static bool is_float(enum bb_dtype type) {
 
 static bool has_min(enum bb_dtype type) {
 	return type == BB_Q4_1 || type == BB_Q5_1 || type == BB_Q4_K || type == BB_Q5_K;
+}
+
+/* Large products of this variant go through cuBLASLt. */
+static bool is_lt(struct check *c) {
+	return strcmp(check_layout(c)->name, "panels_lt") == 0;
+}
+
+static bool is_by_lt(struct check *c, const struct shape *s) {
+	return is_lt(c) && s->n_rows >= BB_LT_ROWS;
 }
 
 /* ---- inputs ---- */
@@ -108,14 +119,17 @@ static void check_row(struct check *c, enum bb_dtype type, const struct shape *s
 	const float *x, const float *bias, const float *y0, const float *y) {
 	float weights[2048];
 	double rounded[2048];
-	const bool to_bf16 = strstr(check_layout(c)->name, "pairs") != NULL;
-	round_x(rounded, x, type, to_bf16, s->k);
+	const bool by_lt = is_by_lt(c, s);
+	const bool to_bf16 = by_lt || strstr(check_layout(c)->name, "pairs") != NULL ||
+		(is_lt(c) && type == BB_BF16);
+	round_x(rounded, x, by_lt ? BB_BF16 : type, to_bf16, s->k);
 	for (int col = 0; col < s->n; col++) {
 		dtype_decode(weights, w + (size_t)col * dtype_row_bytes(type, s->k), type, s->k);
 		double want = s->has_bias ? (double)bias[col] : 0.0, size = fabs(want);
 		want += s->accumulates ? (double)y0[col] : 0.0;
 		size += s->accumulates ? fabs((double)y0[col]) : 0.0;
 		for (int i = 0; i < s->k; i++) {
+			weights[i] = by_lt ? bf16_to_f32(f32_to_bf16(weights[i])) : weights[i];
 			const double term = (double)weights[i] * rounded[i];
 			want += term;
 			/* Codes and minima of opposite signs cancel inside a block. */
@@ -226,9 +240,11 @@ static void check_shape(struct check *c, matmul_fn *fn, enum bb_dtype type, stru
 	const float *x = make_x(c, s.n_rows, ld_x, is_extreme);
 	const float *bias = s.has_bias ? check_in(c, (size_t)s.n) : NULL;
 	/* Chains of f32, and x in bf16 on one level; see check_row for what is exact. */
-	const float rounding = type == BB_BF16 ? 0.02f : 1e-5f;
-	const struct tol tol = { .rel = is_float(type) ? rounding : 0.0f,
-		.abs = is_float(type) ? rounding * 1e4f * sqrtf((float)s.k) : 0.0f };
+	const bool by_lt = is_by_lt(c, &s), is_exact = !is_float(type) && !by_lt;
+	const float rounding = type == BB_BF16 || by_lt ? 0.02f : 1e-5f;
+	const struct tol tol = { .rel = is_exact ? 0.0f : rounding,
+		.abs = is_exact ? 0.0f : !is_float(type) ? INFINITY
+			: rounding * 1e4f * sqrtf((float)s.k) };
 	float *y = check_inout(c, "y", n_y, tol);
 	float *y0 = check_scratch(c, n_y * sizeof(float), 4);
 	memcpy(y0, y, n_y * sizeof(float));
@@ -243,10 +259,13 @@ static void check_shape(struct check *c, matmul_fn *fn, enum bb_dtype type, stru
 	}
 	if (!check_is_bench(c)) {
 		const int last = s.n_rows - 1;
-		check_row(c, type, &s, w, x, bias, y0, y);
-		check_row(c, type, &s, w, x + (size_t)last * ld_x, bias, y0 + (size_t)last * s.ld_y,
-			y + (size_t)last * s.ld_y);
-		check_alone(c, fn, type, &s, packed, x, ld_x, bias, y0, y);
+		for (int r = 0; r <= last; r += by_lt || last == 0 ? 1 : last) {
+			check_row(c, type, &s, w, x + (size_t)r * ld_x, bias, y0 + (size_t)r * s.ld_y,
+				y + (size_t)r * s.ld_y);
+		}
+		if (!by_lt) {
+			check_alone(c, fn, type, &s, packed, x, ld_x, bias, y0, y);
+		}
 		if (layout->product != NULL && layout->fuses(type)) {
 			check_fused(c, fn, type, &s, packed, x, ld_x, bias, y0);
 		}
@@ -266,8 +285,13 @@ static void bench_device(struct check *c, matmul_fn *fn, enum bb_dtype type) {
 		const int n = check_shrunk(c, products[i].n);
 		const int k = (check_shrunk(c, products[i].k) + 255) / 256 * 256; /* whole blocks */
 		for (int j = 0; j < products[i].n_counts; j++) {
-			check_shape(c, fn, type,
-				(struct shape){ check_shrunk(c, counts[j]), n, k, .ld_y = n }, false);
+			int n_rows = check_shrunk(c, counts[j]);
+			if (is_lt(c)) { /* fewer rows are another variant's, which is timed by itself */
+				n_rows = counts[j] < BB_LT_ROWS ? 0 : n_rows < BB_LT_ROWS ? BB_LT_ROWS : n_rows;
+			}
+			if (n_rows > 0) {
+				check_shape(c, fn, type, (struct shape){ n_rows, n, k, .ld_y = n }, false);
+			}
 		}
 	}
 }
@@ -310,6 +334,7 @@ static void check_matmul(struct check *c, matmul_fn *fn, enum bb_dtype type) {
 		check_shape(c, fn, type, (struct shape){ n_rows, 192, 1280, true, false, 195 }, false);
 	}
 	check_shape(c, fn, type, (struct shape){ 1, 64 * 257, 256, true, true, 64 * 257 }, false);
+	check_shape(c, fn, type, (struct shape){ 65, 96, 768, false, false, 100 }, false);
 }
 
 #define CHECK_MATMUL(suffix, type) \

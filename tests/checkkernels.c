@@ -54,6 +54,8 @@ struct run {
 	bb_queue *queue;
 	struct device device;  /* whose variants are played; all zero: the CPU's */
 	bb_queue *device_queue;
+	bool has_lt;           /* cuBLASLt is open; else why not: */
+	char why_no_lt[256];
 	FILE *text;            /* for people; JSON goes to stdout */
 	double read_bandwidth; /* bytes per second; bench only */
 	int n_passed, n_failed, n_skipped;
@@ -106,8 +108,11 @@ static void fatal_crash(const char *message) {
 
 /* The names of the flags in `needs` that are missing. */
 static const char *missing(unsigned needs, char *buf, size_t bytes) {
+	if (run.device.module != NULL && (needs & BB_LT) != 0 && !run.has_lt) {
+		return run.why_no_lt;
+	}
 	if (run.device.module != NULL) {
-		snprintf(buf, bytes, "needs compute capability %.1f", (double)(needs & ~BB_ONLY) / 10);
+		snprintf(buf, bytes, "needs compute capability %.1f", (double)(needs & ~(BB_ONLY | BB_LT)) / 10);
 		return buf;
 	}
 	static const char *const names[] = { "avx2", "avx_vnni", "avx512", "avx512_vnni",
@@ -141,7 +146,10 @@ static bool can_run(const struct bb_variant *v) {
 	if (run.device.module == NULL) {
 		return (v->needs & ~run.flags) == 0;
 	}
-	const unsigned least = v->needs & ~(unsigned)BB_ONLY;
+	const unsigned least = v->needs & ~(unsigned)(BB_ONLY | BB_LT);
+	if ((v->needs & BB_LT) != 0 && !run.has_lt) {
+		return false;
+	}
 	return (v->needs & BB_ONLY) != 0 ? run.flags == least : run.flags >= least;
 }
 
@@ -559,6 +567,18 @@ static void check_all(void) {
 	}
 }
 
+/* cuBLASLt, and memory for any of its products; without it its variants are skipped. */
+static void open_lt(void) {
+	const struct device *d = &run.device;
+	run.has_lt = d->module->gemm_fast(d->d, run.why_no_lt, sizeof(run.why_no_lt));
+	void *memory = !run.has_lt ? NULL : d->module->alloc(d->d,
+		d->module->gemm_bytes(1 << 17, 1 << 15), run.why_no_lt, sizeof(run.why_no_lt));
+	run.has_lt = memory != NULL;
+	if (run.has_lt) {
+		d->module->gemm_memory(d->d, memory);
+	}
+}
+
 static bool open_device(const char *name) {
 	char text[512];
 	if (!device_open(&run.device, name, 0, text, sizeof(text))) {
@@ -572,6 +592,7 @@ static bool open_device(const char *name) {
 	run.device.module->info(run.device.d, &info);
 	run.device_queue = run.device.module->queue_create(run.device.d);
 	run.flags = (unsigned)info.arch;
+	open_lt();
 	fprintf(run.text, "%s, %d processors, compute capability %.1f\n", info.name, info.n_processors,
 		info.arch / 10.0);
 	return run.device_queue != NULL;

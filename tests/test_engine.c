@@ -157,7 +157,7 @@ static void expect_option_refused(struct bb_engine_params params, enum bb_code c
 
 Test(engine, options_out_of_range_are_refused) {
 	expect_option_refused((struct bb_engine_params){ .device = "cuda" }, BB_ERR_UNSUPPORTED);
-	expect_option_refused((struct bb_engine_params){ .gemm = "fast" }, BB_ERR_UNSUPPORTED);
+	expect_option_refused((struct bb_engine_params){ .gemm = "wild" }, BB_ERR_USAGE);
 	expect_option_refused((struct bb_engine_params){ .isa = "sse9" }, BB_ERR_USAGE);
 	expect_option_refused((struct bb_engine_params){ .n_threads = -1 }, BB_ERR_USAGE);
 	expect_option_refused((struct bb_engine_params){ .window = -1 }, BB_ERR_USAGE);

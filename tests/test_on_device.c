@@ -179,33 +179,36 @@ static void expect_equal(struct arrays *a, const void *x, const void *y, size_t 
 }
 
 /* rmsnorm or a gate, then prep; and the two in one launch. */
-static void check_fused_x(const struct bb_engine *e, int k) {
-	enum { N = 3 };
+static void check_fused_rows(const struct bb_engine *e, int k, int n) {
 	const struct bb_kernels *kernels = &e->kernels;
 	bb_queue *q = e->memory.queue;
 	struct arrays a = { &e->memory };
 	const struct bb_layout *layout;
 	kernels_matmul(kernels, BB_Q4_1, &layout);
 	cr_assert(layout->fuses(BB_Q4_1) && !layout->fuses(BB_F32));
-	const size_t bytes = layout->prep_bytes(BB_Q4_1, N, k);
-	float *x = floats(&a, 2 * N * k, 1), *w = floats(&a, k, 2), *y = floats(&a, N * k, 3);
+	const size_t bytes = layout->prep_bytes(BB_Q4_1, n, k);
+	float *x = floats(&a, 2 * n * k, 1), *w = floats(&a, k, 2), *y = floats(&a, n * k, 3);
 	void *want = floats(&a, (int)bytes / 4 + 1, 4), *got = floats(&a, (int)bytes / 4 + 1, 4);
 	struct bb_fused_x f = { BB_FUSE_RMSNORM, x, NULL, 2 * k, w, 1e-6f };
-	kernels->rmsnorm(q, y, k, x, 2 * k, w, N, 1, k, 1e-6f);
-	layout->prep(q, want, BB_Q4_1, y, k, N, k);
-	layout->prep_fused(q, got, BB_Q4_1, &f, N, k);
+	kernels->rmsnorm(q, y, k, x, 2 * k, w, n, 1, k, 1e-6f);
+	layout->prep(q, want, BB_Q4_1, y, k, n, k);
+	layout->prep_fused(q, got, BB_Q4_1, &f, n, k);
 	expect_equal(&a, want, got, bytes, "rmsnorm");
 	for (int i = 0; i < 2; i++) {
 		f = (struct bb_fused_x){ i == 0 ? BB_FUSE_SILU_MUL : BB_FUSE_GELU_MUL, x, x + k, 2 * k };
-		(i == 0 ? kernels->silu_mul : kernels->gelu_mul)(q, y, k, x, x + k, 2 * k, N, k);
-		layout->prep(q, want, BB_Q4_1, y, k, N, k);
-		layout->prep_fused(q, got, BB_Q4_1, &f, N, k);
+		(i == 0 ? kernels->silu_mul : kernels->gelu_mul)(q, y, k, x, x + k, 2 * k, n, k);
+		layout->prep(q, want, BB_Q4_1, y, k, n, k);
+		layout->prep_fused(q, got, BB_Q4_1, &f, n, k);
 		expect_equal(&a, want, got, bytes, i == 0 ? "silu_mul" : "gelu_mul");
 	}
 	void *all[] = { x, w, y, want, got };
 	for (size_t i = 0; i < COUNT(all); i++) {
 		memory_unmap(a.m, all[i], 0);
 	}
+}
+
+static void check_fused_x(const struct bb_engine *e, int k) {
+	check_fused_rows(e, k, 3);
 }
 
 /* RoPE of q and k, then append; and the two in one launch. */
@@ -289,6 +292,19 @@ Test(on_device, a_fused_x_has_the_bits_of_two_launches) {
 	check_fused_x(e, 96);  /* a warp a row, an odd number of blocks */
 	check_fused_x(e, 256);
 	check_fused_x(e, 1056);
+	bb_engine_destroy(e);
+}
+
+/* The same of large products of --gemm fast, whose x is in bf16. */
+Test(on_device, a_fused_x_of_many_rows_has_the_bits_of_two_launches) {
+	const struct bb_engine_params params = { .path = tiny_path("llama"), .device = "simt",
+		.gemm = "fast", .n_threads = 1 };
+	if (strcmp(test_device(), "simt") != 0) {
+		cr_skip_test("a GPU's machine may lack cuBLASLt");
+	}
+	struct bb_engine *e = open_with(&params);
+	check_fused_rows(e, 96, BB_LT_ROWS);
+	check_fused_rows(e, 1056, BB_LT_ROWS);
 	bb_engine_destroy(e);
 }
 

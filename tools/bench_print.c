@@ -94,9 +94,9 @@ static json_t *row(const struct bench_settings *s, const struct bench_test *t) {
 		(json_int_t)s->info.n_params, "n_batch", s->n_batch, "n_ubatch", s->n_ubatch, "n_threads",
 		s->info.n_threads, "type_k", s->info.kv_type, "type_v", s->info.kv_type, "n_gpu_layers",
 		is_cpu ? 0 : s->info.n_layers, "flash_attn", 1);
-	json_t *more = json_pack("{s:s, s:i, s:i, s:i, s:i, s:s, s:I, s:I, s:f, s:f, s:o, "
-		"s:o, s:o, s:o, s:o}", "isa", s->info.isa, "n_prompt", t->n_prompt, "n_gen", t->n_gen,
-		"n_depth", t->n_depth, "n_parallel", t->n_parallel, "test_time", t->time, "avg_ns",
+	json_t *more = json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:s, s:I, s:I, s:f, s:f, s:o, "
+		"s:o, s:o, s:o, s:o}", "isa", s->info.isa, "gemm", s->info.gemm, "n_prompt", t->n_prompt,
+		"n_gen", t->n_gen, "n_depth", t->n_depth, "n_parallel", t->n_parallel, "test_time", t->time, "avg_ns",
 		(json_int_t)mean(t->ns, n), "stddev_ns", (json_int_t)deviation(t->ns, n), "avg_ts",
 		mean(ts, n), "stddev_ts", deviation(ts, n), "samples_ns",
 		whole_numbers(t->ns, n), "samples_ts", numbers(ts, n), "step_bytes",

@@ -2,6 +2,7 @@
  *
  * The device module: opening a device, its queues, copies and graphs, and the table of its kernels.
  * All that the host sees of it is struct bb_module. */
+#include "matmul_lt.h"
 #include "matmul_panel.h"
 #include "module.h"
 
@@ -20,6 +21,7 @@
 struct bb_device {
 	struct arena arena;
 	struct bb_device_info info;
+	struct lt *lt; /* NULL: cuBLASLt isn't open */
 };
 
 struct bb_graph {
@@ -34,6 +36,7 @@ struct bb_graph {
 #define LAYOUT_PTR_none NULL
 #define LAYOUT_PTR_kv_padded &layout_kv_padded
 #define LAYOUT_PTR_panels &layout_panels
+#define LAYOUT_PTR_panels_lt &layout_panels_lt
 #define LAYOUT_PTR_panels_pairs &layout_panels_pairs
 
 static const struct bb_variant variants[] = {
@@ -47,9 +50,10 @@ static const struct bb_variant variants[] = {
 	{ NULL, NULL, NULL, 0, NULL, NULL },
 };
 
-static bool is_met(unsigned needs, int arch) {
-	const unsigned least = needs & ~(unsigned)BB_ONLY;
-	return (needs & BB_ONLY) != 0 ? (unsigned)arch == least : (unsigned)arch >= least;
+static bool is_met(unsigned needs, const bb_device *d) {
+	const unsigned least = needs & ~(unsigned)(BB_ONLY | BB_LT), arch = (unsigned)d->info.arch;
+	return (d->lt != NULL || (needs & BB_LT) == 0)
+		&& ((needs & BB_ONLY) != 0 ? arch == least : arch >= least);
 }
 
 static void module_kernels(const bb_device *d, struct bb_kernels *k) {
@@ -58,7 +62,7 @@ static void module_kernels(const bb_device *d, struct bb_kernels *k) {
 #define KERNEL(name, args)
 #define VARIANT(name, tag, needs, layout)
 #define GPU_VARIANT(name, tag, needs, layout) \
-	if (is_met(needs, d->info.arch)) { \
+	if (is_met(needs, d)) { \
 		k->name = name##_##tag; \
 		k->name##_layout = LAYOUT_PTR_##layout; \
 	}
@@ -123,6 +127,7 @@ static bool open_first(bb_device *d, char *text, size_t bytes) {
 
 static void module_close(bb_device *d) {
 	if (d != NULL) {
+		lt_close(d->lt);
 		arena_finish(&d->arena);
 		free(d);
 	}
@@ -151,6 +156,26 @@ static bb_device *module_open(size_t max_bytes, char *text, size_t bytes) {
 
 static void module_info(const bb_device *d, struct bb_device_info *out) {
 	*out = d->info;
+}
+
+/* ---- products by cuBLASLt ---- */
+
+struct lt *device_lt(bb_device *d) {
+	return d->lt;
+}
+
+static bool module_gemm_fast(bb_device *d, char *text, size_t bytes) {
+	d->lt = d->lt != NULL ? d->lt : lt_open(text, bytes);
+	return d->lt != NULL;
+}
+
+static void module_gemm_memory(bb_device *d, void *memory) {
+	lt_work_in(d->lt, memory);
+}
+
+static bool module_gemm_plan(bb_device *d, const float *y, int ld_y, int n, int k, int max_rows,
+	char *text, size_t bytes) {
+	return lt_plan(d->lt, y, ld_y, n, k, max_rows, text, bytes);
 }
 
 /* ---- memory ---- */
@@ -401,6 +426,7 @@ static void module_fail(enum bb_failure what, int n) {
 	case BB_FAIL_HOST_ALLOC: simt_fail_host_alloc(n); break;
 	case BB_FAIL_LAUNCH: simt_fail_launch(n); break;
 	case BB_FAIL_COPY: simt_fail_copy(n); break;
+	case BB_FAIL_GEMM: simt_fail_cublaslt(n); break;
 	}
 }
 
@@ -436,6 +462,10 @@ static const struct bb_module module = {
 	module_open,
 	module_close,
 	module_info,
+	module_gemm_fast,
+	lt_bytes,
+	module_gemm_memory,
+	module_gemm_plan,
 	module_alloc,
 	module_free,
 	module_arena_bytes,

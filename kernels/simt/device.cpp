@@ -349,6 +349,14 @@ void simt_fail_copy(int n) {
 	countdown[(int)Failure::copy] = n;
 }
 
+void simt_fail_cublaslt(int n) {
+	countdown[(int)Failure::cublaslt] = n;
+}
+
+bool simt_has_cublaslt(void) {
+	return !failure_due(Failure::cublaslt);
+}
+
 void simt_no_image(bool is_missing) {
 	no_image = is_missing;
 }

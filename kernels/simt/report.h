@@ -97,6 +97,9 @@ void simt_fail_malloc(int n); /* cudaMalloc: cudaErrorMemoryAllocation */
 void simt_fail_host_alloc(int n); /* cudaHostAlloc: cudaErrorMemoryAllocation */
 void simt_fail_launch(int n); /* LAUNCH: a sticky cudaErrorLaunchFailure */
 void simt_fail_copy(int n); /* cudaMemcpy and its like: a sticky cudaErrorIllegalAddress */
+/* A call of cuBLASLt, each with an error that it may give; opening the library is one too. */
+void simt_fail_cublaslt(int n);
+bool simt_has_cublaslt(void); /* in dlopen's stead */
 void simt_no_image(bool is_missing); /* kernels: cudaErrorNoKernelImageForDevice */
 
 /* What a captured graph holds. */

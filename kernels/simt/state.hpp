@@ -132,7 +132,7 @@ cudaError_t fail_for_good(cudaError_t error);
 cudaError_t device_state(void);
 cudaError_t launch_refused(const Call &call, const Shape &shape);
 /* Counts down to an injected failure. */
-enum class Failure { malloc, host_alloc, launch, copy, n };
+enum class Failure { malloc, host_alloc, launch, copy, cublaslt, n };
 bool failure_due(Failure which);
 
 /* ---- check.cpp, traffic.cpp; only when `checking` ---- */

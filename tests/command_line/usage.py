@@ -78,8 +78,7 @@ class Usage(Case):
 
     def test_values_named_by_errors_and_help_are_taken(self):
         help_text = bobbin("run", "--help")[0].decode()
-        for option, refused in (("--gemm", ("fast",)),
-                                ("--kv-cache-dtype", ("int4", "fp8"))):
+        for option, refused in (("--kv-cache-dtype", ("int4", "fp8")),):
             _, err = bobbin("run", TINY, "-p", "1", option, "xyz", status=2)
             line = next(row for row in help_text.splitlines() if f" {option} " in row)
             for name in refused:
@@ -100,9 +99,26 @@ class Usage(Case):
             self.sentence(bobbin("run", TINY, "-p", "1", "--device", "cuda", status=1)[1], "device cuda: ")
         self.assertNotIn(b"device", want[1])
 
+    def test_gemm_fast(self):
+        prompt = ("-p", " ".join(str(i % 150) for i in range(80)), "-n", "2", "--temp", "0")
+        out, err = bobbin("run", TINY, *prompt, "--gemm", "fast")
+        self.assertIn(b"gemm fast changes nothing on the CPU", err)
+        want, err = bobbin("run", TINY, *prompt, "--gemm", "exact")
+        self.assertEqual(out, want)
+        self.assertNotIn(b"gemm", err)
+        if not (BUILD / "kernels/cuda/libbobbin_simt.so").exists():
+            return
+        out, err = bobbin("run", TINY, *prompt, "--device", "simt", "--gemm", "fast")
+        self.assertEqual(len(out.split()), 2)
+        self.assertIn(b"bits may depend on how work is batched", err)
+        out, _ = bobbin("inspect", TINY, "--device", "simt", "--gemm", "fast")
+        self.assertIn(b"gemm fast: bits may depend on how work is batched", out.splitlines()[0])
+        rows = json.loads(bobbin("bench", TINY, "-p", "64", "-n", "0", "-r", "1", "--device", "simt", "--gemm", "fast",
+                                 "--json")[0])
+        self.assertEqual({row["gemm"] for row in rows}, {"fast"})
+
     def test_names_that_are_not_built(self):
-        for option, value in (("--gemm", "fast"), ("--kv-cache-dtype", "int4"),
-                               ("--kv-cache-dtype", "fp8")):
+        for option, value in (("--kv-cache-dtype", "int4"), ("--kv-cache-dtype", "fp8")):
             with self.subTest(f"{option} {value}"):
                 self.sentence(bobbin("run", TINY, "-p", "1", option, value, status=1)[1], value, "build")
 
