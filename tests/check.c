@@ -354,7 +354,8 @@ static void take_outputs(struct check *c) {
 			}
 		}
 		/* cuBLASLt may take another algorithm at another alignment */
-		if (c->want_bits != NULL && (c->variant->needs & BB_LT) == 0 && (r = find_record(c, c->want_bits, n, b)) != NULL) {
+		const bool has_bits = c->want_bits != NULL && (c->variant->needs & BB_LT) == 0;
+		if (has_bits && (r = find_record(c, c->want_bits, n, b)) != NULL) {
 			char what[128];
 			snprintf(what, sizeof(what), "%s (%s)", b->name, c->queue != NULL ?
 				"bits with a thread pool" : "bits at another alignment");

@@ -44,6 +44,7 @@ struct options {
 	const char *glob;
 	const struct bb_isa *isa; /* only the variants that this level adds; NULL = all */
 	const char *device;
+	bool is_exact; /* without cuBLASLt and its variants */
 	bool is_bench, is_json, is_list, is_small;
 	bool is_launches; /* each variant once, and what the emulator counted of its launches */
 };
@@ -112,7 +113,8 @@ static const char *missing(unsigned needs, char *buf, size_t bytes) {
 		return run.why_no_lt;
 	}
 	if (run.device.module != NULL) {
-		snprintf(buf, bytes, "needs compute capability %.1f", (double)(needs & ~(BB_ONLY | BB_LT)) / 10);
+		const unsigned least = needs & ~(unsigned)(BB_ONLY | BB_LT);
+		snprintf(buf, bytes, "needs compute capability %.1f", (double)least / 10);
 		return buf;
 	}
 	static const char *const names[] = { "avx2", "avx_vnni", "avx512", "avx512_vnni",
@@ -470,8 +472,8 @@ static void start_bench(void) {
 
 static int usage(const char *wrong) {
 	fprintf(stderr, "%s%scheckkernels [--seed N] [--repeat N] [--kernel GLOB] [--isa NAME] "
-		"[--device cpu|cuda|simt|simt_check] [--threads N] [--bench] [--cases N] [--small] "
-		"[--launches] [--json] [--list]\n", wrong,
+		"[--device cpu|cuda|simt|simt_check] [--gemm exact|fast] [--threads N] [--bench] "
+		"[--cases N] [--small] [--launches] [--json] [--list]\n", wrong,
 		*wrong != '\0' ? "\n" : "");
 	return 2;
 }
@@ -493,6 +495,7 @@ static bool parse_options(struct options *o, int argc, char **argv) {
 		{ "json", no_argument, NULL, 'j' },         { "list", no_argument, NULL, 'l' },
 		{ "device", required_argument, NULL, 'd' },  { "launches", no_argument, NULL, 'n' },
 		{ "cases", required_argument, NULL, 'c' },  { "small", no_argument, NULL, 'm' },
+		{ "gemm", required_argument, NULL, 'g' },
 		{ 0 },
 	};
 	for (int option; (option = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
@@ -514,6 +517,12 @@ static bool parse_options(struct options *o, int argc, char **argv) {
 			break;
 		case 'd':
 			o->device = optarg;
+			break;
+		case 'g':
+			o->is_exact = strcmp(optarg, "exact") == 0;
+			if (!o->is_exact && strcmp(optarg, "fast") != 0) {
+				return false;
+			}
 			break;
 		case 't':
 			o->n_threads = atoi(optarg);
@@ -570,9 +579,13 @@ static void check_all(void) {
 /* cuBLASLt, and memory for any of its products; without it its variants are skipped. */
 static void open_lt(void) {
 	const struct device *d = &run.device;
-	run.has_lt = d->module->gemm_fast(d->d, run.why_no_lt, sizeof(run.why_no_lt));
-	void *memory = !run.has_lt ? NULL : d->module->alloc(d->d,
-		d->module->gemm_bytes(1 << 17, 1 << 15), run.why_no_lt, sizeof(run.why_no_lt));
+	snprintf(run.why_no_lt, sizeof(run.why_no_lt), "--gemm exact");
+	void *memory = NULL;
+	if (!run.options.is_exact && d->module->gemm_fast(d->d, run.why_no_lt,
+			sizeof(run.why_no_lt))) {
+		memory = d->module->alloc(d->d, d->module->gemm_bytes(1 << 17, 1 << 15), run.why_no_lt,
+			sizeof(run.why_no_lt));
+	}
 	run.has_lt = memory != NULL;
 	if (run.has_lt) {
 		d->module->gemm_memory(d->d, memory);

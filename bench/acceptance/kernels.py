@@ -61,7 +61,7 @@ def sanitize(job, tool, program, kernels, seconds):
     with tempfile.TemporaryDirectory() as folder:
         log = pathlib.Path(folder, "log")
         done = job.run([program, "--tool", tool, "--log-file", log, "--error-exitcode", "86",
-                        *checkkernels(job, "--kernel", kernels)], seconds)
+                        *checkkernels(job, "--gemm", "exact", "--kernel", kernels)], seconds)
         text = log.read_text(errors="replace") if log.exists() else ""
     findings = FINDING.findall(text)
     summary = SUMMARY.search(text)
@@ -86,8 +86,8 @@ def sanitizer(job):
     """On the emulator its own checker takes the tools' place, unless --tools has one."""
     if not job.is_gpu and job.find("compute-sanitizer") is None:
         job.program("kernels/cuda/libbobbin_simt_check.so")
-        done = job.run([job.program("tests/checkkernels"), "--device", "simt_check", "--seed", SEED, "--kernel",
-                        SANITIZED["simt"][0]])
+        done = job.run([job.program("tests/checkkernels"), "--device", "simt_check", "--gemm", "exact", "--seed", SEED,
+                        "--kernel", SANITIZED["simt"][0]])
         closing(job, done)
         return
     program = job.need("compute-sanitizer", "/usr/local/cuda/bin")
@@ -186,13 +186,18 @@ def shares(job, row):
     return out
 
 
+def label_of(row):
+    """The kernel; with --gemm fast, which is cuBLASLt's, it stands beside itself."""
+    return row["kernel"] + (" fast" if row["variant"] == "lt" else "")
+
+
 def timings(job):
     for kernel in TIMED[job.device]:
         try:
             for row in time_kernel(job, kernel, 25):
                 what, spec = kind_of(row["kernel"], row["case"])
                 job.timings.append((row["kernel"], what, spec, row))
-                job.item(f"{row['kernel']} {what}", "measured", kernel=row["kernel"], variant=row["variant"],
+                job.item(f"{label_of(row)} {what}", "measured", kernel=row["kernel"], variant=row["variant"],
                          case=row["case"], median_us=row["seconds"] * 1e6, spread=row["spread"], runs=row["runs"],
                          gbs=row["gb_per_s"], tflops=row["gop_per_s"] / 1e3, **shares(job, row))
         except Skip as reason:
@@ -202,7 +207,7 @@ def timings(job):
 
 
 def comparators(job):
-    """PyTorch, ours, PyTorch again on the same shapes; its better median counts."""
+    """PyTorch, ours (exact, then fast), PyTorch again on the same shapes; its better median counts."""
     torch = peer.of(job)
     for kernel in COMPARED[job.device]:
         first = {what: spec for name, what, spec, _ in job.timings if name == kernel}
@@ -210,17 +215,20 @@ def comparators(job):
             job.item(kernel, "skipped", "no times of ours to compare with")
             continue
         before = {what: ask(job, torch, spec) for what, spec in first.items()}
-        ours = {kind_of(kernel, row["case"])[0]: row["seconds"] for row in time_kernel(job, kernel, 25)}
+        ours = {}
+        for row in time_kernel(job, kernel, 25):
+            ours.setdefault(kind_of(kernel, row["case"])[0], []).append((label_of(row), row["seconds"]))
         for what, spec in first.items():
             answers = [a for a in (before[what], ask(job, torch, spec)) if "seconds" in a]
             if what not in ours or not answers:
                 job.item(f"{kernel} {what}", "skipped", before[what].get("error", "no time of ours"))
                 continue
             best = min(answers, key=lambda a: a["seconds"])
-            job.item(f"{kernel} {what}", "measured", kernel=kernel, median_us=ours[what] * 1e6,
-                     comparator=best["backend"], comparator_us=best["seconds"] * 1e6,
-                     comparator_all_us=[{k: v * 1e6 for k, v in a["times"].items()} for a in answers],
-                     ratio=best["seconds"] / ours[what])
+            for label, seconds in ours[what]:
+                job.item(f"{label} {what}", "measured", kernel=kernel, median_us=seconds * 1e6,
+                         comparator=best["backend"], comparator_us=best["seconds"] * 1e6,
+                         comparator_all_us=[{k: v * 1e6 for k, v in a["times"].items()} for a in answers],
+                         ratio=best["seconds"] / seconds)
 
 
 def ask(job, torch, spec):

@@ -53,8 +53,8 @@ def metrics_known(job, ncu):
 
 
 def command_for(job, device, kernel):
-    return [job.program("tests/checkkernels"), "--device", device, "--seed", SEED, "--kernel", kernel, "--cases",
-            str(KERNELS[job.device][kernel]), "--launches", "--json"]
+    return [job.program("tests/checkkernels"), "--device", device, "--gemm", "exact", "--seed", SEED, "--kernel",
+            kernel, "--cases", str(KERNELS[job.device][kernel]), "--launches", "--json"]
 
 
 def number(text):

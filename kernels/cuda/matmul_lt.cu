@@ -54,14 +54,11 @@ DEVICE void unpack_floats(uint32_t out[16], const uint8_t *panel, int n_units, i
 			v = ld_nc((const uint4 *)panel + (size_t)u * PANEL + panel_place(type, u, lane));
 		}
 		const uint32_t w[4] = { v.x, v.y, v.z, v.w };
-		if (type == BB_F32) {
-			out[2 * j] = bf16x2_of(__uint_as_float(w[0]), __uint_as_float(w[1]));
-			out[2 * j + 1] = bf16x2_of(__uint_as_float(w[2]), __uint_as_float(w[3]));
-			continue;
-		}
 		UNROLL
-		for (int i = 0; i < 4; i++) {
-			out[4 * j + i] = type == BB_BF16 ? w[i] : bf16x2_of(f16_lo(w[i]), f16_hi(w[i]));
+		for (int i = 0; i < per / 2; i++) {
+			out[j * per / 2 + i] = type == BB_BF16 ? w[i]
+				: type == BB_F16 ? bf16x2_of(f16_lo(w[i]), f16_hi(w[i]))
+				: bf16x2_of(__uint_as_float(w[2 * i % 4]), __uint_as_float(w[2 * i % 4 + 1]));
 		}
 	}
 }

@@ -52,7 +52,7 @@ bool due(void) {
 
 } // namespace
 
-/* Sums of `chains` elements in turn, joined in order. A thread takes a column of B and some of A. */
+/* Chains that take elements in turn, joined in order. A thread has a column of B and some of A. */
 template <int chains> static void lt_product(product_args p) {
 	const int col_b = (int)(blockIdx.x * BLOCK + threadIdx.x), first = (int)blockIdx.y * COLUMNS;
 	if (blockIdx.x + blockIdx.y == 0 && threadIdx.x == 0) {
