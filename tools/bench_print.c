@@ -97,8 +97,8 @@ static json_t *row(const struct bench_settings *s, const struct bench_test *t) {
 	json_t *more = json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:s, s:I, s:I, s:f, s:f, s:o, "
 		"s:o, s:o, s:o, s:o}", "isa", s->info.isa, "gemm", s->info.gemm, "n_prompt", t->n_prompt,
 		"n_gen", t->n_gen, "n_depth", t->n_depth, "n_parallel", t->n_parallel, "test_time", t->time,
-		"avg_ns", (json_int_t)mean(t->ns, n), "stddev_ns", (json_int_t)deviation(t->ns, n), "avg_ts",
-		mean(ts, n), "stddev_ts", deviation(ts, n), "samples_ns",
+		"avg_ns", (json_int_t)mean(t->ns, n), "stddev_ns", (json_int_t)deviation(t->ns, n),
+		"avg_ts", mean(ts, n), "stddev_ts", deviation(ts, n), "samples_ns",
 		whole_numbers(t->ns, n), "samples_ts", numbers(ts, n), "step_bytes",
 		t->n_gen > 0 ? json_integer((json_int_t)t->step_bytes) : json_null(), "read_bandwidth",
 		t->bandwidth > 0 ? json_real(t->bandwidth) : json_null(), "pct_bandwidth",

@@ -160,8 +160,10 @@ class Acceptance(Case):
         self.assertEqual(self.of(items, "engine", item="test_golden")[0]["n_passed"], 1)
         decode = [i for i in self.of(items, "timings") if "decode" in i["item"]]
         self.assertTrue(decode and all(i["share_of_measured"] > 0 and i["bound"] for i in decode))
+        self.assertTrue(any(i["item"].startswith("matmul_q8_0 fast 64 x ") for i in self.of(items, "timings")))
+        self.assertTrue(any(" fast pp64 " in i["item"] for i in self.of(items, "models", status="measured")))
         compared = self.of(items, "comparators", status="measured")
-        self.assertTrue(compared)
+        self.assertTrue(compared and any(" fast " in i["item"] for i in compared))
         for item in compared:
             self.assertAlmostEqual(item["ratio"], 1000 / item["median_us"], 3)
         self.assertEqual(self.of(items, "comparators", status="skipped")[0]["reason"], "torch: CUDA out of memory")

@@ -28,7 +28,7 @@ _bobbin() {
 	run:--device) COMPREPLY=($(compgen -W "auto cpu" -- "$cur")); return ;;
 	run:--device-memory-bytes) return ;;
 	run:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
-	run:--gemm) COMPREPLY=($(compgen -W "exact" -- "$cur")); return ;;
+	run:--gemm) COMPREPLY=($(compgen -W "exact fast" -- "$cur")); return ;;
 	run:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
 	run:--kv-cache-bytes|run:--kv-cache-memory-bytes) return ;;
 	run:--window) return ;;
@@ -53,7 +53,7 @@ _bobbin() {
 	chat:--device) COMPREPLY=($(compgen -W "auto cpu" -- "$cur")); return ;;
 	chat:--device-memory-bytes) return ;;
 	chat:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
-	chat:--gemm) COMPREPLY=($(compgen -W "exact" -- "$cur")); return ;;
+	chat:--gemm) COMPREPLY=($(compgen -W "exact fast" -- "$cur")); return ;;
 	chat:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
 	chat:--kv-cache-bytes|chat:--kv-cache-memory-bytes) return ;;
 	chat:--window) return ;;
@@ -70,7 +70,7 @@ _bobbin() {
 	logits:--device) COMPREPLY=($(compgen -W "auto cpu" -- "$cur")); return ;;
 	logits:--device-memory-bytes) return ;;
 	logits:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
-	logits:--gemm) COMPREPLY=($(compgen -W "exact" -- "$cur")); return ;;
+	logits:--gemm) COMPREPLY=($(compgen -W "exact fast" -- "$cur")); return ;;
 	logits:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
 	logits:--kv-cache-bytes|logits:--kv-cache-memory-bytes) return ;;
 	logits:--window) return ;;
@@ -84,7 +84,7 @@ _bobbin() {
 	perplexity:--device) COMPREPLY=($(compgen -W "auto cpu" -- "$cur")); return ;;
 	perplexity:--device-memory-bytes) return ;;
 	perplexity:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
-	perplexity:--gemm) COMPREPLY=($(compgen -W "exact" -- "$cur")); return ;;
+	perplexity:--gemm) COMPREPLY=($(compgen -W "exact fast" -- "$cur")); return ;;
 	perplexity:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
 	perplexity:--kv-cache-bytes|perplexity:--kv-cache-memory-bytes) return ;;
 	perplexity:--window) return ;;
@@ -105,7 +105,7 @@ _bobbin() {
 	bench:--device) COMPREPLY=($(compgen -W "auto cpu" -- "$cur")); return ;;
 	bench:--device-memory-bytes) return ;;
 	bench:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
-	bench:--gemm) COMPREPLY=($(compgen -W "exact" -- "$cur")); return ;;
+	bench:--gemm) COMPREPLY=($(compgen -W "exact fast" -- "$cur")); return ;;
 	bench:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
 	bench:--kv-cache-bytes|bench:--kv-cache-memory-bytes) return ;;
 	bench:--window) return ;;
@@ -115,7 +115,7 @@ _bobbin() {
 	inspect:--device) COMPREPLY=($(compgen -W "auto cpu" -- "$cur")); return ;;
 	inspect:--device-memory-bytes) return ;;
 	inspect:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
-	inspect:--gemm) COMPREPLY=($(compgen -W "exact" -- "$cur")); return ;;
+	inspect:--gemm) COMPREPLY=($(compgen -W "exact fast" -- "$cur")); return ;;
 	inspect:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
 	inspect:--kv-cache-bytes|inspect:--kv-cache-memory-bytes) return ;;
 	inspect:--window) return ;;
