@@ -308,11 +308,12 @@ static void check_matmul(struct check *c, matmul_fn *fn, enum bb_dtype type) {
 	}
 	const int unit = is_float(type) ? 1 : dtype_block_elems(type);
 	if (check_is_small(c)) {
-		/* Each kernel and tile: products of 1, 2, 4, 8, 16, 32 rows and more, ragged ones too. */
-		static const int n_rows[] = { 1, 2, 3, 8, 9, 17, 33 };
+		/* Each kernel and tile: products of 1, 2, 4, 8, 16, 32 rows and more, ragged ones too. The
+		 * first is the one that cuBLASLt's variant plays. */
+		static const int n_rows[] = { 65, 1, 2, 3, 8, 9, 17 };
 		for (size_t i = 0; i < COUNT(n_rows); i++) {
 			const int k = is_float(type) ? 45 : unit == 32 ? 288 : 512;
-			check_shape(c, fn, type, (struct shape){ n_rows[i], i < 2 ? 64 : 35, k, i % 2 == 0,
+			check_shape(c, fn, type, (struct shape){ n_rows[i], n_rows[i] <= 2 ? 64 : 35, k, i % 2 == 0,
 				i % 3 == 0, 66 }, i % 5 == 4);
 		}
 		return;
