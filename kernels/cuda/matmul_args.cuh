@@ -36,9 +36,19 @@ struct fused_args : matmul_args {
 	bool is_gelu;
 };
 
-DEVICE void finish_output(const matmul_args &p, int row, int col, float acc) {
+/* Where the x and the y of an output row are. What else products run over has its own of these
+ * two: see matmul_grouped.cuh. */
+DEVICE const uint8_t *x_of(const matmul_args &p, int row, size_t row_bytes) {
+	return p.x + (size_t)row * row_bytes;
+}
+
+DEVICE float *y_of(const matmul_args &p, int row) {
+	return p.y + (size_t)row * p.ld_y;
+}
+
+template <class args> DEVICE void finish_output(const args &p, int row, int col, float acc) {
 	if (row < p.n_rows && col < p.n) {
-		float *y = &p.y[(size_t)row * p.ld_y + col];
+		float *y = y_of(p, row) + col;
 		acc = p.bias != NULL ? acc + p.bias[col] : acc;
 		*y = p.accumulate ? *y + acc : acc;
 	}

@@ -27,8 +27,10 @@ template <int type_, int m_tiles_, int n_tiles_, int warp_rows> struct gemm_shap
 	static_assert(cols % PANEL == 0, "whole panels");
 };
 
-/* Starts the copies of span i; zeros for rows and panels that aren't there. */
-template <class shape> DEVICE void gemm_load(const matmul_args &p, uint8_t *smem, int i) {
+/* Starts the copies of span i, for the rows from `first` on; zeros for rows and panels that aren't
+ * there. */
+template <class shape, class args>
+DEVICE void gemm_load(const args &p, uint8_t *smem, int i, int first) {
 	uint8_t *stage = smem + i % 2 * shape::stage_bytes;
 	const int n_blocks = min((int)SPAN, p.k / 32 - i * SPAN), tid = threadIdx.x;
 	const int units = panel_span_bytes(shape::type, n_blocks) / 16;
@@ -44,10 +46,9 @@ template <class shape> DEVICE void gemm_load(const matmul_args &p, uint8_t *smem
 		}
 	}
 	for (int u = tid; u < shape::rows * 20; u += GEMM_THREADS) {
-		const int r = u / 20, v = u % 20, row = blockIdx.x * shape::rows + r;
+		const int r = u / 20, v = u % 20, row = first + r;
 		const bool is_there = row < p.n_rows;
-		const uint8_t *from = p.x
-			+ (size_t)(is_there ? row : 0) * panel_x_row_bytes(shape::type, p.k);
+		const uint8_t *from = x_of(p, is_there ? row : first, panel_x_row_bytes(shape::type, p.k));
 		if (v < 16 && v * 16 < n_blocks * 32) {
 			cp_async16_zfill(stage + shape::q_at + r * shape::q_pitch + 16 * v,
 				from + i * SPAN_K + 16 * v, is_there ? 16 : 0);
@@ -145,9 +146,8 @@ DEVICE void gemm_block(float acc[shape::m_tiles][shape::n_tiles][4], const uint8
 	}
 }
 
-/* Grid: tiles of rows, tiles of columns. */
-template <class shape>
-__global__ void __launch_bounds__(GEMM_THREADS) matmul_gemm(matmul_args p) {
+/* The columns that the grid's y says, for the rows from `first` on. */
+template <class shape, class args> DEVICE void gemm_tile(const args &p, int first) {
 	DYN_SHARED(uint8_t, smem);
 	float2 *scales = (float2 *)(smem + shape::scales_at);
 	const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
@@ -155,7 +155,7 @@ __global__ void __launch_bounds__(GEMM_THREADS) matmul_gemm(matmul_args p) {
 	const int col0 = warp % shape::warp_cols * 8 * shape::n_tiles;
 	const int n_blocks = p.k / 32, n_spans = (n_blocks + SPAN - 1) / SPAN;
 	float acc[shape::m_tiles][shape::n_tiles][4] = {};
-	gemm_load<shape>(p, smem, 0);
+	gemm_load<shape>(p, smem, 0, first);
 	cp_async_commit();
 	for (int i = 0; i < n_spans; i++) {
 		const uint8_t *stage = smem + i % 2 * shape::stage_bytes;
@@ -163,7 +163,7 @@ __global__ void __launch_bounds__(GEMM_THREADS) matmul_gemm(matmul_args p) {
 		cp_async_wait<0>();
 		__syncthreads();
 		if (i + 1 < n_spans) {
-			gemm_load<shape>(p, smem, i + 1);
+			gemm_load<shape>(p, smem, i + 1, first);
 			cp_async_commit();
 		}
 		gemm_scales<shape>(scales, stage, here);
@@ -172,7 +172,7 @@ __global__ void __launch_bounds__(GEMM_THREADS) matmul_gemm(matmul_args p) {
 			gemm_block<shape>(acc, stage, scales, here, b, row0, col0, lane);
 		}
 	}
-	const int row = blockIdx.x * shape::rows + row0 + lane / 4;
+	const int row = first + row0 + lane / 4;
 	const int col = blockIdx.y * shape::cols + col0 + lane % 4 * 2;
 	UNROLL
 	for (int m = 0; m < shape::m_tiles; m++) {
@@ -184,4 +184,10 @@ __global__ void __launch_bounds__(GEMM_THREADS) matmul_gemm(matmul_args p) {
 			}
 		}
 	}
+}
+
+/* Grid: tiles of rows, tiles of columns. */
+template <class shape>
+__global__ void __launch_bounds__(GEMM_THREADS) matmul_gemm(matmul_args p) {
+	gemm_tile<shape>(p, (int)blockIdx.x * shape::rows);
 }

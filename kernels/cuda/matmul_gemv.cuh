@@ -58,6 +58,11 @@ template <class shape> DEVICE int panel_at(const fused_args &p, int j) {
 		: (int)blockIdx.x * shape::panels + j;
 }
 
+/* The block's first row. */
+template <class shape> DEVICE int first_row(const matmul_args &p) {
+	return (int)blockIdx.y * shape::rows;
+}
+
 /* A span's part of the rows of x in shared memory. */
 struct x_span {
 	const uint8_t *q, *meta;
@@ -79,12 +84,12 @@ template <class shape> DEVICE void make_x(const matmul_args &p, uint8_t *smem) {
 
 /* Starts the copies of span i's x: 16 units of q and 4 of meta a row. Rows beyond the last are that
  * one again. */
-template <class shape>
-DEVICE void load_x(const matmul_args &p, uint8_t *stage, int i, int n_blocks) {
+template <class shape, class args>
+DEVICE void load_x(const args &p, uint8_t *stage, int i, int n_blocks) {
 	const size_t bytes = panel_x_row_bytes(shape::type, p.k);
 	for (int u = threadIdx.x; u < shape::rows * 20; u += GEMV_THREADS) {
-		const int r = u / 20, v = u % 20, row = blockIdx.y * shape::rows + r;
-		const uint8_t *from = p.x + (size_t)min(row, p.n_rows - 1) * bytes;
+		const int r = u / 20, v = u % 20, row = first_row<shape>(p) + r;
+		const uint8_t *from = x_of(p, min(row, p.n_rows - 1), bytes);
 		if (v < 16 && v * 16 < n_blocks * 32) {
 			cp_async16(stage + shape::q_at + r * SPAN_K + 16 * v, from + i * SPAN_K + 16 * v);
 		} else if (v >= 16 && (v - 16) * 2 < n_blocks) {
@@ -118,10 +123,10 @@ template <class shape> DEVICE void make_x(const fused_args &p, uint8_t *smem) {
 }
 
 /* Stores the output that a lane of a warp of `row` and the block's j-th panel has summed. */
-template <class shape> DEVICE void finish(const matmul_args &p, int row, int j, bool adds,
-	float acc) {
+template <class shape, class args>
+DEVICE void finish(const args &p, int row, int j, bool adds, float acc) {
 	if (adds) {
-		const int at = (int)blockIdx.y * shape::rows + row;
+		const int at = first_row<shape>(p) + row;
 		finish_output(p, at, panel_at<shape>(p, j) * PANEL + (int)threadIdx.x % WARP, acc);
 	}
 }
@@ -220,9 +225,8 @@ template <class shape> DEVICE float gemv_add(float acc, const float *dots, const
 	return acc;
 }
 
-/* Grid: panels (pairs of them) by groups of `rows` rows. args: matmul_args or fused_args. */
-template <class shape, class args>
-__global__ void __launch_bounds__(GEMV_THREADS) matmul_gemv(args p) {
+/* What a block does: the panels that the grid's x says, for the rows from first_row on. */
+template <class shape, class args> DEVICE void gemv_tile(const args &p) {
 	DYN_SHARED(uint8_t, smem);
 	float *dots = (float *)(smem + shape::n_stages * shape::stage_bytes);
 	const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
@@ -265,4 +269,10 @@ __global__ void __launch_bounds__(GEMV_THREADS) matmul_gemv(args p) {
 		}
 	}
 	finish<shape>(p, row, panel, adds, acc);
+}
+
+/* Grid: panels (pairs of them) by groups of `rows` rows. args: matmul_args or fused_args. */
+template <class shape, class args>
+__global__ void __launch_bounds__(GEMV_THREADS) matmul_gemv(args p) {
+	gemv_tile<shape>(p);
 }
