@@ -342,6 +342,50 @@ int32_t sample_choose(const float *x, int n, const struct bb_sample_params *p, d
 /* y[n] = x after penalties and bias. */
 void sample_adjust(float *y, const float *x, int n, const struct bb_sample_params *p);
 
+/* ---- mixtures of experts ---- */
+
+enum {
+	BB_MOE_EXPERTS = 1024, /* most experts of a layer */
+	BB_MOE_USED = 32,      /* most that a row uses */
+};
+
+enum bb_moe_score {
+	MOE_SOFTMAX,        /* over all experts: Mixtral (arXiv:2401.04088), Qwen3 */
+	MOE_SOFTMAX_CHOSEN, /* over the chosen ones: gpt-oss */
+	MOE_SIGMOID,        /* of each by itself: DeepSeek-V3 (arXiv:2412.19437) */
+};
+
+/* Chooses experts for each row, and lists the rows of each expert. A pair is a row and one of its
+ * slots, numbered row * n_used + slot.
+ *
+ * Chosen are the n_used experts with the largest logit, or, with a bias (arXiv:2408.15664), those
+ * with the largest score + bias; slots are in falling order, equals by lower index, +0 and -0 are
+ * equals, NaN comes last. The weight is the score without bias; then, where it is normalised, w /
+ * (sum of the row's w in slot order + 1e-20); then w * scale. Groups of experts, of which a few are
+ * taken first (n_group of DeepSeek-V3), aren't covered.
+ *
+ * Here a rounding could send a row elsewhere, so this is defined to the bit, in f32, and every
+ * variant gives these bits: score = e^(x - max) / sum or 1 / (1 + e^-x), as e / (1 + e) with e =
+ * e^-|x| for x < 0. The sum over all experts is 32 sums, of experts i, i + 32, ... in order, joined
+ * as i with i + 16, then 8, 4, 2, 1; over the chosen ones it is in slot order. e^x: x = n ln 2 + r,
+ * Taylor's series of r up to r^7 / 7! by fmaf, see kernels/moe.c. A row's results depend on its own
+ * logits alone. */
+struct bb_moe_route {
+	int32_t *experts;    /* [n_rows, n_used] */
+	float *weights;      /* [n_rows, n_used] */
+	int32_t *pairs;      /* [n_rows * n_used] by expert; those of one in rising order */
+	int32_t *offsets;    /* [n_experts + 1]: pairs of expert e begin at offsets[e] */
+	const float *logits; /* [n_rows, ld] */
+	const float *bias;   /* [n_experts], or NULL; not with MOE_SOFTMAX_CHOSEN */
+	int ld, n_rows, n_experts, n_used;
+	enum bb_moe_score score;
+	bool is_normalised;
+	float scale;
+};
+
+/* A product in which each row of x meets the matrices of its experts; defined below. */
+struct bb_grouped;
+
 /* ---- the table ----
  *
  * embed       y[r, :] = scale * w[ids[r], :], w in its file format [n_vocab, n_cols]
@@ -362,7 +406,11 @@ void sample_adjust(float *y, const float *x, int n, const struct bb_sample_param
  * matmul_*    y[r, j] (+)= sum_k x[r, k] w[j, k] (+ bias[j]): float types in f32 along k in index
  *             order; block types int32-exact per scale group (32; Q6_K 16) of w and of the int8 x,
  *             then acc = fmaf(int, d_w * d_x, acc) [, acc = fmaf(min_w, sum_x, acc)] in block order
- * attention_* as above */
+ * attention_* as above
+ * moe_route   as above
+ * matmul_grouped as struct bb_grouped says
+ * moe_combine y[r, i] (+)= sum_s weights[r, s] x[r * n_used + s, i], in slot order, every operation
+ *             rounded; then + the old y */
 
 #define KERNEL(name, args) typedef void name##_fn args;
 #define VARIANT(name, tag, needs, layout) name##_fn name##_##tag;
@@ -373,6 +421,33 @@ void sample_adjust(float *y, const float *x, int n, const struct bb_sample_param
 
 typedef matmul_f32_fn matmul_fn;
 typedef attention_f32_fn attention_fn;
+
+/* y[p, j] = sum_k x[row, k] w[expert, j, k] (+ bias[expert, j]) for the pairs p of a routing, with
+ * the bits that the plain product of the type gives that row alone. Experts without rows aren't
+ * read. Any routing does whose experts are different ones in each row.
+ *
+ * On the CPU it is the plain product once for each expert, of rows that are gathered before and
+ * dealt out after: one code for all ISA levels and types. Prepared rows stand in tiles there, so
+ * that no choice of rows could be picked out of an x that was prepared whole; and an expert's
+ * matrix is far larger than what the gathering moves. A device picks rows inside of one launch,
+ * whose grid doesn't depend on the routing, so that it can be captured. */
+struct bb_grouped {
+	float *y;             /* [n_rows * n_used, ld_y] */
+	const void *w;        /* [n_experts] matrices [n, k] in layout, weight_bytes each */
+	const float *x;       /* [n_rows, ld_x]; with has_x_of_pairs [n_rows * n_used, ld_x] */
+	const void *prepared; /* on a device: the same by the layout's prep or prep_fused; or NULL */
+	const float *bias;    /* [n_experts, n], or NULL */
+	const int32_t *experts, *pairs, *offsets; /* as in bb_moe_route */
+	int ld_y, ld_x, n_rows, n_used, n_experts, n, k;
+	bool has_x_of_pairs;
+	enum bb_dtype type;
+	matmul_fn *matmul;    /* with its layout what kernels_matmul says of the type */
+	const struct bb_layout *layout;
+	void *scratch;        /* [matmul_grouped_scratch_bytes], 64-byte aligned */
+};
+/* Enough for any routing of at most a->n_rows rows, on the CPU and on a device. Reads a's sizes,
+ * type and layout. */
+size_t matmul_grouped_scratch_bytes(const struct bb_grouped *a);
 
 struct bb_kernels {
 #define KERNEL(name, args) \

@@ -242,6 +242,14 @@ const struct bb_kv_layout *check_kv_layout(struct check *c) {
 	return c->variant->layout;
 }
 
+void check_kernels(struct check *c, struct bb_kernels *k, unsigned flags) {
+	if (c->device != NULL) {
+		c->device->module->kernels(c->device->d, k);
+	} else {
+		bb_kernels_cpu(k, flags);
+	}
+}
+
 bool check_is_bench(struct check *c) {
 	return c->is_bench;
 }

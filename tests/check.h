@@ -55,6 +55,8 @@ void check_wait(struct check *c);
  * NULL. Use it to pack operands into check_scratch memory. */
 const struct bb_layout *check_layout(struct check *c);
 const struct bb_kv_layout *check_kv_layout(struct check *c);
+/* The kernels of a device that plays; on the CPU those that `flags` allow. */
+void check_kernels(struct check *c, struct bb_kernels *k, unsigned flags);
 /* True under --bench: make few, large cases, as the models do. */
 bool check_is_bench(struct check *c);
 /* True under --small: make few, small cases, which the emulator's checker plays in seconds. */

@@ -2,10 +2,15 @@
  *
  * Checks of the matrix products, one body for all weight types. Block types must have the bits of
  * the reference on every variant; and every variant is held against a product in double here,
+<<<<<<< HEAD
  * which takes the weights from dtype_decode. Only large products by cuBLASLt are other: they round
  * x and weights to bf16, every row is held against the product of those, and the reference, which
  * rounds x to int8, says nothing of them where weights are of a block type. */
 #include "check.h"
+=======
+ * which takes the weights from dtype_decode. */
+#include "check_weights.h"
+>>>>>>> 0c4b159 (Add kernels for mixtures of experts)
 
 #include <math.h>
 #include <string.h>
@@ -54,8 +59,8 @@ static float draw_scale(struct check *c) {
 	}
 }
 
-/* Random codes; scales as above, or all codes at an extreme. */
-static uint8_t *make_weights(struct check *c, enum bb_dtype type, int n, int k, bool is_extreme) {
+/* Scales as above. */
+uint8_t *check_weights(struct check *c, enum bb_dtype type, int n, int k, bool is_extreme) {
 	const size_t bytes = dtype_row_bytes(type, k) * (size_t)n;
 	const size_t block_bytes = (size_t)dtype_block_bytes(type);
 	uint8_t *w = check_in_bytes(c, bytes, 4);
@@ -81,8 +86,7 @@ static uint8_t *make_weights(struct check *c, enum bb_dtype type, int n, int k, 
 	return w;
 }
 
-/* x [n_rows, ld_x]: normal numbers; some blocks zero, denormal, large or all of one size. */
-static float *make_x(struct check *c, int n_rows, int ld_x, bool is_extreme) {
+float *check_x(struct check *c, int n_rows, int ld_x, bool is_extreme) {
 	float *x = check_in(c, (size_t)n_rows * (size_t)ld_x);
 	for (int i = 0; i < n_rows * ld_x; i += 32) {
 		const int kind = check_rand(c, 0, is_extreme ? 3 : 24);
@@ -236,8 +240,8 @@ static void check_shape(struct check *c, matmul_fn *fn, enum bb_dtype type, stru
 	const struct bb_layout *layout = check_layout(c);
 	const int ld_x = s.k + (check_is_bench(c) ? 0 : 3);
 	const size_t n_y = (size_t)s.n_rows * (size_t)s.ld_y;
-	const uint8_t *w = make_weights(c, type, s.n, s.k, is_extreme);
-	const float *x = make_x(c, s.n_rows, ld_x, is_extreme);
+	const uint8_t *w = check_weights(c, type, s.n, s.k, is_extreme);
+	const float *x = check_x(c, s.n_rows, ld_x, is_extreme);
 	const float *bias = s.has_bias ? check_in(c, (size_t)s.n) : NULL;
 	/* Chains of f32, and x in bf16 on one level; see check_row for what is exact. */
 	const bool by_lt = is_by_lt(c, &s), is_exact = !is_float(type) && !by_lt;

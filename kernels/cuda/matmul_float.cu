@@ -9,7 +9,7 @@
  * every row. Against the exact product of the prepared x: 4e-6 of the sum of magnitudes.
  *
  * f32 is fmaf: eight chains, the units of 4 elements dealt out in turn, joined in order. */
-#include "matmul_args.cuh"
+#include "matmul_grouped.cuh"
 
 enum { THREADS = 128, STEP_K = 64, STEP_UNITS = STEP_K / 8 };
 
@@ -31,8 +31,10 @@ template <int type_, int m_tiles_, int n_tiles_, int warp_rows, int stages> stru
 	static_assert(cols % PANEL == 0, "whole panels");
 };
 
-/* Starts the copies of step i; zeros for rows and panels that aren't there. */
-template <class shape> DEVICE void mma_load(const matmul_args &p, uint8_t *smem, int i) {
+/* Starts the copies of step i, for the rows from `first` on; zeros for rows and panels that aren't
+ * there. */
+template <class shape, class args>
+DEVICE void mma_load(const args &p, uint8_t *smem, int i, int first) {
 	uint8_t *stage = smem + i % shape::n_stages * shape::stage_bytes;
 	const int tid = threadIdx.x, n_units = panel_units(shape::type, p.k);
 	const int units = min((int)STEP_UNITS, n_units - i * STEP_UNITS);
@@ -49,10 +51,9 @@ template <class shape> DEVICE void mma_load(const matmul_args &p, uint8_t *smem,
 	}
 	for (int u = tid; u < shape::parts * shape::rows * STEP_UNITS; u += THREADS) {
 		const int r = u / STEP_UNITS % shape::rows, part = u / STEP_UNITS / shape::rows;
-		const int v = u % STEP_UNITS, row = blockIdx.x * shape::rows + r;
+		const int v = u % STEP_UNITS, row = first + r;
 		const bool is_there = row < p.n_rows;
-		const uint8_t *from = p.x
-			+ (size_t)(is_there ? row : 0) * panel_x_row_bytes(shape::type, p.k)
+		const uint8_t *from = x_of(p, is_there ? row : first, panel_x_row_bytes(shape::type, p.k))
 			+ ((size_t)part * n_units + (size_t)(i * STEP_UNITS + v)) * 16;
 		if (v < units) {
 			cp_async16_zfill(stage + shape::x_at + (part * shape::rows + r) * shape::x_pitch
@@ -110,16 +111,16 @@ DEVICE void mma_group(float acc[shape::m_tiles][shape::n_tiles][4], const uint8_
 }
 
 /* What the row's numbers were divided by. */
-template <int type> DEVICE float row_scale(const matmul_args &p, int row) {
+template <int type, class args> DEVICE float row_scale(const args &p, int row) {
 	if (type != BB_F16 || row >= p.n_rows) {
 		return 1.0f;
 	}
-	const uint8_t *end = p.x + (size_t)(row + 1) * panel_x_row_bytes(type, p.k);
-	return ld_nc((const float *)(end - 16));
+	const size_t row_bytes = panel_x_row_bytes(type, p.k);
+	return ld_nc((const float *)(x_of(p, row, row_bytes) + row_bytes - 16));
 }
 
-/* Grid: tiles of rows, tiles of columns. */
-template <class shape> __global__ void __launch_bounds__(THREADS) matmul_mma(matmul_args p) {
+/* The columns that the grid's y says, for the rows from `first` on. */
+template <class shape, class args> DEVICE void mma_tile(const args &p, int first) {
 	DYN_SHARED(uint8_t, smem);
 	const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
 	const int row0 = warp / shape::warp_cols * 16 * shape::m_tiles;
@@ -130,7 +131,7 @@ template <class shape> __global__ void __launch_bounds__(THREADS) matmul_mma(mat
 	UNROLL
 	for (int i = 0; i < shape::n_stages - 1; i++) {
 		if (i < n_steps) {
-			mma_load<shape>(p, smem, i);
+			mma_load<shape>(p, smem, i, first);
 		}
 		cp_async_commit();
 	}
@@ -138,7 +139,7 @@ template <class shape> __global__ void __launch_bounds__(THREADS) matmul_mma(mat
 		cp_async_wait<shape::n_stages - 2>();
 		__syncthreads();
 		if (i + shape::n_stages - 1 < n_steps) {
-			mma_load<shape>(p, smem, i + shape::n_stages - 1);
+			mma_load<shape>(p, smem, i + shape::n_stages - 1, first);
 		}
 		cp_async_commit();
 		const int groups = min((int)STEP_UNITS, n_units - i * STEP_UNITS) / 4;
@@ -150,7 +151,7 @@ template <class shape> __global__ void __launch_bounds__(THREADS) matmul_mma(mat
 	const int col = blockIdx.y * shape::cols + col0 + lane % 4 * 2;
 	UNROLL
 	for (int m = 0; m < 2 * shape::m_tiles; m++) {
-		const int row = blockIdx.x * shape::rows + row0 + lane / 4 + 8 * m;
+		const int row = first + row0 + lane / 4 + 8 * m;
 		const float scale = row_scale<shape::type>(p, row);
 		UNROLL
 		for (int j = 0; j < shape::n_tiles; j++) {
@@ -159,6 +160,11 @@ template <class shape> __global__ void __launch_bounds__(THREADS) matmul_mma(mat
 			}
 		}
 	}
+}
+
+/* Grid: tiles of rows, tiles of columns. */
+template <class shape> __global__ void __launch_bounds__(THREADS) matmul_mma(matmul_args p) {
+	mma_tile<shape>(p, (int)blockIdx.x * shape::rows);
 }
 
 template <class shape>
@@ -193,11 +199,11 @@ DEVICE float add_unit(float acc, float4 w, float4 x) {
 	return fmaf(w.w, x.w, acc);
 }
 
-/* A lane per column of a panel, a warp per chain. Grid: panels by groups of `rows` rows. */
-template <int rows> __global__ void __launch_bounds__(F32_THREADS) matmul_fma(matmul_args p) {
+/* A lane per column of the panel that the grid's x says, a warp per chain; rows from row0 on. */
+template <int rows, class args> DEVICE void fma_tile(const args &p, int row0) {
 	SHARED(float, sums, [F32_CHAINS][rows][PANEL]);
 	const int lane = threadIdx.x % WARP, chain = threadIdx.x / WARP;
-	const int n_units = panel_units(BB_F32, p.k), row0 = blockIdx.y * rows;
+	const int n_units = panel_units(BB_F32, p.k);
 	const float4 *w = (const float4 *)(p.w + blockIdx.x * panel_bytes(BB_F32, p.k)) + lane;
 	float acc[rows] = {};
 	UNROLL_BY(4)
@@ -206,7 +212,8 @@ template <int rows> __global__ void __launch_bounds__(F32_THREADS) matmul_fma(ma
 		UNROLL
 		for (int r = 0; r < rows; r++) {
 			const int row = min(row0 + r, p.n_rows - 1);
-			acc[r] = add_unit(acc[r], v, ld_nc((const float4 *)p.x + (size_t)row * n_units + u));
+			const float4 *x = (const float4 *)x_of(p, row, (size_t)n_units * 16);
+			acc[r] = add_unit(acc[r], v, ld_nc(x + u));
 		}
 	}
 	UNROLL
@@ -221,6 +228,11 @@ template <int rows> __global__ void __launch_bounds__(F32_THREADS) matmul_fma(ma
 		}
 		finish_output(p, row0 + r, blockIdx.x * PANEL + lane, sum);
 	}
+}
+
+/* Grid: panels by groups of `rows` rows. */
+template <int rows> __global__ void __launch_bounds__(F32_THREADS) matmul_fma(matmul_args p) {
+	fma_tile<rows>(p, (int)blockIdx.y * rows);
 }
 
 template <int rows> static void launch_fma(bb_queue *q, const matmul_args &p) {
@@ -259,3 +271,61 @@ MATMUL_HEAD(f32) {
 	}
 }
 #undef MATMUL_HEAD
+
+/* ---- grouped products ---- */
+
+/* Grid: tiles of rows, tiles of columns. */
+template <class shape> __global__ void __launch_bounds__(THREADS) matmul_grouped_mma(group_args g) {
+	SHARED(int, x_rows, [shape::rows]);
+	group_tile t;
+	if (find_tile<shape::rows>(&t, g, (int)blockIdx.x, x_rows)) {
+		mma_tile<shape>(t, t.row0);
+	}
+}
+
+/* Grid: panels by tiles of `rows` rows. */
+template <int rows>
+__global__ void __launch_bounds__(F32_THREADS) matmul_grouped_fma(group_args g) {
+	SHARED(int, x_rows, [rows]);
+	group_tile t;
+	if (find_tile<rows>(&t, g, (int)blockIdx.y, x_rows)) {
+		fma_tile<rows>(t, t.row0);
+	}
+}
+
+template <class shape> static void launch_grouped_mma(bb_queue *q, const group_args &g) {
+	const dim3 grid(most_tiles(g, shape::rows),
+		(unsigned)((n_panels(g.p.n) + shape::panels - 1) / shape::panels));
+	if (shape::smem_bytes > 48 * 1024) {
+		queue_note(q, ALLOW_SMEM(matmul_grouped_mma<shape>, shape::smem_bytes), "matmul_grouped");
+	}
+	LAUNCH(matmul_grouped_mma<shape>, grid, THREADS, shape::smem_bytes, q->stream, g);
+}
+
+template <int type> static void grouped_16(bb_queue *q, const group_args &g) {
+	const size_t mean = mean_rows_by_16(g);
+	if (g.n_rows <= 16 || mean <= 12 * 16) {
+		launch_grouped_mma<mma_shape<type, 1, 1, 1, 6>>(q, g);
+	} else if (mean <= 24 * 16) {
+		launch_grouped_mma<mma_shape<type, 2, 1, 1, 4>>(q, g);
+	} else {
+		launch_grouped_mma<mma_shape<type, 2, 4, 2, type == BB_F16 ? 2 : 3>>(q, g);
+	}
+}
+
+template <int rows> static void launch_grouped_fma(bb_queue *q, const group_args &g) {
+	const dim3 grid((unsigned)n_panels(g.p.n), most_tiles(g, rows));
+	LAUNCH(matmul_grouped_fma<rows>, grid, F32_THREADS, 0, q->stream, g);
+}
+
+void grouped_float(bb_queue *q, enum bb_dtype type, const group_args &g) {
+	if (type == BB_F16) {
+		grouped_16<BB_F16>(q, g);
+	} else if (type == BB_BF16) {
+		grouped_16<BB_BF16>(q, g);
+	} else if (g.n_rows == 1) {
+		launch_grouped_fma<1>(q, g);
+	} else {
+		launch_grouped_fma<8>(q, g);
+	}
+}

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Grouped products: preparing x, and which kernel and which tile for how many rows. The choice
+ * changes no bit of a result; it is made from what the host knows, which the routing isn't. */
+#include "matmul_gemm.cuh"
+#include "matmul_gemv.cuh"
+#include "matmul_grouped.cuh"
+
+#include <assert.h>
+
+/* One row for each expert. Grid: panels by tiles. */
+template <int type>
+__global__ void __launch_bounds__(GEMV_THREADS) matmul_grouped_row(group_args g) {
+	SHARED(int, x_rows, [1]);
+	group_tile t;
+	if (find_tile<1>(&t, g, (int)blockIdx.y, x_rows)) {
+		gemv_tile<gemv_shape<type, 1, 1, false>>(t);
+	}
+}
+
+/* The same for up to 8 rows: the code for 1, 2, 4 or 8 as there are. */
+template <int type>
+__global__ void __launch_bounds__(GEMV_THREADS) matmul_grouped_gemv(group_args g) {
+	SHARED(int, x_rows, [GEMV_ROWS]);
+	group_tile t;
+	if (!find_tile<GEMV_ROWS>(&t, g, (int)blockIdx.y, x_rows)) {
+		return;
+	}
+	const int left = t.n_rows - t.row0;
+	if (left == 1) {
+		gemv_tile<gemv_shape<type, 1, 1, false>>(t);
+	} else if (left == 2) {
+		gemv_tile<gemv_shape<type, 2, 1, false>>(t);
+	} else if (left <= 4) {
+		gemv_tile<gemv_shape<type, 4, 1, false>>(t);
+	} else {
+		gemv_tile<gemv_shape<type, 8, 1, false>>(t);
+	}
+}
+
+/* Blocks that shared memory has room for: for more, unasked, the compiler would spill. */
+template <class shape>
+constexpr int gemm_blocks = shape::rows <= 16 ? 7 : shape::rows <= 32 ? 4 : 2;
+
+/* Grid: tiles of rows, tiles of columns. */
+template <class shape>
+__global__ void __launch_bounds__(GEMM_THREADS, gemm_blocks<shape>) matmul_grouped_gemm(
+	group_args g) {
+	SHARED(int, x_rows, [shape::rows]);
+	group_tile t;
+	if (find_tile<shape::rows>(&t, g, (int)blockIdx.x, x_rows)) {
+		gemm_tile<shape>(t, t.row0);
+	}
+}
+
+template <int type, int rows> static int gemv_bytes(const group_args &g) {
+	return gemv_shape<type, rows, 1, false>::smem_bytes(g.p.k);
+}
+
+template <int type> static void launch_gemv(bb_queue *q, const group_args &g) {
+	const int one = gemv_bytes<type, 1>(g), two = gemv_bytes<type, 2>(g);
+	const int four = gemv_bytes<type, 4>(g), eight = gemv_bytes<type, 8>(g);
+	const int bytes = max(max(one, two), max(four, eight));
+	const dim3 grid((unsigned)n_panels(g.p.n), most_tiles(g, GEMV_ROWS));
+	if (bytes > 48 * 1024) {
+		queue_note(q, ALLOW_SMEM(matmul_grouped_gemv<type>, bytes), "matmul_grouped");
+	}
+	LAUNCH(matmul_grouped_gemv<type>, grid, GEMV_THREADS, bytes, q->stream, g);
+}
+
+template <int type> static void launch_row(bb_queue *q, const group_args &g) {
+	const int bytes = gemv_bytes<type, 1>(g);
+	const dim3 grid((unsigned)n_panels(g.p.n), most_tiles(g, 1));
+	if (bytes > 48 * 1024) {
+		queue_note(q, ALLOW_SMEM(matmul_grouped_row<type>, bytes), "matmul_grouped");
+	}
+	LAUNCH(matmul_grouped_row<type>, grid, GEMV_THREADS, bytes, q->stream, g);
+}
+
+template <class shape> static void launch_gemm(bb_queue *q, const group_args &g) {
+	const dim3 grid(most_tiles(g, shape::rows),
+		(unsigned)((n_panels(g.p.n) + shape::panels - 1) / shape::panels));
+	if (shape::smem_bytes > 48 * 1024) {
+		queue_note(q, ALLOW_SMEM(matmul_grouped_gemm<shape>, shape::smem_bytes), "matmul_grouped");
+	}
+	LAUNCH(matmul_grouped_gemm<shape>, grid, GEMM_THREADS, shape::smem_bytes, q->stream, g);
+}
+
+/* With up to 8 rows an expert's weights are read once, however they are dealt out. */
+template <int type> static void grouped_quant(bb_queue *q, const group_args &g) {
+	const size_t mean = mean_rows_by_16(g);
+	if (g.n_rows == 1) {
+		launch_row<type>(q, g);
+	} else if (g.n_rows <= GEMV_ROWS || mean <= 6 * 16) {
+		launch_gemv<type>(q, g);
+	} else if (mean <= 12 * 16) {
+		launch_gemm<gemm_shape<type, 1, 1, 1>>(q, g);
+	} else if (mean <= 24 * 16) {
+		launch_gemm<gemm_shape<type, 2, 1, 1>>(q, g);
+	} else {
+		launch_gemm<gemm_shape<type, 2, 4, 2>>(q, g);
+	}
+}
+
+static void multiply(bb_queue *q, enum bb_dtype type, const group_args &g) {
+	switch (type) {
+	case BB_Q8_0: grouped_quant<BB_Q8_0>(q, g); break;
+	case BB_Q4_0: grouped_quant<BB_Q4_0>(q, g); break;
+	case BB_Q4_1: grouped_quant<BB_Q4_1>(q, g); break;
+	case BB_Q5_0: grouped_quant<BB_Q5_0>(q, g); break;
+	case BB_Q5_1: grouped_quant<BB_Q5_1>(q, g); break;
+	case BB_Q4_K: grouped_quant<BB_Q4_K>(q, g); break;
+	case BB_Q5_K: grouped_quant<BB_Q5_K>(q, g); break;
+	case BB_Q6_K: grouped_quant<BB_Q6_K>(q, g); break;
+	default: grouped_float(q, type, g); break;
+	}
+	queue_launched(q, "matmul_grouped");
+}
+
+extern "C" void matmul_grouped_sm80(bb_queue *q, const struct bb_grouped *a) {
+	const size_t expert_bytes = (size_t)n_panels(a->n) * panel_bytes(a->type, a->k);
+	const int n_x = a->has_x_of_pairs ? a->n_rows * a->n_used : a->n_rows;
+	const void *x = a->prepared;
+	assert(a->n_experts <= BB_MOE_EXPERTS && a->n_used <= BB_MOE_USED);
+	if (a->n_rows == 0) {
+		return;
+	}
+	if (x == NULL) {
+		panels_prep(q, a->scratch, a->type, a->x, a->ld_x, n_x, a->k);
+		x = a->scratch;
+	}
+	const group_args g = { { a->y, (const uint8_t *)a->w, (const uint8_t *)x, a->bias, a->ld_y,
+		a->n_rows * a->n_used, a->n, a->k, false }, expert_bytes, a->experts, a->pairs, a->offsets,
+		a->n_rows, a->n_used, a->n_experts, a->has_x_of_pairs ? 1 : a->n_used };
+	multiply(q, a->type, g);
+}
