@@ -31,6 +31,10 @@ template <int type_, int m_tiles_, int n_tiles_, int warp_rows, int stages> stru
 	static_assert(cols % PANEL == 0, "whole panels");
 };
 
+/* Blocks that shared memory has room for: for more, unasked, the compiler would spill. */
+template <class shape>
+constexpr int mma_blocks = shape::rows <= 16 ? 6 : shape::rows <= 32 ? 4 : 2;
+
 /* Starts the copies of step i, for the rows from `first` on; zeros for rows and panels that aren't
  * there. */
 template <class shape, class args>
@@ -163,7 +167,8 @@ template <class shape, class args> DEVICE void mma_tile(const args &p, int first
 }
 
 /* Grid: tiles of rows, tiles of columns. */
-template <class shape> __global__ void __launch_bounds__(THREADS) matmul_mma(matmul_args p) {
+template <class shape>
+__global__ void __launch_bounds__(THREADS, mma_blocks<shape>) matmul_mma(matmul_args p) {
 	mma_tile<shape>(p, (int)blockIdx.x * shape::rows);
 }
 
@@ -275,7 +280,8 @@ MATMUL_HEAD(f32) {
 /* ---- grouped products ---- */
 
 /* Grid: tiles of rows, tiles of columns. */
-template <class shape> __global__ void __launch_bounds__(THREADS) matmul_grouped_mma(group_args g) {
+template <class shape>
+__global__ void __launch_bounds__(THREADS, mma_blocks<shape>) matmul_grouped_mma(group_args g) {
 	SHARED(int, x_rows, [shape::rows]);
 	group_tile t;
 	if (find_tile<shape::rows>(&t, g, (int)blockIdx.x, x_rows)) {

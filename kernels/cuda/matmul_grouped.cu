@@ -8,6 +8,11 @@
 
 #include <assert.h>
 
+/* Blocks that shared memory has room for on sm_80: for more, unasked, the compiler would spill. */
+enum { GEMV_BLOCKS = 3 };
+template <class shape>
+constexpr int gemm_blocks = shape::rows <= 16 ? 5 : shape::rows <= 32 ? 4 : 2;
+
 /* One row for each expert. Grid: panels by tiles. */
 template <int type>
 __global__ void __launch_bounds__(GEMV_THREADS) matmul_grouped_row(group_args g) {
@@ -20,7 +25,7 @@ __global__ void __launch_bounds__(GEMV_THREADS) matmul_grouped_row(group_args g)
 
 /* The same for up to 8 rows: the code for 1, 2, 4 or 8 as there are. */
 template <int type>
-__global__ void __launch_bounds__(GEMV_THREADS) matmul_grouped_gemv(group_args g) {
+__global__ void __launch_bounds__(GEMV_THREADS, GEMV_BLOCKS) matmul_grouped_gemv(group_args g) {
 	SHARED(int, x_rows, [GEMV_ROWS]);
 	group_tile t;
 	if (!find_tile<GEMV_ROWS>(&t, g, (int)blockIdx.y, x_rows)) {
@@ -37,10 +42,6 @@ __global__ void __launch_bounds__(GEMV_THREADS) matmul_grouped_gemv(group_args g
 		gemv_tile<gemv_shape<type, 8, 1, false>>(t);
 	}
 }
-
-/* Blocks that shared memory has room for: for more, unasked, the compiler would spill. */
-template <class shape>
-constexpr int gemm_blocks = shape::rows <= 16 ? 7 : shape::rows <= 32 ? 4 : 2;
 
 /* Grid: tiles of rows, tiles of columns. */
 template <class shape>
