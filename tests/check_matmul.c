@@ -317,8 +317,9 @@ static void check_matmul(struct check *c, matmul_fn *fn, enum bb_dtype type) {
 		static const int n_rows[] = { 65, 1, 2, 3, 8, 9, 17 };
 		for (size_t i = 0; i < COUNT(n_rows); i++) {
 			const int k = is_float(type) ? 45 : unit == 32 ? 288 : 512;
-			check_shape(c, fn, type, (struct shape){ n_rows[i], n_rows[i] <= 2 ? 64 : 35, k, i % 2 == 0,
-				i % 3 == 0, 66 }, i % 5 == 4);
+			const int n = n_rows[i] <= 2 ? 64 : 35;
+			check_shape(c, fn, type, (struct shape){ n_rows[i], n, k, i % 2 == 0, i % 3 == 0, 66 },
+				i % 5 == 4);
 		}
 		return;
 	}
