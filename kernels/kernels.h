@@ -144,10 +144,11 @@ struct bb_kv_layout {
 	size_t (*slab_bytes)(enum bb_kv_dtype type, int head_dim, int group);
 	/* Stores k[head_dim], v[head_dim] as token `slot` (0..63) of a slab; quantises as the type says
 	 * (int8: one f32 scale per token and group of K, one per token for V, s = max|x| / 127; the
-	 * integer is x * (127 / max|x|) rounded to nearest even; the same numbers in every layout). */
+	 * integer is x * (127 / max|x|) rounded to nearest even; the same numbers in every layout).
+	 * Where k or v is NULL, that plane stays as it is. */
 	void (*append)(void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
 		const float *k, const float *v);
-	/* The inverse: the stored values of token `slot`. */
+	/* The inverse: the stored values of token `slot`; of K or V alone where the other is NULL. */
 	void (*read)(const void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
 		float *k, float *v);
 	/* All of kv_append at once; NULL: row by row with append. On a device slabs are in its memory,
@@ -158,6 +159,11 @@ struct bb_kv_layout {
 	const struct bb_layout *prepares;
 	/* Bytes of scratch for attention over this layout; NULL: attention_scratch_bytes. */
 	size_t (*scratch_bytes)(int n_rows, int max_kept, int n_heads, int head_dim);
+	/* Token from_slot of one slab becomes token to_slot of another (or of the same, at another
+	 * slot) of the same type, head_dim and group, bit for bit, with scales and padding. On a device
+	 * for copies in the host's memory, as append and read. */
+	void (*copy)(void *to, int to_slot, const void *from, int from_slot, enum bb_kv_dtype type,
+		int head_dim, int group);
 };
 
 /* ---- attention ---- */
@@ -256,6 +262,61 @@ struct bb_kv_append {
 	int n_pairs, n_heads;
 };
 void kv_append(bb_queue *q, const struct bb_kv_append *a);
+
+/* ---- pages of contexts that are forked or compressed ---- */
+
+/* Kept tokens [kept.n_before, kept.n_before + n_tokens) of one sequence in the pages of one head
+ * group. */
+struct bb_kv_run {
+	struct bb_kept kept;
+	int n_tokens;
+	int row0; /* the first one's row in what a kernel has for every token; the others follow */
+};
+
+/* Runs of several sequences, and which heads' slabs are meant. On a device all arrays are in its
+ * memory. */
+struct bb_kv_runs {
+	const struct bb_kv_run *runs;      /* [n_seqs, n_groups] */
+	const struct bb_kv_head *kv_heads; /* [n_kv_heads], of one layer or of several */
+	int n_seqs, n_groups, n_kv_heads, head_dim;
+	int kv_group;                      /* channels of K per int8 scale; 0 = head_dim */
+	enum bb_kv_dtype type;
+	const struct bb_kv_layout *layout; /* a device has but one and doesn't look */
+	int max_tokens;                    /* for a device's grids: at least every run's n_tokens */
+};
+
+/* Where a run's tokens come from: its token i was kept token tokens[i] of `chunks`. */
+struct bb_kv_source {
+	void *const *const *chunks; /* as in bb_kept */
+	const int32_t *tokens;      /* [n_tokens of the run] ascending; NULL: token i was token i */
+};
+
+/* A slab that is written from another one, of which the first n_tokens slots hold something. */
+struct bb_kv_slab {
+	void *to;
+	const void *from;
+	int n_tokens;
+};
+
+struct bb_kv_quantise {
+	const struct bb_kv_slab *slabs; /* [n_slabs]; none is both written and read */
+	int n_slabs, head_dim;
+	int kv_group;                   /* of an int8 `to` */
+	enum bb_kv_dtype to, from;      /* from: not KV_INT8, which nothing quantises again */
+	const struct bb_kv_layout *to_layout, *from_layout; /* a device doesn't look */
+};
+
+/* Which queries score pages, and where the scores go. */
+struct bb_kv_query {
+	float *scores;        /* [n_seqs, n_kv_heads, ld_scores]: page i of a run's table in column i */
+	const float *queries; /* [rows, ld_q], RoPE applied, head h at column h * head_dim */
+	const int32_t *rows;  /* [n_seqs] the row of each sequence; NULL: sequence i has row i */
+	int ld_scores, ld_q, n_heads;
+};
+
+/* The bounds of a head in a page: f32 [2][head_dim rounded up to 16], first the least, then the
+ * largest value of each channel of K; zeros beyond head_dim. */
+size_t kv_bounds_bytes(int head_dim);
 
 /* ---- sampling ---- */
 
@@ -410,7 +471,38 @@ struct bb_grouped;
  * moe_route   as above
  * matmul_grouped as struct bb_grouped says
  * moe_combine y[r, i] (+)= sum_s weights[r, s] x[r * n_used + s, i], in slot order, every operation
- *             rounded; then + the old y */
+ *             rounded; then + the old y
+ *
+ * On pages (struct bb_kv_runs and what stands by it). What is written lies in no page that is read,
+ * unless said otherwise; slots and pages outside the runs are neither read nor written.
+ *
+ * kv_copy     to[i][0..bytes) = from[i][0..bytes), i < n: pages or slabs, addresses and bytes
+ *             multiples of 16
+ * kv_quantise the values of the first n_tokens slots of slabs, appended to slabs of another type:
+ *             what is stored has the bits that layout->append gives
+ * kv_compact  token n_before + i of a run has the bits of token tokens[i] of its source;
+ *             from_offsets[h]: where the slab of kv head h lies in the source's pages
+ * kv_rerotate K of the runs' tokens turned in place as rope turns heads, token i by row row0 + i of
+ *             cs [rows, n_pairs, 2], then stored anew. With cs from rope_table of scale 1 at new
+ *             position - old position it is K at the new position: rotations of one plane add up
+ *             (arXiv:2104.09864), and a scale on attention is in K already. What is
+ *             turned are the stored values, and what comes out is rounded to the KV type once more:
+ *             half a unit of the last place for floats; for int8, whose values are dequantised in
+ *             f32, the group gets a new scale and each value an error of half of it at most
+ * kv_bounds   the bounds of every page that holds a token of a run, over all its slots up to the
+ *             run's end, at bounds[h] (a multiple of 16) from the page's address, of the stored
+ *             values (int8: u * scale in f32). Exact: every variant gives the same bits, zeros are
+ *             +0, and a channel with a NaN in it has two NaNs
+ * kv_score    for each page that holds a token of a run and each kv head: the largest over its
+ *             query heads of sum_c max(q[c] least[c], q[c] largest[c]), which no q . k of the page
+ *             exceeds (Quest, arXiv:2406.10774; the largest of a group's heads, as they share
+ *             pages). Where a sum is NaN it counts as INFINITY: scores can be ordered, and what is
+ *             damaged is looked at. kv_heads are of one layer: head h looks at kv head
+ *             h / (n_heads / n_kv_heads)
+ * kv_norms    k_norms[h, row0 + i] = sqrt(sum_c k[c]^2) of token i of a run, v_norms likewise, in
+ *             arrays [n_kv_heads, ld], either of which may be NULL; a NaN counts as INFINITY. Small
+ *             norms of K are kept by arXiv:2406.11430. A device sums in f32, where norms above 2^64
+ *             are INFINITY */
 
 #define KERNEL(name, args) typedef void name##_fn args;
 #define VARIANT(name, tag, needs, layout) name##_fn name##_##tag;

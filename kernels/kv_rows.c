@@ -85,20 +85,49 @@ void kv_load_row(float *x, const uint8_t *plane, enum bb_kv_dtype type, int widt
 	}
 }
 
+void kv_copy_row(uint8_t *to, int to_slot, const uint8_t *from, int from_slot,
+	enum bb_kv_dtype type, int width, int n_groups) {
+	const size_t row_bytes = (size_t)width * kv_elem_bytes(type);
+	memcpy(to + (size_t)to_slot * row_bytes, from + (size_t)from_slot * row_bytes, row_bytes);
+	if (type == KV_INT8) {
+		const size_t scales = kv_plane_of(type, width, n_groups).scales;
+		const size_t bytes = (size_t)n_groups * sizeof(float);
+		memcpy(to + scales + (size_t)to_slot * bytes, from + scales + (size_t)from_slot * bytes,
+			bytes);
+	}
+}
+
 static void rows_append(void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
 	const float *k, const float *v) {
 	const size_t plane_bytes = kv_plane_of(type, head_dim, kv_n_groups(head_dim, group)).bytes;
-	kv_store_row(slab, type, head_dim, head_dim, group, slot, k);
-	kv_store_row((uint8_t *)slab + plane_bytes, type, head_dim, head_dim, 0, slot, v);
+	if (k != NULL) {
+		kv_store_row(slab, type, head_dim, head_dim, group, slot, k);
+	}
+	if (v != NULL) {
+		kv_store_row((uint8_t *)slab + plane_bytes, type, head_dim, head_dim, 0, slot, v);
+	}
 }
 
 static void rows_read(const void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
 	float *k, float *v) {
 	const size_t plane_bytes = kv_plane_of(type, head_dim, kv_n_groups(head_dim, group)).bytes;
-	kv_load_row(k, slab, type, head_dim, head_dim, group, slot);
-	kv_load_row(v, (const uint8_t *)slab + plane_bytes, type, head_dim, head_dim, 0, slot);
+	if (k != NULL) {
+		kv_load_row(k, slab, type, head_dim, head_dim, group, slot);
+	}
+	if (v != NULL) {
+		kv_load_row(v, (const uint8_t *)slab + plane_bytes, type, head_dim, head_dim, 0, slot);
+	}
+}
+
+static void rows_copy(void *to, int to_slot, const void *from, int from_slot,
+	enum bb_kv_dtype type, int head_dim, int group) {
+	const int n_groups = kv_n_groups(head_dim, group);
+	const size_t plane_bytes = kv_plane_of(type, head_dim, n_groups).bytes;
+	kv_copy_row(to, to_slot, from, from_slot, type, head_dim, n_groups);
+	kv_copy_row((uint8_t *)to + plane_bytes, to_slot, (const uint8_t *)from + plane_bytes,
+		from_slot, type, head_dim, 1);
 }
 
 const struct bb_kv_layout layout_kv_rows = {
-	"kv_rows", rows_slab_bytes, rows_append, rows_read,
+	"kv_rows", rows_slab_bytes, rows_append, rows_read, .copy = rows_copy,
 };

@@ -67,6 +67,9 @@ void kv_store_row(uint8_t *plane, enum bb_kv_dtype type, int width, int head_dim
 	int slot, const float *x);
 void kv_load_row(float *x, const uint8_t *plane, enum bb_kv_dtype type, int width, int head_dim,
 	int group, int slot);
+/* Row to_slot of one plane = row from_slot of another (or the same), with its scales. */
+void kv_copy_row(uint8_t *to, int to_slot, const uint8_t *from, int from_slot,
+	enum bb_kv_dtype type, int width, int n_groups);
 
 #ifdef __cplusplus
 }

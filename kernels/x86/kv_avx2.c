@@ -96,17 +96,20 @@ static size_t quads_v(const struct planes *p, int slot, int d) {
 static void append_int8(const struct planes *p, int head_dim, int slot, const float *k,
 	const float *v) {
 	int8_t bytes[MAX_HEAD_DIM] = { 0 };
-	for (int g = 0; g < p->n_groups; g++) {
+	for (int g = 0; k != NULL && g < p->n_groups; g++) {
 		const int first = g * p->width, rest = head_dim - first;
 		p->k_scales[g * BB_PAGE + slot] = quantise_ymm(bytes + first, k + first,
 			rest < p->width ? rest : p->width);
 	}
 	uint8_t *to = p->k + quads_k(p, slot, 0);
-	for (int d = 0; d < p->kd; d += 4) {
+	for (int d = 0; k != NULL && d < p->kd; d += 4) {
 		uint32_t word;
 		memcpy(&word, bytes + d, sizeof(word));
 		word ^= 0x80808080u;
 		memcpy(to + d * LANES, &word, sizeof(word));
+	}
+	if (v == NULL) {
+		return;
 	}
 	p->v_scales[slot] = quantise_ymm(bytes, v, head_dim);
 	to = p->v + quads_v(p, slot, 0);
@@ -116,25 +119,38 @@ static void append_int8(const struct planes *p, int head_dim, int slot, const fl
 	}
 }
 
+static void append_f32(const struct planes *p, int head_dim, int slot, const float *k,
+	const float *v) {
+	float *to = (float *)(void *)p->k, *row = (float *)(void *)p->v + (size_t)slot * p->vd;
+	for (int d = 0; k != NULL && d < p->kd; d++) {
+		to[lanes_k(p, slot, d)] = d < head_dim ? k[d] : 0;
+	}
+	if (v != NULL) {
+		memcpy(row, v, sizeof(*v) * (size_t)head_dim);
+		memset(row + head_dim, 0, sizeof(*v) * (size_t)(p->vd - head_dim));
+	}
+}
+
 static void lanes_append(void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
 	const float *k, const float *v) {
 	const struct planes p = planes_of(slab, type, head_dim, group);
 	if (type == KV_INT8) {
 		append_int8(&p, head_dim, slot, k, v);
-	} else if (type == KV_F32) {
-		float *to = (float *)(void *)p.k, *row = (float *)(void *)p.v + (size_t)slot * p.vd;
-		for (int d = 0; d < p.kd; d++) {
-			to[lanes_k(&p, slot, d)] = d < head_dim ? k[d] : 0;
-		}
-		memcpy(row, v, sizeof(*v) * (size_t)head_dim);
-		memset(row + head_dim, 0, sizeof(*v) * (size_t)(p.vd - head_dim));
-	} else {
-		uint16_t h[MAX_HEAD_DIM], *to = (uint16_t *)(void *)p.k;
+		return;
+	}
+	if (type == KV_F32) {
+		append_f32(&p, head_dim, slot, k, v);
+		return;
+	}
+	uint16_t h[MAX_HEAD_DIM];
+	if (k != NULL) {
+		uint16_t *to = (uint16_t *)(void *)p.k + lanes_k(&p, slot, 0);
 		narrow(h, type, k, head_dim);
-		to += lanes_k(&p, slot, 0);
 		for (int d = 0; d < p.kd; d++) {
 			to[d * LANES] = h[d];
 		}
+	}
+	if (v != NULL) {
 		narrow(h, type, v, head_dim);
 		memcpy((uint16_t *)(void *)p.v + (size_t)slot * p.vd, h, sizeof(*h) * (size_t)p.vd);
 	}
@@ -143,23 +159,53 @@ static void lanes_append(void *slab, enum bb_kv_dtype type, int head_dim, int gr
 static void lanes_read(const void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
 	float *k, float *v) {
 	const struct planes p = planes_of(slab, type, head_dim, group);
-	for (int d = 0; d < head_dim; d++) {
-		const size_t at = lanes_k(&p, slot, d), row = (size_t)slot * p.vd + d;
-		if (type == KV_INT8) {
-			k[d] = (float)(p.k[quads_k(&p, slot, d)] - 128) *
-				p.k_scales[d / p.width * BB_PAGE + slot];
-			v[d] = (float)(int8_t)p.v[quads_v(&p, slot, d)] * p.v_scales[slot];
-		} else if (type == KV_F32) {
-			k[d] = ((const float *)(const void *)p.k)[at];
-			v[d] = ((const float *)(const void *)p.v)[row];
-		} else {
-			k[d] = widen(((const uint16_t *)(const void *)p.k)[at], type);
-			v[d] = widen(((const uint16_t *)(const void *)p.v)[row], type);
-		}
+	for (int d = 0; k != NULL && d < head_dim; d++) {
+		const size_t at = lanes_k(&p, slot, d);
+		k[d] = type == KV_F32 ? ((const float *)(const void *)p.k)[at] : type == KV_INT8
+			? (float)(p.k[quads_k(&p, slot, d)] - 128) * p.k_scales[d / p.width * BB_PAGE + slot]
+			: widen(((const uint16_t *)(const void *)p.k)[at], type);
+	}
+	for (int d = 0; v != NULL && d < head_dim; d++) {
+		const size_t at = (size_t)slot * p.vd + d;
+		v[d] = type == KV_F32 ? ((const float *)(const void *)p.v)[at] : type == KV_INT8
+			? (float)(int8_t)p.v[quads_v(&p, slot, d)] * p.v_scales[slot]
+			: widen(((const uint16_t *)(const void *)p.v)[at], type);
 	}
 }
 
-const struct bb_kv_layout layout_kv_lanes = { "kv_lanes", slab_bytes, lanes_append, lanes_read };
+/* `bytes` at element `at` of an array of them. */
+static void copy_elem(uint8_t *to, size_t to_at, const uint8_t *from, size_t from_at,
+	size_t bytes) {
+	memcpy(to + to_at * bytes, from + from_at * bytes, bytes);
+}
+
+static void lanes_copy(void *to_slab, int to_slot, const void *from_slab, int from_slot,
+	enum bb_kv_dtype type, int head_dim, int group) {
+	const struct planes to = planes_of(to_slab, type, head_dim, group);
+	const struct planes from = planes_of(from_slab, type, head_dim, group);
+	const size_t bytes = (size_t)kv_elem_bytes(type);
+	if (type != KV_INT8) {
+		for (int d = 0; d < to.kd; d++) {
+			copy_elem(to.k, lanes_k(&to, to_slot, d), from.k, lanes_k(&from, from_slot, d), bytes);
+		}
+		copy_elem(to.v, (size_t)to_slot, from.v, (size_t)from_slot, (size_t)to.vd * bytes);
+		return;
+	}
+	for (int d = 0; d < to.kd; d += 4) {
+		memcpy(to.k + quads_k(&to, to_slot, d), from.k + quads_k(&from, from_slot, d), 4);
+	}
+	for (int d = 0; d < to.vd; d++) {
+		to.v[quads_v(&to, to_slot, d)] = from.v[quads_v(&from, from_slot, d)];
+	}
+	for (int g = 0; g < to.n_groups; g++) {
+		to.k_scales[g * BB_PAGE + to_slot] = from.k_scales[g * BB_PAGE + from_slot];
+	}
+	to.v_scales[to_slot] = from.v_scales[from_slot];
+}
+
+const struct bb_kv_layout layout_kv_lanes = {
+	"kv_lanes", slab_bytes, lanes_append, lanes_read, .copy = lanes_copy,
+};
 
 /* ---- kv_pairs ---- */
 
@@ -174,27 +220,47 @@ static size_t pairs_v(const struct planes *p, int slot, int d) {
 static void pairs_append(void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
 	const float *k, const float *v) {
 	const struct planes p = planes_of(slab, type, head_dim, group);
-	uint16_t h[MAX_HEAD_DIM], *to_k = (uint16_t *)(void *)p.k, *to_v = (uint16_t *)(void *)p.v;
+	uint16_t h[MAX_HEAD_DIM];
 	assert(type == KV_F16 || type == KV_BF16);
-	narrow(h, type, k, head_dim);
-	to_k += pairs_k(&p, slot, 0);
-	for (int d = 0; d < p.kd; d += 2) {
-		memcpy(to_k + d * LANES, h + d, 2 * sizeof(*h));
+	if (k != NULL) {
+		uint16_t *to = (uint16_t *)(void *)p.k + pairs_k(&p, slot, 0);
+		narrow(h, type, k, head_dim);
+		for (int d = 0; d < p.kd; d += 2) {
+			memcpy(to + d * LANES, h + d, 2 * sizeof(*h));
+		}
 	}
-	narrow(h, type, v, head_dim);
-	to_v += pairs_v(&p, slot, 0);
-	for (int d = 0; d < p.vd; d++) {
-		to_v[2 * d] = h[d];
+	if (v != NULL) {
+		uint16_t *to = (uint16_t *)(void *)p.v + pairs_v(&p, slot, 0);
+		narrow(h, type, v, head_dim);
+		for (int d = 0; d < p.vd; d++) {
+			to[2 * d] = h[d];
+		}
 	}
 }
 
 static void pairs_read(const void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
 	float *k, float *v) {
 	const struct planes p = planes_of(slab, type, head_dim, group);
-	for (int d = 0; d < head_dim; d++) {
+	for (int d = 0; k != NULL && d < head_dim; d++) {
 		k[d] = widen(((const uint16_t *)(const void *)p.k)[pairs_k(&p, slot, d)], type);
+	}
+	for (int d = 0; v != NULL && d < head_dim; d++) {
 		v[d] = widen(((const uint16_t *)(const void *)p.v)[pairs_v(&p, slot, d)], type);
 	}
 }
 
-const struct bb_kv_layout layout_kv_pairs = { "kv_pairs", slab_bytes, pairs_append, pairs_read };
+static void pairs_copy(void *to_slab, int to_slot, const void *from_slab, int from_slot,
+	enum bb_kv_dtype type, int head_dim, int group) {
+	const struct planes to = planes_of(to_slab, type, head_dim, group);
+	const struct planes from = planes_of(from_slab, type, head_dim, group);
+	for (int d = 0; d < to.kd; d += 2) { /* a pair of elements at once */
+		copy_elem(to.k, pairs_k(&to, to_slot, d) / 2, from.k, pairs_k(&from, from_slot, d) / 2, 4);
+	}
+	for (int d = 0; d < to.vd; d++) {
+		copy_elem(to.v, pairs_v(&to, to_slot, d), from.v, pairs_v(&from, from_slot, d), 2);
+	}
+}
+
+const struct bb_kv_layout layout_kv_pairs = {
+	"kv_pairs", slab_bytes, pairs_append, pairs_read, .copy = pairs_copy,
+};
