@@ -453,6 +453,8 @@ struct bb_grouped;
  * rmsnorm     y = x / sqrt(mean(x^2) + eps) * w over each of n_groups groups of dim columns (group
  *             g of a row starts at column g * dim in x and y), arXiv:1910.07467; w [dim], NULL =
  *             ones; y may be x
+ * layernorm   y = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * w + b over groups as in
+ *             rmsnorm, arXiv:1607.06450; w, b [dim], NULL = ones, zeros; y may be x
  * rope_table  cs[r, i, 0..1] = scale * (cos, sin)(pos[r] * inv_freq[i]), the angle in f64
  * rope        for each head, i < n_pairs: (a, b) = (x[i], x[i + n_pairs]) turned by cs[r, i]:
  *             a cos - b sin, a sin + b cos (arXiv:2104.09864, halves split); columns from

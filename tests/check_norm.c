@@ -63,6 +63,51 @@ CHECK(rmsnorm) {
 	}
 }
 
+/* One row of a case by itself, and all in place. */
+static void layernorm_again(struct check *c, layernorm_fn *fn, const float *y, int ld_y, float *x,
+	int ld_x, const float *w, const float *b, int n_rows, int n_groups, int dim) {
+	const size_t bytes = sizeof(float) * (size_t)(n_groups * dim);
+	const int r = check_rand(c, 0, n_rows - 1);
+	float *alone = check_scratch(c, bytes, 4);
+	fn(check_queue(c), alone, n_groups * dim, x + (size_t)r * ld_x, ld_x, w, b, 1, n_groups, dim,
+		1e-5f);
+	check_same(c, "a row by itself", alone, y + (size_t)r * ld_y, bytes);
+	fn(check_queue(c), x, ld_x, x, ld_x, w, b, n_rows, n_groups, dim, 1e-5f);
+	for (int i = 0; i < n_rows; i++) {
+		check_same(c, "in place", x + (size_t)i * ld_x, y + (size_t)i * ld_y, bytes);
+	}
+}
+
+CHECK(layernorm) {
+	static const int dims[] = { 1, 2, 7, 8, 15, 16, 17, 31, 33, 64, 100, 128, 255, 256, 260, 576,
+		1000, 4096 };
+	static const int bench_dims[] = { 576, 768, 4096 };
+	const bool is_bench = check_is_bench(c);
+	/* a mean of 10^4 leaves 2^-11 of a deviation of 1 in x; what y loses is far below */
+	const struct tol tol = { .rel = 4e-6f, .abs = 4e-6f };
+	for (size_t d = 0; d < (is_bench ? COUNT(bench_dims) * 2 : COUNT(dims)); d++) {
+		const int dim = is_bench ? bench_dims[d / 2] : dims[d];
+		const int n_rows = is_bench ? (d % 2 == 0 ? 1 : 512) : check_rand(c, 0, 40);
+		const int n_groups = is_bench ? 1 : check_rand(c, 1, 3), n_cols = n_groups * dim;
+		const int ld_x = n_cols + (is_bench ? 0 : check_rand(c, 0, 5));
+		const int ld_y = n_cols + (is_bench ? 0 : check_rand(c, 0, 5));
+		float *x = check_in(c, (size_t)n_rows * ld_x);
+		for (int i = 0; !is_bench && i < n_rows; i++) {
+			make_hard(c, x + (size_t)i * ld_x, n_cols);
+		}
+		const float *w = check_rand(c, 0, 3) > 0 || is_bench ? check_in(c, dim) : NULL;
+		const float *b = check_rand(c, 0, 3) > 0 || is_bench ? check_in(c, dim) : NULL;
+		float *y = check_out(c, "y", (size_t)n_rows * ld_y, tol);
+		while (check_next(c, 8.0 * n_rows * n_cols, "rows=%d groups=%d dim=%d%s%s", n_rows,
+			n_groups, dim, w != NULL ? " w" : "", b != NULL ? " b" : "")) {
+			fn(check_queue(c), y, ld_y, x, ld_x, w, b, n_rows, n_groups, dim, 1e-5f);
+		}
+		if (n_rows > 0 && !is_bench) {
+			layernorm_again(c, fn, y, ld_y, x, ld_x, w, b, n_rows, n_groups, dim);
+		}
+	}
+}
+
 CHECK(rope_table) {
 	static const int pairs[] = { 1, 3, 8, 16, 32, 37, 64, 128 };
 	const bool is_bench = check_is_bench(c);
