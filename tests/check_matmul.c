@@ -2,15 +2,10 @@
  *
  * Checks of the matrix products, one body for all weight types. Block types must have the bits of
  * the reference on every variant; and every variant is held against a product in double here,
-<<<<<<< HEAD
  * which takes the weights from dtype_decode. Only large products by cuBLASLt are other: they round
  * x and weights to bf16, every row is held against the product of those, and the reference, which
  * rounds x to int8, says nothing of them where weights are of a block type. */
-#include "check.h"
-=======
- * which takes the weights from dtype_decode. */
 #include "check_weights.h"
->>>>>>> 0c4b159 (Add kernels for mixtures of experts)
 
 #include <math.h>
 #include <string.h>
