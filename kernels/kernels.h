@@ -518,7 +518,7 @@ typedef attention_f32_fn attention_fn;
 
 /* y[p, j] = sum_k x[row, k] w[expert, j, k] (+ bias[expert, j]) for the pairs p of a routing, with
  * the bits that the plain product of the type gives that row alone. Experts without rows aren't
- * read. Any routing does whose experts are different ones in each row.
+ * read. Any routing does whose experts are different ones in each row. cuBLASLt takes no part.
  *
  * On the CPU it is the plain product once for each expert, of rows that are gathered before and
  * dealt out after: one code for all ISA levels and types. Prepared rows stand in tiles there, so
@@ -529,7 +529,9 @@ struct bb_grouped {
 	float *y;             /* [n_rows * n_used, ld_y] */
 	const void *w;        /* [n_experts] matrices [n, k] in layout, weight_bytes each */
 	const float *x;       /* [n_rows, ld_x]; with has_x_of_pairs [n_rows * n_used, ld_x] */
-	const void *prepared; /* on a device: the same by the layout's prep or prep_fused; or NULL */
+	/* on a device: the same by the layout's prep or prep_fused, less than BB_LT_ROWS rows at a time
+	 * where cuBLASLt is open; or NULL */
+	const void *prepared;
 	const float *bias;    /* [n_experts, n], or NULL */
 	const int32_t *experts, *pairs, *offsets; /* as in bb_moe_route */
 	int ld_y, ld_x, n_rows, n_used, n_experts, n, k;

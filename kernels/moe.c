@@ -187,7 +187,8 @@ static int most_rows(const struct bb_grouped *a) {
 size_t matmul_grouped_scratch_bytes(const struct bb_grouped *a) {
 	const size_t n = (size_t)most_rows(a);
 	const int n_x = a->has_x_of_pairs ? a->n_rows * a->n_used : a->n_rows;
-	const size_t on_device = a->layout->prep_bytes(a->type, n_x, a->k);
+	/* rows stand apart there; alone, for of many at once cuBLASLt wants another form */
+	const size_t on_device = (size_t)n_x * a->layout->prep_bytes(a->type, 1, a->k);
 	const size_t on_cpu = aligned(n * (size_t)a->k * sizeof(float))
 		+ aligned(n * (size_t)a->n * sizeof(float))
 		+ a->layout->prep_bytes(a->type, (int)n, a->k);

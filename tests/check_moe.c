@@ -283,14 +283,19 @@ static void check_levels(struct check *c, matmul_grouped_fn *fn, const struct bb
 static void check_prepared(struct check *c, matmul_grouped_fn *fn, const struct bb_grouped *want) {
 	struct bb_grouped a = *want;
 	const int n_x = a.has_x_of_pairs ? a.n_rows * a.n_used : a.n_rows;
-	void *prepared = check_scratch(c, a.layout->prep_bytes(a.type, n_x, a.k), 16);
+	const size_t row_bytes = a.layout->prep_bytes(a.type, 1, a.k);
+	uint8_t *prepared = check_scratch(c, row_bytes * (size_t)n_x, 16);
 	const size_t n_y = (size_t)a.n_rows * (size_t)a.n_used * (size_t)a.ld_y;
 	a.y = check_scratch(c, n_y * sizeof(float), 4);
 	memcpy(a.y, want->y, n_y * sizeof(float));
 	for (int p = 0; p < a.n_rows * a.n_used; p++) {
 		memset(a.y + (size_t)p * a.ld_y, 0x5a, sizeof(float) * (size_t)a.n);
 	}
-	a.layout->prep(check_queue(c), prepared, a.type, a.x, a.ld_x, n_x, a.k);
+	for (int first = 0; first < n_x; first += BB_LT_ROWS / 2) {
+		const int n = n_x - first < BB_LT_ROWS / 2 ? n_x - first : BB_LT_ROWS / 2;
+		a.layout->prep(check_queue(c), prepared + row_bytes * (size_t)first, a.type,
+			a.x + (size_t)first * a.ld_x, a.ld_x, n, a.k);
+	}
 	a.prepared = prepared;
 	a.x = NULL;
 	a.scratch = NULL;
