@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Composes a step's arrays: rows, sequences, page tables. On a device they are sent as one image,
- * the arrays first, at addresses that follow from the number of rows and sequences alone, so that a
- * captured step finds them there again; then the page tables. */
+ * the arrays first, at addresses that follow from the numbers of rows, sequences and shares alone,
+ * so that a captured step finds them there again; then the page tables. */
 #include "engine.h"
 
 #include <assert.h>
@@ -269,12 +269,14 @@ static int common_tokens(const struct bb_engine *e, const struct bb_context *a,
 	const struct bb_context *b) {
 	const int m = bb_context_length(a), n = bb_context_length(b);
 	int pages = (m < n ? m : n) / BB_PAGE;
+	bool is_compared = false;
 	for (int kind = 0; kind < e->plan.n_kinds; kind++) {
 		if (e->plan.kinds[kind].window == 0) {
 			pages = common_pages(&a->tables[kind], &b->tables[kind], pages);
+			is_compared = true;
 		}
 	}
-	return pages * BB_PAGE / BB_SPLIT * BB_SPLIT;
+	return is_compared ? pages * BB_PAGE / BB_SPLIT * BB_SPLIT : 0;
 }
 
 static void add_share(struct bb_engine *e, int first, int n, int n_shared) {
@@ -293,13 +295,16 @@ static void add_share(struct bb_engine *e, int first, int n, int n_shared) {
 }
 
 /* Contexts that follow one another in a step of decoding and begin alike, each as the first of its
- * run, which ends where what they have in common would shrink to less than half. */
+ * run, which ends where what they have in common would shrink to less than half, and where two
+ * begin that have more than twice as much. */
 static void find_shares(struct bb_engine *e, const struct bb_step_item *items, int n_items) {
 	for (int i = 0, end; i + 1 < n_items; i = end) {
 		int n = common_tokens(e, items[i].context, items[i + 1].context);
 		for (end = i + 1; end < n_items; end++) {
 			const int here = common_tokens(e, items[i].context, items[end].context);
-			if (n == 0 || here < n / 2) {
+			const int deeper = end + 1 < n_items
+				? common_tokens(e, items[end].context, items[end + 1].context) : 0;
+			if (n == 0 || here < n / 2 || deeper / 2 > n) {
 				break;
 			}
 			n = here < n ? here : n;

@@ -68,6 +68,11 @@ static void normalise(struct plan_ops *list, int i) {
 			return;
 		}
 	}
+	for (int j = i; j < end; j++) {
+		if (list->ops[j].out_act == b->fused->in_act) {
+			return; /* blocks would normalise what others have added to */
+		}
+	}
 	for (int j = i; j < end && b->matrix->layout->product != NULL; j++) {
 		list->ops[j].fused = b->fused;
 		list->ops[j].normalises = true;

@@ -50,18 +50,20 @@ static void multiply(const struct run *r, const struct plan_op *o, int first, in
 	int ld_y) {
 	const struct plan_matrix *m = o->matrix;
 	const bool accumulate = o->kind == OP_ADD_MATMUL;
+	/* logits are computed some rows at a time */
+	const bool prepares = o->prepare || o->out_act == ACT_LOGITS;
 	if (o->normalises) {
 		const struct bb_fused_product p = {
 			.type = m->type, .w = m->packed, .bias = m->bias, .y = y, .ld_y = ld_y,
 			.n_rows = n, .n = m->n, .k = m->k, .accumulate = accumulate,
 			.x = x_on_the_way(r, o->fused, first), .prepared = r->p->prepared,
-			.is_prepared = !o->prepare, .gated = o->gives != NULL ? r->p->prepared : NULL,
+			.is_prepared = !prepares, .gated = o->gives != NULL ? r->p->prepared : NULL,
 			.gate = o->gives != NULL ? fusion_of(o->gives->fused) : BB_FUSE_RMSNORM,
 		};
 		m->layout->product(r->q, &p);
 		return;
 	}
-	if (o->prepare && !o->takes) {
+	if (prepares && !o->takes) {
 		prepare(r, o, first, n);
 	}
 	m->fn(r->q, y, ld_y, m->packed, r->p->prepared, m->bias, n, m->n, m->k, accumulate);

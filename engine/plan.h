@@ -127,7 +127,7 @@ bool plan_pack(struct plan *p, bb_progress_fn *progress, void *user, struct bb_e
 bool plan_gemm(struct plan *p, struct bb_error *err);
 /* Bytes that plan_pack takes: packed weights and the prepared input. */
 size_t plan_packed_bytes(const struct plan *p);
-/* Marks the ops of a list that the next one does in its own launch. */
+/* Marks what a device does in one launch, see struct plan_op. */
 void plan_fuse(const struct plan *p, struct plan_ops *list);
 void plan_finish(struct plan *p); /* zeroed is fine */
 /* What of these CPU flags the plan's kernels may use: an f32 checkpoint takes no bf16 path, in

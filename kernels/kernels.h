@@ -81,7 +81,7 @@ struct bb_fused_product {
 	enum bb_dtype type;
 	const void *w;
 	const float *bias;   /* [n] or NULL */
-	float *y;            /* [n_rows, ld_y] */
+	float *y;            /* [n_rows, ld_y]; no part of x.x */
 	int ld_y, n_rows, n, k;
 	bool accumulate;
 	struct bb_fused_x x; /* BB_FUSE_RMSNORM */
@@ -89,7 +89,7 @@ struct bb_fused_product {
 	bool is_prepared;    /* the product before was of this x, k and n_rows, and left x there if it
 	                      * didn't keep it to itself */
 	void *gated;         /* [prep_bytes of n_rows, n / 2] or NULL; may be `prepared` */
-	enum bb_fusion gate;
+	enum bb_fusion gate; /* BB_FUSE_SILU_MUL or BB_FUSE_GELU_MUL, where gated isn't NULL */
 };
 
 /* How a matmul variant wants its weights and its input. A layout is chosen by the winning
@@ -108,7 +108,8 @@ struct bb_layout {
 	void (*unpack_row)(void *dst, const void *packed, enum bb_dtype type, int n, int k, int row);
 	/* Bytes of the prepared form of x[n_rows, k], and the preparation: quantisation to int8 per
 	 * block of 32 with an f32 scale for block types, a copy or tiling for float types.
-	 * Row-local. */
+	 * Row-local; where a layout has another form for many rows (panels_lt from BB_LT_ROWS on), prep
+	 * and product are given the same n_rows. */
 	size_t (*prep_bytes)(enum bb_dtype type, int n_rows, int k);
 	void (*prep)(bb_queue *q, void *dst, enum bb_dtype type, const float *x, int ld_x, int n_rows,
 		int k);
@@ -232,11 +233,11 @@ struct bb_attention {
 	 * reads these once for several, with the same bits. Only where every sequence has one row, and
 	 * sequence i row i. A share is sequences that follow one another: groups are the first's,
 	 * row0 its row, n_rows how many they are (at least 2), n_shared the tokens; each of them has
-	 * n_shared too. n_shared_rows: of all shares. NULL and 0: none. */
+	 * n_shared too. n_shared_rows: of all shares. NULL and 0: none. Not looked at with a window. */
 	const struct bb_attention_seq *shares;
 	int n_shares, n_shared_rows;
 	/* Where kv layout->prepares: the rows go here as the prepared x of a product of a block type,
-	 * and `out` is scratch then, aligned and not to be read. NULL: to `out`. */
+	 * and `out` is scratch then. NULL: to `out`. */
 	void *prepared;
 };
 /* Enough scratch for any step of at most n_rows rows, whatever the lengths of their contexts: the
@@ -469,6 +470,7 @@ struct bb_grouped;
  * matmul_*    y[r, j] (+)= sum_k x[r, k] w[j, k] (+ bias[j]): float types in f32 along k in index
  *             order; block types int32-exact per scale group (32; Q6_K 16) of w and of the int8 x,
  *             then acc = fmaf(int, d_w * d_x, acc) [, acc = fmaf(min_w, sum_x, acc)] in block order
+ *             (variants that need BB_LT: see gemm_fast in device.h)
  * attention_* as above
  * moe_route   as above
  * matmul_grouped as struct bb_grouped says
@@ -476,7 +478,9 @@ struct bb_grouped;
  *             rounded; then + the old y
  *
  * On pages (struct bb_kv_runs and what stands by it). What is written lies in no page that is read,
- * unless said otherwise; slots and pages outside the runs are neither read nor written.
+ * unless said otherwise; slots and pages outside the runs are neither read nor written. No slab and
+ * no bounds are written by two runs: pages that forks share are named once (kv_bounds), or copied
+ * first (kv_rerotate).
  *
  * kv_copy     to[i][0..bytes) = from[i][0..bytes), i < n: pages or slabs, addresses and bytes
  *             multiples of 16
@@ -497,14 +501,14 @@ struct bb_grouped;
  *             +0, and a channel with a NaN in it has two NaNs
  * kv_score    for each page that holds a token of a run and each kv head: the largest over its
  *             query heads of sum_c max(q[c] least[c], q[c] largest[c]), which no q . k of the page
- *             exceeds (Quest, arXiv:2406.10774; the largest of a group's heads, as they share
- *             pages). Where a sum is NaN it counts as INFINITY: scores can be ordered, and what is
- *             damaged is looked at. kv_heads are of one layer: head h looks at kv head
+ *             exceeds but by rounding (Quest, arXiv:2406.10774; the largest of a group's heads, as
+ *             they share pages). Where a sum is NaN it counts as INFINITY: scores can be ordered,
+ *             and what is damaged is looked at. kv_heads are of one layer: head h looks at kv head
  *             h / (n_heads / n_kv_heads)
  * kv_norms    k_norms[h, row0 + i] = sqrt(sum_c k[c]^2) of token i of a run, v_norms likewise, in
  *             arrays [n_kv_heads, ld], either of which may be NULL; a NaN counts as INFINITY. Small
  *             norms of K are kept by arXiv:2406.11430. A device sums in f32, where norms above 2^64
- *             are INFINITY */
+ *             are INFINITY and those below 2^-75 may be 0 */
 
 #define KERNEL(name, args) typedef void name##_fn args;
 #define VARIANT(name, tag, needs, layout) name##_fn name##_##tag;

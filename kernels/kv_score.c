@@ -89,7 +89,7 @@ static float score_page(const float *query, const float *bounds, int head_dim) {
 	double sum = 0;
 	for (int d = 0; d < head_dim; d++) {
 		const double a = (double)query[d] * least[d], b = (double)query[d] * largest[d];
-		sum += a > b ? a : b;
+		sum += a > b || a != a ? a : b;
 	}
 	return ordered(sum);
 }

@@ -314,6 +314,19 @@ static void check_unshared(struct check *c, attention_fn *fn, const struct scene
 	}
 }
 
+/* One split at a time, which scratch may force, has the bits of all at once. */
+static void check_rounds(struct check *c, attention_fn *fn, const struct scene *s, float *out) {
+	struct bb_attention a = s->attention;
+	a.out = out;
+	a.scratch_bytes = s->layout->scratch_bytes(s->n_rows, 1, a.n_heads, a.head_dim);
+	fn(check_queue(c), &a);
+	for (int r = 0; r < s->n_rows; r++) {
+		const size_t at = (size_t)r * (size_t)a.ld_out;
+		check_same(c, "rows in rounds", s->attention.out + at, out + at,
+			sizeof(float) * (size_t)(a.n_heads * a.head_dim));
+	}
+}
+
 /* Rows that attention leaves prepared for the next product: as prep makes them of out. */
 struct prepared {
 	const struct bb_layout *layout; /* NULL: it leaves none */
@@ -343,6 +356,9 @@ static void check_prepared(struct check *c, attention_fn *fn, const struct scene
 	a.prepared = p->got;
 	fn(check_queue(c), &a);
 	check_same(c, "prepared rows", p->got, p->want, p->bytes);
+	a.scratch_bytes = s->layout->scratch_bytes(s->n_rows, 1, a.n_heads, a.head_dim);
+	fn(check_queue(c), &a);
+	check_same(c, "prepared rows in rounds", p->got, p->want, p->bytes);
 }
 
 /* Bytes of K and V, each read once per sequence, and the operations of all rows. */
@@ -401,7 +417,7 @@ static void check_shape(struct check *c, attention_fn *fn, const struct shape *s
 			make_alone(c, &alone[n_alone++], s, i, n - 1, 0x00);
 		}
 	}
-	float *unshared = check_scratch(c, (size_t)s->n_rows * (width + 5) * sizeof(float), 4);
+	float *again = check_scratch(c, (size_t)s->n_rows * (width + 5) * sizeof(float), 4);
 	struct prepared prepared;
 	make_prepared(c, &prepared, s);
 	const size_t n_stored_floats = (size_t)s->seqs[0].n_rows * shape->n_kv_heads * shape->head_dim;
@@ -423,7 +439,10 @@ static void check_shape(struct check *c, attention_fn *fn, const struct shape *s
 			check_alone(c, fn, s, &alone[i]);
 		}
 		if (shape->n_shared > 0) {
-			check_unshared(c, fn, s, unshared);
+			check_unshared(c, fn, s, again);
+		}
+		if (s->layout->scratch_bytes != NULL && !check_is_bench(c)) {
+			check_rounds(c, fn, s, again);
 		}
 		if (prepared.layout != NULL && !check_is_bench(c)) {
 			check_prepared(c, fn, s, &prepared);

@@ -42,6 +42,24 @@ static double score_in_double(const struct bb_moe_route *a, const float *x, int 
 	return 1 / sum;
 }
 
+/* A NaN is chosen when nothing else is left, in the order of experts. */
+static void check_nans_last(struct check *c, const struct bb_moe_route *a, int row) {
+	const float *x = a->logits + (size_t)row * (size_t)a->ld;
+	const int32_t *chosen = a->experts + (size_t)row * (size_t)a->n_used;
+	int n_numbers = 0;
+	for (int e = 0; e < a->n_experts; e++) {
+		n_numbers += !isnan(x[e]);
+	}
+	for (int s = 0; s < a->n_used; s++) {
+		const bool is_nan = isnan(x[chosen[s]]);
+		if (is_nan != (s >= n_numbers) ||
+				(is_nan && s > n_numbers && chosen[s] < chosen[s - 1])) {
+			check_fail(c, "row %d, slot %d: expert %d, where %d logits are numbers", row, s,
+				chosen[s], n_numbers);
+		}
+	}
+}
+
 /* Slots in falling order, none of the others before the last one; weights by their formula. With a
  * bias the order is of scores that f32 rounded. */
 static void check_choice(struct check *c, const struct bb_moe_route *a, int row) {
@@ -166,6 +184,9 @@ static void check_route(struct check *c, moe_route_fn *fn, int n_rows, int n_exp
 	}
 	if (!check_is_bench(c)) {
 		check_lists(c, &a);
+		for (int r = 0; kind == WITH_NAN && r < n_rows; r++) {
+			check_nans_last(c, &a, r);
+		}
 		for (int r = 0; r < n_rows && kind != WITH_NAN; r++) {
 			check_choice(c, &a, r);
 		}
@@ -291,8 +312,10 @@ static void check_prepared(struct check *c, matmul_grouped_fn *fn, const struct 
 	for (int p = 0; p < a.n_rows * a.n_used; p++) {
 		memset(a.y + (size_t)p * a.ld_y, 0x5a, sizeof(float) * (size_t)a.n);
 	}
-	for (int first = 0; first < n_x; first += BB_LT_ROWS / 2) {
-		const int n = n_x - first < BB_LT_ROWS / 2 ? n_x - first : BB_LT_ROWS / 2;
+	const bool is_lt = strcmp(a.layout->name, "panels_lt") == 0;
+	const int most = is_lt ? BB_LT_ROWS / 2 : n_x;
+	for (int first = 0; first < n_x; first += most) {
+		const int n = n_x - first < most ? n_x - first : most;
 		a.layout->prep(check_queue(c), prepared + row_bytes * (size_t)first, a.type,
 			a.x + (size_t)first * a.ld_x, a.ld_x, n, a.k);
 	}

@@ -403,6 +403,84 @@ static int n_captures(const struct bb_engine *e) {
 	return n;
 }
 
+/* Contexts by their names here: two without siblings, and two families. */
+enum { U, A0, A1, A2, V, B0, B1, B2, N_CONTEXTS, N_TOGETHER = 7 };
+
+static void make_families(struct bb_engine *e, struct bb_context **c) {
+	static const struct {
+		int first, n, n_tokens;
+	} made[] = { { U, 1, 30 }, { A0, 3, 260 }, { V, 1, 300 }, { B0, 3, 520 } };
+	int32_t ids[520];
+	struct bb_error err = { 0 };
+	for (size_t i = 0; i < COUNT(made); i++) {
+		make_ids(ids, made[i].n_tokens, vocab_of(e), 20 + (int)i);
+		c[made[i].first] = new_context(e);
+		for (int t = 0, n; t < made[i].n_tokens; t += n) {
+			n = made[i].n_tokens - t < 300 ? made[i].n_tokens - t : 300;
+			step(c[made[i].first], ids + t, n, NULL);
+		}
+		for (int j = 1; j < made[i].n; j++) {
+			cr_assert(bb_context_fork(&c[made[i].first + j], c[made[i].first], &err), "%s",
+				err.text);
+		}
+	}
+}
+
+/* A step of one token of forks of n contexts in this order; logits [n, n_vocab]. */
+static void step_forks(struct bb_engine *e, struct bb_context **c, const int *order, int n,
+	float *logits) {
+	static const int32_t ids[N_CONTEXTS] = { 1, 2, 3, 4, 5, 6, 7, 8 };
+	struct bb_step_item items[N_CONTEXTS];
+	struct bb_error err = { 0 };
+	for (int i = 0; i < n; i++) {
+		items[i] = (struct bb_step_item){ NULL, &ids[order[i]], 1, logits + i * vocab_of(e),
+			false };
+		cr_assert(bb_context_fork(&items[i].context, c[order[i]], &err), "%s", err.text);
+	}
+	cr_assert(bb_step(e, items, n, &err), "%s", err.text);
+	for (int i = 0; i < n; i++) {
+		bb_context_destroy(items[i].context);
+	}
+}
+
+/* The second order has as many shares of as many contexts as the first: one capture serves both. */
+static void check_families(const char *name) {
+	static const int orders[2][N_TOGETHER] = { { U, A0, A1, V, B0, B1, B2 },
+		{ U, B0, B1, V, A0, A1, A2 } };
+	struct bb_engine *e = open_device(name, BB_KV_F16, 0);
+	const size_t n_vocab = (size_t)vocab_of(e);
+	float *alone = malloc(N_CONTEXTS * n_vocab * sizeof(float));
+	float *together = malloc(N_TOGETHER * n_vocab * sizeof(float));
+	struct bb_context *c[N_CONTEXTS];
+	make_families(e, c);
+	for (int i = 0; i < N_CONTEXTS; i++) {
+		step_forks(e, c, &i, 1, alone + (size_t)i * n_vocab);
+	}
+	int n = 0;
+	for (int k = 0; k < 2; k++) {
+		step_forks(e, c, orders[k], N_TOGETHER, together);
+		cr_assert_eq(e->batch.n_shares, 2, "%s: %d shares", name, e->batch.n_shares);
+		cr_assert_eq(e->batch.n_shared_rows, 5, "%s: %d rows", name, e->batch.n_shared_rows);
+		cr_assert(k == 0 || n_captures(e) == n, "%s was captured again", name);
+		n = n_captures(e);
+		for (size_t i = 0; i < N_TOGETHER; i++) {
+			cr_assert_eq(memcmp(together + i * n_vocab, alone + (size_t)orders[k][i] * n_vocab,
+				n_vocab * sizeof(float)), 0, "%s, order %d: item %zu has other bits", name, k, i);
+		}
+	}
+	for (int i = 0; i < N_CONTEXTS; i++) {
+		bb_context_destroy(c[i]);
+	}
+	free(alone);
+	free(together);
+	bb_engine_destroy(e);
+}
+
+Test(on_device, families_of_contexts_have_the_bits_of_each_alone, .timeout = 200) {
+	check_families("llama");
+	check_families("gemma3");
+}
+
 Test(on_device, decoding_is_captured_once_for_many_tokens) {
 	struct bb_engine *e = open_device("llama", BB_KV_F16, 0);
 	float *logits = malloc((size_t)vocab_of(e) * sizeof(*logits));

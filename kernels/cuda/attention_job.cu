@@ -74,10 +74,12 @@ void attention_rounds(bb_queue *q, struct attention_job *job, attention_split_fn
 	const size_t n_parts = (size_t)a->n_rows * (size_t)a->n_heads;
 	const size_t before = running_bytes(n_parts), split_bytes = n_parts * partial_bytes(job->width);
 	assert(a->scratch_bytes >= before + split_bytes);
-	const size_t room = (a->scratch_bytes - before) / split_bytes;
+	const size_t most_z = 65535, fit = (a->scratch_bytes - before) / split_bytes;
+	const size_t room = fit < most_z ? fit : most_z;
 	const int n_round = room < (size_t)job->n_splits ? (int)room : job->n_splits;
 	int n_tiles = a->n_rows * job->heads_per_kv / TILE + a->n_seqs;
 	const int most = N_ARRIVALS / a->n_kv_heads, seqs_per_tile = TILE / job->heads_per_kv;
+	assert(most > 0);
 	if (a->n_shares > 0 && seqs_per_tile > 1 && a->window == 0 && a->n_seqs <= most) {
 		assert(a->n_rows == a->n_seqs);
 		n_tiles = a->n_seqs;

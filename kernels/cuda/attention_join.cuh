@@ -38,14 +38,6 @@ DEVICE float4 join_row(const struct attention_job &job, size_t part, int channel
 	return O;
 }
 
-/* Stores up to n values of four. */
-DEVICE void store_some(float *to, float4 v, int n) {
-	const float x[4] = { v.x, v.y, v.z, v.w };
-	for (int i = 0; i < 4 && i < n; i++) {
-		to[i] = x[i];
-	}
-}
-
 /* The rows [n_rows][width] of a tile to their places in the prepared x of the next product. */
 DEVICE void prepare_rows(const struct attention_job &job, const struct tile &t, const float *rows) {
 	const int lane = (int)threadIdx.x % WARP, per = job.a.head_dim / 32;
@@ -81,7 +73,7 @@ DEVICE void join_splits(const struct attention_job &job, const struct tile &t, u
 		}
 		O = join_row(job, part, channel, n_splits, O, &ml);
 		if (!is_done) {
-			store_some(out, O, here);
+			store4(out, O, here, false);
 			if (channel == 0) {
 				st_vec(job.after + part, ml);
 			}
@@ -93,7 +85,7 @@ DEVICE void join_splits(const struct attention_job &job, const struct tile &t, u
 		if (job.prepared != NULL) {
 			st_vec((float4 *)(rows + row * job.width + channel), O);
 		} else {
-			store_some(out, O, here);
+			store4(out, O, here, false);
 		}
 	}
 	if (is_done && job.prepared != NULL) {

@@ -12,7 +12,7 @@
  * The others, with the same meaning on both sides:
  *
  *   LAUNCH(kernel, grid, block, smem, stream, args...)   a template in parentheses: (k<1, 2>)
- *   ALLOW_SMEM(kernel, bytes)           before a launch with more than 48 KiB of dynamic memory
+ *   ALLOW_SMEM(kernel, bytes)           before a launch with more than PLAIN_SMEM of dynamic memory
  *   SHARED(T, name, [n]);  SHARED(T, name, [m][n]);      aligned to 16 bytes
  *   DYN_SHARED(T, name);                T *name to the launch's smem bytes, aligned to 16
  *   ld_nc(p)  ld_vec(p)  st_vec(p, v)   one access of 4, 8 or 16 bytes; nc: not written meanwhile
@@ -105,12 +105,15 @@ template <int n> DEVICE void cp_async_wait(void) {
 /* ---- blocks ---- */
 
 DEVICE bool arrives_last(unsigned *count, unsigned n) {
-	__threadfence();
 	__syncthreads();
-	const int is_last = threadIdx.x == 0 && atomicInc(count, n - 1) == n - 1;
-	const bool any = __syncthreads_or(is_last) != 0;
+	int is_last = 0;
+	if (threadIdx.x == 0) {
+		__threadfence(); /* behind the barrier: of all that the block has written */
+		is_last = atomicInc(count, n - 1) == n - 1;
+	}
+	is_last = __syncthreads_or(is_last);
 	__threadfence();
-	return any;
+	return is_last != 0;
 }
 
 /* ---- tensor cores ---- */
@@ -226,7 +229,12 @@ APPROX_WORD(rcp_approx, "rcp.approx.ftz.f32")
 
 /* ---- what both spell alike ---- */
 
-enum { WARP = 32 };
+enum {
+	WARP = 32,
+	/* Dynamic memory that a launch may take unasked: 48 KiB less SHARED arrays, of which a kernel
+	 * that has both has no more than 1 KiB. */
+	PLAIN_SMEM = 47 * 1024,
+};
 #define ALL_LANES 0xffffffffu
 
 DEVICE float f32_of_bf16(uint16_t h) {

@@ -163,7 +163,7 @@ struct score_job {
 
 DEVICE float larger_product(float q, float least, float largest) {
 	const float a = q * least, b = q * largest;
-	return a > b ? a : b;
+	return a > b || a != a ? a : b;
 }
 
 /* What a lane has of a page's bounds: four channels of every 128. */

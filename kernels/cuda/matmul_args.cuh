@@ -17,6 +17,7 @@
 #endif
 
 struct matmul_args {
+	static constexpr bool has_own_x = false; /* x is prepared */
 	float *y;
 	const uint8_t *w, *x;
 	const float *bias;
@@ -27,6 +28,7 @@ struct matmul_args {
 /* Of a product that computes its x itself, the normalised rows of `from` [n_rows, ld]; and that,
  * where `gated` is not NULL, leaves the gated activation prepared there. */
 struct fused_args : matmul_args {
+	static constexpr bool has_own_x = true;
 	const float *from, *norm;
 	float eps;
 	int ld;

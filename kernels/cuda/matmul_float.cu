@@ -176,7 +176,7 @@ template <class shape>
 static void launch_mma(bb_queue *q, const matmul_args &p, const char *name) {
 	const dim3 grid(blocks_for((size_t)p.n_rows, shape::rows),
 		(unsigned)((n_panels(p.n) + shape::panels - 1) / shape::panels));
-	if (shape::smem_bytes > 48 * 1024) {
+	if (shape::smem_bytes > PLAIN_SMEM) {
 		queue_note(q, ALLOW_SMEM(matmul_mma<shape>, shape::smem_bytes), name);
 	}
 	LAUNCH(matmul_mma<shape>, grid, THREADS, shape::smem_bytes, q->stream, p);
@@ -204,12 +204,12 @@ DEVICE float add_unit(float acc, float4 w, float4 x) {
 	return fmaf(w.w, x.w, acc);
 }
 
-/* A lane per column of the panel that the grid's x says, a warp per chain; rows from row0 on. */
-template <int rows, class args> DEVICE void fma_tile(const args &p, int row0) {
+/* A lane per column of a panel, a warp per chain; rows from row0 on. */
+template <int rows, class args> DEVICE void fma_tile(const args &p, int panel, int row0) {
 	SHARED(float, sums, [F32_CHAINS][rows][PANEL]);
 	const int lane = threadIdx.x % WARP, chain = threadIdx.x / WARP;
 	const int n_units = panel_units(BB_F32, p.k);
-	const float4 *w = (const float4 *)(p.w + blockIdx.x * panel_bytes(BB_F32, p.k)) + lane;
+	const float4 *w = (const float4 *)(p.w + panel * panel_bytes(BB_F32, p.k)) + lane;
 	float acc[rows] = {};
 	UNROLL_BY(4)
 	for (int u = chain; u < n_units; u += F32_CHAINS) {
@@ -231,13 +231,13 @@ template <int rows, class args> DEVICE void fma_tile(const args &p, int row0) {
 		for (int i = 1; i < F32_CHAINS; i++) {
 			sum += sums[i][r][lane];
 		}
-		finish_output(p, row0 + r, blockIdx.x * PANEL + lane, sum);
+		finish_output(p, row0 + r, panel * PANEL + lane, sum);
 	}
 }
 
 /* Grid: panels by groups of `rows` rows. */
 template <int rows> __global__ void __launch_bounds__(F32_THREADS) matmul_fma(matmul_args p) {
-	fma_tile<rows>(p, (int)blockIdx.y * rows);
+	fma_tile<rows>(p, (int)blockIdx.x, (int)blockIdx.y * rows);
 }
 
 template <int rows> static void launch_fma(bb_queue *q, const matmul_args &p) {
@@ -289,20 +289,20 @@ __global__ void __launch_bounds__(THREADS, mma_blocks<shape>) matmul_grouped_mma
 	}
 }
 
-/* Grid: panels by tiles of `rows` rows. */
+/* Grid: tiles of `rows` rows, which may be more than y and z can count, by panels. */
 template <int rows>
 __global__ void __launch_bounds__(F32_THREADS) matmul_grouped_fma(group_args g) {
 	SHARED(int, x_rows, [rows]);
 	group_tile t;
-	if (find_tile<rows>(&t, g, (int)blockIdx.y, x_rows)) {
-		fma_tile<rows>(t, t.row0);
+	if (find_tile<rows>(&t, g, (int)blockIdx.x, x_rows)) {
+		fma_tile<rows>(t, (int)blockIdx.y, t.row0);
 	}
 }
 
 template <class shape> static void launch_grouped_mma(bb_queue *q, const group_args &g) {
 	const dim3 grid(most_tiles(g, shape::rows),
 		(unsigned)((n_panels(g.p.n) + shape::panels - 1) / shape::panels));
-	if (shape::smem_bytes > 48 * 1024) {
+	if (shape::smem_bytes > PLAIN_SMEM) {
 		queue_note(q, ALLOW_SMEM(matmul_grouped_mma<shape>, shape::smem_bytes), "matmul_grouped");
 	}
 	LAUNCH(matmul_grouped_mma<shape>, grid, THREADS, shape::smem_bytes, q->stream, g);
@@ -320,7 +320,7 @@ template <int type> static void grouped_16(bb_queue *q, const group_args &g) {
 }
 
 template <int rows> static void launch_grouped_fma(bb_queue *q, const group_args &g) {
-	const dim3 grid((unsigned)n_panels(g.p.n), most_tiles(g, rows));
+	const dim3 grid(most_tiles(g, rows), (unsigned)n_panels(g.p.n));
 	LAUNCH(matmul_grouped_fma<rows>, grid, F32_THREADS, 0, q->stream, g);
 }
 

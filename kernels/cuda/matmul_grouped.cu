@@ -63,7 +63,7 @@ template <int type> static void launch_gemv(bb_queue *q, const group_args &g) {
 	const int four = gemv_bytes<type, 4>(g), eight = gemv_bytes<type, 8>(g);
 	const int bytes = max(max(one, two), max(four, eight));
 	const dim3 grid((unsigned)n_panels(g.p.n), most_tiles(g, GEMV_ROWS));
-	if (bytes > 48 * 1024) {
+	if (bytes > PLAIN_SMEM) {
 		queue_note(q, ALLOW_SMEM(matmul_grouped_gemv<type>, bytes), "matmul_grouped");
 	}
 	LAUNCH(matmul_grouped_gemv<type>, grid, GEMV_THREADS, bytes, q->stream, g);
@@ -72,7 +72,7 @@ template <int type> static void launch_gemv(bb_queue *q, const group_args &g) {
 template <int type> static void launch_row(bb_queue *q, const group_args &g) {
 	const int bytes = gemv_bytes<type, 1>(g);
 	const dim3 grid((unsigned)n_panels(g.p.n), most_tiles(g, 1));
-	if (bytes > 48 * 1024) {
+	if (bytes > PLAIN_SMEM) {
 		queue_note(q, ALLOW_SMEM(matmul_grouped_row<type>, bytes), "matmul_grouped");
 	}
 	LAUNCH(matmul_grouped_row<type>, grid, GEMV_THREADS, bytes, q->stream, g);
@@ -81,7 +81,7 @@ template <int type> static void launch_row(bb_queue *q, const group_args &g) {
 template <class shape> static void launch_gemm(bb_queue *q, const group_args &g) {
 	const dim3 grid(most_tiles(g, shape::rows),
 		(unsigned)((n_panels(g.p.n) + shape::panels - 1) / shape::panels));
-	if (shape::smem_bytes > 48 * 1024) {
+	if (shape::smem_bytes > PLAIN_SMEM) {
 		queue_note(q, ALLOW_SMEM(matmul_grouped_gemm<shape>, shape::smem_bytes), "matmul_grouped");
 	}
 	LAUNCH(matmul_grouped_gemm<shape>, grid, GEMM_THREADS, shape::smem_bytes, q->stream, g);

@@ -347,9 +347,10 @@ void lt_product(struct lt *t, bb_queue *q, float *y, int ld_y, const void *x, in
 			&beta, y, t->y, y, t->y, &a->algo, t->memory, (size_t)WORKSPACE_BYTES, q->stream);
 	}
 	char why[128];
-	if (!succeeded(t, &trial, why, sizeof(why))) {
+	if (!succeeded(t, &trial, why, sizeof(why)) && q->error == cudaSuccess) {
+		const cudaError_t error = cudaGetLastError(); /* of work before it, perhaps */
 		snprintf(t->what, sizeof(t->what), "%s", why);
-		queue_note(q, cudaErrorUnknown, t->what);
+		queue_note(q, error != cudaSuccess ? error : cudaErrorUnknown, t->what);
 	}
 	queue_launched(q, "cublasLtMatmul");
 }

@@ -11,14 +11,14 @@ enum {
 	/* From this many panels on, a block takes two of them: x is read half as often, and there are
 	 * still more blocks than the largest device has processors. */
 	TWO_PANELS_FROM = 512,
-	MOST_SMEM = 99 * 1024, /* of a block, on the smallest processors of the list (8.6) */
+	MOST_SMEM = 98 * 1024, /* of a block on the smallest processors (8.6), less SHARED arrays */
 };
 
 template <class shape, class args>
 static void launch_gemv(bb_queue *q, const args &p, unsigned n_blocks, const char *name) {
 	const dim3 grid(n_blocks, blocks_for((size_t)p.n_rows, shape::rows));
 	const int bytes = shape::smem_bytes(p.k);
-	if (bytes > 48 * 1024) {
+	if (bytes > PLAIN_SMEM) {
 		queue_note(q, ALLOW_SMEM((matmul_gemv<shape, args>), bytes), name);
 	}
 	LAUNCH((matmul_gemv<shape, args>), grid, GEMV_THREADS, bytes, q->stream, p);
@@ -27,16 +27,15 @@ static void launch_gemv(bb_queue *q, const args &p, unsigned n_blocks, const cha
 
 template <int type, int rows, int panels, class args>
 static void launch_gemv(bb_queue *q, const args &p, const char *name) {
-	constexpr bool own_x = sizeof(args) == sizeof(fused_args);
-	launch_gemv<gemv_shape<type, rows, panels, own_x>>(q, p, blocks_for(n_panels(p.n), panels),
-		name);
+	launch_gemv<gemv_shape<type, rows, panels, args::has_own_x>>(q, p,
+		blocks_for(n_panels(p.n), panels), name);
 }
 
 template <class shape>
 static void launch_gemm(bb_queue *q, const matmul_args &p, const char *name) {
 	const dim3 grid(blocks_for((size_t)p.n_rows, shape::rows),
 		(unsigned)((n_panels(p.n) + shape::panels - 1) / shape::panels));
-	if (shape::smem_bytes > 48 * 1024) {
+	if (shape::smem_bytes > PLAIN_SMEM) {
 		queue_note(q, ALLOW_SMEM(matmul_gemm<shape>, shape::smem_bytes), name);
 	}
 	LAUNCH(matmul_gemm<shape>, grid, GEMM_THREADS, shape::smem_bytes, q->stream, p);
@@ -78,8 +77,8 @@ template <int type> static void fused_quant(bb_queue *q, const fused_args &p, co
 	}
 }
 
-/* Whether these kernels have room for x: the same for all types, so that products that share x
- * agree. Q8_0 takes the most. */
+/* Whether these kernels have room for x, which ends at about 9000 columns: the same for all types,
+ * so that products that share x agree. Q8_0 takes the most. */
 static bool has_room(int k) {
 	return gemv_shape<BB_Q8_0, FUSED_ROWS, 2, true>::smem_bytes(k) <= MOST_SMEM;
 }

@@ -9,7 +9,7 @@
 #include "../device.h"
 #include "device.cuh"
 
-enum { N_ARRIVALS = 4096 };
+enum { N_ARRIVALS = 4096 }; /* no fewer than any model has KV heads */
 
 struct bb_queue {
 	bb_device *device;

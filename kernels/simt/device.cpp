@@ -62,6 +62,12 @@ cudaError_t launch_refused(const Call &call, const Shape &shape) {
 	return shape.smem > most ? cudaErrorInvalidValue : cudaSuccess;
 }
 
+bool smem_is_allowed(const void *kernel, size_t n_bytes) {
+	std::lock_guard<std::mutex> hold(lock);
+	return n_bytes <= PLAIN_SMEM_BYTES ||
+		(allowed_smem.count(kernel) != 0 && n_bytes <= MAX_SMEM_BYTES);
+}
+
 static cudaError_t allocate(void **p, size_t n_bytes, bool is_host) {
 	const cudaError_t state = device_state();
 	if (p == nullptr || state != cudaSuccess) {

@@ -22,9 +22,13 @@ void *static_shared(const void *tag, size_t n_bytes, const char *name) {
 		}
 	}
 	const size_t offset = (b->used_bytes + GAP_BYTES + 127) / 128 * 128;
-	if (offset + n_bytes > ARENA_BYTES) {
+	size_t total = b->dyn_bytes + n_bytes;
+	for (const SharedArray &array : b->arrays) {
+		total += array.n_bytes;
+	}
+	if (offset + n_bytes > ARENA_BYTES || !smem_is_allowed(b->call->kernel, total)) {
 		const Site site = Site{name, 0};
-		report("shared-bounds", 0, &site, "%zu bytes of shared memory are too many", n_bytes);
+		report("shared-bounds", 0, &site, "%zu bytes of shared memory are too many", total);
 		abandon_block();
 	}
 	b->used_bytes = offset + n_bytes;

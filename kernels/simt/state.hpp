@@ -131,6 +131,8 @@ cudaError_t fail_for_good(cudaError_t error);
 /* What keeps the device from taking work: no driver, a sticky error; or cudaSuccess. */
 cudaError_t device_state(void);
 cudaError_t launch_refused(const Call &call, const Shape &shape);
+/* Whether a block of a kernel may have so much shared memory, static and dynamic. */
+bool smem_is_allowed(const void *kernel, size_t n_bytes);
 /* Counts down to an injected failure. */
 enum class Failure { malloc, host_alloc, launch, copy, cublaslt, n };
 bool failure_due(Failure which);
