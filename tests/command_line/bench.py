@@ -89,8 +89,8 @@ class Roofline(Case):
                    "--depth", "1000", "--json"]
         done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=True)
         found = json.loads(done.stdout)
-        self.assertLessEqual(found["launches_per_layer"], 11)
-        self.assertEqual(found["launches_per_step"], 30 * found["launches_per_layer"] + 5)
+        self.assertEqual(found["launches_per_layer"], 6)
+        self.assertEqual(found["launches_per_step"], 30 * found["launches_per_layer"] + 4)
         self.assertLessEqual(found["bytes"], 1.05 * found["least_bytes"])
         self.assertGreaterEqual(found["bytes"], found["least_bytes"])
         products = [launch for launch in found["launches"] if launch["kernel"].startswith("matmul")]
