@@ -190,17 +190,12 @@ __global__ void __launch_bounds__(THREADS)
 	}
 }
 
-/* Pages that hold a token of a run of at most n tokens, wherever it begins. */
-static unsigned max_pages(int n) {
-	return (unsigned)(n + BB_PAGE - 2) / BB_PAGE + 1;
-}
-
 extern "C" void kv_compact_sm80(bb_queue *q, const struct bb_kv_runs *to,
 	const struct bb_kv_source *from, const size_t *from_offsets) {
 	struct compact_job job = { *to, from, from_offsets,
 		slab_shape_of(to->type, to->head_dim, to->kv_group), 0 };
 	job.row_pieces = job.shape.width * kv_elem_bytes(to->type) / 16;
-	if (to->n_seqs == 0 || to->n_kv_heads == 0 || to->max_tokens == 0) {
+	if (is_empty(to)) {
 		return;
 	}
 	LAUNCH(kv_compact_kernel, dim3(max_pages(to->max_tokens), (unsigned)to->n_kv_heads,
@@ -265,7 +260,7 @@ extern "C" void kv_rerotate_sm80(bb_queue *q, const struct bb_kv_runs *a, const 
 	const unsigned blocks = blocks_for((size_t)a->max_tokens + ROWS - 1, ROWS * WARPS);
 	const dim3 grid(blocks, (unsigned)a->n_kv_heads, (unsigned)a->n_seqs);
 	assert(2 * n_pairs <= a->head_dim && a->kv_group % 4 == 0);
-	if (a->n_seqs == 0 || a->n_kv_heads == 0 || a->max_tokens == 0) {
+	if (is_empty(a)) {
 		return;
 	}
 	switch (a->type) {

@@ -199,3 +199,14 @@ template <enum bb_kv_dtype type> DEVICE void take_apart(float *to, int most,
 		st_vec((float4 *)to + i, x);
 	}
 }
+
+/* ---- host ---- */
+
+/* Pages that hold a token of a run of at most n tokens, wherever it begins. */
+static inline unsigned max_pages(int n) {
+	return (unsigned)(n + BB_PAGE - 2) / BB_PAGE + 1;
+}
+
+static inline bool is_empty(const struct bb_kv_runs *a) {
+	return a->n_seqs == 0 || a->n_kv_heads == 0 || a->max_tokens == 0;
+}

@@ -13,15 +13,6 @@
 
 enum { THREADS = 128, WARPS = THREADS / WARP, MAX_WIDTH = 512, ROWS = 4 };
 
-/* Pages that hold a token of a run of at most n tokens, wherever it begins. */
-static unsigned max_pages(int n) {
-	return (unsigned)(n + BB_PAGE - 2) / BB_PAGE + 1;
-}
-
-static bool is_empty(const struct bb_kv_runs *a) {
-	return a->n_seqs == 0 || a->n_kv_heads == 0 || a->max_tokens == 0;
-}
-
 DEVICE float ordered(float score) {
 	return score != score ? INFINITY : score;
 }
