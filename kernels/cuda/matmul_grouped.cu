@@ -105,14 +105,12 @@ template <int type> static void grouped_quant(bb_queue *q, const group_args &g) 
 
 static void multiply(bb_queue *q, enum bb_dtype type, const group_args &g) {
 	switch (type) {
-	case BB_Q8_0: grouped_quant<BB_Q8_0>(q, g); break;
-	case BB_Q4_0: grouped_quant<BB_Q4_0>(q, g); break;
-	case BB_Q4_1: grouped_quant<BB_Q4_1>(q, g); break;
-	case BB_Q5_0: grouped_quant<BB_Q5_0>(q, g); break;
-	case BB_Q5_1: grouped_quant<BB_Q5_1>(q, g); break;
-	case BB_Q4_K: grouped_quant<BB_Q4_K>(q, g); break;
-	case BB_Q5_K: grouped_quant<BB_Q5_K>(q, g); break;
-	case BB_Q6_K: grouped_quant<BB_Q6_K>(q, g); break;
+#define CASE(suffix, t) \
+	case t: \
+		grouped_quant<t>(q, g); \
+		break;
+	QUANT_TYPES(CASE)
+#undef CASE
 	default: grouped_float(q, type, g); break;
 	}
 	queue_launched(q, "matmul_grouped");

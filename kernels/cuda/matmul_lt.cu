@@ -198,10 +198,6 @@ template <int type> static void matmul_lt(bb_queue *q, const matmul_args &p) {
 	}
 }
 
-#define QUANT_TYPES(X) \
-	X(q8_0, BB_Q8_0) X(q4_0, BB_Q4_0) X(q4_1, BB_Q4_1) X(q5_0, BB_Q5_0) X(q5_1, BB_Q5_1) \
-	X(q4_k, BB_Q4_K) X(q5_k, BB_Q5_K) X(q6_k, BB_Q6_K)
-
 #define MATMUL(suffix, type) \
 	extern "C" void matmul_##suffix##_lt(bb_queue *q, float *y, int ld_y, const void *w, \
 		const void *x, const float *bias, int n_rows, int n, int k, bool accumulate) { \

@@ -6,6 +6,11 @@
 
 #include "matmul_args.cuh"
 
+/* Each block type, with the end of its kernels' names. */
+#define QUANT_TYPES(X) \
+	X(q8_0, BB_Q8_0) X(q4_0, BB_Q4_0) X(q4_1, BB_Q4_1) X(q5_0, BB_Q5_0) X(q5_1, BB_Q5_1) \
+	X(q4_k, BB_Q4_K) X(q5_k, BB_Q5_K) X(q6_k, BB_Q6_K)
+
 /* A block of x: s, and the sums of its two halves. */
 DEVICE float x_scale(uint2 meta) {
 	return __uint_as_float(meta.x);
