@@ -10,6 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 STATUSES = ("passed", "failed", "skipped", "measured")
@@ -48,6 +49,7 @@ class Job:
         self.sheet = {}    # the same of its data sheet, where it is known
         self.timings = []  # of our kernels
         self.closing = []  # called at the end
+        self.live = set()  # processes of commands
 
     # ---- items ----
 
@@ -112,6 +114,7 @@ class Job:
                                            env={**os.environ, **env})
             except OSError as error:
                 raise Skip(f"{command[0]} can't be started: {error.strerror}") from error
+            self.live.add(process)
             try:
                 process.wait(limit)
             except BaseException as error:
@@ -120,6 +123,8 @@ class Job:
                 if not isinstance(error, subprocess.TimeoutExpired):
                     raise
                 was_stopped = True
+            finally:
+                self.live.discard(process)
             texts = []
             for stream in (out, err):
                 stream.seek(0)
@@ -127,6 +132,25 @@ class Job:
         if process.returncode == 127 and CANNOT_START in texts[1]:
             raise Skip(f"{command[0]} can't be started: {texts[1].strip().splitlines()[-1]}")
         return Done(process.returncode, *texts, time.monotonic() - start, was_stopped)
+
+    def side_by_side(self, function, things, n):
+        """function(thing) of each, up to n at a time, in their order; a Skip that one raises is its answer. A Ctrl-C
+        ends their commands."""
+        def call(thing):
+            try:
+                return function(thing)
+            except Skip as reason:
+                return reason
+
+        with ThreadPoolExecutor(n) as pool:
+            futures = [pool.submit(call, thing) for thing in things]
+            try:
+                return [future.result() for future in futures]
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in list(self.live):
+                    os.killpg(process.pid, signal.SIGKILL)
+                raise
 
 
 def json_lines(text):

@@ -10,6 +10,7 @@ from acceptance.job import Skip, json_lines
 
 SEED = "1"
 SLOW = "attention_*|matmul_*"  # under any checker
+AT_ONCE = {"cuda": 8, "simt": 1}  # processes that share the device; their references take the CPU
 # On the emulator only to play the script: a kernel of each kind.
 CHECKED = {"cuda": "*", "simt": "@(add|rmsnorm|matmul_q8_0)"}
 SANITIZED = {"cuda": (f"!({SLOW})", "@(attention_f16|attention_int8|matmul_bf16|matmul_q8_0|matmul_q4_k)"),
@@ -32,37 +33,48 @@ def checkkernels(job, *more):
 
 
 def checks(job):
-    """Every variant against the reference, and the bits of its rows alone, at other alignments and a second time."""
-    done = job.run(checkkernels(job, "--json", "--kernel", CHECKED[job.device]))
-    for line in json_lines(done.out):
-        status = {"ok": "passed", "FAIL": "failed"}.get(line.get("result"), "skipped")
-        job.item(f"{line.get('kernel')} {line.get('variant')}", status, line.get("message"), seed=line.get("seed"),
-                 cases=line.get("cases"), worst=line.get("worst"))
-    closing(job, done)
+    """Every variant against the reference, and the bits of its rows alone, at other alignments and a second time. A
+    process for each kernel: a fault of one leaves the others' device as it was."""
+    done = job.run(checkkernels(job, "--list", "--kernel", CHECKED[job.device]), 20)
+    names = list(dict.fromkeys(line.split()[0] for line in done.out.splitlines()
+                               if line.endswith("modules of devices")))
+    if done.status or not names:
+        job.item("checkkernels", "failed", done.why() if done.status else "it lists no kernel")
+    answers = job.side_by_side(lambda name: job.run(checkkernels(job, "--json", "--kernel", name)), names,
+                               AT_ONCE[job.device])
+    for name, answer in zip(names, answers):
+        if isinstance(answer, Skip):
+            job.item(name, "skipped", str(answer))
+            continue
+        lines = json_lines(answer.out)
+        for line in lines:
+            status = {"ok": "passed", "FAIL": "failed"}.get(line.get("result"), "skipped")
+            job.item(f"{line.get('kernel')} {line.get('variant')}", status, line.get("message"), seed=line.get("seed"),
+                     cases=line.get("cases"), worst=line.get("worst"))
+        closing(job, name, answer)
 
 
-def closing(job, done):
-    """The item of checkkernels itself: it ended well, or was stopped, which loses the kernels after that."""
+def closing(job, name, done):
+    """An item where checkkernels itself ended badly, or was stopped."""
     found = re.findall(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", done.out + done.err, re.M)
     if done.was_stopped:
-        job.item("checkkernels", "skipped", done.why() + "; what comes after wasn't played")
-    elif not found:
-        job.item("checkkernels", "failed", done.why())
-    else:
-        passed, failed, skipped = map(int, found[-1])
-        job.item("checkkernels", "failed" if done.status or failed or not passed else "passed",
-                 done.why() if done.status else None, n_passed=passed, n_failed=failed, n_skipped=skipped)
+        job.item(f"checkkernels {name}", "skipped", done.why() + "; what comes after wasn't played")
+    elif not found or done.status and found[-1][1] == "0":
+        job.item(f"checkkernels {name}", "failed", done.why(), output=done.err[-2000:])
 
 
 # ---- compute-sanitizer ----
 
-def sanitize(job, tool, program, kernels, seconds):
-    name = f"{tool} {kernels}"
+def sanitized(job, program, tool, kernels):
+    """What became of the command, and its log."""
     with tempfile.TemporaryDirectory() as folder:
         log = pathlib.Path(folder, "log")
         done = job.run([program, "--tool", tool, "--log-file", log, "--error-exitcode", "86",
-                        *checkkernels(job, "--gemm", "exact", "--kernel", kernels)], seconds)
-        text = log.read_text(errors="replace") if log.exists() else ""
+                        *checkkernels(job, "--small", "--gemm", "exact", "--kernel", kernels)])
+        return done, log.read_text(errors="replace") if log.exists() else ""
+
+
+def judge(job, name, done, text):
     findings = FINDING.findall(text)
     summary = SUMMARY.search(text)
     n = int(next(filter(None, summary.groups()))) if summary else len(findings)
@@ -88,16 +100,19 @@ def sanitizer(job):
         job.program("kernels/cuda/libbobbin_simt_check.so")
         done = job.run([job.program("tests/checkkernels"), "--device", "simt_check", "--gemm", "exact", "--seed", SEED,
                         "--kernel", SANITIZED["simt"][0]])
-        closing(job, done)
+        closing(job, "simt_check", done)
+        if done.status == 0:
+            job.item("simt_check", "passed")
         return
     program = job.need("compute-sanitizer", "/usr/local/cuda/bin")
     groups = SANITIZED[job.device]
-    for tool in TOOLS:
-        for kernels in groups:
-            try:
-                sanitize(job, tool, program, kernels, 25 / len(groups))
-            except Skip as reason:
-                job.item(f"{tool} {kernels}", "skipped", str(reason))
+    wanted = [(tool, kernels) for tool in TOOLS for kernels in groups]
+    answers = job.side_by_side(lambda what: sanitized(job, program, *what), wanted, AT_ONCE[job.device])
+    for what, answer in zip(wanted, answers):
+        if isinstance(answer, Skip):
+            job.item(" ".join(what), "skipped", str(answer))
+        else:
+            judge(job, " ".join(what), *answer)
 
 
 # ---- the engine ----
@@ -116,8 +131,8 @@ def engine(job):
 def play_suite(job, suite, pattern):
     with tempfile.TemporaryDirectory() as folder:
         report = pathlib.Path(folder, "report.xml")
-        done = job.run([job.program(f"tests/{suite}"), "-j4" if job.is_gpu else "-j1", f"--filter={pattern}",
-                        f"--xml={report}"], 22, BOBBIN_TEST_DEVICE=job.device)
+        done = job.run([job.program(f"tests/{suite}"), f"-j{AT_ONCE[job.device]}", f"--filter={pattern}",
+                        f"--xml={report}"], None, BOBBIN_TEST_DEVICE=job.device)
         try:
             cases = list(ET.parse(report).iter("testcase"))
         except (OSError, ET.ParseError):

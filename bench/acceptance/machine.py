@@ -27,7 +27,7 @@ def query(job):
 
 
 def commit():
-    """The commit; with + where files differ from it."""
+    """The commit; with + where files differ from it; of a copy without git, unknown."""
     def git(*args):
         return subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True, check=True).stdout
     try:
@@ -53,7 +53,6 @@ def cpu_name():
 
 
 def record(job):
-    job.common["commit"] = commit()
     facts = {"kernel": platform.release(), "cpu": cpu_name(), "python": platform.python_version(),
              "nvcc": version(job, "nvcc", NVCC), "ncu": version(job, "ncu", NVCC),
              "compute_sanitizer": version(job, "compute-sanitizer", NVCC)}
