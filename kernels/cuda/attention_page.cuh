@@ -173,11 +173,10 @@ template <enum bb_kv_dtype type> DEVICE uint32_t pack_sum(float *l, float lo, fl
 	return w;
 }
 
-/* Scores to p, as A of four steps of 16 tokens; m and l of the lane's two rows. token0: of the
- * page. */
-template <enum bb_kv_dtype type>
-DEVICE void page_softmax(uint32_t p[4][4], float m[2], float l[2], float s[8][4],
-	const struct lane_rows &rows, const struct attention_job &job, int token0) {
+/* Scores to exponents of 2 before their scale, NOTHING where a row doesn't see the token; m of the
+ * lane's two rows, scaled. token0: of the page. */
+DEVICE void page_max(float m[2], float s[8][4], const struct lane_rows &rows,
+	const struct attention_job &job, int token0) {
 	const int t = (int)threadIdx.x % 4;
 	const float scale = unit_of(job);
 #pragma unroll
@@ -192,9 +191,19 @@ DEVICE void page_softmax(uint32_t p[4][4], float m[2], float l[2], float s[8][4]
 			best = fmaxf(best, *x);
 		}
 		best = quad_max(best);
+		m[h] = best == NOTHING ? NOTHING : best * scale;
+	}
+}
+
+/* p = 2^(score - m), as A of four steps of 16 tokens, and its sums l of the lane's two rows. */
+template <enum bb_kv_dtype type>
+DEVICE void page_exp(uint32_t p[4][4], float l[2], const float s[8][4], const float m[2],
+	const struct attention_job &job) {
+	const float scale = unit_of(job);
+#pragma unroll
+	for (int h = 0; h < 2; h++) {
 		/* without a visible token every p has to be 0, not 2^0 */
-		const float top = best == NOTHING ? 0.0f : best * scale;
-		m[h] = best == NOTHING ? NOTHING : top;
+		const float top = m[h] == NOTHING ? 0.0f : m[h];
 		l[h] = 0.0f;
 #pragma unroll
 		for (int n = 0; n < 8; n++) {

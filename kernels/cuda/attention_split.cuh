@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Attention split by split: a block is a tile and a split, a warp takes a page of it. Partials go
- * to scratch, and the tile's last block joins them in order. For few rows (decode): all the device's
- * bandwidth. */
+ * to scratch, and the tile's last block joins them in order. For few rows (decode): all the
+ * device's bandwidth. */
 #pragma once
 
 #include "attention_join.cuh"
@@ -143,7 +143,8 @@ __global__ void __launch_bounds__(THREADS)
 		float s[8][4], m[2], l[2];
 		const struct lane_rows rows = lane_rows_of(job, t, 0);
 		page_scores<type, false>(s, job, k, mem.k_scales, mem.q);
-		page_softmax<type>(p, m, l, s, rows, job, page * BB_PAGE);
+		page_max(m, s, rows, job, page * BB_PAGE);
+		page_exp<type>(p, l, s, m, job);
 		if (lane % 4 == 0) {
 			st_vec(mem.ml + warp * TILE + lane / 4, make_float2(m[0], l[0]));
 			st_vec(mem.ml + warp * TILE + lane / 4 + 8, make_float2(m[1], l[1]));

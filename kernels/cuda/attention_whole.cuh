@@ -278,7 +278,8 @@ __global__ void __launch_bounds__(THREADS, whole_blocks<type, n>())
 			float s[8][4];
 			page_scores<type, true>(s, job, mem.k, mem.k_scales, w.q);
 			const struct lane_rows rows = whole_rows(tiles[0], w.row0);
-			page_softmax<type>(p, m, l, s, rows, job, page * BB_PAGE);
+			page_max(m, s, rows, job, page * BB_PAGE);
+			page_exp<type>(p, l, s, m, job);
 		}
 		cp_async_wait<0>();
 		__syncthreads();
