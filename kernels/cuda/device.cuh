@@ -12,6 +12,10 @@
  * The others, with the same meaning on both sides:
  *
  *   LAUNCH(kernel, grid, block, smem, stream, args...)   a template in parentheses: (k<1, 2>)
+ *   LAUNCH_EARLY(...)                   the same, but blocks may begin while the launch before is
+ *                                       still at work. Every thread of the kernel calls
+ *   await_launches()                    before it touches what other launches write, and reads
+ *                                       none of that by ld_nc, which may be moved before it
  *   ALLOW_SMEM(kernel, bytes)           before a launch with more than PLAIN_SMEM of dynamic memory
  *   SHARED(T, name, [n]);  SHARED(T, name, [m][n]);      aligned to 16 bytes
  *   DYN_SHARED(T, name);                T *name to the launch's smem bytes, aligned to 16
@@ -45,6 +49,8 @@
 
 #define LAUNCH(kernel, grid, block, smem, stream, ...)                                             \
 	kernel<<<(grid), (block), (smem), (stream)>>>(__VA_ARGS__)
+#define LAUNCH_EARLY(kernel, grid, block, smem, stream, ...)                                       \
+	launch_early(kernel, grid, block, smem, stream, __VA_ARGS__)
 #define ALLOW_SMEM(kernel, bytes)                                                                  \
 	cudaFuncSetAttribute((const void *)(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,      \
 		(int)(bytes))
@@ -54,6 +60,37 @@
 	T *const name = reinterpret_cast<T *>(dyn_shared_bytes)
 
 #define DEVICE static __device__ __forceinline__
+
+/* ---- launches ---- */
+
+/* Whether this device's code is for 9.0 or newer, where await_launches is more than nothing: set
+ * when the device is opened (module.cu). */
+extern bool has_early_launches;
+
+template <class... params, class... args>
+static inline void launch_early(void (*kernel)(params...), dim3 grid, dim3 block, size_t smem,
+	cudaStream_t stream, args... a) {
+	cudaLaunchAttribute early = {};
+	early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+	early.val.programmaticStreamSerializationAllowed = 1;
+	cudaLaunchConfig_t config = {};
+	config.gridDim = grid;
+	config.blockDim = block;
+	config.dynamicSmemBytes = smem;
+	config.stream = stream;
+	config.attrs = &early;
+	config.numAttrs = has_early_launches ? 1 : 0;
+	cudaLaunchKernelEx(&config, kernel, params(a)...);
+}
+
+/* The launch after this one may begin from here on: what this one waited for is done then, so that
+ * the next may read, before it waits, what no launch since the one before this one has written. */
+DEVICE void await_launches(void) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+	asm volatile("griddepcontrol.wait;" ::: "memory");
+	asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
 
 /* ---- memory ---- */
 
@@ -228,6 +265,16 @@ APPROX_WORD(rcp_approx, "rcp.approx.ftz.f32")
 #endif
 
 /* ---- what both spell alike ---- */
+
+/* Before a loop. The host's compiler decides by itself. */
+#ifdef __CUDACC__
+#define UNROLL _Pragma("unroll")
+#define UNROLL_BY(n) UNROLL_BY_TEXT(unroll n)
+#define UNROLL_BY_TEXT(text) _Pragma(#text)
+#else
+#define UNROLL
+#define UNROLL_BY(n)
+#endif
 
 enum {
 	WARP = 32,

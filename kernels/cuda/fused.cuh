@@ -16,18 +16,29 @@ DEVICE float warp_sum(float v) {
 	return v;
 }
 
+DEVICE float add_squares(float sum, float4 v) {
+	sum = fmaf(v.x, v.x, sum);
+	sum = fmaf(v.y, v.y, sum);
+	sum = fmaf(v.z, v.z, sum);
+	return fmaf(v.w, v.w, sum);
+}
+
 /* 1 / sqrt(mean(x^2) + eps) of x[dim] in all T = 32 n_warps threads; t: this one's number. Thread t
  * takes columns 4 (t + j T) + 0..3 for j = 0, 1, ... in order by fmaf; lanes are joined by xor 16,
  * 8, 4, 2, 1, warps in index order. sums: [n_warps], shared by the block. */
 template <int n_warps> DEVICE float rms_inverse(const float *x, int dim, float eps, bool wide,
 	int t, float *sums) {
 	float sum = 0.0f;
-	for (int i = 4 * t; i < dim; i += 4 * WARP * n_warps) {
-		const float4 v = load4(x + i, dim - i, wide);
-		sum = fmaf(v.x, v.x, sum);
-		sum = fmaf(v.y, v.y, sum);
-		sum = fmaf(v.z, v.z, sum);
-		sum = fmaf(v.w, v.w, sum);
+	if (wide && dim % 4 == 0) {
+		UNROLL_BY(4) /* as many reads on their way */
+		for (int i = 4 * t; i < dim; i += 4 * WARP * n_warps) {
+			sum = add_squares(sum, ld_vec((const float4 *)(x + i)));
+		}
+	} else {
+		UNROLL_BY(1)
+		for (int i = 4 * t; i < dim; i += 4 * WARP * n_warps) {
+			sum = add_squares(sum, load4(x + i, dim - i, false));
+		}
 	}
 	sum = warp_sum(sum);
 	if (n_warps > 1) {

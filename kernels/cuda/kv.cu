@@ -42,13 +42,16 @@ __global__ void __launch_bounds__(APPEND_WARPS *WARP)
 	if (item >= n_kv) {
 		float *q = a.q + at * a.ld + (size_t)(item - n_kv) * a.head_dim;
 		s.x = q;
+		await_launches();
 		turn(q, s);
 		return;
 	}
+	/* the tables of a step's pages are there before its first launch */
 	const struct bb_kept *kept = &found.seq->groups[a.kv_heads[head].i_group];
 	const int token = kept->n_before + found.row0, page = token / BB_PAGE, slot = token % BB_PAGE;
 	uint8_t *slab = page_of(kept->chunks, page) + a.kv_heads[head].slab_offset;
 	s.x = (is_v ? a.v : a.k) + at * a.ld + (size_t)head * a.head_dim;
+	await_launches();
 	s.cs = is_v ? NULL : s.cs;
 	store_row(slab, job.shape, job.shape.type, is_v, slot, s);
 }
@@ -58,8 +61,8 @@ static void append_rows(bb_queue *q, const struct bb_kv_append *a) {
 	const struct append_job job = { *a, slab_shape_of(a->type, a->head_dim, a->kv_group) };
 	const int n_items = 2 * a->n_kv_heads + (a->cs != NULL ? a->n_heads : 0);
 	if (a->n_rows > 0) {
-		LAUNCH(kv_append_rows, dim3((unsigned)a->n_rows, blocks_for((size_t)n_items, APPEND_WARPS)),
-			APPEND_WARPS * WARP, 0, q->stream, job);
+		const dim3 grid((unsigned)a->n_rows, blocks_for((size_t)n_items, APPEND_WARPS));
+		LAUNCH_EARLY(kv_append_rows, grid, APPEND_WARPS * WARP, 0, q->stream, job);
 		queue_launched(q, "kv_append_rows");
 	}
 }

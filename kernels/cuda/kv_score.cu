@@ -236,10 +236,6 @@ struct norms_job {
 	struct slab_shape shape;
 };
 
-DEVICE float add_squares(float sum, const float4 &x) {
-	return fmaf(x.w, x.w, fmaf(x.z, x.z, fmaf(x.y, x.y, fmaf(x.x, x.x, sum))));
-}
-
 /* A lane's sums of squares of rows [slot, slot + n), whose loads are under way together. */
 template <enum bb_kv_dtype type> DEVICE void squares_of(float sums[ROWS],
 	const struct stored_rows &rows, int slot, int n) {

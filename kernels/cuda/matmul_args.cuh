@@ -6,16 +6,6 @@
 #include "matmul_panel.h"
 #include "module.h"
 
-/* Before a loop. The host's compiler decides by itself. */
-#ifdef __CUDACC__
-#define UNROLL _Pragma("unroll")
-#define UNROLL_BY(n) UNROLL_BY_TEXT(unroll n)
-#define UNROLL_BY_TEXT(text) _Pragma(#text)
-#else
-#define UNROLL
-#define UNROLL_BY(n)
-#endif
-
 struct matmul_args {
 	static constexpr bool has_own_x = false; /* x is prepared */
 	float *y;

@@ -34,7 +34,9 @@ template <int type_, int rows_, int panels_, bool own_x_> struct gemv_shape {
 	static constexpr int q_at = panels * span_bytes;
 	static constexpr int meta_at = q_at + rows * SPAN_K;
 	static constexpr int stage_bytes = has_own_x ? q_at : meta_at + rows * SPAN * 8;
-	static constexpr int n_stages = panels > 1 || rows > 4 ? 4 : type == BB_Q8_0 ? 5 : 6;
+	/* A processor has to have about 40 KB on their way from memory to be served at its full rate,
+	 * and not every product is large enough for two blocks on each. */
+	static constexpr int n_stages = panels > 1 || rows > 4 ? 4 : 8;
 	static constexpr int parts = type == BB_Q6_K ? 2 : 1;
 	static constexpr int dots = rows * panels * SPAN * parts * PANEL;
 	static constexpr int x_at = n_stages * stage_bytes + 2 * dots * 4;
@@ -79,17 +81,15 @@ template <class shape> DEVICE x_span x_span_of(const uint8_t *smem, int i, int k
 	return { stage + shape::q_at, stage + shape::meta_at, SPAN_K, SPAN * 8 };
 }
 
-template <class shape> DEVICE void make_x(const matmul_args &p, uint8_t *smem) {
-}
-
 /* Starts the copies of span i's x: 16 units of q and 4 of meta a row. Rows beyond the last are that
  * one again. */
 template <class shape, class args>
 DEVICE void load_x(const args &p, uint8_t *stage, int i, int n_blocks) {
-	const size_t bytes = panel_x_row_bytes(shape::type, p.k);
-	for (int u = threadIdx.x; u < shape::rows * 20; u += GEMV_THREADS) {
-		const int r = u / 20, v = u % 20, row = first_row<shape>(p) + r;
-		const uint8_t *from = x_of(p, min(row, p.n_rows - 1), bytes);
+	static_assert(shape::rows * 20 <= GEMV_THREADS, "a unit a thread");
+	const int r = (int)threadIdx.x / 20, v = (int)threadIdx.x % 20;
+	if (r < shape::rows) {
+		const uint8_t *from = x_of(p, min(first_row<shape>(p) + r, p.n_rows - 1),
+			panel_x_row_bytes(shape::type, p.k));
 		if (v < 16 && v * 16 < n_blocks * 32) {
 			cp_async16(stage + shape::q_at + r * SPAN_K + 16 * v, from + i * SPAN_K + 16 * v);
 		} else if (v >= 16 && (v - 16) * 2 < n_blocks) {
@@ -99,23 +99,58 @@ DEVICE void load_x(const args &p, uint8_t *stage, int i, int n_blocks) {
 	}
 }
 
+/* Begins with x: the copies that belong to the first spans. */
+template <class shape, class args>
+DEVICE void start_x(const args &p, uint8_t *smem, int n_spans) {
+	UNROLL_BY(1)
+	for (int i = 0; i < shape::n_stages - 2; i++) {
+		if (i < n_spans) {
+			load_x<shape>(p, smem + i * shape::stage_bytes, i, min((int)SPAN, p.k / 32 - i * SPAN));
+		}
+		cp_async_commit();
+	}
+}
+
 template <class shape>
 DEVICE void load_x(const fused_args &p, uint8_t *stage, int i, int n_blocks) {
 }
 
-/* Normalises and quantises the rows, as prep_norm does it. */
-template <class shape> DEVICE void make_x(const fused_args &p, uint8_t *smem) {
+DEVICE float normed(const fused_args &p, const float *x, float inverse, int i) {
+	const float v = x[i] * inverse;
+	return p.norm != NULL ? v * p.norm[i] : v;
+}
+
+/* Normalises and quantises the rows, as prep_norm does it, a few blocks at a time: alone, each
+ * would wait for its shuffles and divisions. */
+template <class shape> DEVICE void start_x(const fused_args &p, uint8_t *smem, int n_spans) {
 	SHARED(float, sums, [GEMV_WARPS]);
-	const int tid = threadIdx.x, lane = tid % WARP, warp = tid / WARP;
+	enum { AT_ONCE = 4 };
+	const int tid = threadIdx.x, lane = tid % WARP, warp = tid / WARP, n_blocks = p.k / 32;
 	uint8_t *to = smem + shape::x_at;
+	UNROLL
+	for (int i = 0; i < shape::n_stages - 2; i++) {
+		cp_async_commit();
+	}
 	for (int r = 0; r < shape::rows; r++) {
 		const float *x = p.from + (size_t)min(r, p.n_rows - 1) * p.ld;
 		const float inverse = p.k <= RMS_SHORT ? rms_inverse<1>(x, p.k, p.eps, p.wide, lane, sums)
 			: rms_inverse<GEMV_WARPS>(x, p.k, p.eps, p.wide, tid, sums);
-		for (int b = warp; b < p.k / 32; b += GEMV_WARPS) {
-			const int i = b * 32 + lane;
-			const float v = x[i] * inverse;
-			put_block(to, p.k, b, p.norm != NULL ? v * p.norm[i] : v);
+		int b = warp;
+		UNROLL_BY(1)
+		for (int i = 0; i + AT_ONCE * GEMV_WARPS <= n_blocks; i += AT_ONCE * GEMV_WARPS) {
+			float v[AT_ONCE];
+			UNROLL
+			for (int j = 0; j < AT_ONCE; j++) {
+				v[j] = normed(p, x, inverse, (b + j * GEMV_WARPS) * 32 + lane);
+			}
+			UNROLL
+			for (int j = 0; j < AT_ONCE; j++, b += GEMV_WARPS) {
+				put_block(to, p.k, b, v[j]);
+			}
+		}
+		UNROLL_BY(1)
+		for (; b < n_blocks; b += GEMV_WARPS) {
+			put_block(to, p.k, b, normed(p, x, inverse, b * 32 + lane));
 		}
 		__syncthreads(); /* sums are read */
 		to += panel_x_row_bytes(shape::type, p.k);
@@ -157,22 +192,25 @@ template <class shape> DEVICE void finish(const fused_args &p, int row, int j, b
 
 /* ---- what doesn't ---- */
 
-/* Starts the copies of span i to its stage. */
+/* Starts the copies of the weights of span i to its stage. */
 template <class shape, class args> DEVICE void gemv_load(const args &p, uint8_t *smem, int i) {
 	constexpr int type = shape::type;
 	uint8_t *stage = smem + i % shape::n_stages * shape::stage_bytes;
 	const int n_blocks = min((int)SPAN, p.k / 32 - i * SPAN);
-	const int units = panel_span_bytes(type, n_blocks) / 16, tid = threadIdx.x;
-	const size_t bytes = panel_bytes(type, p.k);
+	const int units = n_blocks == SPAN ? panel_span_bytes(type, SPAN) / 16
+		: panel_span_bytes(type, n_blocks) / 16;
 	UNROLL
 	for (int j = 0; j < shape::panels; j++) {
 		const int panel = panel_at<shape>(p, j);
-		const uint8_t *from = p.w + panel * bytes + (size_t)i * shape::span_bytes;
-		for (int u = tid; u < units && panel < n_panels(p.n); u += GEMV_THREADS) {
-			cp_async16(stage + j * shape::span_bytes + 16 * u, from + 16 * u);
+		const uint8_t *from = p.w + panel * panel_bytes(type, p.k) + (size_t)i * shape::span_bytes;
+		UNROLL
+		for (int u0 = 0; u0 < shape::span_bytes / 16; u0 += GEMV_THREADS) {
+			const int u = u0 + (int)threadIdx.x;
+			if (u < units && panel < n_panels(p.n)) {
+				cp_async16(stage + j * shape::span_bytes + 16 * u, from + 16 * u);
+			}
 		}
 	}
-	load_x<shape>(p, stage, i, n_blocks);
 }
 
 /* The integers of one block of a panel for all rows. */
@@ -206,69 +244,97 @@ template <class shape> DEVICE void gemv_dots(float *dots, const uint8_t *stage, 
 }
 
 /* Adds a span's integers to the output of one row and column, in block order. */
-template <class shape> DEVICE float gemv_add(float acc, const float *dots, const uint8_t *stage,
-	const x_span &x, int row, int panel, int n_blocks, int lane) {
-	constexpr int type = shape::type;
-	const uint8_t *span = stage + panel * shape::span_bytes;
+template <class shape, bool is_whole> DEVICE float gemv_add(float acc, const float *dots,
+	const uint8_t *stage, const x_span &x, int row, int panel, int n_blocks, int lane) {
+	constexpr int type = shape::type, parts = shape::parts;
+	const uint8_t *span = stage + panel * shape::span_bytes, *metas = x.meta + row * x.meta_stride;
 	const scale_header header = read_header<type>(span, n_blocks, lane);
-	const float *from = dots + (row * shape::panels + panel) * SPAN * shape::parts * PANEL + lane;
+	const float *from = dots + (row * shape::panels + panel) * SPAN * parts * PANEL + lane;
+	if (!is_whole) {
+		UNROLL_BY(1)
+		for (int b = 0; b < n_blocks; b++) {
+			acc = add_block<type>(acc, from[b * parts * PANEL], 0.0f,
+				read_scale<type>(header, span, n_blocks, b, lane), ld_vec((const uint2 *)metas + b));
+		}
+		return acc;
+	}
 	UNROLL
 	for (int b = 0; b < SPAN; b++) {
-		if (panel_is_k(type) || b < n_blocks) {
-			const float2 scale = read_scale<type>(header, span, n_blocks, b, lane);
-			const uint2 meta = ld_vec((const uint2 *)(x.meta + row * x.meta_stride) + b);
-			const float dot0 = from[b * shape::parts * PANEL];
-			const float dot1 = shape::parts == 2 ? from[(b * 2 + 1) * PANEL] : 0.0f;
-			acc = add_block<type>(acc, dot0, dot1, scale, meta);
-		}
+		const uint4 both = ld_vec((const uint4 *)metas + b / 2);
+		acc = add_block<type>(acc, from[b * parts * PANEL],
+			parts == 2 ? from[(b * parts + 1) * PANEL] : 0.0f,
+			read_scale<type>(header, span, n_blocks, b, lane),
+			b % 2 == 0 ? make_uint2(both.x, both.y) : make_uint2(both.z, both.w));
 	}
 	return acc;
 }
 
-/* What a block does: the panels that the grid's x says, for the rows from first_row on. */
+/* The row and panel of the block whose outputs a warp adds up. */
+struct gemv_sum {
+	int row, panel;
+	bool adds; /* the warp has one */
+	float acc;
+};
+
+/* What a warp does between two barriers: it adds up span i - 1, and makes the integers of span i.
+ * is_whole: span i has all its blocks, and so had the one before. Places in a span are constants
+ * then, and all that a warp reads is on its way at once: one after the other, these reads would
+ * take longer than the weights. */
+template <class shape, bool is_whole>
+DEVICE void gemv_step(gemv_sum &sum, float *dots, uint8_t *smem, int i, int k, int n_panels_here) {
+	const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+	const int here = is_whole ? SPAN : max(min((int)SPAN, k / 32 - i * SPAN), 0);
+	if (i > 0 && sum.adds) {
+		const int before = is_whole ? SPAN : min((int)SPAN, k / 32 - (i - 1) * SPAN);
+		sum.acc = gemv_add<shape, is_whole || panel_is_k(shape::type)>(sum.acc,
+			dots + (i - 1) % 2 * shape::dots, smem + (i - 1) % shape::n_stages * shape::stage_bytes,
+			x_span_of<shape>(smem, i - 1, k), sum.row, sum.panel, before, lane);
+	}
+	UNROLL
+	for (int j = 0; j < shape::panels; j++) {
+		if ((is_whole || warp < here) && j < n_panels_here) {
+			gemv_dots<shape>(dots + i % 2 * shape::dots,
+				smem + i % shape::n_stages * shape::stage_bytes, x_span_of<shape>(smem, i, k), j,
+				here, warp, lane);
+		}
+	}
+}
+
+/* What a block does: the panels that the grid's x says, for the rows from first_row on. Weights are
+ * on their way before the launches that make x have ended. */
 template <class shape, class args> DEVICE void gemv_tile(const args &p) {
 	DYN_SHARED(uint8_t, smem);
+	constexpr int ahead = shape::n_stages - 2; /* spans on their way */
 	float *dots = (float *)(smem + shape::n_stages * shape::stage_bytes);
-	const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-	const int n_blocks = p.k / 32, n_spans = (n_blocks + SPAN - 1) / SPAN;
-	/* The row and panel whose outputs this warp adds up. */
-	const int row = warp / shape::panels, panel = warp % shape::panels;
-	const bool adds = warp < shape::rows * shape::panels &&
-		panel_at<shape>(p, panel) < n_panels(p.n);
-	float acc = 0.0f;
-	UNROLL
-	for (int i = 0; i < shape::n_stages - 2; i++) {
-		if (i < n_spans) {
-			gemv_load<shape>(p, smem, i);
-		}
-		cp_async_commit();
+	const int warp = threadIdx.x / WARP, n_blocks = p.k / 32;
+	const int n_spans = (n_blocks + SPAN - 1) / SPAN, n_whole = n_blocks / SPAN;
+	const int n_panels_here = panel_at<shape>(p, shape::panels - 1) < n_panels(p.n)
+		? shape::panels : 1;
+	gemv_sum sum = { warp / shape::panels, warp % shape::panels, false, 0.0f };
+	sum.adds = sum.row < shape::rows && sum.panel < n_panels_here;
+	UNROLL_BY(1) /* a kernel this short waits for its own instructions */
+	for (int i = 0; i < min(ahead, n_spans); i++) {
+		gemv_load<shape>(p, smem, i);
 	}
-	make_x<shape>(p, smem);
+	await_launches();
+	start_x<shape>(p, smem, n_spans);
 	for (int i = 0; i <= n_spans; i++) {
-		cp_async_wait<shape::n_stages - 3>();
+		cp_async_wait<ahead - 1>();
 		__syncthreads();
 		/* The stage of span i - 2 is free, that of i - 1 is still read for its scales. */
-		if (i + shape::n_stages - 2 < n_spans) {
-			gemv_load<shape>(p, smem, i + shape::n_stages - 2);
+		if (i + ahead < n_spans) {
+			gemv_load<shape>(p, smem, i + ahead);
+			load_x<shape>(p, smem + (i + ahead) % shape::n_stages * shape::stage_bytes, i + ahead,
+				min((int)SPAN, n_blocks - (i + ahead) * SPAN));
 		}
 		cp_async_commit();
-		if (i > 0 && adds) {
-			acc = gemv_add<shape>(acc, dots + (i - 1) % 2 * shape::dots,
-				smem + (i - 1) % shape::n_stages * shape::stage_bytes,
-				x_span_of<shape>(smem, i - 1, p.k), row, panel,
-				min((int)SPAN, n_blocks - (i - 1) * SPAN), lane);
-		}
-		const int here = min((int)SPAN, n_blocks - i * SPAN);
-		UNROLL
-		for (int j = 0; j < shape::panels; j++) {
-			if (warp < here && panel_at<shape>(p, j) < n_panels(p.n)) {
-				gemv_dots<shape>(dots + i % 2 * shape::dots,
-					smem + i % shape::n_stages * shape::stage_bytes,
-					x_span_of<shape>(smem, i, p.k), j, here, warp, lane);
-			}
+		if (i < n_whole) {
+			gemv_step<shape, true>(sum, dots, smem, i, p.k, n_panels_here);
+		} else {
+			gemv_step<shape, false>(sum, dots, smem, i, p.k, n_panels_here);
 		}
 	}
-	finish<shape>(p, row, panel, adds, acc);
+	finish<shape>(p, sum.row, sum.panel, sum.adds, sum.acc);
 }
 
 /* Grid: panels (pairs of them) by groups of `rows` rows. args: matmul_args or fused_args. */

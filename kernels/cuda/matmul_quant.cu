@@ -21,7 +21,7 @@ static void launch_gemv(bb_queue *q, const args &p, unsigned n_blocks, const cha
 	if (bytes > PLAIN_SMEM) {
 		queue_note(q, ALLOW_SMEM((matmul_gemv<shape, args>), bytes), name);
 	}
-	LAUNCH((matmul_gemv<shape, args>), grid, GEMV_THREADS, bytes, q->stream, p);
+	LAUNCH_EARLY((matmul_gemv<shape, args>), grid, GEMV_THREADS, bytes, q->stream, p);
 	queue_launched(q, name);
 }
 

@@ -77,6 +77,16 @@ static void module_kernels(const bb_device *d, struct bb_kernels *k) {
 __global__ void nothing(int) {
 }
 
+#ifdef __CUDACC__
+bool has_early_launches;
+
+/* PTX of an older architecture that was compiled for this device doesn't wait. */
+static bool awaits_launches(void) {
+	cudaFuncAttributes a;
+	return cudaFuncGetAttributes(&a, (const void *)nothing) == cudaSuccess && a.ptxVersion >= 90;
+}
+#endif
+
 static bool has_driver(char *text, size_t bytes) {
 	int driver = 0, runtime = 0, n_devices = 0;
 	cudaDriverGetVersion(&driver);
@@ -112,6 +122,9 @@ static bool open_first(bb_device *d, char *text, size_t bytes) {
 	if (d->info.arch >= 80) {
 		LAUNCH(nothing, 1, 1, 0, (cudaStream_t)0, 0);
 		error = cudaGetLastError();
+#ifdef __CUDACC__
+		has_early_launches = awaits_launches();
+#endif
 	}
 	if (d->info.arch < 80 || error == cudaErrorNoKernelImageForDevice) {
 		snprintf(text, bytes, "%s has compute capability %d.%d, this build has code for %s",

@@ -212,6 +212,9 @@ template <class T> SIMT_INLINE T shuffled(uint32_t mask, T v, int source, Site s
 #define LAUNCH(kernel, grid, block, smem, stream, ...)                                             \
 	simt::launch(                                                                                  \
 		#kernel, kernel, simt::Shape{(grid), (block), (size_t)(smem), (stream)}, __VA_ARGS__)
+#define LAUNCH_EARLY LAUNCH
+static inline void await_launches(void) {
+}
 #define ALLOW_SMEM(kernel, bytes)                                                                  \
 	cudaFuncSetAttribute((const void *)(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,      \
 		(int)(bytes))
