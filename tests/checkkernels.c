@@ -382,6 +382,7 @@ static void print_bench(const struct bb_variant *v, const struct sample *s, doub
 			"\"share_of_bandwidth\": %.4f, \"gop_per_s\": %.4f, \"times_c\": %.3f}\n",
 			s->seconds, s->spread, s->n_runs, rate * 1e-9, share, ops * 1e-9,
 			c_seconds / s->seconds);
+		fflush(stdout); /* a run that is cut off still counts */
 	}
 }
 

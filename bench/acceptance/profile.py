@@ -7,13 +7,13 @@ import re
 import tempfile
 
 from acceptance.job import Skip, json_lines
+from acceptance.kernels import AT_ONCE
 
 SEED = "1"
-# Cases of each: the checker takes seconds for one of attention. Products have one row, two, … in turn, so that the
-# twelfth is past the kernels of few rows.
-KERNELS = {"cuda": {"attention_f16": 1, "matmul_q8_0": 12, "matmul_q4_k": 12, "matmul_bf16": 12, "rmsnorm": 3},
-           "simt": {"rmsnorm": 2, "matmul_q8_0": 1}}
-N_LAUNCHES = 240
+# Their small shapes: ncu plays a launch several times, and the checker takes seconds for large ones.
+KERNELS = {"cuda": ("attention_f16", "matmul_q8_0", "matmul_q4_k", "matmul_bf16", "rmsnorm"),
+           "simt": ("rmsnorm", "matmul_q8_0")}
+N_LAUNCHES = {"cuda": 150, "simt": 20}
 CLOSE = 0.02
 PREFIX = "l1tex__t_sectors_pipe_lsu_mem_global_op_"
 # What is summed for each figure: the first of the alternatives that this version of ncu knows whole. Copies
@@ -53,8 +53,8 @@ def metrics_known(job, ncu):
 
 
 def command_for(job, device, kernel):
-    return [job.program("tests/checkkernels"), "--device", device, "--gemm", "exact", "--seed", SEED, "--kernel",
-            kernel, "--cases", str(KERNELS[job.device][kernel]), "--launches", "--json"]
+    return [job.program("tests/checkkernels"), "--device", device, "--gemm", "exact", "--seed", SEED, "--small",
+            "--kernel", kernel, "--launches", "--json"]
 
 
 def number(text):
@@ -71,8 +71,8 @@ def profiled(job, ncu, metrics, kernel):
         log = pathlib.Path(folder, "log")
         # One launch more: opening the device makes one of its own.
         done = job.run([ncu, "--csv", "--page", "raw", "--print-units", "base", "--clock-control", "none",
-                        "--launch-count", str(N_LAUNCHES + 1), "--metrics", ",".join(names), "--log-file", log,
-                        *command_for(job, job.device, kernel)], 25)
+                        "--launch-count", str(N_LAUNCHES[job.device] + 1), "--kill", "yes", "--metrics",
+                        ",".join(names), "--log-file", log, *command_for(job, job.device, kernel)], 25)
         text = log.read_text(errors="replace") if log.exists() else ""
     refused = DENIED.search(text + done.out + done.err)
     if refused:
@@ -85,7 +85,7 @@ def profiled(job, ncu, metrics, kernel):
     for row in rows:
         figures = {figure: sum(number(row.get(name, "")) for name in names) for figure, names in metrics.items()}
         out.append({"kernel": base_name(row["Kernel Name"]), "registers": number(row.get(REGISTERS, "")), **figures})
-    return [launch for launch in out if launch["kernel"] != "nothing"][:N_LAUNCHES]
+    return [launch for launch in out if launch["kernel"] != "nothing"][:N_LAUNCHES[job.device]]
 
 
 def emulated(job, kernel):
@@ -97,7 +97,7 @@ def emulated(job, kernel):
     return [{"kernel": base_name(line["launch"]),
              "sectors": (line["read_bytes"] + line["written_bytes"]) / SECTOR_BYTES,
              "conflicts": line["wavefronts"] - line["ideal_wavefronts"]}
-            for line in launches if base_name(line["launch"]) != "nothing"][:N_LAUNCHES]
+            for line in launches if base_name(line["launch"]) != "nothing"][:N_LAUNCHES[job.device]]
 
 
 def compare(job, kernel, counted, expected):
@@ -123,8 +123,12 @@ def profile(job):
     ncu = job.need("ncu", "/usr/local/cuda/bin")
     job.program("kernels/cuda/libbobbin_simt_check.so")
     metrics = metrics_known(job, ncu)
-    for kernel in KERNELS[job.device]:
+    kernels = KERNELS[job.device]
+    expected = job.side_by_side(lambda kernel: emulated(job, kernel), kernels, AT_ONCE[job.device])
+    for kernel, launches in zip(kernels, expected):
         try:
-            compare(job, kernel, profiled(job, ncu, metrics, kernel), emulated(job, kernel))
+            if isinstance(launches, Skip):
+                raise launches
+            compare(job, kernel, profiled(job, ncu, metrics, kernel), launches)
         except Skip as reason:
             job.item(kernel, "skipped", str(reason))
