@@ -12,12 +12,15 @@ from acceptance.job import ROOT, Skip, json_lines
 PLANS = {
     "cuda": (
         ("1b", "Q8_0", 1.4e9, (("-p 512,4096 -n 64 -d 0 -np 1", 15), ("-p 0 -n 32 -d 0 -np 8,64", 10),
-                               ("-p 0 -n 32 -d 8192,32768,131000 -np 1", 15), ("-p 0 -n 16 -d 4096 -np 16", 10))),
-        ("8b", "Q8_0", 8.6e9, (("-p 512,4096 -n 64 -d 0 -np 1", 30), ("-p 0 -n 32 -d 0 -np 8,64", 15),
-                               ("-p 0 -n 32 -d 8192,32768,131000 -np 1", 30),
-                               ("-p 512,4096 -n 0 -d 0 -np 1 --gemm fast", 12))),
+                               ("-p 0 -n 32 -d 8192,32768 -np 1", 15), ("-p 0 -n 16 -d 4096 -np 16", 10),
+                               ("-p 0 -n 32 -d 131000 -np 1", 25))),
         ("8b", "Q4_K", 4.6e9, (("-p 512 -n 64 -d 0 -np 1", 20), ("-p 512 -n 0 -d 0 -np 1 --gemm fast", 8),
                                ("-p 0 -n 32 -d 0 -np 64", 10))),
+        # The deepest comes last: it takes the longest, and nothing is lost if there is no time for it.
+        ("8b", "Q8_0", 8.6e9, (("-p 512,4096 -n 64 -d 0 -np 1", 30), ("-p 0 -n 32 -d 0 -np 8,64", 15),
+                               ("-p 0 -n 32 -d 8192,32768 -np 1", 30),
+                               ("-p 512,4096 -n 0 -d 0 -np 1 --gemm fast", 12),
+                               ("-p 0 -n 32 -d 131000 -np 1", 80))),
     ),
     "simt": (("tiny", "Q8_0", 2e6, (("-p 8 -n 2 -d 0 -np 1,2", 30), ("-p 0 -n 1 -d 65 -np 1", 30),
                                ("-p 64 -n 0 -d 0 -np 1 --gemm fast", 30))),
