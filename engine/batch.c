@@ -3,7 +3,7 @@
  * Composes a step's arrays: rows, sequences, page tables. On a device they are sent as one image,
  * the arrays first, at addresses that follow from the numbers of rows, sequences and shares alone,
  * so that a captured step finds them there again; then the page tables. */
-#include "engine.h"
+#include "sample.h"
 
 #include <assert.h>
 #include <string.h>
@@ -40,32 +40,13 @@ static size_t arrays_bytes(const struct bb_engine *e, int n_rows) {
 		sizeof(struct bb_kv_head)) + (size_t)e->plan.n_kinds * per_kind;
 }
 
-static void image_finish(struct bb_engine *e) {
-	struct batch_image *im = &e->batch.image;
-	if (im->is_pinned) {
-		e->memory.device.module->host_free(e->memory.device.d, im->host);
-	} else {
-		base_free(im->host);
-	}
-	memory_unmap(&e->memory, im->there, im->bytes);
-	*im = (struct batch_image){ 0 };
-}
-
 static bool image_create(struct bb_engine *e, size_t bytes, struct bb_error *err) {
-	struct batch_image im = { .bytes = bytes };
-	im.there = memory_map(&e->memory, bytes, "page tables", err);
-	if (im.there == NULL) {
+	struct staging copy;
+	if (!staging_create(&e->memory, &copy, bytes, "page tables", err)) {
 		return false;
 	}
-	im.host = e->memory.device.module->host_alloc(e->memory.device.d, bytes);
-	im.is_pinned = im.host != NULL;
-	im.host = im.is_pinned ? im.host : base_alloc(bytes, 1);
-	if (im.host == NULL) {
-		memory_unmap(&e->memory, im.there, bytes);
-		return base_no_memory(err, "page tables", bytes);
-	}
-	image_finish(e);
-	e->batch.image = im;
+	staging_destroy(&e->memory, &e->batch.image.copy);
+	e->batch.image.copy = copy;
 	return true;
 }
 
@@ -78,8 +59,9 @@ bool batch_create(struct bb_engine *e, struct bb_error *err) {
 	a->out_row = base_alloc(rows, sizeof(*a->out_row));
 	a->kv_heads = base_alloc(n_kv_places(e), sizeof(*a->kv_heads));
 	b->logits = base_alloc(rows, sizeof(*b->logits));
+	b->draws = base_alloc(rows, sizeof(*b->draws));
 	bool ok = a->ids != NULL && a->pos != NULL && a->out_row != NULL && a->kv_heads != NULL &&
-		b->logits != NULL;
+		b->logits != NULL && b->draws != NULL;
 	for (int i = 0; i < e->plan.n_kinds; i++) {
 		a->seqs[i] = base_alloc(rows, sizeof(*a->seqs[i]));
 		a->kept[i] = base_alloc(rows, sizeof(*a->kept[i]));
@@ -112,7 +94,8 @@ void batch_finish(struct bb_engine *e) {
 	base_free(b->on_host.pos);
 	base_free(b->on_host.out_row);
 	base_free(b->logits);
-	image_finish(e);
+	base_free(b->draws);
+	staging_destroy(&e->memory, &b->image.copy);
 	memory_unmap(&e->memory, b->scratch, b->scratch_bytes);
 	memset(b, 0, sizeof(*b));
 }
@@ -134,7 +117,7 @@ bool batch_reserve(struct bb_engine *e, const struct bb_step_item *items, int n_
 		bytes += (size_t)e->plan.n_kinds * ((size_t)n * CHUNK_BYTES +
 			round64((size_t)n * sizeof(void *)));
 	}
-	if (bytes <= e->batch.image.bytes) {
+	if (bytes <= e->batch.image.copy.bytes) {
 		return true;
 	}
 	struct bb_error ignored = { 0 };
@@ -148,9 +131,9 @@ bool batch_reserve(struct bb_engine *e, const struct bb_step_item *items, int n_
 /* Room for n bytes in the image; returns its offset. */
 static size_t put(struct batch_image *im, const void *data, size_t n) {
 	const size_t at = im->used;
-	assert(at + n <= im->bytes);
+	assert(at + n <= im->copy.bytes);
 	if (data != NULL) {
-		memcpy(im->host + at, data, n);
+		memcpy(im->copy.host + at, data, n);
 	}
 	im->used += round64(n);
 	return at;
@@ -160,16 +143,16 @@ static size_t put(struct batch_image *im, const void *data, size_t n) {
 static void *put_table(struct batch_image *im, const struct bb_kept *kept, int n_tokens) {
 	const int n = n_chunks(n_tokens);
 	const size_t list = put(im, NULL, (size_t)n * sizeof(void *));
-	void **chunks = (void **)(void *)(im->host + list);
+	void **chunks = (void **)(void *)(im->copy.host + list);
 	for (int i = 0; i < n; i++) {
 		chunks[i] = kept->chunks[i] != NULL
-			? im->there + put(im, kept->chunks[i], CHUNK_BYTES) : NULL;
+			? im->copy.there + put(im, kept->chunks[i], CHUNK_BYTES) : NULL;
 	}
-	return im->there + list;
+	return im->copy.there + list;
 }
 
 static void *put_array(struct batch_image *im, const void *data, size_t n) {
-	return im->there + put(im, data, n);
+	return im->copy.there + put(im, data, n);
 }
 
 static void send(struct bb_engine *e) {
@@ -188,23 +171,23 @@ static void send(struct bb_engine *e) {
 		places[kind] = put(im, from->seqs[kind], seqs * sizeof(*from->seqs[kind]));
 		kept[kind] = put(im, from->kept[kind], seqs * sizeof(*from->kept[kind]));
 		shared[kind] = put(im, from->shares[kind], shares * sizeof(*from->shares[kind]));
-		b->at.seqs[kind] = (void *)(im->there + places[kind]);
-		b->at.shares[kind] = (void *)(im->there + shared[kind]);
-		b->at.kept[kind] = (void *)(im->there + kept[kind]);
+		b->at.seqs[kind] = (void *)(im->copy.there + places[kind]);
+		b->at.shares[kind] = (void *)(im->copy.there + shared[kind]);
+		b->at.kept[kind] = (void *)(im->copy.there + kept[kind]);
 	}
 	for (int kind = 0; kind < e->plan.n_kinds; kind++) {
-		struct bb_attention_seq *seq = (void *)(im->host + places[kind]);
-		struct bb_kept *k = (void *)(im->host + kept[kind]);
+		struct bb_attention_seq *seq = (void *)(im->copy.host + places[kind]);
+		struct bb_kept *k = (void *)(im->copy.host + kept[kind]);
 		for (size_t i = 0; i < seqs; i++) {
 			seq[i].groups = b->at.kept[kind] + i;
 			k[i].chunks = put_table(im, &k[i], k[i].n_before + seq[i].n_rows);
 		}
-		struct bb_attention_seq *share = (void *)(im->host + shared[kind]);
+		struct bb_attention_seq *share = (void *)(im->copy.host + shared[kind]);
 		for (size_t i = 0; i < shares; i++) {
 			share[i].groups = b->at.kept[kind] + share[i].row0;
 		}
 	}
-	memory_in(&e->memory, im->there, im->host, im->used);
+	memory_in(&e->memory, im->copy.there, im->copy.host, im->used);
 }
 
 /* ---- composing ---- */
@@ -224,7 +207,21 @@ static void place_heads(struct bb_engine *e) {
 	}
 }
 
-static void add_item(struct bb_engine *e, const struct bb_step_item *item, int i_seq) {
+/* The last row's logits are drawn from: on the host they need a place. */
+static void add_draw(struct bb_engine *e, const struct bb_step_item *item, struct draw *d) {
+	struct batch *b = &e->batch;
+	assert(!item->all_logits);
+	d->token_index = bb_context_length(item->context) + item->n_tokens;
+	if (b->logits[b->n_out] == NULL && !draws_there(e)) {
+		b->logits[b->n_out] = d->sampler->row;
+	}
+	d->logits = b->logits[b->n_out];
+	b->draws[b->n_out] = d;
+	b->n_draws++;
+}
+
+static void add_item(struct bb_engine *e, const struct bb_step_item *item, struct draw *draw,
+	int i_seq) {
 	struct batch *b = &e->batch;
 	struct batch_arrays *a = &b->on_host;
 	const size_t n_vocab = (size_t)hparam_int(&e->plan.hp, H_VOCAB);
@@ -240,10 +237,15 @@ static void add_item(struct bb_engine *e, const struct bb_step_item *item, int i
 		};
 	}
 	for (int t = 0; t < item->n_tokens; t++) {
-		if (logits != NULL && (item->all_logits || t == item->n_tokens - 1)) {
+		const bool is_last = t == item->n_tokens - 1;
+		if ((logits != NULL && (item->all_logits || is_last)) || (draw != NULL && is_last)) {
 			b->logits[b->n_out] = logits;
+			b->draws[b->n_out] = NULL;
+			if (draw != NULL && is_last) {
+				add_draw(e, item, draw);
+			}
 			a->out_row[b->n_out++] = b->n_rows;
-			logits += n_vocab;
+			logits = logits != NULL ? logits + n_vocab : NULL;
 		}
 		a->ids[b->n_rows] = item->tokens[t];
 		a->pos[b->n_rows++] = pos0 + t;
@@ -315,14 +317,15 @@ static void find_shares(struct bb_engine *e, const struct bb_step_item *items, i
 	}
 }
 
-void batch_compose(struct bb_engine *e, const struct bb_step_item *items, int n_items) {
+void batch_compose(struct bb_engine *e, const struct bb_step_item *items, int n_items,
+	struct draw *draws) {
 	struct batch *b = &e->batch;
-	b->n_rows = b->n_out = b->max_kept = b->n_shares = b->n_shared_rows = 0;
+	b->n_rows = b->n_out = b->n_draws = b->max_kept = b->n_shares = b->n_shared_rows = 0;
 	b->n_seqs = n_items;
 	b->kv_type = items[0].context->kv_type;
 	place_heads(e);
 	for (int i = 0; i < n_items; i++) {
-		add_item(e, &items[i], i);
+		add_item(e, &items[i], draws != NULL && draws[i].sampler != NULL ? &draws[i] : NULL, i);
 	}
 	if (!memory_is_host(&e->memory)) {
 		if (b->n_rows == n_items) {

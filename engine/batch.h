@@ -4,6 +4,7 @@
 #ifndef BATCH_H
 #define BATCH_H
 
+#include "draw.h"
 #include "plan.h"
 
 /* The arrays that kernels read. */
@@ -19,9 +20,8 @@ struct batch_arrays {
 /* A device's copy of a step's arrays and page tables: made in `host`, sent in one piece. A page
  * table is sent whole, 8 bytes for each page that the step reads. */
 struct batch_image {
-	uint8_t *host, *there; /* [bytes] */
-	size_t bytes, used;
-	bool is_pinned;
+	struct staging copy;
+	size_t used;
 };
 
 /* Planned for max_rows rows. A step allocates nothing but room that its contexts don't have yet,
@@ -31,7 +31,9 @@ struct batch {
 	int n_shares, n_shared_rows; /* runs of contexts with common pages, and contexts in them */
 	int max_kept;           /* at least the tokens that any context keeps, this step's included */
 	enum bb_kv_dtype kv_type;
-	float **logits;         /* [n_out]: of [n_vocab] each */
+	float **logits;         /* [n_out]: of [n_vocab] each; NULL: they stay where they are */
+	struct draw **draws;    /* [n_out]: who draws from them, or NULL */
+	int n_draws;
 	struct batch_arrays on_host, at; /* at: what kernels are given */
 	struct batch_image image;
 	void *scratch;          /* of attention */
@@ -47,7 +49,8 @@ size_t batch_scratch_bytes(const struct bb_engine *e);
 /* Makes room for the page tables of these items, whose pages exist. */
 bool batch_reserve(struct bb_engine *e, const struct bb_step_item *items, int n_items,
 	struct bb_error *err);
-/* Fills e->batch, and sends it. */
-void batch_compose(struct bb_engine *e, const struct bb_step_item *items, int n_items);
+/* Fills e->batch, and sends it. draws: [n_items], or NULL. */
+void batch_compose(struct bb_engine *e, const struct bb_step_item *items, int n_items,
+	struct draw *draws);
 
 #endif

@@ -309,7 +309,8 @@ bool bb_generation_check(const struct bb_engine *e, const struct bb_generation_p
 
 struct bb_generation;
 
-/* The context holds the prompt already, except for its last tokens given here (at least one). */
+/* The context holds the prompt already, except for its last tokens given here (at least one). The
+ * first token is drawn with them; BB_ERR_FORMAT when the model's logits aren't finite. */
 bool bb_generation_create(struct bb_generation **out, struct bb_context *c,
 	const struct bb_generation_params *params, const int32_t *prompt, size_t n_prompt,
 	bb_progress_fn *progress, void *user, struct bb_error *err);

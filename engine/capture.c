@@ -83,6 +83,7 @@ bool capture_step(struct bb_engine *e, struct bb_error *err) {
 	}
 	if (!can_capture(e)) {
 		graph_run(e, false);
+		draws_fetch(e);
 		return memory_wait(&e->memory, err);
 	}
 	b->max_kept = capture_kept(b->max_kept);
@@ -96,5 +97,6 @@ bool capture_step(struct bb_engine *e, struct bb_error *err) {
 	} else {
 		graph_run(e, false); /* says what is wrong, if it still is */
 	}
+	draws_fetch(e);
 	return memory_wait(&e->memory, err);
 }

@@ -269,7 +269,7 @@ static bool open_model(struct bb_engine *e, const struct bb_model *const *models
 	if (params->inspect_only) {
 		return true;
 	}
-	if (!batch_create(e, err) ||
+	if (!batch_create(e, err) || !draws_create(e, err) ||
 		!plan_pack(&e->plan, params->progress, params->progress_user, err) ||
 		(e->is_fast && !plan_gemm(&e->plan, err))) {
 		return false;
@@ -342,6 +342,7 @@ void bb_engine_destroy(struct bb_engine *e) {
 		}
 	}
 	captures_drop(e);
+	draws_finish(e);
 	batch_finish(e);
 	plan_finish(&e->plan);
 	memory_close(&e->memory);

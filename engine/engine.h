@@ -37,6 +37,7 @@ struct bb_engine {
 	bool is_planned, is_packed;
 	struct batch batch;
 	struct captures captures;   /* of steps on a device */
+	struct draw_room draws;     /* of steps on a device */
 	struct kv_budget budget;
 	struct kv_pool pools[MAX_LAYER_KINDS][N_KV_TYPES];
 	int n_contexts;
@@ -70,10 +71,18 @@ void context_unreserve(struct bb_context *c);
 /* The n tokens of a finished step become part of the timeline; pages behind windows are freed. */
 void context_commit(struct bb_context *c, const int32_t *tokens, int n);
 
+/* bb_step and bb_prefill, which also draw: draws [n_items], of the last step's item; NULL: none. A
+ * step whose logits aren't finite is done all the same, and its tokens appended. */
+bool engine_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
+	struct draw *draws, struct bb_error *err);
+bool engine_prefill(struct bb_context *c, const int32_t *tokens, size_t n_tokens, float *logits,
+	struct draw *draw, bb_progress_fn *progress, void *user, struct bb_error *err);
+
 /* Runs every operation of the plan on e->batch. Allocates nothing. Logits go to the callers'
  * arrays, or, `keeps_logits`, stay in planned memory, which must hold them all. */
 void graph_run(struct bb_engine *e, bool keeps_logits);
-/* Rows [i, i + n) of the wanted logits from planned memory to the callers' arrays. */
+/* Rows [i, i + n) of the wanted logits from planned memory to the callers' arrays, and to those who
+ * draw from them. */
 void graph_give_logits(struct bb_engine *e, int i, int n);
 
 /* Kernels and name of an ISA level (NULL = the best); false when this machine lacks it. */

@@ -16,9 +16,11 @@ struct bb_generation {
 	char **stop;               /* [n_stop], owned */
 	int32_t *stop_ids;         /* [n_stop_ids], owned */
 	int n_stop, n_stop_ids, max_tokens, min_tokens, n_tokens;
-	bool special, is_done, has_pending;
-	int32_t pending;           /* sampled, not yet in the context */
-	float *logits;             /* [n_vocab] */
+	bool special, is_done;
+	struct bb_sampled next;    /* drawn from what the context holds, not given out yet */
+	bool has_next;
+	int refused;               /* where no token could be drawn, or 0 */
+	int32_t last;              /* given out, not yet in the context */
 };
 
 static bool copy_stops(struct bb_generation *g, const struct bb_generation_params *p,
@@ -87,22 +89,22 @@ bool bb_generation_create(struct bb_generation **out, struct bb_context *c,
 	g->min_tokens = params->min_tokens;
 	g->special = params->special;
 	g->stream.started = true; /* the text goes on after a prompt: its first space is real */
-	const size_t n_vocab = (size_t)hparam_int(&c->engine->plan.hp, H_VOCAB);
 	bool ok = bb_generation_check(c->engine, params, err) && copy_stops(g, params, err) &&
 		copy_stop_ids(g, params, err) &&
 		sampler_init(&g->sampler, c->engine, &params->sampling, err) &&
 		(g->min_tokens == 0 ||
 			sampler_ban_ends(&g->sampler, c->engine, g->stop_ids, g->n_stop_ids, err));
 	if (ok) {
-		g->logits = base_alloc(n_vocab, sizeof(float));
-		ok = g->logits != NULL || base_no_memory(err, "logits", n_vocab * sizeof(float));
+		sampler_prompt(&g->sampler, bb_context_tokens(c), (size_t)bb_context_length(c));
+		sampler_prompt(&g->sampler, prompt, n_prompt);
+		struct draw draw = { .sampler = &g->sampler, .out = &g->next };
+		ok = engine_prefill(c, prompt, n_prompt, NULL, &draw, progress, user, err);
 	}
-	ok = ok && bb_prefill(c, prompt, n_prompt, g->logits, progress, user, err);
 	if (!ok) {
 		bb_generation_destroy(g);
 		return false;
 	}
-	sampler_prompt(&g->sampler, bb_context_tokens(c), (size_t)bb_context_length(c));
+	g->has_next = true;
 	*out = g;
 	return true;
 }
@@ -116,7 +118,6 @@ void bb_generation_destroy(struct bb_generation *g) {
 	}
 	base_free(g->stop);
 	base_free(g->stop_ids);
-	base_free(g->logits);
 	bb_text_finish(&g->held);
 	bb_text_finish(&g->ready);
 	sampler_finish(&g->sampler);
@@ -212,22 +213,24 @@ static enum bb_finish why_finished(const struct bb_generation *g, int32_t id) {
 bool bb_generation_next(struct bb_generation *g, struct bb_sampled *token, const char **text,
 	size_t *bytes, enum bb_finish *finish, struct bb_error *err) {
 	assert(!g->is_done);
-	struct bb_engine *e = g->context->engine;
-	if (g->has_pending) {
-		const struct bb_step_item item = { g->context, &g->pending, 1, g->logits, false };
-		if (!bb_step(e, &item, 1, err)) {
+	if (g->refused > 0) {
+		return sampler_refuse(g->refused, err);
+	}
+	if (!g->has_next) {
+		const int length = bb_context_length(g->context);
+		if (g->n_tokens == g->min_tokens) {
+			sampler_allow_ends(&g->sampler);
+		}
+		const struct bb_step_item item = { g->context, &g->last, 1, NULL, false };
+		struct draw draw = { .sampler = &g->sampler, .out = &g->next };
+		if (!engine_step(g->context->engine, &item, 1, &draw, err)) {
+			g->refused = bb_context_length(g->context) > length ? draw.token_index : 0;
 			return false;
 		}
-		g->has_pending = false;
 	}
-	if (g->n_tokens == g->min_tokens) {
-		sampler_allow_ends(&g->sampler);
-	}
-	if (!sampler_pick(&g->sampler, e, g->logits, bb_context_length(g->context), token, err)) {
-		return false;
-	}
-	g->pending = token->id;
-	g->has_pending = true;
+	*token = g->next;
+	g->last = token->id;
+	g->has_next = false;
 	g->n_tokens++;
 	*finish = why_finished(g, token->id);
 	g->ready.bytes = 0;

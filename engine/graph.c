@@ -72,7 +72,7 @@ static void multiply(const struct run *r, const struct plan_op *o, int first, in
 /* How many of the places of logits, from the i-th on, follow each other in memory. */
 static int run_length(const struct batch *b, int i, int n_vocab) {
 	int n = 1;
-	while (i + n < b->n_out && b->logits[i + n] == b->logits[i] + (size_t)n * (size_t)n_vocab) {
+	while (b->logits[i] != NULL && i + n < b->n_out && b->logits[i + n] == b->logits[i] + (size_t)n * (size_t)n_vocab) {
 		n++;
 	}
 	return n;
@@ -80,11 +80,14 @@ static int run_length(const struct batch *b, int i, int n_vocab) {
 
 void graph_give_logits(struct bb_engine *e, int i, int n) {
 	const int n_vocab = hparam_int(&e->plan.hp, H_VOCAB);
+	draws_run(e, i, n);
 	for (int j = 0, length; j < n; j += length) {
 		length = run_length(&e->batch, i + j, n_vocab);
 		length = length < n - j ? length : n - j;
-		memory_out(&e->memory, e->batch.logits[i + j], e->plan.acts[ACT_LOGITS] +
-			(size_t)j * (size_t)n_vocab, (size_t)length * (size_t)n_vocab * sizeof(float));
+		if (e->batch.logits[i + j] != NULL) {
+			memory_out(&e->memory, e->batch.logits[i + j], e->plan.acts[ACT_LOGITS] +
+				(size_t)j * (size_t)n_vocab, (size_t)length * (size_t)n_vocab * sizeof(float));
+		}
 	}
 }
 

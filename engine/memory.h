@@ -32,6 +32,16 @@ void *memory_take(const struct memory *m, void *array, size_t bytes, const char 
 	struct bb_error *err);
 void memory_drop(const struct memory *m, void *taken); /* NULL is fine */
 
+/* Memory of the device with the host's copy of it, pinned where it can be. Zeroed: none. */
+struct staging {
+	uint8_t *host, *there; /* [bytes] */
+	size_t bytes;
+	bool is_pinned;
+};
+bool staging_create(const struct memory *m, struct staging *s, size_t bytes, const char *what,
+	struct bb_error *err);
+void staging_destroy(const struct memory *m, struct staging *s);
+
 void memory_in(const struct memory *m, void *dst, const void *host, size_t bytes);
 void memory_out(const struct memory *m, void *host, const void *src, size_t bytes);
 void memory_copy(const struct memory *m, void *dst, const void *src, size_t bytes);

@@ -133,26 +133,47 @@ bool bb_sampling_check(const struct bb_engine *e, const struct bb_sampling *s,
 	return true;
 }
 
+/* What is wanted in its order, and then what is banned, sorted by ids: by insertion, which keeps
+ * the order of equals, and these are few. */
+static void list_biases(struct sampler *s) {
+	s->n_bias = 0;
+	for (int i = 0; i < s->params.n_logit_bias + s->n_banned; i++) {
+		const int n = s->params.n_logit_bias;
+		const struct bb_token_bias b = i < n
+			? (struct bb_token_bias){ s->wanted[i].id, s->wanted[i].bias }
+			: (struct bb_token_bias){ s->ends[i - n], -INFINITY };
+		int at = s->n_bias++;
+		for (; at > 0 && s->bias[at - 1].id > b.id; at--) {
+			s->bias[at] = s->bias[at - 1];
+		}
+		s->bias[at] = b;
+	}
+}
+
 static bool find_ends(struct sampler *s, const struct bb_engine *e, const int32_t *more,
 	int n_more, struct bb_error *err) {
 	const int n_known = tokenizer_n_vocab(e->tokenizer);
 	struct bb_tokens ends = { 0 };
-	for (int32_t id = 0; id < n_known; id++) {
-		if (tokenizer_is_eog(e->tokenizer, id) && !bb_tokens_push(&ends, id, err)) {
-			bb_tokens_finish(&ends);
-			return false;
-		}
+	bool ok = true;
+	for (int32_t id = 0; ok && id < n_known; id++) {
+		ok = !tokenizer_is_eog(e->tokenizer, id) || bb_tokens_push(&ends, id, err);
 	}
 	s->n_eog = (int)ends.n;
-	for (int i = 0; i < n_more; i++) {
-		if (!bb_tokens_push(&ends, more[i], err)) {
-			bb_tokens_finish(&ends);
-			return false;
-		}
+	for (int i = 0; ok && i < n_more; i++) {
+		ok = bb_tokens_push(&ends, more[i], err);
+	}
+	const size_t n_bias = ends.n + (size_t)s->params.n_logit_bias;
+	struct bb_token_bias *bias = ok ? base_alloc(n_bias, sizeof(*bias)) : NULL;
+	if (bias == NULL) {
+		bb_tokens_finish(&ends);
+		return ok && base_no_memory(err, "sampler", n_bias * sizeof(*bias));
 	}
 	base_free(s->ends);
+	base_free(s->bias);
+	s->bias = bias;
 	s->ends = ends.ids;
 	s->n_ends = s->n_banned = (int)ends.n;
+	list_biases(s);
 	return true;
 }
 
@@ -163,6 +184,7 @@ bool sampler_ban_ends(struct sampler *s, const struct bb_engine *e, const int32_
 
 void sampler_allow_ends(struct sampler *s) {
 	s->n_banned = s->params.ignore_eos ? s->n_eog : 0;
+	list_biases(s);
 }
 
 bool sampler_init(struct sampler *s, const struct bb_engine *e, const struct bb_sampling *params,
@@ -173,26 +195,28 @@ bool sampler_init(struct sampler *s, const struct bb_engine *e, const struct bb_
 	}
 	s->params = *params;
 	s->n_vocab = hparam_int(&e->plan.hp, H_VOCAB);
-	s->has_penalty = params->repetition_penalty != 1 || params->presence_penalty != 0 ||
+	const bool has_penalty = params->repetition_penalty != 1 || params->presence_penalty != 0 ||
 		params->frequency_penalty != 0;
 	const size_t n = (size_t)s->n_vocab, n_bias = (size_t)params->n_logit_bias;
+	s->row = draws_there(e) ? NULL : base_alloc(n, sizeof(float));
 	s->logits = base_alloc(n, sizeof(float));
 	s->probs = base_alloc(n, sizeof(float));
 	s->order = base_alloc(n, sizeof(int32_t));
+	s->wanted = base_alloc(n_bias, sizeof(*s->wanted));
 	s->bias = base_alloc(n_bias, sizeof(*s->bias));
-	if (s->has_penalty) {
-		s->n_prompt = base_alloc(n, sizeof(int32_t));
-		s->n_output = base_alloc(n, sizeof(int32_t));
-	}
-	if (s->logits == NULL || s->probs == NULL || s->order == NULL || s->bias == NULL ||
-		(s->has_penalty && (s->n_prompt == NULL || s->n_output == NULL))) {
+	s->counts = has_penalty ? base_alloc(n, sizeof(*s->counts)) : NULL;
+	s->place = has_penalty ? base_alloc(n, sizeof(*s->place)) : NULL;
+	if (s->logits == NULL || s->probs == NULL || s->order == NULL || s->wanted == NULL ||
+		s->bias == NULL || (s->row == NULL && !draws_there(e)) ||
+		(has_penalty && (s->counts == NULL || s->place == NULL))) {
 		sampler_finish(s);
 		return base_no_memory(err, "sampler", n * sizeof(float));
 	}
 	if (n_bias > 0) {
-		memcpy(s->bias, params->logit_bias, n_bias * sizeof(*s->bias));
+		memcpy(s->wanted, params->logit_bias, n_bias * sizeof(*s->wanted));
 	}
-	s->params.logit_bias = s->bias;
+	s->params.logit_bias = s->wanted;
+	list_biases(s);
 	if (params->ignore_eos && !find_ends(s, e, NULL, 0, err)) {
 		sampler_finish(s);
 		return false;
@@ -204,50 +228,63 @@ void sampler_finish(struct sampler *s) {
 	base_free(s->logits);
 	base_free(s->probs);
 	base_free(s->order);
+	base_free(s->row);
+	base_free(s->wanted);
 	base_free(s->bias);
 	base_free(s->ends);
-	base_free(s->n_prompt);
-	base_free(s->n_output);
+	base_free(s->counts);
+	base_free(s->place);
 	memset(s, 0, sizeof(*s));
 }
 
+/* Where a token is counted, or NULL without penalties. */
+static struct bb_token_count *count_of(struct sampler *s, int32_t id) {
+	if (s->counts == NULL) {
+		return NULL;
+	}
+	if (s->place[id] == 0) {
+		s->counts[s->n_counts] = (struct bb_token_count){ id, 0 };
+		s->place[id] = ++s->n_counts;
+	}
+	return &s->counts[s->place[id] - 1];
+}
+
 void sampler_prompt(struct sampler *s, const int32_t *ids, size_t n) {
-	for (size_t i = 0; s->has_penalty && i < n; i++) {
-		s->n_prompt[ids[i]]++;
+	for (size_t i = 0; i < n; i++) {
+		count_of(s, ids[i]);
+	}
+}
+
+void sampler_count(struct sampler *s, int32_t id) {
+	struct bb_token_count *t = count_of(s, id);
+	if (t != NULL) {
+		t->n_output++;
 	}
 }
 
 /* ---- one draw ---- */
 
-static void apply_penalties(const struct sampler *s, float *logits) {
-	const struct bb_sampling *p = &s->params;
-	for (int i = 0; i < s->n_vocab; i++) {
-		const int32_t n_output = s->n_output[i];
-		if (n_output > 0 || s->n_prompt[i] > 0) {
-			logits[i] = logits[i] > 0 ? logits[i] / p->repetition_penalty
-				: logits[i] * p->repetition_penalty;
-		}
-		if (n_output > 0) {
-			logits[i] -= p->presence_penalty + p->frequency_penalty * (float)n_output;
-		}
-	}
+void sampler_params(const struct sampler *s, int token_index, struct bb_sample_params *p) {
+	const struct bb_sampling *from = &s->params;
+	*p = (struct bb_sample_params){
+		.temperature = from->temperature, .top_k = from->top_k, .top_p = from->top_p,
+		.min_p = from->min_p, .repetition_penalty = from->repetition_penalty,
+		.presence_penalty = from->presence_penalty,
+		.frequency_penalty = from->frequency_penalty,
+		.n_counts = s->n_counts, .n_bias = s->n_bias, .counts = s->counts, .bias = s->bias,
+		.key = sampler_key(from->seed), .token_index = (uint32_t)token_index,
+		.n_top = from->n_logprobs,
+	};
 }
 
 /* The logits to draw from: the model's own, or a changed copy. */
-static const float *adjusted(struct sampler *s, const float *logits) {
-	if (!s->has_penalty && s->params.n_logit_bias == 0 && s->n_banned == 0) {
+static const float *adjusted(struct sampler *s, const float *logits, int token_index) {
+	if (s->n_counts == 0 && s->n_bias == 0) {
 		return logits;
 	}
-	memcpy(s->logits, logits, (size_t)s->n_vocab * sizeof(*logits));
-	if (s->has_penalty) {
-		apply_penalties(s, s->logits);
-	}
-	for (int i = 0; i < s->params.n_logit_bias; i++) {
-		s->logits[s->bias[i].id] += s->bias[i].bias;
-	}
-	for (int i = 0; i < s->n_banned; i++) {
-		s->logits[s->ends[i]] = -INFINITY;
-	}
+	struct bb_sample_params p;
+	sampler_params(s, token_index, &p);
+	sample_adjust(s->logits, logits, s->n_vocab, &p);
 	return s->logits;
 }
 
@@ -365,17 +402,27 @@ static void report(struct sampler *s, const struct bb_engine *e, const float *lo
 	}
 }
 
+void sampler_choose(struct sampler *s, const struct bb_engine *e, const float *logits,
+	int token_index, struct bb_sampled *out) {
+	out->id = BB_SAMPLE_ID_NONE;
+	if (all_finite(logits, s->n_vocab)) {
+		out->id = pick(s, e, adjusted(s, logits, token_index), token_index);
+		report(s, e, logits, out);
+	}
+}
+
+bool sampler_refuse(int token_index, struct bb_error *err) {
+	return base_fail(err, BB_ERR_FORMAT,
+		"expected finite logits after token %d, some are NaN or infinite; is the file damaged?",
+		token_index - 1);
+}
+
 bool sampler_pick(struct sampler *s, const struct bb_engine *e, const float *logits,
 	int token_index, struct bb_sampled *out, struct bb_error *err) {
-	if (!all_finite(logits, s->n_vocab)) {
-		return base_fail(err, BB_ERR_FORMAT,
-			"expected finite logits after token %d, some are NaN or infinite; is the file damaged?",
-			token_index - 1);
+	sampler_choose(s, e, logits, token_index, out);
+	if (out->id == BB_SAMPLE_ID_NONE) {
+		return sampler_refuse(token_index, err);
 	}
-	out->id = pick(s, e, adjusted(s, logits), token_index);
-	report(s, e, logits, out);
-	if (s->has_penalty) {
-		s->n_output[out->id]++;
-	}
+	sampler_count(s, out->id);
 	return true;
 }

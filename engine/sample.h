@@ -9,12 +9,17 @@
 
 struct sampler {
 	struct bb_sampling params;
-	struct bb_logit_bias *bias; /* [params.n_logit_bias], owned */
+	struct bb_logit_bias *wanted; /* [params.n_logit_bias], owned */
 	int n_vocab;
 	int32_t *ends;              /* [n_ends]: the model's end tokens [n_eog], then stop tokens */
 	int n_eog, n_ends, n_banned; /* the first n_banned of ends can't be drawn */
-	bool has_penalty;
-	int32_t *n_prompt, *n_output; /* [n_vocab] counts, NULL without penalties */
+	struct bb_token_bias *bias; /* [n_bias]: what is wanted and what is banned, by id */
+	int n_bias;
+	struct bb_token_count *counts; /* [n_counts]: tokens of prompt and output; NULL: no penalties */
+	int32_t *place;             /* [n_vocab]: 1 + where a token is counted, or 0 */
+	int n_counts;
+	float *row;                 /* [n_vocab] for logits that are drawn from, where steps leave them
+	                             * on the host */
 	float *logits, *probs;      /* [n_vocab] */
 	int32_t *order;             /* [n_vocab]: candidates */
 };
@@ -36,6 +41,14 @@ void sampler_prompt(struct sampler *s, const int32_t *ids, size_t n);
  * logit is NaN or infinite: a sound model has none, and no draw from them means anything. */
 bool sampler_pick(struct sampler *s, const struct bb_engine *e, const float *logits,
 	int token_index, struct bb_sampled *out, struct bb_error *err);
+/* Its parts, for who draws for many: the token, or BB_SAMPLE_ID_NONE; the sentence about that; and
+ * its count. */
+void sampler_choose(struct sampler *s, const struct bb_engine *e, const float *logits,
+	int token_index, struct bb_sampled *out);
+bool sampler_refuse(int token_index, struct bb_error *err);
+void sampler_count(struct sampler *s, int32_t id);
+/* The same for the kernel `sample`, with lists on the host. */
+void sampler_params(const struct sampler *s, int token_index, struct bb_sample_params *p);
 
 /* The key of Philox (philox_unit of kernels.h) for a seed. */
 uint64_t sampler_key(uint64_t seed);

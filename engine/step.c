@@ -59,13 +59,15 @@ static bool reserve_all(struct bb_engine *e, const struct bb_step_item *items, i
 	return true;
 }
 
-bool bb_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
-	struct bb_error *err) {
+bool engine_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
+	struct draw *draws, struct bb_error *err) {
 	assert(e->is_packed && n_items >= 1);
-	if (!check_items(e, items, n_items, err) || !reserve_all(e, items, n_items, err)) {
+	if (!check_items(e, items, n_items, err) || !draws_reserve(e, draws, n_items, err) ||
+		!reserve_all(e, items, n_items, err)) {
 		return false;
 	}
-	batch_compose(e, items, n_items);
+	batch_compose(e, items, n_items, draws);
+	draws_send(e);
 	if (!capture_step(e, err)) {
 		unreserve(items, n_items);
 		return false;
@@ -73,11 +75,21 @@ bool bb_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
 	for (int i = 0; i < n_items; i++) {
 		context_commit(items[i].context, items[i].tokens, items[i].n_tokens);
 	}
-	return true;
+	return draws_read(e, err);
+}
+
+bool bb_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
+	struct bb_error *err) {
+	return engine_step(e, items, n_items, NULL, err);
 }
 
 bool bb_prefill(struct bb_context *c, const int32_t *tokens, size_t n_tokens, float *logits,
 	bb_progress_fn *progress, void *user, struct bb_error *err) {
+	return engine_prefill(c, tokens, n_tokens, logits, NULL, progress, user, err);
+}
+
+bool engine_prefill(struct bb_context *c, const int32_t *tokens, size_t n_tokens, float *logits,
+	struct draw *draw, bb_progress_fn *progress, void *user, struct bb_error *err) {
 	struct bb_engine *e = c->engine;
 	const int start = bb_context_length(c);
 	assert(n_tokens >= 1);
@@ -92,7 +104,7 @@ bool bb_prefill(struct bb_context *c, const int32_t *tokens, size_t n_tokens, fl
 		const bool is_last = done + n == n_tokens;
 		const struct bb_step_item item = { c, tokens + done, (int)n, is_last ? logits : NULL,
 			false };
-		bool ok = bb_step(e, &item, 1, err);
+		bool ok = engine_step(e, &item, 1, is_last ? draw : NULL, err);
 		done += n;
 		if (ok && progress != NULL && !progress(user, "reading", (double)done, (double)n_tokens)) {
 			ok = base_fail(err, BB_ERR_CANCELLED, "reading the prompt was stopped");

@@ -225,7 +225,7 @@ static void check_turned_append(struct bb_engine *e, int n_pairs) {
 	struct bb_context *c = new_context(e);
 	cr_assert(bb_context_reserve(c, N_RESERVED, &a.err), "%s", a.err.text);
 	const struct bb_step_item item = { c, (const int32_t[N]){ 1, 2, 3 }, N, NULL, false };
-	batch_compose(e, &item, 1);
+	batch_compose(e, &item, 1, NULL);
 	void *page = c->tables[0].chunks[0][0];
 	const size_t bytes = c->tables[0].pool->page_bytes;
 	float *cs = floats(&a, 2 * N * n_pairs, 6), *first = floats(&a, (int)(bytes / 4), 7);
@@ -516,7 +516,7 @@ Test(on_device, decoding_is_captured_once_for_many_tokens) {
 Test(on_device, page_tables_of_many_contexts_find_room) {
 	enum { N = 80 };
 	struct bb_engine *e = open_device("gemma3", BB_KV_F16, 0);
-	const size_t n_vocab = (size_t)vocab_of(e), bytes = e->batch.image.bytes;
+	const size_t n_vocab = (size_t)vocab_of(e), bytes = e->batch.image.copy.bytes;
 	struct bb_step_item items[N];
 	float *logits = malloc(2 * N * n_vocab * sizeof(*logits));
 	int32_t ids[N];
@@ -531,7 +531,7 @@ Test(on_device, page_tables_of_many_contexts_find_room) {
 	for (int n = 1; n <= N; n += 4) { /* the first context sees ids[0], ids[0], … */
 		cr_assert(bb_step(e, items, n, &err), "%s", err.text);
 		n_steps++;
-		if (!has_grown && e->batch.image.bytes > bytes) {
+		if (!has_grown && e->batch.image.copy.bytes > bytes) {
 			/* captured a step ago, when the image was elsewhere */
 			cr_assert(bb_step(e, items, n - 4, &err), "%s", err.text);
 			n_steps++;
@@ -634,11 +634,11 @@ Test(on_device, pinned_memory_is_not_needed) {
 		.n_threads = 1 };
 	struct bb_engine *e = open_with(&params);
 	const struct bb_module *module = module_of(e);
-	cr_assert(e->batch.image.is_pinned);
+	cr_assert(e->batch.image.copy.is_pinned);
 	bb_engine_destroy(e);
 	fail(module, BB_FAIL_HOST_ALLOC, 1);
 	e = open_with(&params);
-	cr_assert_not(e->batch.image.is_pinned);
+	cr_assert_not(e->batch.image.copy.is_pinned);
 	struct bb_context *c = new_context(e);
 	step(c, (const int32_t[]){ 1, 2, 3 }, 3, NULL);
 	bb_context_destroy(c);

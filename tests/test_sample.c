@@ -394,6 +394,101 @@ Test(sample, rows_are_drawn_as_the_engine_draws_on_the_emulator) {
 	compare_draws("simt", 60, 5);
 }
 
+/* ---- steps that draw ---- */
+
+enum { N_ITEMS = 3, N_STEPS = 6 };
+
+/* A context that is stepped with a sampler, and its twin, whose logits come to the host. */
+struct pair {
+	struct bb_context *c, *twin;
+	struct sampler s, twin_s;
+	struct bb_sampled out, want;
+	int32_t last;
+};
+
+static void pair_init(struct pair *p, struct bb_engine *e, int i, struct bb_logit_bias *bias) {
+	struct bb_error err = { 0 };
+	const struct bb_sampling params = any_sampling(bias);
+	const int32_t prompt[] = { 1 + i, 40 + i, 7 };
+	p->c = new_context(e);
+	p->twin = new_context(e);
+	p->last = prompt[2];
+	cr_assert(sampler_init(&p->s, e, &params, &err), "%s", err.text);
+	cr_assert(sampler_init(&p->twin_s, e, &params, &err), "%s", err.text);
+	sampler_prompt(&p->s, prompt, COUNT(prompt));
+	sampler_prompt(&p->twin_s, prompt, COUNT(prompt));
+	cr_assert(bb_prefill(p->c, prompt, 2, NULL, NULL, NULL, &err), "%s", err.text);
+	cr_assert(bb_prefill(p->twin, prompt, 2, NULL, NULL, NULL, &err), "%s", err.text);
+}
+
+static void expect_twins_draw(struct pair *p, struct bb_engine *e, float *logits_of_twin) {
+	struct bb_error err = { 0 };
+	const struct bb_step_item item = { p->twin, &p->last, 1, logits_of_twin, false };
+	cr_assert(bb_step(e, &item, 1, &err), "%s", err.text);
+	cr_assert(sampler_pick(&p->twin_s, e, logits_of_twin, bb_context_length(p->twin), &p->want,
+		&err), "%s", err.text);
+	cr_assert_eq(p->out.id, p->want.id);
+	cr_assert_float_eq(p->out.logprob, p->want.logprob, 2e-5f);
+	cr_assert_eq(p->out.n_top, p->want.n_top);
+	for (int i = 0; i < p->want.n_top; i++) {
+		cr_assert_eq(p->out.top_ids[i], p->want.top_ids[i]);
+		cr_assert_float_eq(p->out.top_logprobs[i], p->want.top_logprobs[i], 2e-5f);
+	}
+	p->last = p->out.id;
+}
+
+/* The logits that came with the others' draws are those of a step alone. */
+static void step_twin(struct pair *p, struct bb_engine *e, const float *got) {
+	struct bb_error err = { 0 };
+	const struct bb_step_item item = { p->twin, &p->last, 1, logits, false };
+	cr_assert(bb_step(e, &item, 1, &err), "%s", err.text);
+	cr_assert_eq(memcmp(got, logits, (size_t)n_vocab * sizeof(*got)), 0);
+}
+
+/* Items of one step, the second of which draws nothing but has its logits. */
+static void draw_in_steps(const char *device) {
+	const struct bb_engine_params params = { .path = tiny_path("llama"), .device = device,
+		.n_threads = 1 };
+	struct bb_engine *e = open_with(&params);
+	struct bb_logit_bias bias[N_ITEMS][MAX_BIAS];
+	struct pair pairs[N_ITEMS] = { 0 };
+	struct bb_error err = { 0 };
+	float *other = malloc((size_t)n_vocab * sizeof(*other));
+	for (int i = 0; i < N_ITEMS; i++) {
+		pair_init(&pairs[i], e, i, bias[i]);
+	}
+	for (int j = 0; j < N_STEPS; j++) {
+		struct bb_step_item items[N_ITEMS];
+		struct draw draws[N_ITEMS] = { 0 };
+		for (int i = 0; i < N_ITEMS; i++) {
+			items[i] = (struct bb_step_item){ pairs[i].c, &pairs[i].last, 1,
+				i == 1 ? other : NULL, false };
+			draws[i] = (struct draw){ .sampler = i == 1 ? NULL : &pairs[i].s,
+				.out = &pairs[i].out };
+		}
+		cr_assert(engine_step(e, items, N_ITEMS, draws, &err), "%s", err.text);
+		expect_twins_draw(&pairs[0], e, logits);
+		expect_twins_draw(&pairs[2], e, logits);
+		step_twin(&pairs[1], e, other);
+	}
+	for (int i = 0; i < N_ITEMS; i++) {
+		sampler_finish(&pairs[i].s);
+		sampler_finish(&pairs[i].twin_s);
+		bb_context_destroy(pairs[i].c);
+		bb_context_destroy(pairs[i].twin);
+	}
+	free(other);
+	bb_engine_destroy(e);
+}
+
+Test(sample, steps_draw_as_the_sampler_does) {
+	draw_in_steps("cpu");
+}
+
+Test(sample, steps_draw_as_the_sampler_does_on_the_emulator) {
+	draw_in_steps(test_device());
+}
+
 /* Pearson's chi-square of n draws over as many tokens as top_k leaves, against their
  * probabilities. */
 static double chi_square(const char *device, int n_draws, int top_k) {

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Draws of a step. On the host they wait for its end and are the sampler's. On a device one copy
+ * carries the parameters of all rows with their lists, the kernel reads logits where the step left
+ * them, and one copy brings the results. */
+#include "draw.h"
+
+#include "sample.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* What the kernel gives for a row. */
+enum { ROW_BYTES = 4 * (4 + 2 * BB_SAMPLE_TOP) };
+
+static size_t round16(size_t n) {
+	return (n + 15) / 16 * 16;
+}
+
+static int n_vocab_of(const struct bb_engine *e) {
+	return hparam_int(&e->plan.hp, H_VOCAB);
+}
+
+bool draws_there(const struct bb_engine *e) {
+	return !memory_is_host(&e->memory) && n_vocab_of(e) <= BB_SAMPLE_VOCAB;
+}
+
+static size_t list_bytes(const struct sampler *s) {
+	return round16((size_t)s->n_counts * sizeof(*s->counts)) +
+		round16((size_t)s->n_bias * sizeof(*s->bias));
+}
+
+bool draws_create(struct bb_engine *e, struct bb_error *err) {
+	struct draw_room *room = &e->draws;
+	if (!draws_there(e)) {
+		return true;
+	}
+	const size_t rows = (size_t)e->plan.max_rows;
+	room->scratch_bytes = sample_scratch_bytes(e->plan.logits_rows, n_vocab_of(e));
+	room->scratch = memory_map(&e->memory, room->scratch_bytes, "sampling", err);
+	return room->scratch != NULL &&
+		staging_create(&e->memory, &room->out, rows * ROW_BYTES, "sampling", err) &&
+		staging_create(&e->memory, &room->in, rows * round16(sizeof(struct bb_sample_params)),
+			"sampling", err);
+}
+
+void draws_finish(struct bb_engine *e) {
+	struct draw_room *room = &e->draws;
+	staging_destroy(&e->memory, &room->in);
+	staging_destroy(&e->memory, &room->out);
+	memory_unmap(&e->memory, room->scratch, room->scratch_bytes);
+	memset(room, 0, sizeof(*room));
+}
+
+bool draws_reserve(struct bb_engine *e, const struct draw *draws, int n, struct bb_error *err) {
+	struct staging *in = &e->draws.in;
+	if (draws == NULL || !draws_there(e)) {
+		return true;
+	}
+	size_t bytes = (size_t)e->plan.max_rows * round16(sizeof(struct bb_sample_params));
+	for (int i = 0; i < n; i++) {
+		bytes += draws[i].sampler != NULL ? list_bytes(draws[i].sampler) : 0;
+	}
+	if (bytes <= in->bytes) {
+		return true;
+	}
+	struct staging larger;
+	if (!staging_create(&e->memory, &larger, bytes + bytes / 2, "sampling", err)) {
+		return false;
+	}
+	staging_destroy(&e->memory, in);
+	*in = larger;
+	return true;
+}
+
+/* A list into the staged copy at *used; returns its address there. */
+static const void *put_list(struct staging *in, size_t *used, const void *list, size_t bytes) {
+	const size_t at = *used;
+	assert(at + bytes <= in->bytes);
+	memcpy(in->host + at, list, bytes);
+	*used += round16(bytes);
+	return in->there + at;
+}
+
+void draws_send(struct bb_engine *e) {
+	const struct batch *b = &e->batch;
+	struct staging *in = &e->draws.in;
+	if (b->n_draws == 0 || !draws_there(e)) {
+		return;
+	}
+	struct bb_sample_params *params = (void *)in->host;
+	size_t used = round16((size_t)b->n_out * sizeof(*params));
+	for (int i = 0; i < b->n_out; i++) {
+		if (b->draws[i] == NULL) {
+			continue;
+		}
+		const struct sampler *s = b->draws[i]->sampler;
+		sampler_params(s, b->draws[i]->token_index, &params[i]);
+		params[i].counts = put_list(in, &used, s->counts, (size_t)s->n_counts * sizeof(*s->counts));
+		params[i].bias = put_list(in, &used, s->bias, (size_t)s->n_bias * sizeof(*s->bias));
+	}
+	memory_in(&e->memory, in->there, in->host, used);
+}
+
+/* The results of rows from `row` on, in the copy that begins at `base`: arrays of n_out rows. */
+static void results_at(struct bb_sample *a, uint8_t *base, int n_out, int row) {
+	float *f = (float *)(void *)base;
+	const size_t n = (size_t)n_out, r = (size_t)row;
+	a->ids = (int32_t *)(void *)base + r;
+	a->logprobs = f + n + r;
+	a->entropies = f + 2 * n + r;
+	a->confidences = f + 3 * n + r;
+	a->top_ids = (int32_t *)(void *)base + 4 * n + r * BB_SAMPLE_TOP;
+	a->top_logprobs = f + (4 + BB_SAMPLE_TOP) * n + r * BB_SAMPLE_TOP;
+}
+
+void draws_run(struct bb_engine *e, int i, int n) {
+	const struct batch *b = &e->batch;
+	const int n_vocab = n_vocab_of(e);
+	if (b->n_draws == 0 || !draws_there(e)) {
+		return;
+	}
+	for (int j = 0, end; j < n; j = end) {
+		const bool is_drawn = b->draws[i + j] != NULL;
+		for (end = j + 1; end < n && (b->draws[i + end] != NULL) == is_drawn; end++) {
+		}
+		if (is_drawn) {
+			struct bb_sample a = {
+				.logits = e->plan.acts[ACT_LOGITS] + (size_t)j * (size_t)n_vocab, .ld = n_vocab,
+				.n_rows = end - j, .n_vocab = n_vocab,
+				.params = (const struct bb_sample_params *)(void *)e->draws.in.there + i + j,
+				.scratch = e->draws.scratch,
+			};
+			results_at(&a, e->draws.out.there, b->n_out, i + j);
+			e->kernels.sample(e->memory.queue, &a);
+		}
+	}
+}
+
+void draws_fetch(struct bb_engine *e) {
+	const struct staging *out = &e->draws.out;
+	if (e->batch.n_draws > 0 && draws_there(e)) {
+		memory_out(&e->memory, out->host, out->there, (size_t)e->batch.n_out * ROW_BYTES);
+	}
+}
+
+static void read_row(const struct bb_engine *e, int row, struct bb_sampled *out) {
+	struct bb_sample a;
+	results_at(&a, e->draws.out.host, e->batch.n_out, row);
+	const int n_vocab = n_vocab_of(e), n_top = e->batch.draws[row]->sampler->params.n_logprobs;
+	out->id = a.ids[0];
+	out->logprob = a.logprobs[0];
+	out->n_top = n_top < n_vocab ? n_top : n_vocab;
+	memcpy(out->top_ids, a.top_ids, (size_t)out->n_top * sizeof(*a.top_ids));
+	memcpy(out->top_logprobs, a.top_logprobs, (size_t)out->n_top * sizeof(*a.top_logprobs));
+}
+
+bool draws_read(struct bb_engine *e, struct bb_error *err) {
+	const struct batch *b = &e->batch;
+	for (int i = 0; b->n_draws > 0 && i < b->n_out; i++) {
+		struct draw *d = b->draws[i];
+		if (d == NULL) {
+			continue;
+		}
+		if (draws_there(e)) {
+			read_row(e, i, d->out);
+		} else {
+			sampler_choose(d->sampler, e, d->logits, d->token_index, d->out);
+		}
+		if (d->out->id == BB_SAMPLE_ID_NONE) {
+			return sampler_refuse(d->token_index, err);
+		}
+	}
+	for (int i = 0; b->n_draws > 0 && i < b->n_out; i++) {
+		if (b->draws[i] != NULL) {
+			sampler_count(b->draws[i]->sampler, b->draws[i]->out->id);
+		}
+	}
+	return true;
+}

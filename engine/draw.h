@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Tokens drawn at the end of a step where its logits are: on the host by the sampler, on a device by
+ * its kernel `sample`, so that what crosses the bus is a token and not a vocabulary. */
+#ifndef DRAW_H
+#define DRAW_H
+
+#include "memory.h"
+
+struct bb_engine;
+struct bb_sampled;
+struct sampler;
+
+/* One item of a step draws from the logits after its last token. */
+struct draw {
+	struct sampler *sampler; /* NULL: the item draws nothing */
+	struct bb_sampled *out;
+	int token_index;         /* where the token will stand; set by the step */
+	const float *logits;     /* [n_vocab] on the host, or NULL; set by the step */
+};
+
+/* A device's room for the draws of a step: what its kernel is given, and what it gives back. */
+struct draw_room {
+	struct staging in, out;
+	float *scratch;
+	size_t scratch_bytes;
+};
+
+/* Whether this engine's steps draw where they compute. */
+bool draws_there(const struct bb_engine *e);
+bool draws_create(struct bb_engine *e, struct bb_error *err);
+void draws_finish(struct bb_engine *e); /* zeroed is fine */
+/* Makes room for the lists of these n samplers: draws[n], NULL is fine. */
+bool draws_reserve(struct bb_engine *e, const struct draw *draws, int n, struct bb_error *err);
+/* The parts of a step: sends what e->batch's draws need; draws rows [i, i + n) of the wanted logits,
+ * which are the first n in planned memory; asks for the results; and, when the queue is done, hands
+ * them out. BB_ERR_FORMAT when logits aren't finite: nothing was drawn for anyone then. */
+void draws_send(struct bb_engine *e);
+void draws_run(struct bb_engine *e, int i, int n);
+void draws_fetch(struct bb_engine *e);
+bool draws_read(struct bb_engine *e, struct bb_error *err);
+
+#endif
