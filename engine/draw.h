@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Tokens drawn at the end of a step where its logits are: on the host by the sampler, on a device by
- * its kernel `sample`, so that what crosses the bus is a token and not a vocabulary. */
+ * Tokens drawn at the end of a step where its logits are: on the host by the sampler, on a device
+ * by its kernel `sample`, so that what crosses the bus is a token and not a vocabulary. */
 #ifndef DRAW_H
 #define DRAW_H
 
@@ -32,9 +32,9 @@ bool draws_create(struct bb_engine *e, struct bb_error *err);
 void draws_finish(struct bb_engine *e); /* zeroed is fine */
 /* Makes room for the lists of these n samplers: draws[n], NULL is fine. */
 bool draws_reserve(struct bb_engine *e, const struct draw *draws, int n, struct bb_error *err);
-/* The parts of a step: sends what e->batch's draws need; draws rows [i, i + n) of the wanted logits,
- * which are the first n in planned memory; asks for the results; and, when the queue is done, hands
- * them out. BB_ERR_FORMAT when logits aren't finite: nothing was drawn for anyone then. */
+/* The parts of a step: sends what e->batch's draws need; draws rows [i, i + n) of the wanted
+ * logits, which are the first n in planned memory; asks for the results; and, when the queue is
+ * done, hands them out. BB_ERR_FORMAT when logits aren't finite: then nobody's draw counts. */
 void draws_send(struct bb_engine *e);
 void draws_run(struct bb_engine *e, int i, int n);
 void draws_fetch(struct bb_engine *e);

@@ -71,8 +71,10 @@ static void multiply(const struct run *r, const struct plan_op *o, int first, in
 
 /* How many of the places of logits, from the i-th on, follow each other in memory. */
 static int run_length(const struct batch *b, int i, int n_vocab) {
+	const float *first = b->logits[i];
 	int n = 1;
-	while (b->logits[i] != NULL && i + n < b->n_out && b->logits[i + n] == b->logits[i] + (size_t)n * (size_t)n_vocab) {
+	while (first != NULL && i + n < b->n_out &&
+		b->logits[i + n] == first + (size_t)n * (size_t)n_vocab) {
 		n++;
 	}
 	return n;

@@ -63,7 +63,8 @@ uint8_t *check_weights(struct check *c, enum bb_dtype type, int n, int k, bool i
 		memset(w, type == BB_Q8_0 ? (check_rand(c, 0, 1) ? 0x80 : 0x7f) : 0xff, bytes);
 	}
 	/* To be timed, so many are as good as all, and drawn in far less time. */
-	const size_t pool = block_bytes << 16, n_drawn = check_is_bench(c) && bytes > pool ? pool : bytes;
+	const size_t pool = block_bytes << 16;
+	const size_t n_drawn = check_is_bench(c) && bytes > pool ? pool : bytes;
 	for (size_t i = 0; i < n_drawn; i += block_bytes) {
 		if (type == BB_F32) {
 			const float f = check_normal(c);

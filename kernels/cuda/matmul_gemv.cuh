@@ -254,7 +254,8 @@ template <class shape, bool is_whole> DEVICE float gemv_add(float acc, const flo
 		UNROLL_BY(1)
 		for (int b = 0; b < n_blocks; b++) {
 			acc = add_block<type>(acc, from[b * parts * PANEL], 0.0f,
-				read_scale<type>(header, span, n_blocks, b, lane), ld_vec((const uint2 *)metas + b));
+				read_scale<type>(header, span, n_blocks, b, lane),
+				ld_vec((const uint2 *)metas + b));
 		}
 		return acc;
 	}
