@@ -3,75 +3,299 @@
  * The product of block types for many rows, with the bits of matmul_gemv.cuh: one mma.m16n8k32
  * makes the exact integers of 16 rows and 8 columns over one block of 32, and each is added to its
  * output in f32 before the next block. A block of threads owns a tile of rows and of panels and
- * walks along k in spans of 256; cp.async brings the next span while one is multiplied. Scales are
- * decoded once a span, for all warps. */
+ * walks along k in stages of four blocks of 32; cp.async brings later ones while one is multiplied.
+ * The scales of a stage are decoded once, for all warps, and laid so that a lane reads those of two
+ * or four of its rows or columns at once. */
 #pragma once
 
 #include "matmul_quant.cuh"
 
-enum { GEMM_THREADS = 128 };
+enum { STAGE = 4, STAGE_K = 32 * STAGE }; /* blocks: half a span of a panel */
 
-/* A warp owns m_tiles * 16 rows and n_tiles * 8 columns; warps stand warp_rows by the rest. */
-template <int type_, int m_tiles_, int n_tiles_, int warp_rows> struct gemm_shape {
+/* A warp owns m_tiles * 16 rows and n_tiles * 8 columns; warps stand warp_rows by warp_cols. */
+template <int type_, int m_tiles_, int n_tiles_, int warp_rows, int warp_cols_, int stages>
+struct gemm_shape {
 	static constexpr int type = type_, m_tiles = m_tiles_, n_tiles = n_tiles_;
-	static constexpr int warp_cols = GEMM_THREADS / WARP / warp_rows;
+	static constexpr int n_stages = stages, warp_cols = warp_cols_;
+	static constexpr int threads = WARP * warp_rows * warp_cols;
 	static constexpr int rows = 16 * m_tiles * warp_rows, cols = 8 * n_tiles * warp_cols;
 	static constexpr int panels = cols / PANEL;
-	static constexpr int span_bytes = panel_span_bytes(type, SPAN);
-	/* Rows of x are so far apart that ldmatrix, and the reads of meta, meet no bank twice. */
-	static constexpr int q_pitch = SPAN_K + 16, meta_pitch = SPAN * 8 + 16;
-	static constexpr int q_at = panels * span_bytes, meta_at = q_at + rows * q_pitch;
-	static constexpr int stage_bytes = meta_at + rows * meta_pitch;
-	static constexpr int scales_at = 2 * stage_bytes; /* float2 [8 blocks][cols] */
-	static constexpr int smem_bytes = scales_at + SPAN * cols * 8;
-	static_assert(cols % PANEL == 0, "whole panels");
+	/* A stage of a panel is as a span of so many blocks, whatever the panel ends with. */
+	static constexpr int panel_stage = panel_span_bytes(type, STAGE);
+	/* Rows of x are so far apart that ldmatrix meets no bank twice. */
+	static constexpr int q_pitch = STAGE_K + 16;
+	static constexpr int q_at = panels * panel_stage, meta_at = q_at + rows * q_pitch;
+	static constexpr int stage_bytes = meta_at + rows * STAGE * 8;
+	/* What is decoded, planes of f32 [4 blocks][cols or rows]: of columns the scale, then what
+	 * read_scale has as .y; of rows s, then s times the sum of a block of x. */
+	static constexpr bool has_min = panel_has_min(type);
+	static constexpr int row_plane = STAGE * (rows < 32 ? 32 : rows), col_plane = STAGE * cols;
+	static constexpr int col_planes = has_min || type == BB_Q6_K ? 2 : 1;
+	static constexpr int row_planes = has_min ? 2 : 1;
+	static constexpr int decoded_at = n_stages * stage_bytes;
+	static constexpr int smem_bytes = decoded_at
+		+ 4 * (col_planes * col_plane + row_planes * row_plane);
+	/* Of which shared memory and registers have room for on a multiprocessor. */
+	/* Blocks that the compiler mixes: what registers have room for. */
+	static constexpr int tiles = m_tiles * n_tiles * (type == BB_Q6_K ? 2 : 1);
+	static constexpr int unroll = tiles > 8 ? 1 : tiles > 4 ? 2 : 4;
+	static constexpr int blocks = threads == 256 ? 2 : 4;
+	static_assert(cols % PANEL == 0 && threads % cols == 0, "whole panels, and threads for each");
+	static_assert(rows % 32 == 0 || rows == 16, "as row_place counts");
 };
 
-/* Starts the copies of span i, for the rows from `first` on; zeros for rows and panels that aren't
- * there. */
-template <class shape, class args>
-DEVICE void gemm_load(const args &p, uint8_t *smem, int i, int first) {
-	uint8_t *stage = smem + i % 2 * shape::stage_bytes;
-	const int n_blocks = min((int)SPAN, p.k / 32 - i * SPAN), tid = threadIdx.x;
-	const int units = panel_span_bytes(shape::type, n_blocks) / 16;
-	const size_t bytes = panel_bytes(shape::type, p.k);
+/* The tiles: for up to 16 and 32 rows, where the weights' bytes in flight count; and rows by columns
+ * for more. */
+template <int type> using gemm_rows_16 = gemm_shape<type, 1, 1, 1, 4, 8>;
+template <int type> using gemm_rows_32 = gemm_shape<type, 2, 1, 1, 4, 6>;
+template <int type> using gemm_64_by_32 = gemm_shape<type, 1, 2, 4, 2, 6>;
+template <int type> using gemm_64_by_64 = gemm_shape<type, 2, 2, 2, 4, 4>;
+template <int type> using gemm_64_by_128 = gemm_shape<type, 2, 4, 2, 4, 3>;
+template <int type> using gemm_128_by_128 = gemm_shape<type, 4, 4, 2, 4, 2>;
+
+/* Where meta unit v of 16 bytes, two blocks of a row, is: eight rows meet no bank twice. */
+DEVICE int meta_place(int row, int v) {
+	return (row * (STAGE / 2) + (v ^ row / 4 % 2)) * 16;
+}
+
+/* Where a row's number is in its plane: row r, r + 8, r + 16, r + 24 are together. */
+DEVICE int row_place(int row) {
+	return row / 32 * 32 + row % 8 * 4 + row / 8 % 4;
+}
+
+/* And a column's: 2 t, 2 t + 1 of a tile and of the next one. */
+DEVICE int col_place(int col) {
+	return col / 16 * 16 + col % 8 / 2 * 4 + col / 8 % 2 * 2 + col % 2;
+}
+
+/* v, in a way that what is computed of it stays in the loop: carried through it, it would take
+ * registers that the sums need. */
+DEVICE int anew(int v) {
+#ifdef __CUDACC__
+	asm volatile("" : "+r"(v));
+#endif
+	return v;
+}
+
+/* ---- copying ---- */
+
+/* Which row of x a row of the product has; see x_of. */
+DEVICE unsigned x_row_of(const matmul_args &p, int row) {
+	(void)p;
+	return (unsigned)row;
+}
+
+/* from + n * bytes in one instruction. */
+DEVICE const uint8_t *ahead(const uint8_t *from, unsigned n, unsigned bytes) {
+	return from + (size_t)n * bytes;
+}
+
+/* What isn't there, rows below the last one and panels behind it, is read as the last one is, and
+ * never written. */
+
+/* Units of 16 bytes of each panel of the tile, up to `most`. `from` is in the first panel; a panel
+ * has `bytes`. */
+template <class shape, int most>
+DEVICE void gemm_load_panels(uint8_t *to, const uint8_t *from, unsigned bytes, int units,
+	int panels_there, int tid) {
+	constexpr int all = shape::panels * most;
 	UNROLL
-	for (int j = 0; j < shape::panels; j++) {
-		const int panel = blockIdx.y * shape::panels + j, is_there = panel < n_panels(p.n);
-		const uint8_t *from = p.w + (is_there ? panel : 0) * bytes
-			+ (size_t)i * shape::span_bytes;
-		for (int u = tid; u < units; u += GEMM_THREADS) {
-			cp_async16_zfill(stage + j * shape::span_bytes + 16 * u, from + 16 * u,
-				is_there ? 16 : 0);
-		}
-	}
-	for (int u = tid; u < shape::rows * 20; u += GEMM_THREADS) {
-		const int r = u / 20, v = u % 20, row = first + r;
-		const bool is_there = row < p.n_rows;
-		const uint8_t *from = x_of(p, is_there ? row : first, panel_x_row_bytes(shape::type, p.k));
-		if (v < 16 && v * 16 < n_blocks * 32) {
-			cp_async16_zfill(stage + shape::q_at + r * shape::q_pitch + 16 * v,
-				from + i * SPAN_K + 16 * v, is_there ? 16 : 0);
-		} else if (v >= 16 && (v - 16) * 2 < n_blocks) {
-			cp_async16_zfill(stage + shape::meta_at + r * shape::meta_pitch + 16 * (v - 16),
-				from + p.k + i * SPAN * 8 + 16 * (v - 16), is_there ? 16 : 0);
+	for (int u0 = 0; u0 < all; u0 += shape::threads) {
+		const int j = most % shape::threads == 0 ? u0 / most : (u0 + tid) / most;
+		const int v = most % shape::threads == 0 ? u0 % most + tid : (u0 + tid) % most;
+		if (v < units && (all % shape::threads == 0 || j < shape::panels)) {
+			cp_async16(to + j * shape::panel_stage + 16 * v,
+				ahead(from, (unsigned)min(j, panels_there - 1), bytes) + 16 * v);
 		}
 	}
 }
 
-/* Scales and minima of the span in f32. */
-template <class shape>
-DEVICE void gemm_scales(float2 *scales, const uint8_t *stage, int n_blocks) {
-	constexpr int per = GEMM_THREADS / shape::cols; /* threads a column */
-	const int col = threadIdx.x % shape::cols, b0 = threadIdx.x / shape::cols;
-	const uint8_t *span = stage + col / PANEL * shape::span_bytes;
-	const int lane = col % PANEL;
-	const scale_header header = read_header<shape::type>(span, n_blocks, lane);
+/* Starts the copies of stage i of the weights. */
+template <class shape, class args>
+DEVICE void gemm_load_weights(const args &p, uint8_t *stage, int i, int tid) {
+	constexpr int type = shape::type;
+	constexpr int code_units = PANEL * panel_code_bytes(type) / 16;
+	constexpr int high_units = PANEL * panel_high_bytes(type) / 16;
+	constexpr int scale_units = PANEL * panel_scale_bytes(type) / 16;
+	constexpr bool is_k = panel_is_k(type); /* whose scales are the span's */
+	const int n_blocks = p.k / 32, here = min((int)STAGE, n_blocks - i * STAGE);
+	const int span = i * STAGE / SPAN, first = i * STAGE % SPAN; /* block of its span */
+	const int in_span = min((int)SPAN, n_blocks - span * SPAN);
+	const int panel = blockIdx.y * shape::panels, there = n_panels(p.n) - panel;
+	const size_t bytes = panel_bytes(type, p.k);
+	const uint8_t *from = p.w + panel * bytes + (size_t)span * panel_span_bytes(type, SPAN);
+	gemm_load_panels<shape, STAGE * code_units>(stage, from + first * code_units * 16, bytes,
+		here * code_units, there, tid);
+	if (high_units > 0) {
+		constexpr int most = high_units > 0 ? STAGE * high_units : 1;
+		gemm_load_panels<shape, most>(stage + panel_high_at(type, STAGE),
+			from + panel_high_at(type, in_span) + first * high_units * 16, bytes,
+			here * high_units, there, tid);
+	}
+	gemm_load_panels<shape, is_k ? scale_units : STAGE * scale_units>(
+		stage + panel_scale_at(type, STAGE),
+		from + panel_scale_at(type, in_span) + (is_k ? 0 : first * scale_units * 16), bytes,
+		is_k ? scale_units : here * scale_units, there, tid);
+}
+
+/* Units of 16 bytes of the rows from `first` on: `here` of up to `most`; `from` is in row 0 of x.
+ * place(row, unit) says where one belongs. */
+template <class shape, int most, class args, class place>
+DEVICE void gemm_load_rows(const args &p, const uint8_t *from, int first, int here, int tid,
+	place at) {
+	constexpr int rows = shape::threads / most; /* at once */
+	const unsigned bytes = (unsigned)panel_x_row_bytes(shape::type, p.k);
+	const int v = tid % most, r0 = tid / most;
+	from += 16 * v;
 	UNROLL
-	for (int b = 0; b < SPAN; b++) {
-		if (b % per == b0 && b < n_blocks) {
-			st_vec(&scales[b * shape::cols + col],
-				read_scale<shape::type>(header, span, n_blocks, b, lane));
+	for (int r = 0; r < shape::rows; r += rows) {
+		if (v < here && (shape::rows % rows == 0 || r + r0 < shape::rows)) {
+			const int row = min(first + r + r0, p.n_rows - 1);
+			cp_async16(at(r + r0, v), ahead(from, x_row_of(p, row), bytes));
+		}
+	}
+}
+
+/* Starts the copies of stage i of x, for the rows from `first` on. */
+template <class shape, class args>
+DEVICE void gemm_load_x(const args &p, uint8_t *stage, int i, int first, int tid) {
+	const int here = min((int)STAGE, p.k / 32 - i * STAGE);
+	gemm_load_rows<shape, STAGE_K / 16>(p, p.x + i * STAGE_K, first, here * 2, tid,
+		[=](int row, int v) { return stage + shape::q_at + row * shape::q_pitch + 16 * v; });
+	gemm_load_rows<shape, STAGE / 2>(p, p.x + p.k + i * STAGE * 8, first, (here + 1) / 2, tid,
+		[=](int row, int v) { return stage + shape::meta_at + meta_place(row, v); });
+}
+
+template <class shape, class args>
+DEVICE void gemm_load(const args &p, uint8_t *stage, int i, int first) {
+	const int tid = anew(threadIdx.x);
+	gemm_load_weights<shape>(p, stage, i, tid);
+	gemm_load_x<shape>(p, stage, i, first, tid);
+	cp_async_commit();
+}
+
+/* ---- scales ---- */
+
+/* Of a stage's columns and rows, to their planes. `first` is the stage's first block in its span,
+ * which has `here`. */
+template <class shape>
+DEVICE void gemm_decode(float *decoded, const uint8_t *stage, int first, int here) {
+	constexpr int type = shape::type, per = shape::threads / shape::cols; /* threads a column */
+	const int tid = anew(threadIdx.x), col = tid % shape::cols, lane = col % PANEL;
+	const uint8_t *span = stage + col / PANEL * shape::panel_stage;
+	const scale_header header = read_header<type>(span, STAGE, lane);
+	UNROLL
+	for (int b0 = 0; b0 < STAGE; b0 += per) {
+		const int b = b0 + tid / shape::cols;
+		if (b < here) {
+			const float2 scale = read_scale<type>(header, span, STAGE,
+				panel_is_k(type) ? first + b : b, lane);
+			float *to = decoded + b * shape::cols + col_place(col);
+			to[0] = scale.x;
+			if (shape::col_planes == 2) {
+				to[shape::col_plane] = scale.y;
+			}
+		}
+	}
+	float *rows = decoded + shape::col_planes * shape::col_plane;
+	UNROLL
+	for (int u0 = 0; u0 < shape::rows * STAGE / 2; u0 += shape::threads) {
+		const int row = (u0 + tid) % shape::rows, v = (u0 + tid) / shape::rows;
+		if (v * 2 < here) {
+			const uint4 w = ld_vec((const uint4 *)(stage + shape::meta_at + meta_place(row, v)));
+			const uint2 meta[2] = { { w.x, w.y }, { w.z, w.w } };
+			UNROLL
+			for (int i = 0; i < 2; i++) {
+				float *to = rows + (2 * v + i) * (shape::row_plane / STAGE) + row_place(row);
+				to[0] = x_scale(meta[i]);
+				if (shape::has_min) {
+					to[shape::row_plane] = x_scale(meta[i])
+						* (float)(x_sum0(meta[i]) + x_sum1(meta[i]));
+				}
+			}
+		}
+	}
+}
+
+/* Of a lane's rows in a plane's block: upper and lower of each tile. row0 is the warp's. */
+template <int m_tiles> DEVICE void read_rows(float s[m_tiles][2], const float *plane, int row0,
+	int lane) {
+	const float *at = plane + row_place(row0 + lane / 4);
+	if (m_tiles == 1) {
+		const float2 v = ld_vec((const float2 *)at);
+		s[0][0] = v.x;
+		s[0][1] = v.y;
+	}
+	UNROLL
+	for (int m = 0; m + 1 < m_tiles; m += 2) {
+		const float4 v = ld_vec((const float4 *)(at + 16 * m));
+		s[m][0] = v.x;
+		s[m][1] = v.y;
+		s[m + 1][0] = v.z;
+		s[m + 1][1] = v.w;
+	}
+}
+
+template <int n_tiles> DEVICE void read_cols(float s[n_tiles][2], const float *plane, int col0,
+	int lane) {
+	const float *at = plane + col_place(col0 + lane % 4 * 2);
+	if (n_tiles == 1) {
+		const float2 v = ld_vec((const float2 *)at);
+		s[0][0] = v.x;
+		s[0][1] = v.y;
+	}
+	UNROLL
+	for (int j = 0; j + 1 < n_tiles; j += 2) {
+		const float4 v = ld_vec((const float4 *)(at + 8 * j));
+		s[j][0] = v.x;
+		s[j][1] = v.y;
+		s[j + 1][0] = v.z;
+		s[j + 1][1] = v.w;
+	}
+}
+
+/* ---- products ---- */
+
+/* ldmatrix of n matrices of 8 rows of 16 bytes; a lane names a row. */
+template <int n> DEVICE void load_matrices(uint32_t *r, const uint8_t *at) {
+	if (n == 4) {
+		ldmatrix_x4(r, at);
+	} else if (n == 2) {
+		ldmatrix_x2(r, at);
+	} else {
+		ldmatrix_x1(r, at);
+	}
+}
+
+/* The codes of block b for the warp's tiles, less their offset. */
+template <class shape>
+DEVICE void gemm_codes(uint32_t w[shape::n_tiles][2], const uint8_t *stage, int b, int col0,
+	int lane) {
+	constexpr int type = shape::type, n = shape::n_tiles;
+	/* A byte that is below 128 - offset can't carry into the next one. */
+	constexpr uint32_t less = (128 - panel_offset(type)) * 0x01010101u;
+	const uint8_t *panel = stage + col0 / PANEL * shape::panel_stage;
+	const uint8_t *codes = panel + b * PANEL * panel_code_bytes(type) + col0 % PANEL * 16;
+	if (type == BB_Q8_0) {
+		constexpr int pair = n == 1 ? 1 : 2;
+		UNROLL
+		for (int j = 0; j < n; j += pair) {
+			load_matrices<2 * pair>(w[j], codes + lane / 8 % 2 * PANEL * 16
+				+ (8 * j + lane / 16 * 8 + lane % 8) * 16);
+		}
+		return;
+	}
+	uint32_t raw[n];
+	load_matrices<n>(raw, codes + lane % (8 * n) * 16);
+	UNROLL
+	for (int j = 0; j < n; j++) {
+		const int column = col0 % PANEL + 8 * j + lane / 4;
+		const uint8_t *high = panel + panel_high_at(type, STAGE)
+			+ (b * PANEL + column) * panel_high_bytes(type);
+		unpack_pair<type>(w[j], raw[j], high, lane % 4);
+		if (panel_offset(type) > 0) {
+			w[j][0] = (w[j][0] + less) ^ 0x80808080u;
+			w[j][1] = (w[j][1] + less) ^ 0x80808080u;
 		}
 	}
 }
@@ -81,66 +305,76 @@ DEVICE void gemm_scales(float2 *scales, const uint8_t *stage, int n_blocks) {
 #define MAGIC_I 0x4b400000
 #define MAGIC_F 12582912.0f
 
-/* The integers of a tile over the part of a block that `part` names (-1: all of it), as f32. */
-template <int type>
-DEVICE void gemm_dots(float dots[4], const uint32_t a[4], const uint32_t b[2], const uint2 meta[2],
-	int part) {
-	int d[4];
-	UNROLL
-	for (int h = 0; h < 2; h++) {
-		const int sum = part < 0 ? x_sum0(meta[h]) + x_sum1(meta[h])
-			: part == 0 ? x_sum0(meta[h]) : x_sum1(meta[h]);
-		d[2 * h] = d[2 * h + 1] = MAGIC_I - panel_offset(type) * sum;
-	}
-	if (part < 0) {
-		mma_s8(d, a, b);
-	} else {
-		const uint32_t half_a[4] = { part == 0 ? a[0] : 0, part == 0 ? a[1] : 0,
-			part == 1 ? a[2] : 0, part == 1 ? a[3] : 0 };
-		mma_s8(d, half_a, b);
-	}
-	UNROLL
-	for (int i = 0; i < 4; i++) {
-		dots[i] = __int_as_float(d[i]) - MAGIC_F;
-	}
+/* d = MAGIC_I + a b. On the device it isn't mma_s8, which would have MAGIC_I moved to d each time. */
+DEVICE void magic_mma(int d[4], const uint32_t a[4], const uint32_t b[2]) {
+#ifdef __CUDACC__
+	asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
+		" {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %10, %10, %10};"
+		: "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+		: "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "r"(MAGIC_I));
+#else
+	d[0] = d[1] = d[2] = d[3] = MAGIC_I;
+	mma_s8(d, a, b);
+#endif
 }
 
-/* One block of 32 of the warp's tile. */
+/* The same over one half of the block, 0 or 1. */
+DEVICE void magic_mma_half(int d[4], const uint32_t a[4], const uint32_t b[2], int half) {
+#ifdef __CUDACC__
+	asm("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32"
+		" {%0, %1, %2, %3}, {%4, %5}, {%6}, {%7, %7, %7, %7};"
+		: "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+		: "r"(a[2 * half]), "r"(a[2 * half + 1]), "r"(b[half]), "r"(MAGIC_I));
+#else
+	const uint32_t only[2] = { half == 0 ? b[0] : 0, half == 1 ? b[1] : 0 };
+	magic_mma(d, a, only);
+#endif
+}
+
+/* One block of 32 of the warp's tile: add_block of each output. */
 template <class shape>
 DEVICE void gemm_block(float acc[shape::m_tiles][shape::n_tiles][4], const uint8_t *stage,
-	const float2 *scales, int n_blocks, int b, int row0, int col0, int lane) {
-	constexpr int type = shape::type;
-	const int g = lane / 4, t = lane % 4;
-	uint32_t a[shape::m_tiles][4];
-	uint2 meta[shape::m_tiles][2];
+	const float *decoded, int b, int row0, int col0, int lane) {
+	constexpr int type = shape::type, m_tiles = shape::m_tiles, n_tiles = shape::n_tiles;
+	uint32_t a[m_tiles][4], w[n_tiles][2];
+	float scale[2][n_tiles][2], s[2][m_tiles][2];
 	UNROLL
-	for (int m = 0; m < shape::m_tiles; m++) {
-		const int row = row0 + 16 * m;
-		ldmatrix_x4(a[m], stage + shape::q_at + (row + lane % 16) * shape::q_pitch + b * 32
-			+ lane / 16 * 16);
-		const uint8_t *at = stage + shape::meta_at + (row + g) * shape::meta_pitch + 8 * b;
-		meta[m][0] = ld_vec((const uint2 *)at);
-		meta[m][1] = ld_vec((const uint2 *)(at + 8 * shape::meta_pitch));
+	for (int m = 0; m < m_tiles; m++) {
+		ldmatrix_x4(a[m], stage + shape::q_at + (row0 + 16 * m + lane % 16) * shape::q_pitch
+			+ b * 32 + lane / 16 * 16);
+	}
+	gemm_codes<shape>(w, stage, b, col0, lane);
+	const float *rows = decoded + shape::col_planes * shape::col_plane
+		+ b * (shape::row_plane / STAGE);
+	UNROLL
+	for (int i = 0; i < shape::row_planes; i++) {
+		read_rows<m_tiles>(s[i], rows + i * shape::row_plane, row0, lane);
 	}
 	UNROLL
-	for (int j = 0; j < shape::n_tiles; j++) {
-		const int col = col0 + 8 * j;
-		uint32_t w[2];
-		read_pair<type>(w, stage + col / PANEL * shape::span_bytes, n_blocks, b, col % PANEL + g,
-			t);
-		const float4 s = ld_vec((const float4 *)(scales + b * shape::cols + col + 2 * t));
+	for (int i = 0; i < shape::col_planes; i++) {
+		read_cols<n_tiles>(scale[i], decoded + i * shape::col_plane + b * shape::cols, col0, lane);
+	}
+	UNROLL
+	for (int j = 0; j < n_tiles; j++) {
 		UNROLL
-		for (int m = 0; m < shape::m_tiles; m++) {
-			float dots[2][4];
-			gemm_dots<type>(dots[0], a[m], w, meta[m], type == BB_Q6_K ? 0 : -1);
+		for (int m = 0; m < m_tiles; m++) {
+			int d[2][4];
 			if (type == BB_Q6_K) {
-				gemm_dots<type>(dots[1], a[m], w, meta[m], 1);
+				magic_mma_half(d[0], a[m], w[j], 0);
+				magic_mma_half(d[1], a[m], w[j], 1);
+			} else {
+				magic_mma(d[0], a[m], w[j]);
 			}
 			UNROLL
 			for (int i = 0; i < 4; i++) {
-				const float2 scale = i % 2 == 0 ? make_float2(s.x, s.y) : make_float2(s.z, s.w);
-				acc[m][j][i] = add_block<type>(acc[m][j][i], dots[0][i],
-					type == BB_Q6_K ? dots[1][i] : 0.0f, scale, meta[m][i / 2]);
+				float *to = &acc[m][j][i];
+				const float x = s[0][m][i / 2];
+				*to = fmaf(__int_as_float(d[0][i]) - MAGIC_F, scale[0][j][i % 2] * x, *to);
+				if (type == BB_Q6_K) {
+					*to = fmaf(__int_as_float(d[1][i]) - MAGIC_F, scale[1][j][i % 2] * x, *to);
+				} else if (shape::has_min) {
+					*to = fmaf(scale[1][j][i % 2], s[1][m][i / 2], *to);
+				}
 			}
 		}
 	}
@@ -149,28 +383,39 @@ DEVICE void gemm_block(float acc[shape::m_tiles][shape::n_tiles][4], const uint8
 /* The columns that the grid's y says, for the rows from `first` on. */
 template <class shape, class args> DEVICE void gemm_tile(const args &p, int first) {
 	DYN_SHARED(uint8_t, smem);
-	float2 *scales = (float2 *)(smem + shape::scales_at);
+	float *decoded = (float *)(smem + shape::decoded_at);
 	const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
 	const int row0 = warp / shape::warp_cols * 16 * shape::m_tiles;
 	const int col0 = warp % shape::warp_cols * 8 * shape::n_tiles;
-	const int n_blocks = p.k / 32, n_spans = (n_blocks + SPAN - 1) / SPAN;
+	const int n_blocks = p.k / 32, n = (n_blocks + STAGE - 1) / STAGE;
 	float acc[shape::m_tiles][shape::n_tiles][4] = {};
-	gemm_load<shape>(p, smem, 0, first);
-	cp_async_commit();
-	for (int i = 0; i < n_spans; i++) {
-		const uint8_t *stage = smem + i % 2 * shape::stage_bytes;
-		const int here = min((int)SPAN, n_blocks - i * SPAN);
-		cp_async_wait<0>();
-		__syncthreads();
-		if (i + 1 < n_spans) {
-			gemm_load<shape>(p, smem, i + 1, first);
+	UNROLL
+	for (int i = 0; i < shape::n_stages - 1; i++) {
+		if (i < n) {
+			gemm_load<shape>(p, smem + i * shape::stage_bytes, i, first);
+		} else {
 			cp_async_commit();
 		}
-		gemm_scales<shape>(scales, stage, here);
+	}
+	uint8_t *stage = smem, *to = smem + (shape::n_stages - 1) * shape::stage_bytes;
+	for (int i = 0; i < n; i++) {
+		const int here = min((int)STAGE, n_blocks - i * STAGE), next = i + shape::n_stages - 1;
+		cp_async_wait<shape::n_stages - 2>();
 		__syncthreads();
-		for (int b = 0; b < here; b++) {
-			gemm_block<shape>(acc, stage, scales, here, b, row0, col0, lane);
+		if (next < n) {
+			gemm_load<shape>(p, to, next, first);
+		} else {
+			cp_async_commit();
 		}
+		gemm_decode<shape>(decoded, stage, i * STAGE % SPAN, here);
+		__syncthreads();
+		UNROLL_BY(shape::unroll)
+		for (int b = 0; b < here; b++) {
+			gemm_block<shape>(acc, stage, decoded, b, row0, col0, lane);
+		}
+		to = stage;
+		stage += shape::stage_bytes;
+		stage = stage == smem + shape::n_stages * shape::stage_bytes ? smem : stage;
 	}
 	const int row = first + row0 + lane / 4;
 	const int col = blockIdx.y * shape::cols + col0 + lane % 4 * 2;
@@ -188,6 +433,6 @@ template <class shape, class args> DEVICE void gemm_tile(const args &p, int firs
 
 /* Grid: tiles of rows, tiles of columns. */
 template <class shape>
-__global__ void __launch_bounds__(GEMM_THREADS) matmul_gemm(matmul_args p) {
+__global__ void __launch_bounds__(shape::threads, shape::blocks) matmul_gemm(matmul_args p) {
 	gemm_tile<shape>(p, (int)blockIdx.x * shape::rows);
 }
