@@ -10,26 +10,25 @@
 
 #include "matmul_quant.cuh"
 
-enum { STAGE = 4, STAGE_K = 32 * STAGE }; /* blocks: half a span of a panel */
-
-/* A warp owns m_tiles * 16 rows and n_tiles * 8 columns; warps stand warp_rows by warp_cols. */
-template <int type_, int m_tiles_, int n_tiles_, int warp_rows, int warp_cols_, int stages>
+/* A warp owns m_tiles * 16 rows and n_tiles * 8 columns; warps stand warp_rows by warp_cols. A stage
+ * is stage_ blocks along k, a span or half of one. */
+template <int type_, int m_tiles_, int n_tiles_, int warp_rows, int warp_cols_, int stage_, int stages>
 struct gemm_shape {
 	static constexpr int type = type_, m_tiles = m_tiles_, n_tiles = n_tiles_;
-	static constexpr int n_stages = stages, warp_cols = warp_cols_;
+	static constexpr int stage = stage_, n_stages = stages, warp_cols = warp_cols_;
 	static constexpr int threads = WARP * warp_rows * warp_cols;
 	static constexpr int rows = 16 * m_tiles * warp_rows, cols = 8 * n_tiles * warp_cols;
 	static constexpr int panels = cols / PANEL;
 	/* A stage of a panel is as a span of so many blocks, whatever the panel ends with. */
-	static constexpr int panel_stage = panel_span_bytes(type, STAGE);
+	static constexpr int panel_stage = panel_span_bytes(type, stage);
 	/* Rows of x are so far apart that ldmatrix meets no bank twice. */
-	static constexpr int q_pitch = STAGE_K + 16;
+	static constexpr int q_pitch = 32 * stage + 16;
 	static constexpr int q_at = panels * panel_stage, meta_at = q_at + rows * q_pitch;
-	static constexpr int stage_bytes = meta_at + rows * STAGE * 8;
-	/* What is decoded, planes of f32 [4 blocks][cols or rows]: of columns the scale, then what
+	static constexpr int stage_bytes = meta_at + rows * stage * 8;
+	/* What is decoded, planes of f32 [stage][cols or rows]: of columns the scale, then what
 	 * read_scale has as .y; of rows s, then s times the sum of a block of x. */
 	static constexpr bool has_min = panel_has_min(type);
-	static constexpr int row_plane = STAGE * (rows < 32 ? 32 : rows), col_plane = STAGE * cols;
+	static constexpr int row_plane = stage * (rows < 32 ? 32 : rows), col_plane = stage * cols;
 	static constexpr int col_planes = has_min || type == BB_Q6_K ? 2 : 1;
 	static constexpr int row_planes = has_min ? 2 : 1;
 	static constexpr int decoded_at = n_stages * stage_bytes;
@@ -38,7 +37,8 @@ struct gemm_shape {
 	/* Of which shared memory and registers have room for on a multiprocessor. */
 	/* Blocks that the compiler mixes: what registers have room for. */
 	static constexpr int tiles = m_tiles * n_tiles * (type == BB_Q6_K ? 2 : 1);
-	static constexpr int unroll = tiles > 8 ? 1 : tiles > 4 ? 2 : 4;
+	static constexpr bool is_full = tiles > 8;
+	static constexpr int unroll = tiles > 4 ? 1 : tiles > 2 ? 2 : 4;
 	static constexpr int blocks = threads == 256 ? 2 : 4;
 	static_assert(cols % PANEL == 0 && threads % cols == 0, "whole panels, and threads for each");
 	static_assert(rows % 32 == 0 || rows == 16, "as row_place counts");
@@ -46,16 +46,17 @@ struct gemm_shape {
 
 /* The tiles: for up to 16 and 32 rows, where the weights' bytes in flight count; and rows by columns
  * for more. */
-template <int type> using gemm_rows_16 = gemm_shape<type, 1, 1, 1, 4, 8>;
-template <int type> using gemm_rows_32 = gemm_shape<type, 2, 1, 1, 4, 6>;
-template <int type> using gemm_64_by_32 = gemm_shape<type, 1, 2, 4, 2, 6>;
-template <int type> using gemm_64_by_64 = gemm_shape<type, 2, 2, 2, 4, 4>;
-template <int type> using gemm_64_by_128 = gemm_shape<type, 2, 4, 2, 4, 3>;
-template <int type> using gemm_128_by_128 = gemm_shape<type, 4, 4, 2, 4, 2>;
+template <int type> using gemm_rows_16 = gemm_shape<type, 1, 1, 1, 4, SPAN, 4>;
+template <int type> using gemm_rows_32 = gemm_shape<type, 2, 1, 1, 4, SPAN, 4>;
+template <int type> using gemm_64_by_32 = gemm_shape<type, 1, 2, 4, 2, SPAN, 3>;
+template <int type> using gemm_64_by_64 = gemm_shape<type, 2, 2, 2, 4, SPAN, 2>;
+template <int type> using gemm_64_by_128 = gemm_shape<type, 2, 4, 2, 4, SPAN / 2, 3>;
+template <int type> using gemm_128_by_128 = gemm_shape<type, 4, 4, 2, 4, SPAN / 2, 2>;
 
 /* Where meta unit v of 16 bytes, two blocks of a row, is: eight rows meet no bank twice. */
-DEVICE int meta_place(int row, int v) {
-	return (row * (STAGE / 2) + (v ^ row / 4 % 2)) * 16;
+template <class shape> DEVICE int meta_place(int row, int v) {
+	constexpr int units = shape::stage / 2;
+	return (row * units + (v ^ row * units / 8 % units)) * 16;
 }
 
 /* Where a row's number is in its plane: row r, r + 8, r + 16, r + 24 are together. */
@@ -68,13 +69,16 @@ DEVICE int col_place(int col) {
 	return col / 16 * 16 + col % 8 / 2 * 4 + col / 8 % 2 * 2 + col % 2;
 }
 
-/* v, in a way that what is computed of it stays in the loop: carried through it, it would take
- * registers that the sums need. */
-DEVICE int anew(int v) {
+/* The thread, where registers are full in a way that what is computed of it stays in a loop: carried
+ * through the loop it would take registers that the sums need. */
+template <class shape> DEVICE int thread_anew(void) {
+	unsigned tid = threadIdx.x;
 #ifdef __CUDACC__
-	asm volatile("" : "+r"(v));
+	if (shape::is_full) {
+		asm volatile("" : "+r"(tid));
+	}
 #endif
-	return v;
+	return (int)(tid % 1024); /* so that the compiler knows that it isn't negative */
 }
 
 /* ---- copying ---- */
@@ -118,22 +122,22 @@ DEVICE void gemm_load_weights(const args &p, uint8_t *stage, int i, int tid) {
 	constexpr int high_units = PANEL * panel_high_bytes(type) / 16;
 	constexpr int scale_units = PANEL * panel_scale_bytes(type) / 16;
 	constexpr bool is_k = panel_is_k(type); /* whose scales are the span's */
-	const int n_blocks = p.k / 32, here = min((int)STAGE, n_blocks - i * STAGE);
-	const int span = i * STAGE / SPAN, first = i * STAGE % SPAN; /* block of its span */
+	const int n_blocks = p.k / 32, here = min(shape::stage, n_blocks - i * shape::stage);
+	const int span = i * shape::stage / SPAN, first = i * shape::stage % SPAN; /* block of its span */
 	const int in_span = min((int)SPAN, n_blocks - span * SPAN);
 	const int panel = blockIdx.y * shape::panels, there = n_panels(p.n) - panel;
 	const size_t bytes = panel_bytes(type, p.k);
 	const uint8_t *from = p.w + panel * bytes + (size_t)span * panel_span_bytes(type, SPAN);
-	gemm_load_panels<shape, STAGE * code_units>(stage, from + first * code_units * 16, bytes,
+	gemm_load_panels<shape, shape::stage * code_units>(stage, from + first * code_units * 16, bytes,
 		here * code_units, there, tid);
 	if (high_units > 0) {
-		constexpr int most = high_units > 0 ? STAGE * high_units : 1;
-		gemm_load_panels<shape, most>(stage + panel_high_at(type, STAGE),
+		constexpr int most = high_units > 0 ? shape::stage * high_units : 1;
+		gemm_load_panels<shape, most>(stage + panel_high_at(type, shape::stage),
 			from + panel_high_at(type, in_span) + first * high_units * 16, bytes,
 			here * high_units, there, tid);
 	}
-	gemm_load_panels<shape, is_k ? scale_units : STAGE * scale_units>(
-		stage + panel_scale_at(type, STAGE),
+	gemm_load_panels<shape, is_k ? scale_units : shape::stage * scale_units>(
+		stage + panel_scale_at(type, shape::stage),
 		from + panel_scale_at(type, in_span) + (is_k ? 0 : first * scale_units * 16), bytes,
 		is_k ? scale_units : here * scale_units, there, tid);
 }
@@ -159,16 +163,16 @@ DEVICE void gemm_load_rows(const args &p, const uint8_t *from, int first, int he
 /* Starts the copies of stage i of x, for the rows from `first` on. */
 template <class shape, class args>
 DEVICE void gemm_load_x(const args &p, uint8_t *stage, int i, int first, int tid) {
-	const int here = min((int)STAGE, p.k / 32 - i * STAGE);
-	gemm_load_rows<shape, STAGE_K / 16>(p, p.x + i * STAGE_K, first, here * 2, tid,
+	const int here = min(shape::stage, p.k / 32 - i * shape::stage);
+	gemm_load_rows<shape, shape::stage * 2>(p, p.x + i * shape::stage * 32, first, here * 2, tid,
 		[=](int row, int v) { return stage + shape::q_at + row * shape::q_pitch + 16 * v; });
-	gemm_load_rows<shape, STAGE / 2>(p, p.x + p.k + i * STAGE * 8, first, (here + 1) / 2, tid,
-		[=](int row, int v) { return stage + shape::meta_at + meta_place(row, v); });
+	gemm_load_rows<shape, shape::stage / 2>(p, p.x + p.k + i * shape::stage * 8, first, (here + 1) / 2, tid,
+		[=](int row, int v) { return stage + shape::meta_at + meta_place<shape>(row, v); });
 }
 
 template <class shape, class args>
 DEVICE void gemm_load(const args &p, uint8_t *stage, int i, int first) {
-	const int tid = anew(threadIdx.x);
+	const int tid = thread_anew<shape>();
 	gemm_load_weights<shape>(p, stage, i, tid);
 	gemm_load_x<shape>(p, stage, i, first, tid);
 	cp_async_commit();
@@ -181,14 +185,14 @@ DEVICE void gemm_load(const args &p, uint8_t *stage, int i, int first) {
 template <class shape>
 DEVICE void gemm_decode(float *decoded, const uint8_t *stage, int first, int here) {
 	constexpr int type = shape::type, per = shape::threads / shape::cols; /* threads a column */
-	const int tid = anew(threadIdx.x), col = tid % shape::cols, lane = col % PANEL;
+	const int tid = thread_anew<shape>(), col = tid % shape::cols, lane = col % PANEL;
 	const uint8_t *span = stage + col / PANEL * shape::panel_stage;
-	const scale_header header = read_header<type>(span, STAGE, lane);
+	const scale_header header = read_header<type>(span, shape::stage, lane);
 	UNROLL
-	for (int b0 = 0; b0 < STAGE; b0 += per) {
+	for (int b0 = 0; b0 < shape::stage; b0 += per) {
 		const int b = b0 + tid / shape::cols;
 		if (b < here) {
-			const float2 scale = read_scale<type>(header, span, STAGE,
+			const float2 scale = read_scale<type>(header, span, shape::stage,
 				panel_is_k(type) ? first + b : b, lane);
 			float *to = decoded + b * shape::cols + col_place(col);
 			to[0] = scale.x;
@@ -199,14 +203,14 @@ DEVICE void gemm_decode(float *decoded, const uint8_t *stage, int first, int her
 	}
 	float *rows = decoded + shape::col_planes * shape::col_plane;
 	UNROLL
-	for (int u0 = 0; u0 < shape::rows * STAGE / 2; u0 += shape::threads) {
+	for (int u0 = 0; u0 < shape::rows * shape::stage / 2; u0 += shape::threads) {
 		const int row = (u0 + tid) % shape::rows, v = (u0 + tid) / shape::rows;
 		if (v * 2 < here) {
-			const uint4 w = ld_vec((const uint4 *)(stage + shape::meta_at + meta_place(row, v)));
+			const uint4 w = ld_vec((const uint4 *)(stage + shape::meta_at + meta_place<shape>(row, v)));
 			const uint2 meta[2] = { { w.x, w.y }, { w.z, w.w } };
 			UNROLL
 			for (int i = 0; i < 2; i++) {
-				float *to = rows + (2 * v + i) * (shape::row_plane / STAGE) + row_place(row);
+				float *to = rows + (2 * v + i) * (shape::row_plane / shape::stage) + row_place(row);
 				to[0] = x_scale(meta[i]);
 				if (shape::has_min) {
 					to[shape::row_plane] = x_scale(meta[i])
@@ -217,10 +221,8 @@ DEVICE void gemm_decode(float *decoded, const uint8_t *stage, int first, int her
 	}
 }
 
-/* Of a lane's rows in a plane's block: upper and lower of each tile. row0 is the warp's. */
-template <int m_tiles> DEVICE void read_rows(float s[m_tiles][2], const float *plane, int row0,
-	int lane) {
-	const float *at = plane + row_place(row0 + lane / 4);
+/* Of a lane's rows, upper and lower of each tile, from where its first one is in a plane. */
+template <int m_tiles> DEVICE void read_rows(float s[m_tiles][2], const float *at) {
 	if (m_tiles == 1) {
 		const float2 v = ld_vec((const float2 *)at);
 		s[0][0] = v.x;
@@ -236,9 +238,8 @@ template <int m_tiles> DEVICE void read_rows(float s[m_tiles][2], const float *p
 	}
 }
 
-template <int n_tiles> DEVICE void read_cols(float s[n_tiles][2], const float *plane, int col0,
-	int lane) {
-	const float *at = plane + col_place(col0 + lane % 4 * 2);
+/* Of its columns, both of each tile. */
+template <int n_tiles> DEVICE void read_cols(float s[n_tiles][2], const float *at) {
 	if (n_tiles == 1) {
 		const float2 v = ld_vec((const float2 *)at);
 		s[0][0] = v.x;
@@ -256,6 +257,27 @@ template <int n_tiles> DEVICE void read_cols(float s[n_tiles][2], const float *p
 
 /* ---- products ---- */
 
+/* Where a lane reads: bytes into a stage, of x for ldmatrix, of codes for ldmatrix, of high bits;
+ * and into a plane of rows and one of columns. */
+struct lane_places {
+	int x, codes, high, row, col;
+};
+
+template <class shape> DEVICE lane_places places_of(int lane, int row0, int col0) {
+	constexpr int per = shape::n_tiles == 1 ? 1 : 2; /* tiles that one ldmatrix brings of Q8_0 */
+	const int panel = col0 / PANEL * shape::panel_stage, col = col0 % PANEL;
+	lane_places at;
+	at.x = shape::q_at + (row0 + lane % 16) * shape::q_pitch + lane / 16 * 16;
+	at.codes = panel + (shape::type == BB_Q8_0
+		? lane / 8 % 2 * PANEL * 16 + (col + lane / 16 % per * 8 + lane % 8) * 16
+		: (col + lane % (8 * shape::n_tiles)) * 16);
+	at.high = panel + panel_high_at(shape::type, shape::stage)
+		+ (col + lane / 4) * panel_high_bytes(shape::type);
+	at.row = row_place(row0 + lane / 4) * 4;
+	at.col = col_place(col0 + lane % 4 * 2) * 4;
+	return at;
+}
+
 /* ldmatrix of n matrices of 8 rows of 16 bytes; a lane names a row. */
 template <int n> DEVICE void load_matrices(uint32_t *r, const uint8_t *at) {
 	if (n == 4) {
@@ -267,32 +289,36 @@ template <int n> DEVICE void load_matrices(uint32_t *r, const uint8_t *at) {
 	}
 }
 
+/* The same, not to be computed again and again. */
+DEVICE lane_places kept(lane_places at) {
+#ifdef __CUDACC__
+	asm volatile("" : "+r"(at.x), "+r"(at.codes), "+r"(at.high), "+r"(at.row), "+r"(at.col));
+#endif
+	return at;
+}
+
 /* The codes of block b for the warp's tiles, less their offset. */
 template <class shape>
-DEVICE void gemm_codes(uint32_t w[shape::n_tiles][2], const uint8_t *stage, int b, int col0,
-	int lane) {
+DEVICE void gemm_codes(uint32_t w[shape::n_tiles][2], const uint8_t *stage, int b, int lane,
+	const lane_places &at) {
 	constexpr int type = shape::type, n = shape::n_tiles;
 	/* A byte that is below 128 - offset can't carry into the next one. */
 	constexpr uint32_t less = (128 - panel_offset(type)) * 0x01010101u;
-	const uint8_t *panel = stage + col0 / PANEL * shape::panel_stage;
-	const uint8_t *codes = panel + b * PANEL * panel_code_bytes(type) + col0 % PANEL * 16;
+	const uint8_t *codes = stage + at.codes + b * PANEL * panel_code_bytes(type);
 	if (type == BB_Q8_0) {
-		constexpr int pair = n == 1 ? 1 : 2;
+		constexpr int per = n == 1 ? 1 : 2;
 		UNROLL
-		for (int j = 0; j < n; j += pair) {
-			load_matrices<2 * pair>(w[j], codes + lane / 8 % 2 * PANEL * 16
-				+ (8 * j + lane / 16 * 8 + lane % 8) * 16);
+		for (int j = 0; j < n; j += per) {
+			load_matrices<2 * per>(w[j], codes + 8 * j * 16);
 		}
 		return;
 	}
 	uint32_t raw[n];
-	load_matrices<n>(raw, codes + lane % (8 * n) * 16);
+	load_matrices<n>(raw, codes);
 	UNROLL
 	for (int j = 0; j < n; j++) {
-		const int column = col0 % PANEL + 8 * j + lane / 4;
-		const uint8_t *high = panel + panel_high_at(type, STAGE)
-			+ (b * PANEL + column) * panel_high_bytes(type);
-		unpack_pair<type>(w[j], raw[j], high, lane % 4);
+		unpack_pair<type>(w[j], raw[j], stage + at.high + (b * PANEL + 8 * j)
+			* panel_high_bytes(type), lane % 4);
 		if (panel_offset(type) > 0) {
 			w[j][0] = (w[j][0] + less) ^ 0x80808080u;
 			w[j][1] = (w[j][1] + less) ^ 0x80808080u;
@@ -334,25 +360,25 @@ DEVICE void magic_mma_half(int d[4], const uint32_t a[4], const uint32_t b[2], i
 /* One block of 32 of the warp's tile: add_block of each output. */
 template <class shape>
 DEVICE void gemm_block(float acc[shape::m_tiles][shape::n_tiles][4], const uint8_t *stage,
-	const float *decoded, int b, int row0, int col0, int lane) {
+	const uint8_t *decoded, int b, int lane, const lane_places &at) {
 	constexpr int type = shape::type, m_tiles = shape::m_tiles, n_tiles = shape::n_tiles;
 	uint32_t a[m_tiles][4], w[n_tiles][2];
 	float scale[2][n_tiles][2], s[2][m_tiles][2];
 	UNROLL
 	for (int m = 0; m < m_tiles; m++) {
-		ldmatrix_x4(a[m], stage + shape::q_at + (row0 + 16 * m + lane % 16) * shape::q_pitch
-			+ b * 32 + lane / 16 * 16);
+		ldmatrix_x4(a[m], stage + at.x + 16 * m * shape::q_pitch + b * 32);
 	}
-	gemm_codes<shape>(w, stage, b, col0, lane);
-	const float *rows = decoded + shape::col_planes * shape::col_plane
-		+ b * (shape::row_plane / STAGE);
+	gemm_codes<shape>(w, stage, b, lane, at);
+	const float *rows = (const float *)(decoded + at.row) + shape::col_planes * shape::col_plane
+		+ b * (shape::row_plane / shape::stage);
+	const float *cols = (const float *)(decoded + at.col) + b * shape::cols;
 	UNROLL
 	for (int i = 0; i < shape::row_planes; i++) {
-		read_rows<m_tiles>(s[i], rows + i * shape::row_plane, row0, lane);
+		read_rows<m_tiles>(s[i], rows + i * shape::row_plane);
 	}
 	UNROLL
 	for (int i = 0; i < shape::col_planes; i++) {
-		read_cols<n_tiles>(scale[i], decoded + i * shape::col_plane + b * shape::cols, col0, lane);
+		read_cols<n_tiles>(scale[i], cols + i * shape::col_plane);
 	}
 	UNROLL
 	for (int j = 0; j < n_tiles; j++) {
@@ -383,11 +409,12 @@ DEVICE void gemm_block(float acc[shape::m_tiles][shape::n_tiles][4], const uint8
 /* The columns that the grid's y says, for the rows from `first` on. */
 template <class shape, class args> DEVICE void gemm_tile(const args &p, int first) {
 	DYN_SHARED(uint8_t, smem);
-	float *decoded = (float *)(smem + shape::decoded_at);
+	uint8_t *decoded = smem + shape::decoded_at;
 	const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
 	const int row0 = warp / shape::warp_cols * 16 * shape::m_tiles;
 	const int col0 = warp % shape::warp_cols * 8 * shape::n_tiles;
-	const int n_blocks = p.k / 32, n = (n_blocks + STAGE - 1) / STAGE;
+	const lane_places at = kept(places_of<shape>(lane, row0, col0));
+	const int n_blocks = p.k / 32, n = (n_blocks + shape::stage - 1) / shape::stage;
 	float acc[shape::m_tiles][shape::n_tiles][4] = {};
 	UNROLL
 	for (int i = 0; i < shape::n_stages - 1; i++) {
@@ -399,7 +426,7 @@ template <class shape, class args> DEVICE void gemm_tile(const args &p, int firs
 	}
 	uint8_t *stage = smem, *to = smem + (shape::n_stages - 1) * shape::stage_bytes;
 	for (int i = 0; i < n; i++) {
-		const int here = min((int)STAGE, n_blocks - i * STAGE), next = i + shape::n_stages - 1;
+		const int here = min(shape::stage, n_blocks - i * shape::stage), next = i + shape::n_stages - 1;
 		cp_async_wait<shape::n_stages - 2>();
 		__syncthreads();
 		if (next < n) {
@@ -407,11 +434,18 @@ template <class shape, class args> DEVICE void gemm_tile(const args &p, int firs
 		} else {
 			cp_async_commit();
 		}
-		gemm_decode<shape>(decoded, stage, i * STAGE % SPAN, here);
+		gemm_decode<shape>((float *)decoded, stage, i * shape::stage % SPAN, here);
 		__syncthreads();
-		UNROLL_BY(shape::unroll)
-		for (int b = 0; b < here; b++) {
-			gemm_block<shape>(acc, stage, decoded, b, row0, col0, lane);
+		if (shape::unroll > 1 && here == shape::stage) {
+			UNROLL_BY(shape::unroll)
+			for (int b = 0; b < shape::stage; b++) {
+				gemm_block<shape>(acc, stage, decoded, b, lane, at);
+			}
+		} else {
+			UNROLL_BY(1)
+			for (int b = 0; b < here; b++) {
+				gemm_block<shape>(acc, stage, decoded, b, lane, at);
+			}
 		}
 		to = stage;
 		stage += shape::stage_bytes;
