@@ -221,37 +221,21 @@ DEVICE void gemm_decode(float *decoded, const uint8_t *stage, int first, int her
 	}
 }
 
-/* Of a lane's rows, upper and lower of each tile, from where its first one is in a plane. */
-template <int m_tiles> DEVICE void read_rows(float s[m_tiles][2], const float *at) {
-	if (m_tiles == 1) {
+/* Two numbers of each of a lane's tiles, of one tile or two: of its upper and lower row, or of its
+ * columns. `at` is where the first is in a plane. */
+template <int tiles> DEVICE void read_scales(float s[tiles][2], const float *at) {
+	if (tiles == 1) {
 		const float2 v = ld_vec((const float2 *)at);
 		s[0][0] = v.x;
 		s[0][1] = v.y;
 	}
 	UNROLL
-	for (int m = 0; m + 1 < m_tiles; m += 2) {
-		const float4 v = ld_vec((const float4 *)(at + 16 * m));
-		s[m][0] = v.x;
-		s[m][1] = v.y;
-		s[m + 1][0] = v.z;
-		s[m + 1][1] = v.w;
-	}
-}
-
-/* Of its columns, both of each tile. */
-template <int n_tiles> DEVICE void read_cols(float s[n_tiles][2], const float *at) {
-	if (n_tiles == 1) {
-		const float2 v = ld_vec((const float2 *)at);
-		s[0][0] = v.x;
-		s[0][1] = v.y;
-	}
-	UNROLL
-	for (int j = 0; j + 1 < n_tiles; j += 2) {
-		const float4 v = ld_vec((const float4 *)(at + 8 * j));
-		s[j][0] = v.x;
-		s[j][1] = v.y;
-		s[j + 1][0] = v.z;
-		s[j + 1][1] = v.w;
+	for (int i = 0; i + 1 < tiles; i += 2) {
+		const float4 v = ld_vec((const float4 *)(at + 8 * i));
+		s[i][0] = v.x;
+		s[i][1] = v.y;
+		s[i + 1][0] = v.z;
+		s[i + 1][1] = v.w;
 	}
 }
 
@@ -289,10 +273,13 @@ template <int n> DEVICE void load_matrices(uint32_t *r, const uint8_t *at) {
 	}
 }
 
-/* The same, not to be computed again and again. */
-DEVICE lane_places kept(lane_places at) {
+/* The same, not to be computed again and again, but where Q6_K lacks a register. */
+template <class shape> DEVICE lane_places kept(lane_places at) {
 #ifdef __CUDACC__
-	asm volatile("" : "+r"(at.x), "+r"(at.codes), "+r"(at.high), "+r"(at.row), "+r"(at.col));
+	asm volatile("" : "+r"(at.x), "+r"(at.codes), "+r"(at.row), "+r"(at.col));
+	if (shape::type != BB_Q6_K) {
+		asm volatile("" : "+r"(at.high));
+	}
 #endif
 	return at;
 }
@@ -357,50 +344,64 @@ DEVICE void magic_mma_half(int d[4], const uint32_t a[4], const uint32_t b[2], i
 #endif
 }
 
-/* One block of 32 of the warp's tile: add_block of each output. */
+/* add_block of a tile of 16 by 8: s and sum of its rows, scale and min (or second scale) of its
+ * columns, see gemm_shape. */
+template <class shape>
+DEVICE void gemm_add(float acc[4], const uint32_t a[4], const uint32_t w[2], const float s[2],
+	const float sum[2], const float scale[2], const float second[2]) {
+	constexpr int type = shape::type;
+	int d[2][4];
+	if (type == BB_Q6_K) {
+		magic_mma_half(d[0], a, w, 0);
+		magic_mma_half(d[1], a, w, 1);
+	} else {
+		magic_mma(d[0], a, w);
+	}
+	UNROLL
+	for (int i = 0; i < 4; i++) {
+		const int r = i / 2, c = i % 2;
+		acc[i] = fmaf(__int_as_float(d[0][i]) - MAGIC_F, scale[c] * s[r], acc[i]);
+		if (type == BB_Q6_K) {
+			acc[i] = fmaf(__int_as_float(d[1][i]) - MAGIC_F, second[c] * s[r], acc[i]);
+		} else if (shape::has_min) {
+			acc[i] = fmaf(second[c], sum[r], acc[i]);
+		}
+	}
+}
+
+/* One block of 32 of the warp's tile. */
 template <class shape>
 DEVICE void gemm_block(float acc[shape::m_tiles][shape::n_tiles][4], const uint8_t *stage,
 	const uint8_t *decoded, int b, int lane, const lane_places &at) {
-	constexpr int type = shape::type, m_tiles = shape::m_tiles, n_tiles = shape::n_tiles;
-	uint32_t a[m_tiles][4], w[n_tiles][2];
-	float scale[2][n_tiles][2], s[2][m_tiles][2];
-	UNROLL
-	for (int m = 0; m < m_tiles; m++) {
-		ldmatrix_x4(a[m], stage + at.x + 16 * m * shape::q_pitch + b * 32);
-	}
+	constexpr int n_tiles = shape::n_tiles, pair = shape::m_tiles == 1 ? 1 : 2;
+	uint32_t w[n_tiles][2];
+	float scale[2][n_tiles][2];
 	gemm_codes<shape>(w, stage, b, lane, at);
-	const float *rows = (const float *)(decoded + at.row) + shape::col_planes * shape::col_plane
-		+ b * (shape::row_plane / shape::stage);
 	const float *cols = (const float *)(decoded + at.col) + b * shape::cols;
 	UNROLL
-	for (int i = 0; i < shape::row_planes; i++) {
-		read_rows<m_tiles>(s[i], rows + i * shape::row_plane);
-	}
-	UNROLL
 	for (int i = 0; i < shape::col_planes; i++) {
-		read_cols<n_tiles>(scale[i], cols + i * shape::col_plane);
+		read_scales<n_tiles>(scale[i], cols + i * shape::col_plane);
 	}
+	const float *rows = (const float *)(decoded + at.row) + shape::col_planes * shape::col_plane
+		+ b * (shape::row_plane / shape::stage);
 	UNROLL
-	for (int j = 0; j < n_tiles; j++) {
+	for (int m0 = 0; m0 < shape::m_tiles; m0 += pair) {
+		uint32_t a[pair][4];
+		float s[2][pair][2];
 		UNROLL
-		for (int m = 0; m < m_tiles; m++) {
-			int d[2][4];
-			if (type == BB_Q6_K) {
-				magic_mma_half(d[0], a[m], w[j], 0);
-				magic_mma_half(d[1], a[m], w[j], 1);
-			} else {
-				magic_mma(d[0], a[m], w[j]);
-			}
+		for (int m = 0; m < pair; m++) {
+			ldmatrix_x4(a[m], stage + at.x + 16 * (m0 + m) * shape::q_pitch + b * 32);
+		}
+		UNROLL
+		for (int i = 0; i < shape::row_planes; i++) {
+			read_scales<pair>(s[i], rows + i * shape::row_plane + 16 * m0);
+		}
+		UNROLL
+		for (int j = 0; j < n_tiles; j++) {
 			UNROLL
-			for (int i = 0; i < 4; i++) {
-				float *to = &acc[m][j][i];
-				const float x = s[0][m][i / 2];
-				*to = fmaf(__int_as_float(d[0][i]) - MAGIC_F, scale[0][j][i % 2] * x, *to);
-				if (type == BB_Q6_K) {
-					*to = fmaf(__int_as_float(d[1][i]) - MAGIC_F, scale[1][j][i % 2] * x, *to);
-				} else if (shape::has_min) {
-					*to = fmaf(scale[1][j][i % 2], s[1][m][i / 2], *to);
-				}
+			for (int m = 0; m < pair; m++) {
+				gemm_add<shape>(acc[m0 + m][j], a[m], w[j], s[0][m], s[shape::row_planes - 1][m],
+					scale[0][j], scale[shape::col_planes - 1][j]);
 			}
 		}
 	}
@@ -413,7 +414,7 @@ template <class shape, class args> DEVICE void gemm_tile(const args &p, int firs
 	const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
 	const int row0 = warp / shape::warp_cols * 16 * shape::m_tiles;
 	const int col0 = warp % shape::warp_cols * 8 * shape::n_tiles;
-	const lane_places at = kept(places_of<shape>(lane, row0, col0));
+	const lane_places at = kept<shape>(places_of<shape>(lane, row0, col0));
 	const int n_blocks = p.k / 32, n = (n_blocks + shape::stage - 1) / shape::stage;
 	float acc[shape::m_tiles][shape::n_tiles][4] = {};
 	UNROLL
