@@ -3,7 +3,7 @@
  * The product of block types for many rows, with the bits of matmul_gemv.cuh: one mma.m16n8k32
  * makes the exact integers of 16 rows and 8 columns over one block of 32, and each is added to its
  * output in f32 before the next block. A block of threads owns a tile of rows and of panels and
- * walks along k in stages of four blocks of 32; cp.async brings later ones while one is multiplied.
+ * walks along k in stages of a span or half of one; cp.async brings later ones while one is multiplied.
  * The scales of a stage are decoded once, for all warps, and laid so that a lane reads those of two
  * or four of its rows or columns at once. */
 #pragma once
@@ -12,7 +12,8 @@
 
 /* A warp owns m_tiles * 16 rows and n_tiles * 8 columns; warps stand warp_rows by warp_cols. A stage
  * is stage_ blocks along k, a span or half of one. */
-template <int type_, int m_tiles_, int n_tiles_, int warp_rows, int warp_cols_, int stage_, int stages>
+template <int type_, int m_tiles_, int n_tiles_, int warp_rows, int warp_cols_, int stage_,
+	int stages>
 struct gemm_shape {
 	static constexpr int type = type_, m_tiles = m_tiles_, n_tiles = n_tiles_;
 	static constexpr int stage = stage_, n_stages = stages, warp_cols = warp_cols_;
@@ -34,12 +35,12 @@ struct gemm_shape {
 	static constexpr int decoded_at = n_stages * stage_bytes;
 	static constexpr int smem_bytes = decoded_at
 		+ 4 * (col_planes * col_plane + row_planes * row_plane);
-	/* Of which shared memory and registers have room for on a multiprocessor. */
-	/* Blocks that the compiler mixes: what registers have room for. */
-	static constexpr int tiles = m_tiles * n_tiles * (type == BB_Q6_K ? 2 : 1);
-	static constexpr bool is_full = tiles > 8;
-	static constexpr int unroll = tiles > 4 ? 1 : tiles > 2 ? 2 : 4;
+	/* Blocks of threads that the compiler leaves registers for on a multiprocessor; whether a warp
+	 * then needs all it gets; and how many blocks along k it mixes. */
 	static constexpr int blocks = threads == 256 ? 2 : 4;
+	static constexpr int mmas = m_tiles * n_tiles * (type == BB_Q6_K ? 2 : 1); /* of a block */
+	static constexpr bool is_full = mmas > 8;
+	static constexpr int unroll = mmas > 4 ? 1 : mmas > 2 ? 2 : 4;
 	static_assert(cols % PANEL == 0 && threads % cols == 0, "whole panels, and threads for each");
 	static_assert(rows % 32 == 0 || rows == 16, "as row_place counts");
 };
@@ -69,8 +70,8 @@ DEVICE int col_place(int col) {
 	return col / 16 * 16 + col % 8 / 2 * 4 + col / 8 % 2 * 2 + col % 2;
 }
 
-/* The thread, where registers are full in a way that what is computed of it stays in a loop: carried
- * through the loop it would take registers that the sums need. */
+/* The thread; where registers are full, in a way that what is computed of it stays in the loop:
+ * carried through it, that would take registers that the sums need. */
 template <class shape> DEVICE int thread_anew(void) {
 	unsigned tid = threadIdx.x;
 #ifdef __CUDACC__
@@ -318,7 +319,7 @@ DEVICE void gemm_codes(uint32_t w[shape::n_tiles][2], const uint8_t *stage, int 
 #define MAGIC_I 0x4b400000
 #define MAGIC_F 12582912.0f
 
-/* d = MAGIC_I + a b. On the device it isn't mma_s8, which would have MAGIC_I moved to d each time. */
+/* d = MAGIC_I + a b. For nvcc it isn't mma_s8, which would have MAGIC_I moved to d each time. */
 DEVICE void magic_mma(int d[4], const uint32_t a[4], const uint32_t b[2]) {
 #ifdef __CUDACC__
 	asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
