@@ -3,15 +3,15 @@
  * The product of block types for many rows, with the bits of matmul_gemv.cuh: one mma.m16n8k32
  * makes the exact integers of 16 rows and 8 columns over one block of 32, and each is added to its
  * output in f32 before the next block. A block of threads owns a tile of rows and of panels and
- * walks along k in stages of a span or half of one; cp.async brings later ones while one is multiplied.
- * The scales of a stage are decoded once, for all warps, and laid so that a lane reads those of two
- * or four of its rows or columns at once. */
+ * walks along k in stages of a span or half of one; cp.async brings later ones while one is
+ * multiplied. The scales of a stage are decoded once, for all warps, and laid so that a lane reads
+ * those of two or four of its rows or columns at once. */
 #pragma once
 
 #include "matmul_quant.cuh"
 
-/* A warp owns m_tiles * 16 rows and n_tiles * 8 columns; warps stand warp_rows by warp_cols. A stage
- * is stage_ blocks along k, a span or half of one. */
+/* A warp owns m_tiles * 16 rows and n_tiles * 8 columns; warps stand warp_rows by warp_cols. A
+ * stage is stage_ blocks along k, a span or half of one. */
 template <int type_, int m_tiles_, int n_tiles_, int warp_rows, int warp_cols_, int stage_,
 	int stages>
 struct gemm_shape {
@@ -45,8 +45,8 @@ struct gemm_shape {
 	static_assert(rows % 32 == 0 || rows == 16, "as row_place counts");
 };
 
-/* The tiles: for up to 16 and 32 rows, where the weights' bytes in flight count; and rows by columns
- * for more. */
+/* The tiles: for up to 16 and 32 rows, where the weights' bytes in flight count; and rows by
+ * columns for more. */
 template <int type> using gemm_rows_16 = gemm_shape<type, 1, 1, 1, 4, SPAN, 4>;
 template <int type> using gemm_rows_32 = gemm_shape<type, 2, 1, 1, 4, SPAN, 4>;
 template <int type> using gemm_64_by_32 = gemm_shape<type, 1, 2, 4, 2, SPAN, 3>;
@@ -123,8 +123,8 @@ DEVICE void gemm_load_weights(const args &p, uint8_t *stage, int i, int tid) {
 	constexpr int high_units = PANEL * panel_high_bytes(type) / 16;
 	constexpr int scale_units = PANEL * panel_scale_bytes(type) / 16;
 	constexpr bool is_k = panel_is_k(type); /* whose scales are the span's */
-	const int n_blocks = p.k / 32, here = min(shape::stage, n_blocks - i * shape::stage);
-	const int span = i * shape::stage / SPAN, first = i * shape::stage % SPAN; /* block of its span */
+	const int n_blocks = p.k / 32, here = min((int)shape::stage, n_blocks - i * shape::stage);
+	const int span = i * shape::stage / SPAN, first = i * shape::stage % SPAN; /* of the span */
 	const int in_span = min((int)SPAN, n_blocks - span * SPAN);
 	const int panel = blockIdx.y * shape::panels, there = n_panels(p.n) - panel;
 	const size_t bytes = panel_bytes(type, p.k);
@@ -144,7 +144,7 @@ DEVICE void gemm_load_weights(const args &p, uint8_t *stage, int i, int tid) {
 }
 
 /* Units of 16 bytes of the rows from `first` on: `here` of up to `most`; `from` is in row 0 of x.
- * place(row, unit) says where one belongs. */
+ * at(row, unit) says where one belongs. */
 template <class shape, int most, class args, class place>
 DEVICE void gemm_load_rows(const args &p, const uint8_t *from, int first, int here, int tid,
 	place at) {
@@ -164,10 +164,11 @@ DEVICE void gemm_load_rows(const args &p, const uint8_t *from, int first, int he
 /* Starts the copies of stage i of x, for the rows from `first` on. */
 template <class shape, class args>
 DEVICE void gemm_load_x(const args &p, uint8_t *stage, int i, int first, int tid) {
-	const int here = min(shape::stage, p.k / 32 - i * shape::stage);
+	const int here = min((int)shape::stage, p.k / 32 - i * shape::stage);
 	gemm_load_rows<shape, shape::stage * 2>(p, p.x + i * shape::stage * 32, first, here * 2, tid,
 		[=](int row, int v) { return stage + shape::q_at + row * shape::q_pitch + 16 * v; });
-	gemm_load_rows<shape, shape::stage / 2>(p, p.x + p.k + i * shape::stage * 8, first, (here + 1) / 2, tid,
+	gemm_load_rows<shape, shape::stage / 2>(p, p.x + p.k + i * shape::stage * 8, first,
+		(here + 1) / 2, tid,
 		[=](int row, int v) { return stage + shape::meta_at + meta_place<shape>(row, v); });
 }
 
@@ -207,7 +208,8 @@ DEVICE void gemm_decode(float *decoded, const uint8_t *stage, int first, int her
 	for (int u0 = 0; u0 < shape::rows * shape::stage / 2; u0 += shape::threads) {
 		const int row = (u0 + tid) % shape::rows, v = (u0 + tid) / shape::rows;
 		if (v * 2 < here) {
-			const uint4 w = ld_vec((const uint4 *)(stage + shape::meta_at + meta_place<shape>(row, v)));
+			const uint4 w = ld_vec((const uint4 *)(stage + shape::meta_at
+				+ meta_place<shape>(row, v)));
 			const uint2 meta[2] = { { w.x, w.y }, { w.z, w.w } };
 			UNROLL
 			for (int i = 0; i < 2; i++) {
@@ -428,7 +430,8 @@ template <class shape, class args> DEVICE void gemm_tile(const args &p, int firs
 	}
 	uint8_t *stage = smem, *to = smem + (shape::n_stages - 1) * shape::stage_bytes;
 	for (int i = 0; i < n; i++) {
-		const int here = min(shape::stage, n_blocks - i * shape::stage), next = i + shape::n_stages - 1;
+		const int here = min((int)shape::stage, n_blocks - i * shape::stage);
+		const int next = i + shape::n_stages - 1;
 		cp_async_wait<shape::n_stages - 2>();
 		__syncthreads();
 		if (next < n) {
