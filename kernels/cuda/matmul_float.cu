@@ -11,57 +11,64 @@
  * f32 is fmaf: eight chains, the units of 4 elements dealt out in turn, joined in order. */
 #include "matmul_grouped.cuh"
 
-enum { THREADS = 128, STEP_K = 64, STEP_UNITS = STEP_K / 8 };
+enum { STEP_K = 64, STEP_UNITS = STEP_K / 8 };
 
 /* ---- 16-bit types ---- */
 
-/* A warp owns m_tiles * 16 rows and n_tiles * 8 columns; warps stand warp_rows by the rest. */
-template <int type_, int m_tiles_, int n_tiles_, int warp_rows, int stages> struct mma_shape {
+/* A warp owns m_tiles * 16 rows and n_tiles * 8 columns; warps stand warp_rows by warp_cols. */
+template <int type_, int m_tiles_, int n_tiles_, int warp_rows, int warp_cols_, int stages>
+struct mma_shape {
 	static constexpr int type = type_, m_tiles = m_tiles_, n_tiles = n_tiles_;
 	static constexpr int n_stages = stages, parts = type == BB_F16 ? 2 : 1;
-	static constexpr int warp_cols = THREADS / WARP / warp_rows;
+	static constexpr int warp_cols = warp_cols_, threads = WARP * warp_rows * warp_cols;
 	static constexpr int rows = 16 * m_tiles * warp_rows, cols = 8 * n_tiles * warp_cols;
 	static constexpr int panels = cols / PANEL;
 	static constexpr int panel_step = STEP_UNITS * PANEL * 16;
-	/* Two rows of x side by side fill the banks. */
-	static constexpr int x_pitch = STEP_K * 2 + 64;
 	static constexpr int x_at = panels * panel_step;
-	static constexpr int stage_bytes = x_at + parts * rows * x_pitch;
+	static constexpr int stage_bytes = x_at + parts * rows * STEP_K * 2;
 	static constexpr int smem_bytes = n_stages * stage_bytes;
+	/* Blocks that shared memory has room for: for more, unasked, the compiler would spill. */
+	static constexpr int blocks = rows <= 16 ? 6 : rows <= 32 ? 4 : 2;
 	static_assert(cols % PANEL == 0, "whole panels");
 };
 
-/* Blocks that shared memory has room for: for more, unasked, the compiler would spill. */
-template <class shape>
-constexpr int mma_blocks = shape::rows <= 16 ? 6 : shape::rows <= 32 ? 4 : 2;
+/* The tiles: for up to 16 and 32 rows; and rows by columns for more. */
+template <int type> using mma_rows_16 = mma_shape<type, 1, 1, 1, 4, 6>;
+template <int type> using mma_rows_32 = mma_shape<type, 2, 1, 1, 4, 4>;
+template <int type> using mma_64_by_64 = mma_shape<type, 2, 4, 2, 2, type == BB_F16 ? 2 : 3>;
+template <int type> using mma_128_by_128 = mma_shape<type, 4, 4, 2, 4, type == BB_F16 ? 2 : 3>;
 
-/* Starts the copies of step i, for the rows from `first` on; zeros for rows and panels that aren't
- * there. */
+/* Where unit v of a row of x is: what two rows side by side have of 32 elements fills the banks. */
+DEVICE int x_place(int row, int v) {
+	return (row * STEP_UNITS + (v ^ row % 2 * 4)) * 16;
+}
+
+/* Starts the copies of step i, for the rows from `first` on. What isn't there, rows below the last
+ * one and panels behind it, is read as the last one is, and never written. */
 template <class shape, class args>
-DEVICE void mma_load(const args &p, uint8_t *smem, int i, int first) {
-	uint8_t *stage = smem + i % shape::n_stages * shape::stage_bytes;
-	const int tid = threadIdx.x, n_units = panel_units(shape::type, p.k);
-	const int units = min((int)STEP_UNITS, n_units - i * STEP_UNITS);
+DEVICE void mma_load(const args &p, uint8_t *stage, int i, int first) {
+	const unsigned tid = threadIdx.x, n_units = (unsigned)panel_units(shape::type, p.k);
+	const unsigned units = min((unsigned)STEP_UNITS, n_units - i * STEP_UNITS);
+	const int panel = blockIdx.y * shape::panels, last = n_panels(p.n) - 1 - panel;
 	const size_t bytes = panel_bytes(shape::type, p.k);
+	const uint8_t *w = p.w + panel * bytes + (size_t)i * shape::panel_step;
 	UNROLL
-	for (int j = 0; j < shape::panels; j++) {
-		const int panel = blockIdx.y * shape::panels + j, is_there = panel < n_panels(p.n);
-		const uint8_t *from = p.w + (is_there ? panel : 0) * bytes
-			+ (size_t)i * shape::panel_step;
-		for (int u = tid; u < units * PANEL; u += THREADS) {
-			cp_async16_zfill(stage + j * shape::panel_step + 16 * u, from + 16 * u,
-				is_there ? 16 : 0);
+	for (unsigned u0 = 0; u0 < shape::panels * STEP_UNITS * PANEL; u0 += shape::threads) {
+		const unsigned j = (u0 + tid) / (STEP_UNITS * PANEL), u = (u0 + tid) % (STEP_UNITS * PANEL);
+		if (u < units * PANEL) {
+			cp_async16(stage + j * shape::panel_step + 16 * u,
+				w + min((int)j, last) * bytes + 16 * u);
 		}
 	}
-	for (int u = tid; u < shape::parts * shape::rows * STEP_UNITS; u += THREADS) {
-		const int r = u / STEP_UNITS % shape::rows, part = u / STEP_UNITS / shape::rows;
-		const int v = u % STEP_UNITS, row = first + r;
-		const bool is_there = row < p.n_rows;
-		const uint8_t *from = x_of(p, is_there ? row : first, panel_x_row_bytes(shape::type, p.k))
-			+ ((size_t)part * n_units + (size_t)(i * STEP_UNITS + v)) * 16;
+	const size_t x_bytes = panel_x_row_bytes(shape::type, p.k);
+	const unsigned v = tid % STEP_UNITS;
+	UNROLL
+	for (unsigned u0 = 0; u0 < shape::parts * shape::rows * STEP_UNITS; u0 += shape::threads) {
+		const unsigned line = (u0 + tid) / STEP_UNITS, part = line / shape::rows;
+		const int row = min(first + (int)(line % shape::rows), p.n_rows - 1);
 		if (v < units) {
-			cp_async16_zfill(stage + shape::x_at + (part * shape::rows + r) * shape::x_pitch
-				+ 16 * v, from, is_there ? 16 : 0);
+			cp_async16(stage + shape::x_at + x_place((int)line, (int)v), x_of(p, row, x_bytes)
+				+ ((size_t)part * n_units + (size_t)i * STEP_UNITS + v) * 16);
 		}
 	}
 }
@@ -74,41 +81,51 @@ template <int type> DEVICE void mma_any(float d[4], const uint32_t a[4], const u
 	}
 }
 
-/* Group s of 32 elements of the warp's tile. */
+/* Where a lane reads the first group of 32 elements in a stage: its upper row of the warp's first
+ * tile of x, and its column of the first tile of weights. */
+struct mma_places {
+	int x, w;
+};
+
+template <class shape> DEVICE mma_places mma_places_of(int lane, int row0, int col0) {
+	const int g = lane / 4, t = lane % 4;
+	mma_places at = { shape::x_at + x_place(row0 + g, t), col0 / PANEL * shape::panel_step
+		+ (t * PANEL + col0 % PANEL + panel_place(shape::type, t, g)) * 16 };
+#ifdef __CUDACC__
+	asm volatile("" : "+r"(at.x), "+r"(at.w)); /* not to be computed again and again */
+#endif
+	return at;
+}
+
+/* Group s, 0 or 1, of 32 elements of the warp's tile. Neighbouring mmas are of different sums, and
+ * wait less for each other. */
 template <class shape>
 DEVICE void mma_group(float acc[shape::m_tiles][shape::n_tiles][4], const uint8_t *stage, int s,
-	int row0, int col0, int lane) {
-	const int g = lane / 4, t = lane % 4;
-	uint4 a[shape::parts][shape::m_tiles][2]; /* high and low part, tile, upper and lower row */
-	UNROLL
-	for (int part = 0; part < shape::parts; part++) {
-		UNROLL
-		for (int m = 0; m < shape::m_tiles; m++) {
-			const uint8_t *at = stage + shape::x_at
-				+ (part * shape::rows + row0 + 16 * m + g) * shape::x_pitch + 64 * s + 16 * t;
-			a[part][m][0] = ld_vec((const uint4 *)at);
-			a[part][m][1] = ld_vec((const uint4 *)(at + 8 * shape::x_pitch));
-		}
-	}
+	const mma_places &at) {
+	uint4 w[shape::n_tiles];
 	UNROLL
 	for (int j = 0; j < shape::n_tiles; j++) {
-		const int col = col0 + 8 * j;
-		const uint8_t *at = stage + col / PANEL * shape::panel_step + (4 * s + t) * PANEL * 16;
-		const uint4 w = ld_vec((const uint4 *)at + panel_place(shape::type, t, col % PANEL + g));
-		const uint32_t b[2][2] = { { w.x, w.y }, { w.z, w.w } };
+		w[j] = ld_vec((const uint4 *)(stage + at.w) + 4 * s * PANEL + 8 * j);
+	}
+	UNROLL
+	for (int m = 0; m < shape::m_tiles; m++) {
+		uint4 a[shape::parts][2]; /* high and low part, upper and lower row */
 		UNROLL
-		for (int m = 0; m < shape::m_tiles; m++) {
+		for (int i = 0; i < 2 * shape::parts; i++) {
+			const int line = i / 2 * shape::rows + 16 * m + 8 * (i % 2);
+			a[i / 2][i % 2] = ld_vec((const uint4 *)(stage + (at.x ^ 64 * s)
+				+ line * STEP_UNITS * 16));
+		}
+		UNROLL
+		for (int i = 2 * shape::parts - 1; i >= 0; i--) {
+			const bool is_first = i >= shape::parts; /* the first half of the group */
+			const uint4 upper = a[i % shape::parts][0], lower = a[i % shape::parts][1];
+			const uint32_t x[4] = { is_first ? upper.x : upper.z, is_first ? lower.x : lower.z,
+				is_first ? upper.y : upper.w, is_first ? lower.y : lower.w };
 			UNROLL
-			for (int part = shape::parts - 1; part >= 0; part--) {
-				const uint4 upper = a[part][m][0], lower = a[part][m][1];
-				const uint32_t first[4] = { upper.x, lower.x, upper.y, lower.y };
-				mma_any<shape::type>(acc[m][j], first, b[0]);
-			}
-			UNROLL
-			for (int part = shape::parts - 1; part >= 0; part--) {
-				const uint4 upper = a[part][m][0], lower = a[part][m][1];
-				const uint32_t second[4] = { upper.z, lower.z, upper.w, lower.w };
-				mma_any<shape::type>(acc[m][j], second, b[1]);
+			for (int j = 0; j < shape::n_tiles; j++) {
+				const uint32_t b[2] = { is_first ? w[j].x : w[j].z, is_first ? w[j].y : w[j].w };
+				mma_any<shape::type>(acc[m][j], x, b);
 			}
 		}
 	}
@@ -129,28 +146,32 @@ template <class shape, class args> DEVICE void mma_tile(const args &p, int first
 	const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
 	const int row0 = warp / shape::warp_cols * 16 * shape::m_tiles;
 	const int col0 = warp % shape::warp_cols * 8 * shape::n_tiles;
+	const mma_places at = mma_places_of<shape>(lane, row0, col0);
 	const int n_units = panel_units(shape::type, p.k);
 	const int n_steps = (n_units + STEP_UNITS - 1) / STEP_UNITS;
 	float acc[shape::m_tiles][shape::n_tiles][4] = {};
 	UNROLL
 	for (int i = 0; i < shape::n_stages - 1; i++) {
 		if (i < n_steps) {
-			mma_load<shape>(p, smem, i, first);
+			mma_load<shape>(p, smem + i * shape::stage_bytes, i, first);
 		}
 		cp_async_commit();
 	}
+	uint8_t *stage = smem, *to = smem + (shape::n_stages - 1) * shape::stage_bytes;
 	for (int i = 0; i < n_steps; i++) {
 		cp_async_wait<shape::n_stages - 2>();
 		__syncthreads();
 		if (i + shape::n_stages - 1 < n_steps) {
-			mma_load<shape>(p, smem, i + shape::n_stages - 1, first);
+			mma_load<shape>(p, to, i + shape::n_stages - 1, first);
 		}
 		cp_async_commit();
-		const int groups = min((int)STEP_UNITS, n_units - i * STEP_UNITS) / 4;
-		for (int s = 0; s < groups; s++) {
-			mma_group<shape>(acc, smem + i % shape::n_stages * shape::stage_bytes, s, row0, col0,
-				lane);
+		mma_group<shape>(acc, stage, 0, at);
+		if (n_units - i * STEP_UNITS > 4) {
+			mma_group<shape>(acc, stage, 1, at);
 		}
+		to = stage;
+		stage += shape::stage_bytes;
+		stage = stage == smem + shape::n_stages * shape::stage_bytes ? smem : stage;
 	}
 	const int col = blockIdx.y * shape::cols + col0 + lane % 4 * 2;
 	UNROLL
@@ -168,7 +189,7 @@ template <class shape, class args> DEVICE void mma_tile(const args &p, int first
 
 /* Grid: tiles of rows, tiles of columns. */
 template <class shape>
-__global__ void __launch_bounds__(THREADS, mma_blocks<shape>) matmul_mma(matmul_args p) {
+__global__ void __launch_bounds__(shape::threads, shape::blocks) matmul_mma(matmul_args p) {
 	mma_tile<shape>(p, (int)blockIdx.x * shape::rows);
 }
 
@@ -179,17 +200,25 @@ static void launch_mma(bb_queue *q, const matmul_args &p, const char *name) {
 	if (shape::smem_bytes > PLAIN_SMEM) {
 		queue_note(q, ALLOW_SMEM(matmul_mma<shape>, shape::smem_bytes), name);
 	}
-	LAUNCH(matmul_mma<shape>, grid, THREADS, shape::smem_bytes, q->stream, p);
+	LAUNCH(matmul_mma<shape>, grid, shape::threads, shape::smem_bytes, q->stream, p);
 	queue_launched(q, name);
+}
+
+/* Whether a large tile gives two thirds of the processors one: more tiles move more bytes. */
+template <class shape> static bool fills(const bb_queue *q, const matmul_args &p) {
+	return 3 * blocks_for((size_t)p.n_rows, shape::rows) * blocks_for((size_t)p.n, shape::cols)
+		>= 2 * (unsigned)queue_processors(q);
 }
 
 template <int type> static void matmul_16(bb_queue *q, const matmul_args &p, const char *name) {
 	if (p.n_rows <= 16) {
-		launch_mma<mma_shape<type, 1, 1, 1, 6>>(q, p, name);
+		launch_mma<mma_rows_16<type>>(q, p, name);
 	} else if (p.n_rows <= 32) {
-		launch_mma<mma_shape<type, 2, 1, 1, 4>>(q, p, name);
+		launch_mma<mma_rows_32<type>>(q, p, name);
+	} else if (p.n_rows > 64 && fills<mma_128_by_128<type>>(q, p)) {
+		launch_mma<mma_128_by_128<type>>(q, p, name);
 	} else {
-		launch_mma<mma_shape<type, 2, 4, 2, type == BB_F16 ? 2 : 3>>(q, p, name);
+		launch_mma<mma_64_by_64<type>>(q, p, name);
 	}
 }
 
@@ -281,7 +310,7 @@ MATMUL_HEAD(f32) {
 
 /* Grid: tiles of rows, tiles of columns. */
 template <class shape>
-__global__ void __launch_bounds__(THREADS, mma_blocks<shape>) matmul_grouped_mma(group_args g) {
+__global__ void __launch_bounds__(shape::threads, shape::blocks) matmul_grouped_mma(group_args g) {
 	SHARED(int, x_rows, [shape::rows]);
 	group_tile t;
 	if (find_tile<shape::rows>(&t, g, (int)blockIdx.x, x_rows)) {
@@ -305,17 +334,17 @@ template <class shape> static void launch_grouped_mma(bb_queue *q, const group_a
 	if (shape::smem_bytes > PLAIN_SMEM) {
 		queue_note(q, ALLOW_SMEM(matmul_grouped_mma<shape>, shape::smem_bytes), "matmul_grouped");
 	}
-	LAUNCH(matmul_grouped_mma<shape>, grid, THREADS, shape::smem_bytes, q->stream, g);
+	LAUNCH(matmul_grouped_mma<shape>, grid, shape::threads, shape::smem_bytes, q->stream, g);
 }
 
 template <int type> static void grouped_16(bb_queue *q, const group_args &g) {
 	const size_t mean = mean_rows_by_16(g);
 	if (g.n_rows <= 16 || mean <= 12 * 16) {
-		launch_grouped_mma<mma_shape<type, 1, 1, 1, 6>>(q, g);
+		launch_grouped_mma<mma_rows_16<type>>(q, g);
 	} else if (mean <= 24 * 16) {
-		launch_grouped_mma<mma_shape<type, 2, 1, 1, 4>>(q, g);
+		launch_grouped_mma<mma_rows_32<type>>(q, g);
 	} else {
-		launch_grouped_mma<mma_shape<type, 2, 4, 2, type == BB_F16 ? 2 : 3>>(q, g);
+		launch_grouped_mma<mma_64_by_64<type>>(q, g);
 	}
 }
 

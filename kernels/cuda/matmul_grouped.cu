@@ -10,8 +10,6 @@
 
 /* Blocks that shared memory has room for on sm_80: for more, unasked, the compiler would spill. */
 enum { GEMV_BLOCKS = 3 };
-template <class shape>
-constexpr int gemm_blocks = shape::rows <= 16 ? 5 : shape::rows <= 32 ? 4 : 2;
 
 /* One row for each expert. Grid: panels by tiles. */
 template <int type>
@@ -45,7 +43,7 @@ __global__ void __launch_bounds__(GEMV_THREADS, GEMV_BLOCKS) matmul_grouped_gemv
 
 /* Grid: tiles of rows, tiles of columns. */
 template <class shape>
-__global__ void __launch_bounds__(GEMM_THREADS, gemm_blocks<shape>) matmul_grouped_gemm(
+__global__ void __launch_bounds__(shape::threads, shape::blocks) matmul_grouped_gemm(
 	group_args g) {
 	SHARED(int, x_rows, [shape::rows]);
 	group_tile t;
@@ -84,7 +82,7 @@ template <class shape> static void launch_gemm(bb_queue *q, const group_args &g)
 	if (shape::smem_bytes > PLAIN_SMEM) {
 		queue_note(q, ALLOW_SMEM(matmul_grouped_gemm<shape>, shape::smem_bytes), "matmul_grouped");
 	}
-	LAUNCH(matmul_grouped_gemm<shape>, grid, GEMM_THREADS, shape::smem_bytes, q->stream, g);
+	LAUNCH(matmul_grouped_gemm<shape>, grid, shape::threads, shape::smem_bytes, q->stream, g);
 }
 
 /* With up to 8 rows an expert's weights are read once, however they are dealt out. */
@@ -95,11 +93,11 @@ template <int type> static void grouped_quant(bb_queue *q, const group_args &g) 
 	} else if (g.n_rows <= GEMV_ROWS || mean <= 6 * 16) {
 		launch_gemv<type>(q, g);
 	} else if (mean <= 12 * 16) {
-		launch_gemm<gemm_shape<type, 1, 1, 1>>(q, g);
+		launch_gemm<gemm_rows_16<type>>(q, g);
 	} else if (mean <= 24 * 16) {
-		launch_gemm<gemm_shape<type, 2, 1, 1>>(q, g);
+		launch_gemm<gemm_rows_32<type>>(q, g);
 	} else {
-		launch_gemm<gemm_shape<type, 2, 4, 2>>(q, g);
+		launch_gemm<gemm_64_by_64<type>>(q, g);
 	}
 }
 

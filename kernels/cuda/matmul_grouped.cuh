@@ -27,6 +27,11 @@ DEVICE const uint8_t *x_of(const group_tile &t, int row, size_t row_bytes) {
 	return t.x + (size_t)t.x_rows[row - t.row0] * row_bytes;
 }
 
+/* As matmul_gemm.cuh asks for it. */
+DEVICE unsigned x_row_of(const group_tile &t, int row) {
+	return (unsigned)t.x_rows[row - t.row0];
+}
+
 DEVICE float *y_of(const group_tile &t, int row) {
 	return t.y + (size_t)t.pairs[row] * t.ld_y;
 }

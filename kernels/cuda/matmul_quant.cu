@@ -38,8 +38,40 @@ static void launch_gemm(bb_queue *q, const matmul_args &p, const char *name) {
 	if (shape::smem_bytes > PLAIN_SMEM) {
 		queue_note(q, ALLOW_SMEM(matmul_gemm<shape>, shape::smem_bytes), name);
 	}
-	LAUNCH(matmul_gemm<shape>, grid, GEMM_THREADS, shape::smem_bytes, q->stream, p);
+	LAUNCH(matmul_gemm<shape>, grid, shape::threads, shape::smem_bytes, q->stream, p);
 	queue_launched(q, name);
+}
+
+/* About how long a product takes, in the time of a multiply-add: the processor that has the most
+ * tiles computes them and loads their rows and columns, each of which takes it as long as 36
+ * multiply-adds. One tile alone doesn't keep it busy. */
+template <class shape> static double gemm_cost(const bb_queue *q, const matmul_args &p) {
+	const unsigned n_processors = (unsigned)queue_processors(q);
+	const unsigned tiles = blocks_for((size_t)p.n_rows, shape::rows)
+		* blocks_for((size_t)p.n, shape::cols);
+	const unsigned most = (tiles + n_processors - 1) / n_processors;
+	return (most == 1 ? 1.3 : most) * (shape::rows * shape::cols
+		+ 36 * (shape::rows + shape::cols));
+}
+
+template <int type> static void launch_best_gemm(bb_queue *q, const matmul_args &p,
+	const char *name) {
+	const double costs[] = { gemm_cost<gemm_128_by_128<type>>(q, p),
+		gemm_cost<gemm_64_by_128<type>>(q, p), gemm_cost<gemm_64_by_64<type>>(q, p),
+		gemm_cost<gemm_64_by_32<type>>(q, p) };
+	int best = 0;
+	for (int i = 1; i < 4; i++) {
+		best = costs[i] < costs[best] ? i : best;
+	}
+	if (best == 0) {
+		launch_gemm<gemm_128_by_128<type>>(q, p, name);
+	} else if (best == 1) {
+		launch_gemm<gemm_64_by_128<type>>(q, p, name);
+	} else if (best == 2) {
+		launch_gemm<gemm_64_by_64<type>>(q, p, name);
+	} else {
+		launch_gemm<gemm_64_by_32<type>>(q, p, name);
+	}
 }
 
 template <int type> static void matmul_quant(bb_queue *q, const matmul_args &p, const char *name) {
@@ -54,11 +86,11 @@ template <int type> static void matmul_quant(bb_queue *q, const matmul_args &p, 
 	} else if (p.n_rows <= GEMV_ROWS) {
 		launch_gemv<type, 8, 1>(q, p, name);
 	} else if (p.n_rows <= 16) {
-		launch_gemm<gemm_shape<type, 1, 1, 1>>(q, p, name);
+		launch_gemm<gemm_rows_16<type>>(q, p, name);
 	} else if (p.n_rows <= 32) {
-		launch_gemm<gemm_shape<type, 2, 1, 1>>(q, p, name);
+		launch_gemm<gemm_rows_32<type>>(q, p, name);
 	} else {
-		launch_gemm<gemm_shape<type, 2, 4, 2>>(q, p, name);
+		launch_best_gemm<type>(q, p, name);
 	}
 }
 

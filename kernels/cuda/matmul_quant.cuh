@@ -26,20 +26,11 @@ DEVICE int x_sum1(uint2 meta) {
 
 /* ---- codes ---- */
 
-/* Groups t and t + 4 of a column's block, ready for dp4a and mma. */
+/* Groups t and t + 4 of a column's block out of the word that has them, and their high bits. */
 template <int type>
-DEVICE void read_pair(uint32_t pair[2], const uint8_t *span, int n_blocks, int b, int lane, int t) {
-	const uint8_t *at = span + b * PANEL * panel_code_bytes(type) + lane * 16 + 4 * t;
-	const uint32_t w = ld_vec((const uint32_t *)at);
-	if (type == BB_Q8_0) {
-		pair[0] = w;
-		pair[1] = ld_vec((const uint32_t *)(at + PANEL * 16));
-		return;
-	}
+DEVICE void unpack_pair(uint32_t pair[2], uint32_t w, const uint8_t *high, int t) {
 	pair[0] = w & 0x0f0f0f0fu;
 	pair[1] = w >> 4 & 0x0f0f0f0fu;
-	const uint8_t *high = span + panel_high_at(type, n_blocks)
-		+ (b * PANEL + lane) * panel_high_bytes(type);
 	if (panel_high_bytes(type) == 4) {
 		const uint32_t bits = ld_vec((const uint32_t *)high) >> t;
 		pair[0] |= (bits & 0x01010101u) << 4;

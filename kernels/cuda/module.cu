@@ -173,6 +173,10 @@ static void module_info(const bb_device *d, struct bb_device_info *out) {
 
 /* ---- products by cuBLASLt ---- */
 
+int queue_processors(const bb_queue *q) {
+	return q->device->info.n_processors;
+}
+
 struct lt *device_lt(bb_device *d) {
 	return d->lt;
 }

@@ -34,6 +34,9 @@ static inline void queue_launched(bb_queue *q, const char *kernel) {
 	queue_note(q, cudaGetLastError(), kernel);
 }
 
+/* Multiprocessors of the queue's device. */
+int queue_processors(const bb_queue *q);
+
 /* Blocks of `per` for n units, at least one. */
 static inline unsigned blocks_for(size_t n, size_t per) {
 	return n == 0 ? 1u : (unsigned)((n + per - 1) / per);
