@@ -11,7 +11,6 @@ enum { MIN_WHOLE_BLOCKS = 128 }; /* as many as a device is wide, about */
 
 template <enum bb_kv_dtype type>
 static void launch_split(const struct attention_job *job, dim3 grid, cudaStream_t stream) {
-	static_assert(WARPS * O_STRIDE >= BB_SPLIT, "room for a tile's rows in join_splits");
 	const size_t bytes = split_bytes<type>(job);
 	ALLOW_SMEM((attention_split<type>), bytes);
 	LAUNCH((attention_split<type>), grid, THREADS, bytes, stream, *job);

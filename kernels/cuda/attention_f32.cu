@@ -186,7 +186,8 @@ __global__ void __launch_bounds__(THREADS)
 }
 
 static void launch(const struct attention_job *job, dim3 grid, cudaStream_t stream) {
-	const size_t bytes = f32_bytes(job->width);
+	const size_t pages = f32_bytes(job->width), joins = join_bytes(job->width);
+	const size_t bytes = pages > joins ? pages : joins;
 	ALLOW_SMEM(attention_split_f32, bytes);
 	LAUNCH(attention_split_f32, grid, THREADS, bytes, stream, *job);
 }

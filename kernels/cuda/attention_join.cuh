@@ -8,34 +8,86 @@
 #include "math.cuh"
 #include "quantise.cuh"
 
-enum { AHEAD = 4 }; /* partials in flight a thread */
+enum {
+	AHEAD = 16,    /* partials in flight a thread */
+	FACTORS = 128, /* splits whose factors memory of the block has at once */
+};
 
-/* Four channels of a row: what the rounds before gave, joined by this round's splits in order. */
-DEVICE float4 join_row(const struct attention_job &job, size_t part, int channel, int n_splits,
-	float4 O, float2 *ml) {
+/* Memory of a block for end_split: rows [TILE][width], then factors [TILE][FACTORS]. */
+static inline size_t join_bytes(int width) {
+	return TILE * ((size_t)width * sizeof(float) + FACTORS * sizeof(float4));
+}
+
+/* Whether rows [head_dim] of heads, `ld` elements from row to row, can be read by 16 bytes. */
+DEVICE bool rows_are_wide(const float *p, int ld, int head_dim) {
+	return ((uintptr_t)p & 15) == 0 && ld % 4 == 0 && head_dim % 4 == 0;
+}
+
+/* m and l of a row before this round. */
+DEVICE float2 ml_before(const struct attention_job &job, size_t part) {
+	return job.split0 > 0 ? ld_vec(job.before + part) : make_float2(NOTHING, 0.0f);
+}
+
+/* Factors of the tile's rows for the n splits from s0 on: keep, add, l, and m joined so far. A warp
+ * takes a row, a lane each 32nd split; a maximum is the same in any order. */
+DEVICE void stage_factors(float4 *factors, const struct attention_job &job, const struct tile &t,
+	int s0, int n) {
 	const size_t n_parts = (size_t)job.a.n_rows * job.a.n_heads;
-	for (int s = 0; s < n_splits; s += AHEAD) {
-		float2 x[AHEAD];
-		float4 o[AHEAD];
+	const int lane = (int)threadIdx.x % WARP;
+	for (int row = (int)threadIdx.x / WARP; row < t.n_rows; row += WARPS) {
+		const size_t part = part_of(job, t, row);
+		float4 *to = factors + row * FACTORS;
+		float top = s0 > 0 ? to[FACTORS - 1].w : ml_before(job, part).x;
+		float2 x[FACTORS / WARP];
 #pragma unroll
-		for (int i = 0; i < AHEAD; i++) {
-			const size_t at = (size_t)min(s + i, n_splits - 1) * n_parts + part;
-			x[i] = ld_vec(job.part_ml + at);
-			o[i] = ld_vec((const float4 *)(job.parts + at * job.width + channel));
+		for (int i = 0; i < FACTORS / WARP; i++) {
+			const int s = i * WARP + lane;
+			x[i] = s < n ? ld_vec(job.part_ml + (s0 + s) * n_parts + part)
+				: make_float2(NOTHING, 0.0f);
 		}
+		__syncwarp();
 #pragma unroll
-		for (int i = 0; i < AHEAD; i++) {
-			if (s + i < n_splits) {
-				float keep, add;
-				join(&ml->x, &ml->y, x[i].x, x[i].y, &keep, &add);
-				O.x = join_value(O.x, keep, o[i].x, add);
-				O.y = join_value(O.y, keep, o[i].y, add);
-				O.z = join_value(O.z, keep, o[i].z, add);
-				O.w = join_value(O.w, keep, o[i].w, add);
+		for (int i = 0; i < FACTORS / WARP; i++) {
+			float M = x[i].x;
+#pragma unroll
+			for (int d = 1; d < WARP; d *= 2) {
+				const float below = __shfl_up_sync(ALL_LANES, M, d);
+				M = lane >= d ? fmaxf(M, below) : M;
 			}
+			M = fmaxf(M, top);
+			const float below = __shfl_up_sync(ALL_LANES, M, 1), before = lane == 0 ? top : below;
+			if (i * WARP + lane < n) {
+				st_vec(to + i * WARP + lane, make_float4(exp2_approx(before - M),
+					exp2_approx(x[i].x - M), x[i].y, M));
+			}
+			top = __shfl_sync(ALL_LANES, M, WARP - 1);
 		}
 	}
-	return O;
+}
+
+/* AHEAD partials of four channels: the first n, which may be none. */
+DEVICE void load_ahead(float4 o[AHEAD], const float *from, size_t stride, int n) {
+#pragma unroll
+	for (int i = 0; i < AHEAD; i++) {
+		o[i] = i < n ? ld_vec((const float4 *)from) : make_float4(0, 0, 0, 0);
+		from += stride;
+	}
+}
+
+/* Joins them to O and ml. factors: of the row, from the first of them on. */
+DEVICE void join_ahead(float4 *O, float2 *ml, const float4 o[AHEAD], const float4 *factors, int n) {
+#pragma unroll
+	for (int i = 0; i < AHEAD; i++) {
+		if (i < n) {
+			const float4 f = ld_vec(factors + i);
+			ml->x = f.w;
+			ml->y = fmaf(f.z, f.y, ml->y * f.x);
+			O->x = join_value(O->x, f.x, o[i].x, f.y);
+			O->y = join_value(O->y, f.x, o[i].y, f.y);
+			O->z = join_value(O->z, f.x, o[i].z, f.y);
+			O->w = join_value(O->w, f.x, o[i].w, f.y);
+		}
+	}
 }
 
 /* The rows [n_rows][width] of a tile to their places in the prepared x of the next product. */
@@ -52,40 +104,93 @@ DEVICE void prepare_rows(const struct attention_job &job, const struct tile &t, 
 	}
 }
 
+/* Four channels of a row of a tile: the work of a thread. */
+struct join_work {
+	bool is_there;
+	int row, channel;
+	size_t part;
+	float2 ml;
+	float4 O;
+};
+
+/* The i-th work of a tile, with what the rounds before gave. */
+DEVICE struct join_work join_work_of(const struct attention_job &job, const struct tile &t, int i,
+	bool wide) {
+	struct join_work w;
+	const int n = job.width / 4;
+	w.is_there = i < t.n_rows * n;
+	w.row = w.is_there ? i / n : 0;
+	w.channel = w.is_there ? i % n * 4 : 0;
+	w.part = part_of(job, t, w.row);
+	w.ml = ml_before(job, w.part);
+	w.O = job.split0 > 0 && w.is_there ? load4(out_of(job, t, w.row) + w.channel,
+		job.a.head_dim - w.channel, wide) : make_float4(0, 0, 0, 0);
+	return w;
+}
+
+/* Joins the round's splits in order. The first partials are on their way while factors are made.
+ * All threads of the block call it; has_factors: those of the call before are this tile's. */
+DEVICE void join_round(struct join_work *w, const struct attention_job &job, const struct tile &t,
+	float4 *factors, int n_splits, bool has_factors) {
+	const size_t stride = (size_t)job.a.n_rows * job.a.n_heads * job.width;
+	const float *from = job.parts + w->part * job.width + w->channel;
+	const int n_mine = w->is_there ? n_splits : 0;
+	float4 o[AHEAD];
+	load_ahead(o, from, stride, n_mine);
+	for (int s0 = 0; s0 < n_splits; s0 += FACTORS) {
+		const int n = min(n_splits - s0, (int)FACTORS);
+		if (!has_factors || n_splits > FACTORS) {
+			__syncthreads();
+			stage_factors(factors, job, t, s0, n);
+			__syncthreads();
+		}
+#pragma unroll 1
+		for (int s = s0; s < s0 + n && w->is_there; s += AHEAD) {
+			join_ahead(&w->O, &w->ml, o, factors + w->row * FACTORS + s - s0, n_splits - s);
+			load_ahead(o, from + (s + AHEAD) * stride, stride, n_mine - s - AHEAD);
+		}
+	}
+}
+
+/* Stores a work's result, or what the next round joins to. */
+DEVICE void store_work(struct join_work *w, const struct attention_job &job, const struct tile &t,
+	float *rows, bool is_done, bool wide) {
+	const int here = job.a.head_dim - w->channel;
+	float *out = out_of(job, t, w->row) + w->channel;
+	if (!is_done) {
+		store4(out, w->O, here, wide);
+		if (w->channel == 0) {
+			st_vec(job.after + w->part, w->ml);
+		}
+		return;
+	}
+	const float keep = join_sink(job, head_of(job, t, w->row), &w->ml);
+	const float4 O = make_float4(finish(w->O.x * keep, w->ml.y), finish(w->O.y * keep, w->ml.y),
+		finish(w->O.z * keep, w->ml.y), finish(w->O.w * keep, w->ml.y));
+	if (job.prepared != NULL) {
+		st_vec((float4 *)(rows + w->row * job.width + w->channel), O);
+	} else {
+		store4(out, O, here, wide);
+	}
+}
+
 /* For the end of a split of a tile whose partials are stored; count: the tile's. */
 DEVICE void join_splits(const struct attention_job &job, const struct tile &t, unsigned *count,
 	float *rows) {
 	const int left = (t.end - 1) / BB_SPLIT + 1 - (t.first / BB_SPLIT + job.split0);
-	const int n_splits = min(left, (int)gridDim.z), n = job.width / 4;
+	const int n_splits = min(left, (int)gridDim.z), n_works = t.n_rows * job.width / 4;
 	const bool is_done = left == n_splits;
 	if (!arrives_last(count, (unsigned)n_splits)) {
 		return;
 	}
-	for (int i = (int)threadIdx.x; i < t.n_rows * n; i += THREADS) {
-		const int row = i / n, channel = i % n * 4, here = job.a.head_dim - channel;
-		const size_t part = part_of(job, t, row);
-		float *out = out_of(job, t, row) + channel;
-		float2 ml = make_float2(NOTHING, 0);
-		float4 O = make_float4(0, 0, 0, 0);
-		if (job.split0 > 0) {
-			ml = ld_vec(job.before + part);
-			O = load4(out, here, false);
-		}
-		O = join_row(job, part, channel, n_splits, O, &ml);
-		if (!is_done) {
-			store4(out, O, here, false);
-			if (channel == 0) {
-				st_vec(job.after + part, ml);
-			}
-			continue;
-		}
-		const float keep = join_sink(job, head_of(job, t, row), &ml);
-		O = make_float4(finish(O.x * keep, ml.y), finish(O.y * keep, ml.y),
-			finish(O.z * keep, ml.y), finish(O.w * keep, ml.y));
-		if (job.prepared != NULL) {
-			st_vec((float4 *)(rows + row * job.width + channel), O);
-		} else {
-			store4(out, O, here, false);
+	const bool wide = rows_are_wide(job.a.out, job.a.ld_out, job.a.head_dim);
+	float4 *factors = (float4 *)(rows + TILE * job.width);
+#pragma unroll 1
+	for (int i = 0; i < n_works; i += THREADS) {
+		struct join_work w = join_work_of(job, t, i + (int)threadIdx.x, wide);
+		join_round(&w, job, t, factors, n_splits, i > 0);
+		if (w.is_there) {
+			store_work(&w, job, t, rows, is_done, wide);
 		}
 	}
 	if (is_done && job.prepared != NULL) {
@@ -94,24 +199,27 @@ DEVICE void join_splits(const struct attention_job &job, const struct tile &t, u
 	}
 }
 
-/* All threads of a block of a split call it when they have stored its partials. rows: memory of the
- * block for TILE rows, which nobody uses any more. */
-DEVICE void end_split(const struct attention_job &job, const struct tile &t, float *rows) {
+/* All threads of a block of a split call it when they have stored its partials. memory: join_bytes
+ * of the block, which nobody uses any more. */
+DEVICE void end_split(const struct attention_job &job, const struct tile &t, void *memory) {
+	float *rows = (float *)memory;
 	const int n_tiles = (int)gridDim.x - job.n_share_tiles;
 	unsigned *counts = job.arrivals + blockIdx.y * n_tiles;
-	if (!t.is_shared) {
-		join_splits(job, t, counts + blockIdx.x - job.n_share_tiles, rows);
-		return;
-	}
-	/* the tiles of the sequences whose rows these are: one each, counted as they are */
-	for (int r = 0; r < t.n_rows; r += job.heads_per_kv) {
-		const int i = step_row(job, t, r);
+	/* of a shared tile: the tiles of the sequences whose rows these are, one each, counted as they
+	 * are */
+	const int step = t.is_shared ? job.heads_per_kv : TILE;
+#pragma unroll 1
+	for (int r = 0; r < t.n_rows; r += step) {
+		int i = (int)blockIdx.x - job.n_share_tiles;
 		struct tile own = t;
-		own.seq = &job.a.seqs[i];
-		own.kept = &own.seq->groups[job.a.kv_heads[t.kv_head].i_group];
-		own.row0 = 0;
-		own.n_rows = job.heads_per_kv;
-		own.end = own.kept->n_before + 1;
+		if (t.is_shared) {
+			i = step_row(job, t, r);
+			own.seq = &job.a.seqs[i];
+			own.kept = &own.seq->groups[job.a.kv_heads[t.kv_head].i_group];
+			own.row0 = 0;
+			own.n_rows = job.heads_per_kv;
+			own.end = own.kept->n_before + 1;
+		}
 		join_splits(job, own, counts + i, rows);
 	}
 }

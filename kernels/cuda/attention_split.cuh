@@ -2,118 +2,491 @@
  *
  * Attention split by split: a block is a tile and a split, a warp takes a page of it. Partials go
  * to scratch, and the tile's last block joins them in order. For few rows (decode): all the
- * device's bandwidth. */
+ * device's bandwidth.
+ *
+ * K and V come by async copies that nobody waits for until they are wanted, in slices: 128 bytes of
+ * each of a page's 64 rows, 8 KiB. A warp has two slots for slices of its page, and the slices of
+ * K, then of V, go through them in turn: what a slice of K leaves free, one of V fills. So a block
+ * has up to 64 KiB in flight whatever the type and the width, and three blocks, of about 74 KiB
+ * with queries and scales, share the 227 KiB of a multiprocessor (sm_90): one computes while two
+ * load. Where K and V of a page are one slice each (up to 64 channels, 128 of int8), both are on
+ * their way from the start.
+ *
+ * Scores are a warp's own page; then the warps tell each other m, and share P through memory of the
+ * block: each takes its part of the channels of V and walks all pages in order, so that O stays in
+ * registers. */
 #pragma once
 
 #include "attention_join.cuh"
 #include "attention_smem.cuh"
 
-/* Of a row of o in memory of the block: 16-byte rows, off the banks. */
-enum { O_STRIDE = GROUP + 4 };
-
-/* Memory of a block that runs a split. */
-struct split_memory {
-	uint32_t *q;    /* fragments of a tile */
-	float *o;       /* [WARPS][TILE][O_STRIDE] */
-	float2 *ml;     /* [WARPS][TILE] */
-	float *k_scales, *v_scales; /* this warp's: [64][scale_stride], [64] */
+enum {
+	SLICE = 128,                  /* bytes of a row in a slice: all banks */
+	SLICE_CHUNKS = SLICE / 16,
+	SLICE_SPANS = SLICE / 64,     /* of page_scores' spans of channels */
+	SLOT_BYTES = BB_PAGE * SLICE,
+	FEW_GROUPS = 8,               /* scales of K a row that leave room for two slots a warp */
+	SPREAD = 8,                   /* loads of spread_scales in flight a thread */
+	P_BYTES = 4 * WARP * 16,      /* of a page, as A of four steps */
+	SPLIT_BLOCKS = 3,             /* of a multiprocessor */
 };
+
+template <enum bb_kv_dtype type> struct slice_type {
+	enum {
+		WIDTH = SLICE / 16 * page_type<type>::PIECE, /* channels */
+		PART = WIDTH / WARPS,                         /* a warp's of V */
+		COLUMNS = PART / 8,                           /* of an mma: results of eight channels */
+	};
+};
+
+template <enum bb_kv_dtype type> __host__ __device__ inline int n_slices_of(int width) {
+	return (width + slice_type<type>::WIDTH - 1) / slice_type<type>::WIDTH;
+}
+
+/* Slots of a warp. */
+template <enum bb_kv_dtype type> __host__ __device__ inline int n_slots_of(int n_groups) {
+	return type == KV_INT8 && n_groups > FEW_GROUPS ? 1 : 2;
+}
+
+/* Memory of a block that runs a split. P has the place of the queries and the scales of K, which
+ * are done with before. */
+struct split_memory {
+	uint8_t *slots;  /* [WARPS][n_slots][64][SLICE], pieces of 16 bytes as slot_chunk says */
+	uint32_t *q;     /* fragments of a tile */
+	float *k_scales; /* this warp's: [64][split_stride] */
+	uint32_t *p;     /* [WARPS][4 steps][WARP][4] */
+	float *v_scales; /* [WARPS][64] */
+	float *m, *l;    /* [WARPS][TILE] */
+};
+
+/* From a row's scales of K to the next one's: few lie as in the page, where no more than two rows
+ * of eight meet on a bank. */
+__host__ __device__ inline int split_stride(int n_groups) {
+	return n_groups <= FEW_GROUPS ? n_groups : n_groups | 1;
+}
+
+template <enum bb_kv_dtype type> __host__ __device__ inline size_t k_scale_floats(int n_groups) {
+	return type == KV_INT8 ? (size_t)BB_PAGE * split_stride(n_groups) : 0;
+}
+
+/* Of queries and scales of K, or of P. */
+template <enum bb_kv_dtype type>
+__host__ __device__ inline size_t passing_bytes(int width, int n_groups) {
+	const size_t before = (size_t)n_steps_of<type>(width) * WARP * 16
+		+ WARPS * k_scale_floats<type>(n_groups) * sizeof(float);
+	return before > WARPS * P_BYTES ? before : (size_t)WARPS * P_BYTES;
+}
 
 template <enum bb_kv_dtype type>
 DEVICE struct split_memory split_memory_of(uint8_t *at, const struct attention_job &job) {
 	struct split_memory m;
-	m.q = (uint32_t *)take(&at, (size_t)n_steps_of<type>(job.width) * WARP * 16);
-	m.o = (float *)take(&at, WARPS * TILE * O_STRIDE * sizeof(float));
-	m.ml = (float2 *)take(&at, WARPS * TILE * sizeof(float2));
-	const int floats = (scale_stride(job) + 1) * BB_PAGE;
-	m.k_scales = (float *)at + (int)threadIdx.x / WARP * floats;
-	m.v_scales = m.k_scales + scale_stride(job) * BB_PAGE;
+	m.slots = take(&at, (size_t)WARPS * n_slots_of<type>(job.n_groups) * SLOT_BYTES);
+	uint8_t *passing = take(&at, passing_bytes<type>(job.width, job.n_groups));
+	m.p = m.q = (uint32_t *)passing;
+	m.k_scales = (float *)(passing + (size_t)n_steps_of<type>(job.width) * WARP * 16)
+		+ (int)threadIdx.x / WARP * k_scale_floats<type>(job.n_groups);
+	m.v_scales = (float *)take(&at, type == KV_INT8 ? WARPS * BB_PAGE * sizeof(float) : 0);
+	m.m = (float *)take(&at, WARPS * TILE * sizeof(float));
+	m.l = (float *)at;
 	return m;
 }
 
+/* At least what the join takes. */
 template <enum bb_kv_dtype type> static size_t split_bytes(const struct attention_job *job) {
-	return query_bytes<type>(job->width)
-		+ WARPS * TILE * (O_STRIDE * sizeof(float) + sizeof(float2))
-		+ (type == KV_INT8 ? WARPS * scale_bytes(job) : 0);
+	const size_t bytes = (size_t)WARPS * n_slots_of<type>(job->n_groups) * SLOT_BYTES
+		+ passing_bytes<type>(job->width, job->n_groups)
+		+ (type == KV_INT8 ? WARPS * BB_PAGE * sizeof(float) : 0)
+		+ 2 * WARPS * TILE * sizeof(float);
+	return bytes > join_bytes(job->width) ? bytes : join_bytes(job->width);
 }
 
-/* The lane's o of GROUP channels to its warp's place. */
-DEVICE void park(float *o, const float x[8][4]) {
-	const int lane = (int)threadIdx.x % WARP, g = lane / 4, t = lane % 4;
-#pragma unroll
-	for (int h = 0; h < 2; h++) {
-#pragma unroll
-		for (int i = 0; i < 4; i++) {
-			const int e = 2 * h + i / 2, at = i % 2 * 4;
-			st_vec((float4 *)(o + (g + 8 * h) * O_STRIDE + 16 * t) + i,
-				make_float4(x[at][e], x[at + 1][e], x[at + 2][e], x[at + 3][e]));
-		}
-	}
-}
+/* ---- slices ---- */
 
-/* What a thread joins: eight threads a row, four channels and four more 32 on. */
-struct join_work {
-	int row, column;
-	float keep[SPLIT_PAGES], add[SPLIT_PAGES], m, l;
+/* The page of a warp; slab is NULL where it has none. */
+struct own_page {
+	const uint8_t *slab;
+	int begin, end; /* slots that some row of the tile sees */
 };
 
-DEVICE struct join_work join_work_of(const float2 *ml, int n_pages) {
-	struct join_work w;
-	w.row = (int)threadIdx.x / 8;
-	w.column = (int)threadIdx.x % 8 * 4;
-	w.m = NOTHING;
-	w.l = 0.0f;
-#pragma unroll
-	for (int i = 0; i < SPLIT_PAGES; i++) {
-		w.keep[i] = w.add[i] = 0.0f;
-		if (i < n_pages) {
-			const float2 x = ld_vec(ml + i * TILE + w.row);
-			join(&w.m, &w.l, x.x, x.y, &w.keep[i], &w.add[i]);
-		}
-	}
-	return w;
+/* Where in a row of a slice a piece of 16 bytes lies. Eight lanes are served at once: of K they
+ * read four pieces of two rows that follow one another, of V one piece of eight rows (ldmatrix), or
+ * a word of two pieces of each second row (int8). */
+template <bool is_v> DEVICE int slot_chunk(int row, int chunk) {
+	return chunk ^ (is_v ? row % 8 : row % 2 * 4 + row % 8 / 2);
 }
 
-/* Joins the pages' o of the GROUP channels from 64c on and stores them as a partial. */
-DEVICE void join_pages(const struct attention_job &job, const struct tile &t,
-	const struct join_work &w, const float *o, int n_pages, int c) {
-	if (w.row >= t.n_rows) {
-		return;
+/* Sends a slice of a plane; what no row of the tile sees and what lies behind the stored row become
+ * zeros. */
+template <enum bb_kv_dtype type, bool is_v>
+DEVICE void send_slice(uint8_t *slot, const struct attention_job &job, const struct own_page &page,
+	int slice) {
+	const int lane = (int)threadIdx.x % WARP, n_chunks = job.width / page_type<type>::PIECE;
+	const int chunk = slice * SLICE_CHUNKS + lane % SLICE_CHUNKS;
+	const uint8_t *plane = page.slab + (is_v ? job.k_bytes : 0);
+#pragma unroll 8
+	for (int row = lane / SLICE_CHUNKS; row < BB_PAGE; row += WARP / SLICE_CHUNKS) {
+		const bool is_seen = chunk < n_chunks && row >= page.begin && row < page.end;
+		cp_async16_zfill(slot + row * SLICE + slot_chunk<is_v>(row, lane % SLICE_CHUNKS) * 16,
+			plane + (is_seen ? (row * n_chunks + chunk) * 16 : 0), is_seen ? 16 : 0);
 	}
-	const size_t part = part_of(job, t, w.row);
-	const size_t at = (size_t)blockIdx.z * job.a.n_rows * job.a.n_heads + part;
-	for (int column = w.column; column < GROUP; column += GROUP / 2) {
-		const int channel = c * GROUP + column;
-		float O[4] = { 0, 0, 0, 0 };
+}
+
+/* Sends the i-th slice of the page's K and V to its slot, if there is one; a group of copies
+ * either way. slots: the warp's. */
+template <enum bb_kv_dtype type>
+DEVICE void stage_slice(uint8_t *slots, const struct attention_job &job,
+	const struct own_page &page, int i) {
+	const int n = n_slices_of<type>(job.width);
+	uint8_t *slot = slots + i % n_slots_of<type>(job.n_groups) * SLOT_BYTES;
+	if (i < n) {
+		send_slice<type, false>(slot, job, page, i);
+	} else if (i < 2 * n) {
+		send_slice<type, true>(slot, job, page, i - n);
+	}
+	cp_async_commit();
+}
+
+/* ---- scales ---- */
+
+/* Sends the page's scales [64][n_groups]; those of slots before the seen ones may be anything until
+ * clear_scales has been called behind the wait for them. */
+DEVICE void send_scales(float *to, const uint8_t *from, const struct own_page &page,
+	int n_groups) {
+	const int begin = page.begin * n_groups, end = page.end * n_groups;
+#pragma unroll 1
+	for (int i = (int)threadIdx.x % WARP * 4; i < BB_PAGE * n_groups; i += WARP * 4) {
+		const bool is_seen = i < end && i + 4 > begin;
+		cp_async16_zfill(to + i, from + (is_seen ? 4 * i : 0), is_seen ? min(end - i, 4) * 4 : 0);
+	}
+}
+
+DEVICE void clear_scales(float *scales, const struct own_page &page, int n_groups) {
+	__syncwarp();
+#pragma unroll 1
+	for (int i = (int)threadIdx.x % WARP; i < page.begin * n_groups; i += WARP) {
+		scales[i] = 0.0f;
+	}
+}
+
+/* Many scales of K a row, to their rows off the banks: no async copy does that by 16 bytes. */
+DEVICE void spread_scales(float *to, const uint8_t *from, const struct own_page &page,
+	int n_groups) {
+	const int begin = page.begin * n_groups, end = page.end * n_groups;
+#pragma unroll 1
+	for (int i0 = (int)threadIdx.x % WARP * 4; i0 < BB_PAGE * n_groups; i0 += SPREAD * WARP * 4) {
+		float4 x[SPREAD];
 #pragma unroll
-		for (int i = 0; i < SPLIT_PAGES; i++) {
-			if (i < n_pages) {
-				const float *from = o + (i * TILE + w.row) * O_STRIDE + column;
-				const float4 x = ld_vec((const float4 *)from);
-				O[0] = join_value(O[0], w.keep[i], x.x, w.add[i]);
-				O[1] = join_value(O[1], w.keep[i], x.y, w.add[i]);
-				O[2] = join_value(O[2], w.keep[i], x.z, w.add[i]);
-				O[3] = join_value(O[3], w.keep[i], x.w, w.add[i]);
+		for (int k = 0; k < SPREAD; k++) {
+			const int i = i0 + k * WARP * 4;
+			x[k] = i < end && i + 4 > begin ? ld_nc((const float4 *)from + i / 4)
+				: make_float4(0, 0, 0, 0);
+		}
+#pragma unroll
+		for (int k = 0; k < SPREAD; k++) {
+			const float each[4] = { x[k].x, x[k].y, x[k].z, x[k].w };
+			const int i = i0 + k * WARP * 4;
+#pragma unroll
+			for (int e = 0; e < 4 && i < BB_PAGE * n_groups; e++) {
+				const bool is_seen = i + e >= begin && i + e < end;
+				to[i + e + (i + e) / n_groups * (split_stride(n_groups) - n_groups)] =
+					is_seen ? each[e] : 0.0f;
 			}
 		}
-		if (channel < job.width) {
-			st_vec((float4 *)(job.parts + at * job.width + channel),
-				make_float4(O[0], O[1], O[2], O[3]));
+	}
+}
+
+/* ---- queries ---- */
+
+/* The tile's queries as A fragments, as stage_queries has them. A thread's two rows are the same in
+ * all steps. */
+template <enum bb_kv_dtype type>
+DEVICE void stage_tile(uint32_t *q, const struct attention_job &job, const struct tile &t) {
+	typedef page_type<type> T;
+	const int lane = (int)threadIdx.x % WARP, row = lane / 4;
+	const float *lo = query_of(job, t, min(row, t.n_rows - 1));
+	const float *hi = query_of(job, t, min(row + 8, t.n_rows - 1));
+	const bool wide = rows_are_wide(job.a.queries, job.a.ld_q, job.a.head_dim);
+#pragma unroll 2
+	for (int step = (int)threadIdx.x / WARP; step < n_steps_of<type>(job.width); step += WARPS) {
+		const int channel = step / T::STEPS * T::SPAN + lane % 4 * T::PIECE + step % T::STEPS * 4;
+		const int n = job.a.head_dim - channel;
+		const float4 x = load4(lo + channel, row < t.n_rows ? n : 0, wide);
+		const float4 y = load4(hi + channel, row + 8 < t.n_rows ? n : 0, wide);
+		st_vec((uint4 *)q + step * WARP + lane, make_uint4(pack<type>(x.x, x.y),
+			pack<type>(y.x, y.y), pack<type>(x.z, x.w), pack<type>(y.z, y.w)));
+	}
+}
+
+/* ---- scores ---- */
+
+/* Adds a span of channels, the c-th of the row and one of those of the slice, to the scores of the
+ * warp's page, with the steps of page_scores. */
+template <enum bb_kv_dtype type>
+DEVICE void add_span(float s[8][4], const struct attention_job &job, const uint8_t *slot,
+	const float *scales, const uint32_t *q, int c) {
+	typedef page_type<type> T;
+	const int lane = (int)threadIdx.x % WARP, g = lane / 4, t = lane % 4;
+	const uint8_t *at = slot + g * SLICE + slot_chunk<false>(g, c % SLICE_SPANS * 4 + t) * 16;
+	uint4 x[8];
+#pragma unroll
+	for (int n = 0; n < 8; n++) {
+		x[n] = ld_vec((const uint4 *)(at + 8 * n * SLICE));
+	}
+	float scale[8];
+#pragma unroll
+	for (int i = 0; i < T::STEPS; i++) {
+		const uint4 w = ld_vec((const uint4 *)q + (c * T::STEPS + i) * WARP + lane);
+		const uint32_t a[4] = { w.x, w.y, w.z, w.w };
+		/* groups of whole pieces: the scales of the first step serve all */
+		if (type == KV_INT8 && (i == 0 || job.group_width % T::PIECE != 0)) {
+			const int group = job.n_groups == 1 ? 0
+				: (c * T::SPAN + t * T::PIECE + 4 * i) / job.group_width;
+			const int first = g * split_stride(job.n_groups) + min(group, job.n_groups - 1);
+#pragma unroll
+			for (int n = 0; n < 8; n++) {
+				scale[n] = scales[first + 8 * n * split_stride(job.n_groups)];
+			}
+		}
+#pragma unroll
+		for (int n = 0; n < 8; n++) {
+			uint32_t b[2];
+			key_fragment<type>(b, x[n], i, type == KV_INT8 ? scale[n] : 1.0f);
+			mma<type>(s[n], a, b);
 		}
 	}
-	if (c == 0 && w.column == 0) {
-		st_vec(job.part_ml + at, make_float2(w.m, w.l));
+}
+
+/* s as page_scores gives it, of the warp's page, whose first slices are on their way. Behind it the
+ * first slices of V are. */
+template <enum bb_kv_dtype type>
+DEVICE void split_scores(float s[8][4], const struct attention_job &job,
+	const struct split_memory &mem, uint8_t *slots, const struct own_page &page) {
+	const int n_slots = n_slots_of<type>(job.n_groups);
+#pragma unroll
+	for (int n = 0; n < 8; n++) {
+		s[n][0] = s[n][1] = s[n][2] = s[n][3] = 0.0f;
+	}
+#pragma unroll 1
+	for (int i = 0; i < n_slices_of<type>(job.width); i++) {
+		if (n_slots > 1) {
+			cp_async_wait<1>();
+		} else {
+			cp_async_wait<0>();
+		}
+		if (type == KV_INT8 && i == 0 && page.begin > 0) {
+			clear_scales(mem.v_scales + (int)threadIdx.x / WARP * BB_PAGE, page, 1);
+			if (job.n_groups <= FEW_GROUPS) {
+				clear_scales(mem.k_scales, page, job.n_groups);
+			}
+		}
+		__syncwarp();
+#pragma unroll 1
+		for (int c = 0; c < SLICE_SPANS; c++) {
+			const int span = i * SLICE_SPANS + c;
+			if (span * page_type<type>::SPAN < job.width) {
+				add_span<type>(s, job, slots + i % n_slots * SLOT_BYTES, mem.k_scales, mem.q,
+					span);
+			}
+		}
+		__syncwarp();
+		stage_slice<type>(slots, job, page, i + n_slots);
+	}
+}
+
+/* ---- softmax ---- */
+
+/* Raises the maximum of a row to a page's m; returns the factor of what was summed against the one
+ * before. */
+DEVICE float raise(float *M, float m) {
+	const float top = fmaxf(*M, m), keep = exp2_approx(*M - top);
+	*M = top;
+	return keep;
+}
+
+/* P of the warp's page against the maximum up to it, and its sums, to where all warps see them. */
+template <enum bb_kv_dtype type>
+DEVICE void put_p(const struct split_memory &mem, const float s[8][4],
+	const struct attention_job &job) {
+	const int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
+	float top[2] = { NOTHING, NOTHING }, l[2];
+	uint32_t p[4][4];
+#pragma unroll 1
+	for (int i = 0; i <= warp; i++) {
+		top[0] = fmaxf(top[0], mem.m[i * TILE + lane / 4]);
+		top[1] = fmaxf(top[1], mem.m[i * TILE + lane / 4 + 8]);
+	}
+	page_exp<type>(p, l, s, top, job);
+#pragma unroll
+	for (int j = 0; j < 4; j++) {
+		st_vec((uint4 *)mem.p + (warp * 4 + j) * WARP + lane,
+			make_uint4(p[j][0], p[j][1], p[j][2], p[j][3]));
+	}
+	if (lane % 4 == 0) {
+		mem.l[warp * TILE + lane / 4] = l[0];
+		mem.l[warp * TILE + lane / 4 + 8] = l[1];
+	}
+}
+
+/* m and l of the split to its partial, by one warp. parts: of the lane's rows. */
+DEVICE void store_ml(const struct attention_job &job, const struct split_memory &mem,
+	const size_t parts[2], const struct tile &t, int n_pages) {
+	const int lane = (int)threadIdx.x % WARP;
+	if (lane % 4 >= 2) {
+		return;
+	}
+	const int h = lane % 4, row = lane / 4 + 8 * h;
+	float M = NOTHING, L = 0.0f;
+#pragma unroll 1
+	for (int i = 0; i < n_pages; i++) {
+		const float keep = raise(&M, mem.m[i * TILE + row]);
+		L = fmaf(L, keep, mem.l[i * TILE + row]);
+	}
+	if (row < t.n_rows) {
+		st_vec(job.part_ml + (h == 0 ? parts[0] : parts[1]), make_float2(M, L));
+	}
+}
+
+/* ---- values ---- */
+
+/* B of step j of a slice of V for the warp's part of its channels. Column g of result b is channel
+ * 8b + g of the part; of int8, where a lane takes a word of each token, 4g + b. */
+template <enum bb_kv_dtype type>
+DEVICE void value_fragments(uint32_t b[slice_type<type>::COLUMNS][2], const uint8_t *slot,
+	const float *scales, int j) {
+	const int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
+	if (type != KV_INT8) {
+		const int token = 16 * j + lane % 16, chunk = 2 * warp + lane / 16;
+		uint32_t w[4];
+		ldmatrix_x4_trans(w, slot + token * SLICE + slot_chunk<true>(lane % 8, chunk) * 16);
+		b[0][0] = w[0];
+		b[0][1] = w[1];
+		b[1][0] = w[2];
+		b[1][1] = w[3];
+	} else {
+		uint32_t w[4];
+		float scale[4];
+#pragma unroll
+		for (int k = 0; k < 4; k++) {
+			const int g = lane / 4, row = 2 * (lane % 4) + k % 2, token = 16 * j + row + k / 2 * 8;
+			w[k] = ld_vec((const uint32_t *)(slot + token * SLICE
+				+ slot_chunk<true>(row, 2 * warp + g / 4) * 16 + g % 4 * 4));
+			scale[k] = scales[token];
+		}
+#pragma unroll
+		for (int i = 0; i < slice_type<type>::COLUMNS; i++) {
+			b[i][0] = pack<type>(byte_of(w[0], i) * scale[0], byte_of(w[1], i) * scale[1]);
+			b[i][1] = pack<type>(byte_of(w[2], i) * scale[2], byte_of(w[3], i) * scale[3]);
+		}
+	}
+}
+
+/* A lane's channels of one row of a slice's part to the row's partial, up to `width`. e: 0 for row
+ * g, 2 for row g + 8. */
+template <enum bb_kv_dtype type>
+DEVICE void store_part(float *to, const float o[slice_type<type>::COLUMNS][4], int e, int channel,
+	int width) {
+	typedef slice_type<type> T;
+	const int t = (int)threadIdx.x % 4;
+#pragma unroll
+	for (int k = 0; k < 2; k++) {
+		if (type != KV_INT8) {
+			st_vec((float2 *)(to + channel + 8 * k + 2 * t), make_float2(o[k][e], o[k][e + 1]));
+		} else if (channel + 8 * t + 4 * k < width) {
+			st_vec((float4 *)(to + channel + 8 * t + 4 * k),
+				make_float4(o[0][e + k], o[1][e + k], o[T::COLUMNS - 2][e + k],
+					o[T::COLUMNS - 1][e + k]));
+		}
+	}
+}
+
+/* The warp's part of n slices of V from the `first` on, over all pages, to the partials. */
+template <enum bb_kv_dtype type, int n>
+DEVICE void add_slices(const struct attention_job &job, const struct split_memory &mem,
+	const size_t parts[2], const struct tile &t, int n_pages, int first) {
+	typedef slice_type<type> T;
+	const int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
+	/* the first one's place among the slices of a page */
+	const int n_slots = n_slots_of<type>(job.n_groups), i0 = n_slices_of<type>(job.width) + first;
+	float o[n][T::COLUMNS][4] = { { { 0 } } }, M[2] = { NOTHING, NOTHING };
+#pragma unroll 1
+	for (int i = 0; i < n_pages; i++) {
+		const float keep[2] = { raise(&M[0], mem.m[i * TILE + lane / 4]),
+			raise(&M[1], mem.m[i * TILE + lane / 4 + 8]) };
+#pragma unroll
+		for (int k = 0; k < n * T::COLUMNS * 4; k++) {
+			o[k / 4 / T::COLUMNS][k / 4 % T::COLUMNS][k % 4] *= keep[k % 4 / 2];
+		}
+#pragma unroll
+		for (int j = 0; j < 4; j++) {
+			const uint4 w = ld_vec((const uint4 *)mem.p + (i * 4 + j) * WARP + lane);
+			const uint32_t a[4] = { w.x, w.y, w.z, w.w };
+#pragma unroll
+			for (int k = 0; k < n; k++) {
+				uint32_t b[T::COLUMNS][2];
+				value_fragments<type>(b, mem.slots
+					+ (i * n_slots + (i0 + k) % n_slots) * SLOT_BYTES,
+					mem.v_scales + i * BB_PAGE, j);
+#pragma unroll
+				for (int column = 0; column < T::COLUMNS; column++) {
+					mma<type>(o[k][column], a, b[column]);
+				}
+			}
+		}
+	}
+	for (int h = 0; h < 2; h++) {
+		if (lane / 4 + 8 * h < t.n_rows) {
+#pragma unroll
+			for (int k = 0; k < n; k++) {
+				store_part<type>(job.parts + parts[h] * job.width, o[k], 2 * h,
+					(first + k) * T::WIDTH + warp * T::PART, job.width);
+			}
+		}
+	}
+}
+
+/* Sums P V over the split's pages and stores them. Two slices at once where there are two slots. */
+template <enum bb_kv_dtype type>
+DEVICE void split_values(const struct attention_job &job, const struct split_memory &mem,
+	uint8_t *slots, const struct own_page &page, const struct tile &t, int n_pages) {
+	typedef slice_type<type> T;
+	const int n_slots = n_slots_of<type>(job.n_groups), n_slices = n_slices_of<type>(job.width);
+	const int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
+	const size_t part0 = (size_t)blockIdx.z * job.a.n_rows * job.a.n_heads;
+	const size_t parts[2] = { part0 + part_of(job, t, lane / 4),
+		part0 + part_of(job, t, lane / 4 + 8) };
+#pragma unroll 1
+	for (int first = 0; first < n_slices; first += n_slots) {
+		if (first > 0) {
+			__syncthreads();
+			for (int i = first; page.slab != NULL && i < first + n_slots; i++) {
+				stage_slice<type>(slots, job, page, n_slices + i);
+			}
+		}
+		cp_async_wait<0>();
+		__syncthreads();
+		/* channels from the warp's part on */
+		const int left = job.width - first * T::WIDTH - warp * T::PART;
+		if (n_slots > 1 && left > T::WIDTH) {
+			add_slices<type, 2>(job, mem, parts, t, n_pages, first);
+		} else if (left > 0) {
+			add_slices<type, 1>(job, mem, parts, t, n_pages, first);
+		}
+		if (first == 0 && warp == WARPS - 1) {
+			store_ml(job, mem, parts, t, n_pages);
+		}
 	}
 }
 
 /* grid: tiles, kv heads, splits of the round. Warp w takes the w-th page that the tile sees of the
  * split. */
 template <enum bb_kv_dtype type>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, SPLIT_BLOCKS)
 	attention_split(const __grid_constant__ struct attention_job job) {
 	DYN_SHARED(uint8_t, bytes);
 	const struct split_memory mem = split_memory_of<type>(bytes, job);
 	const int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
+	uint8_t *slots = mem.slots + warp * n_slots_of<type>(job.n_groups) * SLOT_BYTES;
+	float *v_scales = mem.v_scales + warp * BB_PAGE;
 	struct tile t;
 	int token0;
 	if (!find_split(&t, job, &token0)) {
@@ -121,47 +494,40 @@ __global__ void __launch_bounds__(THREADS)
 	}
 	const int page0 = max(token0, t.first) / BB_PAGE;
 	const int n_pages = (min(token0 + BB_SPLIT, t.end) - 1) / BB_PAGE + 1 - page0;
-	const int page = page0 + warp;
-	const bool has_page = warp < n_pages;
-	struct plane k = { NULL, job.width * (type == KV_INT8 ? 1 : 2),
-		job.width / page_type<type>::PIECE, 0, 0 };
-	struct plane v = k;
-	if (has_page) {
-		k.base = open_page(job, t, page, &k.begin, &k.end);
-		v = k;
-		v.base = k.base + job.k_bytes;
-	}
-	if (type == KV_INT8 && has_page) {
-		stage_scales(mem.k_scales, scale_stride(job), k.base + job.k_scales, job.n_groups, k.begin,
-			k.end, lane, WARP);
-		stage_scales(mem.v_scales, 1, v.base + job.v_scales, 1, k.begin, k.end, lane, WARP);
-	}
-	stage_queries<type>(mem.q, job, t, 1);
-	__syncthreads();
-	uint32_t p[4][4];
-	if (has_page) {
-		float s[8][4], m[2], l[2];
-		const struct lane_rows rows = lane_rows_of(job, t, 0);
-		page_scores<type, false>(s, job, k, mem.k_scales, mem.q);
-		page_max(m, s, rows, job, page * BB_PAGE);
-		page_exp<type>(p, l, s, m, job);
-		if (lane % 4 == 0) {
-			st_vec(mem.ml + warp * TILE + lane / 4, make_float2(m[0], l[0]));
-			st_vec(mem.ml + warp * TILE + lane / 4 + 8, make_float2(m[1], l[1]));
+	struct own_page page = { NULL, 0, 0 };
+	if (warp < n_pages) {
+		page.slab = open_page(job, t, page0 + warp, &page.begin, &page.end);
+		if (type == KV_INT8) {
+			send_scales(v_scales, page.slab + job.k_bytes + job.v_scales, page, 1);
 		}
-	}
-	__syncthreads();
-	const struct join_work work = join_work_of(mem.ml, n_pages);
+		if (type == KV_INT8 && job.n_groups <= FEW_GROUPS) {
+			send_scales(mem.k_scales, page.slab + job.k_scales, page, job.n_groups);
+		}
 #pragma unroll 1
-	for (int c = 0; c * GROUP < job.width; c++) {
-		if (has_page) {
-			float o[8][4];
-			page_values<type, false>(o, v, mem.v_scales, p, c);
-			park(mem.o + warp * TILE * O_STRIDE, o);
+		for (int i = 0; i < n_slots_of<type>(job.n_groups); i++) {
+			stage_slice<type>(slots, job, page, i);
 		}
-		__syncthreads();
-		join_pages(job, t, work, mem.o, n_pages, c);
-		__syncthreads();
 	}
-	end_split(job, t, mem.o);
+	stage_tile<type>(mem.q, job, t);
+	if (type == KV_INT8 && job.n_groups > FEW_GROUPS && warp < n_pages) {
+		spread_scales(mem.k_scales, page.slab + job.k_scales, page, job.n_groups);
+	}
+	__syncthreads();
+	float s[8][4];
+	if (warp < n_pages) {
+		float m[2];
+		const struct lane_rows rows = lane_rows_of(job, t, 0);
+		split_scores<type>(s, job, mem, slots, page);
+		page_max(m, s, rows, job, (page0 + warp) * BB_PAGE);
+		if (lane % 4 == 0) {
+			mem.m[warp * TILE + lane / 4] = m[0];
+			mem.m[warp * TILE + lane / 4 + 8] = m[1];
+		}
+	}
+	__syncthreads();
+	if (warp < n_pages) {
+		put_p<type>(mem, s, job);
+	}
+	split_values<type>(job, mem, slots, page, t, n_pages);
+	end_split(job, t, bytes);
 }
