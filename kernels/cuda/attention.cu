@@ -16,14 +16,23 @@ static void launch_split(const struct attention_job *job, dim3 grid, cudaStream_
 	LAUNCH((attention_split<type>), grid, THREADS, bytes, stream, *job);
 }
 
-template <enum bb_kv_dtype type, int n, int n_side>
+/* Whether a block may have so much memory, and the arrays of attention_whole beside it. */
+static bool has_room(size_t bytes) {
+	int device = 0, most = 0;
+	return cudaGetDevice(&device) == cudaSuccess
+		&& cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device)
+			== cudaSuccess
+		&& bytes + 8 * 1024 <= (size_t)most;
+}
+
+template <enum bb_kv_dtype type, int n>
 static void launch_whole(bb_queue *q, const struct attention_job *job) {
-	const int rows = WARPS / n_side * TILE;
-	const size_t bytes = whole_bytes<type, n * n_side>(job, WARPS / n_side);
+	const int rows = whole_shape<type, n>::ROWS;
+	const size_t bytes = whole_bytes<type, n>(job);
 	const dim3 grid((unsigned)(job->a.n_rows * job->heads_per_kv / rows + job->a.n_seqs),
 		(unsigned)job->a.n_kv_heads);
-	ALLOW_SMEM((attention_whole<type, n, n_side>), bytes);
-	LAUNCH((attention_whole<type, n, n_side>), grid, THREADS, bytes, q->stream, *job);
+	ALLOW_SMEM((attention_whole<type, n>), bytes);
+	LAUNCH((attention_whole<type, n>), grid, THREADS, bytes, q->stream, *job);
 	queue_launched(q, "attention_whole");
 }
 
@@ -38,16 +47,19 @@ static bool is_whole(const struct attention_job *job, int rows) {
 template <enum bb_kv_dtype type> static void run(bb_queue *q, const struct bb_attention *a) {
 	struct attention_job job;
 	attention_prepare(&job, a, type);
-	if (!is_whole(&job, job.width > 2 * GROUP ? 2 * TILE : 4 * TILE)) {
+	const bool is_wide = job.width > 2 * GROUP;
+	if (!is_whole(&job, is_wide ? 2 * TILE : 4 * TILE)
+		|| (is_wide && !has_room(whole_bytes<type, 4>(&job)))) {
 		attention_rounds(q, &job, launch_split<type>, "attention_split");
 		return;
 	}
+	job.parts = (float *)a->scratch;
 	if (job.width <= GROUP) {
-		launch_whole<type, 1, 1>(q, &job);
+		launch_whole<type, 1>(q, &job);
 	} else if (job.width <= 2 * GROUP) {
-		launch_whole<type, 2, 1>(q, &job);
+		launch_whole<type, 2>(q, &job);
 	} else {
-		launch_whole<type, 2, 2>(q, &job);
+		launch_whole<type, 4>(q, &job);
 	}
 	attention_prepare_rows(q, a);
 }

@@ -3,11 +3,15 @@
  * What the attention kernels share: which rows and tokens a block works on, where a page lies,
  * and how partial results are joined. Owns no kernel.
  *
- * The arithmetic, the same for every kernel here, one row or a thousand: a page of 64 tokens
- * gives a row m = max of the visible scores (times scale and log2 e), p = 2^(score - m), l = sum
- * of p, o = sum of p v. The pages of a split are joined in order, starting from nothing; then
- * the splits are, starting from nothing. To join something that a row can't see changes no bit,
- * so that a row may share a tile with any others.
+ * The arithmetic, the same for every kernel here, one row or a thousand: a split of 256 tokens
+ * gives a row M, L and O; it starts from nothing and takes its pages of 64 tokens in order. A page
+ * has m = max of the visible scores (times scale and log2 e), and then
+ *
+ *   M' = max(M, m), keep = 2^(M - M'), p = 2^(score - M'), L = L keep + sum of p, O = O keep + p v
+ *
+ * where tensor cores add p v to O, 16 tokens at a time. (Pages of f32 are computed each from
+ * nothing, and joined.) The splits are joined in order, starting from nothing. What a row can't see
+ * changes no bit, page or split, so that a row may share a tile with any others.
  *
  * The rows of a sequence are counted as token * heads_per_kv + head; a tile is 16 of them that
  * follow one another, of one kv head. */

@@ -16,6 +16,7 @@
 #pragma once
 
 #include "attention.cuh"
+#include "math.cuh"
 
 template <enum bb_kv_dtype type> struct page_type {
 	enum {
@@ -54,29 +55,34 @@ DEVICE uint32_t word_of(const uint4 &x, int i) {
 
 /* ---- queries ---- */
 
-/* Stores the queries of n_tiles tiles from t on as A fragments: q[tile][step][lane][4]. */
+/* Stores the queries of n_tiles tiles from t on as A fragments: q[tile][n_steps][lane][4]; channels
+ * behind the head are zeros. */
 template <enum bb_kv_dtype type>
 DEVICE void stage_queries(uint32_t *q, const struct attention_job &job, const struct tile &t,
-	int n_tiles) {
+	int n_tiles, int n_steps) {
 	typedef page_type<type> T;
-	const int n_steps = n_steps_of<type>(job.width);
+	const bool is_wide = job.a.head_dim % 4 == 0 && job.a.ld_q % 4 == 0
+		&& (uintptr_t)job.a.queries % 16 == 0;
 	for (int i = (int)threadIdx.x; i < n_tiles * n_steps * WARP; i += THREADS) {
 		const int lane = i % WARP, step = i / WARP % n_steps, tile = i / WARP / n_steps;
 		const int channel = step / T::STEPS * T::SPAN + lane % 4 * T::PIECE + step % T::STEPS * 4;
 		uint32_t w[2][2];
 		for (int h = 0; h < 2; h++) {
 			const int row = tile * TILE + lane / 4 + 8 * h;
-			float x[4];
-			const float *from = query_of(job, t, min(row, t.n_rows - 1));
-			for (int k = 0; k < 4; k++) {
-				const bool is_there = row < t.n_rows && channel + k < job.a.head_dim;
-				x[k] = is_there ? from[channel + k] : 0.0f;
-			}
-			w[h][0] = pack<type>(x[0], x[1]);
-			w[h][1] = pack<type>(x[2], x[3]);
+			const float *from = query_of(job, t, min(row, t.n_rows - 1)) + channel;
+			const int n = row < t.n_rows ? job.a.head_dim - channel : 0;
+			const float4 x = load4(from, n, is_wide);
+			w[h][0] = pack<type>(x.x, x.y);
+			w[h][1] = pack<type>(x.z, x.w);
 		}
 		st_vec((uint4 *)q + i, make_uint4(w[0][0], w[1][0], w[0][1], w[1][1]));
 	}
+}
+
+template <enum bb_kv_dtype type>
+DEVICE void stage_queries(uint32_t *q, const struct attention_job &job, const struct tile &t,
+	int n_tiles) {
+	stage_queries<type>(q, job, t, n_tiles, n_steps_of<type>(job.width));
 }
 
 /* The tokens that a lane's rows g and g + 8 see. */
@@ -173,12 +179,27 @@ template <enum bb_kv_dtype type> DEVICE uint32_t pack_sum(float *l, float lo, fl
 	return w;
 }
 
+/* The softcap, if there is one. */
+DEVICE void cap_scores(float s[8][4], const struct attention_job &job) {
+	if (job.cap > 0) {
+#pragma unroll
+		for (int i = 0; i < 32; i++) {
+			s[i / 4][i % 4] = capped(job, s[i / 4][i % 4]);
+		}
+	}
+}
+
 /* Scores to exponents of 2 before their scale, NOTHING where a row doesn't see the token; m of the
- * lane's two rows, scaled. token0: of the page. */
+ * lane's two rows, scaled. token0: of the page. Not is_masked: the rows see the whole page; not
+ * is_capped: the softcap is done. */
+template <bool is_masked = true, bool is_capped = true>
 DEVICE void page_max(float m[2], float s[8][4], const struct lane_rows &rows,
 	const struct attention_job &job, int token0) {
 	const int t = (int)threadIdx.x % 4;
 	const float scale = unit_of(job);
+	if (is_capped) {
+		cap_scores(s, job);
+	}
 #pragma unroll
 	for (int h = 0; h < 2; h++) {
 		float best = NOTHING;
@@ -186,8 +207,9 @@ DEVICE void page_max(float m[2], float s[8][4], const struct lane_rows &rows,
 		for (int i = 0; i < 16; i++) {
 			const int token = token0 + i / 2 * 8 + 2 * t + i % 2;
 			float *x = &s[i / 2][2 * h + i % 2];
-			*x = (unsigned)(token - rows.first[h]) < (unsigned)rows.count[h]
-				? capped(job, *x) : NOTHING;
+			if (is_masked) {
+				*x = (unsigned)(token - rows.first[h]) < (unsigned)rows.count[h] ? *x : NOTHING;
+			}
 			best = fmaxf(best, *x);
 		}
 		best = quad_max(best);

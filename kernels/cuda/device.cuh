@@ -31,6 +31,8 @@
  *   dp4a_s8(a, b, c)  dp4a_u8s8(a, b, c)     c + four products of bytes of a and b
  *   f16_of(f) f32_of_f16(h) bf16_of(f) f32_of_bf16(h)   round to nearest even; a NaN becomes 0x7fff
  *   f16x2_of(lo, hi) bf16x2_of(lo, hi), f16_lo(w) f16_hi(w) bf16_lo(w) bf16_hi(w)   two in a word
+ *   afresh(x)                           x, a number or an address, but what is computed from it is
+ *                                       computed here: not before a loop, to be kept in registers
  *   exp2_approx log2_approx rsqrt_approx rcp_approx     the special-function unit; subnormals are 0
  */
 #pragma once
@@ -151,6 +153,18 @@ DEVICE bool arrives_last(unsigned *count, unsigned n) {
 	is_last = __syncthreads_or(is_last);
 	__threadfence();
 	return is_last != 0;
+}
+
+/* ---- registers ---- */
+
+DEVICE unsigned afresh(unsigned i) {
+	asm volatile("" : "+r"(i));
+	return i;
+}
+
+DEVICE const uint8_t *afresh(const uint8_t *p) {
+	asm volatile("" : "+l"(p));
+	return p;
 }
 
 /* ---- tensor cores ---- */

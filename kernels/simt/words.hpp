@@ -281,6 +281,12 @@ template <int n> SIMT_INLINE void cp_async_wait(simt::Site site = simt::Site::he
 	simt::cp_wait(n, site);
 }
 
+/* ---- registers ---- */
+
+template <class T> SIMT_INLINE T afresh(T x) {
+	return x;
+}
+
 /* ---- barriers, warps ---- */
 
 static SIMT_INLINE void __syncthreads(simt::Site site = simt::Site::here()) {
