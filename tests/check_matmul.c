@@ -140,7 +140,7 @@ static void check_row(struct check *c, enum bb_dtype type, const struct shape *s
 			/* Codes and minima of opposite signs cancel inside a block. */
 			size += fabs(term) + (is_float(type) ? 0.0 : fabs(rounded[i]) * 0.5);
 		}
-		/* The tensor cores that cuBLASLt takes cut off what they add: on an H100 errors reach 7e-6. */
+		/* cuBLASLt's tensor cores cut off what they add: on an H100 errors reach 7e-6. */
 		if (!(fabs((double)y[col] - want) <= (by_lt ? 2e-5 : 4e-6) * size + 1e-30)) {
 			check_fail(c, "column %d is %g, the product in double %g", col, (double)y[col], want);
 			return;

@@ -13,7 +13,7 @@ template <enum bb_kv_dtype type>
 static void launch_split(const struct attention_job *job, dim3 grid, cudaStream_t stream) {
 	const size_t bytes = split_bytes<type>(job);
 	ALLOW_SMEM((attention_split<type>), bytes);
-	LAUNCH((attention_split<type>), grid, THREADS, bytes, stream, *job);
+	LAUNCH_EARLY((attention_split<type>), grid, THREADS, bytes, stream, *job);
 }
 
 /* Whether a block may have so much memory, and the arrays of attention_whole beside it. */

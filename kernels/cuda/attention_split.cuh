@@ -178,7 +178,7 @@ DEVICE void spread_scales(float *to, const uint8_t *from, const struct own_page 
 #pragma unroll
 		for (int k = 0; k < SPREAD; k++) {
 			const int i = i0 + k * WARP * 4;
-			x[k] = i < end && i + 4 > begin ? ld_nc((const float4 *)from + i / 4)
+			x[k] = i < end && i + 4 > begin ? ld_vec((const float4 *)from + i / 4)
 				: make_float4(0, 0, 0, 0);
 		}
 #pragma unroll
@@ -495,6 +495,11 @@ __global__ void __launch_bounds__(THREADS, SPLIT_BLOCKS)
 	const int page0 = max(token0, t.first) / BB_PAGE;
 	const int n_pages = (min(token0 + BB_SPLIT, t.end) - 1) / BB_PAGE + 1 - page0;
 	struct own_page page = { NULL, 0, 0 };
+	/* what was kept before this step needs no waiting for */
+	const bool is_kept = (page0 + warp + 1) * BB_PAGE <= t.kept->n_before;
+	if (!is_kept) {
+		await_launches();
+	}
 	if (warp < n_pages) {
 		page.slab = open_page(job, t, page0 + warp, &page.begin, &page.end);
 		if (type == KV_INT8) {
@@ -507,6 +512,9 @@ __global__ void __launch_bounds__(THREADS, SPLIT_BLOCKS)
 		for (int i = 0; i < n_slots_of<type>(job.n_groups); i++) {
 			stage_slice<type>(slots, job, page, i);
 		}
+	}
+	if (is_kept) {
+		await_launches();
 	}
 	stage_tile<type>(mem.q, job, t);
 	if (type == KV_INT8 && job.n_groups > FEW_GROUPS && warp < n_pages) {

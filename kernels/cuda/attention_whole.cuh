@@ -423,8 +423,8 @@ DEVICE void join_whole_ml(float2 *ml, const float2 split[2], float keep[2], floa
 	}
 }
 
-/* Of a lane's row, so many o[.][2h], o[.][2h + 1], of n_channels: joins them, in place. before: what
- * the splits before gave, if is_read; is_written: gets the result. */
+/* Of a lane's row, so many o[.][2h], o[.][2h + 1], of n_channels: joins them, in place. before:
+ * what the splits before gave, if is_read; is_written: gets the result. */
 template <int n_blocks>
 DEVICE void join_whole_blocks(float *before, float o[][4], int h, float keep, float add,
 	int n_channels, bool is_read, bool is_written) {
