@@ -76,7 +76,8 @@ struct bb_engine_params { /* zeroed = defaults */
 	enum bb_kv_type kv_type;   /* of new contexts; AUTO = f16 */
 	int max_model_len;         /* tokens per context; 0 = the model's own number */
 	int window;                /* attend to the last N tokens only; 0 = as the model says */
-	int max_batch_tokens;      /* rows per step that memory is planned for; 0 = 512 */
+	int max_batch_tokens;      /* rows per step that memory is planned for; 0 = 512, on a GPU
+	                            * with many processors up to 2048 */
 	size_t max_kv_bytes;       /* limit on pages of all contexts; 0 = no limit of our own */
 	size_t max_device_bytes;   /* memory that a GPU may give; 0 = nine tenths of what is free */
 	bool vocab_only;           /* tokenizer, template and metadata only: no weights, no steps */

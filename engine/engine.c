@@ -250,10 +250,17 @@ static bool open_memory(struct bb_engine *e, const struct bb_engine_params *para
 	return true;
 }
 
+/* So many rows keep a device's processors busy: 512 for those of a CPU. */
+static int rows_for(const struct bb_engine *e) {
+	enum { FEW = 512, MANY = 2048, OF_A_PROCESSOR = 16 };
+	const int n = OF_A_PROCESSOR * e->device.n_processors / FEW * FEW;
+	return n < FEW ? FEW : n > MANY ? MANY : n;
+}
+
 static bool open_model(struct bb_engine *e, const struct bb_model *const *models,
 	const struct bb_engine_params *params, struct bb_error *err) {
 	int n_vocab;
-	const int max_rows = params->max_batch_tokens > 0 ? params->max_batch_tokens : 512;
+	const int max_rows = params->max_batch_tokens > 0 ? params->max_batch_tokens : rows_for(e);
 	if (!find_model(e, models, err) || !vocab_size(e, &n_vocab, err) ||
 		!plan_create(&e->plan, e->model, &e->file, &e->kernels, &e->memory, n_vocab, max_rows,
 		params->window, err)) {

@@ -16,7 +16,7 @@ extern "C" {
 #endif
 
 /* Of struct bb_module and of everything that kernels.h declares. */
-enum { BB_MODULE_ABI = 3 };
+enum { BB_MODULE_ABI = 4 };
 
 /* What is opened: a GPU, or the emulator. */
 typedef struct bb_device bb_device;
@@ -84,6 +84,8 @@ struct bb_module {
 	void (*host_unregister)(bb_device *d, void *pages, void *used, size_t n_used);
 	void *(*both_alloc)(bb_device *d, size_t n);
 	void (*both_free)(bb_device *d, void *p);
+	/* Moves it to the device, whose pages are then as large as those of its own memory. */
+	void (*both_send)(bb_device *d, void *p, size_t n);
 
 	bb_queue *(*queue_create)(bb_device *d);
 	void (*queue_destroy)(bb_queue *q); /* waits; NULL is fine */

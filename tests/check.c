@@ -463,6 +463,16 @@ static double stop_clock(struct check *c) {
 		: check_seconds() - c->started;
 }
 
+/* What is timed shouldn't fetch pages from the host. */
+static void send_buffers(struct check *c) {
+	for (size_t i = 0; i < c->n_buffers; i++) {
+		const struct buffer *b = &c->buffers[i];
+		if (b->is_both && !b->is_past) {
+			c->device->module->both_send(c->device->d, b->map, b->map_bytes);
+		}
+	}
+}
+
 static void end_case(struct check *c) {
 	c->is_in_loop = false;
 	protect_inputs(c, PROT_READ | PROT_WRITE);
@@ -484,6 +494,7 @@ bool check_next(struct check *c, double bytes, const char *fmt, ...) {
 		vsnprintf(c->label, sizeof(c->label), fmt, args);
 		va_end(args);
 		begin_case(c);
+		send_buffers(c);
 	} else {
 		if (c->n_times == 0 && !check_is_device_bench(c)) {
 			take_outputs(c);

@@ -40,8 +40,8 @@ static const struct arg_option own[] = {
 		BENCH_MAX_REPEATS },
 	{ "-b,--batch-size", "N", "tokens a step at most (default 2048)", ARG_INT, AT(n_batch), 1,
 		1 << 16 },
-	{ "-ub,--ubatch-size", "N", "tokens a step at most; the smaller of both counts (default 512)",
-		ARG_INT, AT(n_ubatch), 1, 1 << 16 },
+	{ "-ub,--ubatch-size", "N", "tokens a step at most; the smaller of both counts (default 512, "
+		"on a large GPU 2048)", ARG_INT, AT(n_ubatch), 1, 1 << 16 },
 	{ "-o,--output", "FORMAT", "md (default), csv, json or jsonl", ARG_TEXT, AT(format), 0, 0,
 		"md|csv|json|jsonl" },
 	{ "--json", NULL, "the same as -o json", ARG_FLAG, AT(json) },
@@ -285,6 +285,9 @@ static int greatest(const struct arg_ints *list) {
 
 static bool prepare(struct job *j, const struct options *o) {
 	bb_engine_info(j->engine, &j->settings.info);
+	if (j->settings.n_ubatch == 0) {
+		j->settings.n_ubatch = j->settings.info.max_batch_tokens;
+	}
 	const struct bb_engine_info *info = &j->settings.info;
 	const int n_depth = greatest(&o->depths), n_prompt = greatest(&o->prompts);
 	const int n_gen = greatest(&o->gens), n_new = n_prompt > n_gen ? n_prompt : n_gen;
@@ -361,7 +364,7 @@ int bench_main(int argc, char **argv) {
 	struct options o = {
 		.prompts = { { 512 }, 1 }, .gens = { { 128 }, 1 }, .depths = { { 0 }, 1 },
 		.parallel = { { 1 }, 1 },
-		.repeats = 5, .n_batch = 2048, .n_ubatch = 512, .format = "md",
+		.repeats = 5, .n_batch = 2048, .n_ubatch = 0, .format = "md",
 	};
 	int status = args_parse(&cmd_bench, argc, argv, &o);
 	if (status >= 0) {
@@ -378,7 +381,8 @@ int bench_main(int argc, char **argv) {
 		.format = format_of(&o),
 		.settings = { .path = o.open.path, .n_batch = o.n_batch, .n_ubatch = o.n_ubatch },
 	};
-	o.open.max_batch_tokens = o.n_batch < o.n_ubatch ? o.n_batch : o.n_ubatch;
+	const int n_ubatch = o.n_ubatch > 0 ? o.n_ubatch : o.n_batch < 2048 ? 512 : 0;
+	o.open.max_batch_tokens = o.n_batch < n_ubatch ? o.n_batch : n_ubatch;
 	status = open_model(&o.open, OPEN_ALL, &j.engine);
 	status = status < 0 ? work(&j, &o) : status;
 	finish_job(&j);

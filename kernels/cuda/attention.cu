@@ -25,15 +25,28 @@ static bool has_room(size_t bytes) {
 		&& bytes + 8 * 1024 <= (size_t)most;
 }
 
-template <enum bb_kv_dtype type, int n>
+template <enum bb_kv_dtype type, int n, int n_tiles>
 static void launch_whole(bb_queue *q, const struct attention_job *job) {
-	const int rows = whole_shape<type, n>::ROWS;
-	const size_t bytes = whole_bytes<type, n>(job);
+	const int rows = whole_shape<type, n, n_tiles>::ROWS;
+	const size_t bytes = whole_bytes<type, n, n_tiles>(job);
 	const dim3 grid((unsigned)(job->a.n_rows * job->heads_per_kv / rows + job->a.n_seqs),
 		(unsigned)job->a.n_kv_heads);
-	ALLOW_SMEM((attention_whole<type, n>), bytes);
-	LAUNCH((attention_whole<type, n>), grid, THREADS, bytes, q->stream, *job);
+	ALLOW_SMEM((attention_whole<type, n, n_tiles>), bytes);
+	LAUNCH((attention_whole<type, n, n_tiles>), grid, THREADS, bytes, q->stream, *job);
 	queue_launched(q, "attention_whole");
+}
+
+/* Two tiles a warp are less work; but two blocks on each processor, of half the rows if need be,
+ * hide each other's waits. */
+template <enum bb_kv_dtype type, int n>
+static void launch_whole(bb_queue *q, const struct attention_job *job) {
+	const int rows = whole_shape<type, n, 2>::ROWS;
+	const int n_blocks = job->a.n_rows * job->heads_per_kv / rows * job->a.n_kv_heads;
+	if (n_blocks < 2 * queue_processors(q)) {
+		launch_whole<type, n, 1>(q, job);
+	} else {
+		launch_whole<type, n, 2>(q, job);
+	}
 }
 
 /* Whether the rows are enough to fill the blocks of the whole way, and these the device. */
@@ -49,7 +62,7 @@ template <enum bb_kv_dtype type> static void run(bb_queue *q, const struct bb_at
 	attention_prepare(&job, a, type);
 	const bool is_wide = job.width > 2 * GROUP;
 	if (!is_whole(&job, is_wide ? 2 * TILE : 4 * TILE)
-		|| (is_wide && !has_room(whole_bytes<type, 4>(&job)))) {
+		|| (is_wide && !has_room(whole_bytes<type, 4, 1>(&job)))) {
 		attention_rounds(q, &job, launch_split<type>, "attention_split");
 		return;
 	}
@@ -59,7 +72,7 @@ template <enum bb_kv_dtype type> static void run(bb_queue *q, const struct bb_at
 	} else if (job.width <= 2 * GROUP) {
 		launch_whole<type, 2>(q, &job);
 	} else {
-		launch_whole<type, 4>(q, &job);
+		launch_whole<type, 4, 1>(q, &job);
 	}
 	attention_prepare_rows(q, a);
 }

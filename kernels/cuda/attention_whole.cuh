@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Attention page by page: a block is 128 rows (64 of heads above 128 channels), which walk their
- * pages together through memory of the block. For many rows (prefill).
+ * Attention page by page: a block is 128 or 64 rows, which walk their pages together through memory
+ * of the block. For many rows (prefill).
  *
- * A warp takes one or two tiles of 16 rows, so that each fragment of K and V that it reads is of
- * use twice; the running O of a split fills half of its registers then. What the splits before
+ * A warp takes two tiles of 16 rows, so that each fragment of K and V that it reads is of use
+ * twice; the running O of a split fills half of its registers then. It takes one where that is all
+ * there is room for, or where blocks would be too few for the device. What the splits before
  * gave waits in `out` meanwhile, to be joined once in 256 tokens.
  *
  * K and V lie in memory of the block as f16 or bf16. The next K is on its way while a page's scores
@@ -24,10 +25,10 @@ static __host__ __device__ constexpr int v_stride(int n_chunks) {
 	return n_chunks | 1;
 }
 
-/* How a head of up to n * GROUP channels is worked on. */
-template <enum bb_kv_dtype type, int n> struct whole_shape {
+/* How a head of up to n * GROUP channels is worked on, by warps of n_tiles tiles. */
+template <enum bb_kv_dtype type, int n, int n_tiles> struct whole_shape {
 	enum {
-		TILES = n <= 2 ? 2 : 1,               /* of a warp */
+		TILES = n_tiles,
 		ROWS = WARPS * TILES * TILE,          /* of a block */
 		BLOCKS = n * GROUP / 8,               /* of eight channels, mma columns */
 		STEPS = n * GROUP / 16,               /* of 16 channels, mma steps */
@@ -70,9 +71,9 @@ struct whole_memory {
 	float *k_scales, *v_scales; /* int8: [64][scale_stride], [64] */
 };
 
-template <enum bb_kv_dtype type, int n>
+template <enum bb_kv_dtype type, int n, int n_tiles>
 DEVICE struct whole_memory whole_memory_of(uint8_t *at, const struct attention_job &job) {
-	typedef whole_shape<type, n> S;
+	typedef whole_shape<type, n, n_tiles> S;
 	struct whole_memory m;
 	m.k = take(&at, BB_PAGE * S::K_STRIDE);
 	m.v = take(&at, BB_PAGE * S::V_STRIDE);
@@ -84,8 +85,9 @@ DEVICE struct whole_memory whole_memory_of(uint8_t *at, const struct attention_j
 	return m;
 }
 
-template <enum bb_kv_dtype type, int n> static size_t whole_bytes(const struct attention_job *job) {
-	typedef whole_shape<type, n> S;
+template <enum bb_kv_dtype type, int n, int n_tiles>
+static size_t whole_bytes(const struct attention_job *job) {
+	typedef whole_shape<type, n, n_tiles> S;
 	return (size_t)BB_PAGE * (S::K_STRIDE + S::V_STRIDE) + S::QUERY_BYTES + 2 * S::RAW_BYTES
 		+ (type == KV_INT8 ? scale_bytes(job) : 0);
 }
@@ -199,7 +201,7 @@ DEVICE void stage_scales_async(float *to, int stride, const uint8_t *from, int n
 template <int n>
 DEVICE void stage_raw(const struct whole_memory &mem, const struct attention_job &job,
 	const uint8_t *slab, int begin, int end) {
-	typedef whole_shape<KV_INT8, n> S;
+	typedef whole_shape<KV_INT8, n, 1> S;
 	constexpr int chunks = S::RAW_CHUNKS;
 	const int n_stored = job.width / 16;
 	const uint8_t *v = slab + job.k_bytes;
@@ -234,7 +236,7 @@ DEVICE float key_scale(const struct attention_job &job, const float *scales, int
 template <int n>
 DEVICE void convert_page(const struct whole_memory &mem, const struct attention_job &job, int begin,
 	int end) {
-	typedef whole_shape<KV_INT8, n> S;
+	typedef whole_shape<KV_INT8, n, 1> S;
 	constexpr int step = THREADS / S::RAW_CHUNKS;
 	const int row0 = thread_afresh() / S::RAW_CHUNKS, chunk = thread_afresh() % S::RAW_CHUNKS;
 #pragma unroll 2
@@ -267,14 +269,14 @@ DEVICE void convert_page(const struct whole_memory &mem, const struct attention_
 
 /* A warp's results of a split so far. o[.][i]: row g of channels 8i + 2t, + 1, then row g + 8 of
  * them. M and L are in memory of the block. */
-template <enum bb_kv_dtype type, int n> struct running {
-	typedef whole_shape<type, n> S;
+template <enum bb_kv_dtype type, int n, int n_tiles> struct running {
+	typedef whole_shape<type, n, n_tiles> S;
 	float o[S::TILES][S::BLOCKS][4];
 };
 
-template <enum bb_kv_dtype type, int n, int n_rows>
-DEVICE void start(struct running<type, n> *r, struct whole_tile<n_rows> *w) {
-	typedef whole_shape<type, n> S;
+template <enum bb_kv_dtype type, int n, int n_tiles, int n_rows>
+DEVICE void start(struct running<type, n, n_tiles> *r, struct whole_tile<n_rows> *w) {
+	typedef whole_shape<type, n, n_tiles> S;
 #pragma unroll
 	for (int i = 0; i < S::TILES; i++) {
 #pragma unroll
@@ -287,9 +289,9 @@ DEVICE void start(struct running<type, n> *r, struct whole_tile<n_rows> *w) {
 }
 
 /* As page_scores, of all tiles of a warp. k: the plane; q: the block's fragments. */
-template <enum bb_kv_dtype type, int n>
+template <enum bb_kv_dtype type, int n, int n_tiles>
 DEVICE void whole_scores(float s[][8][4], const uint8_t *k, const uint32_t *q) {
-	typedef whole_shape<type, n> S;
+	typedef whole_shape<type, n, n_tiles> S;
 	constexpr int PER = 2; /* pieces of K at once: for more there are no registers */
 	const int i_thread = thread_afresh(), lane = i_thread % WARP;
 	k += lane / 4 * S::K_STRIDE + lane % 4 * 16;
@@ -327,10 +329,10 @@ DEVICE void whole_scores(float s[][8][4], const uint8_t *k, const uint32_t *q) {
 
 /* Scores to p; M, L and O of the split are then those of this page, too, but for its values.
  * token0: of the page. */
-template <enum bb_kv_dtype type, int n, int n_rows>
-DEVICE void whole_softmax(struct running<type, n> *r, uint32_t p[][4][4], float s[][8][4],
-	const struct attention_job &job, struct whole_tile<n_rows> *w, int token0) {
-	typedef whole_shape<type, n> S;
+template <enum bb_kv_dtype type, int n, int n_tiles, int n_rows>
+DEVICE void whole_softmax(struct running<type, n, n_tiles> *r, uint32_t p[][4][4],
+	float s[][8][4], const struct attention_job &job, struct whole_tile<n_rows> *w, int token0) {
+	typedef whole_shape<type, n, n_tiles> S;
 	float m[S::TILES][2], keep[S::TILES][2];
 	bool is_same = true;
 #pragma unroll
@@ -380,9 +382,10 @@ DEVICE void whole_softmax(struct running<type, n> *r, uint32_t p[][4][4], float 
 }
 
 /* O += p V. v: the plane. A lane's row of a matrix is that of the token in the order of p. */
-template <enum bb_kv_dtype type, int n>
-DEVICE void whole_values(struct running<type, n> *r, const uint8_t *v, const uint32_t p[][4][4]) {
-	typedef whole_shape<type, n> S;
+template <enum bb_kv_dtype type, int n, int n_tiles>
+DEVICE void whole_values(struct running<type, n, n_tiles> *r, const uint8_t *v,
+	const uint32_t p[][4][4]) {
+	typedef whole_shape<type, n, n_tiles> S;
 	const int lane = thread_afresh() % WARP;
 	v += lane % 16 * S::V_STRIDE + lane / 16 * 16;
 #pragma unroll
@@ -456,20 +459,20 @@ DEVICE void join_whole_tile(const struct attention_job &job, float o[][4], const
 	const float keep[2], const float add[2], bool is_first, bool is_last) {
 #pragma unroll
 	for (int h = 0; h < 2; h++) {
-		const int part = parts[thread_afresh() % WARP / 4 + 8 * h];
-		float *before = before_of(job, max(part, 0));
 #pragma unroll
-		for (int at = 0; at < n_blocks; at += 16) {
-			join_whole_blocks<n_blocks < 16 ? n_blocks : 16>(before + 8 * at, o + at, h, keep[h],
+		for (int at = 0; at < n_blocks; at += 8) { /* more at once would spill */
+			const int part = parts[thread_afresh() % WARP / 4 + 8 * h];
+			float *before = before_of(job, max(part, 0));
+			join_whole_blocks<8>(before + 8 * at, o + at, h, keep[h],
 				add[h], job.width - 8 * at, !is_first && part >= 0, !is_last && part >= 0);
 		}
 	}
 }
 
-template <enum bb_kv_dtype type, int n, int n_rows>
+template <enum bb_kv_dtype type, int n, int n_tiles, int n_rows>
 DEVICE void join_whole(struct whole_tile<n_rows> *w, const struct attention_job &job,
-	struct running<type, n> *r, bool is_first, bool is_last) {
-	typedef whole_shape<type, n> S;
+	struct running<type, n, n_tiles> *r, bool is_first, bool is_last) {
+	typedef whole_shape<type, n, n_tiles> S;
 #pragma unroll
 	for (int i = 0; i < S::TILES; i++) {
 		const int row0 = row0_of(*w) + i * TILE;
@@ -482,10 +485,10 @@ DEVICE void join_whole(struct whole_tile<n_rows> *w, const struct attention_job 
 
 /* A warp's joined results to its rows. o: memory for the block's, [rows][O_STRIDE]: it is how 16
  * bytes of a row come into one lane. */
-template <enum bb_kv_dtype type, int n, int n_rows>
+template <enum bb_kv_dtype type, int n, int n_tiles, int n_rows>
 DEVICE void store_rows(struct whole_tile<n_rows> *w, const struct attention_job &job,
-	const struct running<type, n> &r, float *o) {
-	typedef whole_shape<type, n> S;
+	const struct running<type, n, n_tiles> &r, float *o) {
+	typedef whole_shape<type, n, n_tiles> S;
 	const int lane = thread_afresh() % WARP, row0 = row0_of(*w);
 	o += row0 * S::O_STRIDE;
 	const bool is_wide = job.a.head_dim % 4 == 0 && job.a.ld_out % 4 == 0
@@ -545,10 +548,10 @@ template <int n_rows> DEVICE const uint8_t *slab_of(const struct whole_tile<n_ro
 }
 
 /* Starts the copies that a page's scores wait for: K, or all of it where that is int8. */
-template <enum bb_kv_dtype type, int n>
+template <enum bb_kv_dtype type, int n, int n_tiles>
 DEVICE void stage_keys(const struct whole_memory &mem, const struct attention_job &job,
 	const uint8_t *slab, int2 seen) {
-	typedef whole_shape<type, n> S;
+	typedef whole_shape<type, n, n_tiles> S;
 	if (type == KV_INT8) {
 		stage_raw<n>(mem, job, slab, seen.x, seen.y);
 		return;
@@ -557,32 +560,32 @@ DEVICE void stage_keys(const struct whole_memory &mem, const struct attention_jo
 	cp_async_commit();
 }
 
-template <enum bb_kv_dtype type, int n>
+template <enum bb_kv_dtype type, int n, int n_tiles>
 DEVICE void stage_values(const struct whole_memory &mem, const struct attention_job &job,
 	const uint8_t *slab, int2 seen) {
-	typedef whole_shape<type, n> S;
+	typedef whole_shape<type, n, n_tiles> S;
 	stage_plane<S::BLOCKS, S::V_STRIDE>(mem.v, slab + job.k_bytes, job.width / 8, seen.x, seen.y);
 	cp_async_commit();
 }
 
 /* grid: blocks of rows, last first because those see the most; kv heads. n: groups of channels that
  * a block has room for. */
-template <enum bb_kv_dtype type, int n>
+template <enum bb_kv_dtype type, int n, int n_tiles>
 __global__ void __launch_bounds__(THREADS, 2)
 	attention_whole(const __grid_constant__ struct attention_job job) {
-	typedef whole_shape<type, n> S;
+	typedef whole_shape<type, n, n_tiles> S;
 	DYN_SHARED(uint8_t, bytes);
 	SHARED(struct whole_tile<S::ROWS>, tiles, [1]);
-	const struct whole_memory mem = whole_memory_of<type, n>(bytes, job);
+	const struct whole_memory mem = whole_memory_of<type, n, n_tiles>(bytes, job);
 	if (!find_whole_tile(tiles, job)) {
 		return;
 	}
 	__syncthreads();
 	const struct tile &t = tiles[0].t;
-	stage_keys<type, n>(mem, job, slab_of(tiles[0], t.first / BB_PAGE),
+	stage_keys<type, n, n_tiles>(mem, job, slab_of(tiles[0], t.first / BB_PAGE),
 		seen_slots(t, t.first / BB_PAGE));
 	stage_queries<type>(mem.q, job, t, WARPS * S::TILES, S::STEPS);
-	struct running<type, n> split;
+	struct running<type, n, n_tiles> split;
 	start(&split, tiles);
 #pragma unroll 1
 	for (unsigned at = (unsigned)t.first / BB_PAGE;; at++) {
@@ -600,22 +603,23 @@ __global__ void __launch_bounds__(THREADS, 2)
 			cp_async_wait<0>();
 			__syncthreads();
 			if (!is_last_page(t, page)) {
-				stage_keys<type, n>(mem, job, slab_of(tiles[0], page + 1),
+				stage_keys<type, n, n_tiles>(mem, job, slab_of(tiles[0], page + 1),
 					seen_slots(t, page + 1));
 			}
 		} else {
-			stage_values<type, n>(mem, job, slab_of(tiles[0], page), seen_slots(t, page));
+			stage_values<type, n, n_tiles>(mem, job, slab_of(tiles[0], page),
+				seen_slots(t, page));
 		}
 		if (sees(tiles[0], token0)) {
 			float s[S::TILES][8][4];
-			whole_scores<type, n>(s, mem.k, mem.q);
+			whole_scores<type, n, n_tiles>(s, mem.k, mem.q);
 			whole_softmax(&split, p, s, job, tiles, token0);
 		}
 		if (type != KV_INT8) {
 			cp_async_wait<0>();
 			__syncthreads();
 			if (!is_last_page(t, page)) {
-				stage_keys<type, n>(mem, job, slab_of(tiles[0], page + 1),
+				stage_keys<type, n, n_tiles>(mem, job, slab_of(tiles[0], page + 1),
 					seen_slots(t, page + 1));
 			}
 		}

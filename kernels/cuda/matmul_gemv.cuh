@@ -250,17 +250,14 @@ template <class shape, bool is_whole> DEVICE float gemv_add(float acc, const flo
 	const uint8_t *span = stage + panel * shape::span_bytes, *metas = x.meta + row * x.meta_stride;
 	const scale_header header = read_header<type>(span, n_blocks, lane);
 	const float *from = dots + (row * shape::panels + panel) * SPAN * parts * PANEL + lane;
-	if (!is_whole) {
-		UNROLL_BY(1)
-		for (int b = 0; b < n_blocks; b++) {
-			acc = add_block<type>(acc, from[b * parts * PANEL], 0.0f,
-				read_scale<type>(header, span, n_blocks, b, lane),
-				ld_vec((const uint2 *)metas + b));
-		}
-		return acc;
+	const int n_single = is_whole ? 0 : n_blocks, n_paired = is_whole ? SPAN : 0;
+	UNROLL_BY(1)
+	for (int b = 0; b < n_single; b++) {
+		acc = add_block<type>(acc, from[b * parts * PANEL], 0.0f,
+			read_scale<type>(header, span, n_blocks, b, lane), ld_vec((const uint2 *)metas + b));
 	}
 	UNROLL
-	for (int b = 0; b < SPAN; b++) {
+	for (int b = 0; b < n_paired; b++) {
 		const uint4 both = ld_vec((const uint4 *)metas + b / 2);
 		acc = add_block<type>(acc, from[b * parts * PANEL],
 			parts == 2 ? from[(b * parts + 1) * PANEL] : 0.0f,
@@ -338,8 +335,9 @@ template <class shape, class args> DEVICE void gemv_tile(const args &p) {
 	finish<shape>(p, sum.row, sum.panel, sum.adds, sum.acc);
 }
 
-/* Grid: panels (pairs of them) by groups of `rows` rows. args: matmul_args or fused_args. */
+/* Grid: panels (pairs of them) by groups of `rows` rows. args: matmul_args or fused_args. Three
+ * blocks, as shared memory allows: for four, unasked, the compiler would spill. */
 template <class shape, class args>
-__global__ void __launch_bounds__(GEMV_THREADS) matmul_gemv(args p) {
+__global__ void __launch_bounds__(GEMV_THREADS, 3) matmul_gemv(args p) {
 	gemv_tile<shape>(p);
 }

@@ -264,6 +264,16 @@ static void module_both_free(bb_device *d, void *p) {
 	cudaFree(p);
 }
 
+static void module_both_send(bb_device *d, void *p, size_t n) {
+#ifdef __CUDACC__
+	const cudaMemLocation there = { cudaMemLocationTypeDevice, 0 };
+	if (cudaMemPrefetchAsync(p, n, there, 0, (cudaStream_t)0) != cudaSuccess
+		|| cudaStreamSynchronize((cudaStream_t)0) != cudaSuccess) {
+		cudaGetLastError(); /* it comes when it is touched */
+	}
+#endif
+}
+
 /* ---- queues ---- */
 
 static void module_queue_destroy(bb_queue *q) {
@@ -492,6 +502,7 @@ static const struct bb_module module = {
 	module_host_unregister,
 	module_both_alloc,
 	module_both_free,
+	module_both_send,
 	module_queue_create,
 	module_queue_destroy,
 	module_check,
