@@ -66,7 +66,7 @@ else:
         launches = [json.loads(line) for line in output.splitlines() if '"launch"' in line]
         rows.writerow(["0", "nothing(int)", "(1, 1, 1)", "(1, 1, 1)", "0", "0", "0", "0", "16"])
         for i, l in enumerate(launches):
-            rows.writerow([i + 1, "void " + l["launch"].strip("()") + "(float *)", "(1, 1, 1)", "(1, 1, 1)",
+            rows.writerow([i + 1, "void " + l["launch"].strip("()") + "(float *)", tuple(l["block"]), tuple(l["grid"]),
                            f"{l['read_bytes'] // 32:,}", "0", f"{l['written_bytes'] // 32:,}",
                            l["wavefronts"] - l["ideal_wavefronts"], "32"])
 """
