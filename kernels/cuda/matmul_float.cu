@@ -44,7 +44,7 @@ DEVICE int x_place(int row, int v) {
 }
 
 /* Starts the copies of step i, for the rows from `first` on. What isn't there, rows below the last
- * one and panels behind it, is read as the last one is, and never written. */
+ * one and panels behind it, is read as the last one is, or zeros for it, and never written. */
 template <class shape, class args>
 DEVICE void mma_load(const args &p, uint8_t *stage, int i, int first) {
 	const unsigned tid = threadIdx.x, n_units = (unsigned)panel_units(shape::type, p.k);
@@ -66,9 +66,16 @@ DEVICE void mma_load(const args &p, uint8_t *stage, int i, int first) {
 	for (unsigned u0 = 0; u0 < shape::parts * shape::rows * STEP_UNITS; u0 += shape::threads) {
 		const unsigned line = (u0 + tid) / STEP_UNITS, part = line / shape::rows;
 		const int row = min(first + (int)(line % shape::rows), p.n_rows - 1);
-		if (v < units) {
-			cp_async16(stage + shape::x_at + x_place((int)line, (int)v), x_of(p, row, x_bytes)
-				+ ((size_t)part * n_units + (size_t)i * STEP_UNITS + v) * 16);
+		if (v >= units) {
+			continue;
+		}
+		uint8_t *to = stage + shape::x_at + x_place((int)line, (int)v);
+		const uint8_t *x = x_of(p, row, x_bytes)
+			+ ((size_t)part * n_units + (size_t)i * STEP_UNITS + v) * 16;
+		if (shape::rows <= 32) { /* the weights' traffic is little more than x's there */
+			cp_async16_zfill(to, x, first + (int)(line % shape::rows) < p.n_rows ? 16 : 0);
+		} else {
+			cp_async16(to, x);
 		}
 	}
 }

@@ -156,7 +156,12 @@ DEVICE void gemm_load_rows(const args &p, const uint8_t *from, int first, int he
 	for (int r = 0; r < shape::rows; r += rows) {
 		if (v < here && (shape::rows % rows == 0 || r + r0 < shape::rows)) {
 			const int row = min(first + r + r0, p.n_rows - 1);
-			cp_async16(at(r + r0, v), ahead(from, x_row_of(p, row), bytes));
+			const uint8_t *x = ahead(from, x_row_of(p, row), bytes);
+			if (shape::rows <= 32) { /* the weights' traffic is little more than x's there */
+				cp_async16_zfill(at(r + r0, v), x, first + r + r0 < p.n_rows ? 16 : 0);
+			} else {
+				cp_async16(at(r + r0, v), x);
+			}
 		}
 	}
 }
