@@ -458,9 +458,9 @@ template <int n_blocks>
 DEVICE void join_whole_tile(const struct attention_job &job, float o[][4], const int *parts,
 	const float keep[2], const float add[2], bool is_first, bool is_last) {
 #pragma unroll
-	for (int h = 0; h < 2; h++) {
+	for (int at = 0; at < n_blocks; at += 8) {
 #pragma unroll
-		for (int at = 0; at < n_blocks; at += 8) { /* more at once would spill */
+		for (int h = 0; h < 2; h++) { /* more at once would spill */
 			const int part = parts[thread_afresh() % WARP / 4 + 8 * h];
 			float *before = before_of(job, max(part, 0));
 			join_whole_blocks<8>(before + 8 * at, o + at, h, keep[h],
