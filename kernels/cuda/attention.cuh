@@ -140,15 +140,6 @@ DEVICE bool find_split(struct tile *t, const struct attention_job &job, int *tok
 
 /* ---- pages ---- */
 
-/* The K or V of a page, in memory of the device or of the block. In memory of the device, rows
- * outside [begin, end) and pieces behind the row are taken as zeros and not touched; in memory of
- * the block they are zeros. */
-struct plane {
-	const uint8_t *base;
-	int stride, n_chunks; /* bytes from row to row; pieces of 16 bytes of a stored row */
-	int begin, end;
-};
-
 /* The i-th page of a tile's tokens: its slab, and the slots that some row sees; NULL when there are
  * none. */
 DEVICE const uint8_t *open_page(const struct attention_job &job, const struct tile &t, int i,
@@ -161,12 +152,12 @@ DEVICE const uint8_t *open_page(const struct attention_job &job, const struct ti
 	return (const uint8_t *)t.kept->chunks[i / BB_CHUNK][i % BB_CHUNK] + t.slab;
 }
 
-template <bool is_shared> DEVICE uint4 plane_chunk(const struct plane &p, int row, int chunk) {
-	if (!is_shared && (chunk >= p.n_chunks || row < p.begin || row >= p.end)) {
-		return make_uint4(0, 0, 0, 0);
-	}
-	const uint4 *at = (const uint4 *)(p.base + row * p.stride + chunk * 16);
-	return is_shared ? ld_vec(at) : ld_nc(at);
+/* ---- memory of a block ---- */
+
+DEVICE uint8_t *take(uint8_t **at, size_t bytes) {
+	uint8_t *taken = *at;
+	*at += (bytes + 15) / 16 * 16;
+	return taken;
 }
 
 /* ---- scores ---- */

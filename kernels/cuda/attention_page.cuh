@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * 16 rows against a page of 64 tokens, by one warp on tensor cores: m16n8k16 with f32 sums. Reads K
- * and V in pieces of 16 bytes straight into fragments, from memory of the device (each element is
- * then read by one lane once) or of the block: which changes nothing in the arithmetic.
+ * 16 rows against a page of 64 tokens, by one warp on tensor cores: m16n8k16 with f32 sums. What
+ * the ways of attention share of that: the order of the steps, queries as fragments, the softmax.
  *
  * An mma sums over channels or tokens in any order that both operands follow, so that lane (g, t) =
  * (lane / 4, lane % 4) can take what lies together:
  *
- *   K    a piece t of token 8n + g: 8 channels (int8: 16) are the lane's part of B in 2 (4) steps
- *   V    piece g of tokens 16j + 2t, +1, +8, +9: channel i of each makes B of the i-th of 8 steps,
- *        whose column g is channel 8g + i. The lane's results are so channels 16t .. 16t + 15
+ *   K    a piece of 16 bytes, t, of token 8n + g: 8 channels (int8: 16) are the lane's part of B in
+ *        2 (4) steps; s[n] is then row g of tokens 8n + 2t, + 1, and row g + 8 of them
+ *   V    tokens 16j + 2t, + 1, + 8, + 9 are the lane's part of step j; which channel is in which
+ *        column is each way's own affair, and changes no bit
  *
  * Rounding: q and p to the pages' type (int8: f16; K and V of int8 times their scales, to f16); l
  * sums what p was rounded to. */
@@ -79,12 +79,6 @@ DEVICE void stage_queries(uint32_t *q, const struct attention_job &job, const st
 	}
 }
 
-template <enum bb_kv_dtype type>
-DEVICE void stage_queries(uint32_t *q, const struct attention_job &job, const struct tile &t,
-	int n_tiles) {
-	stage_queries<type>(q, job, t, n_tiles, n_steps_of<type>(job.width));
-}
-
 /* The tokens that a lane's rows g and g + 8 see. */
 struct lane_rows {
 	int first[2], count[2];
@@ -119,43 +113,6 @@ DEVICE void key_fragment(uint32_t b[2], const uint4 &x, int s, float scale) {
 	} else {
 		b[0] = word_of(x, 2 * s);
 		b[1] = word_of(x, 2 * s + 1);
-	}
-}
-
-/* s[n] = row g of tokens 8n + 2t, + 1, then row g + 8 of them. q: the tile's fragments. */
-template <enum bb_kv_dtype type, bool is_shared>
-DEVICE void page_scores(float s[8][4], const struct attention_job &job, const struct plane &k,
-	const float *scales, const uint32_t *q) {
-	typedef page_type<type> T;
-	const int lane = (int)threadIdx.x % WARP, g = lane / 4, t = lane % 4;
-#pragma unroll
-	for (int n = 0; n < 8; n++) {
-		s[n][0] = s[n][1] = s[n][2] = s[n][3] = 0.0f;
-	}
-#pragma unroll 1
-	for (int c = 0; c * T::SPAN < job.width; c++) {
-		uint4 x[8];
-#pragma unroll
-		for (int n = 0; n < 8; n++) {
-			x[n] = plane_chunk<is_shared>(k, 8 * n + g, 4 * c + t);
-		}
-#pragma unroll
-		for (int i = 0; i < T::STEPS; i++) {
-			const uint4 w = ld_vec((const uint4 *)q + (c * T::STEPS + i) * WARP + lane);
-			const uint32_t a[4] = { w.x, w.y, w.z, w.w };
-			int at = 0;
-			if (type == KV_INT8) {
-				const int group = (c * T::SPAN + t * T::PIECE + 4 * i) / job.group_width;
-				at = g * scale_stride(job) + min(group, job.n_groups - 1);
-			}
-#pragma unroll
-			for (int n = 0; n < 8; n++) {
-				const float scale = type == KV_INT8 ? scales[at + 8 * n * scale_stride(job)] : 1.0f;
-				uint32_t b[2];
-				key_fragment<type>(b, x[n], i, scale);
-				mma<type>(s[n], a, b);
-			}
-		}
 	}
 }
 
@@ -234,50 +191,5 @@ DEVICE void page_exp(uint32_t p[4][4], float l[2], const float s[8][4], const fl
 			p[n / 2][n % 2 * 2 + h] = pack_sum<type>(&l[h], lo, hi);
 		}
 		l[h] = quad_sum(l[h]);
-	}
-}
-
-/* ---- values ---- */
-
-/* The i-th channel of two tokens' pieces of eight, one in each half of the word. */
-template <enum bb_kv_dtype type>
-DEVICE uint32_t value_pair(const uint4 &x, const uint4 &y, int i, float scale_x, float scale_y) {
-	if (type == KV_INT8) { /* the pieces' first eight bytes */
-		return pack<type>(byte_of(word_of(x, i / 4), i % 4) * scale_x,
-			byte_of(word_of(y, i / 4), i % 4) * scale_y);
-	}
-	return __byte_perm(word_of(x, i / 2), word_of(y, i / 2), i % 2 == 0 ? 0x5410 : 0x7632);
-}
-
-/* o[i] = row g of channels 16t + i and 16t + 8 + i of the GROUP channels from 64c on, then row g
- * + 8 of them. scales: [64] */
-template <enum bb_kv_dtype type, bool is_shared>
-DEVICE void page_values(float o[8][4], const struct plane &v, const float *scales,
-	const uint32_t p[4][4], int c) {
-	const int lane = (int)threadIdx.x % WARP, g = lane / 4, t = lane % 4;
-#pragma unroll
-	for (int i = 0; i < 8; i++) {
-		o[i][0] = o[i][1] = o[i][2] = o[i][3] = 0.0f;
-	}
-#pragma unroll
-	for (int j = 0; j < 4; j++) {
-		uint4 x[4];
-		float scale[4];
-#pragma unroll
-		for (int k = 0; k < 4; k++) {
-			const int token = 16 * j + 2 * t + k / 2 * 8 + k % 2;
-			x[k] = plane_chunk<is_shared>(v, token, type == KV_INT8 ? 4 * c + g / 2 : 8 * c + g);
-			if (type == KV_INT8 && g % 2 != 0) { /* two lanes share a piece of 16 channels */
-				x[k].x = x[k].z;
-				x[k].y = x[k].w;
-			}
-			scale[k] = type == KV_INT8 ? scales[token] : 1.0f;
-		}
-#pragma unroll
-		for (int i = 0; i < 8; i++) {
-			const uint32_t b[2] = { value_pair<type>(x[0], x[1], i, scale[0], scale[1]),
-				value_pair<type>(x[2], x[3], i, scale[2], scale[3]) };
-			mma<type>(o[i], p[j], b);
-		}
 	}
 }

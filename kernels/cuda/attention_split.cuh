@@ -18,12 +18,12 @@
 #pragma once
 
 #include "attention_join.cuh"
-#include "attention_smem.cuh"
+#include "attention_page.cuh"
 
 enum {
 	SLICE = 128,                  /* bytes of a row in a slice: all banks */
 	SLICE_CHUNKS = SLICE / 16,
-	SLICE_SPANS = SLICE / 64,     /* of page_scores' spans of channels */
+	SLICE_SPANS = SLICE / 64,     /* of 64 bytes, four pieces */
 	SLOT_BYTES = BB_PAGE * SLICE,
 	FEW_GROUPS = 8,               /* scales of K a row that leave room for two slots a warp */
 	SPREAD = 8,                   /* loads of spread_scales in flight a thread */
@@ -220,7 +220,7 @@ DEVICE void stage_tile(uint32_t *q, const struct attention_job &job, const struc
 /* ---- scores ---- */
 
 /* Adds a span of channels, the c-th of the row and one of those of the slice, to the scores of the
- * warp's page, with the steps of page_scores. */
+ * warp's page, in the steps of attention_page.cuh. */
 template <enum bb_kv_dtype type>
 DEVICE void add_span(float s[8][4], const struct attention_job &job, const uint8_t *slot,
 	const float *scales, const uint32_t *q, int c) {
@@ -256,7 +256,7 @@ DEVICE void add_span(float s[8][4], const struct attention_job &job, const uint8
 	}
 }
 
-/* s as page_scores gives it, of the warp's page, whose first slices are on their way. Behind it the
+/* s of the warp's page, whose first slices are on their way. Behind it the
  * first slices of V are. */
 template <enum bb_kv_dtype type>
 DEVICE void split_scores(float s[8][4], const struct attention_job &job,

@@ -13,7 +13,7 @@
  * ahead, and made f16 by all threads once, not by each warp again. */
 #pragma once
 
-#include "attention_smem.cuh"
+#include "attention_page.cuh"
 
 /* Rows of K are read eight lanes at a time, from two rows; those of V from eight. Strides of 4 and
  * 1 modulo 8 pieces keep these on different banks. */
@@ -83,6 +83,10 @@ DEVICE struct whole_memory whole_memory_of(uint8_t *at, const struct attention_j
 	m.k_scales = (float *)at;
 	m.v_scales = m.k_scales + BB_PAGE * scale_stride(job);
 	return m;
+}
+
+static inline size_t scale_bytes(const struct attention_job *job) {
+	return ((size_t)(job->n_groups | 1) + 1) * BB_PAGE * sizeof(float);
 }
 
 template <enum bb_kv_dtype type, int n, int n_tiles>
@@ -231,8 +235,8 @@ DEVICE float key_scale(const struct attention_job &job, const float *scales, int
 	return scales[job.n_groups == 1 ? 0 : min(channel / job.group_width, job.n_groups - 1)];
 }
 
-/* A page of int8 to f16, times the scales. Halves of K's pieces go where they are in the steps that
- * page_scores takes. Slots outside [begin, end) have zeros for codes, and no scales. */
+/* A page of int8 to f16, times the scales. Halves of K's pieces go where they are in the steps of
+ * attention_page.cuh. Slots outside [begin, end) have zeros for codes, and no scales. */
 template <int n>
 DEVICE void convert_page(const struct whole_memory &mem, const struct attention_job &job, int begin,
 	int end) {
@@ -288,7 +292,7 @@ DEVICE void start(struct running<type, n, n_tiles> *r, struct whole_tile<n_rows>
 	}
 }
 
-/* As page_scores, of all tiles of a warp. k: the plane; q: the block's fragments. */
+/* s of all tiles of a warp. k: the plane; q: the block's fragments. */
 template <enum bb_kv_dtype type, int n, int n_tiles>
 DEVICE void whole_scores(float s[][8][4], const uint8_t *k, const uint32_t *q) {
 	typedef whole_shape<type, n, n_tiles> S;
