@@ -128,7 +128,7 @@ complete -c bobbin -n '__fish_seen_subcommand_from bench' -o ctk -l cache-type-k
 complete -c bobbin -n '__fish_seen_subcommand_from bench' -o ctv -l cache-type-v -x -d 'of values; must be the same'
 complete -c bobbin -n '__fish_seen_subcommand_from bench' -s r -l repetitions -x -d 'runs of each test (default 5)'
 complete -c bobbin -n '__fish_seen_subcommand_from bench' -s b -l batch-size -x -d 'tokens a step at most (default 2048)'
-complete -c bobbin -n '__fish_seen_subcommand_from bench' -o ub -l ubatch-size -x -d 'tokens a step at most; the smaller of both counts (default 512)'
+complete -c bobbin -n '__fish_seen_subcommand_from bench' -o ub -l ubatch-size -x -d 'tokens a step at most; the smaller of both counts (default 512, on a large GPU 2048)'
 complete -c bobbin -n '__fish_seen_subcommand_from bench' -s o -l output -x -a 'md csv json jsonl' -d 'md (default), csv, json or jsonl'
 complete -c bobbin -n '__fish_seen_subcommand_from bench' -l json -d 'the same as -o json'
 complete -c bobbin -n '__fish_seen_subcommand_from bench' -l no-warmup -d 'no run before those that count'
