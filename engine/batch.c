@@ -41,13 +41,7 @@ static size_t arrays_bytes(const struct bb_engine *e, int n_rows) {
 }
 
 static bool image_create(struct bb_engine *e, size_t bytes, struct bb_error *err) {
-	struct staging copy;
-	if (!staging_create(&e->memory, &copy, bytes, "page tables", err)) {
-		return false;
-	}
-	staging_destroy(&e->memory, &e->batch.image.copy);
-	e->batch.image.copy = copy;
-	return true;
+	return staging_resize(&e->memory, &e->batch.image.copy, bytes, "page tables", err);
 }
 
 bool batch_create(struct bb_engine *e, struct bb_error *err) {

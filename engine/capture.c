@@ -75,27 +75,30 @@ static bool can_capture(const struct bb_engine *e) {
 	return b->n_rows == b->n_seqs && b->n_out <= e->plan.logits_rows;
 }
 
-bool capture_step(struct bb_engine *e, struct bb_error *err) {
+/* The graph of the step, captured now if need be; NULL where it can't be. */
+static bb_graph *graph_of_step(struct bb_engine *e) {
 	struct batch *b = &e->batch;
-	if (memory_is_host(&e->memory)) {
-		graph_run(e, false);
-		return true;
-	}
 	if (!can_capture(e)) {
-		graph_run(e, false);
-		draws_fetch(e);
-		return memory_wait(&e->memory, err);
+		return NULL;
 	}
 	b->max_kept = capture_kept(b->max_kept);
 	const struct capture_key key = { b->n_rows, b->n_out, b->max_kept, b->n_shares,
 		b->n_shared_rows, b->kv_type };
 	bb_graph *graph = find(&e->captures, &key);
-	graph = graph != NULL ? graph : capture(e, &key);
+	return graph != NULL ? graph : capture(e, &key);
+}
+
+bool capture_step(struct bb_engine *e, struct bb_error *err) {
+	if (memory_is_host(&e->memory)) {
+		graph_run(e, false);
+		return true;
+	}
+	bb_graph *graph = graph_of_step(e);
 	if (graph != NULL) {
 		e->memory.device.module->graph_launch(e->memory.queue, graph);
-		graph_give_logits(e, 0, b->n_out);
+		graph_give_logits(e, 0, e->batch.n_out);
 	} else {
-		graph_run(e, false); /* says what is wrong, if it still is */
+		graph_run(e, false); /* where a capture failed, says what is wrong, if it still is */
 	}
 	draws_fetch(e);
 	return memory_wait(&e->memory, err);

@@ -39,8 +39,8 @@ bool draws_create(struct bb_engine *e, struct bb_error *err) {
 	room->scratch_bytes = sample_scratch_bytes(e->plan.logits_rows, n_vocab_of(e));
 	room->scratch = memory_map(&e->memory, room->scratch_bytes, "sampling", err);
 	return room->scratch != NULL &&
-		staging_create(&e->memory, &room->out, rows * ROW_BYTES, "sampling", err) &&
-		staging_create(&e->memory, &room->in, rows * round16(sizeof(struct bb_sample_params)),
+		staging_resize(&e->memory, &room->out, rows * ROW_BYTES, "sampling", err) &&
+		staging_resize(&e->memory, &room->in, rows * round16(sizeof(struct bb_sample_params)),
 			"sampling", err);
 }
 
@@ -61,16 +61,8 @@ bool draws_reserve(struct bb_engine *e, const struct draw *draws, int n, struct 
 	for (int i = 0; i < n; i++) {
 		bytes += draws[i].sampler != NULL ? list_bytes(draws[i].sampler) : 0;
 	}
-	if (bytes <= in->bytes) {
-		return true;
-	}
-	struct staging larger;
-	if (!staging_create(&e->memory, &larger, bytes + bytes / 2, "sampling", err)) {
-		return false;
-	}
-	staging_destroy(&e->memory, in);
-	*in = larger;
-	return true;
+	return bytes <= in->bytes ||
+		staging_resize(&e->memory, in, bytes + bytes / 2, "sampling", err);
 }
 
 /* A list into the staged copy at *used; returns its address there. */

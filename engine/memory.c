@@ -79,24 +79,6 @@ void memory_drop(const struct memory *m, void *taken) {
 	}
 }
 
-bool staging_create(const struct memory *m, struct staging *s, size_t bytes, const char *what,
-	struct bb_error *err) {
-	*s = (struct staging){ .bytes = bytes };
-	s->there = memory_map(m, bytes, what, err);
-	if (s->there == NULL) {
-		return false;
-	}
-	s->host = m->device.module->host_alloc(m->device.d, bytes);
-	s->is_pinned = s->host != NULL;
-	s->host = s->is_pinned ? s->host : base_alloc(bytes, 1);
-	if (s->host == NULL) {
-		memory_unmap(m, s->there, bytes);
-		*s = (struct staging){ 0 };
-		return base_no_memory(err, what, bytes);
-	}
-	return true;
-}
-
 void staging_destroy(const struct memory *m, struct staging *s) {
 	if (s->is_pinned) {
 		m->device.module->host_free(m->device.d, s->host);
@@ -105,6 +87,25 @@ void staging_destroy(const struct memory *m, struct staging *s) {
 	}
 	memory_unmap(m, s->there, s->bytes);
 	*s = (struct staging){ 0 };
+}
+
+bool staging_resize(const struct memory *m, struct staging *s, size_t bytes, const char *what,
+	struct bb_error *err) {
+	struct staging made = { .bytes = bytes };
+	made.there = memory_map(m, bytes, what, err);
+	if (made.there == NULL) {
+		return false;
+	}
+	made.host = m->device.module->host_alloc(m->device.d, bytes);
+	made.is_pinned = made.host != NULL;
+	made.host = made.is_pinned ? made.host : base_alloc(bytes, 1);
+	if (made.host == NULL) {
+		memory_unmap(m, made.there, bytes);
+		return base_no_memory(err, what, bytes);
+	}
+	staging_destroy(m, s);
+	*s = made;
+	return true;
 }
 
 void memory_in(const struct memory *m, void *dst, const void *host, size_t bytes) {

@@ -38,7 +38,8 @@ struct staging {
 	size_t bytes;
 	bool is_pinned;
 };
-bool staging_create(const struct memory *m, struct staging *s, size_t bytes, const char *what,
+/* Takes the place of what there was, whose content is lost; on failure that stays. */
+bool staging_resize(const struct memory *m, struct staging *s, size_t bytes, const char *what,
 	struct bb_error *err);
 void staging_destroy(const struct memory *m, struct staging *s);
 

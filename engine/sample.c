@@ -416,13 +416,3 @@ bool sampler_refuse(int token_index, struct bb_error *err) {
 		"expected finite logits after token %d, some are NaN or infinite; is the file damaged?",
 		token_index - 1);
 }
-
-bool sampler_pick(struct sampler *s, const struct bb_engine *e, const float *logits,
-	int token_index, struct bb_sampled *out, struct bb_error *err) {
-	sampler_choose(s, e, logits, token_index, out);
-	if (out->id == BB_SAMPLE_ID_NONE) {
-		return sampler_refuse(token_index, err);
-	}
-	sampler_count(s, out->id);
-	return true;
-}

@@ -37,12 +37,9 @@ void sampler_allow_ends(struct sampler *s);
 void sampler_finish(struct sampler *s);
 /* Tokens that penalties count as prompt. */
 void sampler_prompt(struct sampler *s, const int32_t *ids, size_t n);
-/* Draws the token that will stand at token_index; it counts as output from then on. False when a
- * logit is NaN or infinite: a sound model has none, and no draw from them means anything. */
-bool sampler_pick(struct sampler *s, const struct bb_engine *e, const float *logits,
-	int token_index, struct bb_sampled *out, struct bb_error *err);
-/* Its parts, for who draws for many: the token, or BB_SAMPLE_ID_NONE; the sentence about that; and
- * its count. */
+/* Draws the token that will stand at token_index; BB_SAMPLE_ID_NONE when a logit is NaN or
+ * infinite: a sound model has none, and no draw from them means anything. sampler_refuse is the
+ * sentence about that, sampler_count makes the token count as output. */
 void sampler_choose(struct sampler *s, const struct bb_engine *e, const float *logits,
 	int token_index, struct bb_sampled *out);
 bool sampler_refuse(int token_index, struct bb_error *err);

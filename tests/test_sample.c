@@ -38,6 +38,16 @@ static struct bb_sampling defaults(void) {
 	return s;
 }
 
+static bool sampler_pick(struct sampler *s, const struct bb_engine *e, const float *x,
+	int token_index, struct bb_sampled *out, struct bb_error *err) {
+	sampler_choose(s, e, x, token_index, out);
+	if (out->id == BB_SAMPLE_ID_NONE) {
+		return sampler_refuse(token_index, err);
+	}
+	sampler_count(s, out->id);
+	return true;
+}
+
 /* Draws the token at index 12; the id, or -1 with *err filled. */
 static int32_t draw(const struct bb_sampling *params, struct bb_sampled *out,
 	struct bb_error *err) {
