@@ -138,6 +138,11 @@ DEVICE bool find_split(struct tile *t, const struct attention_job &job, int *tok
 		(is_shared || job.n_share_tiles == 0 || *token0 >= t->seq->n_shared);
 }
 
+/* Whether rows [head_dim] of heads, `ld` elements from row to row, can be read by 16 bytes. */
+DEVICE bool rows_are_wide(const float *p, int ld, int head_dim) {
+	return ((uintptr_t)p & 15) == 0 && ld % 4 == 0 && head_dim % 4 == 0;
+}
+
 /* ---- pages ---- */
 
 /* The i-th page of a tile's tokens: its slab, and the slots that some row sees; NULL when there are

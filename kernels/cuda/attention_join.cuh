@@ -18,11 +18,6 @@ static inline size_t join_bytes(int width) {
 	return TILE * ((size_t)width * sizeof(float) + FACTORS * sizeof(float4));
 }
 
-/* Whether rows [head_dim] of heads, `ld` elements from row to row, can be read by 16 bytes. */
-DEVICE bool rows_are_wide(const float *p, int ld, int head_dim) {
-	return ((uintptr_t)p & 15) == 0 && ld % 4 == 0 && head_dim % 4 == 0;
-}
-
 /* m and l of a row before this round. */
 DEVICE float2 ml_before(const struct attention_job &job, size_t part) {
 	return job.split0 > 0 ? ld_vec(job.before + part) : make_float2(NOTHING, 0.0f);

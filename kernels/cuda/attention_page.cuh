@@ -55,27 +55,34 @@ DEVICE uint32_t word_of(const uint4 &x, int i) {
 
 /* ---- queries ---- */
 
+/* The first of a lane's four channels in a step. */
+template <enum bb_kv_dtype type> DEVICE int query_channel(int step, int lane) {
+	typedef page_type<type> T;
+	return step / T::STEPS * T::SPAN + lane % 4 * T::PIECE + step % T::STEPS * 4;
+}
+
+/* A of a step: four channels of a lane's rows g and g + 8. */
+template <enum bb_kv_dtype type> DEVICE uint4 query_fragment(float4 upper, float4 lower) {
+	return make_uint4(pack<type>(upper.x, upper.y), pack<type>(lower.x, lower.y),
+		pack<type>(upper.z, upper.w), pack<type>(lower.z, lower.w));
+}
+
 /* Stores the queries of n_tiles tiles from t on as A fragments: q[tile][n_steps][lane][4]; channels
  * behind the head are zeros. */
 template <enum bb_kv_dtype type>
 DEVICE void stage_queries(uint32_t *q, const struct attention_job &job, const struct tile &t,
 	int n_tiles, int n_steps) {
-	typedef page_type<type> T;
-	const bool is_wide = job.a.head_dim % 4 == 0 && job.a.ld_q % 4 == 0
-		&& (uintptr_t)job.a.queries % 16 == 0;
+	const bool is_wide = rows_are_wide(job.a.queries, job.a.ld_q, job.a.head_dim);
 	for (int i = (int)threadIdx.x; i < n_tiles * n_steps * WARP; i += THREADS) {
 		const int lane = i % WARP, step = i / WARP % n_steps, tile = i / WARP / n_steps;
-		const int channel = step / T::STEPS * T::SPAN + lane % 4 * T::PIECE + step % T::STEPS * 4;
-		uint32_t w[2][2];
+		const int channel = query_channel<type>(step, lane);
+		float4 x[2];
 		for (int h = 0; h < 2; h++) {
 			const int row = tile * TILE + lane / 4 + 8 * h;
 			const float *from = query_of(job, t, min(row, t.n_rows - 1)) + channel;
-			const int n = row < t.n_rows ? job.a.head_dim - channel : 0;
-			const float4 x = load4(from, n, is_wide);
-			w[h][0] = pack<type>(x.x, x.y);
-			w[h][1] = pack<type>(x.z, x.w);
+			x[h] = load4(from, row < t.n_rows ? job.a.head_dim - channel : 0, is_wide);
 		}
-		st_vec((uint4 *)q + i, make_uint4(w[0][0], w[1][0], w[0][1], w[1][1]));
+		st_vec((uint4 *)q + i, query_fragment<type>(x[0], x[1]));
 	}
 }
 

@@ -201,19 +201,16 @@ DEVICE void spread_scales(float *to, const uint8_t *from, const struct own_page 
  * all steps. */
 template <enum bb_kv_dtype type>
 DEVICE void stage_tile(uint32_t *q, const struct attention_job &job, const struct tile &t) {
-	typedef page_type<type> T;
 	const int lane = (int)threadIdx.x % WARP, row = lane / 4;
 	const float *lo = query_of(job, t, min(row, t.n_rows - 1));
 	const float *hi = query_of(job, t, min(row + 8, t.n_rows - 1));
 	const bool wide = rows_are_wide(job.a.queries, job.a.ld_q, job.a.head_dim);
 #pragma unroll 2
 	for (int step = (int)threadIdx.x / WARP; step < n_steps_of<type>(job.width); step += WARPS) {
-		const int channel = step / T::STEPS * T::SPAN + lane % 4 * T::PIECE + step % T::STEPS * 4;
-		const int n = job.a.head_dim - channel;
+		const int channel = query_channel<type>(step, lane), n = job.a.head_dim - channel;
 		const float4 x = load4(lo + channel, row < t.n_rows ? n : 0, wide);
 		const float4 y = load4(hi + channel, row + 8 < t.n_rows ? n : 0, wide);
-		st_vec((uint4 *)q + step * WARP + lane, make_uint4(pack<type>(x.x, x.y),
-			pack<type>(y.x, y.y), pack<type>(x.z, x.w), pack<type>(y.z, y.w)));
+		st_vec((uint4 *)q + step * WARP + lane, query_fragment<type>(x, y));
 	}
 }
 
@@ -256,8 +253,8 @@ DEVICE void add_span(float s[8][4], const struct attention_job &job, const uint8
 	}
 }
 
-/* s of the warp's page, whose first slices are on their way. Behind it the
- * first slices of V are. */
+/* s of the warp's page, whose first slices are on their way. Behind it the first slices of V
+ * are. */
 template <enum bb_kv_dtype type>
 DEVICE void split_scores(float s[8][4], const struct attention_job &job,
 	const struct split_memory &mem, uint8_t *slots, const struct own_page &page) {

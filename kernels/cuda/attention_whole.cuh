@@ -495,8 +495,7 @@ DEVICE void store_rows(struct whole_tile<n_rows> *w, const struct attention_job 
 	typedef whole_shape<type, n, n_tiles> S;
 	const int lane = thread_afresh() % WARP, row0 = row0_of(*w);
 	o += row0 * S::O_STRIDE;
-	const bool is_wide = job.a.head_dim % 4 == 0 && job.a.ld_out % 4 == 0
-		&& (uintptr_t)job.a.out % 16 == 0;
+	const bool is_wide = rows_are_wide(job.a.out, job.a.ld_out, job.a.head_dim);
 #pragma unroll
 	for (int i = 0; i < S::TILES * S::BLOCKS * 2; i++) {
 		const int tile = i / (2 * S::BLOCKS), block = i / 2 % S::BLOCKS, h = i % 2;

@@ -28,6 +28,9 @@
  *   ldmatrix_x1(r, s) .._x2 .._x4, ldmatrix_x1_trans .._x2_trans .._x4_trans
  *   mma_f16(d, a, b)  mma_bf16(d, a, b)      m16n8k16, f32 d[4] += a[4] b[2]
  *   mma_s8(d, a, b)   mma_u8s8(d, a, b)      m16n8k32, s32 d[4] += a[4] b[2]
+ *   mma_s8_from(d, c, a, b)                  the same, d[4] = c + a b with one c: a constant isn't
+ *                                            moved to d first
+ *   mma_s8_half_from(d, c, a, b)             its half, m16n8k16: a[2], a word b
  *   dp4a_s8(a, b, c)  dp4a_u8s8(a, b, c)     c + four products of bytes of a and b
  *   f16_of(f) f32_of_f16(h) bf16_of(f) f32_of_bf16(h)   round to nearest even; a NaN becomes 0x7fff
  *   f16x2_of(lo, hi) bf16x2_of(lo, hi), f16_lo(w) f16_hi(w) bf16_lo(w) bf16_hi(w)   two in a word
@@ -213,6 +216,20 @@ MMA_WORD(mma_bf16, float, "+f", "m16n8k16.row.col.f32.bf16.bf16.f32")
 MMA_WORD(mma_s8, int32_t, "+r", "m16n8k32.row.col.s32.s8.s8.s32")
 MMA_WORD(mma_u8s8, int32_t, "+r", "m16n8k32.row.col.s32.u8.s8.s32")
 #undef MMA_WORD
+
+DEVICE void mma_s8_from(int32_t d[4], int32_t c, const uint32_t a[4], const uint32_t b[2]) {
+	asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
+		" {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %10, %10, %10};"
+		: "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+		: "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "r"(c));
+}
+
+DEVICE void mma_s8_half_from(int32_t d[4], int32_t c, const uint32_t a[2], uint32_t b) {
+	asm("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32"
+		" {%0, %1, %2, %3}, {%4, %5}, {%6}, {%7, %7, %7, %7};"
+		: "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+		: "r"(a[0]), "r"(a[1]), "r"(b), "r"(c));
+}
 
 DEVICE int32_t dp4a_s8(uint32_t a, uint32_t b, int32_t c) {
 	int32_t d;

@@ -98,9 +98,8 @@ template <class shape> DEVICE mma_places mma_places_of(int lane, int row0, int c
 	const int g = lane / 4, t = lane % 4;
 	mma_places at = { shape::x_at + x_place(row0 + g, t), col0 / PANEL * shape::panel_step
 		+ (t * PANEL + col0 % PANEL + panel_place(shape::type, t, g)) * 16 };
-#ifdef __CUDACC__
-	asm volatile("" : "+r"(at.x), "+r"(at.w)); /* not to be computed again and again */
-#endif
+	at.x = (int)afresh((unsigned)at.x); /* not to be computed again and again */
+	at.w = (int)afresh((unsigned)at.w);
 	return at;
 }
 

@@ -73,12 +73,7 @@ DEVICE int col_place(int col) {
 /* The thread; where registers are full, in a way that what is computed of it stays in the loop:
  * carried through it, that would take registers that the sums need. */
 template <class shape> DEVICE int thread_anew(void) {
-	unsigned tid = threadIdx.x;
-#ifdef __CUDACC__
-	if (shape::is_full) {
-		asm volatile("" : "+r"(tid));
-	}
-#endif
+	const unsigned tid = shape::is_full ? afresh(threadIdx.x) : threadIdx.x;
 	return (int)(tid % 1024); /* so that the compiler knows that it isn't negative */
 }
 
@@ -283,12 +278,11 @@ template <int n> DEVICE void load_matrices(uint32_t *r, const uint8_t *at) {
 
 /* The same, not to be computed again and again, but where Q6_K lacks a register. */
 template <class shape> DEVICE lane_places kept(lane_places at) {
-#ifdef __CUDACC__
-	asm volatile("" : "+r"(at.x), "+r"(at.codes), "+r"(at.row), "+r"(at.col));
-	if (shape::type != BB_Q6_K) {
-		asm volatile("" : "+r"(at.high));
-	}
-#endif
+	at.x = (int)afresh((unsigned)at.x);
+	at.codes = (int)afresh((unsigned)at.codes);
+	at.row = (int)afresh((unsigned)at.row);
+	at.col = (int)afresh((unsigned)at.col);
+	at.high = shape::type != BB_Q6_K ? (int)afresh((unsigned)at.high) : at.high;
 	return at;
 }
 
@@ -326,32 +320,6 @@ DEVICE void gemm_codes(uint32_t w[shape::n_tiles][2], const uint8_t *stage, int 
 #define MAGIC_I 0x4b400000
 #define MAGIC_F 12582912.0f
 
-/* d = MAGIC_I + a b. For nvcc it isn't mma_s8, which would have MAGIC_I moved to d each time. */
-DEVICE void magic_mma(int d[4], const uint32_t a[4], const uint32_t b[2]) {
-#ifdef __CUDACC__
-	asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32"
-		" {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %10, %10, %10};"
-		: "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
-		: "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "r"(MAGIC_I));
-#else
-	d[0] = d[1] = d[2] = d[3] = MAGIC_I;
-	mma_s8(d, a, b);
-#endif
-}
-
-/* The same over one half of the block, 0 or 1. */
-DEVICE void magic_mma_half(int d[4], const uint32_t a[4], const uint32_t b[2], int half) {
-#ifdef __CUDACC__
-	asm("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32"
-		" {%0, %1, %2, %3}, {%4, %5}, {%6}, {%7, %7, %7, %7};"
-		: "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
-		: "r"(a[2 * half]), "r"(a[2 * half + 1]), "r"(b[half]), "r"(MAGIC_I));
-#else
-	const uint32_t only[2] = { half == 0 ? b[0] : 0, half == 1 ? b[1] : 0 };
-	magic_mma(d, a, only);
-#endif
-}
-
 /* add_block of a tile of 16 by 8: s and sum of its rows, scale and min (or second scale) of its
  * columns, see gemm_shape. */
 template <class shape>
@@ -360,10 +328,10 @@ DEVICE void gemm_add(float acc[4], const uint32_t a[4], const uint32_t w[2], con
 	constexpr int type = shape::type;
 	int d[2][4];
 	if (type == BB_Q6_K) {
-		magic_mma_half(d[0], a, w, 0);
-		magic_mma_half(d[1], a, w, 1);
+		mma_s8_half_from(d[0], MAGIC_I, a, w[0]);
+		mma_s8_half_from(d[1], MAGIC_I, a + 2, w[1]);
 	} else {
-		magic_mma(d[0], a, w);
+		mma_s8_from(d[0], MAGIC_I, a, w);
 	}
 	UNROLL
 	for (int i = 0; i < 4; i++) {

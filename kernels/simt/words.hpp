@@ -380,6 +380,17 @@ SIMT_MMA(s8, int32_t)
 SIMT_MMA(u8s8, int32_t)
 #undef SIMT_MMA
 
+static SIMT_INLINE void mma_s8_from(int32_t d[4], int32_t c, const uint32_t a[4],
+	const uint32_t b[2], simt::Site site = simt::Site::here()) {
+	d[0] = d[1] = d[2] = d[3] = c;
+	mma_s8(d, a, b, site);
+}
+static SIMT_INLINE void mma_s8_half_from(int32_t d[4], int32_t c, const uint32_t a[2], uint32_t b,
+	simt::Site site = simt::Site::here()) {
+	const uint32_t half_a[4] = {a[0], a[1], 0, 0}, half_b[2] = {b, 0};
+	mma_s8_from(d, c, half_a, half_b, site);
+}
+
 static SIMT_INLINE int32_t dp4a_s8(uint32_t a, uint32_t b, int32_t c) {
 	uint32_t sum = (uint32_t)c;
 	for (int i = 0; i < 32; i += 8) {

@@ -179,6 +179,8 @@ static void test_ldmatrix(void) {
 	}
 }
 
+enum { MMA_FROM = -77777 };
+
 __global__ void mma_kernel(const uint32_t *a, uint32_t *y, int type) {
 	const unsigned t = threadIdx.x;
 	uint32_t fa[4], fb[2];
@@ -198,8 +200,12 @@ __global__ void mma_kernel(const uint32_t *a, uint32_t *y, int type) {
 		mma_bf16(f, fa, fb);
 	} else if (type == 2) {
 		mma_s8(s, fa, fb);
-	} else {
+	} else if (type == 3) {
 		mma_u8s8(s, fa, fb);
+	} else if (type == 4) {
+		mma_s8_from(s, MMA_FROM, fa, fb);
+	} else {
+		mma_s8_half_from(s, MMA_FROM, fa, fb[0]);
 	}
 	for (int i = 0; i < 4; i++) {
 		y[t * 4 + i] = type < 2 ? __float_as_uint(f[i]) : (uint32_t)s[i];
@@ -232,8 +238,8 @@ static double element(int type, bool is_b, int row, int k) {
 }
 
 static void test_mma(void) {
-	static const char *const names[] = {"f16", "bf16", "s8", "u8s8"};
-	for (int type = 0; type < 4; type++) {
+	static const char *const names[] = {"f16", "bf16", "s8", "u8s8", "s8 from", "s8 half from"};
+	for (int type = 0; type < 6; type++) {
 		for (int i = 0; i < 320; i++) {
 			/* finite halves near 1, so that an error in the layout can't hide */
 			const uint32_t one = type == 0 ? 0x3c003c00u : 0x3f803f80u;
@@ -250,8 +256,8 @@ static void test_mma(void) {
 			for (int n = 0; n < 8; n++) {
 				const int lane = m % 8 * 4 + n / 2, word = m / 8 * 2 + n % 2;
 				const int32_t start = (int32_t)host[lane * 10 + 6 + word];
-				double want = type < 2 ? start % 1000 : (double)start;
-				for (int k = 0; k < (type < 2 ? 16 : 32); k++) {
+				double want = type < 2 ? start % 1000 : type < 4 ? (double)start : MMA_FROM;
+				for (int k = 0; k < (type < 2 || type == 5 ? 16 : 32); k++) {
 					want += element(type, false, m, k) * element(type, true, n, k);
 				}
 				float f;
