@@ -256,7 +256,7 @@ static void test_mma(void) {
 			for (int n = 0; n < 8; n++) {
 				const int lane = m % 8 * 4 + n / 2, word = m / 8 * 2 + n % 2;
 				const int32_t start = (int32_t)host[lane * 10 + 6 + word];
-				double want = type < 2 ? start % 1000 : type < 4 ? (double)start : MMA_FROM;
+				double want = type < 2 ? start % 1000 : type < 4 ? (double)start : (double)MMA_FROM;
 				for (int k = 0; k < (type < 2 || type == 5 ? 16 : 32); k++) {
 					want += element(type, false, m, k) * element(type, true, n, k);
 				}
