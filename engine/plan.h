@@ -29,6 +29,13 @@ void weight_set_finish(struct weight_set *set);
 
 /* One packed matrix [n, k]: one tensor, or several stacked whose products share their input. */
 enum { MAX_STACK = 3 };
+/* A tensor of the file whose rows become rows `first` and on of a matrix. */
+struct plan_source {
+	const struct bb_tensor *w, *bias;
+	enum bb_transform transform;
+	int first, n_rows;
+};
+
 struct plan_matrix {
 	matmul_fn *fn;
 	const struct bb_layout *layout;
@@ -38,11 +45,7 @@ struct plan_matrix {
 	size_t bytes;
 	float *bias;               /* [n], NULL = none */
 	int n_sources;
-	struct {
-		const struct bb_tensor *w, *bias;
-		enum bb_transform transform;
-		int first, n_rows;
-	} sources[MAX_STACK];
+	struct plan_source sources[MAX_STACK];
 };
 
 struct plan_op {

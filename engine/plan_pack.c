@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Packs a plan's weights: on the host from the mapped file, for a device through its upload lanes,
+ * where it packs one piece while the next is read. */
+#include "plan.h"
+#include "upload.h"
+
+#include <string.h>
+
+/* Row r of a head-wise matrix whose RoPE pairs are adjacent in the file: where it comes from. */
+static int halves_source(const struct bb_hparams *hp, int r) {
+	const int head_dim = hparam_int(hp, H_HEAD), n_pairs = hparam_int(hp, H_ROPE_PAIRS);
+	const int head = r / head_dim, d = r % head_dim;
+	if (d >= 2 * n_pairs) {
+		return r;
+	}
+	return head * head_dim + (d < n_pairs ? 2 * d : 2 * (d - n_pairs) + 1);
+}
+
+static bool pack_bias(struct plan *p, struct plan_matrix *m, struct bb_error *err) {
+	bool any = false;
+	for (int i = 0; i < m->n_sources; i++) {
+		any = any || m->sources[i].bias != NULL;
+	}
+	if (!any) {
+		return true;
+	}
+	const size_t bytes = (size_t)m->n * sizeof(float);
+	float *file = base_alloc((size_t)m->n, sizeof(float));
+	float *bias = base_alloc((size_t)m->n, sizeof(float));
+	if (file == NULL || bias == NULL) {
+		base_free(file);
+		base_free(bias);
+		return base_no_memory(err, "bias", bytes);
+	}
+	for (int i = 0; i < m->n_sources; i++) {
+		const struct bb_tensor *t = m->sources[i].bias;
+		if (t == NULL) {
+			continue;
+		}
+		const int n_rows = m->sources[i].n_rows;
+		dtype_decode(file, t->data, t->type, n_rows);
+		for (int r = 0; r < n_rows; r++) {
+			const bool halves = m->sources[i].transform == T_ROPE_HALVES;
+			bias[m->sources[i].first + r] = file[halves ? halves_source(&p->hp, r) : r];
+		}
+	}
+	base_free(file);
+	m->bias = memory_take(p->where, bias, bytes, "bias", err);
+	return m->bias != NULL;
+}
+
+/* ---- on the host ---- */
+
+static bool pack_mapped(const struct plan *p, const struct plan_matrix *m,
+	const struct plan_source *from, struct bb_error *err) {
+	int32_t *map = NULL;
+	if (from->transform == T_ROPE_HALVES) {
+		map = base_alloc((size_t)from->n_rows, sizeof(*map));
+		if (map == NULL) {
+			return base_no_memory(err, "row map", (size_t)from->n_rows * sizeof(*map));
+		}
+		for (int r = 0; r < from->n_rows; r++) {
+			map[r] = halves_source(&p->hp, r);
+		}
+	}
+	m->layout->pack(p->where->queue, m->packed, m->type, m->n, m->k, from->w->data, from->first,
+		from->n_rows, map);
+	base_free(map);
+	return true;
+}
+
+/* ---- for a device ---- */
+
+/* Rows [first, first + n) of a source, in the order in which they are packed. */
+static void read_rows(const struct plan *p, const struct plan_source *from, size_t row_bytes,
+	int first, int n, uint8_t *out) {
+	const uint8_t *data = from->w->data;
+	if (from->transform != T_ROPE_HALVES) {
+		memcpy(out, data + (size_t)first * row_bytes, (size_t)n * row_bytes);
+		return;
+	}
+	for (int r = 0; r < n; r++) {
+		memcpy(out + (size_t)r * row_bytes,
+			data + (size_t)halves_source(&p->hp, first + r) * row_bytes, row_bytes);
+	}
+}
+
+static bool pack_uploaded(const struct plan *p, const struct plan_matrix *m,
+	const struct plan_source *from, struct upload *u, struct bb_error *err) {
+	const size_t row_bytes = dtype_row_bytes(m->type, m->k);
+	for (int first = 0, n; first < from->n_rows; first += n) {
+		struct upload_lane *lane = upload_next(u, err);
+		if (lane == NULL) {
+			return false;
+		}
+		const size_t fit = lane->piece.bytes / row_bytes;
+		const int left = from->n_rows - first;
+		n = (size_t)left < fit ? left : (int)fit;
+		read_rows(p, from, row_bytes, first, n, lane->piece.host);
+		upload_send(u, lane, lane->piece.there, (size_t)n * row_bytes);
+		m->layout->pack(lane->queue, m->packed, m->type, m->n, m->k, lane->piece.there,
+			from->first + first, n, NULL);
+	}
+	return true;
+}
+
+static bool upload_table(const struct plan *p, struct plan_op *o, struct upload *u,
+	struct bb_error *err) {
+	const size_t bytes = o->table->bytes;
+	o->table_data = memory_map(p->where, bytes, o->table->name, err);
+	if (o->table_data == NULL) {
+		return false;
+	}
+	for (size_t at = 0, n; at < bytes; at += n) {
+		struct upload_lane *lane = upload_next(u, err);
+		if (lane == NULL) {
+			return false;
+		}
+		n = bytes - at < lane->piece.bytes ? bytes - at : lane->piece.bytes;
+		memcpy(lane->piece.host, (const uint8_t *)o->table->data + at, n);
+		upload_send(u, lane, (uint8_t *)o->table_data + at, n);
+	}
+	return true;
+}
+
+/* ---- both ---- */
+
+static bool pack_matrix(struct plan *p, struct plan_matrix *m, struct upload *u,
+	struct bb_error *err) {
+	for (int i = 0; i < m->n_sources; i++) {
+		const struct plan_source *from = &m->sources[i];
+		if (!(u != NULL ? pack_uploaded(p, m, from, u, err) : pack_mapped(p, m, from, err))) {
+			return false;
+		}
+	}
+	return pack_bias(p, m, err);
+}
+
+static bool place_table(struct plan *p, struct plan_op *o, struct upload *u,
+	struct bb_error *err) {
+	if (u != NULL) {
+		return upload_table(p, o, u, err);
+	}
+	o->table_data = (void *)(uintptr_t)o->table->data;
+	return true;
+}
+
+static size_t prepared_bytes(const struct plan *p) {
+	size_t most = 0;
+	for (int i = 0; i < p->n_matrices; i++) {
+		const struct plan_matrix *m = &p->matrices[i];
+		const size_t bytes = m->layout->prep_bytes(m->type, p->max_rows, m->k);
+		most = bytes > most ? bytes : most;
+	}
+	return most;
+}
+
+static const size_t pack_align = 4096;
+
+static size_t aligned(size_t bytes) {
+	return (bytes + pack_align - 1) / pack_align * pack_align;
+}
+
+size_t plan_packed_bytes(const struct plan *p) {
+	size_t total = aligned(prepared_bytes(p));
+	for (int i = 0; i < p->n_matrices; i++) {
+		total += aligned(p->matrices[i].bytes);
+	}
+	return total;
+}
+
+static bool pack_all(struct plan *p, struct upload *u, bb_progress_fn *progress, void *user,
+	struct bb_error *err) {
+	for (int i = 0; i < p->head.n; i++) {
+		if (p->head.ops[i].table != NULL && !place_table(p, &p->head.ops[i], u, err)) {
+			return false;
+		}
+	}
+	p->prepared = p->packed_memory;
+	size_t offset = aligned(prepared_bytes(p));
+	for (int i = 0; i < p->n_matrices; i++) {
+		struct plan_matrix *m = &p->matrices[i];
+		m->packed = (uint8_t *)p->packed_memory + offset;
+		offset += aligned(m->bytes);
+		if (!pack_matrix(p, m, u, err)) {
+			return false;
+		}
+		if (progress != NULL && !progress(user, "loading", (double)offset,
+			(double)p->packed_bytes)) {
+			return base_fail(err, BB_ERR_CANCELLED, "loading was stopped");
+		}
+	}
+	return true;
+}
+
+/* Of what is uploaded at once: long enough to make the cost of a copy's start small, at least a row
+ * and at most the largest matrix. */
+static size_t piece_bytes(const struct plan *p) {
+	enum { ENOUGH = 16 << 20 };
+	size_t row = 1, matrix = 1;
+	for (int i = 0; i < p->n_matrices; i++) {
+		const struct plan_matrix *m = &p->matrices[i];
+		const size_t bytes = dtype_row_bytes(m->type, m->k);
+		row = bytes > row ? bytes : row;
+		matrix = bytes * (size_t)m->n > matrix ? bytes * (size_t)m->n : matrix;
+	}
+	return matrix < ENOUGH ? matrix : row > ENOUGH ? row : ENOUGH;
+}
+
+bool plan_pack(struct plan *p, bb_progress_fn *progress, void *user, struct bb_error *err) {
+	const size_t total = plan_packed_bytes(p);
+	p->packed_memory = memory_map(p->where, total, "packed weights", err);
+	if (p->packed_memory == NULL) {
+		return false;
+	}
+	p->packed_bytes = total;
+	if (memory_is_host(p->where)) {
+		return pack_all(p, NULL, progress, user, err);
+	}
+	struct upload u;
+	const bool ok = upload_create(&u, p->where, piece_bytes(p), err) &&
+		pack_all(p, &u, progress, user, err) && upload_finish(&u, err);
+	upload_destroy(&u);
+	return ok;
+}
+
+static bool gemm_list(struct plan *p, const struct plan_ops *list, struct bb_error *err) {
+	const struct device *d = &p->where->device;
+	char why[256];
+	for (int i = 0; i < list->n; i++) {
+		const struct plan_op *o = &list->ops[i];
+		const struct plan_matrix *m = o->matrix;
+		const bool is_head = o->out_act == ACT_LOGITS;
+		if (m != NULL && !d->module->gemm_plan(d->d, o->out, is_head ? m->n : o->ld_out, m->n,
+			m->k, is_head ? p->logits_rows : p->max_rows, why, sizeof(why))) {
+			return base_fail(err, BB_ERR_UNSUPPORTED, "gemm fast, tensor '%s': %s",
+				m->sources[0].w->name, why);
+		}
+	}
+	return true;
+}
+
+bool plan_gemm(struct plan *p, struct bb_error *err) {
+	const struct device *d = &p->where->device;
+	for (int i = 0; i < p->n_matrices; i++) {
+		const size_t bytes = d->module->gemm_bytes(p->matrices[i].n, p->matrices[i].k);
+		p->gemm_bytes = bytes > p->gemm_bytes ? bytes : p->gemm_bytes;
+	}
+	p->gemm_memory = memory_map(p->where, p->gemm_bytes, "gemm fast", err);
+	if (p->gemm_memory == NULL) {
+		return false;
+	}
+	d->module->gemm_memory(d->d, p->gemm_memory);
+	for (int i = 0; i < p->n_layers; i++) {
+		if (!gemm_list(p, &p->layers[i], err)) {
+			return false;
+		}
+	}
+	return gemm_list(p, &p->head, err) && gemm_list(p, &p->tail, err);
+}
