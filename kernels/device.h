@@ -119,7 +119,8 @@ struct bb_module {
 	 * takes it back. */
 	void (*fail)(enum bb_failure what, int n);
 	/* Launches since the last call, oldest first, the first max of them and at most 4096; returns
-	 * how many there were. What was counted is forgotten. */
+	 * how many there were. What was counted is forgotten; bytes and wavefronts are counted from the
+	 * first call on. */
 	int (*launches)(struct bb_launch *out, int max);
 };
 

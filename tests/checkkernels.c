@@ -229,7 +229,9 @@ static void play_variant(struct check *first, const struct check *setup,
 	first->want = want;
 	first->place = AT_END;
 	reschedule(setup->device, 0);
-	print_launches(setup->device, false);
+	if (run.options.is_launches) {
+		print_launches(setup->device, false);
+	}
 	check_play(first);
 	if (run.options.is_launches) {
 		print_launches(setup->device, true);

@@ -9,6 +9,7 @@
 #include "memory.hpp"
 
 #include <algorithm>
+#include <immintrin.h>
 #include <link.h>
 #include <stdlib.h>
 
@@ -30,8 +31,7 @@ struct Arrival {
 static std::vector<Arrival> arrivals; /* of this launch */
 static std::vector<Arrival> before_block; /* of those at whose count this block was the last */
 static uint16_t clocks[MAX_WARPS][LANES][LANES]; /* [warp, lane, what it knows of lane] */
-static Cell *shared_cells; /* [ARENA_BYTES] */
-static size_t shared_used; /* cells that the last block may have marked */
+static Cell *shared_cells; /* [ARENA_BYTES]; other blocks' marks are forgotten when they are met */
 
 void check_launch_starts(void) {
 	launch_epoch = epoch + 1;
@@ -45,8 +45,8 @@ void check_block_starts(const Shape &shape) {
 	block_epoch = epoch;
 	block_starts.push_back({epoch, block->index});
 	before_block.clear();
-	memset(clocks, 0, sizeof(clocks));
-	for (int w = 0; w < MAX_WARPS; w++) {
+	memset(clocks, 0, (size_t)block->n_warps * sizeof(clocks[0]));
+	for (int w = 0; w < block->n_warps; w++) {
 		for (int l = 0; l < LANES; l++) {
 			clocks[w][l][l] = 1;
 		}
@@ -54,8 +54,6 @@ void check_block_starts(const Shape &shape) {
 	if (shared_cells == nullptr) {
 		shared_cells = static_cast<Cell *>(calloc(ARENA_BYTES, sizeof(Cell)));
 	}
-	memset(static_cast<void *>(shared_cells), 0, shared_used * sizeof(Cell));
-	shared_used = 0;
 }
 
 void check_barrier(void) {
@@ -89,7 +87,7 @@ void check_warp_joined(int warp, uint32_t lanes) {
 }
 
 /* Did what left the mark happen before what t does now? */
-static bool is_ordered(const Thread *t, const Mark &mark) {
+static inline bool is_ordered(const Thread *t, const Mark &mark) {
 	if (mark.epoch < launch_epoch) {
 		return true;
 	}
@@ -133,10 +131,17 @@ static void report_race(const Seen &seen, const Mark &other, bool other_wrote) {
 		who(other).c_str(), other_wrote ? "written" : "read");
 }
 
+/* Shared memory begins anew with each block. */
+static void forget_other_blocks(const Seen &seen, Cell *c) {
+	if (seen.is_shared && c->written.epoch < block_epoch && c->read.epoch < block_epoch) {
+		*c = {};
+	}
+}
+
 /* Looks at one byte and leaves the access's mark there; false when there was a finding. */
-static bool mark_cell(const Seen &seen, Cell *c) {
-	const Mark now = mark_of(seen.t);
+static bool mark_cell(const Seen &seen, const Mark &now, Cell *c) {
 	bool is_clean = true;
+	forget_other_blocks(seen, c);
 	if ((c->flags & CELL_IN_FLIGHT) != 0 && !seen.is_copy) {
 		report("async", seen.pc, nullptr,
 			"thread %d %s bytes to which an async copy of %s is under way", seen.t->index,
@@ -168,17 +173,38 @@ static bool mark_cell(const Seen &seen, Cell *c) {
 		}
 	}
 	c->written = now;
-	c->flags = (uint8_t)((seen.is_atomic ? CELL_ATOMIC : 0) | (c->flags & CELL_IN_FLIGHT));
+	c->flags = (seen.is_atomic ? CELL_ATOMIC : 0) | (c->flags & CELL_IN_FLIGHT);
 	return is_clean;
 }
 
+static __m256i load(const Cell *c) {
+	static_assert(sizeof(Cell) == sizeof(__m256i), "marks and flags");
+	return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(c));
+}
+
+static bool is_same(__m256i a, __m256i b) {
+	const __m256i differs = _mm256_xor_si256(a, b);
+	return _mm256_testz_si256(differs, differs) != 0;
+}
+
+/* Bytes that go together had the same accesses before: what became of one becomes of the next. */
 static void mark_cells(const Seen &seen, Cell *cells, size_t n) {
+	const Mark now = mark_of(seen.t);
+	__m256i before = {}, after = {};
 	bool is_clean = true;
 	for (size_t i = 0; i < n; i++) {
-		if (is_clean) {
-			is_clean = mark_cell(seen, &cells[i]);
-		} else if (seen.is_write) { /* reported once; the other bytes have a value all the same */
-			cells[i].written = mark_of(seen.t);
+		const __m256i own = load(&cells[i]);
+		if (!is_clean) {
+			if (seen.is_write) { /* reported once; the other bytes have a value all the same */
+				forget_other_blocks(seen, &cells[i]);
+				cells[i].written = now;
+			}
+		} else if (i > 0 && is_same(own, before)) {
+			_mm256_storeu_si256(reinterpret_cast<__m256i *>(&cells[i]), after);
+		} else {
+			is_clean = mark_cell(seen, now, &cells[i]);
+			before = own;
+			after = load(&cells[i]);
 		}
 	}
 }
@@ -188,13 +214,11 @@ static void mark_cells(const Seen &seen, Cell *cells, size_t n) {
 static Cell *cells_in_arena(const Seen &seen) {
 	const size_t offset = seen.address - (uintptr_t)block->arena, n = (size_t)seen.n_bytes;
 	if (offset + n <= block->dyn_bytes) {
-		shared_used = std::max(shared_used, offset + n);
 		return &shared_cells[offset];
 	}
 	const SharedArray *nearest = nullptr;
 	for (const SharedArray &array : block->arrays) {
 		if (offset >= array.offset && offset + n <= array.offset + array.n_bytes) {
-			shared_used = std::max(shared_used, offset + n);
 			return &shared_cells[offset];
 		}
 		if (array.offset <= offset + n) {
@@ -274,13 +298,11 @@ static bool is_constant(uintptr_t address) {
 	});
 }
 
-/* A thread's own variables, the launch's arguments, and constants. */
-static bool is_private(const Seen &seen) {
-	const uintptr_t a = seen.address;
-	const uintptr_t stack = (uintptr_t)block->stacks + (size_t)seen.t->index * STACK_BYTES;
-	return a - stack < STACK_BYTES ||
-		a - (uintptr_t)block->call->args < block->call->args_bytes ||
-		(!seen.is_write && is_constant(a));
+/* A thread's own variables and the launch's arguments. */
+static bool is_private(const Thread *t, uintptr_t address) {
+	const uintptr_t stack = (uintptr_t)block->stacks + (size_t)t->index * STACK_BYTES;
+	return address - stack < STACK_BYTES ||
+		address - (uintptr_t)block->call->args < block->call->args_bytes;
 }
 
 static void look(Seen seen) {
@@ -290,7 +312,7 @@ static void look(Seen seen) {
 	} else if (Allocation *a = allocation_of(seen.address)) {
 		seen.is_host = a->is_host;
 		cells = cells_in_memory(seen, a);
-	} else {
+	} else if (seen.is_write || !is_constant(seen.address)) {
 		report("no-memory", seen.pc, nullptr,
 			"thread %d %s %d bytes at %#zx, which is no memory of the device",
 			seen.t->index, seen.verb, seen.n_bytes, (size_t)seen.address);
@@ -303,8 +325,8 @@ static void look(Seen seen) {
 			"multiple of it", seen.t->index, seen.verb, seen.n_bytes);
 	}
 	mark_cells(seen, cells, (size_t)seen.n_bytes);
-	if (!seen.is_copy) {
-		seen.t->log.push_back({seen.pc, seen.address, 0, (uint8_t)seen.n_bytes,
+	if (counting) {
+		seen.t->log.push_back({seen.pc, seen.address, (uint8_t)seen.n_bytes,
 			(uint8_t)seen.t->lane, seen.is_write, seen.is_shared});
 	}
 }
@@ -312,10 +334,9 @@ static void look(Seen seen) {
 void check_lane_access(
 	Thread *t, uintptr_t address, int n_bytes, bool is_write, bool is_atomic, uintptr_t pc) {
 	const bool is_shared = address - (uintptr_t)block->arena < ARENA_BYTES;
-	const Seen seen = {t, address, pc, n_bytes, is_write, is_atomic, is_shared, false, false,
-		is_write ? "writes" : "reads"};
-	if (is_shared || !is_private(seen)) {
-		look(seen);
+	if (is_shared || !is_private(t, address)) {
+		look({t, address, pc, n_bytes, is_write, is_atomic, is_shared, false, false,
+			is_write ? "writes" : "reads"});
 	}
 }
 
@@ -350,9 +371,11 @@ void check_copy_issued(const AsyncCopy &copy, uintptr_t pc) {
 		check_access((uintptr_t)copy.g, copy.n_from, false, false, pc);
 	}
 	mark_copy(copy, pc, false);
-	Thread *t = running();
-	t->log.push_back({pc + 1, (uintptr_t)copy.s, 0, (uint8_t)copy.n_bytes, (uint8_t)t->lane, true,
-		true});
+	if (counting) {
+		Thread *t = running();
+		t->log.push_back({pc + 1, (uintptr_t)copy.s, (uint8_t)copy.n_bytes, (uint8_t)t->lane, true,
+			true});
+	}
 }
 
 void check_copy_arrived(const AsyncCopy &copy) {

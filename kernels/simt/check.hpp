@@ -16,11 +16,11 @@ struct Mark {
 	uint16_t thread, clock;
 };
 
-enum : uint8_t { CELL_ATOMIC = 1, CELL_IN_FLIGHT = 2 };
+constexpr uint64_t CELL_ATOMIC = 1, CELL_IN_FLIGHT = 2;
 
 struct Cell {
 	Mark written, read, read_before; /* the two readers are different threads */
-	uint8_t flags;
+	uint64_t flags; /* as wide as a mark: cells are compared and copied whole */
 };
 
 } // namespace simt

@@ -118,12 +118,18 @@ static bool holds(const Allocation *a, uintptr_t address) {
 }
 
 Allocation *allocation_of(uintptr_t address) {
-	static thread_local Allocation *last;
-	static thread_local uint64_t last_version = ~(uint64_t)0;
-	if (last_version == version && last != nullptr && holds(last, address)) {
-		return last;
+	enum { N_RECENT = 16 };
+	static thread_local Allocation *recent[N_RECENT]; /* by page */
+	static thread_local uint64_t recent_version = ~(uint64_t)0;
+	Allocation **last = &recent[address / PAGE_BYTES % N_RECENT];
+	if (recent_version == version && *last != nullptr && holds(*last, address)) {
+		return *last;
 	}
 	std::lock_guard<std::mutex> hold(lock);
+	if (recent_version != version) {
+		memset(recent, 0, sizeof(recent));
+		recent_version = version;
+	}
 	/* Starts and mappings have the same order, and a mapping reaches before its start. */
 	auto at = std::lower_bound(allocations.begin(), allocations.end(), address, starts_before);
 	Allocation *found = nullptr;
@@ -132,8 +138,7 @@ Allocation *allocation_of(uintptr_t address) {
 	} else if (at != allocations.begin() && holds(*(at - 1), address)) {
 		found = *(at - 1);
 	}
-	last = found;
-	last_version = version;
+	*last = found;
 	return found;
 }
 

@@ -50,7 +50,8 @@ void simt_forget_findings(void);
 struct simt_traffic {
 	uint64_t launches, graph_launches, copies, memsets; /* a graph's nodes count as launches too */
 	uint64_t blocks, threads, barriers, warp_ops, switches;
-	/* The rest is counted in the checker build. A request is one access of one warp. */
+	/* The rest is counted in the checker build, from the first simt_forget_traffic on. A request is
+	 * one access of one warp. */
 	uint64_t global_requests, global_bytes, global_sectors, ideal_sectors; /* 32-byte sectors */
 	uint64_t global_read_sectors, global_written_sectors;
 	/* Those that a launch touches for the first time: what memory must move when its caches keep

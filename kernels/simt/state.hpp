@@ -47,7 +47,6 @@ struct AsyncCopy {
 /* One access of one lane, until its warp's are put together. */
 struct Access {
 	uintptr_t pc, address;
-	uint32_t occurrence; /* how often this lane has been at pc */
 	uint8_t n_bytes, lane;
 	bool is_write, is_shared;
 };
@@ -139,6 +138,7 @@ bool failure_due(Failure which);
 
 /* ---- check.cpp, traffic.cpp; only when `checking` ---- */
 extern bool checking;
+extern bool counting; /* sectors and wavefronts too, at a price */
 void check_access(uintptr_t address, int n_bytes, bool is_write, bool is_atomic, uintptr_t pc);
 void check_lane_access(
 	Thread *t, uintptr_t address, int n_bytes, bool is_write, bool is_atomic, uintptr_t pc);

@@ -23,20 +23,23 @@ struct Sums {
 	int widest;
 };
 
-struct Key {
-	uintptr_t pc;
-	bool is_write, is_shared;
-	bool operator<(const Key &other) const {
-		return std::make_tuple(pc, is_write, is_shared) <
-			std::make_tuple(other.pc, other.is_write, other.is_shared);
-	}
-};
+using Lanes = std::vector<Access>; /* of one request, by lane */
 
-using Iterator = std::vector<Access>::const_iterator;
+/* One instruction's reads or writes, of one kind of memory; one may do both (x += y). */
+struct Instruction {
+	Access kind; /* as every access of it, but for address and lane */
+	Sums sums;
+	std::vector<Lanes> requests; /* of the warp at hand: the lanes' n-th accesses are one */
+	size_t n_requests;
+	uint64_t lane; /* that came last, numbered from the start */
+	size_t n_of_lane;
+};
 
 } // namespace
 
-static std::map<Key, Sums> sums;
+bool counting;
+
+static std::unordered_map<uintptr_t, Instruction> instructions;
 
 /* ---- sectors that a launch touches for the first time ---- */
 
@@ -73,43 +76,47 @@ static bool is_new(uintptr_t sector, bool is_write) {
 }
 
 static size_t n_distinct(std::vector<uintptr_t> *all) {
-	std::sort(all->begin(), all->end());
+	if (!std::is_sorted(all->begin(), all->end())) {
+		std::sort(all->begin(), all->end());
+	}
 	return (size_t)(std::unique(all->begin(), all->end()) - all->begin());
 }
 
-static void add_global(Iterator begin, Iterator end, Sums *to, uint64_t *n_new) {
+static void add_global(const Lanes &lanes, Sums *to, uint64_t *n_new) {
 	static std::vector<uintptr_t> sectors, bytes_at;
 	sectors.clear();
 	uint64_t distinct = 0;
 	bytes_at.clear();
-	for (Iterator a = begin; a != end; a++) {
-		for (uintptr_t s = a->address / SECTOR_BYTES;
-			s <= (a->address + a->n_bytes - 1) / SECTOR_BYTES; s++) {
-			sectors.push_back(s);
+	for (const Access &a : lanes) {
+		for (uintptr_t s = a.address / SECTOR_BYTES;
+			s <= (a.address + a.n_bytes - 1) / SECTOR_BYTES; s++) {
+			if (sectors.empty() || sectors.back() != s) {
+				sectors.push_back(s);
+			}
 		}
-		bytes_at.push_back(a->address); /* lanes that read the same are served at once */
+		bytes_at.push_back(a.address); /* lanes that read the same are served at once */
 	}
-	distinct = n_distinct(&bytes_at) * begin->n_bytes;
+	distinct = n_distinct(&bytes_at) * lanes[0].n_bytes;
 	const size_t n = n_distinct(&sectors);
 	for (size_t i = 0; i < n; i++) {
-		*n_new += is_new(sectors[i], begin->is_write);
+		*n_new += is_new(sectors[i], lanes[0].is_write);
 	}
 	to->parts += n;
 	to->ideal += std::min((uint64_t)n, (distinct + SECTOR_BYTES - 1) / SECTOR_BYTES);
 }
 
 /* A wavefront serves 128 bytes, so wide accesses go by half or quarter warps. */
-static void add_shared(Iterator begin, Iterator end, Sums *to) {
-	const int lanes_at_once = begin->n_bytes <= 4 ? 32 : begin->n_bytes == 8 ? 16 : 8;
-	std::vector<uintptr_t> words;
+static void add_shared(const Lanes &lanes, Sums *to) {
+	const int lanes_at_once = lanes[0].n_bytes <= 4 ? 32 : lanes[0].n_bytes == 8 ? 16 : 8;
+	static std::vector<uintptr_t> words;
 	for (int first = 0; first < LANES; first += lanes_at_once) {
 		words.clear();
-		for (Iterator a = begin; a != end; a++) {
-			if (a->lane < first || a->lane >= first + lanes_at_once) {
+		for (const Access &a : lanes) {
+			if (a.lane < first || a.lane >= first + lanes_at_once) {
 				continue;
 			}
-			for (uintptr_t w = a->address / BANK_BYTES;
-				w <= (a->address + a->n_bytes - 1) / BANK_BYTES; w++) {
+			for (uintptr_t w = a.address / BANK_BYTES;
+				w <= (a.address + a.n_bytes - 1) / BANK_BYTES; w++) {
 				words.push_back(w);
 			}
 		}
@@ -123,71 +130,83 @@ static void add_shared(Iterator begin, Iterator end, Sums *to) {
 	}
 }
 
-static void add_request(Block *b, Iterator begin, Iterator end) {
+static void add_request(Block *b, const Lanes &lanes, Sums *to) {
 	Sums one = {1, 0, 0, 0, 0};
-	for (Iterator a = begin; a != end; a++) {
-		one.bytes += a->n_bytes;
-		one.widest = std::max(one.widest, (int)a->n_bytes);
+	for (const Access &a : lanes) {
+		one.bytes += a.n_bytes;
+		one.widest = std::max(one.widest, (int)a.n_bytes);
 	}
 	struct simt_traffic *t = &b->traffic;
-	if (begin->is_shared) {
-		add_shared(begin, end, &one);
+	const bool is_write = lanes[0].is_write;
+	if (lanes[0].is_shared) {
+		add_shared(lanes, &one);
 		t->shared_requests++;
 		t->shared_bytes += one.bytes;
 		t->wavefronts += one.parts;
 		t->ideal_wavefronts += one.ideal;
 	} else {
-		add_global(begin, end, &one,
-			begin->is_write ? &t->new_written_sectors : &t->new_read_sectors);
+		add_global(lanes, &one, is_write ? &t->new_written_sectors : &t->new_read_sectors);
 		t->global_requests++;
 		t->global_bytes += one.bytes;
 		t->global_sectors += one.parts;
 		t->ideal_sectors += one.ideal;
-		(begin->is_write ? t->global_written_sectors : t->global_read_sectors) += one.parts;
+		(is_write ? t->global_written_sectors : t->global_read_sectors) += one.parts;
 	}
-	Sums *line = &sums[{begin->pc, begin->is_write, begin->is_shared}];
-	line->requests++;
-	line->bytes += one.bytes;
-	line->parts += one.parts;
-	line->ideal += one.ideal;
-	line->widest = std::max(line->widest, one.widest);
+	to->requests++;
+	to->bytes += one.bytes;
+	to->parts += one.parts;
+	to->ideal += one.ideal;
+	to->widest = std::max(to->widest, one.widest);
 }
 
-static bool is_same_request(const Access &a, const Access &b) {
-	return a.pc == b.pc && a.occurrence == b.occurrence && a.is_write == b.is_write &&
-		a.is_shared == b.is_shared;
+/* Puts a lane's accesses since the last barrier to those of the lanes before it. */
+static void add_lane(Thread *t, uint64_t lane, std::vector<Instruction *> *touched) {
+	for (const Access &a : t->log) {
+		Instruction *i = &instructions[a.pc * 4 + a.is_write * 2 + a.is_shared];
+		if (i->lane != lane) {
+			i->lane = lane;
+			i->n_of_lane = 0;
+		}
+		if (i->n_requests == 0) {
+			i->kind = a;
+			touched->push_back(i);
+		}
+		const size_t n = i->n_of_lane++;
+		if (n == i->n_requests) {
+			i->n_requests++;
+			if (n == i->requests.size()) {
+				i->requests.emplace_back();
+			}
+			i->requests[n].clear();
+		}
+		i->requests[n].push_back(a);
+	}
+	t->log.clear();
 }
 
 void traffic_flush(Block *b) {
-	static std::vector<Access> all;
-	static std::unordered_map<uintptr_t, uint32_t> seen;
+	static std::vector<Instruction *> touched;
+	static uint64_t n_lanes;
+	if (!counting) {
+		return;
+	}
 	for (int w = 0; w < b->n_warps; w++) {
-		all.clear();
-		const int n_lanes = std::min(LANES, b->n_threads - w * LANES);
-		for (int l = 0; l < n_lanes; l++) {
-			Thread *t = &b->threads[w * LANES + l];
-			seen.clear();
-			for (Access &a : t->log) {
-				/* one instruction may both read and write (x += y) */
-				a.occurrence = seen[a.pc * 4 + a.is_write * 2 + a.is_shared]++;
-				all.push_back(a);
-			}
-			t->log.clear();
+		touched.clear();
+		for (int l = 0; l < std::min(LANES, b->n_threads - w * LANES); l++) {
+			add_lane(&b->threads[w * LANES + l], ++n_lanes, &touched);
 		}
-		std::sort(all.begin(), all.end(), [](const Access &x, const Access &y) {
-			return std::make_tuple(x.pc, x.is_write, x.is_shared, x.occurrence, x.lane) <
-				std::make_tuple(y.pc, y.is_write, y.is_shared, y.occurrence, y.lane);
-		});
-		for (Iterator begin = all.begin(), end; begin != all.end(); begin = end) {
-			for (end = begin; end != all.end() && is_same_request(*begin, *end); end++) {
+		for (Instruction *i : touched) {
+			for (size_t n = 0; n < i->n_requests; n++) {
+				add_request(b, i->requests[n], &i->sums);
 			}
-			add_request(b, begin, end);
+			i->n_requests = 0;
 		}
 	}
 }
 
 void traffic_forget(void) {
-	sums.clear();
+	instructions.clear();
+	counting = true;
 }
 
 } // namespace simt
@@ -196,20 +215,22 @@ using namespace simt;
 
 int simt_get_lines(struct simt_line *out, int max) {
 	std::vector<uintptr_t> pcs;
-	for (const auto &one : sums) {
-		pcs.push_back(one.first.pc);
+	for (const auto &one : instructions) {
+		pcs.push_back(one.second.kind.pc);
 	}
 	const std::vector<Line> places = lines_of(pcs);
 	std::map<std::tuple<std::string, int, bool, bool>, Sums> by_line;
 	size_t i = 0;
-	for (const auto &one : sums) {
+	for (const auto &one : instructions) {
 		const Line &place = places[i++];
-		Sums *to = &by_line[{place.file, place.line, one.first.is_shared, one.first.is_write}];
-		to->requests += one.second.requests;
-		to->bytes += one.second.bytes;
-		to->parts += one.second.parts;
-		to->ideal += one.second.ideal;
-		to->widest = std::max(to->widest, one.second.widest);
+		const Access &kind = one.second.kind;
+		const Sums &sums = one.second.sums;
+		Sums *to = &by_line[{place.file, place.line, kind.is_shared, kind.is_write}];
+		to->requests += sums.requests;
+		to->bytes += sums.bytes;
+		to->parts += sums.parts;
+		to->ideal += sums.ideal;
+		to->widest = std::max(to->widest, sums.widest);
 	}
 	int n = 0;
 	for (const auto &one : by_line) {
