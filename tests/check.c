@@ -258,6 +258,10 @@ bool check_is_small(struct check *c) {
 	return c->is_small;
 }
 
+bool check_is_least(struct check *c) {
+	return c->is_least;
+}
+
 bool check_is_device_bench(struct check *c) {
 	return c->is_bench && c->device != NULL;
 }

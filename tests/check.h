@@ -61,6 +61,9 @@ void check_kernels(struct check *c, struct bb_kernels *k, unsigned flags);
 bool check_is_bench(struct check *c);
 /* True under --small: make few, small cases, which the emulator's checker plays in seconds. */
 bool check_is_small(struct check *c);
+/* True under --least, which is small too: of those cases the ones that reach each path of the
+ * kernels of a device once. */
+bool check_is_least(struct check *c);
 /* True under --bench on a device: make the cases of an 8B model. */
 bool check_is_device_bench(struct check *c);
 /* A size of such a case: n; on the emulator, which is only to play it, a 64th of n, at least 1. */

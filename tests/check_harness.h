@@ -66,7 +66,7 @@ struct check {
 	enum place place;
 	const struct records *want;      /* of the reference, compared within tolerance; or NULL */
 	const struct records *want_bits; /* of this variant's first play, compared by bits; or NULL */
-	bool is_bench, is_small;
+	bool is_bench, is_small, is_least;
 	int max_cases;                   /* the play ends after so many; 0: with the body */
 
 	/* results */

@@ -36,7 +36,8 @@ CHECK(rmsnorm) {
 	const struct tol tol = { .rel = 3e-6f, .abs = 1e-30f };
 	for (size_t d = 0; d < (is_bench ? COUNT(bench_dims) * 2 : COUNT(dims)); d++) {
 		const int dim = is_bench ? bench_dims[d / 2] : dims[d];
-		const int n_rows = is_bench ? (d % 2 == 0 ? 1 : 512) : check_rand(c, 0, 40);
+		const int n_rows = is_bench ? (d % 2 == 0 ? 1 : 512)
+			: check_rand(c, 0, check_is_least(c) ? 9 : 40);
 		const int n_groups = is_bench ? 1 : check_rand(c, 1, 3);
 		const int n_cols = n_groups * dim;
 		const int ld_x = n_cols + (is_bench ? 0 : check_rand(c, 0, 5));
@@ -87,7 +88,8 @@ CHECK(layernorm) {
 	const struct tol tol = { .rel = 4e-6f, .abs = 4e-6f };
 	for (size_t d = 0; d < (is_bench ? COUNT(bench_dims) * 2 : COUNT(dims)); d++) {
 		const int dim = is_bench ? bench_dims[d / 2] : dims[d];
-		const int n_rows = is_bench ? (d % 2 == 0 ? 1 : 512) : check_rand(c, 0, 40);
+		const int n_rows = is_bench ? (d % 2 == 0 ? 1 : 512)
+			: check_rand(c, 0, check_is_least(c) ? 9 : 40);
 		const int n_groups = is_bench ? 1 : check_rand(c, 1, 3), n_cols = n_groups * dim;
 		const int ld_x = n_cols + (is_bench ? 0 : check_rand(c, 0, 5));
 		const int ld_y = n_cols + (is_bench ? 0 : check_rand(c, 0, 5));

@@ -45,7 +45,7 @@ struct options {
 	const struct bb_isa *isa; /* only the variants that this level adds; NULL = all */
 	const char *device;
 	bool is_exact; /* without cuBLASLt and its variants */
-	bool is_bench, is_json, is_list, is_small;
+	bool is_bench, is_json, is_list, is_small, is_least;
 	bool is_launches; /* each variant once, and what the emulator counted of its launches */
 };
 
@@ -262,7 +262,8 @@ static void check_kernel(const struct kernel *kernel, uint64_t seed) {
 		return;
 	}
 	struct check recorded = { .body = kernel->body, .variant = reference, .seed = seed,
-		.max_cases = run.options.max_cases, .is_small = run.options.is_small };
+		.max_cases = run.options.max_cases, .is_small = run.options.is_small,
+		.is_least = run.options.is_least };
 	bool is_recorded = false;
 	const struct device *device = run.device.module != NULL ? &run.device : NULL;
 	for (const struct bb_variant *v = played_of(kernel->name); has_kernel(v, kernel->name); v++) {
@@ -283,7 +284,7 @@ static void check_kernel(const struct kernel *kernel, uint64_t seed) {
 			.device = device, .queue = run.device_queue,
 			/* few rows are the other variant's */
 			.max_cases = run.options.is_small && (v->needs & BB_LT) != 0 ? 1 : recorded.max_cases,
-			.is_small = recorded.is_small };
+			.is_small = recorded.is_small, .is_least = recorded.is_least };
 		struct check c;
 		play_variant(&c, &setup, v != reference ? &recorded.records : NULL);
 		if (c.n_failures > 0 || c.n_cases == 0) {
@@ -478,7 +479,7 @@ static void start_bench(void) {
 static int usage(const char *wrong) {
 	fprintf(stderr, "%s%scheckkernels [--seed N] [--repeat N] [--kernel GLOB] [--isa NAME] "
 		"[--device cpu|cuda|simt|simt_check] [--gemm exact|fast] [--threads N] [--bench] "
-		"[--cases N] [--small] [--launches] [--json] [--list]\n", wrong,
+		"[--cases N] [--small|--least] [--launches] [--json] [--list]\n", wrong,
 		*wrong != '\0' ? "\n" : "");
 	return 2;
 }
@@ -500,7 +501,7 @@ static bool parse_options(struct options *o, int argc, char **argv) {
 		{ "json", no_argument, NULL, 'j' },         { "list", no_argument, NULL, 'l' },
 		{ "device", required_argument, NULL, 'd' },  { "launches", no_argument, NULL, 'n' },
 		{ "cases", required_argument, NULL, 'c' },  { "small", no_argument, NULL, 'm' },
-		{ "gemm", required_argument, NULL, 'g' },
+		{ "gemm", required_argument, NULL, 'g' }, { "least", no_argument, NULL, 'a' },
 		{ 0 },
 	};
 	for (int option; (option = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
@@ -538,6 +539,9 @@ static bool parse_options(struct options *o, int argc, char **argv) {
 		case 'c':
 			o->max_cases = atoi(optarg);
 			break;
+		case 'a':
+			o->is_least = true;
+			/* fallthrough */
 		case 'm':
 			o->is_small = true;
 			break;

@@ -44,6 +44,11 @@ static inline const char *named_device(void) {
 	return name != NULL && *name != '\0' ? name : NULL;
 }
 
+/* $BOBBIN_SUITE_WHOLE, which .ci/run sets: as much on the emulator as a GPU always plays. */
+static inline bool is_whole(void) {
+	return getenv("BOBBIN_SUITE_WHOLE") != NULL || named_device() != NULL;
+}
+
 static inline const char *test_device(void) {
 	return named_device() != NULL ? named_device() : "simt";
 }

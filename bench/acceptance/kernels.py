@@ -13,6 +13,7 @@ SLOW = "attention_*|matmul_*"  # under any checker
 AT_ONCE = {"cuda": 8, "simt": 1}  # processes that share the device; their references take the CPU
 # On the emulator only to play the script: a kernel of each kind.
 CHECKED = {"cuda": "*", "simt": "@(add|rmsnorm|matmul_q8_0)"}
+SHAPES = {"cuda": (), "simt": ("--small",)}
 SANITIZED = {"cuda": (f"!({SLOW})", "@(attention_f16|attention_int8|matmul_bf16|matmul_q8_0|matmul_q4_k)"),
              "simt": ("add",)}
 TIMED = {"cuda": ("attention_f16", "attention_int8", "matmul_bf16", "matmul_q8_0", "matmul_q4_k", "matmul_q6_k",
@@ -40,8 +41,8 @@ def checks(job):
                                if line.endswith("modules of devices")))
     if done.status or not names:
         job.item("checkkernels", "failed", done.why() if done.status else "it lists no kernel")
-    answers = job.side_by_side(lambda name: job.run(checkkernels(job, "--json", "--kernel", name)), names,
-                               AT_ONCE[job.device])
+    answers = job.side_by_side(lambda name: job.run(checkkernels(job, *SHAPES[job.device], "--json", "--kernel", name)),
+                               names, AT_ONCE[job.device])
     for name, answer in zip(names, answers):
         if isinstance(answer, Skip):
             job.item(name, "skipped", str(answer))

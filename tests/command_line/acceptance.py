@@ -126,6 +126,8 @@ PEER_DIES = "import sys\nprint('{\"torch\": \"2\"}', flush=True)\nsys.stdin.read
 
 @unittest.skipUnless(HAS_SIMT, "this build has no emulator")
 class Acceptance(Case):
+    emulated = True
+
     def tools(self, **programs):
         folder = self.folder / "tools"
         folder.mkdir(exist_ok=True)
