@@ -79,12 +79,22 @@ void memory_drop(const struct memory *m, void *taken) {
 	}
 }
 
-void staging_destroy(const struct memory *m, struct staging *s) {
-	if (s->is_pinned) {
-		m->device.module->host_free(m->device.d, s->host);
+void *memory_pin(const struct memory *m, size_t bytes, bool *is_pinned) {
+	void *p = m->device.module->host_alloc(m->device.d, bytes);
+	*is_pinned = p != NULL;
+	return p != NULL ? p : base_alloc(bytes, 1);
+}
+
+void memory_unpin(const struct memory *m, void *p, bool is_pinned) {
+	if (is_pinned) {
+		m->device.module->host_free(m->device.d, p);
 	} else {
-		base_free(s->host);
+		base_free(p);
 	}
+}
+
+void staging_destroy(const struct memory *m, struct staging *s) {
+	memory_unpin(m, s->host, s->is_pinned);
 	memory_unmap(m, s->there, s->bytes);
 	*s = (struct staging){ 0 };
 }
@@ -96,9 +106,7 @@ bool staging_resize(const struct memory *m, struct staging *s, size_t bytes, con
 	if (made.there == NULL) {
 		return false;
 	}
-	made.host = m->device.module->host_alloc(m->device.d, bytes);
-	made.is_pinned = made.host != NULL;
-	made.host = made.is_pinned ? made.host : base_alloc(bytes, 1);
+	made.host = memory_pin(m, bytes, &made.is_pinned);
 	if (made.host == NULL) {
 		memory_unmap(m, made.there, bytes);
 		return base_no_memory(err, what, bytes);

@@ -32,6 +32,11 @@ void *memory_take(const struct memory *m, void *array, size_t bytes, const char 
 	struct bb_error *err);
 void memory_drop(const struct memory *m, void *taken); /* NULL is fine */
 
+/* Memory of the host for copies to and from a device, pinned where it can be; NULL: there is
+ * none. */
+void *memory_pin(const struct memory *m, size_t bytes, bool *is_pinned);
+void memory_unpin(const struct memory *m, void *p, bool is_pinned); /* NULL is fine */
+
 /* Memory of the device with the host's copy of it, pinned where it can be. Zeroed: none. */
 struct staging {
 	uint8_t *host, *there; /* [bytes] */

@@ -5,6 +5,7 @@
 #include "plan.h"
 #include "upload.h"
 
+#include <assert.h>
 #include <string.h>
 
 /* Row r of a head-wise matrix whose RoPE pairs are adjacent in the file: where it comes from. */
@@ -94,12 +95,12 @@ static bool pack_uploaded(const struct plan *p, const struct plan_matrix *m,
 		if (lane == NULL) {
 			return false;
 		}
-		const size_t fit = lane->piece.bytes / row_bytes;
+		const size_t fit = u->piece_bytes / row_bytes;
 		const int left = from->n_rows - first;
 		n = (size_t)left < fit ? left : (int)fit;
-		read_rows(p, from, row_bytes, first, n, lane->piece.host);
-		upload_send(u, lane, lane->piece.there, (size_t)n * row_bytes);
-		m->layout->pack(lane->queue, m->packed, m->type, m->n, m->k, lane->piece.there,
+		read_rows(p, from, row_bytes, first, n, lane->host);
+		upload_send(u, lane, lane->there, (size_t)n * row_bytes);
+		m->layout->pack(lane->queue, m->packed, m->type, m->n, m->k, lane->there,
 			from->first + first, n, NULL);
 	}
 	return true;
@@ -117,8 +118,8 @@ static bool upload_table(const struct plan *p, struct plan_op *o, struct upload 
 		if (lane == NULL) {
 			return false;
 		}
-		n = bytes - at < lane->piece.bytes ? bytes - at : lane->piece.bytes;
-		memcpy(lane->piece.host, (const uint8_t *)o->table->data + at, n);
+		n = bytes - at < u->piece_bytes ? bytes - at : u->piece_bytes;
+		memcpy(lane->host, (const uint8_t *)o->table->data + at, n);
 		upload_send(u, lane, (uint8_t *)o->table_data + at, n);
 	}
 	return true;
@@ -194,18 +195,15 @@ static bool pack_all(struct plan *p, struct upload *u, bb_progress_fn *progress,
 	return true;
 }
 
-/* Of what is uploaded at once: long enough to make the cost of a copy's start small, at least a row
- * and at most the largest matrix. */
+/* Of what is uploaded at once: long enough to make the cost of a copy's start small. Pieces lie
+ * where activations will, of which a row holds two rows of f32 for every width that products
+ * have. */
 static size_t piece_bytes(const struct plan *p) {
-	enum { ENOUGH = 16 << 20 };
-	size_t row = 1, matrix = 1;
+	const size_t enough = 16 << 20, room = p->memory_bytes / UPLOAD_LANES / 256 * 256;
 	for (int i = 0; i < p->n_matrices; i++) {
-		const struct plan_matrix *m = &p->matrices[i];
-		const size_t bytes = dtype_row_bytes(m->type, m->k);
-		row = bytes > row ? bytes : row;
-		matrix = bytes * (size_t)m->n > matrix ? bytes * (size_t)m->n : matrix;
+		assert(dtype_row_bytes(p->matrices[i].type, p->matrices[i].k) <= room);
 	}
-	return matrix < ENOUGH ? matrix : row > ENOUGH ? row : ENOUGH;
+	return room < enough ? room : enough;
 }
 
 bool plan_pack(struct plan *p, bb_progress_fn *progress, void *user, struct bb_error *err) {
@@ -219,7 +217,7 @@ bool plan_pack(struct plan *p, bb_progress_fn *progress, void *user, struct bb_e
 		return pack_all(p, NULL, progress, user, err);
 	}
 	struct upload u;
-	const bool ok = upload_create(&u, p->where, piece_bytes(p), err) &&
+	const bool ok = upload_create(&u, p->where, p->memory, piece_bytes(p), err) &&
 		pack_all(p, &u, progress, user, err) && upload_finish(&u, err);
 	upload_destroy(&u);
 	return ok;

@@ -12,13 +12,15 @@ static bool lane_create(const struct memory *m, struct upload_lane *lane, size_t
 		return base_fail(err, BB_ERR_MEMORY, "device %s: no queue can be had for loading",
 			device_kind(&m->device));
 	}
-	return staging_resize(m, &lane->piece, bytes, "loading", err);
+	lane->host = memory_pin(m, bytes, &lane->is_pinned);
+	return lane->host != NULL || base_no_memory(err, "loading", bytes);
 }
 
-bool upload_create(struct upload *u, const struct memory *where, size_t piece_bytes,
+bool upload_create(struct upload *u, const struct memory *where, void *there, size_t piece_bytes,
 	struct bb_error *err) {
-	*u = (struct upload){ .where = where };
+	*u = (struct upload){ .where = where, .piece_bytes = piece_bytes };
 	for (int i = 0; i < UPLOAD_LANES; i++) {
+		u->lanes[i].there = (uint8_t *)there + (size_t)i * piece_bytes;
 		if (!lane_create(where, &u->lanes[i], piece_bytes, err)) {
 			upload_destroy(u);
 			return false;
@@ -42,7 +44,7 @@ struct upload_lane *upload_next(struct upload *u, struct bb_error *err) {
 }
 
 void upload_send(const struct upload *u, const struct upload_lane *lane, void *dst, size_t bytes) {
-	u->where->device.module->copy_in(lane->queue, dst, lane->piece.host, bytes);
+	u->where->device.module->copy_in(lane->queue, dst, lane->host, bytes);
 }
 
 bool upload_finish(struct upload *u, struct bb_error *err) {
@@ -57,7 +59,7 @@ bool upload_finish(struct upload *u, struct bb_error *err) {
 void upload_destroy(struct upload *u) {
 	for (int i = 0; u->where != NULL && i < UPLOAD_LANES; i++) {
 		u->where->device.module->queue_destroy(u->lanes[i].queue);
-		staging_destroy(u->where, &u->lanes[i].piece);
+		memory_unpin(u->where, u->lanes[i].host, u->lanes[i].is_pinned);
 	}
 	memset(u, 0, sizeof(*u));
 }

@@ -48,8 +48,25 @@ static void remove_block(struct arena *a, int i) {
 	memmove(a->blocks + i, a->blocks + i + 1, (size_t)(a->n_blocks - i) * sizeof(*a->blocks));
 }
 
-/* Takes a segment that holds n; -1 when it isn't allowed or isn't there. */
+/* Gives segments back in which nothing is used. */
+static void drop_free_segments(struct arena *a) {
+	for (int i = a->n_blocks - 1; i >= 0; i--) {
+		const struct arena_block *b = &a->blocks[i];
+		const bool is_last = i + 1 == a->n_blocks || a->blocks[i + 1].is_first;
+		if (b->is_first && is_last && !b->is_used) {
+			cudaFree(b->at);
+			a->segment_bytes -= b->bytes;
+			remove_block(a, i);
+		}
+	}
+}
+
+/* Takes a segment that holds n, for which free ones make room; -1 when it isn't allowed or isn't
+ * there. */
 static int add_segment(struct arena *a, size_t n) {
+	if (n > a->max_bytes - a->segment_bytes) {
+		drop_free_segments(a);
+	}
 	const size_t left = a->max_bytes - a->segment_bytes;
 	const size_t bytes = n > SEGMENT ? n : left < SEGMENT ? left / UNIT * UNIT : SEGMENT;
 	void *at = NULL;
@@ -75,15 +92,45 @@ static int find_free(const struct arena *a, size_t n) {
 	return -1;
 }
 
+/* A number of bytes, as a person reads it. */
+static const char *size_text(size_t n, char text[24]) {
+	const double kib = 1 << 10, mib = 1 << 20;
+	snprintf(text, 24, "%.1f %s", n < (size_t)mib ? (double)n / kib : (double)n / mib,
+		n < (size_t)mib ? "KiB" : "MiB");
+	return text;
+}
+
+/* Why n bytes were refused. */
+static void say_why(const struct arena *a, size_t n, char *text, size_t bytes) {
+	char asked[24], used[24], most[24], hole[24];
+	const size_t left = a->max_bytes - a->segment_bytes;
+	size_t largest = 0;
+	for (int i = 0; i < a->n_blocks; i++) {
+		const struct arena_block *b = &a->blocks[i];
+		largest = !b->is_used && b->bytes > largest ? b->bytes : largest;
+	}
+	size_text(n, asked);
+	size_text(a->used_bytes, used);
+	size_text(a->max_bytes, most);
+	if (n > a->max_bytes - a->used_bytes) {
+		snprintf(text, bytes, "%s of device memory can't be had: %s of the %s that are allowed here "
+			"are in use", asked, used, most);
+	} else if (n > left) {
+		snprintf(text, bytes, "%s of device memory can't be had: of the %s that are allowed here %s "
+			"are in use, but no free part is larger than %s", asked, most, used,
+			size_text(largest > left ? largest : left, hole));
+	} else {
+		snprintf(text, bytes, "%s of device memory can't be had: the driver refuses them; %s are in "
+			"use here, where %s are allowed", asked, used, most);
+	}
+}
+
 void *arena_alloc(struct arena *a, size_t n, char *text, size_t bytes) {
-	const double mib = 1 << 20;
 	n = n == 0 ? UNIT : (n + UNIT - 1) / UNIT * UNIT;
 	int i = find_free(a, n);
 	i = i < 0 ? add_segment(a, n) : i;
 	if (i < 0 || (a->blocks[i].bytes > n && !insert_block(a, i + 1))) {
-		snprintf(text, bytes, "%.1f MiB of device memory can't be had: %.1f of the %.1f that are "
-			"allowed here are in use", (double)n / mib, (double)a->used_bytes / mib,
-			(double)a->max_bytes / mib);
+		say_why(a, n, text, bytes);
 		return NULL;
 	}
 	struct arena_block *b = &a->blocks[i];
