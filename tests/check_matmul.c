@@ -330,8 +330,8 @@ static void check_matmul(struct check *c, matmul_fn *fn, enum bb_dtype type) {
 		static const int n_rows[] = { 65, 1, 2, 3, 8, 9, 17 };
 		for (size_t i = 0; i < COUNT(n_rows); i++) {
 			/* more of wgmma's steps than it has stages, and half of one */
-			if (i == 1 && unit == 1) {
-				check_shape(c, fn, type, (struct shape){ 70, 35, 480, true, true, 36 }, false);
+			if (i == 1 && unit == 1 && type != BB_F32) {
+				check_shape(c, fn, type, (struct shape){ 70, 35, 416, true, true, 36 }, false);
 			}
 			const int k = is_float(type) ? 45 : unit == 32 ? 288 : 512;
 			const int n = n_rows[i] <= 2 ? 64 : 35;
