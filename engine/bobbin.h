@@ -70,7 +70,9 @@ struct bb_engine_params { /* zeroed = defaults */
 	/* NULL or "exact": the same bits however work is batched. "fast": a GPU multiplies steps of 64
 	 * rows and more through cuBLASLt, with weights and activations rounded to bf16, which gives up
 	 * that promise: bits then depend on how a prompt is cut and on what shares its step. Changes
-	 * nothing on the CPU. */
+	 * nothing on the CPU. "wgmma", on trial: a GPU of compute capability 9.0 multiplies the same
+	 * steps with 16-bit weights by Hopper's own instructions. Whether that keeps the promise no GPU
+	 * has shown yet. It is refused elsewhere. */
 	const char *gemm;
 	int n_threads;             /* 0 = one per CPU that the process may run on */
 	enum bb_kv_type kv_type;   /* of new contexts; AUTO = f16 */
@@ -97,7 +99,7 @@ struct bb_engine_info {
 	const char *isa;             /* ISA level in use: "avx512_bf16" */
 	const char *device;          /* where steps are computed: "cpu", "cuda", "simt" */
 	const char *device_name;     /* "NVIDIA H100 80GB HBM3"; the CPU's name on "cpu" */
-	const char *gemm;            /* "exact", or "fast" where a device does it */
+	const char *gemm;            /* "exact", or "fast" where a device does it, or "wgmma" */
 	const char *why_no_gpu;      /* why "auto" passed a GPU over that is there, or "" */
 	const char *cpu;             /* what the CPU calls itself: "AMD EPYC 9R14" */
 	const char *kv_type;         /* of new contexts */

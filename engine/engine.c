@@ -125,8 +125,9 @@ static bool check_params(const struct bb_engine_params *p, struct bb_error *err)
 			"device '%s' is unknown; expected auto, cpu, cuda or simt",
 			base_show(p->device, strlen(p->device), shown, sizeof(shown)));
 	}
-	if (p->gemm != NULL && strcmp(p->gemm, "exact") != 0 && strcmp(p->gemm, "fast") != 0) {
-		return base_fail(err, BB_ERR_USAGE, "gemm '%s' is unknown; expected exact or fast",
+	if (p->gemm != NULL && strcmp(p->gemm, "exact") != 0 && strcmp(p->gemm, "fast") != 0 &&
+		strcmp(p->gemm, "wgmma") != 0) {
+		return base_fail(err, BB_ERR_USAGE, "gemm '%s' is unknown; expected exact, fast or wgmma",
 			base_show(p->gemm, strlen(p->gemm), shown, sizeof(shown)));
 	}
 	if (p->n_threads < 0 || p->n_threads > 1024 || p->max_model_len < 0 || p->window < 0 ||
@@ -217,13 +218,18 @@ static int choose_kv_group(const struct plan *p) {
 	return layer_0[W_K_BIAS] != NULL ? 4 : 32;
 }
 
-/* On a device: what its faster products need. Those of the CPU are exact, whatever is asked. */
+/* On a device: what its faster products need. Those of the CPU are exact, even where `fast` is
+ * asked for; wgmma is asked for to try one GPU. */
 static bool open_fast(struct bb_engine *e, const char *gemm, struct bb_error *err) {
 	const struct device *d = &e->memory.device;
-	char why[256];
-	e->is_fast = gemm != NULL && strcmp(gemm, "fast") == 0;
-	return !e->is_fast || d->module->gemm_fast(d->d, why, sizeof(why))
-		|| base_fail(err, BB_ERR_UNSUPPORTED, "gemm fast on device %s: %s", device_kind(d), why);
+	const bool is_host = memory_is_host(&e->memory);
+	char why[512] = "it is for a GPU of compute capability 9.0";
+	e->is_fast = !is_host && gemm != NULL && strcmp(gemm, "fast") == 0;
+	e->is_wgmma = gemm != NULL && strcmp(gemm, "wgmma") == 0;
+	const bool is_open = e->is_fast ? d->module->gemm_fast(d->d, why, sizeof(why))
+		: !e->is_wgmma || (!is_host && d->module->gemm_wgmma(d->d, why, sizeof(why)));
+	return is_open || base_fail(err, BB_ERR_UNSUPPORTED, "gemm %s on device %s: %s", gemm,
+		device_kind(d), why);
 }
 
 /* Opens what steps are computed on, and chooses the kernels. */
@@ -239,11 +245,11 @@ static bool open_memory(struct bb_engine *e, const struct bb_engine_params *para
 	if (!memory_open(&e->memory, params->device, params->max_device_bytes, e->pool, err)) {
 		return false;
 	}
+	if (!open_fast(e, params->gemm, err)) {
+		return false;
+	}
 	if (!memory_is_host(&e->memory)) {
 		const struct device *d = &e->memory.device;
-		if (!open_fast(e, params->gemm, err)) {
-			return false;
-		}
 		d->module->kernels(d->d, &e->kernels);
 		d->module->info(d->d, &e->device);
 	}
@@ -389,7 +395,7 @@ void bb_engine_info(const struct bb_engine *e, struct bb_engine_info *info) {
 	info->isa = e->isa;
 	info->device = device_kind(&e->memory.device);
 	info->cpu = e->cpu;
-	info->gemm = e->is_fast ? "fast" : "exact";
+	info->gemm = e->is_fast ? "fast" : e->is_wgmma ? "wgmma" : "exact";
 	info->why_no_gpu = e->memory.why_not;
 	info->device_name = memory_is_host(&e->memory) ? e->cpu : e->device.name;
 	info->kv_type = engine_kv_name(e->kv_type);

@@ -29,6 +29,7 @@ struct bb_engine {
 	char cpu[64];               /* what it is called */
 	struct bb_device_info device; /* what the device says of itself */
 	bool is_fast;               /* large products by cuBLASLt, as was asked for */
+	bool is_wgmma;              /* those of 16-bit weights by wgmma */
 	bb_queue *pool;             /* of the CPU's threads */
 	int n_threads, max_len;
 	enum bb_kv_dtype kv_type;

@@ -294,13 +294,15 @@ static void print_text(FILE *out, const json_t *root) {
 	const char *text = text_of(root, "name");
 	char name[96];
 	const bool is_cpu = strcmp(text_of(root, "device"), "cpu") == 0;
-	const bool is_fast = strcmp(text_of(root, "gemm"), "fast") == 0;
-	fprintf(out, "%s: %s, tokenizer %s, %" JSON_INTEGER_FORMAT " parameters, %s %s%s\n",
+	const char *gemm = text_of(root, "gemm");
+	const bool is_exact = strcmp(gemm, "exact") == 0;
+	fprintf(out, "%s: %s, tokenizer %s, %" JSON_INTEGER_FORMAT " parameters, %s %s%s%s%s\n",
 		base_show(text, strlen(text), name, sizeof(name)), text_of(root, "arch"),
 		text_of(root, "tokenizer"),
 		json_integer_value(json_object_get(root, "n_params")),
 		is_cpu ? "ISA level" : "device", text_of(root, is_cpu ? "isa" : "device"),
-		is_fast ? ", gemm fast: bits may depend on how work is batched" : "");
+		is_exact ? "" : ", gemm ", is_exact ? "" : gemm,
+		is_exact ? "" : ": bits may depend on how work is batched");
 	print_object(out, "metadata", json_object_get(root, "metadata"));
 	const json_t *list = json_object_get(root, "tensors");
 	fprintf(out, "\ntensors\n");

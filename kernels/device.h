@@ -16,7 +16,7 @@ extern "C" {
 #endif
 
 /* Of struct bb_module and of everything that kernels.h declares. */
-enum { BB_MODULE_ABI = 4 };
+enum { BB_MODULE_ABI = 5 };
 
 /* What is opened: a GPU, or the emulator. */
 typedef struct bb_device bb_device;
@@ -60,6 +60,13 @@ struct bb_module {
 	 * products of BB_LT_ROWS rows and more round weights and x to bf16 and sum in f32, in an order
 	 * that depends on the shape. False with a sentence, where nothing has changed. */
 	bool (*gemm_fast)(bb_device *d, char *text, size_t bytes);
+	/* From then on `kernels` gives the variants that need Hopper's own products (BB_WGMMA), from
+	 * BB_WGMMA_ROWS rows on; below they are the ordinary ones. On trial: the bits are the same if
+	 * the hardware adds up a step of 16 alike in both, which no run on a GPU has shown yet. They
+	 * become the default when a run of bench/gpu-acceptance shows that, and a gain. False with a
+	 * sentence, where nothing has changed: on another compute capability than 9.0, in a build
+	 * without code for 90a. */
+	bool (*gemm_wgmma)(bb_device *d, char *text, size_t bytes);
 	/* Bytes of the device in which a product with a matrix [n, k] works, and where they are, which
 	 * serves all products: as many as the largest needs, its owner's, 256-byte aligned. */
 	size_t (*gemm_bytes)(int n, int k);

@@ -43,8 +43,10 @@ enum bb_cpu_flag {
 };
 
 /* What a GPU variant needs: a compute capability times ten; with BB_ONLY no newer one will do, with
- * BB_LT cuBLASLt must be open (--gemm fast), which takes products of so many rows and more. */
-enum { BB_ONLY = 1 << 16, BB_LT = 1 << 17, BB_LT_ROWS = 64 };
+ * BB_LT cuBLASLt must be open (--gemm fast), which takes products of so many rows and more; with
+ * BB_WGMMA gemm_wgmma must have been called (--gemm wgmma), the same of its products. */
+enum { BB_ONLY = 1 << 16, BB_LT = 1 << 17, BB_WGMMA = 1 << 18, BB_LT_ROWS = 64,
+	BB_WGMMA_ROWS = 64 };
 
 /* ---- block types: geometry and exact meaning ---- */
 
@@ -108,8 +110,8 @@ struct bb_layout {
 	void (*unpack_row)(void *dst, const void *packed, enum bb_dtype type, int n, int k, int row);
 	/* Bytes of the prepared form of x[n_rows, k], and the preparation: quantisation to int8 per
 	 * block of 32 with an f32 scale for block types, a copy or tiling for float types.
-	 * Row-local; where a layout has another form for many rows (panels_lt from BB_LT_ROWS on), prep
-	 * and product are given the same n_rows. */
+	 * Row-local; where a layout has another form for many rows (panels_lt from BB_LT_ROWS on,
+	 * panels_wgmma from BB_WGMMA_ROWS on), prep and product are given the same n_rows. */
 	size_t (*prep_bytes)(enum bb_dtype type, int n_rows, int k);
 	void (*prep)(bb_queue *q, void *dst, enum bb_dtype type, const float *x, int ld_x, int n_rows,
 		int k);
@@ -534,7 +536,7 @@ struct bb_grouped {
 	const void *w;        /* [n_experts] matrices [n, k] in layout, weight_bytes each */
 	const float *x;       /* [n_rows, ld_x]; with has_x_of_pairs [n_rows * n_used, ld_x] */
 	/* on a device: the same by the layout's prep or prep_fused, less than BB_LT_ROWS rows at a time
-	 * where cuBLASLt is open; or NULL */
+	 * where the layout has another form for more (see prep); or NULL */
 	const void *prepared;
 	const float *bias;    /* [n_experts, n], or NULL */
 	const int32_t *experts, *pairs, *offsets; /* as in bb_moe_route */

@@ -304,6 +304,16 @@ void check_same(struct check *c, const char *what, const void *got, const void *
 	}
 }
 
+void check_same_row(struct check *c, const char *what, const void *got, const void *want,
+	size_t bytes) {
+	check_wait(c);
+	c->n_rows++;
+	c->n_other_rows += memcmp(got, want, bytes) != 0;
+	if ((c->variant->needs & BB_WGMMA) == 0 || is_emulated(c)) {
+		check_same(c, what, got, want, bytes);
+	}
+}
+
 /* The error of got as a share of what is allowed; above 1 fails. */
 static double share_of_tolerance(float got, float want, struct tol tol) {
 	if (memcmp(&got, &want, sizeof(got)) == 0 || (isnan(got) && isnan(want))) {

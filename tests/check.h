@@ -102,5 +102,9 @@ void check_ops(struct check *c, double ops);
 void check_fail(struct check *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Fails with the first byte that differs. */
 void check_same(struct check *c, const char *what, const void *got, const void *want, size_t bytes);
+/* The same of a row alone and among others. Only rows that a GPU computes by a variant that needs
+ * BB_WGMMA don't fail: there it is to be found out, and the report counts those that differ. */
+void check_same_row(struct check *c, const char *what, const void *got, const void *want,
+	size_t bytes);
 
 #endif

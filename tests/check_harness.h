@@ -73,6 +73,7 @@ struct check {
 	struct records records;
 	struct samples samples;
 	int n_cases, n_failures;
+	int n_rows, n_other_rows;        /* that check_same_row saw, and that differed */
 	char failure[512];               /* the first one */
 	double worst;                    /* largest error as a share of its tolerance */
 

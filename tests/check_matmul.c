@@ -33,6 +33,12 @@ static bool is_by_lt(struct check *c, const struct shape *s) {
 	return is_lt(c) && s->n_rows >= BB_LT_ROWS;
 }
 
+/* Products of fewer rows are another variant's. */
+static int fewest_rows(struct check *c) {
+	return is_lt(c) ? BB_LT_ROWS
+		: strncmp(check_layout(c)->name, "panels_wgmma", 12) == 0 ? BB_WGMMA_ROWS : 1;
+}
+
 /* ---- inputs ---- */
 
 static void store_f16(uint8_t *p, float f) {
@@ -192,7 +198,8 @@ static void check_alone(struct check *c, matmul_fn *fn, enum bb_dtype type, cons
 		layout->prep(check_queue_alone(c), prepared, type, x + (size_t)r * ld_x, ld_x, 1, s->k);
 		fn(check_queue_alone(c), alone, s->n, packed, prepared, bias, 1, s->n, s->k,
 			s->accumulates);
-		check_same(c, "row alone", alone, y + (size_t)r * s->ld_y, sizeof(float) * (size_t)s->n);
+		check_same_row(c, "row alone", alone, y + (size_t)r * s->ld_y,
+			sizeof(float) * (size_t)s->n);
 	}
 }
 
@@ -286,21 +293,20 @@ static void check_shape(struct check *c, matmul_fn *fn, enum bb_dtype type, stru
 /* The products of Llama 3 8B: Q, K and V at once, the output of attention, gate and up at once,
  * down, the head. Some for more rows than one. */
 static void bench_device(struct check *c, matmul_fn *fn, enum bb_dtype type) {
-	enum { N_ROWS = 4 };
+	enum { N_ROWS = 5 };
+	const int fewest = fewest_rows(c);
 	static const struct {
 		int n, k, n_counts;
-	} products[] = { { 6144, 4096, N_ROWS }, { 4096, 4096, 1 }, { 28672, 4096, N_ROWS },
+	} products[] = { { 6144, 4096, N_ROWS }, { 4096, 4096, 1 }, { 28672, 4096, 4 },
 		{ 4096, 14336, 1 }, { 128256, 4096, 1 } };
-	static const int counts[N_ROWS] = { 1, 8, 64, 512 };
+	static const int counts[N_ROWS] = { 1, 8, 64, 512, 2048 };
 	for (size_t i = 0; i < COUNT(products); i++) {
 		const int n = check_shrunk(c, products[i].n);
 		const int k = (check_shrunk(c, products[i].k) + 255) / 256 * 256; /* whole blocks */
 		for (int j = 0; j < products[i].n_counts; j++) {
 			int n_rows = check_shrunk(c, counts[j]);
-			if (is_lt(c)) { /* fewer rows are another variant's, which is timed by itself */
-				n_rows = counts[j] < BB_LT_ROWS ? 0 : n_rows < BB_LT_ROWS ? BB_LT_ROWS : n_rows;
-			}
-			if (n_rows > 0) {
+			if (counts[j] >= fewest) { /* the other variant is timed by itself */
+				n_rows = n_rows < fewest ? fewest : n_rows;
 				check_shape(c, fn, type, (struct shape){ n_rows, n, k, .ld_y = n }, false);
 			}
 		}
@@ -323,6 +329,10 @@ static void check_matmul(struct check *c, matmul_fn *fn, enum bb_dtype type) {
 		 * first is the one that cuBLASLt's variant plays. */
 		static const int n_rows[] = { 65, 1, 2, 3, 8, 9, 17 };
 		for (size_t i = 0; i < COUNT(n_rows); i++) {
+			/* more of wgmma's steps than it has stages, and half of one */
+			if (i == 1 && unit == 1 && type != BB_F32) {
+				check_shape(c, fn, type, (struct shape){ 70, 35, 416, true, true, 36 }, false);
+			}
 			const int k = is_float(type) ? 45 : unit == 32 ? 288 : 512;
 			const int n = n_rows[i] <= 2 ? 64 : 35;
 			check_shape(c, fn, type, (struct shape){ n_rows[i], n, k, i % 2 == 0, i % 3 == 0, 66 },
@@ -334,6 +344,9 @@ static void check_matmul(struct check *c, matmul_fn *fn, enum bb_dtype type) {
 	check_shape(c, fn, type, (struct shape){ 60, 1000, 2 * unit, true, false, 1000 }, false);
 	check_shape(c, fn, type, (struct shape){ 61, 2000, 3 * unit, false, true, 2001 }, false);
 	check_shape(c, fn, type, (struct shape){ 250, 1000, 5 * unit, false, false, 1000 }, false);
+	if (is_float(type)) {
+		check_shape(c, fn, type, (struct shape){ 200, 700, 352, true, true, 701 }, false);
+	}
 	const int max_units = is_float(type) ? 300 : unit == 32 ? 40 : 7;
 	for (int n_rows = 1; n_rows <= 40; n_rows += n_rows < 18 ? 1 : 11) {
 		const int n = check_rand(c, 1, 50);

@@ -312,8 +312,9 @@ static void check_prepared(struct check *c, matmul_grouped_fn *fn, const struct 
 	for (int p = 0; p < a.n_rows * a.n_used; p++) {
 		memset(a.y + (size_t)p * a.ld_y, 0x5a, sizeof(float) * (size_t)a.n);
 	}
-	const bool is_lt = strcmp(a.layout->name, "panels_lt") == 0;
-	const int most = is_lt ? BB_LT_ROWS / 2 : n_x;
+	const bool has_two_forms = strcmp(a.layout->name, "panels_lt") == 0
+		|| strncmp(a.layout->name, "panels_wgmma", 12) == 0;
+	const int most = has_two_forms ? BB_LT_ROWS / 2 : n_x;
 	for (int first = 0; first < n_x; first += most) {
 		const int n = n_x - first < most ? n_x - first : most;
 		a.layout->prep(check_queue(c), prepared + row_bytes * (size_t)first, a.type,

@@ -44,7 +44,7 @@ struct options {
 	const char *glob;
 	const struct bb_isa *isa; /* only the variants that this level adds; NULL = all */
 	const char *device;
-	bool is_exact; /* without cuBLASLt and its variants */
+	bool is_exact; /* without the variants that are asked for: cuBLASLt's, wgmma's */
 	bool is_bench, is_json, is_list, is_small, is_least;
 	bool is_launches; /* each variant once, and what the emulator counted of its launches */
 };
@@ -55,8 +55,8 @@ struct run {
 	bb_queue *queue;
 	struct device device;  /* whose variants are played; all zero: the CPU's */
 	bb_queue *device_queue;
-	bool has_lt;           /* cuBLASLt is open; else why not: */
-	char why_no_lt[256];
+	bool has_lt, has_wgmma; /* gemm_fast, gemm_wgmma of the device; else why not: */
+	char why_no_lt[256], why_no_wgmma[256];
 	FILE *text;            /* for people; JSON goes to stdout */
 	double read_bandwidth; /* bytes per second; bench only */
 	int n_passed, n_failed, n_skipped;
@@ -85,16 +85,25 @@ static void print_json_text(const char *key, const char *text) {
 
 static void report(const struct bb_variant *v, const char *result, const struct check *c,
 	const char *message) {
+	const bool is_wgmma = c != NULL && (v->needs & BB_WGMMA) != 0;
 	if (strcmp(result, "FAIL") == 0 || strcmp(result, "skip") == 0) {
 		fprintf(run.text, "%-5s %s %s: %s\n", result, v->kernel, v->tag, message);
 	} else {
-		fprintf(run.text, "%-5s %-14s %-12s %4d cases, largest error %.2g of what is allowed\n",
+		fprintf(run.text, "%-5s %-14s %-12s %4d cases, largest error %.2g of what is allowed",
 			result, v->kernel, v->tag, c->n_cases, c->worst);
+		if (is_wgmma) {
+			fprintf(run.text, ", %d of %d rows have other bits than the ordinary kernel's",
+				c->n_other_rows, c->n_rows);
+		}
+		fputc('\n', run.text);
 	}
 	if (run.options.is_json) {
 		printf("{\"kernel\": \"%s\", \"variant\": \"%s\", \"result\": \"%s\", \"seed\": %llu",
 			v->kernel, v->tag, result, (unsigned long long)run.options.seed);
 		print_json_text("message", message);
+		if (is_wgmma) {
+			printf(", \"rows\": %d, \"other_rows\": %d", c->n_rows, c->n_other_rows);
+		}
 		printf(", \"cases\": %d, \"worst\": %g}\n", c != NULL ? c->n_cases : 0,
 			c != NULL ? c->worst : 0.0);
 	}
@@ -111,6 +120,9 @@ static void fatal_crash(const char *message) {
 static const char *missing(unsigned needs, char *buf, size_t bytes) {
 	if (run.device.module != NULL && (needs & BB_LT) != 0 && !run.has_lt) {
 		return run.why_no_lt;
+	}
+	if (run.device.module != NULL && (needs & BB_WGMMA) != 0) {
+		return run.why_no_wgmma;
 	}
 	if (run.device.module != NULL) {
 		const unsigned least = needs & ~(unsigned)(BB_ONLY | BB_LT);
@@ -147,6 +159,9 @@ static bool is_selected(const struct bb_variant *v) {
 static bool can_run(const struct bb_variant *v) {
 	if (run.device.module == NULL) {
 		return (v->needs & ~run.flags) == 0;
+	}
+	if ((v->needs & BB_WGMMA) != 0) {
+		return run.has_wgmma;
 	}
 	const unsigned least = v->needs & ~(unsigned)(BB_ONLY | BB_LT);
 	if ((v->needs & BB_LT) != 0 && !run.has_lt) {
@@ -283,7 +298,8 @@ static void check_kernel(const struct kernel *kernel, uint64_t seed) {
 		const struct check setup = { .body = kernel->body, .variant = v, .seed = seed,
 			.device = device, .queue = run.device_queue,
 			/* few rows are the other variant's */
-			.max_cases = run.options.is_small && (v->needs & BB_LT) != 0 ? 1 : recorded.max_cases,
+			.max_cases = !run.options.is_small ? recorded.max_cases : (v->needs & BB_LT) != 0 ? 1
+				: (v->needs & BB_WGMMA) != 0 ? 2 : recorded.max_cases,
 			.is_small = recorded.is_small, .is_least = recorded.is_least };
 		struct check c;
 		play_variant(&c, &setup, v != reference ? &recorded.records : NULL);
@@ -601,6 +617,13 @@ static void open_lt(void) {
 	}
 }
 
+static void open_wgmma(void) {
+	const struct device *d = &run.device;
+	snprintf(run.why_no_wgmma, sizeof(run.why_no_wgmma), "--gemm exact");
+	run.has_wgmma = !run.options.is_exact
+		&& d->module->gemm_wgmma(d->d, run.why_no_wgmma, sizeof(run.why_no_wgmma));
+}
+
 static bool open_device(const char *name) {
 	char text[512];
 	if (!device_open(&run.device, name, 0, text, sizeof(text))) {
@@ -615,6 +638,7 @@ static bool open_device(const char *name) {
 	run.device_queue = run.device.module->queue_create(run.device.d);
 	run.flags = (unsigned)info.arch;
 	open_lt();
+	open_wgmma();
 	fprintf(run.text, "%s, %d processors, compute capability %.1f\n", info.name, info.n_processors,
 		info.arch / 10.0);
 	return run.device_queue != NULL;

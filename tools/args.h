@@ -47,7 +47,7 @@ struct arg_option {
 	size_t at;           /* offset of the target in the struct of the option's group */
 	double min, max;
 	const char *choices; /* joined by bars, or NULL */
-	/* names that are understood, for the engine to refuse; joined by bars, or NULL */
+	/* names that are understood, for the engine to judge; joined by bars, or NULL */
 	const char *others;
 };
 

@@ -30,7 +30,8 @@ const struct arg_option open_engine[] = {
 		"avx512_vnni, avx512_bf16", ARG_TEXT, AT(isa), 0, 0,
 		"c|avx2|avx_vnni|avx512|avx512_vnni|avx512_bf16" },
 	{ "--gemm", "KIND", "exact (default): the same bits however work is batched; fast: cuBLASLt "
-		"for prompts on a GPU, without that promise", ARG_TEXT, AT(gemm), 0, 0, "exact|fast" },
+		"for prompts on a GPU, without that promise", ARG_TEXT, AT(gemm), 0, 0, "exact|fast",
+		"wgmma" },
 	{ "--kv-cache-dtype", "TYPE", "auto (default, f16), f32, f16, bf16 or int8", ARG_TEXT,
 		AT(kv_type) },
 	{ "--kv-cache-bytes,--kv-cache-memory-bytes", "N", "limit on the KV cache of all contexts, as "
@@ -140,10 +141,10 @@ int open_model(const struct open_options *o, enum open_what what, struct bb_engi
 	} else if (what == OPEN_ALL && info.why_no_gpu[0] != '\0') {
 		notice("%s; steps are computed on the CPU", info.why_no_gpu);
 	}
-	if (what == OPEN_ALL && o->gemm != NULL && strcmp(o->gemm, "fast") == 0) {
-		notice(strcmp(info.gemm, "fast") == 0
-			? "gemm fast: bits may depend on how work is batched"
-			: "gemm fast changes nothing on the CPU, whose products are exact");
+	if (what == OPEN_ALL && strcmp(info.gemm, "exact") != 0) {
+		notice("gemm %s: bits may depend on how work is batched", info.gemm);
+	} else if (what == OPEN_ALL && o->gemm != NULL && strcmp(o->gemm, "fast") == 0) {
+		notice("gemm fast changes nothing on the CPU, whose products are exact");
 	}
 	if (what == OPEN_ALL && info.trained_len > 0 && o->max_len > info.trained_len) {
 		notice("contexts of %d tokens, though the model was made for %d", o->max_len,

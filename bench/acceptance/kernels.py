@@ -52,7 +52,17 @@ def checks(job):
             status = {"ok": "passed", "FAIL": "failed"}.get(line.get("result"), "skipped")
             job.item(f"{line.get('kernel')} {line.get('variant')}", status, line.get("message"), seed=line.get("seed"),
                      cases=line.get("cases"), worst=line.get("worst"))
+            if "other_rows" in line:
+                bits(job, line)
         closing(job, name, answer)
+
+
+def bits(job, line):
+    """Whether --gemm wgmma has the bits of the ordinary kernel, which computed each of the rows alone: what decides
+    whether it may become the default."""
+    n, other = line["rows"], line["other_rows"]
+    job.item(f"{line['kernel']} wgmma beside the ordinary kernel", "measured",
+             f"{n - other} of {n} rows have the same bits", rows=n, other_rows=other, same_bits=n > 0 and other == 0)
 
 
 def closing(job, name, done):
@@ -203,8 +213,8 @@ def shares(job, row):
 
 
 def label_of(row):
-    """The kernel; with --gemm fast, which is cuBLASLt's, it stands beside itself."""
-    return row["kernel"] + (" fast" if row["variant"] == "lt" else "")
+    """The kernel; with --gemm fast, which is cuBLASLt's, and with --gemm wgmma it stands beside itself."""
+    return row["kernel"] + {"lt": " fast", "sm90a": " wgmma"}.get(row["variant"], "")
 
 
 def timings(job):
@@ -223,7 +233,7 @@ def timings(job):
 
 
 def comparators(job):
-    """PyTorch, ours (exact, then fast), PyTorch again on the same shapes; its better median counts."""
+    """PyTorch, ours (exact, then by wgmma and fast), PyTorch again on the same shapes; its better median counts."""
     torch = peer.of(job)
     for kernel in COMPARED[job.device]:
         first = {what: spec for name, what, spec, _ in job.timings if name == kernel}

@@ -31,6 +31,19 @@
  *   mma_s8_from(d, c, a, b)                  the same, d[4] = c + a b with one c: a constant isn't
  *                                            moved to d first
  *   mma_s8_half_from(d, c, a, b)             its half, m16n8k16: a[2], a word b
+ *   DYN_SHARED_TILES(T, name);          as DYN_SHARED, aligned to 1024
+ *   wgmma_tile(s)                       what wgmma is told of b: 128 columns of b from s on, 128
+ *                                       bytes each of which it takes 32, where unit u of 16 bytes
+ *                                       of column c is at wgmma_unit(c, u). s is a multiple of
+ *                                       1024, and up to 3 times 32 more for what follows along k
+ *   wgmma_f16(d, a, b) wgmma_bf16(d, a, b)   m64n128k16 of four warps, 16 rows each: f32 d[64] +=
+ *                                       a[4] b; d[4 j to 4 j + 3] as an mma has columns 8 j to 8 j
+ *                                       + 7, a as an mma's. Where HAS_WGMMA alone, and with these:
+ *   async_proxy_fence()                 by who has written what wgmma will read, before the barrier
+ *   wgmma_begin() .. wgmma_commit() .. wgmma_wait<n>()   before the first wgmma and whenever a or d
+ *                                       were touched; behind the last one of a group; until all but
+ *                                       the n newest groups are done, and not before, d is valid
+ *   wgmma_fence_sums(d)                 between what touches d and the wgmmas, on both sides
  *   dp4a_s8(a, b, c)  dp4a_u8s8(a, b, c)     c + four products of bytes of a and b
  *   f16_of(f) f32_of_f16(h) bf16_of(f) f32_of_bf16(h)   round to nearest even; a NaN becomes 0x7fff
  *   f16x2_of(lo, hi) bf16x2_of(lo, hi), f16_lo(w) f16_hi(w) bf16_lo(w) bf16_hi(w)   two in a word
@@ -63,6 +76,17 @@
 #define DYN_SHARED(T, name)                                                                        \
 	extern __shared__ __align__(16) unsigned char dyn_shared_bytes[];                              \
 	T *const name = reinterpret_cast<T *>(dyn_shared_bytes)
+
+#define DYN_SHARED_TILES(T, name)                                                                  \
+	extern __shared__ __align__(1024) unsigned char dyn_shared_tiles[];                            \
+	T *const name = reinterpret_cast<T *>(dyn_shared_tiles)
+
+/* Whether this pass of the compiler is for Hopper's own instructions. */
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#define HAS_WGMMA 1
+#else
+#define HAS_WGMMA 0
+#endif
 
 #define DEVICE static __device__ __forceinline__
 
@@ -243,6 +267,54 @@ DEVICE int32_t dp4a_u8s8(uint32_t a, uint32_t b, int32_t c) {
 	return d;
 }
 
+/* ---- tensor cores, four warps at once ---- */
+
+DEVICE void async_proxy_fence(void) {
+	asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+DEVICE void wgmma_begin(void) {
+	asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+
+DEVICE void wgmma_commit(void) {
+	asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+
+template <int n> DEVICE void wgmma_wait(void) {
+	asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(n) : "memory");
+}
+
+#define WGMMA_SUMS8(i)                                                                             \
+	"+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]),    \
+		"+f"(d[i + 6]), "+f"(d[i + 7])
+#define WGMMA_SUMS                                                                                 \
+	WGMMA_SUMS8(0), WGMMA_SUMS8(8), WGMMA_SUMS8(16), WGMMA_SUMS8(24), WGMMA_SUMS8(32),             \
+		WGMMA_SUMS8(40), WGMMA_SUMS8(48), WGMMA_SUMS8(56)
+
+/* What is computed of d, or sets it, stays on its side. */
+DEVICE void wgmma_fence_sums(float d[64]) {
+	asm volatile("" : WGMMA_SUMS::"memory");
+}
+
+#define WGMMA_WORD(name, types)                                                                    \
+	DEVICE void name(float d[64], const uint32_t a[4], uint64_t b) {                               \
+		asm volatile("{ .reg .pred p; setp.eq.u32 p, 0, 0; /* d isn't cleared */ "                 \
+					 "wgmma.mma_async.sync.aligned.m64n128k16.f32." types " "                      \
+					 "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, "          \
+					 "%15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, " \
+					 "%30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, " \
+					 "%45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, " \
+					 "%60, %61, %62, %63}, "                                                       \
+					 "{%64, %65, %66, %67}, %68, p, 1, 1, 0; }"                                    \
+					 : WGMMA_SUMS : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));           \
+	}
+WGMMA_WORD(wgmma_f16, "f16.f16")
+WGMMA_WORD(wgmma_bf16, "bf16.bf16")
+#undef WGMMA_WORD
+#undef WGMMA_SUMS
+#undef WGMMA_SUMS8
+
 /* ---- numbers ---- */
 
 DEVICE uint16_t f16_of(float f) {
@@ -291,6 +363,8 @@ APPROX_WORD(rcp_approx, "rcp.approx.ftz.f32")
 
 #include "../simt/words.hpp"
 
+#define HAS_WGMMA 1
+
 #define DEVICE static inline __attribute__((always_inline, unused))
 
 #endif
@@ -314,6 +388,18 @@ enum {
 	PLAIN_SMEM = 47 * 1024,
 };
 #define ALL_LANES 0xffffffffu
+
+/* A descriptor of the PTX ISA: the address and, from bit 32 on, the distance of groups of eight
+ * columns, in units of 16 bytes; from bit 62 on 1, a swizzle of 128 bytes. The other distance, from
+ * bit 16 on, isn't used where a step is narrower than the swizzle; 1 stands for that. */
+DEVICE uint64_t wgmma_tile(const void *s) {
+	return (shared_address(s) & 0x3ffff) >> 4 | (uint64_t)1 << 16 | (uint64_t)(1024 >> 4) << 32
+		| (uint64_t)1 << 62;
+}
+
+DEVICE int wgmma_unit(int column, int unit) {
+	return column * 128 + (unit ^ column % 8) * 16;
+}
 
 DEVICE float f32_of_bf16(uint16_t h) {
 	return __uint_as_float((uint32_t)h << 16);

@@ -38,6 +38,20 @@ DEVICE float *y_of(const matmul_args &p, int row) {
 	return p.y + (size_t)row * p.ld_y;
 }
 
+/* from + n * bytes in one instruction. */
+DEVICE const uint8_t *ahead(const uint8_t *from, unsigned n, unsigned bytes) {
+	return from + (size_t)n * bytes;
+}
+
+/* What the row's numbers were divided by. */
+template <int type, class args> DEVICE float row_scale(const args &p, int row) {
+	if (type != BB_F16 || row >= p.n_rows) {
+		return 1.0f;
+	}
+	const size_t row_bytes = panel_x_row_bytes(type, p.k);
+	return ld_nc((const float *)(x_of(p, row, row_bytes) + row_bytes - 16));
+}
+
 template <class args> DEVICE void finish_output(const args &p, int row, int col, float acc) {
 	if (row < p.n_rows && col < p.n) {
 		float *y = y_of(p, row) + col;

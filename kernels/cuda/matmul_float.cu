@@ -137,15 +137,6 @@ DEVICE void mma_group(float acc[shape::m_tiles][shape::n_tiles][4], const uint8_
 	}
 }
 
-/* What the row's numbers were divided by. */
-template <int type, class args> DEVICE float row_scale(const args &p, int row) {
-	if (type != BB_F16 || row >= p.n_rows) {
-		return 1.0f;
-	}
-	const size_t row_bytes = panel_x_row_bytes(type, p.k);
-	return ld_nc((const float *)(x_of(p, row, row_bytes) + row_bytes - 16));
-}
-
 /* The columns that the grid's y says, for the rows from `first` on. */
 template <class shape, class args> DEVICE void mma_tile(const args &p, int first) {
 	DYN_SHARED(uint8_t, smem);

@@ -85,11 +85,6 @@ DEVICE unsigned x_row_of(const matmul_args &p, int row) {
 	return (unsigned)row;
 }
 
-/* from + n * bytes in one instruction. */
-DEVICE const uint8_t *ahead(const uint8_t *from, unsigned n, unsigned bytes) {
-	return from + (size_t)n * bytes;
-}
-
 /* What isn't there, rows below the last one and panels behind it, is read as the last one is, and
  * never written. */
 

@@ -107,3 +107,11 @@ const struct bb_layout layout_panels_pairs = {
 	"panels_pairs", panels_weight_bytes, panels_pack, panels_unpack_row, panels_prep_bytes,
 	panels_prep, panels_fuses, panels_prep_fused, panels_product,
 };
+const struct bb_layout layout_panels_wgmma = {
+	"panels_wgmma", panels_weight_bytes, panels_pack, panels_unpack_row, panels_prep_bytes,
+	panels_prep_steps, panels_fuses, panels_prep_fused, panels_product,
+};
+const struct bb_layout layout_panels_wgmma_pairs = {
+	"panels_wgmma_pairs", panels_weight_bytes, panels_pack, panels_unpack_row, panels_prep_bytes,
+	panels_prep_steps, panels_fuses, panels_prep_fused, panels_product,
+};

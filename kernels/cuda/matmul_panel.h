@@ -28,7 +28,9 @@
  *     bf16    x in bf16
  *     f16     x / scale in f16, then what that misses of it, in f16, then f32 scale and 12 bytes of
  *             zeros: scale is the power of two that brings the row's largest to 2^14 or above,
- *             below 2^15. The two together have 22 bits. */
+ *             below 2^15. The two together have 22 bits.
+ * panels_wgmma has them, from BB_WGMMA_ROWS rows on, with every 32 elements in the order of the two
+ * steps of 16 of matmul_float.cu: see panel_place_in_steps. */
 #ifndef MATMUL_PANEL_H
 #define MATMUL_PANEL_H
 
@@ -117,6 +119,12 @@ PANEL_FN int n_panels(int n) {
 	return (n + PANEL - 1) / PANEL;
 }
 
+/* Where element i of x is in the order of steps: a step takes 4 elements of each unit of 8, as the
+ * lanes of an mma hold them: pairs 2 t and 2 t + 8 of lane t. */
+PANEL_FN int panel_place_in_steps(int i) {
+	return i / 32 * 32 + i / 4 % 2 * 16 + i / 2 % 2 * 8 + i / 8 % 4 * 2 + i % 2;
+}
+
 /* Elements of a row of x for 16-bit weights. */
 PANEL_FN int panel_x_elems(int k) {
 	return (k + 31) / 32 * 32;
@@ -137,12 +145,15 @@ void panels_pack(bb_queue *q, void *dst, enum bb_dtype type, int n, int k, const
 	int first, int n_rows, const int32_t *map);
 void panels_prep(bb_queue *q, void *dst, enum bb_dtype type, const float *x, int ld_x, int n_rows,
 	int k);
+void panels_prep_steps(bb_queue *q, void *dst, enum bb_dtype type, const float *x, int ld_x,
+	int n_rows, int k);
 bool panels_fuses(enum bb_dtype type);
 void panels_prep_fused(bb_queue *q, void *dst, enum bb_dtype type, const struct bb_fused_x *x,
 	int n_rows, int k);
 void panels_product(bb_queue *q, const struct bb_fused_product *p);
-/* panels_pairs is the name where x is rounded to bf16. */
+/* .._pairs is the name where x is rounded to bf16; panels_wgmma is for 16-bit weights alone. */
 extern const struct bb_layout layout_panels, layout_panels_pairs;
+extern const struct bb_layout layout_panels_wgmma, layout_panels_wgmma_pairs;
 #ifdef __cplusplus
 }
 #endif

@@ -77,8 +77,17 @@ template <bool to_bf16> __global__ void __launch_bounds__(THREADS) prep_float(pr
 	}
 }
 
+/* bf16 in the order of steps. */
+__global__ void __launch_bounds__(THREADS) prep_bf16_steps(prep_args p) {
+	const int i = blockIdx.y * THREADS + threadIdx.x;
+	if (i < panel_x_elems(p.k)) {
+		((uint16_t *)(p.dst + blockIdx.x * p.row_bytes))[panel_place_in_steps(i)] =
+			bf16_of(i < p.k ? p.x[(size_t)blockIdx.x * p.ld_x + i] : 0.0f);
+	}
+}
+
 /* f16: a block per row. */
-__global__ void __launch_bounds__(THREADS) prep_f16(prep_args p) {
+template <bool in_steps> DEVICE void put_f16(const prep_args &p) {
 	SHARED(uint32_t, largest, [WARPS]);
 	const float *x = p.x + (size_t)blockIdx.x * p.ld_x;
 	const int tid = threadIdx.x, n = panel_x_elems(p.k);
@@ -105,12 +114,21 @@ __global__ void __launch_bounds__(THREADS) prep_f16(prep_args p) {
 	for (int i = tid; i < n; i += THREADS) {
 		const float v = i < p.k ? x[i] * inverse : 0.0f;
 		const uint16_t h = f16_of(v);
-		high[i] = h;
-		low[i] = f16_of(v - f32_of_f16(h));
+		const int at = in_steps ? panel_place_in_steps(i) : i;
+		high[at] = h;
+		low[at] = f16_of(v - f32_of_f16(h));
 	}
 	if (tid == 0) {
 		st_vec((float4 *)(low + n), make_float4(scale, 0.0f, 0.0f, 0.0f));
 	}
+}
+
+__global__ void __launch_bounds__(THREADS) prep_f16(prep_args p) {
+	put_f16<false>(p);
+}
+
+__global__ void __launch_bounds__(THREADS) prep_f16_steps(prep_args p) {
+	put_f16<true>(p);
 }
 
 extern "C" void panels_prep(bb_queue *q, void *dst, enum bb_dtype type, const float *x, int ld_x,
@@ -131,6 +149,24 @@ extern "C" void panels_prep(bb_queue *q, void *dst, enum bb_dtype type, const fl
 	} else {
 		LAUNCH(prep_float<false>, dim3(n_rows, blocks_for(p.row_bytes / 4, THREADS)), THREADS, 0,
 			q->stream, p);
+	}
+	queue_launched(q, "prep");
+}
+
+extern "C" void panels_prep_steps(bb_queue *q, void *dst, enum bb_dtype type, const float *x,
+	int ld_x, int n_rows, int k) {
+	const prep_args p = { (uint8_t *)dst, x, panel_x_row_bytes(type, k), ld_x, k, NULL, NULL, 0,
+		false };
+	assert(type == BB_F16 || type == BB_BF16);
+	if (n_rows < BB_WGMMA_ROWS) {
+		panels_prep(q, dst, type, x, ld_x, n_rows, k);
+		return;
+	}
+	if (type == BB_F16) {
+		LAUNCH(prep_f16_steps, n_rows, THREADS, 0, q->stream, p);
+	} else {
+		LAUNCH(prep_bf16_steps, dim3(n_rows, blocks_for((size_t)panel_x_elems(k), THREADS)),
+			THREADS, 0, q->stream, p);
 	}
 	queue_launched(q, "prep");
 }

@@ -22,6 +22,7 @@ struct bb_device {
 	struct arena arena;
 	struct bb_device_info info;
 	struct lt *lt; /* NULL: cuBLASLt isn't open */
+	bool has_wgmma; /* gemm_wgmma has been called */
 };
 
 struct bb_graph {
@@ -38,6 +39,8 @@ struct bb_graph {
 #define LAYOUT_PTR_panels &layout_panels
 #define LAYOUT_PTR_panels_lt &layout_panels_lt
 #define LAYOUT_PTR_panels_pairs &layout_panels_pairs
+#define LAYOUT_PTR_panels_wgmma &layout_panels_wgmma
+#define LAYOUT_PTR_panels_wgmma_pairs &layout_panels_wgmma_pairs
 
 static const struct bb_variant variants[] = {
 #define KERNEL(name, args)
@@ -51,6 +54,9 @@ static const struct bb_variant variants[] = {
 };
 
 static bool is_met(unsigned needs, const bb_device *d) {
+	if ((needs & BB_WGMMA) != 0) {
+		return d->has_wgmma;
+	}
 	const unsigned least = needs & ~(unsigned)(BB_ONLY | BB_LT), arch = (unsigned)d->info.arch;
 	return (d->lt != NULL || (needs & BB_LT) == 0)
 		&& ((needs & BB_ONLY) != 0 ? arch == least : arch >= least);
@@ -184,6 +190,20 @@ struct lt *device_lt(bb_device *d) {
 static bool module_gemm_fast(bb_device *d, char *text, size_t bytes) {
 	d->lt = d->lt != NULL ? d->lt : lt_open(text, bytes);
 	return d->lt != NULL;
+}
+
+/* The emulator has the words, whatever it passes for. */
+static bool module_gemm_wgmma(bb_device *d, char *text, size_t bytes) {
+	d->has_wgmma = true;
+#ifdef __CUDACC__
+	d->has_wgmma = d->info.arch == 90 && strstr(BOBBIN_ARCHS, "90a") != NULL;
+#endif
+	if (!d->has_wgmma) {
+		snprintf(text, bytes, "it needs compute capability 9.0 and code for 90a; %s has %d.%d, "
+			"this build has code for %s", d->info.name, d->info.arch / 10, d->info.arch % 10,
+			BOBBIN_ARCHS);
+	}
+	return d->has_wgmma;
 }
 
 static void module_gemm_memory(bb_device *d, void *memory) {
@@ -490,6 +510,7 @@ static const struct bb_module module = {
 	module_close,
 	module_info,
 	module_gemm_fast,
+	module_gemm_wgmma,
 	lt_bytes,
 	module_gemm_memory,
 	module_gemm_plan,

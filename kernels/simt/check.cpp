@@ -31,6 +31,7 @@ struct Arrival {
 static std::vector<Arrival> arrivals; /* of this launch */
 static std::vector<Arrival> before_block; /* of those at whose count this block was the last */
 static uint16_t clocks[MAX_WARPS][LANES][LANES]; /* [warp, lane, what it knows of lane] */
+static uint32_t fenced[MAX_THREADS]; /* the epoch of a thread's last fence of the async proxy */
 static Cell *shared_cells; /* [ARENA_BYTES]; other blocks' marks are forgotten when they are met */
 
 void check_launch_starts(void) {
@@ -123,10 +124,11 @@ struct Seen {
 	bool is_write, is_atomic, is_shared, is_copy; /* an async copy's write */
 	bool is_host; /* pinned: the host writes it unseen */
 	const char *verb;
+	const Site *site = nullptr; /* of a word that knows its place */
 };
 
 static void report_race(const Seen &seen, const Mark &other, bool other_wrote) {
-	report(seen.is_shared ? "shared-race" : "global-race", seen.pc, nullptr,
+	report(seen.is_shared ? "shared-race" : "global-race", seen.pc, seen.site,
 		"thread %d %s what %s has %s, and nothing orders them", seen.t->index, seen.verb,
 		who(other).c_str(), other_wrote ? "written" : "read");
 }
@@ -143,12 +145,12 @@ static bool mark_cell(const Seen &seen, const Mark &now, Cell *c) {
 	bool is_clean = true;
 	forget_other_blocks(seen, c);
 	if ((c->flags & CELL_IN_FLIGHT) != 0 && !seen.is_copy) {
-		report("async", seen.pc, nullptr,
+		report("async", seen.pc, seen.site,
 			"thread %d %s bytes to which an async copy of %s is under way", seen.t->index,
 			seen.verb, who(c->written).c_str());
 		is_clean = false;
 	} else if (!seen.is_write && !seen.is_host && c->written.epoch == EPOCH_NEVER) {
-		report(seen.is_shared ? "shared-uninitialised" : "global-uninitialised", seen.pc, nullptr,
+		report(seen.is_shared ? "shared-uninitialised" : "global-uninitialised", seen.pc, seen.site,
 			"thread %d reads bytes that %s", seen.t->index,
 			seen.is_shared ? "this block hasn't written" : "nobody has written");
 		is_clean = false;
@@ -225,7 +227,7 @@ static Cell *cells_in_arena(const Seen &seen) {
 			nearest = &array;
 		}
 	}
-	report("shared-bounds", seen.pc, nullptr,
+	report("shared-bounds", seen.pc, seen.site,
 		"thread %d %s %d bytes at byte %td of '%s', which has %zu",
 		seen.t->index, seen.verb, seen.n_bytes,
 		(ptrdiff_t)(offset - (nearest != nullptr ? nearest->offset : 0)),
@@ -247,7 +249,7 @@ static Cell *cells_of(Allocation *a) {
 static Cell *cells_in_memory(const Seen &seen, Allocation *a) {
 	const uintptr_t at = seen.address - a->start;
 	if (seen.address < a->start || at + (size_t)seen.n_bytes > a->n_bytes) {
-		report("global-bounds", seen.pc, nullptr,
+		report("global-bounds", seen.pc, seen.site,
 			"thread %d %s %d bytes at byte %td of an allocation of %zu", seen.t->index, seen.verb,
 			seen.n_bytes, (ptrdiff_t)at, a->n_bytes);
 		return nullptr;
@@ -313,7 +315,7 @@ static void look(Seen seen) {
 		seen.is_host = a->is_host;
 		cells = cells_in_memory(seen, a);
 	} else if (seen.is_write || !is_constant(seen.address)) {
-		report("no-memory", seen.pc, nullptr,
+		report("no-memory", seen.pc, seen.site,
 			"thread %d %s %d bytes at %#zx, which is no memory of the device",
 			seen.t->index, seen.verb, seen.n_bytes, (size_t)seen.address);
 	}
@@ -321,8 +323,8 @@ static void look(Seen seen) {
 		return;
 	}
 	if ((seen.address & (uintptr_t)(seen.n_bytes - 1)) != 0) {
-		report("misaligned", seen.pc, nullptr, "thread %d %s %d bytes at an address that is not a "
-			"multiple of it", seen.t->index, seen.verb, seen.n_bytes);
+		report("misaligned", seen.pc, seen.site, "thread %d %s %d bytes at an address that is not "
+			"a multiple of it", seen.t->index, seen.verb, seen.n_bytes);
 	}
 	mark_cells(seen, cells, (size_t)seen.n_bytes);
 	if (counting) {
@@ -343,6 +345,28 @@ void check_lane_access(
 void check_access(uintptr_t address, int n_bytes, bool is_write, bool is_atomic, uintptr_t pc) {
 	if (checking) {
 		check_lane_access(running(), address, n_bytes, is_write, is_atomic, pc);
+	}
+}
+
+/* ---- operands in shared memory ---- */
+
+void check_proxy_fence(void) {
+	fenced[running()->index] = epoch;
+}
+
+/* Not a request of the warp's own, so the log doesn't get it. */
+void check_operand(Thread *t, uintptr_t address, int n_bytes, const Site &site) {
+	const Seen seen = {t, address, 0, n_bytes, false, false, true, false, false, "multiplies",
+		&site};
+	Cell *cells = cells_in_arena(seen);
+	if (cells == nullptr) {
+		return;
+	}
+	mark_cells(seen, cells, (size_t)n_bytes);
+	const Mark written = cells->written;
+	if (written.thread > 0 && fenced[written.thread - 1] < written.epoch) {
+		report("async", 0, &site, "thread %d multiplies what thread %d has written, which hasn't "
+			"fenced it for the async proxy", t->index, written.thread - 1);
 	}
 }
 

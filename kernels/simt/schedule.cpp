@@ -152,6 +152,10 @@ static void thread_main(void) {
 		report("async", 0, &me->copies[0].site, "the thread exits without waiting for this copy");
 		me->copies.clear();
 	}
+	if (!me->wgmmas.empty()) {
+		report("async", 0, &me->wgmmas[0].site, "the thread exits without waiting for this wgmma");
+		me->wgmmas.clear();
+	}
 	Warp *w = &b->warps[me->warp];
 	if (w->arrived != 0) {
 		check_exit(b, me);
@@ -240,6 +244,10 @@ static void reset(Block *b, const Shape &shape, uint32_t index) {
 		t->started = false;
 		t->n_groups = 0;
 		t->copies.clear();
+		t->n_wgmma_groups = 0;
+		t->may_wgmma = false;
+		t->wgmmas.clear();
+		t->wgmma_sums.clear();
 		t->log.clear();
 		if (++tid.x == n.x) {
 			tid.x = 0;

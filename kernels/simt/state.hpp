@@ -24,7 +24,7 @@ constexpr size_t ARENA_BYTES = 256 << 10; /* shared memory with the gaps between
 constexpr size_t MAX_SMEM_BYTES = 227 << 10, PLAIN_SMEM_BYTES = 48 << 10;
 
 enum class State : uint8_t { ready, in_warp, at_barrier, done };
-enum class Op : uint8_t { sync, shuffle, ballot, reduce, ldmatrix, mma };
+enum class Op : uint8_t { sync, shuffle, ballot, reduce, ldmatrix, mma, wgmma, wgmma_wait };
 
 /* What a lane wants from its warp while it is parked. in and out lie on the lane's own stack. */
 struct Ask {
@@ -44,6 +44,20 @@ struct AsyncCopy {
 	Site site;
 };
 
+/* A lane's part of a wgmma that is under way, and sums that such are added to: what the kernel has
+ * in d meanwhile is NaN. */
+struct Wgmma {
+	Mma type;
+	float *d;
+	uint32_t a[4];
+	uint64_t b;
+	int group;
+	Site site;
+};
+struct WgmmaSums {
+	float *d, value[WGMMA_SUMS];
+};
+
 /* One access of one lane, until its warp's are put together. */
 struct Access {
 	uintptr_t pc, address;
@@ -60,6 +74,10 @@ struct Thread : Place {
 	Site site; /* of the barrier where it waits */
 	int n_groups; /* of async copies */
 	std::vector<AsyncCopy> copies;
+	int n_wgmma_groups;
+	bool may_wgmma; /* since wgmma_begin */
+	std::vector<Wgmma> wgmmas;
+	std::vector<WgmmaSums> wgmma_sums;
 	std::vector<Access> log;
 };
 
@@ -114,6 +132,10 @@ const struct simt_options &options(void);
 bool run_kernel(const Call &call, const Shape &shape, bool *fault);
 struct simt_traffic &host_traffic(void); /* what is counted outside of blocks */
 
+/* ---- wgmma.cpp; of the whole warp that `lanes` [32] begins ---- */
+void wgmma_issue(Thread *lanes);
+void wgmma_finish(Thread *lanes, int n);
+
 /* ---- findings.cpp ---- */
 __attribute__((format(printf, 4, 5))) void report(
 	const char *kind, uintptr_t pc, const Site *site, const char *format, ...);
@@ -144,6 +166,9 @@ void check_lane_access(
 	Thread *t, uintptr_t address, int n_bytes, bool is_write, bool is_atomic, uintptr_t pc);
 void check_copy_issued(const AsyncCopy &copy, uintptr_t pc);
 void check_copy_arrived(const AsyncCopy &copy);
+/* An operand of the tensor cores that t's warp has them read while it goes on. */
+void check_operand(Thread *t, uintptr_t address, int n_bytes, const Site &site);
+void check_proxy_fence(void);
 void check_warp_joined(int warp, uint32_t lanes);
 void check_barrier(void); /* all accesses before it are ordered before all after it */
 void check_arrival(const void *count, bool is_last); /* of the block, before arrives_last's end */

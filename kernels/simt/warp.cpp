@@ -131,6 +131,12 @@ static void work(Thread *me, uint32_t lanes) {
 	case Op::mma:
 		do_mma(me);
 		break;
+	case Op::wgmma:
+		wgmma_issue(lane_of(me, 0));
+		break;
+	case Op::wgmma_wait:
+		wgmma_finish(lane_of(me, 0), me->ask.n);
+		break;
 	}
 }
 
@@ -170,7 +176,7 @@ static void meet(const Ask &ask) {
 			lanes & ~w->live);
 		lanes &= w->live;
 	}
-	if ((ask.op == Op::ldmatrix || ask.op == Op::mma) && lanes != ~0u) {
+	if (ask.op >= Op::ldmatrix && lanes != ~0u) {
 		report("warp", 0, &ask.site, "the whole warp must come here; lanes are %08x", lanes);
 		abandon_block();
 	}
@@ -222,6 +228,16 @@ void ldmatrix(uint32_t *r, const void *s, int n, bool is_transposed, Site site) 
 void mma(Mma type, void *d, const uint32_t *a, const uint32_t *b, Site site) {
 	const MmaLane lane = {a, b, d};
 	meet({Op::mma, ~0u, site, &lane, d, 4, (int)type, 0});
+}
+
+void wgmma(Mma type, float *d, const uint32_t *a, uint64_t b, Site site) {
+	const Wgmma lane = {type, d, {a[0], a[1], a[2], a[3]}, b,
+		running()->n_wgmma_groups, site};
+	meet({Op::wgmma, ~0u, site, &lane, d, 0, (int)type, 0});
+}
+
+void wgmma_wait(int n, Site site) {
+	meet({Op::wgmma_wait, ~0u, site, nullptr, nullptr, n, 0, 0});
 }
 
 } // namespace simt

@@ -145,6 +145,13 @@ uint32_t reduce(uint32_t mask, uint32_t value, Reduce how, Site site);
 void ldmatrix(uint32_t *r, const void *s, int n, bool is_transposed, Site site);
 enum class Mma { f16, bf16, s8, u8s8 };
 void mma(Mma type, void *d, const uint32_t *a, const uint32_t *b, Site site);
+constexpr int WGMMA_SUMS = 64; /* of a lane */
+uint32_t shared_address(const void *s);
+void proxy_fence(void);
+void wgmma_begin(void);
+void wgmma(Mma type, float *d, const uint32_t *a, uint64_t b, Site site);
+void wgmma_commit(void);
+void wgmma_wait(int n, Site site);
 
 /* ---- atomics ---- */
 enum class Atomic { add, min_s32, max_s32, min_u32, max_u32, bit_or, bit_and, exchange };
@@ -224,6 +231,7 @@ static inline void await_launches(void) {
 	simt_type_##name &name = *static_cast<simt_type_##name *>(                                     \
 		simt::static_shared(&simt_tag_##name, sizeof(simt_type_##name), #name))
 #define DYN_SHARED(T, name) T *const name = static_cast<T *>(simt::dyn_shared())
+#define DYN_SHARED_TILES(T, name) DYN_SHARED(T, name)
 
 /* ---- memory ---- */
 
@@ -389,6 +397,32 @@ static SIMT_INLINE void mma_s8_half_from(int32_t d[4], int32_t c, const uint32_t
 	simt::Site site = simt::Site::here()) {
 	const uint32_t half_a[4] = {a[0], a[1], 0, 0}, half_b[2] = {b, 0};
 	mma_s8_from(d, c, half_a, half_b, site);
+}
+
+static SIMT_INLINE uint32_t shared_address(const void *s) {
+	return simt::shared_address(s);
+}
+static SIMT_INLINE void async_proxy_fence(void) {
+	simt::proxy_fence();
+}
+static SIMT_INLINE void wgmma_begin(void) {
+	simt::wgmma_begin();
+}
+static SIMT_INLINE void wgmma_fence_sums(float *) {
+}
+static SIMT_INLINE void wgmma_f16(
+	float d[64], const uint32_t a[4], uint64_t b, simt::Site site = simt::Site::here()) {
+	simt::wgmma(simt::Mma::f16, d, a, b, site);
+}
+static SIMT_INLINE void wgmma_bf16(
+	float d[64], const uint32_t a[4], uint64_t b, simt::Site site = simt::Site::here()) {
+	simt::wgmma(simt::Mma::bf16, d, a, b, site);
+}
+static SIMT_INLINE void wgmma_commit(void) {
+	simt::wgmma_commit();
+}
+template <int n> SIMT_INLINE void wgmma_wait(simt::Site site = simt::Site::here()) {
+	simt::wgmma_wait(n, site);
 }
 
 static SIMT_INLINE int32_t dp4a_s8(uint32_t a, uint32_t b, int32_t c) {

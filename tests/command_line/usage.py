@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 import subprocess
+import sys
 
 from case import BOBBIN, BUILD, COMMANDS, REAL, ROOT, SECONDS, TINY, Case, bobbin, options_of, real
 
@@ -116,6 +117,23 @@ class Usage(Case):
         rows = json.loads(bobbin("bench", TINY, "-p", "64", "-n", "0", "-r", "1", "--device", "simt", "--gemm", "fast",
                                  "--json")[0])
         self.assertEqual({row["gemm"] for row in rows}, {"fast"})
+
+    def test_gemm_wgmma(self):
+        self.sentence(bobbin("run", TINY, "-p", "1", "--gemm", "wgmma", status=1)[1],
+                      "gemm wgmma on device cpu: it is for a GPU of compute capability 9.0")
+        if not (BUILD / "kernels/cuda/libbobbin_simt.so").exists():
+            return
+        out, _ = bobbin("inspect", TINY, "--device", "simt", "--gemm", "wgmma")
+        self.assertIn(b"gemm wgmma: bits may depend on how work is batched", out.splitlines()[0])
+        model, out = self.folder / "model.gguf", self.folder / "out.npy"
+        for kind in ("BF16", "F16"):
+            subprocess.run([sys.executable, ROOT / "bench/random_model", model, "--type", kind], check=True,
+                           capture_output=True)
+            logits = {}
+            for gemm in ("exact", "wgmma"):
+                bobbin("logits", model, "--tokens", self.ids(80), "-o", out, "--device", "simt", "--gemm", gemm)
+                logits[gemm] = out.read_bytes()
+            self.assertEqual(logits["exact"], logits["wgmma"], kind)
 
     def test_names_that_are_not_built(self):
         for option, value in (("--kv-cache-dtype", "int4"), ("--kv-cache-dtype", "fp8")):

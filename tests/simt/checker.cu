@@ -246,6 +246,92 @@ template <bool bug> __global__ void exited_lanes(const float *a, float *b) {
 	b[threadIdx.x] = __shfl_xor_sync(ALL_LANES, a[threadIdx.x], 1); /* bug: exited_lanes */
 }
 
+/* ---- wgmma ---- */
+
+/* A tile of b at a multiple of 1024, written by all threads. */
+static inline uint32_t *tile_of(uint32_t *room, const float *a) {
+	uint32_t *tile = room + (1024 - shared_address(room) % 1024) % 1024 / 4;
+	for (unsigned i = threadIdx.x; i < 128 * 32; i += N) {
+		tile[i] = bf16x2_of(a[i % N], 1.0f);
+	}
+	return tile;
+}
+
+template <bool bug> __global__ void unfenced_tile(const float *a, float *b) {
+	SHARED(uint32_t, room, [128 * 32 + 256]);
+	const uint32_t *tile = tile_of(room, a), ones[4] = {0x3f803f80u, 0, 0, 0};
+	float d[64] = {};
+	if (!bug) {
+		async_proxy_fence();
+	}
+	__syncthreads();
+	wgmma_begin();
+	wgmma_bf16(d, ones, wgmma_tile(tile)); /* bug: unfenced_tile */
+	wgmma_commit();
+	wgmma_wait<0>();
+	b[threadIdx.x] = d[0];
+}
+
+template <bool bug> __global__ void overwritten_tile(const float *a, float *b) {
+	SHARED(uint32_t, room, [128 * 32 + 256]);
+	uint32_t *tile = tile_of(room, a);
+	const uint32_t ones[4] = {0x3f803f80u, 0, 0, 0};
+	float d[64] = {};
+	async_proxy_fence();
+	__syncthreads();
+	wgmma_begin();
+	wgmma_bf16(d, ones, wgmma_tile(tile));
+	wgmma_commit();
+	wgmma_wait<bug ? 1 : 0>();
+	__syncthreads();
+	tile[threadIdx.x] = 0; /* bug: overwritten_tile */
+	wgmma_wait<0>();
+	b[threadIdx.x] = d[0];
+}
+
+template <bool bug> __global__ void left_wgmma(const float *a, float *b) {
+	SHARED(uint32_t, room, [128 * 32 + 256]);
+	const uint32_t *tile = tile_of(room, a), ones[4] = {0x3f803f80u, 0, 0, 0};
+	float d[64] = {};
+	async_proxy_fence();
+	__syncthreads();
+	wgmma_begin();
+	wgmma_bf16(d, ones, wgmma_tile(tile)); /* bug: left_wgmma */
+	wgmma_commit();
+	if (!bug) {
+		wgmma_wait<0>();
+	}
+	b[threadIdx.x] = d[0];
+}
+
+template <bool bug> __global__ void unbegun_wgmma(const float *a, float *b) {
+	SHARED(uint32_t, room, [128 * 32 + 256]);
+	const uint32_t *tile = tile_of(room, a), ones[4] = {0x3f803f80u, 0, 0, 0};
+	float d[64] = {};
+	async_proxy_fence();
+	__syncthreads();
+	if (!bug) {
+		wgmma_begin();
+	}
+	wgmma_bf16(d, ones, wgmma_tile(tile)); /* bug: unbegun_wgmma */
+	wgmma_commit();
+	wgmma_wait<0>();
+	b[threadIdx.x] = d[0];
+}
+
+template <bool bug> __global__ void crooked_tile(const float *a, float *b) {
+	SHARED(uint32_t, room, [128 * 32 + 256]);
+	const uint32_t *tile = tile_of(room, a), ones[4] = {0x3f803f80u, 0, 0, 0};
+	float d[64] = {};
+	async_proxy_fence();
+	__syncthreads();
+	wgmma_begin();
+	wgmma_bf16(d, ones, wgmma_tile(tile + (bug ? 32 : 0))); /* bug: crooked_tile */
+	wgmma_commit();
+	wgmma_wait<0>();
+	b[threadIdx.x] = d[0];
+}
+
 /* ---- the suite ---- */
 
 /* The line that carries the mark. */
@@ -332,5 +418,10 @@ int main(void) {
 	PLAY(two_words, "warp", 1);
 	PLAY(lane_outside, "warp", 1);
 	PLAY(exited_lanes, "warp", 1);
+	PLAY(unfenced_tile, "async", 1);
+	PLAY(overwritten_tile, "shared-race", 1);
+	PLAY(left_wgmma, "async", 1);
+	PLAY(unbegun_wgmma, "wgmma", 1);
+	PLAY(crooked_tile, "wgmma", 1);
 	return close_tests();
 }

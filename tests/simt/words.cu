@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The meaning of each word of device code, against plain loops: shuffles, votes, reductions,
- * ldmatrix, mma, dp4a, async copies, atomics, conversions. The same file under nvcc asks a GPU. */
+ * ldmatrix, mma, wgmma, dp4a, async copies, atomics, conversions. The same file under nvcc asks a
+ * GPU. */
 #include "device.cuh"
 
 #include <string.h>
@@ -270,6 +271,106 @@ static void test_mma(void) {
 	}
 }
 
+/* Shared memory is the whole input, from its start on; two groups, of which the second is waited
+ * for later. Of a thread's 64 sums, or of the other group's, 32 go out. */
+__global__ void wgmma_kernel(const uint32_t *a, uint32_t *y, int type, int step, int part) {
+#if HAS_WGMMA
+	DYN_SHARED_TILES(uint32_t, tile);
+	const unsigned t = threadIdx.x;
+	float d[2][64];
+	for (unsigned i = t; i < N; i += 128) {
+		tile[i] = a[i];
+	}
+	for (int i = 0; i < 128; i++) {
+		d[i / 64][i % 64] = (float)(t * 5 + i * 3) - 300.0f;
+	}
+	const uint32_t fragment[4] = {a[t * 4], a[t * 4 + 1], a[t * 4 + 2], a[t * 4 + 3]};
+	async_proxy_fence();
+	__syncthreads();
+	wgmma_fence_sums(d[0]);
+	wgmma_fence_sums(d[1]);
+	wgmma_begin();
+	for (int i = 0; i < 2; i++) {
+		const uint64_t b = wgmma_tile(tile + (step ^ i) * 8);
+		if (type == 0) {
+			wgmma_f16(d[i], fragment, b);
+		} else {
+			wgmma_bf16(d[i], fragment, b);
+		}
+		wgmma_commit();
+	}
+	wgmma_wait<1>();
+	wgmma_fence_sums(d[0]);
+	for (int i = 0; part < 2 && i < 32; i++) {
+		y[t * 32 + i] = __float_as_uint(d[0][part * 32 + i]);
+	}
+	wgmma_wait<0>();
+	wgmma_fence_sums(d[1]);
+	for (int i = 0; part >= 2 && i < 32; i++) {
+		y[t * 32 + i] = __float_as_uint(d[1][part % 2 * 32 + i]);
+	}
+#endif
+}
+
+/* A half of the input. */
+static double half_value(int type, int at) {
+	const uint16_t bits = (uint16_t)(host[at / 2] >> at % 2 * 16);
+	_Float16 half_float;
+	memcpy(&half_float, &bits, sizeof(bits));
+	return type == 0 ? (double)half_float : (double)narrow_float(bits);
+}
+
+/* Which half of shared memory element k of column n of b is, for a tile that begins 32 * step bytes
+ * into a row: the swizzle of 128 bytes, after the PTX ISA: rows of 8 units of 16 bytes, and unit u
+ * of row r is at u ^ (r % 8). */
+static int half_of_tile(int n, int k, int step) {
+	const int unit = step * 2 + k / 8;
+	return n * 64 + (unit ^ n % 8) * 8 + k % 8;
+}
+
+static double wgmma_off_by(int type, int step, int part) {
+	double worst = 0.0;
+	for (int m = 0; m < 64; m++) {
+		for (int n = part % 2 * 64; n < part % 2 * 64 + 64; n++) {
+			const int thread = m / 16 * 32 + m % 8 * 4 + n % 8 / 2;
+			const int sum = n / 8 * 4 + m / 8 % 2 * 2 + n % 2;
+			double want = thread * 5 + (part / 2 * 64 + sum) * 3 - 300.0;
+			for (int k = 0; k < 16; k++) {
+				const int lane = m / 16 * 32 + m % 8 * 4 + k % 8 / 2;
+				const int at = (lane * 4 + m / 8 % 2 + k / 8 * 2) * 2 + k % 2;
+				want += half_value(type, at)
+					* half_value(type, half_of_tile(n, k, step ^ part / 2));
+			}
+			float f;
+			memcpy(&f, &got[thread * 32 + sum % 32], 4);
+			worst = fabs(f - want) <= worst ? worst : fabs(f - want);
+		}
+	}
+	return worst;
+}
+
+static void test_wgmma(void) {
+	int major = 9;
+#ifdef __CUDACC__
+	cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+#endif
+	for (int type = 0; type < 2; type++) {
+		for (int i = 0; i < N; i++) {
+			host[i] = (type == 0 ? 0x3c003c00u : 0x3f803f80u)
+				^ (draw() & (type == 0 ? 0x83ff83ffu : 0x807f807fu));
+		}
+		for (int i = 0; major == 9 && i < 16; i++) {
+			send();
+			LAUNCH(wgmma_kernel, dim3(1), dim3(128), N * 4, nullptr, in, out, type, i / 4, i % 4);
+			if (receive("wgmma")) {
+				const double worst = wgmma_off_by(type, i / 4, i % 4);
+				verify(worst <= 1e-3, "wgmma %s, step %d, part %d is off by %g",
+					type == 0 ? "f16" : "bf16", i / 4, i % 4, worst);
+			}
+		}
+	}
+}
+
 __global__ void small_kernel(const uint32_t *a, uint32_t *y) {
 	const unsigned t = threadIdx.x;
 	const uint32_t v = a[t], w = a[t + 32];
@@ -484,6 +585,7 @@ int main(void) {
 	test_atomics();
 	test_shapes();
 	test_mma();
+	test_wgmma();
 	test_conversions();
 	return close_tests();
 }
