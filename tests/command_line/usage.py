@@ -117,6 +117,15 @@ class Usage(Case):
                                  "--json")[0])
         self.assertEqual({row["gemm"] for row in rows}, {"fast"})
 
+    def test_deterministic(self):
+        want, _ = bobbin("run", TINY, "-p", "1 2 3", "-n", "4", "--temp", "0")
+        for option in ("--deterministic", "--enable-deterministic-inference"):
+            for more in ((), ("--gemm", "exact")):
+                self.assertEqual(bobbin("run", TINY, "-p", "1 2 3", "-n", "4", "--temp", "0", option, *more)[0], want)
+            for words in (("--gemm", "fast", option), (option, "--gemm=fast")):
+                self.sentence(bobbin("run", TINY, "-p", "1", *words, status=2)[1], "'--gemm fast'")
+        self.sentence(bobbin("inspect", TINY, "--deterministic", "--gemm", "fast", status=2)[1], "'--gemm fast'")
+
     def test_names_that_are_not_built(self):
         for option, value in (("--kv-cache-dtype", "int4"), ("--kv-cache-dtype", "fp8")):
             with self.subTest(f"{option} {value}"):
