@@ -214,6 +214,12 @@ class Usage(Case):
         for name in re.findall(r"\*(--[a-z-]+)", page):
             self.assertIn(name, known | {"--name"})
 
+    def test_completions_hold_every_spelling(self):
+        script = (ROOT / "tools/completions/bobbin.bash").read_text(encoding="utf-8")
+        words = re.search(r"\trun\) words=\"(.*)\"", script)
+        self.assertLessEqual({"--deterministic", "--enable-deterministic-inference", "-h", "--help", "-c"},
+                             set(words[1].split()))
+
     def test_completions_are_current(self):
         done = subprocess.run([ROOT / "tools/completions/make", BOBBIN, "--check"], capture_output=True,
                               timeout=SECONDS, check=False)
