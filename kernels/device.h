@@ -5,7 +5,7 @@
  * the module's kernel table, with pointers to the device's memory.
  *
  * Work is given to queues; calls on one queue happen in order, and return before they are done. A
- * launch can't fail: its error sticks to the queue, and is read once a step by `check`. */
+ * launch can't fail: its error sticks to the queue, and is read once a step by `wait`. */
 #ifndef DEVICE_H
 #define DEVICE_H
 
@@ -96,9 +96,8 @@ struct bb_module {
 
 	bb_queue *(*queue_create)(bb_device *d);
 	void (*queue_destroy)(bb_queue *q); /* waits; NULL is fine */
-	/* The first error since the last check; false with a sentence. Doesn't wait. */
-	bool (*check)(bb_queue *q, char *text, size_t bytes);
-	/* Waits until all that the queue was given is done, and checks. */
+	/* Waits until all that the queue was given is done; false with the first error since the last
+	 * wait in a sentence. */
 	bool (*wait)(bb_queue *q, char *text, size_t bytes);
 	/* How long the queue takes for what it is given between the two, on the device's own clock; the
 	 * second waits. 0 seconds when that can't be known. */

@@ -14,9 +14,9 @@
 /* Beyond two splits of attention on the best ISA level and beyond one in the real models; less
  * where the sanitizer makes each token many times dearer. */
 #ifdef __SANITIZE_ADDRESS__
-enum { N_TOKENS = 270, N_LOWER = 70, N_DEVICE = 70, N_REAL = 70, N_TAIL = 4 };
+enum { N_TOKENS = 270, N_LOWER = 70, N_DEVICE = 70, N_BLOCKS = 70, N_REAL = 70, N_TAIL = 4 };
 #else
-enum { N_TOKENS = 520, N_LOWER = 150, N_DEVICE = 270, N_REAL = 300, N_TAIL = 12 };
+enum { N_TOKENS = 520, N_LOWER = 150, N_DEVICE = 270, N_BLOCKS = 120, N_REAL = 300, N_TAIL = 12 };
 #endif
 
 /* The ids and their logits in one step on one thread: what everything else must equal. */
@@ -196,20 +196,20 @@ static void check_tiny(const char *name, enum bb_kv_type kv_type) {
 
 /* On the emulator of CUDA or the device that is named; which threads run when is
  * test_on_device's. */
-static void check_device(const char *name, enum bb_kv_type kv_type) {
-	const int chunks[] = { 7, 100 };
+static void check_device(const char *name, enum bb_kv_type kv_type, int n_tokens,
+	const int *chunks, int n_chunks) {
 	struct expected x = { .params = { .path = tiny_path(name), .device = test_device(),
 		.kv_type = kv_type, .max_model_len = 1024 } };
 	if (!HAS_SIMT && named_device() == NULL) {
 		cr_skip_test("this build has no emulator");
 	}
-	expect_one_step(&x, N_DEVICE);
-	check_all(&x, chunks, 2);
+	expect_one_step(&x, n_tokens);
+	check_all(&x, chunks, n_chunks);
 }
 
 #define DEVICE(name, model, kv_type) \
 	Test(bits_device, name) { \
-		check_device(model, kv_type); \
+		check_device(model, kv_type, N_DEVICE, (const int[]){ 7, 100 }, 2); \
 	}
 
 DEVICE(llama_f32, "llama", BB_KV_F32)
@@ -217,10 +217,24 @@ DEVICE(llama_window_bf16, "llama-window", BB_KV_BF16)
 DEVICE(qwen2_int8, "qwen2", BB_KV_INT8)
 DEVICE(gemma3_f16, "gemma3", BB_KV_F16)
 
+/* Block types take other ways than floats, and another one for one row than for several: norms and
+ * gates go with the products, and x is quantised. */
+Test(bits_device, llama_quantised_f16, .timeout = 300) {
+	check_device("llama-quantised", BB_KV_F16, N_BLOCKS, (const int[]){ 1, 7, 100 }, 3);
+}
+
 TINY(bits_llama, "llama")
 TINY(bits_llama_window, "llama-window")
 TINY(bits_qwen2, "qwen2")
 TINY(bits_gemma3, "gemma3")
+
+Test(bits_llama_quantised, f16) {
+	check_tiny("llama-quantised", BB_KV_F16);
+}
+
+Test(bits_llama_quantised, int8) {
+	check_tiny("llama-quantised", BB_KV_INT8);
+}
 
 static void check_real(const char *name, enum bb_kv_type kv_type) {
 	const int chunks[] = { 65 };

@@ -180,7 +180,7 @@ Test(device, a_failed_launch_sticks_to_the_queue, .init = setup) {
 	m->fill(q, x, 0, N * sizeof(*x));
 	simt_fail_launch(1);
 	k.add(q, x, x, N);
-	cr_assert_not(m->check(q, text, sizeof(text)));
+	cr_assert_not(m->wait(q, text, sizeof(text)));
 	cr_assert_eq(strncmp(text, "add: ", 5), 0, "%s", text);
 	m->queue_destroy(q);
 	m->close(d);

@@ -59,7 +59,43 @@ static float *decode(struct bb_engine *e, const int32_t *ids) {
 	return logits;
 }
 
-static void check_orders(const char *name, enum bb_kv_type kv_type) {
+/* The same logits of tokens that are decoded beside others: two strangers, and a fork of the
+ * context that is fed the same. */
+static float *decode_together(struct bb_engine *e, const int32_t *ids) {
+	enum { N = 4, OURS = 2, FORK = 3 };
+	const size_t n_vocab = (size_t)vocab_of(e);
+	float *logits = malloc(N_DECODED * n_vocab * sizeof(*logits));
+	float *others = malloc(N * n_vocab * sizeof(*others));
+	struct bb_context *c[N];
+	struct bb_error err = { 0 };
+	for (int i = 0; i <= OURS; i++) {
+		c[i] = new_context(e);
+		step(c[i], ids, i == OURS ? N_PROMPT : 11 + 40 * i, NULL);
+	}
+	cr_assert(bb_context_fork(&c[FORK], c[OURS], &err), "%s", err.text);
+	for (size_t i = 0; i < N_DECODED; i++) {
+		struct bb_step_item items[N];
+		for (size_t j = 0; j < N; j++) {
+			items[j] = (struct bb_step_item){ c[j], ids + N_PROMPT + i, 1, others + j * n_vocab,
+				false };
+		}
+		items[OURS].logits = logits + i * n_vocab;
+		cr_assert(bb_step(e, items, N, &err), "%s", err.text);
+		cr_assert_eq(memcmp(items[OURS].logits, items[FORK].logits, n_vocab * sizeof(float)), 0,
+			"token %zu: the fork has other bits", i);
+	}
+	for (int i = 0; i < N; i++) {
+		bb_context_destroy(c[i]);
+	}
+	free(others);
+	return logits;
+}
+
+typedef float *decode_fn(struct bb_engine *e, const int32_t *ids);
+
+/* All that is decoded in every order is what the first gives in the first order. */
+static void check_orders(const char *name, enum bb_kv_type kv_type, decode_fn *const *ways,
+	int n_ways) {
 	/* forward on two workers, backward on one, at random once or twice */
 	const int n_orders = is_whole() ? 4 : 3;
 	struct bb_engine *e = open_device(name, kv_type, 0);
@@ -67,12 +103,12 @@ static void check_orders(const char *name, enum bb_kv_type kv_type) {
 	int32_t ids[N_PROMPT + N_DECODED];
 	make_ids(ids, N_PROMPT + N_DECODED, vocab_of(e), 5);
 	float *want = NULL;
-	for (int i = 0; i < n_orders; i++) {
-		reschedule(e, i);
-		float *got = decode(e, ids);
+	for (int i = 0; i < n_orders * n_ways; i++) {
+		reschedule(e, i / n_ways);
+		float *got = ways[i % n_ways](e, ids);
 		want = want != NULL ? want : got;
-		cr_assert_eq(memcmp(want, got, bytes), 0, "%s, kv %s: order %d gives other bits", name,
-			bb_kv_type_name(kv_type), i);
+		cr_assert_eq(memcmp(want, got, bytes), 0, "%s, kv %s: order %d, way %d gives other bits",
+			name, bb_kv_type_name(kv_type), i / n_ways, i % n_ways);
 		if (got != want) {
 			free(got);
 		}
@@ -83,10 +119,16 @@ static void check_orders(const char *name, enum bb_kv_type kv_type) {
 }
 
 Test(on_device, any_order_gives_the_same_bits) {
-	check_orders("llama", BB_KV_F32);
-	check_orders("qwen2", BB_KV_INT8);
-	check_orders("gemma3", BB_KV_F16);
-	check_orders("llama-window", BB_KV_BF16);
+	decode_fn *const alone[] = { decode };
+	check_orders("llama", BB_KV_F32, alone, 1);
+	check_orders("qwen2", BB_KV_INT8, alone, 1);
+	check_orders("gemma3", BB_KV_F16, alone, 1);
+	check_orders("llama-window", BB_KV_BF16, alone, 1);
+}
+
+Test(on_device, any_order_gives_the_same_bits_of_quantised_weights, .timeout = 200) {
+	decode_fn *const ways[] = { decode, decode_together };
+	check_orders("llama-quantised", BB_KV_F16, ways, 2);
 }
 
 /* ---- a real model ---- */

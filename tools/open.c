@@ -38,7 +38,8 @@ const struct arg_option open_engine[] = {
 		"512M or 2G; 0 = none (default)", ARG_BYTES, AT(max_kv_bytes) },
 	{ "--window", "N", "attend to the last N tokens only; 0 = as the model says (default)", ARG_INT,
 		AT(window), 0, 1 << 30 },
-	{ "--deterministic,--enable-deterministic-inference", NULL, "accepted: always on", ARG_NONE },
+	{ "--deterministic,--enable-deterministic-inference", NULL, "accepted: on anyway, but refused "
+		"with --gemm fast", ARG_FLAG, AT(deterministic) },
 	{ 0 },
 };
 
@@ -111,6 +112,10 @@ int open_model(const struct open_options *o, enum open_what what, struct bb_engi
 	if (strcmp(o->path, "-") == 0) {
 		return usage_error("MODEL is '-', but a model can't be read from stdin; "
 			"expected a GGUF file");
+	}
+	if (o->deterministic && o->gemm != NULL && strcmp(o->gemm, "fast") == 0) {
+		return usage_error("'--deterministic' and '--gemm fast' can't both be had: the bits of "
+			"fast products may depend on how work is batched");
 	}
 	struct bb_engine_params params = {
 		.path = o->path, .device = o->device, .isa = o->isa, .gemm = o->gemm,

@@ -11,6 +11,7 @@ struct open_options { /* zeroed = defaults */
 	const char *path, *device, *isa, *gemm, *kv_type;
 	int n_threads, max_len, window;
 	size_t max_kv_bytes, max_device_bytes;
+	bool deterministic; /* as it is anyway, but for gemm "fast" */
 	int max_batch_tokens; /* set by the command, not by an option of this group */
 };
 

@@ -97,7 +97,7 @@ def judge(job, name, done, text):
     elif refused:
         job.item(name, "skipped", refused.group(0), **figures)
     elif done.was_stopped:
-        job.item(name, "skipped" if not figures["kernels_done"] else "passed",
+        job.item(name, "cut off" if figures["kernels_done"] else "skipped",
                  done.why() + f" after {figures['kernels_done']} kernels", **figures)
     elif done.status or summary is None:
         job.item(name, "failed", done.why() if done.status else "no summary", **figures)

@@ -97,13 +97,14 @@ def emulated(job, kernel):
         raise Skip(f"the emulator counted nothing: {done.why()}")
     return [{"kernel": base_name(line["launch"]), "shape": line["grid"] + line["block"],
              "sectors": (line["read_bytes"] + line["written_bytes"]) / SECTOR_BYTES,
-             "conflicts": line["wavefronts"] - line["ideal_wavefronts"]}
+             "conflicts": line["wavefronts"] - line["ideal_wavefronts"], "wavefronts": line["wavefronts"]}
             for line in launches if base_name(line["launch"]) != "nothing"][:N_LAUNCHES[job.device]]
 
 
 def compare(job, kernel, counted, expected):
-    """An item for each function among the launches, whose sums are compared. Where a kernel chooses tiles by the
-    processors that there are, the emulator, which has few, may choose others."""
+    """An item for each function among the launches, whose sums are compared: sectors, and bank conflicts as shares of
+    all that shared memory serves. Where a kernel chooses tiles by the processors that there are, the emulator, which
+    has few, may choose others."""
     n = min(len(counted), len(expected))
     pairs = list(zip(counted[:n], expected[:n]))
     if any(ours["kernel"] != theirs["kernel"] for ours, theirs in pairs):
@@ -115,13 +116,16 @@ def compare(job, kernel, counted, expected):
             continue
         ncu = sum(ours[figure] for ours, _ in same for figure in ("reads", "copies", "writes") if figure in ours)
         emulator = sum(theirs["sectors"] for _, theirs in same)
-        is_close = abs(ncu - emulator) <= CLOSE * emulator
-        job.item(f"{kernel} {name}", "passed" if is_close else "failed",
-                 None if is_close else f"sectors are more than {CLOSE:.0%} apart", launches=len(same),
+        conflicts = sum(theirs["conflicts"] for _, theirs in same)
+        wavefronts = sum(theirs["wavefronts"] for _, theirs in same)
+        counted_conflicts = sum(ours["conflicts"] for ours, _ in same) if "conflicts" in same[0][0] else None
+        apart = [f"sectors are more than {CLOSE:.0%} apart"] if abs(ncu - emulator) > CLOSE * emulator else []
+        if counted_conflicts is not None and abs(counted_conflicts - conflicts) > CLOSE * wavefronts:
+            apart.append(f"bank conflicts are more than {CLOSE:.0%} of the wavefronts apart")
+        job.item(f"{kernel} {name}", "failed" if apart else "passed", "; ".join(apart) or None, launches=len(same),
                  ncu_sectors=int(ncu), emu_sectors=int(emulator),
-                 ncu_conflicts=int(sum(ours["conflicts"] for ours, _ in same)) if "conflicts" in same[0][0] else None,
-                 emu_conflicts=int(sum(theirs["conflicts"] for _, theirs in same)),
-                 registers=int(same[0][0]["registers"]))
+                 ncu_conflicts=None if counted_conflicts is None else int(counted_conflicts),
+                 emu_conflicts=int(conflicts), emu_wavefronts=int(wavefronts), registers=int(same[0][0]["registers"]))
 
 
 def profile(job):

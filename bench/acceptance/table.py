@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The items of a run as a Markdown page, a table a step."""
+from acceptance.job import STATUSES
 
 # Column, field, how it is written.
 COLUMNS = (("us", "median_us", "{:.1f}"), ("GB/s", "gbs", "{:.0f}"), ("TFLOP/s", "tflops", "{:.1f}"),
@@ -49,5 +50,5 @@ def render(items):
         of_step = [line for line in items if line["step"] == step and line["item"] not in RECORD]
         if of_step:
             out += ["", f"## {step}", "", *table_of(of_step)]
-    counts = [sum(line["status"] == status for line in items) for status in ("passed", "failed", "skipped", "measured")]
-    return "\n".join(out) + "\n\n%d passed, %d failed, %d skipped, %d measured\n" % tuple(counts)
+    counts = (f"{sum(line['status'] == status for line in items)} {status}" for status in STATUSES)
+    return "\n".join(out) + "\n\n" + ", ".join(counts) + "\n"

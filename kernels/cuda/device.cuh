@@ -25,11 +25,10 @@
  *   arrives_last(count, n)              true in the last of n blocks whose threads all call it:
  *                                       what these wrote before is seen behind it; *count is
  *                                       0 before and after
- *   ldmatrix_x1(r, s) .._x2 .._x4, ldmatrix_x1_trans .._x2_trans .._x4_trans
+ *   ldmatrix_x1(r, s) .._x2 .._x4, ldmatrix_x4_trans(r, s)
  *   mma_f16(d, a, b)  mma_bf16(d, a, b)      m16n8k16, f32 d[4] += a[4] b[2]
- *   mma_s8(d, a, b)   mma_u8s8(d, a, b)      m16n8k32, s32 d[4] += a[4] b[2]
- *   mma_s8_from(d, c, a, b)                  the same, d[4] = c + a b with one c: a constant isn't
- *                                            moved to d first
+ *   mma_s8_from(d, c, a, b)                  m16n8k32, s32 d[4] = c + a[4] b[2] with one c: a
+ *                                            constant isn't moved to d first
  *   mma_s8_half_from(d, c, a, b)             its half, m16n8k16: a[2], a word b
  *   DYN_SHARED_TILES(T, name);          as DYN_SHARED, aligned to 1024
  *   wgmma_tile(s)                       what wgmma is told of b: 128 columns of b from s on, 128
@@ -44,12 +43,12 @@
  *                                       were touched; behind the last one of a group; until all but
  *                                       the n newest groups are done, and not before, d is valid
  *   wgmma_fence_sums(d)                 between what touches d and the wgmmas, on both sides
- *   dp4a_s8(a, b, c)  dp4a_u8s8(a, b, c)     c + four products of bytes of a and b
+ *   dp4a_s8(a, b, c)                         c + four products of bytes of a and b
  *   f16_of(f) f32_of_f16(h) bf16_of(f) f32_of_bf16(h)   round to nearest even; a NaN becomes 0x7fff
  *   f16x2_of(lo, hi) bf16x2_of(lo, hi), f16_lo(w) f16_hi(w) bf16_lo(w) bf16_hi(w)   two in a word
  *   afresh(x)                           x, a number or an address, but what is computed from it is
  *                                       computed here: not before a loop, to be kept in registers
- *   exp2_approx log2_approx rsqrt_approx rcp_approx     the special-function unit; subnormals are 0
+ *   exp2_approx rcp_approx              the special-function unit; subnormals are 0
  */
 #pragma once
 
@@ -212,33 +211,21 @@ DEVICE void ldmatrix_x4(uint32_t r[4], const void *s) {
 				 : "r"(shared_address(s)) : "memory");
 }
 
-DEVICE void ldmatrix_x1_trans(uint32_t r[1], const void *s) {
-	asm volatile("ldmatrix.sync.aligned.m8n8.x1.trans.shared.b16 {%0}, [%1];"
-				 : "=r"(r[0]) : "r"(shared_address(s)) : "memory");
-}
-
-DEVICE void ldmatrix_x2_trans(uint32_t r[2], const void *s) {
-	asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
-				 : "=r"(r[0]), "=r"(r[1]) : "r"(shared_address(s)) : "memory");
-}
-
 DEVICE void ldmatrix_x4_trans(uint32_t r[4], const void *s) {
 	asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
 				 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
 				 : "r"(shared_address(s)) : "memory");
 }
 
-#define MMA_WORD(name, T, constraint, shape)                                                       \
-	DEVICE void name(T d[4], const uint32_t a[4], const uint32_t b[2]) {                           \
+#define MMA_WORD(name, shape)                                                                      \
+	DEVICE void name(float d[4], const uint32_t a[4], const uint32_t b[2]) {                       \
 		asm volatile("mma.sync.aligned." shape                                                     \
 					 " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"            \
-					 : constraint(d[0]), constraint(d[1]), constraint(d[2]), constraint(d[3])      \
+					 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                              \
 					 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));          \
 	}
-MMA_WORD(mma_f16, float, "+f", "m16n8k16.row.col.f32.f16.f16.f32")
-MMA_WORD(mma_bf16, float, "+f", "m16n8k16.row.col.f32.bf16.bf16.f32")
-MMA_WORD(mma_s8, int32_t, "+r", "m16n8k32.row.col.s32.s8.s8.s32")
-MMA_WORD(mma_u8s8, int32_t, "+r", "m16n8k32.row.col.s32.u8.s8.s32")
+MMA_WORD(mma_f16, "m16n8k16.row.col.f32.f16.f16.f32")
+MMA_WORD(mma_bf16, "m16n8k16.row.col.f32.bf16.bf16.f32")
 #undef MMA_WORD
 
 DEVICE void mma_s8_from(int32_t d[4], int32_t c, const uint32_t a[4], const uint32_t b[2]) {
@@ -258,12 +245,6 @@ DEVICE void mma_s8_half_from(int32_t d[4], int32_t c, const uint32_t a[2], uint3
 DEVICE int32_t dp4a_s8(uint32_t a, uint32_t b, int32_t c) {
 	int32_t d;
 	asm("dp4a.s32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
-	return d;
-}
-
-DEVICE int32_t dp4a_u8s8(uint32_t a, uint32_t b, int32_t c) {
-	int32_t d;
-	asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
 	return d;
 }
 
@@ -354,8 +335,6 @@ DEVICE uint32_t bf16x2_of(float lo, float hi) {
 		return y;                                                                                  \
 	}
 APPROX_WORD(exp2_approx, "ex2.approx.ftz.f32")
-APPROX_WORD(log2_approx, "lg2.approx.ftz.f32")
-APPROX_WORD(rsqrt_approx, "rsqrt.approx.ftz.f32")
 APPROX_WORD(rcp_approx, "rcp.approx.ftz.f32")
 #undef APPROX_WORD
 

@@ -336,7 +336,8 @@ static bb_queue *module_queue_create(bb_device *d) {
 	return q;
 }
 
-static bool module_check(bb_queue *q, char *text, size_t bytes) {
+/* Gives the error that stuck, and forgets it. */
+static bool check(bb_queue *q, char *text, size_t bytes) {
 	queue_note(q, cudaGetLastError(), "an earlier launch");
 	if (q->error == cudaSuccess) {
 		return true;
@@ -348,7 +349,7 @@ static bool module_check(bb_queue *q, char *text, size_t bytes) {
 
 static bool module_wait(bb_queue *q, char *text, size_t bytes) {
 	queue_note(q, cudaStreamSynchronize(q->stream), "work on the device");
-	return module_check(q, text, bytes);
+	return check(q, text, bytes);
 }
 
 static void module_clock_start(bb_queue *q) {
@@ -427,7 +428,7 @@ static bb_graph *module_capture_end(bb_queue *q, char *text, size_t bytes) {
 		queue_note(q, cudaGraphInstantiate(&g->exec, g->graph, 0), "a graph");
 	}
 	g->n_nodes = (int)n;
-	if (!module_check(q, text, bytes)) {
+	if (!check(q, text, bytes)) {
 		module_graph_destroy(g);
 		return NULL;
 	}
@@ -526,7 +527,6 @@ static const struct bb_module module = {
 	module_both_send,
 	module_queue_create,
 	module_queue_destroy,
-	module_check,
 	module_wait,
 	module_clock_start,
 	module_clock_stop,

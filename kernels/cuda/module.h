@@ -16,7 +16,7 @@ struct bb_queue {
 	cudaStream_t stream;
 	cudaEvent_t event; /* for bb_module.after */
 	cudaEvent_t clock[2]; /* of clock_start and clock_stop; NULL before the first */
-	cudaError_t error; /* the first one since the last check */
+	cudaError_t error; /* the first one since the last wait */
 	const char *what;  /* what met it, such as a kernel's name */
 	unsigned *arrivals; /* [N_ARRIVALS] in memory of the device, 0 between launches: arrives_last */
 };

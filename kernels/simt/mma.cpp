@@ -52,7 +52,7 @@ static void compute_f32(Mma type, const MmaLane lanes[32]) {
 }
 
 /* d[16, 8] += a[16, 32] b[32, 8]; as above with four bytes to a word, columns 4 t and 4 t + 16. */
-static void compute_s32(Mma type, const MmaLane lanes[32]) {
+static void compute_s32(const MmaLane lanes[32]) {
 	int16_t a[16][32], b[8][32]; /* b by columns */
 	uint32_t d[16][8];
 	for (int l = 0; l < 32; l++) {
@@ -60,9 +60,7 @@ static void compute_s32(Mma type, const MmaLane lanes[32]) {
 		const uint32_t *from = static_cast<const uint32_t *>(lanes[l].d);
 		for (int i = 0; i < 4; i++) {
 			for (int j = 0; j < 4; j++) {
-				const uint8_t byte = (uint8_t)(lanes[l].a[i] >> 8 * j);
-				a[g + i % 2 * 8][t * 4 + i / 2 * 16 + j] =
-					type == Mma::u8s8 ? (int16_t)byte : (int16_t)(int8_t)byte;
+				a[g + i % 2 * 8][t * 4 + i / 2 * 16 + j] = (int8_t)(lanes[l].a[i] >> 8 * j);
 			}
 			d[g + i / 2 * 8][t * 2 + i % 2] = from[i];
 		}
@@ -93,7 +91,7 @@ void mma_compute(Mma type, const MmaLane lanes[32]) {
 	if (type == Mma::f16 || type == Mma::bf16) {
 		compute_f32(type, lanes);
 	} else {
-		compute_s32(type, lanes);
+		compute_s32(lanes);
 	}
 }
 

@@ -143,7 +143,7 @@ uint32_t ballot(uint32_t mask, bool value, Site site);
 enum class Reduce { add, min_s32, max_s32, min_u32, max_u32, bit_and, bit_or, bit_xor };
 uint32_t reduce(uint32_t mask, uint32_t value, Reduce how, Site site);
 void ldmatrix(uint32_t *r, const void *s, int n, bool is_transposed, Site site);
-enum class Mma { f16, bf16, s8, u8s8 };
+enum class Mma { f16, bf16, s8 };
 void mma(Mma type, void *d, const uint32_t *a, const uint32_t *b, Site site);
 constexpr int WGMMA_SUMS = 64; /* of a lane */
 uint32_t shared_address(const void *s);
@@ -367,31 +367,29 @@ SIMT_REDUCE(__reduce_xor_sync, unsigned, bit_xor)
 	static SIMT_INLINE void ldmatrix_x##n(                                                         \
 		uint32_t r[n], const void *s, simt::Site site = simt::Site::here()) {                      \
 		simt::ldmatrix(r, s, n, false, site);                                                      \
-	}                                                                                              \
-	static SIMT_INLINE void ldmatrix_x##n##_trans(                                                 \
-		uint32_t r[n], const void *s, simt::Site site = simt::Site::here()) {                      \
-		simt::ldmatrix(r, s, n, true, site);                                                       \
 	}
 SIMT_LDMATRIX(1)
 SIMT_LDMATRIX(2)
 SIMT_LDMATRIX(4)
 #undef SIMT_LDMATRIX
+static SIMT_INLINE void ldmatrix_x4_trans(
+	uint32_t r[4], const void *s, simt::Site site = simt::Site::here()) {
+	simt::ldmatrix(r, s, 4, true, site);
+}
 
-#define SIMT_MMA(type, T)                                                                          \
-	static SIMT_INLINE void mma_##type(T d[4], const uint32_t a[4], const uint32_t b[2],           \
+#define SIMT_MMA(type)                                                                             \
+	static SIMT_INLINE void mma_##type(float d[4], const uint32_t a[4], const uint32_t b[2],       \
 		simt::Site site = simt::Site::here()) {                                                    \
 		simt::mma(simt::Mma::type, d, a, b, site);                                                 \
 	}
-SIMT_MMA(f16, float)
-SIMT_MMA(bf16, float)
-SIMT_MMA(s8, int32_t)
-SIMT_MMA(u8s8, int32_t)
+SIMT_MMA(f16)
+SIMT_MMA(bf16)
 #undef SIMT_MMA
 
 static SIMT_INLINE void mma_s8_from(int32_t d[4], int32_t c, const uint32_t a[4],
 	const uint32_t b[2], simt::Site site = simt::Site::here()) {
 	d[0] = d[1] = d[2] = d[3] = c;
-	mma_s8(d, a, b, site);
+	simt::mma(simt::Mma::s8, d, a, b, site);
 }
 static SIMT_INLINE void mma_s8_half_from(int32_t d[4], int32_t c, const uint32_t a[2], uint32_t b,
 	simt::Site site = simt::Site::here()) {
@@ -429,13 +427,6 @@ static SIMT_INLINE int32_t dp4a_s8(uint32_t a, uint32_t b, int32_t c) {
 	uint32_t sum = (uint32_t)c;
 	for (int i = 0; i < 32; i += 8) {
 		sum += (uint32_t)((int8_t)(a >> i) * (int8_t)(b >> i));
-	}
-	return (int32_t)sum;
-}
-static SIMT_INLINE int32_t dp4a_u8s8(uint32_t a, uint32_t b, int32_t c) {
-	uint32_t sum = (uint32_t)c;
-	for (int i = 0; i < 32; i += 8) {
-		sum += (uint32_t)((uint8_t)(a >> i) * (int8_t)(b >> i));
 	}
 	return (int32_t)sum;
 }
@@ -571,12 +562,6 @@ static SIMT_INLINE float simt_flush(float x) {
 }
 static SIMT_INLINE float exp2_approx(float x) {
 	return simt_flush(exp2f(x));
-}
-static SIMT_INLINE float log2_approx(float x) {
-	return log2f(simt_flush(x));
-}
-static SIMT_INLINE float rsqrt_approx(float x) {
-	return 1.0f / sqrtf(simt_flush(x));
 }
 static SIMT_INLINE float rcp_approx(float x) {
 	return simt_flush(1.0f / simt_flush(x));

@@ -12,7 +12,7 @@ import unittest
 from case import BUILD, ROOT, SECONDS, Case, read_npy
 
 SCRIPT = ROOT / "bench/gpu-acceptance"
-STEPS = ("record", "build", "limits", "checks", "engine", "timings", "comparators", "models", "sanitizer", "profile")
+STEPS = ("record", "build", "limits", "checks", "engine", "timings", "comparators", "profile", "models", "sanitizer")
 HAS_SIMT = all((BUILD / f"kernels/cuda/libbobbin_{name}.so").exists() for name in ("simt", "simt_check"))
 
 NVIDIA_SMI = """#!/bin/sh
@@ -121,6 +121,13 @@ def scaled_dot_product_attention(q, k, v, is_causal, enable_gqa):
     if q.shape[2] == 64:
         raise RuntimeError("no kernel for 64 rows\\nmore")
 """}
+# Judges what a tool printed; the functions want a job, its items are what is looked at.
+JUDGE = """import json, pathlib, sys
+sys.path[0] = sys.argv[1]
+from acceptance import job, kernels, profile
+from acceptance.job import Done
+run = job.Job("simt", pathlib.Path("none"), 10)
+"""
 PEER_DIES = "import sys\nprint('{\"torch\": \"2\"}', flush=True)\nsys.stdin.readline()\n"
 
 
@@ -239,6 +246,41 @@ class Acceptance(Case):
             self.assertIn("sanitizer", done.stdout)
         done = subprocess.run([sys.executable, SCRIPT, "--list"], capture_output=True, text=True, check=True)
         self.assertEqual([line.split()[0] for line in done.stdout.splitlines()], list(STEPS))
+
+
+class Judgements(Case):
+    def judged(self, script):
+        done = subprocess.run([sys.executable, "-B", "-c", JUDGE + script + "\nprint(json.dumps(run.items))",
+                               ROOT / "bench"], capture_output=True, text=True, check=True)
+        return json.loads(done.stdout.splitlines()[-1])
+
+    def test_a_sanitizer_that_is_stopped_has_not_passed(self):
+        items = self.judged("""
+ok = "ok    add              sm80        12 cases\\n"
+clean = "========= ERROR SUMMARY: 0 errors\\n"
+kernels.judge(run, "whole", Done(0, ok, "", 9, False), clean)
+kernels.judge(run, "some", Done(-9, 2 * ok, "", 9, True), "")
+kernels.judge(run, "none", Done(-9, "", "", 9, True), "")
+kernels.judge(run, "found", Done(-9, ok, "", 9, True), "========= Invalid __global__ read of size 4 bytes\\n")
+""")
+        self.assertEqual([(i["item"], i["status"]) for i in items],
+                         [("whole", "passed"), ("some", "cut off"), ("none", "skipped"), ("found", "failed")])
+        self.assertEqual(items[1]["kernels_done"], 2)
+        self.assertEqual(items[1]["reason"], "stopped at its limit of 9 s after 2 kernels")
+
+    def test_sectors_and_conflicts_are_compared_where_tiles_are_the_same(self):
+        items = self.judged("""
+def launch(sectors, conflicts, blocks=4):
+    return ({"kernel": "k", "shape": [blocks, 1, 1, 32, 1, 1], "registers": 32.0, "reads": sectors,
+             "writes": 0, "conflicts": conflicts},
+            {"kernel": "k", "shape": [4, 1, 1, 32, 1, 1], "sectors": 1000, "conflicts": 50, "wavefronts": 1000})
+for name, ours in (("same", (1000, 50)), ("near", (1015, 65)), ("sectors", (1030, 50)), ("conflicts", (1000, 80)),
+                   ("fewer", (1000, 20)), ("tiles", (1000, 80, 8))):
+    profile.compare(run, name, *([x] for x in launch(*ours)))
+""")
+        self.assertEqual([i["status"] for i in items], ["passed", "passed", "failed", "failed", "failed", "skipped"])
+        self.assertIn("sectors", items[2]["reason"])
+        self.assertIn("bank conflicts", items[3]["reason"])
 
 
 class RandomModel(Case):

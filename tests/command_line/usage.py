@@ -135,6 +135,15 @@ class Usage(Case):
                 logits[gemm] = out.read_bytes()
             self.assertEqual(logits["exact"], logits["wgmma"], kind)
 
+    def test_deterministic(self):
+        want, _ = bobbin("run", TINY, "-p", "1 2 3", "-n", "4", "--temp", "0")
+        for option in ("--deterministic", "--enable-deterministic-inference"):
+            for more in ((), ("--gemm", "exact")):
+                self.assertEqual(bobbin("run", TINY, "-p", "1 2 3", "-n", "4", "--temp", "0", option, *more)[0], want)
+            for words in (("--gemm", "fast", option), (option, "--gemm=fast")):
+                self.sentence(bobbin("run", TINY, "-p", "1", *words, status=2)[1], "'--gemm fast'")
+        self.sentence(bobbin("inspect", TINY, "--deterministic", "--gemm", "fast", status=2)[1], "'--gemm fast'")
+
     def test_names_that_are_not_built(self):
         for option, value in (("--kv-cache-dtype", "int4"), ("--kv-cache-dtype", "fp8")):
             with self.subTest(f"{option} {value}"):
@@ -222,6 +231,12 @@ class Usage(Case):
         known = {name for command in COMMANDS for name in options_of(command)}
         for name in re.findall(r"\*(--[a-z-]+)", page):
             self.assertIn(name, known | {"--name"})
+
+    def test_completions_hold_every_spelling(self):
+        script = (ROOT / "tools/completions/bobbin.bash").read_text(encoding="utf-8")
+        words = re.search(r"\trun\) words=\"(.*)\"", script)
+        self.assertLessEqual({"--deterministic", "--enable-deterministic-inference", "-h", "--help", "-c"},
+                             set(words[1].split()))
 
     def test_completions_are_current(self):
         done = subprocess.run([ROOT / "tools/completions/make", BOBBIN, "--check"], capture_output=True,

@@ -32,9 +32,7 @@ _bobbin() {
 	run:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
 	run:--kv-cache-bytes|run:--kv-cache-memory-bytes) return ;;
 	run:--window) return ;;
-	run:--deterministic,) return ;;
 	run:-c|run:--max-model-len|run:--ctx-size) return ;;
-	run:-h,) return ;;
 	chat:--system) return ;;
 	chat:-n|chat:--max-tokens|chat:--n-predict) return ;;
 	chat:--temp|chat:--temperature) return ;;
@@ -57,12 +55,7 @@ _bobbin() {
 	chat:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
 	chat:--kv-cache-bytes|chat:--kv-cache-memory-bytes) return ;;
 	chat:--window) return ;;
-	chat:--deterministic,) return ;;
 	chat:-c|chat:--max-model-len|chat:--ctx-size) return ;;
-	chat:-h,) return ;;
-	tokenize:-h,) return ;;
-	detokenize:-h,) return ;;
-	template:-h,) return ;;
 	logits:--chunk) return ;;
 	logits:--beside) return ;;
 	logits:-s|logits:--seed) return ;;
@@ -74,9 +67,7 @@ _bobbin() {
 	logits:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
 	logits:--kv-cache-bytes|logits:--kv-cache-memory-bytes) return ;;
 	logits:--window) return ;;
-	logits:--deterministic,) return ;;
 	logits:-c|logits:--max-model-len|logits:--ctx-size) return ;;
-	logits:-h,) return ;;
 	perplexity:-c|perplexity:--ctx-size|perplexity:--max-model-len) return ;;
 	perplexity:-b|perplexity:--batch-size|perplexity:-ub|perplexity:--ubatch-size) return ;;
 	perplexity:--chunks) return ;;
@@ -88,8 +79,6 @@ _bobbin() {
 	perplexity:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
 	perplexity:--kv-cache-bytes|perplexity:--kv-cache-memory-bytes) return ;;
 	perplexity:--window) return ;;
-	perplexity:--deterministic,) return ;;
-	perplexity:-h,) return ;;
 	bench:-p|bench:--n-prompt) return ;;
 	bench:-n|bench:--n-gen) return ;;
 	bench:-d|bench:--n-depth) return ;;
@@ -109,8 +98,6 @@ _bobbin() {
 	bench:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
 	bench:--kv-cache-bytes|bench:--kv-cache-memory-bytes) return ;;
 	bench:--window) return ;;
-	bench:--deterministic,) return ;;
-	bench:-h,) return ;;
 	inspect:-t|inspect:--threads) return ;;
 	inspect:--device) COMPREPLY=($(compgen -W "auto cpu" -- "$cur")); return ;;
 	inspect:--device-memory-bytes) return ;;
@@ -119,23 +106,20 @@ _bobbin() {
 	inspect:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
 	inspect:--kv-cache-bytes|inspect:--kv-cache-memory-bytes) return ;;
 	inspect:--window) return ;;
-	inspect:--deterministic,) return ;;
 	inspect:-c|inspect:--max-model-len|inspect:--ctx-size) return ;;
-	inspect:-h,) return ;;
 	kernels:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
-	kernels:-h,) return ;;
 	esac
 	case ${COMP_WORDS[1]} in
-	run) words="-p --prompt -f --file --system --raw --chat-template-file --json --logprobs --verbose-prompt -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
-	chat) words="--system --chat-template-file -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
-	tokenize) words="--no-bos --no-parse-special -m --model -h, --version" ;;
-	detokenize) words="-m --model -h, --version" ;;
-	template) words="--chat-template-file -m --model -h, --version" ;;
-	logits) words="--tokens -o --output --chunk --beside -s --seed -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
-	perplexity) words="-f --file -c --ctx-size --max-model-len -b --batch-size -ub --ubatch-size --chunks --json -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -h, --version" ;;
-	bench) words="-p --n-prompt -n --n-gen -d --n-depth -np --parallel --n-parallel -ctk --cache-type-k -ctv --cache-type-v -r --repetitions -b --batch-size -ub --ubatch-size -o --output --json --no-warmup -s --seed -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -h, --version" ;;
-	inspect) words="--json -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic, -c --max-model-len --ctx-size -h, --version" ;;
-	kernels) words="--isa --json -h, --version" ;;
+	run) words="-p --prompt -f --file --system --raw --chat-template-file --json --logprobs --verbose-prompt -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
+	chat) words="--system --chat-template-file -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
+	tokenize) words="--no-bos --no-parse-special -m --model -h --help --version" ;;
+	detokenize) words="-m --model -h --help --version" ;;
+	template) words="--chat-template-file -m --model -h --help --version" ;;
+	logits) words="--tokens -o --output --chunk --beside -s --seed -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
+	perplexity) words="-f --file -c --ctx-size --max-model-len -b --batch-size -ub --ubatch-size --chunks --json -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic --enable-deterministic-inference -h --help --version" ;;
+	bench) words="-p --n-prompt -n --n-gen -d --n-depth -np --parallel --n-parallel -ctk --cache-type-k -ctv --cache-type-v -r --repetitions -b --batch-size -ub --ubatch-size -o --output --json --no-warmup -s --seed -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic --enable-deterministic-inference -h --help --version" ;;
+	inspect) words="--json -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
+	kernels) words="--isa --json -h --help --version" ;;
 	*) return ;;
 	esac
 	if [ "${cur#-}" != "$cur" ]; then
