@@ -36,8 +36,8 @@
  *   f16x2_of(lo, hi) bf16x2_of(lo, hi), f16_lo(w) f16_hi(w) bf16_lo(w) bf16_hi(w)   two in a word
  *   afresh(x)                           x, a number or an address, but what is computed from it is
  *                                       computed here: not before a loop, to be kept in registers
- *   DEVICE_ARCH                         what this code is for: 800, 860, ..; 0 on the host. It may say
- *                                       what registers hold, never what is computed
+ *   DEVICE_ARCH                         what this code is for: 800, 860, ..; 0 on the host. It may
+ *                                       say what registers hold, never what is computed
  *   exp2_approx log2_approx rsqrt_approx rcp_approx     the special-function unit; subnormals are 0
  */
 #pragma once
