@@ -113,9 +113,11 @@ int open_model(const struct open_options *o, enum open_what what, struct bb_engi
 		return usage_error("MODEL is '-', but a model can't be read from stdin; "
 			"expected a GGUF file");
 	}
-	if (o->deterministic && o->gemm != NULL && strcmp(o->gemm, "fast") == 0) {
-		return usage_error("'--deterministic' and '--gemm fast' can't both be had: the bits of "
-			"fast products may depend on how work is batched");
+	if (o->deterministic && o->gemm != NULL && strcmp(o->gemm, "exact") != 0) {
+		char shown[64];
+		snprintf(shown, sizeof(shown), "%.20s", o->gemm);
+		return usage_error("'--deterministic' and '--gemm %s' can't both be had: the bits of such "
+			"products may depend on how work is batched", shown);
 	}
 	struct bb_engine_params params = {
 		.path = o->path, .device = o->device, .isa = o->isa, .gemm = o->gemm,

@@ -146,8 +146,9 @@ DEVICE void f32_store(const struct attention_job &job, const struct tile &t,
 	}
 }
 
-/* grid: tiles, kv heads, splits of the round */
-__global__ void __launch_bounds__(THREADS)
+/* grid: tiles, kv heads, splits of the round. Two blocks: for three, unasked, the compiler would
+ * spill. */
+__global__ void __launch_bounds__(THREADS, 2)
 	attention_split_f32(const __grid_constant__ struct attention_job job) {
 	DYN_SHARED(float, floats);
 	const struct f32_memory m = f32_memory_of(floats, job.width);

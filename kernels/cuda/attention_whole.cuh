@@ -58,6 +58,7 @@ template <int n_rows> struct whole_tile {
 	int4 warps[WARPS];       /* [x, y): tokens that some row of a warp sees; [z, w): that all see */
 	int parts[n_rows];       /* part_of, or -1 behind the last row */
 	size_t out[n_rows];      /* where it begins in `out` */
+	int at[THREADS];         /* the page that a thread is at */
 	float2 ml[n_rows];       /* M and L of the splits before */
 	/* M and L of the split so far, of the lane's rows i * 8 + g of a warp */
 	float2 split[n_rows / WARPS / 8][THREADS];
@@ -151,6 +152,16 @@ template <int n_rows> DEVICE int row0_of(const struct whole_tile<n_rows> &w) {
 /* M and L of the split so far of the lane's i-th row: this thread alone has them. */
 template <int n_rows> DEVICE float2 *split_ml(struct whole_tile<n_rows> *w, int i) {
 	return w->split[i] + thread_afresh();
+}
+
+/* The page that this thread is at, and its first token. In a register, with what the compiler makes
+ * of it, it would spill. */
+template <int n_rows> DEVICE int page_of(const struct whole_tile<n_rows> &w) {
+	return w.at[thread_afresh()];
+}
+
+template <int n_rows> DEVICE int token0_of(const struct whole_tile<n_rows> &w) {
+	return page_of(w) * BB_PAGE;
 }
 
 /* The tokens that a lane's rows see. */
@@ -590,48 +601,48 @@ __global__ void __launch_bounds__(THREADS, 2)
 	stage_queries<type>(mem.q, job, t, WARPS * S::TILES, S::STEPS);
 	struct running<type, n, n_tiles> split;
 	start(&split, tiles);
+	tiles[0].at[threadIdx.x] = t.first / BB_PAGE;
 #pragma unroll 1
-	for (unsigned at = (unsigned)t.first / BB_PAGE;; at++) {
-		const int page = (int)afresh(at), token0 = page * BB_PAGE; /* one number that stays */
+	for (;; tiles[0].at[thread_afresh()]++) {
 		uint32_t p[S::TILES][4][4];
 		cp_async_wait<0>();
 		__syncthreads();
-		if (!is_last_page(t, page)) {
-			look_up(tiles, page + 1);
+		if (!is_last_page(t, page_of(tiles[0]))) {
+			look_up(tiles, page_of(tiles[0]) + 1);
 		}
 		if (type == KV_INT8) {
-			const int2 slots = seen_slots(t, page);
+			const int2 slots = seen_slots(t, page_of(tiles[0]));
 			convert_page<n>(mem, job, slots.x, slots.y);
 			cp_async_commit();
 			cp_async_wait<0>();
 			__syncthreads();
-			if (!is_last_page(t, page)) {
-				stage_keys<type, n, n_tiles>(mem, job, slab_of(tiles[0], page + 1),
-					seen_slots(t, page + 1));
+			if (!is_last_page(t, page_of(tiles[0]))) {
+				stage_keys<type, n, n_tiles>(mem, job, slab_of(tiles[0], page_of(tiles[0]) + 1),
+					seen_slots(t, page_of(tiles[0]) + 1));
 			}
 		} else {
-			stage_values<type, n, n_tiles>(mem, job, slab_of(tiles[0], page),
-				seen_slots(t, page));
+			stage_values<type, n, n_tiles>(mem, job, slab_of(tiles[0], page_of(tiles[0])),
+				seen_slots(t, page_of(tiles[0])));
 		}
-		if (sees(tiles[0], token0)) {
+		if (sees(tiles[0], token0_of(tiles[0]))) {
 			float s[S::TILES][8][4];
 			whole_scores<type, n, n_tiles>(s, mem.k, mem.q);
-			whole_softmax(&split, p, s, job, tiles, token0);
+			whole_softmax(&split, p, s, job, tiles, token0_of(tiles[0]));
 		}
 		if (type != KV_INT8) {
 			cp_async_wait<0>();
 			__syncthreads();
-			if (!is_last_page(t, page)) {
-				stage_keys<type, n, n_tiles>(mem, job, slab_of(tiles[0], page + 1),
-					seen_slots(t, page + 1));
+			if (!is_last_page(t, page_of(tiles[0]))) {
+				stage_keys<type, n, n_tiles>(mem, job, slab_of(tiles[0], page_of(tiles[0]) + 1),
+					seen_slots(t, page_of(tiles[0]) + 1));
 			}
 		}
-		if (sees(tiles[0], token0)) {
+		if (sees(tiles[0], token0_of(tiles[0]))) {
 			whole_values(&split, mem.v, p);
 		}
-		const bool is_last = is_last_page(t, page);
-		if (page % SPLIT_PAGES == SPLIT_PAGES - 1 || is_last) {
-			const bool is_first = page / SPLIT_PAGES == t.first / BB_SPLIT;
+		const bool is_last = is_last_page(t, page_of(tiles[0]));
+		if (page_of(tiles[0]) % SPLIT_PAGES == SPLIT_PAGES - 1 || is_last) {
+			const bool is_first = page_of(tiles[0]) / SPLIT_PAGES == t.first / BB_SPLIT;
 			join_whole(tiles, job, &split, is_first, is_last);
 			if (is_last) {
 				break;

@@ -48,6 +48,8 @@
  *   f16x2_of(lo, hi) bf16x2_of(lo, hi), f16_lo(w) f16_hi(w) bf16_lo(w) bf16_hi(w)   two in a word
  *   afresh(x)                           x, a number or an address, but what is computed from it is
  *                                       computed here: not before a loop, to be kept in registers
+ *   DEVICE_ARCH                         what this code is for: 800, 860, ..; 0 on the host. It may
+ *                                       say what registers hold, never what is computed
  *   exp2_approx rcp_approx              the special-function unit; subnormals are 0
  */
 #pragma once
@@ -88,6 +90,11 @@
 #endif
 
 #define DEVICE static __device__ __forceinline__
+#ifdef __CUDA_ARCH__
+#define DEVICE_ARCH __CUDA_ARCH__
+#else
+#define DEVICE_ARCH 0
+#endif
 
 /* ---- launches ---- */
 

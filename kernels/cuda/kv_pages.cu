@@ -182,8 +182,10 @@ __global__ void __launch_bounds__(THREADS)
 	uint8_t *slab = page_of(run.kept.chunks, i_page) + head.slab_offset;
 	const struct slab_shape &shape = job.shape;
 	const int slot = begin % BB_PAGE;
-	gather_rows(slab, *from, 0, slot, n, job.row_pieces);
-	gather_rows(slab, *from, shape.k_bytes, slot, n, job.row_pieces);
+#pragma unroll 1
+	for (int i = 0; i < 2; i++) { /* both at once would spill */
+		gather_rows(slab, *from, i == 0 ? 0 : shape.k_bytes, slot, n, job.row_pieces);
+	}
 	if (shape.type == KV_INT8) {
 		gather_scales(slab, *from, shape.k_scales, slot, n, shape.n_groups);
 		gather_scales(slab, *from, (size_t)shape.k_bytes + shape.v_scales, slot, n, 1);

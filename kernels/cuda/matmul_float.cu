@@ -29,6 +29,7 @@ struct mma_shape {
 	static constexpr int smem_bytes = n_stages * stage_bytes;
 	/* Blocks that shared memory has room for: for more, unasked, the compiler would spill. */
 	static constexpr int blocks = rows <= 16 ? 6 : rows <= 32 ? 4 : 2;
+	static constexpr bool is_full = m_tiles * n_tiles > 8; /* the sums leave few registers */
 	static_assert(cols % PANEL == 0, "whole panels");
 };
 
@@ -47,7 +48,9 @@ DEVICE int x_place(int row, int v) {
  * one and panels behind it, is read as the last one is, or zeros for it, and never written. */
 template <class shape, class args>
 DEVICE void mma_load(const args &p, uint8_t *stage, int i, int first) {
-	const unsigned tid = threadIdx.x, n_units = (unsigned)panel_units(shape::type, p.k);
+	/* where they are few, addresses aren't to be kept through the loop */
+	const unsigned tid = shape::is_full ? afresh(threadIdx.x) % shape::threads : threadIdx.x;
+	const unsigned n_units = (unsigned)panel_units(shape::type, p.k);
 	const unsigned units = min((unsigned)STEP_UNITS, n_units - i * STEP_UNITS);
 	const int panel = blockIdx.y * shape::panels, last = n_panels(p.n) - 1 - panel;
 	const size_t bytes = panel_bytes(shape::type, p.k);

@@ -10,6 +10,9 @@
 
 #include "matmul_quant.cuh"
 
+/* Multiprocessors with 100 KiB of shared memory, where a large tile is alone. */
+static constexpr bool SMALL_SM = DEVICE_ARCH == 860 || DEVICE_ARCH == 890 || DEVICE_ARCH >= 1200;
+
 /* A warp owns m_tiles * 16 rows and n_tiles * 8 columns; warps stand warp_rows by warp_cols. A
  * stage is stage_ blocks along k, a span or half of one. */
 template <int type_, int m_tiles_, int n_tiles_, int warp_rows, int warp_cols_, int stage_,
@@ -37,9 +40,13 @@ struct gemm_shape {
 		+ 4 * (col_planes * col_plane + row_planes * row_plane);
 	/* Blocks of threads that the compiler leaves registers for on a multiprocessor; whether a warp
 	 * then needs all it gets; and how many blocks along k it mixes. */
-	static constexpr int blocks = threads == 256 ? 2 : 4;
+	static constexpr bool is_alone = SMALL_SM && 2 * (smem_bytes + 1024) > 100 * 1024;
+	static constexpr int blocks = threads == 256 ? (is_alone ? 1 : 2) : 4;
 	static constexpr int mmas = m_tiles * n_tiles * (type == BB_Q6_K ? 2 : 1); /* of a block */
 	static constexpr bool is_full = mmas > 8;
+	/* For 10.0 the compiler has no registers left for where the largest Q6_K reads and writes: that
+	 * is computed again and again. */
+	static constexpr bool has_places = type != BB_Q6_K || !is_full || DEVICE_ARCH / 100 != 10;
 	static constexpr int unroll = mmas > 4 ? 1 : mmas > 2 ? 2 : 4;
 	static_assert(cols % PANEL == 0 && threads % cols == 0, "whole panels, and threads for each");
 	static_assert(rows % 32 == 0 || rows == 16, "as row_place counts");
@@ -75,6 +82,15 @@ DEVICE int col_place(int col) {
 template <class shape> DEVICE int thread_anew(void) {
 	const unsigned tid = shape::is_full ? afresh(threadIdx.x) : threadIdx.x;
 	return (int)(tid % 1024); /* so that the compiler knows that it isn't negative */
+}
+
+/* The first row and column of a warp in the tile. */
+template <class shape> DEVICE int row0_of(int warp) {
+	return warp / shape::warp_cols * 16 * shape::m_tiles;
+}
+
+template <class shape> DEVICE int col0_of(int warp) {
+	return warp % shape::warp_cols * 8 * shape::n_tiles;
 }
 
 /* ---- copying ---- */
@@ -273,6 +289,9 @@ template <int n> DEVICE void load_matrices(uint32_t *r, const uint8_t *at) {
 
 /* The same, not to be computed again and again, but where Q6_K lacks a register. */
 template <class shape> DEVICE lane_places kept(lane_places at) {
+	if (!shape::has_places) {
+		return at;
+	}
 	at.x = (int)afresh((unsigned)at.x);
 	at.codes = (int)afresh((unsigned)at.codes);
 	at.row = (int)afresh((unsigned)at.row);
@@ -382,9 +401,9 @@ DEVICE void gemm_block(float acc[shape::m_tiles][shape::n_tiles][4], const uint8
 template <class shape, class args> DEVICE void gemm_tile(const args &p, int first) {
 	DYN_SHARED(uint8_t, smem);
 	uint8_t *decoded = smem + shape::decoded_at;
-	const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-	const int row0 = warp / shape::warp_cols * 16 * shape::m_tiles;
-	const int col0 = warp % shape::warp_cols * 8 * shape::n_tiles;
+	const int warp = threadIdx.x / WARP;
+	int lane = threadIdx.x % WARP;
+	int row0 = row0_of<shape>(warp), col0 = col0_of<shape>(warp);
 	const lane_places at = kept<shape>(places_of<shape>(lane, row0, col0));
 	const int n_blocks = p.k / 32, n = (n_blocks + shape::stage - 1) / shape::stage;
 	float acc[shape::m_tiles][shape::n_tiles][4] = {};
@@ -423,6 +442,12 @@ template <class shape, class args> DEVICE void gemm_tile(const args &p, int firs
 		to = stage;
 		stage += shape::stage_bytes;
 		stage = stage == smem + shape::n_stages * shape::stage_bytes ? smem : stage;
+	}
+	if (!shape::has_places) {
+		const int tid = thread_anew<shape>();
+		lane = tid % WARP;
+		row0 = row0_of<shape>(tid / WARP);
+		col0 = col0_of<shape>(tid / WARP);
 	}
 	const int row = first + row0 + lane / 4;
 	const int col = blockIdx.y * shape::cols + col0 + lane % 4 * 2;

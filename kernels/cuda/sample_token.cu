@@ -258,6 +258,11 @@ DEVICE struct filters filters_of(const struct bb_sample_params *p, int n_vocab) 
 	return f;
 }
 
+/* How many of the first choose_listed asks for. */
+DEVICE int n_listed_for(struct filters f) {
+	return f.has_any ? min(f.top_k, (int)MANY) : 0;
+}
+
 DEVICE bool is_finite(float x) {
 	return fabsf(x) <= FLT_MAX;
 }
@@ -290,10 +295,9 @@ __global__ void __launch_bounds__(THREADS) sample_kernel(struct bb_sample a, siz
 	r.best = logit_of(best);
 	const double base = measure(&r, a.entropies + i, m);
 
-	const struct filters f = filters_of(p, a.n_vocab);
 	const float scale = 1.0f / p->temperature;
 	const bool is_adjusted = p->n_counts > 0 || p->n_bias > 0;
-	const int n_draw = f.has_any && is_finite(scale) ? min(f.top_k, (int)MANY) : 0;
+	const int n_draw = is_finite(scale) ? n_listed_for(filters_of(p, a.n_vocab)) : 0;
 	const int n_report = min(max(p->n_top, p->n_confidence), a.n_vocab);
 	int n_wanted = is_adjusted ? n_report : max(n_report, n_draw), n_listed;
 #pragma unroll 1
@@ -315,6 +319,7 @@ __global__ void __launch_bounds__(THREADS) sample_kernel(struct bb_sample a, siz
 	r.scale = scale;
 	r.min_p = p->min_p;
 	const uint64_t u = philox_bits(p->key, p->token_index);
+	const struct filters f = filters_of(p, a.n_vocab); /* anew: kept until here, it would spill */
 	const int id = choose(&r, &f, best, place, n_listed, u, m);
 	if (threadIdx.x == 0) {
 		a.ids[i] = id;

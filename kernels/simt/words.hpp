@@ -32,6 +32,7 @@
 #define __host__
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
+#define DEVICE_ARCH 0
 #define __align__(n) alignas(n)
 #define __constant__ static
 static constexpr int warpSize = 32;
