@@ -39,7 +39,7 @@ const struct arg_option open_engine[] = {
 	{ "--window", "N", "attend to the last N tokens only; 0 = as the model says (default)", ARG_INT,
 		AT(window), 0, 1 << 30 },
 	{ "--deterministic,--enable-deterministic-inference", NULL, "accepted: on anyway, but refused "
-		"with --gemm fast", ARG_FLAG, AT(deterministic) },
+		"with another --gemm than exact", ARG_FLAG, AT(deterministic) },
 	{ 0 },
 };
 
@@ -114,10 +114,8 @@ int open_model(const struct open_options *o, enum open_what what, struct bb_engi
 			"expected a GGUF file");
 	}
 	if (o->deterministic && o->gemm != NULL && strcmp(o->gemm, "exact") != 0) {
-		char shown[64];
-		snprintf(shown, sizeof(shown), "%.20s", o->gemm);
-		return usage_error("'--deterministic' and '--gemm %s' can't both be had: the bits of such "
-			"products may depend on how work is batched", shown);
+		return usage_error("'--deterministic' and '--gemm %.20s' can't both be had: the bits of such "
+			"products may depend on how work is batched", o->gemm);
 	}
 	struct bb_engine_params params = {
 		.path = o->path, .device = o->device, .isa = o->isa, .gemm = o->gemm,
