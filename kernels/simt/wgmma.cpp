@@ -10,6 +10,8 @@
 
 #include <math.h>
 
+#include <memory>
+
 namespace simt {
 
 static constexpr int ROWS = 16, COLUMNS = 128, DEPTH = 16; /* of one warp's product */
@@ -127,7 +129,13 @@ static void compute(Thread *lanes, size_t at) {
 	const Wgmma &w = lanes[0].wgmmas[at];
 	const Tile tile = tile_of(w.b);
 	float a[ROWS][DEPTH];
-	alignas(32) static thread_local float b[DEPTH][COLUMNS], d[ROWS][COLUMNS];
+	struct Operands {
+		alignas(32) float b[DEPTH][COLUMNS], d[ROWS][COLUMNS];
+	};
+	/* not on a fiber's stack, nor in the little storage that threads have for a module */
+	static thread_local std::unique_ptr<Operands> operands(new Operands);
+	auto &b = operands->b;
+	auto &d = operands->d;
 	for (int n = 0; n < COLUMNS; n++) {
 		uint16_t halves[DEPTH];
 		memcpy(halves, block->arena + place_of(tile, n, 0), 16);
