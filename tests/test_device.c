@@ -89,11 +89,11 @@ Test(device, arena_admits_by_bytes, .init = setup) {
 	char *b = m->alloc(d, 1, text, sizeof(text));
 	char *c = m->alloc(d, 80 * mib, text, sizeof(text));
 	cr_assert(a != NULL && b != NULL && c == NULL);
-	cr_assert_str_eq(text, "80.0 MiB of device memory can't be had: of the 100.0 MiB that are allowed "
-		"here 10.0 MiB are in use, but no free part is larger than 54.0 MiB");
+	cr_assert_str_eq(text, "80.0 MiB of device memory can't be had: of the 100.0 MiB that are "
+		"allowed here 10.0 MiB are in use, but no free part is larger than 54.0 MiB");
 	cr_assert_null(m->alloc(d, 95 * mib, text, sizeof(text)));
-	cr_assert_str_eq(text, "95.0 MiB of device memory can't be had: 10.0 MiB of the 100.0 MiB that are "
-		"allowed here are in use");
+	cr_assert_str_eq(text, "95.0 MiB of device memory can't be had: 10.0 MiB of the 100.0 MiB that "
+		"are allowed here are in use");
 	cr_assert_eq(m->arena_bytes(d, &used), 100 * mib);
 	cr_assert_eq(used, 10 * mib + 256);
 	cr_assert_eq((uintptr_t)a % 256, 0);
@@ -120,8 +120,8 @@ Test(device, memory_that_is_not_there_is_refused_once, .init = setup) {
 	bb_queue *q = m->queue_create(d);
 	simt_fail_malloc(1);
 	cr_assert_null(m->alloc(d, 1000, text, sizeof(text)));
-	cr_assert_not_null(strstr(text, "1.0 KiB of device memory can't be had: the driver refuses them; "
-		"0.0 KiB are in use here"), "%s", text);
+	cr_assert_not_null(strstr(text, "1.0 KiB of device memory can't be had: the driver refuses "
+		"them; 0.0 KiB are in use here"), "%s", text);
 	cr_assert(m->wait(q, text, sizeof(text)), "no error is left behind: %s", text);
 	cr_assert_not_null(m->alloc(d, 1000, text, sizeof(text)));
 	simt_fail_host_alloc(1);

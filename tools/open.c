@@ -114,8 +114,8 @@ int open_model(const struct open_options *o, enum open_what what, struct bb_engi
 			"expected a GGUF file");
 	}
 	if (o->deterministic && o->gemm != NULL && strcmp(o->gemm, "exact") != 0) {
-		return usage_error("'--deterministic' and '--gemm %.20s' can't both be had: the bits of such "
-			"products may depend on how work is batched", o->gemm);
+		return usage_error("'--deterministic' and '--gemm %.20s' can't both be had: the bits of "
+			"such products may depend on how work is batched", o->gemm);
 	}
 	struct bb_engine_params params = {
 		.path = o->path, .device = o->device, .isa = o->isa, .gemm = o->gemm,

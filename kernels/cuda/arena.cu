@@ -113,15 +113,15 @@ static void say_why(const struct arena *a, size_t n, char *text, size_t bytes) {
 	size_text(a->used_bytes, used);
 	size_text(a->max_bytes, most);
 	if (n > a->max_bytes - a->used_bytes) {
-		snprintf(text, bytes, "%s of device memory can't be had: %s of the %s that are allowed here "
-			"are in use", asked, used, most);
+		snprintf(text, bytes, "%s of device memory can't be had: %s of the %s that are allowed "
+			"here are in use", asked, used, most);
 	} else if (n > left) {
-		snprintf(text, bytes, "%s of device memory can't be had: of the %s that are allowed here %s "
-			"are in use, but no free part is larger than %s", asked, most, used,
+		snprintf(text, bytes, "%s of device memory can't be had: of the %s that are allowed here "
+			"%s are in use, but no free part is larger than %s", asked, most, used,
 			size_text(largest > left ? largest : left, hole));
 	} else {
-		snprintf(text, bytes, "%s of device memory can't be had: the driver refuses them; %s are in "
-			"use here, where %s are allowed", asked, used, most);
+		snprintf(text, bytes, "%s of device memory can't be had: the driver refuses them; %s are "
+			"in use here, where %s are allowed", asked, used, most);
 	}
 }
 
