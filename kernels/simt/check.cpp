@@ -323,28 +323,33 @@ static void look(Seen seen) {
 		return;
 	}
 	if ((seen.address & (uintptr_t)(seen.n_bytes - 1)) != 0) {
-		report("misaligned", seen.pc, seen.site, "thread %d %s %d bytes at an address that is not "
-			"a multiple of it", seen.t->index, seen.verb, seen.n_bytes);
+		report("misaligned", seen.pc, seen.site,
+			"thread %d %s %d bytes at an address that is not a multiple of it", seen.t->index,
+			seen.verb, seen.n_bytes);
 	}
 	mark_cells(seen, cells, (size_t)seen.n_bytes);
 	if (counting) {
+		if (seen.site != nullptr) {
+			traffic_is_at(seen.pc, *seen.site);
+		}
 		seen.t->log.push_back({seen.pc, seen.address, (uint8_t)seen.n_bytes,
 			(uint8_t)seen.t->lane, seen.is_write, seen.is_shared});
 	}
 }
 
-void check_lane_access(
-	Thread *t, uintptr_t address, int n_bytes, bool is_write, bool is_atomic, uintptr_t pc) {
+void check_lane_access(Thread *t, uintptr_t address, int n_bytes, bool is_write, bool is_atomic,
+	uintptr_t pc, const Site *site) {
 	const bool is_shared = address - (uintptr_t)block->arena < ARENA_BYTES;
 	if (is_shared || !is_private(t, address)) {
 		look({t, address, pc, n_bytes, is_write, is_atomic, is_shared, false, false,
-			is_write ? "writes" : "reads"});
+			is_write ? "writes" : "reads", site});
 	}
 }
 
-void check_access(uintptr_t address, int n_bytes, bool is_write, bool is_atomic, uintptr_t pc) {
+void check_access(uintptr_t address, int n_bytes, bool is_write, bool is_atomic, uintptr_t pc,
+	const Site *site) {
 	if (checking) {
-		check_lane_access(running(), address, n_bytes, is_write, is_atomic, pc);
+		check_lane_access(running(), address, n_bytes, is_write, is_atomic, pc, site);
 	}
 }
 
@@ -372,12 +377,13 @@ void check_operand(Thread *t, uintptr_t address, int n_bytes, const Site &site) 
 
 /* ---- async copies: they land somewhere between issue and wait, so both are looked at ---- */
 
-static void mark_copy(const AsyncCopy &copy, uintptr_t pc, bool is_arrival) {
+static void mark_copy(const AsyncCopy &copy, bool is_arrival) {
 	Thread *t = running();
 	const uintptr_t to = (uintptr_t)copy.s;
-	const Seen seen = {t, to, pc, copy.n_bytes, true, false, true, true, false, "copies to"};
+	const Seen seen = {t, to, 0, copy.n_bytes, true, false, true, true, false, "copies to",
+		&copy.site};
 	if (to - (uintptr_t)block->arena >= ARENA_BYTES) {
-		report("async", pc, nullptr, "thread %d copies to what is not shared memory", t->index);
+		report("async", 0, &copy.site, "thread %d copies to what is not shared memory", t->index);
 		return;
 	}
 	Cell *cells = cells_in_arena(seen);
@@ -392,18 +398,19 @@ static void mark_copy(const AsyncCopy &copy, uintptr_t pc, bool is_arrival) {
 
 void check_copy_issued(const AsyncCopy &copy, uintptr_t pc) {
 	if (copy.n_from > 0) {
-		check_access((uintptr_t)copy.g, copy.n_from, false, false, pc);
+		check_access((uintptr_t)copy.g, copy.n_from, false, false, pc, &copy.site);
 	}
-	mark_copy(copy, pc, false);
+	mark_copy(copy, false);
 	if (counting) {
 		Thread *t = running();
-		t->log.push_back({pc + 1, (uintptr_t)copy.s, (uint8_t)copy.n_bytes, (uint8_t)t->lane, true,
-			true});
+		traffic_is_at(pc, copy.site);
+		t->log.push_back(
+			{pc, (uintptr_t)copy.s, (uint8_t)copy.n_bytes, (uint8_t)t->lane, true, true});
 	}
 }
 
 void check_copy_arrived(const AsyncCopy &copy) {
-	mark_copy(copy, (uintptr_t)__builtin_return_address(0), true);
+	mark_copy(copy, true);
 }
 
 /* ---- what the host does to device memory ---- */

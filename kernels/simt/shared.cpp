@@ -79,6 +79,10 @@ void cp_wait(int n, Site site) {
 
 /* ---- atomics ---- */
 
+static void check_atomic(const void *p, int n_bytes, uintptr_t pc, const Site &site) {
+	check_access((uintptr_t)p, n_bytes, true, true, pc, &site);
+}
+
 static uint32_t applied(Atomic how, uint32_t old, uint32_t v) {
 	switch (how) {
 	case Atomic::add:
@@ -101,9 +105,9 @@ static uint32_t applied(Atomic how, uint32_t old, uint32_t v) {
 	return old;
 }
 
-uint32_t atomic_word(Atomic how, uint32_t *p, uint32_t v) {
+uint32_t atomic_word(Atomic how, uint32_t *p, uint32_t v, Site site) {
 	if (checking) {
-		check_access((uintptr_t)p, 4, true, true, (uintptr_t)__builtin_return_address(0));
+		check_atomic(p, 4, (uintptr_t)__builtin_return_address(0), site);
 	}
 	uint32_t old = __atomic_load_n(p, __ATOMIC_RELAXED);
 	while (!__atomic_compare_exchange_n(
@@ -112,24 +116,24 @@ uint32_t atomic_word(Atomic how, uint32_t *p, uint32_t v) {
 	return old;
 }
 
-uint64_t atomic_add64(uint64_t *p, uint64_t v) {
+uint64_t atomic_add64(uint64_t *p, uint64_t v, Site site) {
 	if (checking) {
-		check_access((uintptr_t)p, 8, true, true, (uintptr_t)__builtin_return_address(0));
+		check_atomic(p, 8, (uintptr_t)__builtin_return_address(0), site);
 	}
 	return __atomic_fetch_add(p, v, __ATOMIC_RELAXED);
 }
 
-uint32_t atomic_cas(uint32_t *p, uint32_t expected, uint32_t v) {
+uint32_t atomic_cas(uint32_t *p, uint32_t expected, uint32_t v, Site site) {
 	if (checking) {
-		check_access((uintptr_t)p, 4, true, true, (uintptr_t)__builtin_return_address(0));
+		check_atomic(p, 4, (uintptr_t)__builtin_return_address(0), site);
 	}
 	__atomic_compare_exchange_n(p, &expected, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 	return expected;
 }
 
-uint64_t atomic_cas64(uint64_t *p, uint64_t expected, uint64_t v) {
+uint64_t atomic_cas64(uint64_t *p, uint64_t expected, uint64_t v, Site site) {
 	if (checking) {
-		check_access((uintptr_t)p, 8, true, true, (uintptr_t)__builtin_return_address(0));
+		check_atomic(p, 8, (uintptr_t)__builtin_return_address(0), site);
 	}
 	__atomic_compare_exchange_n(p, &expected, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 	return expected;
@@ -139,7 +143,7 @@ bool arrives_last(uint32_t *count, uint32_t n, Site site) {
 	barrier(site);
 	if (running()->index == 0) {
 		if (checking) {
-			check_access((uintptr_t)count, 4, true, true, (uintptr_t)__builtin_return_address(0));
+			check_atomic(count, 4, (uintptr_t)__builtin_return_address(0), site);
 		}
 		uint32_t old = __atomic_load_n(count, __ATOMIC_RELAXED);
 		while (!__atomic_compare_exchange_n(count, &old, old + 1 == n ? 0 : old + 1, true,

@@ -161,9 +161,11 @@ bool failure_due(Failure which);
 /* ---- check.cpp, traffic.cpp; only when `checking` ---- */
 extern bool checking;
 extern bool counting; /* sectors and wavefronts too, at a price */
-void check_access(uintptr_t address, int n_bytes, bool is_write, bool is_atomic, uintptr_t pc);
-void check_lane_access(
-	Thread *t, uintptr_t address, int n_bytes, bool is_write, bool is_atomic, uintptr_t pc);
+/* `site` where a word of device code is the access: its instruction is the emulator's. */
+void check_access(uintptr_t address, int n_bytes, bool is_write, bool is_atomic, uintptr_t pc,
+	const Site *site = nullptr);
+void check_lane_access(Thread *t, uintptr_t address, int n_bytes, bool is_write, bool is_atomic,
+	uintptr_t pc, const Site *site = nullptr);
 void check_copy_issued(const AsyncCopy &copy, uintptr_t pc);
 void check_copy_arrived(const AsyncCopy &copy);
 /* An operand of the tensor cores that t's warp has them read while it goes on. */
@@ -178,6 +180,7 @@ void check_host_wrote(const void *p, size_t n_bytes); /* device memory has a val
 void check_host_copied(const void *to, const void *from, size_t n_bytes);
 void traffic_launch_starts(void);
 void traffic_flush(Block *b);
+void traffic_is_at(uintptr_t pc, const Site &site); /* what accesses at pc are counted for */
 void traffic_forget(void);
 
 } // namespace simt

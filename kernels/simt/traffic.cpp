@@ -40,6 +40,7 @@ struct Instruction {
 bool counting;
 
 static std::unordered_map<uintptr_t, Instruction> instructions;
+static std::unordered_map<uintptr_t, Site> sites; /* of instructions that are the emulator's */
 
 /* ---- sectors that a launch touches for the first time ---- */
 
@@ -204,9 +205,30 @@ void traffic_flush(Block *b) {
 	}
 }
 
+void traffic_is_at(uintptr_t pc, const Site &site) {
+	sites.emplace(pc, site);
+}
+
 void traffic_forget(void) {
 	instructions.clear();
+	sites.clear();
 	counting = true;
+}
+
+/* In the order of the map. */
+static std::vector<Line> places_of_instructions(void) {
+	std::vector<uintptr_t> pcs;
+	for (const auto &one : instructions) {
+		pcs.push_back(one.second.kind.pc);
+	}
+	std::vector<Line> places = lines_of(pcs);
+	for (size_t i = 0; i < pcs.size(); i++) {
+		const auto known = sites.find(pcs[i]);
+		if (known != sites.end()) {
+			places[i] = {known->second.file, known->second.line};
+		}
+	}
+	return places;
 }
 
 } // namespace simt
@@ -214,11 +236,7 @@ void traffic_forget(void) {
 using namespace simt;
 
 int simt_get_lines(struct simt_line *out, int max) {
-	std::vector<uintptr_t> pcs;
-	for (const auto &one : instructions) {
-		pcs.push_back(one.second.kind.pc);
-	}
-	const std::vector<Line> places = lines_of(pcs);
+	const std::vector<Line> places = places_of_instructions();
 	std::map<std::tuple<std::string, int, bool, bool>, Sums> by_line;
 	size_t i = 0;
 	for (const auto &one : instructions) {

@@ -87,7 +87,8 @@ static void do_ldmatrix(const Thread *me) {
 					"multiple of 16 bytes", t->lane);
 			}
 			if (checking) {
-				check_lane_access(lane_of(me, i * 8 + row), address, 16, false, false, t->ask.pc);
+				check_lane_access(lane_of(me, i * 8 + row), address, 16, false, false, t->ask.pc,
+					&t->ask.site);
 			}
 			memcpy(tile[row], t->ask.in, sizeof(tile[row]));
 		}

@@ -156,10 +156,10 @@ void wgmma_wait(int n, Site site);
 
 /* ---- atomics ---- */
 enum class Atomic { add, min_s32, max_s32, min_u32, max_u32, bit_or, bit_and, exchange };
-uint32_t atomic_word(Atomic how, uint32_t *p, uint32_t v);
-uint64_t atomic_add64(uint64_t *p, uint64_t v);
-uint32_t atomic_cas(uint32_t *p, uint32_t expected, uint32_t v);
-uint64_t atomic_cas64(uint64_t *p, uint64_t expected, uint64_t v);
+uint32_t atomic_word(Atomic how, uint32_t *p, uint32_t v, Site site);
+uint64_t atomic_add64(uint64_t *p, uint64_t v, Site site);
+uint32_t atomic_cas(uint32_t *p, uint32_t expected, uint32_t v, Site site);
+uint64_t atomic_cas64(uint64_t *p, uint64_t expected, uint64_t v, Site site);
 
 /* ---- numbers ---- */
 uint16_t f16_of_slow(float f);
@@ -435,9 +435,9 @@ static SIMT_INLINE int32_t dp4a_s8(uint32_t a, uint32_t b, int32_t c) {
 /* ---- atomics ---- */
 
 #define SIMT_ATOMIC(name, T, how)                                                                  \
-	static SIMT_INLINE T name(T *p, T v) {                                                         \
+	static SIMT_INLINE T name(T *p, T v, simt::Site site = simt::Site::here()) {                   \
 		return (T)simt::atomic_word(                                                               \
-			simt::Atomic::how, reinterpret_cast<uint32_t *>(p), (uint32_t)v);                      \
+			simt::Atomic::how, reinterpret_cast<uint32_t *>(p), (uint32_t)v, site);                \
 	}
 SIMT_ATOMIC(atomicAdd, int, add)
 SIMT_ATOMIC(atomicAdd, unsigned, add)
@@ -452,18 +452,22 @@ SIMT_ATOMIC(atomicAnd, unsigned, bit_and)
 SIMT_ATOMIC(atomicExch, int, exchange)
 SIMT_ATOMIC(atomicExch, unsigned, exchange)
 #undef SIMT_ATOMIC
-static SIMT_INLINE unsigned long long atomicAdd(unsigned long long *p, unsigned long long v) {
-	return simt::atomic_add64(reinterpret_cast<uint64_t *>(p), v);
+static SIMT_INLINE unsigned long long atomicAdd(
+	unsigned long long *p, unsigned long long v, simt::Site site = simt::Site::here()) {
+	return simt::atomic_add64(reinterpret_cast<uint64_t *>(p), v, site);
 }
-static SIMT_INLINE int atomicCAS(int *p, int expected, int v) {
-	return (int)simt::atomic_cas(reinterpret_cast<uint32_t *>(p), (uint32_t)expected, (uint32_t)v);
+static SIMT_INLINE int atomicCAS(
+	int *p, int expected, int v, simt::Site site = simt::Site::here()) {
+	return (int)simt::atomic_cas(
+		reinterpret_cast<uint32_t *>(p), (uint32_t)expected, (uint32_t)v, site);
 }
-static SIMT_INLINE unsigned atomicCAS(unsigned *p, unsigned expected, unsigned v) {
-	return simt::atomic_cas(p, expected, v);
+static SIMT_INLINE unsigned atomicCAS(
+	unsigned *p, unsigned expected, unsigned v, simt::Site site = simt::Site::here()) {
+	return simt::atomic_cas(p, expected, v, site);
 }
-static SIMT_INLINE unsigned long long atomicCAS(
-	unsigned long long *p, unsigned long long expected, unsigned long long v) {
-	return simt::atomic_cas64(reinterpret_cast<uint64_t *>(p), expected, v);
+static SIMT_INLINE unsigned long long atomicCAS(unsigned long long *p, unsigned long long expected,
+	unsigned long long v, simt::Site site = simt::Site::here()) {
+	return simt::atomic_cas64(reinterpret_cast<uint64_t *>(p), expected, v, site);
 }
 
 /* ---- numbers ---- */

@@ -192,6 +192,51 @@ template <bool bug> __global__ void left_copy(const float *a, float *b) {
 	b[t] = a[t];
 }
 
+template <bool bug> __global__ void copy_past(const float *a, float *b) {
+	SHARED(float, stage, [N]);
+	const unsigned t = threadIdx.x;
+	if (t < N / 4) {
+		cp_async16(&stage[t * 4], a + t * 4 + (bug ? 4 : 0)); /* bug: copy_past */
+	}
+	cp_async_commit();
+	cp_async_wait<0>();
+	__syncthreads();
+	b[t] = stage[t];
+}
+
+/* In any order of the threads some copy to what another has written before. */
+template <bool bug> __global__ void copy_race(const float *a, float *b) {
+	SHARED(float, stage, [N]);
+	const unsigned t = threadIdx.x, to = N / 4 - 1 - t;
+	stage[t] = a[t];
+	if (!bug) {
+		__syncthreads();
+	}
+	if (t < N / 4) {
+		cp_async16(&stage[to * 4], a + to * 4); /* bug: copy_race */
+	}
+	cp_async_commit();
+	cp_async_wait<0>();
+	__syncthreads();
+	b[t] = stage[t];
+}
+
+template <bool bug> __global__ void atomic_past(const float *a, float *b) {
+	const unsigned t = threadIdx.x;
+	b[t] = a[t];
+	atomicAdd((unsigned *)b + t + (bug ? 1 : 0), 0u); /* bug: atomic_past */
+}
+
+template <bool bug> __global__ void matrix_past(const float *a, float *b) {
+	SHARED(float, stage, [N]);
+	const unsigned t = threadIdx.x;
+	uint32_t r[4];
+	stage[t] = a[t];
+	__syncthreads();
+	ldmatrix_x4(r, &stage[(t / 32 + (bug ? 1 : 0)) * 32 + t % 8 * 4]); /* bug: matrix_past */
+	b[t] = (float)r[0];
+}
+
 /* ---- barriers, warps ---- */
 
 template <bool bug> __global__ void two_barriers(const float *a, float *b) {
@@ -389,6 +434,35 @@ static void play(const char *name, const char *kind, Kernel *broken, Kernel *cle
 	}
 }
 
+/* What copies, atomics and matrices move is counted at their lines, not at the emulator's. */
+static void test_lines(void) {
+	static const struct {
+		const char *name;
+		Kernel *kernel;
+		bool is_shared, is_write;
+	} cases[] = {{"copy_past", copy_past<false>, false, false},
+		{"copy_past", copy_past<false>, true, true},
+		{"atomic_past", atomic_past<false>, false, true},
+		{"matrix_past", matrix_past<false>, true, false}};
+	for (const auto &one : cases) {
+		struct simt_line lines[64];
+		bool found = false;
+		prepare();
+		simt_forget_traffic();
+		LAUNCH(one.kernel, dim3(1), dim3(N), 0, nullptr, x, y);
+		const int n = simt_get_lines(lines, 64), line = line_of(one.name);
+		for (int i = 0; i < n && i < 64; i++) {
+			const struct simt_line *l = &lines[i];
+			found = found || (l->line == line && l->is_shared == one.is_shared &&
+				l->is_write == one.is_write && strstr(l->file, "checker.cu") != NULL);
+			verify(strstr(l->file, "words.hpp") == NULL, "%s is counted at %s:%d", one.name,
+				l->file, l->line);
+		}
+		verify(found, "%s: nothing %s is counted at line %d", one.name,
+			one.is_write ? "written" : "read", line);
+	}
+}
+
 #define PLAY(name, kind, n_blocks) play(#name, kind, name<true>, name<false>, n_blocks)
 
 int main(void) {
@@ -411,6 +485,10 @@ int main(void) {
 	PLAY(unwritten_global, "global-uninitialised", 1);
 	PLAY(missing_wait, "async", 1);
 	PLAY(left_copy, "async", 1);
+	PLAY(copy_past, "global-bounds", 1);
+	PLAY(copy_race, "shared-race", 1);
+	PLAY(atomic_past, "global-bounds", 1);
+	PLAY(matrix_past, "shared-bounds", 1);
 	PLAY(two_barriers, "barrier", 1);
 	PLAY(early_exit, "barrier", 1);
 	PLAY(skipped_barrier, "deadlock", 1);
@@ -423,5 +501,6 @@ int main(void) {
 	PLAY(left_wgmma, "async", 1);
 	PLAY(unbegun_wgmma, "wgmma", 1);
 	PLAY(crooked_tile, "wgmma", 1);
+	test_lines();
 	return close_tests();
 }
