@@ -13,9 +13,12 @@
  *
  *   LAUNCH(kernel, grid, block, smem, stream, args...)   a template in parentheses: (k<1, 2>)
  *   LAUNCH_EARLY(...)                   the same, but blocks may begin while the launch before is
- *                                       still at work. Every thread of the kernel calls
- *   await_launches()                    before it touches what other launches write, and reads
- *                                       none of that by ld_nc, which may be moved before it
+ *                                       still at work. A thread of the kernel calls
+ *   await_launches()                    before it reads what that launch writes, or writes what it
+ *                                       reads or writes; by ld_nc, which may be moved before it, it
+ *                                       reads nothing of that at all. A thread that does neither
+ *                                       may return without the call, but not all of a grid: the
+ *                                       launch after it would not wait for the one before it
  *   ALLOW_SMEM(kernel, bytes)           before a launch with more than PLAIN_SMEM of dynamic memory
  *   SHARED(T, name, [n]);  SHARED(T, name, [m][n]);      aligned to 16 bytes
  *   DYN_SHARED(T, name);                T *name to the launch's smem bytes, aligned to 16

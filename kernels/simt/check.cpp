@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <immintrin.h>
 #include <link.h>
+#include <map>
 #include <stdlib.h>
 
 namespace simt {
@@ -30,14 +31,41 @@ struct Arrival {
 };
 static std::vector<Arrival> arrivals; /* of this launch */
 static std::vector<Arrival> before_block; /* of those at whose count this block was the last */
+struct Epochs {
+	uint32_t begin, end;
+};
+/* What each stream ran last, where that was a launch: a launch after it may begin early. */
+static std::map<cudaStream_t, Epochs> last_launches;
+static Epochs launch_before; /* beside which this launch has begun; begin > end: beside none */
+static bool has_begun_early, has_awaited; /* this launch, some thread of it */
 static uint16_t clocks[MAX_WARPS][LANES][LANES]; /* [warp, lane, what it knows of lane] */
 static uint32_t fenced[MAX_THREADS]; /* the epoch of a thread's last fence of the async proxy */
 static Cell *shared_cells; /* [ARENA_BYTES]; other blocks' marks are forgotten when they are met */
 
-void check_launch_starts(void) {
+void check_launch_starts(const Shape &shape) {
 	launch_epoch = epoch + 1;
 	block_starts.clear();
 	arrivals.clear();
+	const auto before = last_launches.find(shape.stream);
+	has_begun_early = shape.early.file != nullptr && before != last_launches.end();
+	has_awaited = false;
+	launch_before = has_begun_early ? before->second : Epochs{1, 0};
+}
+
+void check_launch_ends(const Call &call, const Shape &shape) {
+	last_launches[shape.stream] = {launch_epoch, epoch};
+	if (has_begun_early && !has_awaited) {
+		report("early-access", 0, &shape.early, "no thread of %s awaits the launch before: the one "
+			"after this could begin while that is still at work", call.name);
+	}
+}
+
+void check_stream_waits(cudaStream_t stream) {
+	last_launches.erase(stream);
+}
+
+void check_all_streams_wait(void) {
+	last_launches.clear();
 }
 
 void check_block_starts(const Shape &shape) {
@@ -123,6 +151,7 @@ struct Seen {
 	int n_bytes;
 	bool is_write, is_atomic, is_shared, is_copy; /* an async copy's write */
 	bool is_host; /* pinned: the host writes it unseen */
+	bool is_early; /* the launch before may be at work still, or may not have been waited for */
 	const char *verb;
 	const Site *site = nullptr; /* of a word that knows its place */
 };
@@ -140,11 +169,31 @@ static void forget_other_blocks(const Seen &seen, Cell *c) {
 	}
 }
 
+static bool is_of_launch_before(const Mark &mark) {
+	return mark.epoch >= launch_before.begin && mark.epoch <= launch_before.end;
+}
+
+/* Of what the launch before has written nothing may be read or written, of what it has read nothing
+ * written, until the thread has waited for it. */
+static bool report_early(const Seen &seen, const Cell &c) {
+	const bool was_written = is_of_launch_before(c.written);
+	if (!was_written && (!seen.is_write ||
+		(!is_of_launch_before(c.read) && !is_of_launch_before(c.read_before)))) {
+		return false;
+	}
+	report("early-access", seen.pc, seen.site, "thread %d %s %s what the launch before has %s",
+		seen.t->index, seen.verb, seen.t->has_awaited ? "by ld_nc" : "before await_launches",
+		was_written ? "written" : "read");
+	return true;
+}
+
 /* Looks at one byte and leaves the access's mark there; false when there was a finding. */
 static bool mark_cell(const Seen &seen, const Mark &now, Cell *c) {
 	bool is_clean = true;
 	forget_other_blocks(seen, c);
-	if ((c->flags & CELL_IN_FLIGHT) != 0 && !seen.is_copy) {
+	if (seen.is_early && report_early(seen, *c)) {
+		is_clean = false;
+	} else if ((c->flags & CELL_IN_FLIGHT) != 0 && !seen.is_copy) {
 		report("async", seen.pc, seen.site,
 			"thread %d %s bytes to which an async copy of %s is under way", seen.t->index,
 			seen.verb, who(c->written).c_str());
@@ -342,6 +391,7 @@ void check_lane_access(Thread *t, uintptr_t address, int n_bytes, bool is_write,
 	const bool is_shared = address - (uintptr_t)block->arena < ARENA_BYTES;
 	if (is_shared || !is_private(t, address)) {
 		look({t, address, pc, n_bytes, is_write, is_atomic, is_shared, false, false,
+			has_begun_early && !is_shared && (!t->has_awaited || t->is_nc),
 			is_write ? "writes" : "reads", site});
 	}
 }
@@ -353,6 +403,25 @@ void check_access(uintptr_t address, int n_bytes, bool is_write, bool is_atomic,
 	}
 }
 
+void note(const void *p, int n_bytes, bool is_write, const void *pc) {
+	if (self != nullptr) {
+		check_access((uintptr_t)p, n_bytes, is_write, false, (uintptr_t)pc);
+	}
+}
+
+void note_nc(const void *p, int n_bytes, const void *pc) {
+	if (self != nullptr) {
+		running()->is_nc = true;
+		check_access((uintptr_t)p, n_bytes, false, false, (uintptr_t)pc);
+		running()->is_nc = false;
+	}
+}
+
+void awaited(void) {
+	running()->has_awaited = true;
+	has_awaited = true;
+}
+
 /* ---- operands in shared memory ---- */
 
 void check_proxy_fence(void) {
@@ -361,8 +430,8 @@ void check_proxy_fence(void) {
 
 /* Not a request of the warp's own, so the log doesn't get it. */
 void check_operand(Thread *t, uintptr_t address, int n_bytes, const Site &site) {
-	const Seen seen = {t, address, 0, n_bytes, false, false, true, false, false, "multiplies",
-		&site};
+	const Seen seen = {t, address, 0, n_bytes, false, false, true, false, false, false,
+		"multiplies", &site};
 	Cell *cells = cells_in_arena(seen);
 	if (cells == nullptr) {
 		return;
@@ -380,8 +449,8 @@ void check_operand(Thread *t, uintptr_t address, int n_bytes, const Site &site) 
 static void mark_copy(const AsyncCopy &copy, bool is_arrival) {
 	Thread *t = running();
 	const uintptr_t to = (uintptr_t)copy.s;
-	const Seen seen = {t, to, 0, copy.n_bytes, true, false, true, true, false, "copies to",
-		&copy.site};
+	const Seen seen = {t, to, 0, copy.n_bytes, true, false, true, true, false, false,
+		"copies to", &copy.site};
 	if (to - (uintptr_t)block->arena >= ARENA_BYTES) {
 		report("async", 0, &copy.site, "thread %d copies to what is not shared memory", t->index);
 		return;

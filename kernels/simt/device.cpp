@@ -43,6 +43,23 @@ bool failure_due(Failure which) {
 	return *n > 0 && --*n == 0;
 }
 
+/* Of a block that asks for it: "maximum amount of shared memory per thread block" in the table of
+ * technical specifications per compute capability, CUDA C++ Programming Guide. */
+static size_t most_smem(void) {
+	switch (device.major * 10 + device.minor) {
+	case 80:
+	case 87:
+		return 163 << 10;
+	case 86:
+	case 89:
+	case 120:
+	case 121:
+		return 99 << 10;
+	default:
+		return MAX_SMEM_BYTES;
+	}
+}
+
 cudaError_t launch_refused(const Call &call, const Shape &shape) {
 	const dim3 g = shape.grid, b = shape.block;
 	if (device_state() != cudaSuccess) {
@@ -59,16 +76,17 @@ cudaError_t launch_refused(const Call &call, const Shape &shape) {
 	std::lock_guard<std::mutex> hold(lock);
 	const auto allowed = allowed_smem.find(call.kernel);
 	const size_t most = allowed != allowed_smem.end() ? (size_t)allowed->second : PLAIN_SMEM_BYTES;
-	return shape.smem > most ? cudaErrorInvalidValue : cudaSuccess;
+	return shape.smem > std::min(most, most_smem()) ? cudaErrorInvalidValue : cudaSuccess;
 }
 
 bool smem_is_allowed(const void *kernel, size_t n_bytes) {
 	std::lock_guard<std::mutex> hold(lock);
 	return n_bytes <= PLAIN_SMEM_BYTES ||
-		(allowed_smem.count(kernel) != 0 && n_bytes <= MAX_SMEM_BYTES);
+		(allowed_smem.count(kernel) != 0 && n_bytes <= most_smem());
 }
 
 static cudaError_t allocate(void **p, size_t n_bytes, bool is_host) {
+	host_traffic().creations++;
 	const cudaError_t state = device_state();
 	if (p == nullptr || state != cudaSuccess) {
 		return fail_with(state != cudaSuccess ? state : cudaErrorInvalidValue);
@@ -100,6 +118,7 @@ static cudaError_t release(void *p, bool is_host) {
 	if (capture_forbids()) {
 		return fail_with(cudaErrorStreamCaptureUnsupported);
 	}
+	work_finish_all(); /* what is under way may use it */
 	return memory_unmap(p, is_host) ? cudaSuccess : fail_with(cudaErrorInvalidValue);
 }
 
@@ -196,8 +215,8 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int id) {
 	snprintf(out->name, sizeof(out->name), "bobbin's emulator of CUDA kernels");
 	out->totalGlobalMem = simt::device.total_bytes;
 	out->sharedMemPerBlock = PLAIN_SMEM_BYTES;
-	out->sharedMemPerBlockOptin = MAX_SMEM_BYTES;
-	out->sharedMemPerMultiprocessor = MAX_SMEM_BYTES + 1024;
+	out->sharedMemPerBlockOptin = most_smem();
+	out->sharedMemPerMultiprocessor = most_smem() + 1024; /* each block costs 1 KiB more */
 	out->major = simt::device.major;
 	out->minor = simt::device.minor;
 	out->multiProcessorCount = 8;
@@ -272,7 +291,7 @@ cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute attr
 		return fail_with(cudaErrorNoKernelImageForDevice);
 	}
 	if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize) {
-		if (value < 0 || (size_t)value > MAX_SMEM_BYTES) {
+		if (value < 0 || (size_t)value > most_smem()) {
 			return fail_with(cudaErrorInvalidValue);
 		}
 		std::lock_guard<std::mutex> hold(simt::lock);
@@ -306,6 +325,7 @@ cudaError_t cudaFreeHost(void *p) {
 
 cudaError_t cudaHostRegister(void *p, size_t n_bytes, unsigned flags) {
 	(void)flags;
+	host_traffic().creations++;
 	if (device_state() != cudaSuccess) {
 		return fail_with(device_state());
 	}
@@ -353,6 +373,26 @@ void simt_fail_launch(int n) {
 
 void simt_fail_copy(int n) {
 	countdown[(int)Failure::copy] = n;
+}
+
+void simt_fail_memset(int n) {
+	countdown[(int)Failure::memset] = n;
+}
+
+void simt_fail_stream(int n) {
+	countdown[(int)Failure::stream] = n;
+}
+
+void simt_fail_event(int n) {
+	countdown[(int)Failure::event] = n;
+}
+
+void simt_fail_capture(int n) {
+	countdown[(int)Failure::capture] = n;
+}
+
+void simt_fail_instantiate(int n) {
+	countdown[(int)Failure::instantiate] = n;
 }
 
 void simt_fail_cublaslt(int n) {

@@ -43,7 +43,7 @@ static Pool &pool(void) {
 	return *one;
 }
 
-static struct simt_options current = {0, SIMT_FORWARD, 1, false};
+static struct simt_options current = {0, SIMT_FORWARD, 1, false, false};
 static struct simt_traffic total;
 
 static std::vector<simt_launch> launches; /* the first KEPT since they were forgotten */
@@ -132,7 +132,7 @@ bool run_kernel(const Call &call, const Shape &shape, bool *fault) {
 	job.n_blocks = shape.grid.x * shape.grid.y * shape.grid.z;
 	const int n = n_workers(job.n_blocks);
 	if (checking) {
-		check_launch_starts();
+		check_launch_starts(shape);
 		traffic_launch_starts();
 	}
 	{
@@ -161,6 +161,9 @@ bool run_kernel(const Call &call, const Shape &shape, bool *fault) {
 	}
 	keep_launch(call, shape, here);
 	add_up(&total, &here);
+	if (checking && !job.failed) {
+		check_launch_ends(call, shape);
+	}
 	*fault = job.fault;
 	return !job.failed;
 }
@@ -168,6 +171,7 @@ bool run_kernel(const Call &call, const Shape &shape, bool *fault) {
 } // namespace simt
 
 void simt_set(const struct simt_options *wanted) {
+	simt::work_reseed(wanted->seed); /* in the schedule that was */
 	simt::current = *wanted;
 }
 

@@ -24,6 +24,9 @@ struct simt_options {
 	enum simt_order order;
 	uint32_t seed; /* of SIMT_RANDOM */
 	bool is_quiet; /* findings are kept, and not printed to stderr */
+	/* Work on a stream is done when something waits for it, not when it is handed over, and streams
+	 * take turns that the seed draws: what pinned memory holds then is copied. */
+	bool defers;
 };
 void simt_set(const struct simt_options *options);
 bool simt_checks(void); /* is this a checker build? */
@@ -32,7 +35,9 @@ bool simt_checks(void); /* is this a checker build? */
 
 /* Kinds: global-bounds, shared-bounds, no-memory, misaligned, shared-race, global-race,
  * global-uninitialised, shared-uninitialised, async (a copy that is used or left before its wait),
- * barrier, warp, deadlock, fault (a guard page was hit: plain build, or an access far off). */
+ * early-access (a launch that may begin early touches what the one before has written, or writes
+ * what it has read, before it waits), barrier, warp, deadlock, fault (a guard page was hit: plain
+ * build, or an access far off). */
 struct simt_finding {
 	const char *kind, *kernel;
 	const char *file; /* as the compiler was given it */
@@ -49,6 +54,9 @@ void simt_forget_findings(void);
 
 struct simt_traffic {
 	uint64_t launches, graph_launches, copies, memsets; /* a graph's nodes count as launches too */
+	/* Calls that take memory of the device or pinned memory, or make a stream, an event or a graph:
+	 * each costs a driver microseconds to milliseconds, and some wait for the device. */
+	uint64_t creations;
 	uint64_t blocks, threads, barriers, warp_ops, switches;
 	/* The rest is counted in the checker build, from the first simt_forget_traffic on. A request is
 	 * one access of one warp. */
@@ -87,7 +95,7 @@ int simt_get_lines(struct simt_line *out, int max); /* returns how many there ar
 struct simt_device {
 	int n_devices; /* 0: no device */
 	int driver_version; /* 0: no driver; 12040 is CUDA 12.4 */
-	int major, minor; /* compute capability */
+	int major, minor; /* compute capability; how much shared memory a block may have follows */
 	size_t total_bytes;
 };
 void simt_get_device(struct simt_device *out);
@@ -98,6 +106,11 @@ void simt_fail_malloc(int n); /* cudaMalloc: cudaErrorMemoryAllocation */
 void simt_fail_host_alloc(int n); /* cudaHostAlloc: cudaErrorMemoryAllocation */
 void simt_fail_launch(int n); /* LAUNCH: a sticky cudaErrorLaunchFailure */
 void simt_fail_copy(int n); /* cudaMemcpy and its like: a sticky cudaErrorIllegalAddress */
+void simt_fail_memset(int n); /* cudaMemset and its like: a sticky cudaErrorIllegalAddress */
+void simt_fail_stream(int n); /* cudaStreamCreate: cudaErrorMemoryAllocation */
+void simt_fail_event(int n); /* cudaEventCreate: cudaErrorMemoryAllocation */
+void simt_fail_capture(int n); /* cudaStreamEndCapture: cudaErrorStreamCaptureInvalidated */
+void simt_fail_instantiate(int n); /* cudaGraphInstantiate: cudaErrorMemoryAllocation */
 /* A call of cuBLASLt, each with an error that it may give; opening the library is one too. */
 void simt_fail_cublaslt(int n);
 bool simt_has_cublaslt(void); /* in dlopen's stead */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The stand-in of the CUDA runtime: the calls that we use, under their own names and with their
- * meaning, for C and C++. Work on a stream is done when it is handed over; what a caller may rely
- * on is what CUDA promises, no more. Failures that a test wants are asked for in report.h. */
+ * The stand-in of the CUDA runtime: calls that we use, under their own names, with their meaning,
+ * for C and C++. Work on a stream is done when it is handed over, or when something waits for it: a
+ * caller may rely on what CUDA promises, no more. Failures that a test wants: report.h. */
 #ifndef SIMT_RUNTIME_H
 #define SIMT_RUNTIME_H
 

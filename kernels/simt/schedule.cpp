@@ -241,7 +241,7 @@ static void reset(Block *b, const Shape &shape, uint32_t index) {
 		t->index = i;
 		t->warp = i / LANES;
 		t->state = State::ready;
-		t->started = false;
+		t->started = t->has_awaited = t->is_nc = false;
 		t->n_groups = 0;
 		t->copies.clear();
 		t->n_wgmma_groups = 0;

@@ -37,12 +37,6 @@ void *static_shared(const void *tag, size_t n_bytes, const char *name) {
 	return b->arena + offset;
 }
 
-void note(const void *p, int n_bytes, bool is_write, const void *pc) {
-	if (self != nullptr) {
-		check_access((uintptr_t)p, n_bytes, is_write, false, (uintptr_t)pc);
-	}
-}
-
 void cp_async(void *s, const void *g, int n_bytes, int n_from, Site site) {
 	Thread *me = running();
 	if ((((uintptr_t)s | (uintptr_t)g) & (uintptr_t)(n_bytes - 1)) != 0) {

@@ -21,6 +21,7 @@ constexpr int MAX_THREADS = 1024, LANES = 32, MAX_WARPS = MAX_THREADS / LANES;
 constexpr size_t PAGE_BYTES = 4096;
 constexpr size_t STACK_BYTES = 64 << 10; /* of one fiber; its lowest page is a guard */
 constexpr size_t ARENA_BYTES = 256 << 10; /* shared memory with the gaps between its arrays */
+/* Of a block: on the devices that have most, and without asking. */
 constexpr size_t MAX_SMEM_BYTES = 227 << 10, PLAIN_SMEM_BYTES = 48 << 10;
 
 enum class State : uint8_t { ready, in_warp, at_barrier, done };
@@ -70,6 +71,7 @@ struct Thread : Place {
 	int index, warp;
 	State state;
 	bool started;
+	bool has_awaited, is_nc; /* the launch before; what it does now is an ld_nc. The checker's. */
 	Ask ask;
 	Site site; /* of the barrier where it waits */
 	int n_groups; /* of async copies */
@@ -145,7 +147,8 @@ struct Line {
 };
 std::vector<Line> lines_of(const std::vector<uintptr_t> &pcs);
 
-/* ---- stream.cpp, device.cpp ---- */
+/* ---- work.cpp, device.cpp ---- */
+void work_reseed(uint32_t seed); /* also does what was deferred: another schedule begins */
 /* An error that the next cudaGetLastError gives; a sticky one stays until the device is reset. */
 cudaError_t fail_with(cudaError_t error);
 cudaError_t fail_for_good(cudaError_t error);
@@ -155,7 +158,8 @@ cudaError_t launch_refused(const Call &call, const Shape &shape);
 /* Whether a block of a kernel may have so much shared memory, static and dynamic. */
 bool smem_is_allowed(const void *kernel, size_t n_bytes);
 /* Counts down to an injected failure. */
-enum class Failure { malloc, host_alloc, launch, copy, cublaslt, n };
+enum class Failure { malloc, host_alloc, launch, copy, memset, stream, event, capture, instantiate,
+	cublaslt, n };
 bool failure_due(Failure which);
 
 /* ---- check.cpp, traffic.cpp; only when `checking` ---- */
@@ -175,7 +179,11 @@ void check_warp_joined(int warp, uint32_t lanes);
 void check_barrier(void); /* all accesses before it are ordered before all after it */
 void check_arrival(const void *count, bool is_last); /* of the block, before arrives_last's end */
 void check_block_starts(const Shape &shape);
-void check_launch_starts(void);
+void check_launch_starts(const Shape &shape);
+void check_launch_ends(const Call &call, const Shape &shape);
+/* What the stream was given is done before anything that it is given from here on begins. */
+void check_stream_waits(cudaStream_t stream);
+void check_all_streams_wait(void);
 void check_host_wrote(const void *p, size_t n_bytes); /* device memory has a value now */
 void check_host_copied(const void *to, const void *from, size_t n_bytes);
 void traffic_launch_starts(void);

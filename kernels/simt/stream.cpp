@@ -1,34 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Streams, events, copies and graphs of the stand-in runtime. Work is done in the order in which it
- * is handed over, before the call returns; while a stream is captured it becomes nodes of a graph
- * instead. Other streams join a capture by waiting for its events, and must be waited for. */
+ * Streams, events, copies and graphs of the stand-in runtime. Work goes to work.cpp; while a stream
+ * is captured it becomes nodes of a graph instead. Other streams join a capture by waiting for its
+ * events, and must be waited for. */
 #include "stream.hpp"
 
 #include "memory.hpp"
 
-#include <chrono>
-#include <memory>
 #include <set>
+#include <stdlib.h>
 
 using namespace simt;
-
-namespace {
-
-struct Node {
-	enum simt_node_kind kind;
-	Call call; /* args are a copy that `args` owns */
-	std::shared_ptr<void> args;
-	Shape shape;
-	void *to;
-	const void *from;
-	int value;
-	size_t n_bytes;
-};
-
-using Clock = std::chrono::steady_clock;
-
-} // namespace
 
 struct CUgraph_st {
 	std::vector<Node> nodes;
@@ -40,16 +22,9 @@ struct CUgraphExec_st {
 	std::vector<Node> nodes;
 };
 
-struct CUstream_st {
-	bool is_blocking = true; /* waits for the legacy stream */
-	CUgraph_st *graph = nullptr; /* while it is captured */
-	bool is_origin = false, has_unjoined = false;
-	enum cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
-};
-
 struct CUevent_st {
-	bool has_time = true, is_recorded = false;
-	Clock::time_point when;
+	bool has_time = true;
+	std::shared_ptr<Record> record; /* the last one, outside captures */
 	CUgraph_st *graph = nullptr; /* recorded in this capture … */
 	CUstream_st *stream = nullptr; /* … by this stream */
 };
@@ -101,6 +76,7 @@ bool capture_forbids(void) {
 }
 
 void streams_clear(void) {
+	work_forget();
 	for (CUstream_st *s : streams) {
 		delete s;
 	}
@@ -115,45 +91,6 @@ void streams_clear(void) {
 
 /* ---- work ---- */
 
-static cudaError_t run_kernel_node(const Node &node) {
-	bool fault = false;
-	host_traffic().launches++;
-	if (failure_due(Failure::launch)) {
-		return fail_for_good(cudaErrorLaunchFailure);
-	}
-	if (!run_kernel(node.call, node.shape, &fault)) {
-		return fail_for_good(fault ? cudaErrorIllegalAddress : cudaErrorLaunchFailure);
-	}
-	return cudaSuccess;
-}
-
-static cudaError_t run_node(const Node &node) {
-	switch (node.kind) {
-	case SIMT_NODE_KERNEL:
-		return run_kernel_node(node);
-	case SIMT_NODE_COPY:
-		host_traffic().copies++;
-		if (failure_due(Failure::copy)) {
-			return fail_for_good(cudaErrorIllegalAddress);
-		}
-		memmove(node.to, node.from, node.n_bytes);
-		if (checking) {
-			check_host_copied(node.to, node.from, node.n_bytes);
-		}
-		return cudaSuccess;
-	case SIMT_NODE_MEMSET:
-		host_traffic().memsets++;
-		memset(node.to, node.value, node.n_bytes);
-		if (checking) {
-			check_host_wrote(node.to, node.n_bytes);
-		}
-		return cudaSuccess;
-	case SIMT_NODE_EVENT:
-		return cudaSuccess;
-	}
-	return cudaErrorUnknown;
-}
-
 /* Runs the node, or adds it to the graph into which its stream is captured. */
 static cudaError_t hand_over(cudaStream_t handle, Node node) {
 	CUstream_st *stream = stream_of(handle);
@@ -167,17 +104,14 @@ static cudaError_t hand_over(cudaStream_t handle, Node node) {
 		break_captures();
 		return fail_with(cudaErrorStreamCaptureImplicit);
 	}
+	node.shape.stream = handle;
 	if (stream->graph == nullptr) {
-		return run_node(node);
+		return work_add(stream, stream == &legacy, {Task::node, node, nullptr});
 	}
 	if (stream->graph->is_broken) {
 		return fail_with(cudaErrorStreamCaptureInvalidated);
 	}
-	if (node.kind == SIMT_NODE_KERNEL) {
-		void *args = node.call.copy(node.call.args);
-		node.args = std::shared_ptr<void>(args, node.call.destroy);
-		node.call.args = args;
-	}
+	node_own(&node);
 	stream->has_unjoined = true;
 	stream->graph->nodes.push_back(node);
 	return cudaSuccess;
@@ -244,7 +178,21 @@ cudaError_t cudaMemcpyAsync(
 	node.to = to;
 	node.from = from;
 	node.n_bytes = n_bytes;
-	return hand_over(stream, node);
+	const bool is_captured = lives(streams, stream) && stream->graph != nullptr;
+	const bool from_pageable = allocation_of((uintptr_t)from) == nullptr;
+	if (options().defers && from_pageable && !is_captured && n_bytes > 0) {
+		/* CUDA has taken it when the call returns */
+		node.owned = std::shared_ptr<void>(malloc(n_bytes), free);
+		node.from = memcpy(node.owned.get(), from, n_bytes);
+	}
+	const cudaError_t error = hand_over(stream, node);
+	const bool to_pageable = allocation_of((uintptr_t)to) == nullptr;
+	if (error == cudaSuccess && !is_captured && lives(streams, stream) &&
+		(to_pageable || (!is_device(to) && !is_device(from)))) {
+		work_finish(stream); /* such a copy returns when it is done */
+		return fail_with(device_state());
+	}
+	return error;
 }
 
 cudaError_t cudaMemcpy(void *to, const void *from, size_t n_bytes, enum cudaMemcpyKind kind) {
@@ -270,8 +218,12 @@ cudaError_t cudaMemset(void *p, int value, size_t n_bytes) {
 /* ---- streams ---- */
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags) {
+	host_traffic().creations++;
 	if (device_state() != cudaSuccess) {
 		return fail_with(device_state());
+	}
+	if (failure_due(Failure::stream)) {
+		return fail_with(cudaErrorMemoryAllocation);
 	}
 	*stream = new CUstream_st();
 	(*stream)->is_blocking = (flags & cudaStreamNonBlocking) == 0;
@@ -293,9 +245,10 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 			delete stream->graph;
 		}
 	}
+	work_finish(stream);
 	streams.erase(stream);
 	delete stream;
-	return cudaSuccess;
+	return fail_with(device_state());
 }
 
 /* Waiting for what is being captured can't end: the capture is broken, as with CUDA. */
@@ -313,12 +266,35 @@ static cudaError_t wait_for(CUstream_st *stream) {
 	return cudaSuccess;
 }
 
-cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-	return wait_for(stream_of(stream));
+static void finish(CUstream_st *stream) {
+	if (stream == &legacy) {
+		work_finish_blocking();
+	} else {
+		work_finish(stream);
+	}
+	if (checking) {
+		check_stream_waits(stream == &legacy ? nullptr : stream);
+	}
 }
 
-cudaError_t cudaStreamQuery(cudaStream_t stream) {
-	return wait_for(stream_of(stream));
+cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
+	const cudaError_t error = wait_for(stream_of(handle));
+	if (error != cudaSuccess) {
+		return error;
+	}
+	finish(stream_of(handle));
+	return fail_with(device_state());
+}
+
+/* Who asks again and again waits. */
+cudaError_t cudaStreamQuery(cudaStream_t handle) {
+	CUstream_st *stream = stream_of(handle);
+	const cudaError_t error = wait_for(stream);
+	if (error != cudaSuccess || stream->work.empty()) {
+		return error;
+	}
+	work_step();
+	return device_state() != cudaSuccess ? fail_with(device_state()) : cudaErrorNotReady;
 }
 
 cudaError_t cudaDeviceSynchronize(void) {
@@ -329,14 +305,22 @@ cudaError_t cudaDeviceSynchronize(void) {
 		break_captures();
 		return fail_with(cudaErrorStreamCaptureUnsupported);
 	}
-	return cudaSuccess;
+	work_finish_all();
+	if (checking) {
+		check_all_streams_wait();
+	}
+	return fail_with(device_state());
 }
 
 /* ---- events ---- */
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags) {
+	host_traffic().creations++;
 	if (device_state() != cudaSuccess) {
 		return fail_with(device_state());
+	}
+	if (failure_due(Failure::event)) {
+		return fail_with(cudaErrorMemoryAllocation);
 	}
 	*event = new CUevent_st();
 	(*event)->has_time = (flags & cudaEventDisableTiming) == 0;
@@ -366,9 +350,12 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle) {
 	}
 	event->graph = stream->graph;
 	event->stream = stream;
-	event->is_recorded = true;
-	event->when = Clock::now();
-	return cudaSuccess;
+	event->record = nullptr;
+	if (stream->graph != nullptr) {
+		return cudaSuccess;
+	}
+	event->record = std::make_shared<Record>();
+	return work_add(stream, stream == &legacy, {Task::record, {}, event->record});
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned flags) {
@@ -383,7 +370,13 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned
 		return fail_with(cudaErrorInvalidValue);
 	}
 	if (event->graph == nullptr) {
-		return cudaSuccess;
+		if (event->record == nullptr || stream->graph != nullptr) {
+			return cudaSuccess;
+		}
+		if (stream == &legacy) {
+			work_finish_record(event->record.get());
+		}
+		return work_add(stream, stream == &legacy, {Task::wait, {}, event->record});
 	}
 	if (stream == &legacy) {
 		break_captures();
@@ -415,11 +408,21 @@ static cudaError_t event_ready(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-	return event_ready(event);
+	const cudaError_t error = event_ready(event);
+	if (error != cudaSuccess || event->record == nullptr) {
+		return error;
+	}
+	work_finish_record(event->record.get());
+	return fail_with(device_state());
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
-	return event_ready(event);
+	const cudaError_t error = event_ready(event);
+	if (error != cudaSuccess || event->record == nullptr || event->record->is_done) {
+		return error;
+	}
+	work_step();
+	return device_state() != cudaSuccess ? fail_with(device_state()) : cudaErrorNotReady;
 }
 
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t end) {
@@ -427,10 +430,14 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t end) 
 		return fail_with(device_state());
 	}
 	if (!lives(events, start) || !lives(events, end) || !start->has_time || !end->has_time ||
-		!start->is_recorded || !end->is_recorded) {
+		start->record == nullptr || end->record == nullptr) {
 		return fail_with(cudaErrorInvalidResourceHandle);
 	}
-	*ms = std::chrono::duration<float, std::milli>(end->when - start->when).count();
+	if (!start->record->is_done || !end->record->is_done) {
+		return cudaErrorNotReady;
+	}
+	const Clock::duration taken = end->record->when - start->record->when;
+	*ms = std::chrono::duration<float, std::milli>(taken).count();
 	return cudaSuccess;
 }
 
@@ -467,6 +474,8 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
 	}
 	CUgraph_st *captured = stream->graph;
 	bool is_unjoined = false;
+	host_traffic().creations++;
+	captured->is_broken = captured->is_broken || failure_due(Failure::capture);
 	for (CUstream_st *s : streams) {
 		if (s->graph == captured) {
 			is_unjoined = is_unjoined || (s != stream && s->has_unjoined);
@@ -477,7 +486,6 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
 	for (CUevent_st *e : events) {
 		if (e->graph == captured) {
 			e->graph = nullptr;
-			e->is_recorded = false;
 		}
 	}
 	if (captured->is_broken || is_unjoined) {
@@ -519,19 +527,39 @@ cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t 
 cudaError_t cudaGraphInstantiate(
 	cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags) {
 	(void)flags;
+	host_traffic().creations++;
 	if (device_state() != cudaSuccess) {
 		return fail_with(device_state());
 	}
 	if (!lives(graphs, graph)) {
 		return fail_with(cudaErrorInvalidResourceHandle);
 	}
+	if (failure_due(Failure::instantiate)) {
+		return fail_with(cudaErrorMemoryAllocation);
+	}
 	*exec = new CUgraphExec_st{graph->nodes};
 	execs.insert(*exec);
 	return cudaSuccess;
 }
 
+/* No launch begins early across a graph's borders. */
+static cudaError_t add_borders(
+	CUstream_st *stream, cudaStream_t handle, const std::vector<Node> &nodes) {
+	std::set<cudaStream_t> all = {handle};
+	for (const Node &node : nodes) {
+		all.insert(node.shape.stream);
+	}
+	for (const cudaStream_t one : all) {
+		Work border = {Task::border, {}, nullptr};
+		border.node.kind = SIMT_NODE_EVENT;
+		border.node.shape.stream = one;
+		work_add(stream, stream == &legacy, border);
+	}
+	return device_state();
+}
+
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t handle) {
-	const CUstream_st *stream = stream_of(handle);
+	CUstream_st *stream = stream_of(handle);
 	if (device_state() != cudaSuccess) {
 		return fail_with(device_state());
 	}
@@ -543,13 +571,15 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t handle) {
 		return fail_with(cudaErrorStreamCaptureUnsupported);
 	}
 	host_traffic().graph_launches++;
+	add_borders(stream, handle, exec->nodes);
 	for (const Node &node : exec->nodes) {
-		const cudaError_t error = run_node(node);
+		const cudaError_t error =
+			work_add(stream, stream == &legacy, {Task::node, node, nullptr});
 		if (error != cudaSuccess) {
 			return error;
 		}
 	}
-	return cudaSuccess;
+	return add_borders(stream, handle, exec->nodes);
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {

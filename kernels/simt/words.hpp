@@ -85,6 +85,7 @@ struct Shape {
 	dim3 grid, block;
 	size_t smem;
 	cudaStream_t stream;
+	Site early = {nullptr, 0}; /* of LAUNCH_EARLY */
 };
 /* A kernel with its arguments, copied at the launch as CUDA does. */
 struct Call {
@@ -97,6 +98,7 @@ struct Call {
 	size_t args_bytes;
 };
 void launch(const Call &call, const Shape &shape);
+void awaited(void); /* the checker's: the thread has waited for the launches before */
 
 template <class... P> struct Bound {
 	void (*kernel)(P...);
@@ -130,6 +132,7 @@ void launch(const char *name, void (*kernel)(P...), const Shape &shape, A &&...a
 void *dyn_shared(void);
 void *static_shared(const void *tag, size_t n_bytes, const char *name);
 void note(const void *p, int n_bytes, bool is_write, const void *pc);
+void note_nc(const void *p, int n_bytes, const void *pc); /* a read that may be moved ahead */
 void cp_async(void *s, const void *g, int n_bytes, int n_from, Site site);
 void cp_commit(void);
 void cp_wait(int n, Site site);
@@ -220,8 +223,13 @@ template <class T> SIMT_INLINE T shuffled(uint32_t mask, T v, int source, Site s
 #define LAUNCH(kernel, grid, block, smem, stream, ...)                                             \
 	simt::launch(                                                                                  \
 		#kernel, kernel, simt::Shape{(grid), (block), (size_t)(smem), (stream)}, __VA_ARGS__)
-#define LAUNCH_EARLY LAUNCH
+#define LAUNCH_EARLY(kernel, grid, block, smem, stream, ...)                                       \
+	simt::launch(#kernel, kernel,                                                                  \
+		simt::Shape{(grid), (block), (size_t)(smem), (stream), simt::Site::here()}, __VA_ARGS__)
 static inline void await_launches(void) {
+#if SIMT_CHECK
+	simt::awaited();
+#endif
 }
 #define ALLOW_SMEM(kernel, bytes)                                                                  \
 	cudaFuncSetAttribute((const void *)(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,      \
@@ -247,7 +255,7 @@ template <class T> SIMT_QUIET T ld_vec(const T *p) {
 }
 template <class T> SIMT_QUIET T ld_nc(const T *p) {
 	static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16, "one access");
-	simt::note(p, sizeof(T), false, __builtin_return_address(0));
+	simt::note_nc(p, sizeof(T), __builtin_return_address(0));
 	T v;
 	memcpy(&v, p, sizeof(T));
 	return v;

@@ -377,6 +377,90 @@ template <bool bug> __global__ void crooked_tile(const float *a, float *b) {
 	b[threadIdx.x] = d[0];
 }
 
+/* ---- early launches ---- */
+
+/* The launch before: it reads all of a, and writes the first half of b. */
+__global__ void fill_half(const float *a, float *b) {
+	const unsigned t = threadIdx.x;
+	const float v = a[t];
+	if (t < N / 2) {
+		b[t] = v;
+	}
+}
+
+template <bool bug> __global__ void early_read(const float *a, float *b) {
+	const unsigned t = threadIdx.x, from = t % (N / 2);
+	if (!bug) {
+		await_launches();
+	}
+	const float v = a[t] + b[from]; /* bug: early_read */
+	if (bug) {
+		await_launches();
+	}
+	__syncthreads();
+	b[t] = v;
+}
+
+template <bool bug> __global__ void early_write(const float *a, float *b) {
+	const unsigned t = threadIdx.x;
+	float *there = const_cast<float *>(a);
+	if (!bug) {
+		await_launches();
+	}
+	there[t] = (float)t; /* bug: early_write */
+	if (bug) {
+		await_launches();
+	}
+	b[t] = 0.0f;
+}
+
+template <bool bug> __global__ void early_copy(const float *a, float *b) {
+	SHARED(float, stage, [N]);
+	const unsigned t = threadIdx.x;
+	if (!bug) {
+		await_launches();
+	}
+	if (t < N / 8) {
+		cp_async16(&stage[t * 4], b + t * 4); /* bug: early_copy */
+	}
+	cp_async_commit();
+	cp_async_wait<0>();
+	await_launches();
+	__syncthreads();
+	b[t] = a[t] + stage[t % (N / 2)];
+}
+
+/* Some wait, some return: but one of those that return has read before. */
+template <bool bug> __global__ void early_return(const float *a, float *b) {
+	const unsigned t = threadIdx.x;
+	if (t % 2 != 0) {
+		if (bug && b[t % (N / 2)] < 0.0f) { /* bug: early_return */
+			b[t] = 0.0f;
+		}
+		return;
+	}
+	b[N / 2 + t / 2] = a[t]; /* a is only read, and nobody wrote here */
+	await_launches();
+	b[t / 2] = a[t];
+}
+
+template <bool bug> __global__ void moved_read(const float *a, float *b) {
+	const unsigned t = threadIdx.x, from = t % (N / 2);
+	await_launches();
+	const float v = bug ? ld_nc(b + from) : ld_vec(b + from); /* bug: moved_read */
+	__syncthreads();
+	b[t] = v + a[t];
+}
+
+template <bool bug> __global__ void nobody_waits(const float *a, float *b) {
+	if (!bug) {
+		await_launches();
+	}
+	if (threadIdx.x < N / 2) {
+		b[N / 2 + threadIdx.x] = a[threadIdx.x];
+	}
+}
+
 /* ---- the suite ---- */
 
 /* The line that carries the mark. */
@@ -463,6 +547,39 @@ static void test_lines(void) {
 	}
 }
 
+/* Each kernel is launched early behind fill_half; then it may do what it likes: behind a copy, a
+ * wait of the host, or without being early. */
+static void play_early(const char *name, int line, Kernel *kernel, bool has_bug) {
+	for (int how = 0; how < 4; how++) {
+		struct simt_finding f;
+		bool found = false;
+		prepare();
+		LAUNCH(fill_half, dim3(1), dim3(N), 0, nullptr, x, y);
+		if (how == 1) {
+			cudaMemcpy(x, x + 1, 4, cudaMemcpyDeviceToDevice);
+		} else if (how == 2) {
+			cudaStreamSynchronize(nullptr);
+		}
+		if (how < 3) {
+			LAUNCH_EARLY(kernel, dim3(1), dim3(N), 0, nullptr, x, y); /* bug: nobody_waits */
+		} else {
+			LAUNCH(kernel, dim3(1), dim3(N), 0, nullptr, x, y);
+		}
+		for (int i = 0; simt_get_finding(i, &f); i++) {
+			found = found || (strcmp(f.kind, "early-access") == 0 && f.line == line);
+		}
+		verify(found == (has_bug && how == 0), "%s %s the bug, case %d: %s at line %d", name,
+			has_bug ? "with" : "without", how, found ? "found" : "nothing", line);
+		const bool any = simt_get_finding(0, &f);
+		verify(has_bug || !any, "%s, case %d: %s at line %d: %s", name, how, any ? f.kind : "",
+			any ? f.line : 0, any ? f.text : "");
+	}
+}
+
+#define PLAY_EARLY(name)                                                                           \
+	play_early(#name, line_of(#name), name<true>, true);                                           \
+	play_early(#name, line_of(#name), name<false>, false)
+
 #define PLAY(name, kind, n_blocks) play(#name, kind, name<true>, name<false>, n_blocks)
 
 int main(void) {
@@ -501,6 +618,16 @@ int main(void) {
 	PLAY(left_wgmma, "async", 1);
 	PLAY(unbegun_wgmma, "wgmma", 1);
 	PLAY(crooked_tile, "wgmma", 1);
+	for (int order = SIMT_FORWARD; order <= SIMT_RANDOM; order++) {
+		const struct simt_options options = {0, (enum simt_order)order, 7, true, false};
+		simt_set(&options);
+		PLAY_EARLY(early_read);
+		PLAY_EARLY(early_write);
+		PLAY_EARLY(early_copy);
+		PLAY_EARLY(early_return);
+		PLAY_EARLY(moved_read);
+		PLAY_EARLY(nobody_waits);
+	}
 	test_lines();
 	return close_tests();
 }

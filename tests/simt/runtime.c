@@ -51,13 +51,41 @@ static void test_device(void) {
 	verify(cudaGetDeviceCount(&n) == cudaSuccess && n == 1, "%d devices", n);
 	verify(cudaGetDeviceProperties(&prop, 0) == cudaSuccess && prop.major == 8 &&
 		prop.warpSize == 32 && prop.totalGlobalMem == good.total_bytes, "properties");
-	verify(cudaDeviceGetAttribute(&n, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0) == cudaSuccess &&
-		n == 227 * 1024, "an attribute");
+	verify(cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, 0) == cudaSuccess && n == 8,
+		"an attribute");
 	verify(cudaDriverGetVersion(&version) == cudaSuccess && version == CUDART_VERSION, "version");
 	verify(strcmp(cudaGetErrorString(cudaErrorMemoryAllocation), "out of memory") == 0 &&
 		strcmp(cudaGetErrorName((cudaError_t)12345), "cudaErrorUnknown") == 0, "sentences");
 	expect(cudaSetDevice(1), cudaErrorInvalidDevice, "a second device");
 	expect(cudaGetDeviceProperties(&prop, -1), cudaErrorInvalidDevice, "a device before the first");
+}
+
+/* What a block may have of shared memory follows the compute capability. */
+static void test_shared_memory(void) {
+	static const int kib[][2] = {{80, 163}, {86, 99}, {89, 99}, {90, 227}, {100, 227}, {120, 99}};
+	int *p = ints(5);
+	for (size_t i = 0; i < sizeof(kib) / sizeof(kib[0]); i++) {
+		struct simt_device device = good;
+		const size_t most = (size_t)kib[i][1] << 10;
+		int got = 0;
+		device.major = kib[i][0] / 10;
+		device.minor = kib[i][0] % 10;
+		simt_set_device(&device);
+		cudaDeviceGetAttribute(&got, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0);
+		verify(got == (int)most, "%d bytes on %d", got, kib[i][0]);
+		expect(allow_dyn(most + 1), cudaErrorInvalidValue, "more than a block may have");
+		verify(allow_dyn(most) == cudaSuccess, "%zu bytes on %d", most, kib[i][0]);
+		launch_dyn(p, most, NULL);
+		expect_launch(cudaSuccess, "as much as a block may have");
+	}
+	struct simt_device device = good;
+	device.major = 9;
+	simt_set_device(&device);
+	allow_dyn(200 << 10);
+	simt_set_device(&good);
+	launch_dyn(p, 200 << 10, NULL);
+	expect_launch(cudaErrorInvalidValue, "what another device allowed");
+	cudaFree(p);
 }
 
 static void test_no_driver(void) {
@@ -191,6 +219,189 @@ static void test_sticky(void) {
 	simt_fail_copy(1);
 	cudaMemcpyAsync(p, p, 4, cudaMemcpyDeviceToDevice, NULL);
 	expect_sticky(cudaErrorIllegalAddress, "a failed copy");
+	p = ints(1);
+	simt_fail_memset(1);
+	cudaMemsetAsync(p, 0, 4, NULL);
+	expect_sticky(cudaErrorIllegalAddress, "a failed memset");
+}
+
+/* ---- deferred work ---- */
+
+enum { N_STREAMS = 3 };
+
+static void defer(unsigned seed) {
+	const struct simt_options options = {0, SIMT_FORWARD, seed, true, seed != 0};
+	simt_set(&options);
+}
+
+/* Pinned memory is read when the copy is done, pageable memory when it is handed over; a copy to
+ * pageable memory returns when it is done. */
+static void test_late_copies(void) {
+	cudaStream_t stream;
+	int *p = ints(0), *q = ints(0), *pinned = NULL, pageable[N] = {1}, back[N];
+	cudaMallocHost((void **)&pinned, sizeof(back));
+	cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+	defer(1);
+	pinned[0] = 1;
+	cudaMemcpyAsync(p, pinned, 4, cudaMemcpyHostToDevice, stream);
+	cudaMemcpyAsync(q, pageable, 4, cudaMemcpyHostToDevice, stream);
+	launch_add(q, 10, 1, stream);
+	verify(*p == 0 && *q == 0, "deferred work is done when it is handed over");
+	verify(cudaStreamQuery(stream) == cudaErrorNotReady, "work is done that nobody waited for");
+	pageable[0] = 2;
+	defer(2); /* does what there is */
+	verify(*p == 1 && *q == 11, "another schedule leaves work behind: %d, %d", *p, *q);
+	cudaMemcpyAsync(p, pinned, 4, cudaMemcpyHostToDevice, stream);
+	cudaMemcpyAsync(q, pageable, 4, cudaMemcpyHostToDevice, stream);
+	launch_add(q, 10, 1, stream);
+	pinned[0] = 5;
+	pageable[0] = 5;
+	verify(cudaStreamSynchronize(stream) == cudaSuccess && *p == 5 && *q == 12,
+		"pinned %d, pageable %d", *p, *q);
+	cudaMemcpyAsync(pinned, q, 4, cudaMemcpyDeviceToHost, stream);
+	verify(pinned[0] == 5, "a copy to pinned memory is early");
+	cudaMemcpyAsync(back, q, 4, cudaMemcpyDeviceToHost, stream);
+	verify(back[0] == 12 && pinned[0] == 12, "a copy to pageable memory is late");
+	launch_add(q, 1, 1, stream);
+	verify(cudaFree(p) == cudaSuccess && *q == 13, "memory goes while work is under way");
+	launch_add(q, 1, 1, stream);
+	cudaStreamDestroy(stream);
+	verify(*q == 14, "a stream goes before its work is done");
+	cudaFreeHost(pinned);
+	cudaFree(q);
+	defer(0);
+}
+
+/* Appends its digit to *p as streams have their turns. */
+static int order_of(unsigned seed, bool is_ordered) {
+	cudaStream_t streams[N_STREAMS];
+	cudaEvent_t event;
+	int *p = ints(0), digits = 0;
+	unsigned char *places;
+	cudaMalloc((void **)&places, 2 * N_STREAMS);
+	cudaMemset(places, 0, 2 * N_STREAMS);
+	cudaEventCreate(&event);
+	defer(seed);
+	for (int i = 0; i < N_STREAMS; i++) {
+		cudaStreamCreateWithFlags(&streams[i], cudaStreamNonBlocking);
+		if (is_ordered && i > 0) {
+			cudaStreamWaitEvent(streams[i], event, 0);
+		}
+		for (int j = 0; j < 2; j++) { /* the number of adds so far, and a one more */
+			cudaMemcpyAsync(places + 2 * i + j, p, 1, cudaMemcpyDeviceToDevice, streams[i]);
+			launch_add(p, 1, 1, streams[i]);
+		}
+		cudaEventRecord(event, streams[i]);
+	}
+	verify(cudaEventQuery(event) == cudaErrorNotReady, "an event is early");
+	verify(cudaEventSynchronize(event) == cudaSuccess && cudaEventQuery(event) == cudaSuccess &&
+		places[2 * N_STREAMS - 1] >= 1, "an event is late");
+	verify(cudaDeviceSynchronize() == cudaSuccess && *p > 0, "work is left");
+	for (int i = 0; i < 2 * N_STREAMS; i++) {
+		digits = digits * 10 + places[i];
+	}
+	for (int i = 0; i < N_STREAMS; i++) {
+		cudaStreamDestroy(streams[i]);
+	}
+	cudaEventDestroy(event);
+	cudaFree(places);
+	cudaFree(p);
+	defer(0);
+	return digits;
+}
+
+static void test_turns(void) {
+	int first = order_of(1, false), n_others = 0;
+	verify(first == order_of(1, false), "a seed doesn't replay");
+	for (unsigned seed = 2; seed < 10; seed++) {
+		n_others += order_of(seed, false) != first;
+		const int ordered = order_of(seed, true);
+		verify(ordered == 12345, "seed %u: events give the order %06d", seed, ordered);
+	}
+	verify(n_others >= 4, "only %d of 8 seeds give other turns", n_others);
+}
+
+/* A graph's nodes are done late too, each once a launch; and a failure shows at the wait. */
+static void test_late_graphs(void) {
+	cudaStream_t stream;
+	cudaGraph_t graph;
+	cudaGraphExec_t exec;
+	int *p = ints(0), v = 3;
+	cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+	defer(3);
+	cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+	launch_add(p, v, N, stream);
+	launch_add(p, v, N, stream);
+	cudaStreamEndCapture(stream, &graph);
+	cudaGraphInstantiate(&exec, graph, 0);
+	cudaGraphDestroy(graph);
+	cudaGraphLaunch(exec, stream);
+	cudaGraphLaunch(exec, stream);
+	cudaGraphExecDestroy(exec);
+	verify(*p == 0, "a graph is early");
+	verify(cudaStreamSynchronize(stream) == cudaSuccess && *p == 12, "two launches give %d", *p);
+	simt_fail_launch(2);
+	launch_add(p, 1, N, stream);
+	launch_add(p, 1, N, stream);
+	launch_add(p, 1, N, stream);
+	verify(cudaPeekAtLastError() == cudaSuccess, "a failure shows before its work is done");
+	verify(cudaStreamSynchronize(stream) == cudaErrorLaunchFailure && *p == 13,
+		"a failure doesn't end the work: %d", *p);
+	expect_sticky(cudaErrorLaunchFailure, "a deferred launch that failed");
+	defer(0);
+}
+
+/* ---- what is asked of the driver ---- */
+
+static uint64_t n_creations(void) {
+	struct simt_traffic t;
+	simt_get_traffic(&t);
+	return t.creations;
+}
+
+static void test_creations(void) {
+	cudaStream_t stream;
+	cudaEvent_t event;
+	cudaGraph_t graph;
+	cudaGraphExec_t exec;
+	void *p, *pinned;
+	uint64_t before = n_creations();
+	cudaStreamCreate(&stream);
+	cudaEventCreate(&event);
+	cudaMalloc(&p, N * 4);
+	cudaMallocHost(&pinned, 64);
+	verify(n_creations() == before + 4, "four things made are counted as %d",
+		(int)(n_creations() - before));
+	cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+	launch_add(p, 1, N, stream);
+	cudaStreamEndCapture(stream, &graph);
+	cudaGraphInstantiate(&exec, graph, 0);
+	verify(n_creations() == before + 6, "a graph isn't counted");
+	before = n_creations();
+	cudaMemsetAsync(p, 0, N * 4, stream);
+	cudaGraphLaunch(exec, stream);
+	launch_add(p, 1, N, stream);
+	cudaMemcpyAsync(pinned, p, 64, cudaMemcpyDeviceToHost, stream);
+	cudaEventRecord(event, stream);
+	cudaStreamSynchronize(stream);
+	verify(n_creations() == before, "work is counted as making something");
+	simt_fail_stream(1);
+	expect(cudaStreamCreate(&stream), cudaErrorMemoryAllocation, "a stream that can't be had");
+	simt_fail_event(1);
+	expect(cudaEventCreate(&event), cudaErrorMemoryAllocation, "an event that can't be had");
+	simt_fail_instantiate(1);
+	cudaGraphExec_t none;
+	expect(cudaGraphInstantiate(&none, graph, 0), cudaErrorMemoryAllocation,
+		"a graph that can't be had");
+	simt_fail_capture(1);
+	cudaStreamCreate(&stream);
+	cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+	expect(cudaStreamEndCapture(stream, &graph), cudaErrorStreamCaptureInvalidated,
+		"a capture that fails");
+	verify(graph == NULL, "a capture that fails gives a graph");
+	cudaGraphExecDestroy(exec);
+	cudaFreeHost(pinned);
+	cudaDeviceReset();
 }
 
 static void test_streams(void) {
@@ -359,9 +570,14 @@ int main(void) {
 	test_no_driver();
 	test_memory();
 	test_launches();
+	test_shared_memory();
 	test_streams();
 	test_sticky();
 	test_graph();
 	test_broken_captures();
+	test_late_copies();
+	test_turns();
+	test_late_graphs();
+	test_creations();
 	return close_tests();
 }
