@@ -24,8 +24,8 @@ typedef struct bb_device bb_device;
 typedef struct bb_graph bb_graph;
 
 /* What a test can make fail. */
-enum bb_failure { BB_FAIL_ALLOC, BB_FAIL_HOST_ALLOC, BB_FAIL_LAUNCH, BB_FAIL_COPY,
-	BB_FAIL_GEMM };
+enum bb_failure { BB_FAIL_ALLOC, BB_FAIL_HOST_ALLOC, BB_FAIL_LAUNCH, BB_FAIL_COPY, BB_FAIL_FILL,
+	BB_FAIL_STREAM, BB_FAIL_EVENT, BB_FAIL_CAPTURE, BB_FAIL_GRAPH, BB_FAIL_GEMM };
 
 /* A launch on the emulator. Bytes and wavefronts are counted by its checker alone, in sectors of 32
  * bytes; `new` ones are those that the launch touches for the first time, which memory must move
@@ -117,17 +117,24 @@ struct bb_module {
 	int (*graph_nodes)(const bb_graph *g);
 	void (*graph_destroy)(bb_graph *g); /* NULL is fine */
 
-	/* For tests; NULL on a GPU. Reschedule: another order of threads and blocks, numbered from 0.
-	 * Findings: what the emulator's checker has found since the last call, the first in words. */
+	/* For tests; NULL on a GPU. Reschedule: another order of threads and blocks, numbered from 0;
+	 * below 0 that of -i, and what queues are given is done when it is waited for and no sooner,
+	 * queues taking turns at random. Findings: what the emulator's checker has found since the last
+	 * call, the first in words. */
 	void (*reschedule)(int i);
 	int (*findings)(char *text, size_t bytes);
-	/* The n-th call from now that could fail so fails, and a launch's or a copy's error sticks; 0
-	 * takes it back. */
+	/* The n-th call from now that could fail so fails, and the error of a launch, a copy or a fill
+	 * sticks; 0 takes it back. */
 	void (*fail)(enum bb_failure what, int n);
 	/* Launches since the last call, oldest first, the first max of them and at most 4096; returns
 	 * how many there were. What was counted is forgotten; bytes and wavefronts are counted from the
 	 * first call on. */
 	int (*launches)(struct bb_launch *out, int max);
+	/* Calls since the last one that took memory from the driver, the device's or pinned, or had it
+	 * make a stream, an event or a graph. */
+	uint64_t (*creations)(void);
+	/* What is opened next passes for a device of this compute capability, times 10. */
+	void (*pass_for)(int arch);
 };
 
 /* The one function that a module exports. */

@@ -45,6 +45,7 @@ struct options {
 	const struct bb_isa *isa; /* only the variants that this level adds; NULL = all */
 	const char *device;
 	bool is_exact; /* without the variants that are asked for: cuBLASLt's, wgmma's */
+	int arch; /* that the emulator passes for, compute capability times 10; 0: its own */
 	bool is_bench, is_json, is_list, is_small, is_least;
 	bool is_launches; /* each variant once, and what the emulator counted of its launches */
 };
@@ -494,8 +495,8 @@ static void start_bench(void) {
 
 static int usage(const char *wrong) {
 	fprintf(stderr, "%s%scheckkernels [--seed N] [--repeat N] [--kernel GLOB] [--isa NAME] "
-		"[--device cpu|cuda|simt|simt_check] [--gemm exact|fast] [--threads N] [--bench] "
-		"[--cases N] [--small|--least] [--launches] [--json] [--list]\n", wrong,
+		"[--device cpu|cuda|simt|simt_check] [--arch N] [--gemm exact|fast] [--threads N] "
+		"[--bench] [--cases N] [--small|--least] [--launches] [--json] [--list]\n", wrong,
 		*wrong != '\0' ? "\n" : "");
 	return 2;
 }
@@ -518,6 +519,7 @@ static bool parse_options(struct options *o, int argc, char **argv) {
 		{ "device", required_argument, NULL, 'd' },  { "launches", no_argument, NULL, 'n' },
 		{ "cases", required_argument, NULL, 'c' },  { "small", no_argument, NULL, 'm' },
 		{ "gemm", required_argument, NULL, 'g' }, { "least", no_argument, NULL, 'a' },
+		{ "arch", required_argument, NULL, 'v' },
 		{ 0 },
 	};
 	for (int option; (option = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
@@ -545,6 +547,9 @@ static bool parse_options(struct options *o, int argc, char **argv) {
 			if (!o->is_exact && strcmp(optarg, "fast") != 0) {
 				return false;
 			}
+			break;
+		case 'v':
+			o->arch = atoi(optarg);
 			break;
 		case 't':
 			o->n_threads = atoi(optarg);
@@ -624,9 +629,23 @@ static void open_wgmma(void) {
 		&& d->module->gemm_wgmma(d->d, run.why_no_wgmma, sizeof(run.why_no_wgmma));
 }
 
+/* Opened as another device than it was. */
+static bool reopen_as(const char *name, int arch, char *text, size_t bytes) {
+	void (*const pass_for)(int) = run.device.module != NULL ? run.device.module->pass_for : NULL;
+	if (pass_for == NULL) {
+		snprintf(text, bytes, "device %s can't pass for another", name);
+		return false;
+	}
+	device_close(&run.device);
+	pass_for(arch);
+	return device_open(&run.device, name, 0, text, bytes);
+}
+
 static bool open_device(const char *name) {
+	const int arch = run.options.arch;
 	char text[512];
-	if (!device_open(&run.device, name, 0, text, sizeof(text))) {
+	if (!device_open(&run.device, name, 0, text, sizeof(text))
+		|| (arch > 0 && !reopen_as(name, arch, text, sizeof(text)))) {
 		fprintf(stderr, "checkkernels: %s\n", text);
 		return false;
 	}

@@ -5,6 +5,7 @@
  * can be asked for. */
 #include "device.h"
 #include "report.h"
+#include "runtime.h"
 
 #include <criterion/criterion.h>
 #include <string.h>
@@ -132,6 +133,67 @@ Test(device, memory_that_is_not_there_is_refused_once, .init = setup) {
 }
 
 /* ---- queues and graphs ---- */
+
+/* Each part of a queue is refused once: nothing of it is left. */
+Test(device, a_queue_that_cannot_be_made_leaves_nothing, .init = setup) {
+	static void (*const parts[])(int) = { simt_fail_malloc, simt_fail_stream, simt_fail_event };
+	bb_device *d = open_device(0);
+	size_t before, after, total;
+	cudaMemGetInfo(&before, &total);
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		parts[i](1);
+		cr_assert_null(m->queue_create(d), "part %zu", i);
+		cudaMemGetInfo(&after, &total);
+		cr_assert_eq(before, after, "part %zu leaves %zu bytes", i, before - after);
+		bb_queue *q = m->queue_create(d);
+		cr_assert_not_null(q, "part %zu fails again", i);
+		cr_assert(m->wait(q, text, sizeof(text)), "%s", text);
+		m->queue_destroy(q);
+	}
+	simt_fail_memset(1);
+	cr_assert_null(m->queue_create(d));
+	cr_assert_null(m->queue_create(d), "a failed fill takes the device with it");
+	cr_assert_eq(cudaDeviceReset(), cudaSuccess);
+	bb_queue *q = m->queue_create(d);
+	cr_assert_not_null(q);
+	m->queue_destroy(q);
+	m->close(d);
+}
+
+Test(device, a_failed_fill_sticks_to_the_queue, .init = setup) {
+	bb_device *d = open_device(0);
+	bb_queue *q = m->queue_create(d);
+	void *x = m->alloc(d, 1000, text, sizeof(text));
+	simt_fail_memset(1);
+	m->fill(q, x, 0, 1000);
+	cr_assert_not(m->wait(q, text, sizeof(text)));
+	cr_assert_eq(strncmp(text, "a fill: ", 8), 0, "%s", text);
+	m->queue_destroy(q);
+	m->close(d);
+}
+
+/* A graph that can't be had says why, and the queue works on. */
+Test(device, a_capture_that_fails_leaves_a_queue_that_works, .init = setup) {
+	static void (*const parts[])(int) = { simt_fail_capture, simt_fail_instantiate };
+	bb_device *d = open_device(0);
+	bb_queue *q = m->queue_create(d);
+	void *x = m->alloc(d, 1000, text, sizeof(text));
+	for (int i = 0; i < 2; i++) {
+		parts[i](1);
+		m->capture_begin(q);
+		m->fill(q, x, 0, 1000);
+		cr_assert_null(m->capture_end(q, text, sizeof(text)));
+		cr_assert_not_null(strstr(text, i == 0 ? "a capture: " : "a graph: "), "%s", text);
+		m->fill(q, x, 0, 1000);
+		cr_assert(m->wait(q, text, sizeof(text)), "%s", text);
+		m->capture_begin(q);
+		bb_graph *g = m->capture_end(q, text, sizeof(text));
+		cr_assert_not_null(g, "%s", text);
+		m->graph_destroy(g);
+	}
+	m->queue_destroy(q);
+	m->close(d);
+}
 
 enum { N = 1000 };
 

@@ -3,61 +3,11 @@
  * The engine on the emulator of CUDA, or on the device that is named: the same bits in any order of
  * threads and blocks, one launch for a step of decoding, and what happens when the device fails.
  * Goldens and invariance are with the CPU's (test_golden, test_bits). */
-#include "models.h"
-
-#include "engine.h"
+#include "on_device.h"
 
 #include <math.h>
 
-static struct bb_engine *open_device(const char *name, enum bb_kv_type kv_type, size_t max_bytes) {
-	const struct bb_engine_params params = { .path = tiny_path(name), .device = test_device(),
-		.n_threads = 1, .kv_type = kv_type, .max_model_len = 4096, .max_device_bytes = max_bytes };
-	return open_with(&params);
-}
-
-static const struct bb_module *module_of(const struct bb_engine *e) {
-	return e->memory.device.module;
-}
-
-/* The n-th call from now on fails; 0: none. A GPU can't be asked for that. */
-static void fail(const struct bb_module *m, enum bb_failure what, int n) {
-	if (m->fail == NULL) {
-		cr_skip_test("%s can't be made to fail", m->name);
-	}
-	m->fail(what, n);
-}
-
-/* A GPU has an order of its own. */
-static void reschedule(const struct bb_engine *e, int i) {
-	if (module_of(e)->reschedule != NULL) {
-		module_of(e)->reschedule(i);
-	}
-}
-
-/* A step of n tokens that must work; logits [n_vocab] of the last. */
-static void step(struct bb_context *c, const int32_t *ids, int n, float *logits) {
-	struct bb_error err = { 0 };
-	const struct bb_step_item item = { c, ids, n, logits, false };
-	cr_assert(bb_step(c->engine, &item, 1, &err), "%s", err.text);
-}
-
 /* ---- bits ---- */
-
-enum { N_PROMPT = 300, N_DECODED = 5 };
-
-/* Logits after each of the last tokens, decoded one by one. */
-static float *decode(struct bb_engine *e, const int32_t *ids) {
-	const int n_vocab = vocab_of(e);
-	float *logits = malloc((size_t)N_DECODED * (size_t)n_vocab * sizeof(*logits));
-	struct bb_context *c = new_context(e);
-	step(c, ids, 90, NULL);
-	step(c, ids + 90, N_PROMPT - 90, NULL);
-	for (int i = 0; i < N_DECODED; i++) {
-		step(c, ids + N_PROMPT + i, 1, logits + (size_t)i * (size_t)n_vocab);
-	}
-	bb_context_destroy(c);
-	return logits;
-}
 
 /* The same logits of tokens that are decoded beside others: two strangers, and a fork of the
  * context that is fed the same. */
@@ -443,14 +393,6 @@ Test(on_device, siblings_of_a_fork_read_their_common_pages_once, .timeout = 200)
 
 /* ---- captured steps ---- */
 
-static int n_captures(const struct bb_engine *e) {
-	int n = 0;
-	for (int i = 0; i < MAX_CAPTURES; i++) {
-		n += e->captures.entries[i].graph != NULL;
-	}
-	return n;
-}
-
 /* Contexts by their names here: two without siblings, and two families. */
 enum { U, A0, A1, A2, V, B0, B1, B2, N_CONTEXTS, N_TOGETHER = 7 };
 
@@ -556,7 +498,7 @@ Test(on_device, decoding_is_captured_once_for_many_tokens) {
 	bb_engine_destroy(e);
 }
 
-/* More page tables than the first image has room for, and more kinds of steps than are kept. */
+/* More page tables than the first image has room for. */
 Test(on_device, page_tables_of_many_contexts_find_room) {
 	enum { N = 80 };
 	struct bb_engine *e = open_device("gemma3", BB_KV_F16, 0);

@@ -130,7 +130,8 @@ def sanitizer(job):
 
 def engine(job):
     """Goldens and invariance on this device: each suite is played with $BOBBIN_TEST_DEVICE."""
-    parts = {"cuda": (("test_golden", "*"), ("test_bits", "bits_device/*"), ("test_on_device", "*")),
+    parts = {"cuda": (("test_golden", "*"), ("test_bits", "bits_device/*"), ("test_on_device", "*"),
+                      ("test_driver", "*")),
              "simt": (("test_golden", "golden/llama_7"),)}
     for suite, pattern in parts[job.device]:
         try:

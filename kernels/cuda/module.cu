@@ -450,10 +450,13 @@ static void (*const module_reschedule)(int) = NULL; /* a GPU has an order of its
 static int (*const module_findings)(char *, size_t) = NULL;
 static void (*const module_fail)(enum bb_failure, int) = NULL;
 static int (*const module_launches)(struct bb_launch *, int) = NULL;
+static uint64_t (*const module_creations)(void) = NULL;
+static void (*const module_pass_for)(int) = NULL;
 #else
 static void module_reschedule(int i) {
-	const simt_order order = i == 0 ? SIMT_FORWARD : i == 1 ? SIMT_REVERSE : SIMT_RANDOM;
-	const simt_options options = { i % 2, order, (uint32_t)i, true };
+	const int n = abs(i);
+	const simt_order order = n == 0 ? SIMT_FORWARD : n == 1 ? SIMT_REVERSE : SIMT_RANDOM;
+	const simt_options options = { n % 2, order, (uint32_t)n, true, i < 0 };
 	simt_set(&options);
 }
 
@@ -474,6 +477,11 @@ static void module_fail(enum bb_failure what, int n) {
 	case BB_FAIL_HOST_ALLOC: simt_fail_host_alloc(n); break;
 	case BB_FAIL_LAUNCH: simt_fail_launch(n); break;
 	case BB_FAIL_COPY: simt_fail_copy(n); break;
+	case BB_FAIL_FILL: simt_fail_memset(n); break;
+	case BB_FAIL_STREAM: simt_fail_stream(n); break;
+	case BB_FAIL_EVENT: simt_fail_event(n); break;
+	case BB_FAIL_CAPTURE: simt_fail_capture(n); break;
+	case BB_FAIL_GRAPH: simt_fail_instantiate(n); break;
 	case BB_FAIL_GEMM: simt_fail_cublaslt(n); break;
 	}
 }
@@ -497,6 +505,23 @@ static int module_launches(struct bb_launch *out, int max) {
 	}
 	simt_forget_traffic();
 	return n;
+}
+
+static uint64_t module_creations(void) {
+	static uint64_t before;
+	struct simt_traffic t;
+	simt_get_traffic(&t);
+	const uint64_t n = t.creations - before;
+	before = t.creations;
+	return n;
+}
+
+static void module_pass_for(int arch) {
+	struct simt_device d;
+	simt_get_device(&d);
+	d.major = arch / 10;
+	d.minor = arch % 10;
+	simt_set_device(&d);
 }
 #endif
 
@@ -544,6 +569,8 @@ static const struct bb_module module = {
 	module_findings,
 	module_fail,
 	module_launches,
+	module_creations,
+	module_pass_for,
 };
 
 extern "C" __attribute__((visibility("default"))) const struct bb_module *bobbin_module(void) {
