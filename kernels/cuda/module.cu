@@ -450,6 +450,7 @@ static void (*const module_reschedule)(int) = NULL; /* a GPU has an order of its
 static int (*const module_findings)(char *, size_t) = NULL;
 static void (*const module_fail)(enum bb_failure, int) = NULL;
 static int (*const module_launches)(struct bb_launch *, int) = NULL;
+static int (*const module_lines)(struct bb_line *, int) = NULL;
 #else
 static void module_reschedule(int i) {
 	const simt_order order = i == 0 ? SIMT_FORWARD : i == 1 ? SIMT_REVERSE : SIMT_RANDOM;
@@ -494,8 +495,31 @@ static int module_launches(struct bb_launch *out, int max) {
 		to->new_written_bytes = t->new_written_sectors * SECTOR;
 		to->wavefronts = t->wavefronts;
 		to->ideal_wavefronts = t->ideal_wavefronts;
+		to->mma_operations = t->mma_operations;
+		to->dp4a_operations = t->dp4a_operations;
+		to->graph_launch = all[i].graph_launch;
 	}
 	simt_forget_traffic();
+	return n;
+}
+
+static int module_lines(struct bb_line *out, int max) {
+	enum { MOST = 1024 };
+	static struct simt_line all[MOST];
+	const int n = simt_get_lines(all, MOST);
+	for (int i = 0; i < n && i < max && i < MOST; i++) {
+		const struct simt_line *l = &all[i];
+		struct bb_line *to = &out[i];
+		memcpy(to->file, l->file, sizeof(to->file));
+		to->line = l->line;
+		to->is_shared = l->is_shared;
+		to->is_write = l->is_write;
+		to->bytes_per_lane = l->bytes_per_lane;
+		to->requests = l->requests;
+		to->bytes = l->bytes;
+		to->parts = l->parts;
+		to->ideal_parts = l->ideal;
+	}
 	return n;
 }
 #endif
@@ -544,6 +568,7 @@ static const struct bb_module module = {
 	module_findings,
 	module_fail,
 	module_launches,
+	module_lines,
 };
 
 extern "C" __attribute__((visibility("default"))) const struct bb_module *bobbin_module(void) {

@@ -177,6 +177,7 @@ static cudaError_t hand_over(cudaStream_t handle, Node node) {
 		void *args = node.call.copy(node.call.args);
 		node.args = std::shared_ptr<void>(args, node.call.destroy);
 		node.call.args = args;
+		node.call.is_captured = true;
 	}
 	stream->has_unjoined = true;
 	stream->graph->nodes.push_back(node);
