@@ -19,7 +19,7 @@ int capture_kept(int n_tokens) {
 static bool is_same(const struct capture_key *a, const struct capture_key *b) {
 	return a->n_rows == b->n_rows && a->n_out == b->n_out && a->max_kept == b->max_kept &&
 		a->n_shares == b->n_shares && a->n_shared_rows == b->n_shared_rows &&
-		a->kv_type == b->kv_type;
+		a->kv_type == b->kv_type && a->draws == b->draws;
 }
 
 static void drop(struct bb_engine *e, int i) {
@@ -58,6 +58,9 @@ static bb_graph *capture(struct bb_engine *e, const struct capture_key *key) {
 	}
 	module->capture_begin(e->memory.queue);
 	graph_run(e, true);
+	if (key->draws) {
+		draws_run(e, 0, key->n_out);
+	}
 	bb_graph *graph = module->capture_end(e->memory.queue, why, sizeof(why));
 	if (graph == NULL) {
 		return NULL;
@@ -75,6 +78,11 @@ static bool can_capture(const struct bb_engine *e) {
 	return b->n_rows == b->n_seqs && b->n_out <= e->plan.logits_rows;
 }
 
+/* Whether a capture draws too: from all rows, for otherwise who draws would have to be known. */
+static bool all_draw(const struct bb_engine *e) {
+	return draws_there(e) && e->batch.n_draws == e->batch.n_out;
+}
+
 /* The graph of the step, captured now if need be; NULL where it can't be. */
 static bb_graph *graph_of_step(struct bb_engine *e) {
 	struct batch *b = &e->batch;
@@ -83,7 +91,7 @@ static bb_graph *graph_of_step(struct bb_engine *e) {
 	}
 	b->max_kept = capture_kept(b->max_kept);
 	const struct capture_key key = { b->n_rows, b->n_out, b->max_kept, b->n_shares,
-		b->n_shared_rows, b->kv_type };
+		b->n_shared_rows, b->kv_type, all_draw(e) };
 	bb_graph *graph = find(&e->captures, &key);
 	return graph != NULL ? graph : capture(e, &key);
 }
@@ -96,6 +104,9 @@ bool capture_step(struct bb_engine *e, struct bb_error *err) {
 	bb_graph *graph = graph_of_step(e);
 	if (graph != NULL) {
 		e->memory.device.module->graph_launch(e->memory.queue, graph);
+		if (!all_draw(e)) {
+			draws_run(e, 0, e->batch.n_out);
+		}
 		graph_give_logits(e, 0, e->batch.n_out);
 	} else {
 		graph_run(e, false); /* where a capture failed, says what is wrong, if it still is */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Steps on a device that are captured once and launched again: a step in which every context
- * decodes one token, of up to plan.logits_rows contexts, is one launch. */
+ * decodes one token, of up to plan.logits_rows contexts, is one launch, the draws of all of them
+ * included. */
 #ifndef CAPTURE_H
 #define CAPTURE_H
 
@@ -11,6 +12,7 @@
 struct capture_key {
 	int n_rows, n_out, max_kept, n_shares, n_shared_rows;
 	enum bb_kv_dtype kv_type;
+	bool draws; /* from every row of logits */
 };
 
 /* Two kinds of steps for each number of contexts up to 64: the longest context's splits change

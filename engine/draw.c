@@ -61,8 +61,11 @@ bool draws_reserve(struct bb_engine *e, const struct draw *draws, int n, struct 
 	for (int i = 0; i < n; i++) {
 		bytes += draws[i].sampler != NULL ? list_bytes(draws[i].sampler) : 0;
 	}
-	return bytes <= in->bytes ||
-		staging_resize(&e->memory, in, bytes + bytes / 2, "sampling", err);
+	if (bytes <= in->bytes) {
+		return true;
+	}
+	captures_drop(e); /* they know the old address */
+	return staging_resize(&e->memory, in, bytes + bytes / 2, "sampling", err);
 }
 
 /* A list into the staged copy at *used; returns its address there. */

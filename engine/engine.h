@@ -82,8 +82,7 @@ bool engine_prefill(struct bb_context *c, const int32_t *tokens, size_t n_tokens
 /* Runs every operation of the plan on e->batch. Allocates nothing. Logits go to the callers'
  * arrays, or, `keeps_logits`, stay in planned memory, which must hold them all. */
 void graph_run(struct bb_engine *e, bool keeps_logits);
-/* Rows [i, i + n) of the wanted logits from planned memory to the callers' arrays, and to those who
- * draw from them. */
+/* Rows [i, i + n) of the wanted logits from planned memory to the callers' arrays. */
 void graph_give_logits(struct bb_engine *e, int i, int n);
 
 /* Kernels and name of an ISA level (NULL = the best); false when this machine lacks it. */

@@ -82,7 +82,6 @@ static int run_length(const struct batch *b, int i, int n_vocab) {
 
 void graph_give_logits(struct bb_engine *e, int i, int n) {
 	const int n_vocab = hparam_int(&e->plan.hp, H_VOCAB);
-	draws_run(e, i, n);
 	for (int j = 0, length; j < n; j += length) {
 		length = run_length(&e->batch, i + j, n_vocab);
 		length = length < n - j ? length : n - j;
@@ -109,6 +108,7 @@ static void run_logits(const struct run *r, const struct plan_op *o) {
 		float *y = is_direct ? b->logits[i] : r->p->acts[ACT_LOGITS];
 		multiply(r, o, i, n, y, m->n);
 		if (!is_direct && !r->keeps_logits) {
+			draws_run(r->e, i, n);
 			graph_give_logits(r->e, i, n);
 		}
 	}

@@ -35,6 +35,18 @@ struct bb_launch {
 	unsigned grid[3], block[3];
 	uint64_t read_bytes, written_bytes, new_read_bytes, new_written_bytes;
 	uint64_t wavefronts, ideal_wavefronts; /* of shared memory */
+	uint64_t mma_operations, dp4a_operations; /* a multiplication and an addition are two */
+	uint64_t graph_launch; /* since the last call: which of them ran it, from 1; 0: none did */
+};
+
+/* A line of source on the emulator, as it accesses memory of a kind. */
+struct bb_line {
+	char file[160];
+	int line;
+	bool is_shared, is_write;
+	int bytes_per_lane;          /* the widest access */
+	uint64_t requests, bytes;    /* of warps; what their lanes asked for */
+	uint64_t parts, ideal_parts; /* sectors, or of shared memory wavefronts; what bytes need */
 };
 
 struct bb_device_info {
@@ -135,6 +147,9 @@ struct bb_module {
 	uint64_t (*creations)(void);
 	/* What is opened next passes for a device of this compute capability, times 10. */
 	void (*pass_for)(int arch);
+	/* Lines that have accessed memory since the last call of `launches`, the first max of them;
+	 * returns how many there were. */
+	int (*lines)(struct bb_line *out, int max);
 };
 
 /* The one function that a module exports. */

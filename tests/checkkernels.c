@@ -218,13 +218,32 @@ static void reschedule(const struct device *device, int i) {
 	}
 }
 
-/* What the emulator counted since the last call, as JSON; a GPU counts nothing. */
-static void print_launches(const struct device *device, bool is_wanted) {
+/* Of which lines of source, for a variant; NULL: of none. */
+static void print_lines(const struct bb_module *module, const struct bb_variant *v) {
+	enum { MOST = 1024 };
+	static struct bb_line lines[MOST];
+	const int n = v != NULL ? module->lines(lines, MOST) : 0;
+	for (int i = 0; i < (n < MOST ? n : MOST); i++) {
+		const struct bb_line *l = &lines[i];
+		printf("{\"file\": \"%s\", \"line\": %d, \"kernel\": \"%s\", \"is_shared\": %s, "
+			"\"is_write\": %s, \"bytes_per_lane\": %d, \"requests\": %llu, \"bytes\": %llu, "
+			"\"parts\": %llu, \"ideal_parts\": %llu}\n", l->file, l->line, v->kernel,
+			l->is_shared ? "true" : "false", l->is_write ? "true" : "false", l->bytes_per_lane,
+			(unsigned long long)l->requests, (unsigned long long)l->bytes,
+			(unsigned long long)l->parts, (unsigned long long)l->ideal_parts);
+	}
+}
+
+/* What the emulator counted since the last call, as JSON; a GPU counts nothing. v: whose launches
+ * they are; NULL: forget them. */
+static void print_launches(const struct device *device, const struct bb_variant *v) {
+	const bool is_wanted = v != NULL;
 	enum { MOST = 4096 };
 	static struct bb_launch launches[MOST];
 	if (device == NULL || device->module->launches == NULL) {
 		return;
 	}
+	print_lines(device->module, is_wanted ? v : NULL);
 	const int n = device->module->launches(launches, MOST);
 	for (int i = 0; is_wanted && i < (n < MOST ? n : MOST); i++) {
 		const struct bb_launch *l = &launches[i];
@@ -246,11 +265,11 @@ static void play_variant(struct check *first, const struct check *setup,
 	first->place = AT_END;
 	reschedule(setup->device, 0);
 	if (run.options.is_launches) {
-		print_launches(setup->device, false);
+		print_launches(setup->device, NULL);
 	}
 	check_play(first);
 	if (run.options.is_launches) {
-		print_launches(setup->device, true);
+		print_launches(setup->device, setup->variant);
 		return;
 	}
 	for (int i = 0; i < 2 && first->n_failures == 0; i++) {

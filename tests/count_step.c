@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Prints what a captured step of decoding launches and moves on the emulator, as JSON: the figures
- * of bench/roofline. The model has one layer of the shape asked for, weights of zeros and a small
- * vocabulary; its contexts hold tokens that nobody computed: neither changes what is moved.
+ * Prints what a captured step of decoding, each context of which draws its next token, launches,
+ * moves and multiplies on the emulator, as JSON: the figures of bench/roofline. The model has one
+ * layer of the shape asked for, weights of zeros and a small vocabulary; its contexts hold tokens
+ * that nobody computed: neither changes what is moved.
  *
  * count_step DEVICE EMBD FF HEADS KV_HEADS HEAD_DIM VOCAB WEIGHT_TYPE KV_TYPE BATCH DEPTH */
 #include "engine.h"
 #include "gguf_builder.h"
+#include "sample.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -14,12 +16,19 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_LAUNCHES = 512, MAX_BATCH = 64 };
+enum { MAX_LAUNCHES = 512, MAX_LINES = 1024, MAX_BATCH = 64 };
 
 struct shape {
 	int embd, ff, heads, kv_heads, head_dim, vocab, batch, depth;
 	enum bb_dtype weight_type;
 	enum bb_kv_type kv_type;
+};
+
+/* What the emulator counted of a step. */
+struct counted {
+	struct bb_launch launches[MAX_LAUNCHES];
+	struct bb_line lines[MAX_LINES];
+	int n_launches, n_lines;
 };
 
 static void fail(const char *text) {
@@ -125,25 +134,37 @@ static struct bb_context *filled_context(struct bb_engine *e, int depth) {
 	return c;
 }
 
-static int run_step(struct bb_engine *e, const struct shape *s, struct bb_launch *launches) {
+/* With the sampling of every command, from logits that stay on the device. */
+static void run_step(struct bb_engine *e, const struct shape *s, struct counted *out) {
+	const struct bb_module *module = e->memory.device.module;
 	const int32_t id = 0;
 	struct bb_step_item items[MAX_BATCH];
+	struct draw draws[MAX_BATCH];
+	struct bb_sampled drawn[MAX_BATCH];
+	struct sampler sampler;
+	struct bb_sampling sampling;
 	struct bb_error err = { 0 };
-	float *logits = malloc((size_t)s->batch * (size_t)s->vocab * sizeof(*logits));
-	for (int i = 0; i < s->batch; i++) {
-		items[i] = (struct bb_step_item){ filled_context(e, s->depth), &id, 1,
-			logits + (size_t)i * (size_t)s->vocab, false };
-	}
-	e->memory.device.module->launches(launches, 0); /* forget what loading did */
-	if (logits == NULL || !bb_step(e, items, s->batch, &err)) {
+	bb_sampling_default(e, &sampling);
+	if (!sampler_init(&sampler, e, &sampling, &err)) {
 		fail(err.text);
 	}
-	const int n = e->memory.device.module->launches(launches, MAX_LAUNCHES);
+	for (int i = 0; i < s->batch; i++) {
+		items[i] = (struct bb_step_item){ filled_context(e, s->depth), &id, 1, NULL, false };
+		draws[i] = (struct draw){ .sampler = &sampler, .out = &drawn[i] };
+	}
+	module->launches(out->launches, 0); /* forget what loading did */
+	if (!engine_step(e, items, s->batch, draws, &err)) {
+		fail(err.text);
+	}
+	out->n_lines = module->lines(out->lines, MAX_LINES);
+	out->n_launches = module->launches(out->launches, MAX_LAUNCHES);
+	if (out->n_lines > MAX_LINES || out->n_launches > MAX_LAUNCHES) {
+		fail("the step has more launches or lines than there is room for");
+	}
 	for (int i = 0; i < s->batch; i++) {
 		bb_context_destroy(items[i].context);
 	}
-	free(logits);
-	return n;
+	sampler_finish(&sampler);
 }
 
 static int n_graph_nodes(const struct bb_engine *e) {
@@ -158,17 +179,45 @@ static int n_graph_nodes(const struct bb_engine *e) {
 /* ---- printing ---- */
 
 static json_t *launch_json(const struct bb_launch *l) {
-	return json_pack("{s:s, s:[i,i,i], s:i, s:I, s:I, s:I, s:I, s:I, s:I}", "kernel", l->kernel,
-		"grid", (int)l->grid[0], (int)l->grid[1], (int)l->grid[2], "threads",
-		(int)(l->block[0] * l->block[1] * l->block[2]), "read_bytes", (json_int_t)l->read_bytes,
-		"written_bytes", (json_int_t)l->written_bytes, "new_read_bytes",
-		(json_int_t)l->new_read_bytes, "new_written_bytes", (json_int_t)l->new_written_bytes,
-		"wavefronts", (json_int_t)l->wavefronts, "ideal_wavefronts",
-		(json_int_t)l->ideal_wavefronts);
+	return json_pack("{s:s, s:[i,i,i], s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "kernel",
+		l->kernel, "grid", (int)l->grid[0], (int)l->grid[1], (int)l->grid[2], "threads",
+		(int)(l->block[0] * l->block[1] * l->block[2]), "graph_launch",
+		(json_int_t)l->graph_launch, "read_bytes", (json_int_t)l->read_bytes, "written_bytes",
+		(json_int_t)l->written_bytes, "new_read_bytes", (json_int_t)l->new_read_bytes,
+		"new_written_bytes", (json_int_t)l->new_written_bytes, "wavefronts",
+		(json_int_t)l->wavefronts, "ideal_wavefronts", (json_int_t)l->ideal_wavefronts,
+		"mma_operations", (json_int_t)l->mma_operations, "dp4a_operations",
+		(json_int_t)l->dp4a_operations);
+}
+
+static json_t *line_json(const struct bb_line *l) {
+	return json_pack("{s:s, s:i, s:b, s:b, s:i, s:I, s:I, s:I, s:I}", "file", l->file, "line",
+		l->line, "is_shared", l->is_shared, "is_write", l->is_write, "bytes_per_lane",
+		l->bytes_per_lane, "requests", (json_int_t)l->requests, "bytes", (json_int_t)l->bytes,
+		"parts", (json_int_t)l->parts, "ideal_parts", (json_int_t)l->ideal_parts);
+}
+
+static void print(const struct bb_engine *e, const struct shape *s, const struct counted *step) {
+	struct bb_engine_info info;
+	json_t *launches = json_array(), *lines = json_array();
+	for (int i = 0; i < step->n_launches; i++) {
+		json_array_append_new(launches, launch_json(&step->launches[i]));
+	}
+	for (int i = 0; i < step->n_lines; i++) {
+		json_array_append_new(lines, line_json(&step->lines[i]));
+	}
+	bb_engine_info(e, &info);
+	json_t *root = json_pack("{s:i, s:I, s:I, s:o, s:o}", "graph_nodes", n_graph_nodes(e),
+		"weight_bytes", (json_int_t)info.step_weight_bytes, "kv_bytes",
+		(json_int_t)bb_engine_kv_read_bytes(e, s->depth + 1) * s->batch, "launches", launches,
+		"lines", lines);
+	json_dumpf(root, stdout, JSON_INDENT(1));
+	putchar('\n');
+	json_decref(root);
 }
 
 int main(int argc, char **argv) {
-	static struct bb_launch launches[MAX_LAUNCHES];
+	static struct counted step;
 	if (argc != 12) {
 		fail("expected DEVICE EMBD FF HEADS KV_HEADS HEAD_DIM VOCAB WEIGHT_TYPE KV_TYPE BATCH "
 			"DEPTH");
@@ -189,23 +238,12 @@ int main(int argc, char **argv) {
 	if (memory_is_host(&e->memory) || e->memory.device.module->launches == NULL) {
 		fail("expected simt or simt_check as DEVICE");
 	}
-	const int n = run_step(e, &s, launches);
-	json_t *list = json_array();
-	for (int i = 0; i < n && i < MAX_LAUNCHES; i++) {
-		json_array_append_new(list, launch_json(&launches[i]));
-	}
+	run_step(e, &s, &step);
 	char found[400];
 	if (e->memory.device.module->findings(found, sizeof(found)) > 0) {
 		fail(found);
 	}
-	struct bb_engine_info info;
-	bb_engine_info(e, &info);
-	json_t *root = json_pack("{s:i, s:I, s:I, s:o}", "graph_nodes", n_graph_nodes(e),
-		"weight_bytes", (json_int_t)info.step_weight_bytes, "kv_bytes",
-		(json_int_t)bb_engine_kv_read_bytes(e, s.depth + 1) * s.batch, "launches", list);
-	json_dumpf(root, stdout, JSON_INDENT(1));
-	putchar('\n');
-	json_decref(root);
+	print(e, &s, &step);
 	bb_engine_destroy(e);
 	return 0;
 }

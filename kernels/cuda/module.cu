@@ -452,6 +452,7 @@ static void (*const module_fail)(enum bb_failure, int) = NULL;
 static int (*const module_launches)(struct bb_launch *, int) = NULL;
 static uint64_t (*const module_creations)(void) = NULL;
 static void (*const module_pass_for)(int) = NULL;
+static int (*const module_lines)(struct bb_line *, int) = NULL;
 #else
 static void module_reschedule(int i) {
 	const int n = abs(i);
@@ -502,6 +503,9 @@ static int module_launches(struct bb_launch *out, int max) {
 		to->new_written_bytes = t->new_written_sectors * SECTOR;
 		to->wavefronts = t->wavefronts;
 		to->ideal_wavefronts = t->ideal_wavefronts;
+		to->mma_operations = t->mma_operations;
+		to->dp4a_operations = t->dp4a_operations;
+		to->graph_launch = all[i].graph_launch;
 	}
 	simt_forget_traffic();
 	return n;
@@ -522,6 +526,26 @@ static void module_pass_for(int arch) {
 	d.major = arch / 10;
 	d.minor = arch % 10;
 	simt_set_device(&d);
+}
+
+static int module_lines(struct bb_line *out, int max) {
+	enum { MOST = 1024 };
+	static struct simt_line all[MOST];
+	const int n = simt_get_lines(all, MOST);
+	for (int i = 0; i < n && i < max && i < MOST; i++) {
+		const struct simt_line *l = &all[i];
+		struct bb_line *to = &out[i];
+		memcpy(to->file, l->file, sizeof(to->file));
+		to->line = l->line;
+		to->is_shared = l->is_shared;
+		to->is_write = l->is_write;
+		to->bytes_per_lane = l->bytes_per_lane;
+		to->requests = l->requests;
+		to->bytes = l->bytes;
+		to->parts = l->parts;
+		to->ideal_parts = l->ideal;
+	}
+	return n;
 }
 #endif
 
@@ -571,6 +595,7 @@ static const struct bb_module module = {
 	module_launches,
 	module_creations,
 	module_pass_for,
+	module_lines,
 };
 
 extern "C" __attribute__((visibility("default"))) const struct bb_module *bobbin_module(void) {

@@ -66,6 +66,7 @@ struct simt_traffic {
 	 * the rest. */
 	uint64_t new_read_sectors, new_written_sectors;
 	uint64_t shared_requests, shared_bytes, wavefronts, ideal_wavefronts;
+	uint64_t mma_operations, dp4a_operations; /* with what tiles are padded by */
 };
 void simt_get_traffic(struct simt_traffic *out);
 void simt_forget_traffic(void);
@@ -75,6 +76,7 @@ void simt_forget_traffic(void);
 struct simt_launch {
 	char kernel[96];
 	unsigned grid[3], block[3];
+	uint64_t graph_launch; /* which of them ran it, from 1 on; 0: a launch by itself */
 	struct simt_traffic traffic;
 };
 int simt_get_launches(struct simt_launch *out, int max);

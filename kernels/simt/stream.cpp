@@ -112,6 +112,7 @@ static cudaError_t hand_over(cudaStream_t handle, Node node) {
 		return fail_with(cudaErrorStreamCaptureInvalidated);
 	}
 	node_own(&node);
+	node.call.is_captured = node.kind == SIMT_NODE_KERNEL;
 	stream->has_unjoined = true;
 	stream->graph->nodes.push_back(node);
 	return cudaSuccess;

@@ -241,4 +241,11 @@ void wgmma_wait(int n, Site site) {
 	meet({Op::wgmma_wait, ~0u, site, nullptr, nullptr, n, 0, 0});
 }
 
+void operations(Unit unit, int n) {
+	if (self != nullptr) {
+		struct simt_traffic *t = &block->traffic;
+		(unit == Unit::mma ? t->mma_operations : t->dp4a_operations) += (uint64_t)n;
+	}
+}
+
 } // namespace simt

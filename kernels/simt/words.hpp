@@ -96,6 +96,7 @@ struct Call {
 	void (*destroy)(void *args);
 	const void *args;
 	size_t args_bytes;
+	bool is_captured = false; /* it is a node of a graph */
 };
 void launch(const Call &call, const Shape &shape);
 void awaited(void); /* the checker's: the thread has waited for the launches before */
@@ -156,6 +157,10 @@ void wgmma_begin(void);
 void wgmma(Mma type, float *d, const uint32_t *a, uint64_t b, Site site);
 void wgmma_commit(void);
 void wgmma_wait(int n, Site site);
+/* A lane's part of what tensor cores and dp4a did; a multiplication and an addition are two. Called
+ * in the checker build alone. */
+enum class Unit { mma, dp4a };
+void operations(Unit unit, int n);
 
 /* ---- atomics ---- */
 enum class Atomic { add, min_s32, max_s32, min_u32, max_u32, bit_or, bit_and, exchange };
@@ -372,6 +377,12 @@ SIMT_REDUCE(__reduce_xor_sync, unsigned, bit_xor)
 
 /* ---- tensor cores ---- */
 
+static SIMT_INLINE void simt_count(simt::Unit unit, int n) {
+	if (SIMT_CHECK) {
+		simt::operations(unit, n);
+	}
+}
+
 #define SIMT_LDMATRIX(n)                                                                           \
 	static SIMT_INLINE void ldmatrix_x##n(                                                         \
 		uint32_t r[n], const void *s, simt::Site site = simt::Site::here()) {                      \
@@ -389,6 +400,7 @@ static SIMT_INLINE void ldmatrix_x4_trans(
 #define SIMT_MMA(type)                                                                             \
 	static SIMT_INLINE void mma_##type(float d[4], const uint32_t a[4], const uint32_t b[2],       \
 		simt::Site site = simt::Site::here()) {                                                    \
+		simt_count(simt::Unit::mma, 2 * 16 * 8 * 16 / 32);                                         \
 		simt::mma(simt::Mma::type, d, a, b, site);                                                 \
 	}
 SIMT_MMA(f16)
@@ -398,12 +410,15 @@ SIMT_MMA(bf16)
 static SIMT_INLINE void mma_s8_from(int32_t d[4], int32_t c, const uint32_t a[4],
 	const uint32_t b[2], simt::Site site = simt::Site::here()) {
 	d[0] = d[1] = d[2] = d[3] = c;
+	simt_count(simt::Unit::mma, 2 * 16 * 8 * 32 / 32);
 	simt::mma(simt::Mma::s8, d, a, b, site);
 }
 static SIMT_INLINE void mma_s8_half_from(int32_t d[4], int32_t c, const uint32_t a[2], uint32_t b,
 	simt::Site site = simt::Site::here()) {
 	const uint32_t half_a[4] = {a[0], a[1], 0, 0}, half_b[2] = {b, 0};
-	mma_s8_from(d, c, half_a, half_b, site);
+	d[0] = d[1] = d[2] = d[3] = c;
+	simt_count(simt::Unit::mma, 2 * 16 * 8 * 16 / 32);
+	simt::mma(simt::Mma::s8, d, half_a, half_b, site);
 }
 
 static SIMT_INLINE uint32_t shared_address(const void *s) {
@@ -419,10 +434,12 @@ static SIMT_INLINE void wgmma_fence_sums(float *) {
 }
 static SIMT_INLINE void wgmma_f16(
 	float d[64], const uint32_t a[4], uint64_t b, simt::Site site = simt::Site::here()) {
+	simt_count(simt::Unit::mma, 2 * 16 * simt::WGMMA_SUMS);
 	simt::wgmma(simt::Mma::f16, d, a, b, site);
 }
 static SIMT_INLINE void wgmma_bf16(
 	float d[64], const uint32_t a[4], uint64_t b, simt::Site site = simt::Site::here()) {
+	simt_count(simt::Unit::mma, 2 * 16 * simt::WGMMA_SUMS);
 	simt::wgmma(simt::Mma::bf16, d, a, b, site);
 }
 static SIMT_INLINE void wgmma_commit(void) {
@@ -434,6 +451,7 @@ template <int n> SIMT_INLINE void wgmma_wait(simt::Site site = simt::Site::here(
 
 static SIMT_INLINE int32_t dp4a_s8(uint32_t a, uint32_t b, int32_t c) {
 	uint32_t sum = (uint32_t)c;
+	simt_count(simt::Unit::dp4a, 2 * 4);
 	for (int i = 0; i < 32; i += 8) {
 		sum += (uint32_t)((int8_t)(a >> i) * (int8_t)(b >> i));
 	}

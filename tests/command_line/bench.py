@@ -90,10 +90,14 @@ class Roofline(Case):
         done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=True)
         found = json.loads(done.stdout)
         self.assertEqual(found["launches_per_layer"], 6)
-        self.assertEqual(found["launches_per_step"], 30 * found["launches_per_layer"] + 4)
+        alone = found["launches_outside_graphs_per_step"]
+        self.assertEqual(found["graph_launches_per_step"], 1)
+        self.assertEqual(alone, 0)
+        self.assertEqual(found["launches_per_step"], 30 * found["launches_per_layer"] + 4 + alone)
         self.assertLessEqual(found["bytes"], 1.05 * found["least_bytes"])
         self.assertGreaterEqual(found["bytes"], found["least_bytes"])
         products = [launch for launch in found["launches"] if launch["kernel"].startswith("matmul")]
         self.assertEqual(len(products), 5)
+        self.assertGreaterEqual(found["operations"], found["least_operations"])
         for launch in products:
             self.assertLessEqual(launch["wavefronts"], 2 * launch["ideal_wavefronts"], launch)
