@@ -410,7 +410,7 @@ static void check_shape(struct check *c, attention_fn *fn, const struct shape *s
 	struct alone *alone = check_scratch(c, 3 * MAX_SEQS * sizeof(*alone), 64);
 	int n_alone = 0;
 	for (int i = 0; i < s->n_seqs && !check_is_bench(c); i++) {
-		if (shape->seqs[i].ring == 0 && (shape->n_shared == 0 || i == 0)) {
+		if ((shape->n_shared == 0 || i == 0) && shape->seqs[i].ring == 0) {
 			const int n = s->seqs[i].n_rows;
 			make_alone(c, &alone[n_alone++], s, i, n - 1, 0x00);
 			if (!check_is_least(c)) {
@@ -479,6 +479,15 @@ static const struct shape shapes[] = {
 	{ 14, 2, 32, 0, 8, 1.0f, { { 300, 1, 0 }, { 256, 1, 0 }, { 700, 1, 0 }, { 290, 1, 0 } },
 		.n_shared = 256 },
 	{ 6, 2, 16, 0, 0, 1.0f, { { 900, 1, 0 }, { 800, 1, 0 }, { 600, 1, 0 } }, 70, 512 },
+	{ 8, 2, 64, 0, 32, 1.0f, { { 700, 1, 0 } }, .n_shared = 512, .n_alike = 40 },
+	{ 8, 1, 128, 0, 8, 1.0f, { { 700, 1, 0 }, { 520, 1, 0 }, { 600, 1, 0 }, { 513, 1, 0 },
+		{ 512, 1, 0 }, { 1030, 1, 0 }, { 800, 1, 0 } }, .n_shared = 512 },
+	{ 12, 1, 256, 0, 0, 0.5f, { { 300, 1, 0 } }, .n_shared = 256, .n_alike = 11 },
+	{ 16, 1, 40, 0, 8, 2.0f, { { 513, 1, 0 } }, .n_shared = 512, .softcap = 1.0f,
+		.has_sinks = true, .n_alike = 5 },
+	{ 4, 2, 16, 0, 0, 1.0f, { { 900, 1, 0 }, { 800, 1, 0 }, { 600, 1, 0 }, { 690, 1, 0 },
+		{ 700, 1, 0 }, { 650, 1, 0 }, { 901, 1, 0 }, { 899, 1, 0 } }, 70, 512 },
+	{ 4, 4, 8, 0, 0, 1.0f, { { 256, 1, 0 } }, .n_shared = 256, .n_alike = 64 },
 	{ 8, 2, 64, 0, 0, 3.0f, { { 700, 1, 0 }, { 5, 40, 0 } }, .softcap = 2.0f },
 	{ 8, 4, 64, 128, 32, 1.0f, { { 300, 1, 0 }, { 100, 70, 0 } }, .has_sinks = true },
 	{ 4, 2, 40, 0, 8, 2.0f, { { 513, 2, 0 }, { 0, 1, 0 } }, .softcap = 1.0f, .has_sinks = true },
@@ -494,6 +503,8 @@ static const struct shape small_shapes[] = {
 	{ 5, 1, 6, 0, 0, 1.0f, { { 60, 9, 0 } } },
 	{ 4, 2, 32, 0, 0, 1.0f, { { 520, 1, 0 }, { 513, 2, 0 } }, 510 },
 	{ 6, 2, 16, 0, 0, 1.0f, { { 300, 1, 0 }, { 260, 1, 0 }, { 520, 1, 0 } }, .n_shared = 256 },
+	{ 7, 1, 32, 0, 8, 1.0f, { { 520, 1, 0 }, { 513, 1, 0 }, { 600, 1, 0 } }, .n_shared = 512 },
+	{ 4, 1, 16, 0, 0, 1.0f, { { 256, 1, 0 } }, .n_shared = 256, .n_alike = 40 },
 	{ 4, 2, 16, 0, 8, 2.0f, { { 257, 1, 0 }, { 0, 40, 0 } }, .softcap = 1.0f, .has_sinks = true },
 };
 

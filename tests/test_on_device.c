@@ -323,71 +323,92 @@ Test(on_device, a_layer_is_planned_with_fused_operations, .timeout = 120) {
 
 /* ---- siblings of a fork ---- */
 
-enum { N_SIBLINGS = 4 };
+enum { N_SIBLINGS = 4, MAX_SIBLINGS = 32 };
 
-/* Sectors of 32 bytes that attention reads in the step that was run last, in bytes; a GPU counts
- * none. */
-static double attention_bytes(const struct bb_engine *e) {
+/* Sectors of 32 bytes that kernels of such a name read in the step that was run last, in bytes; a
+ * GPU counts none. */
+struct attention_bytes {
+	double all, share; /* attention, attention_share */
+};
+
+static struct attention_bytes attention_bytes(const struct bb_engine *e) {
 	static struct bb_launch launches[1024];
+	struct attention_bytes bytes = { 0, 0 };
 	if (module_of(e)->launches == NULL) {
-		return 0;
+		return bytes;
 	}
 	const int n = module_of(e)->launches(launches, 1024);
-	double bytes = 0;
 	for (int i = 0; i < n && i < 1024; i++) {
-		bytes += strstr(launches[i].kernel, "attention") != NULL ? (double)launches[i].read_bytes
-			: 0;
+		const double here = (double)launches[i].read_bytes;
+		bytes.all += strstr(launches[i].kernel, "attention") != NULL ? here : 0;
+		bytes.share += strstr(launches[i].kernel, "attention_share") != NULL ? here : 0;
 	}
 	return bytes;
 }
 
-/* One token of each of the contexts in a step; returns what attention read. */
-static double step_all(struct bb_engine *e, struct bb_context **c, float *logits) {
+/* One token of each of n contexts in a step, four in turn from the first-th on; returns what
+ * attention read. */
+static struct attention_bytes step_all(struct bb_engine *e, struct bb_context **c, int n,
+	int first, float *logits) {
 	static const int32_t ids[N_SIBLINGS] = { 3, 5, 8, 13 };
-	struct bb_step_item items[N_SIBLINGS];
+	struct bb_step_item items[1 + MAX_SIBLINGS];
 	struct bb_error err = { 0 };
-	for (int i = 0; i < N_SIBLINGS; i++) {
-		items[i] = (struct bb_step_item){ c[i], &ids[i], 1, logits + i * vocab_of(e), false };
+	for (int i = 0; i < n; i++) {
+		items[i] = (struct bb_step_item){ c[i], &ids[(first + i) % N_SIBLINGS], 1,
+			logits + i * vocab_of(e), false };
 	}
 	attention_bytes(e);
-	cr_assert(bb_step(e, items, N_SIBLINGS, &err), "%s", err.text);
+	cr_assert(bb_step(e, items, n, &err), "%s", err.text);
 	return attention_bytes(e);
 }
 
-/* Contexts of the same tokens, as forks or each by itself. */
-static double run_siblings(struct bb_engine *e, bool are_forks, float *logits) {
-	int32_t ids[N_PROMPT];
-	make_ids(ids, N_PROMPT, vocab_of(e), 9);
-	struct bb_context *c[N_SIBLINGS];
+/* n siblings behind a short context that is none of them have the bits of each alone, and read less
+ * than by themselves: what they share n_times, or, where that is 0, in the launch of all else. */
+static void check_siblings(struct bb_engine *e, int n, int n_times, bool is_counted) {
+	const size_t n_vocab = (size_t)vocab_of(e), n_logits = (size_t)(1 + n) * n_vocab;
+	float *together = malloc(n_logits * sizeof(float)), *alone = malloc(n_logits * sizeof(float));
+	struct bb_context *c[1 + MAX_SIBLINGS], *fork;
 	struct bb_error err = { 0 };
-	for (int i = 0; i < N_SIBLINGS; i++) {
-		if (i > 0 && are_forks) {
-			cr_assert(bb_context_fork(&c[i], c[0], &err), "%s", err.text);
-			continue;
-		}
-		c[i] = new_context(e);
-		step(c[i], ids, N_PROMPT, NULL);
+	int32_t ids[BB_SPLIT + 4];
+	make_ids(ids, COUNT(ids), (int)n_vocab, 9);
+	c[0] = new_context(e);
+	step(c[0], ids, 7, NULL);
+	c[1] = new_context(e);
+	step(c[1], ids, COUNT(ids), NULL);
+	for (int i = 2; i <= n; i++) {
+		cr_assert(bb_context_fork(&c[i], c[1], &err), "%s", err.text);
 	}
-	const double bytes = step_all(e, c, logits);
-	for (int i = 0; i < N_SIBLINGS; i++) {
+	struct attention_bytes one = { 0, 0 };
+	for (int i = 0; i <= N_SIBLINGS; i++) {
+		cr_assert(bb_context_fork(&fork, c[i], &err), "%s", err.text);
+		one = step_all(e, &fork, 1, i, alone + (size_t)i * n_vocab);
+		bb_context_destroy(fork);
+	}
+	const struct attention_bytes bytes = step_all(e, c, 1 + n, 0, together);
+	for (int i = 0; i <= n; i++) { /* the same token as a sibling that was alone */
+		const int like = i <= N_SIBLINGS ? i : (i - 1) % N_SIBLINGS + 1;
+		cr_assert_eq(memcmp(together + (size_t)i * n_vocab, alone + (size_t)like * n_vocab,
+			n_vocab * sizeof(float)), 0, "context %d of %d siblings has other bits", i, n);
 		bb_context_destroy(c[i]);
 	}
-	return bytes;
+	cr_assert(!is_counted || bytes.all < 0.7 * n * one.all, "%d siblings read %.0f bytes, one %.0f",
+		n, bytes.all, one.all);
+	cr_assert(!is_counted || (bytes.share > 0.9 * n_times * one.all - 1 &&
+		bytes.share < 1.3 * n_times * one.all + 1), "%d siblings share %.0f bytes, one reads %.0f",
+		n, bytes.share, one.all);
+	free(together);
+	free(alone);
 }
 
-Test(on_device, siblings_of_a_fork_read_their_common_pages_once, .timeout = 200) {
+/* 3 heads to a KV head: 12 rows are one tile, 24 are two of a block, 96 two blocks. */
+Test(on_device, siblings_of_a_fork_read_their_common_pages_for_64_rows_at_once, .timeout = 300) {
 	const bool is_counted = strcmp(test_device(), "simt") == 0;
 	const struct bb_engine_params params = { .path = tiny_path("llama"), .n_threads = 1,
 		.device = is_counted ? "simt_check" : test_device() };
 	struct bb_engine *e = open_with(&params);
-	const size_t n = (size_t)N_SIBLINGS * (size_t)vocab_of(e);
-	float *together = malloc(n * sizeof(float)), *apart = malloc(n * sizeof(float));
-	const double once = run_siblings(e, true, together), each = run_siblings(e, false, apart);
-	cr_assert_eq(memcmp(together, apart, n * sizeof(float)), 0, "siblings have other bits");
-	cr_assert(!is_counted || once < 0.7 * each, "siblings read %.0f bytes, others %.0f", once,
-		each);
-	free(together);
-	free(apart);
+	check_siblings(e, N_SIBLINGS, 0, is_counted);
+	check_siblings(e, 8, 1, is_counted);
+	check_siblings(e, MAX_SIBLINGS, 2, is_counted);
 	bb_engine_destroy(e);
 }
 

@@ -3,6 +3,7 @@
  * Attention over pages of f16, bf16 and int8, on tensor cores. Two loops round one arithmetic
  * (attention.cuh, attention_page.cuh): split by split, or whole, page by page. Which one runs is
  * chosen by the shape of the step, and changes no bit. */
+#include "attention_share.cuh"
 #include "attention_split.cuh"
 #include "attention_whole.cuh"
 #include "module.h"
@@ -11,18 +12,25 @@ enum { MIN_WHOLE_BLOCKS = 128 }; /* as many as a device is wide, about */
 
 template <enum bb_kv_dtype type>
 static void launch_split(const struct attention_job *job, dim3 grid, cudaStream_t stream) {
-	const size_t bytes = split_bytes<type>(job);
+	const size_t bytes = split_bytes<type, 1>(job);
 	ALLOW_SMEM((attention_split<type>), bytes);
 	LAUNCH_EARLY((attention_split<type>), grid, THREADS, bytes, stream, *job);
 }
 
-/* Whether a block may have so much memory, and the arrays of attention_whole beside it. */
+template <enum bb_kv_dtype type>
+static void launch_share(const struct attention_job *job, dim3 grid, cudaStream_t stream) {
+	const size_t bytes = split_bytes<type, SHARE_TILES>(job);
+	ALLOW_SMEM((attention_share<type>), bytes);
+	LAUNCH_EARLY((attention_share<type>), grid, THREADS, bytes, stream, *job);
+}
+
+/* Whether a block may have so much memory. */
 static bool has_room(size_t bytes) {
 	int device = 0, most = 0;
 	return cudaGetDevice(&device) == cudaSuccess
 		&& cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device)
 			== cudaSuccess
-		&& bytes + 8 * 1024 <= (size_t)most;
+		&& bytes <= (size_t)most;
 }
 
 template <enum bb_kv_dtype type, int n, int n_tiles>
@@ -61,9 +69,11 @@ template <enum bb_kv_dtype type> static void run(bb_queue *q, const struct bb_at
 	struct attention_job job;
 	attention_prepare(&job, a, type);
 	const bool is_wide = job.width > 2 * GROUP;
+	const size_t arrays = 8 * 1024; /* of attention_whole, beside its dynamic memory */
 	if (!is_whole(&job, is_wide ? 2 * TILE : 4 * TILE)
-		|| (is_wide && !has_room(whole_bytes<type, 4, 1>(&job)))) {
-		attention_rounds(q, &job, launch_split<type>, "attention_split");
+		|| (is_wide && !has_room(whole_bytes<type, 4, 1>(&job) + arrays))) {
+		attention_rounds(q, &job, launch_split<type>, has_room(split_bytes<type, SHARE_TILES>(&job))
+			? launch_share<type> : NULL, "attention_split");
 		return;
 	}
 	job.parts = (float *)a->scratch;

@@ -24,6 +24,7 @@ enum {
 	THREADS = 128,
 	WARPS = THREADS / WARP,
 	TILE = 16,              /* rows of an mma */
+	SHARE_TILES = 4,        /* of a block of attention_share.cuh */
 	GROUP = 64,             /* channels of V that a warp takes at once */
 	SPLIT_PAGES = BB_SPLIT / BB_PAGE,
 };
@@ -49,8 +50,10 @@ struct attention_job {
 	 * `out` meanwhile */
 	const float2 *before;
 	float2 *after;
-	/* The first blocks of a split work on tiles of shares, of up to share_rows rows. */
-	int n_share_tiles, share_rows;
+	/* What sequences share is made for several at once, of up to share_rows rows: by the first
+	 * n_share_tiles blocks of a split, or by n_wide of a launch before (attention_share.cuh). */
+	bool has_shares;
+	int n_share_tiles, n_wide, share_rows;
 	unsigned *arrivals;                /* [kv heads, tiles]: counts of blocks, 0 between launches */
 	uint8_t *prepared;                 /* where rows go instead of to `out`, or NULL */
 	size_t prepared_bytes;             /* of a row */
@@ -135,7 +138,7 @@ DEVICE bool find_split(struct tile *t, const struct attention_job &job, int *tok
 	t->is_shared = is_shared;
 	t->end = is_shared ? t->seq->n_shared : t->end;
 	return *token0 < t->end &&
-		(is_shared || job.n_share_tiles == 0 || *token0 >= t->seq->n_shared);
+		(is_shared || !job.has_shares || *token0 >= t->seq->n_shared);
 }
 
 /* Whether rows [head_dim] of heads, `ld` elements from row to row, can be read by 16 bytes. */
@@ -207,6 +210,14 @@ DEVICE float finish(float O, float L) {
 	return O / L + 0.0f;
 }
 
+/* ---- launches ---- */
+
+/* A block without work leaves. The first one awaits the launch before even so, lest this one be
+ * done earlier, and the next not wait for that. */
+DEVICE bool is_first_block(void) {
+	return blockIdx.x + blockIdx.y + blockIdx.z == 0;
+}
+
 /* ---- host ---- */
 
 /* Fills the job but for what the rounds need. */
@@ -216,9 +227,11 @@ void attention_prepare(struct attention_job *job, const struct bb_attention *a,
  * rounds. */
 size_t attention_device_scratch_bytes(int n_rows, int max_kept, int n_heads, int head_dim);
 /* Runs `split(job, grid, stream)`, whose blocks end in join_splits, for all splits of all tiles: in
- * as many rounds as scratch asks for, of as many tiles as can be counted. */
+ * as many rounds as scratch asks for, of as many tiles as can be counted. Where a share may have
+ * more rows than a tile, `share` makes what is shared, of up to SHARE_TILES tiles a block, in a
+ * launch before; NULL: `split` makes that too, tile by tile. */
 typedef void attention_split_fn(const struct attention_job *job, dim3 grid, cudaStream_t stream);
 void attention_rounds(bb_queue *q, struct attention_job *job, attention_split_fn *split,
-	const char *name);
+	attention_split_fn *share, const char *name);
 /* Prepares what is in a->out, where a->prepared asks for it. */
 void attention_prepare_rows(bb_queue *q, const struct bb_attention *a);

@@ -196,5 +196,5 @@ static void launch(const struct attention_job *job, dim3 grid, cudaStream_t stre
 void attention_f32_sm80(bb_queue *q, const struct bb_attention *a) {
 	struct attention_job job;
 	attention_prepare(&job, a, KV_F32);
-	attention_rounds(q, &job, launch, "attention_split_f32");
+	attention_rounds(q, &job, launch, NULL, "attention_split_f32");
 }

@@ -53,23 +53,52 @@ size_t attention_device_scratch_bytes(int n_rows, int max_kept, int n_heads, int
 	return running_bytes(n_parts) + (all < some ? all : some);
 }
 
+/* How what sequences share is made; returns whether anything is. May be wide: of more rows than a
+ * tile. */
+static bool plan_shares(struct attention_job *job, bool may_be_wide) {
+	const struct bb_attention *a = &job->a;
+	const int heads = job->heads_per_kv;
+	if (a->n_shares == 0 || a->window > 0 || heads > TILE ||
+		a->n_seqs > N_ARRIVALS / a->n_kv_heads) {
+		return false;
+	}
+	assert(a->n_rows == a->n_seqs);
+	const int largest = a->n_shared_rows - 2 * (a->n_shares - 1); /* at most; others are of two */
+	const bool is_wide = may_be_wide && largest * heads > TILE;
+	const int n_seqs = (is_wide ? SHARE_TILES * TILE : TILE) / heads; /* of a block */
+	if (n_seqs < 2) {
+		return false;
+	}
+	const int n_blocks = a->n_shared_rows / n_seqs + a->n_shares;
+	job->has_shares = true;
+	job->share_rows = n_seqs * heads;
+	job->n_share_tiles = is_wide ? 0 : n_blocks;
+	job->n_wide = is_wide ? n_blocks : 0;
+	return true;
+}
+
 /* All rounds of the tiles from tile0 on. */
 static void run_rounds(bb_queue *q, struct attention_job *job, unsigned n_tiles, int n_round,
-	attention_split_fn *split, const char *name) {
+	attention_split_fn *split, attention_split_fn *share, const char *name) {
+	const unsigned n_kv_heads = (unsigned)job->a.n_kv_heads;
 	const size_t n_parts = (size_t)job->a.n_rows * (size_t)job->a.n_heads;
 	float2 *running = (float2 *)job->a.scratch;
 	for (job->split0 = 0; job->split0 < job->n_splits; job->split0 += n_round) {
 		const int left = job->n_splits - job->split0, i = job->split0 / n_round % 2;
 		job->before = running + (size_t)i * n_parts;
 		job->after = running + (size_t)(1 - i) * n_parts;
-		split(job, dim3(n_tiles + (unsigned)job->n_share_tiles, (unsigned)job->a.n_kv_heads,
-			(unsigned)(left < n_round ? left : n_round)), q->stream);
+		const unsigned n_splits = (unsigned)(left < n_round ? left : n_round);
+		if (job->n_wide > 0) {
+			share(job, dim3((unsigned)job->n_wide, n_kv_heads, n_splits), q->stream);
+			queue_launched(q, "attention_share");
+		}
+		split(job, dim3(n_tiles + (unsigned)job->n_share_tiles, n_kv_heads, n_splits), q->stream);
 		queue_launched(q, name);
 	}
 }
 
 void attention_rounds(bb_queue *q, struct attention_job *job, attention_split_fn *split,
-	const char *name) {
+	attention_split_fn *share, const char *name) {
 	const struct bb_attention *a = &job->a;
 	const size_t n_parts = (size_t)a->n_rows * (size_t)a->n_heads;
 	const size_t before = running_bytes(n_parts), split_bytes = n_parts * partial_bytes(job->width);
@@ -77,21 +106,16 @@ void attention_rounds(bb_queue *q, struct attention_job *job, attention_split_fn
 	const size_t most_z = 65535, fit = (a->scratch_bytes - before) / split_bytes;
 	const size_t room = fit < most_z ? fit : most_z;
 	const int n_round = room < (size_t)job->n_splits ? (int)room : job->n_splits;
-	int n_tiles = a->n_rows * job->heads_per_kv / TILE + a->n_seqs;
-	const int most = N_ARRIVALS / a->n_kv_heads, seqs_per_tile = TILE / job->heads_per_kv;
+	const int most = N_ARRIVALS / a->n_kv_heads;
 	assert(most > 0);
-	if (a->n_shares > 0 && seqs_per_tile > 1 && a->window == 0 && a->n_seqs <= most) {
-		assert(a->n_rows == a->n_seqs);
-		n_tiles = a->n_seqs;
-		job->share_rows = seqs_per_tile * job->heads_per_kv;
-		job->n_share_tiles = a->n_shared_rows / seqs_per_tile + a->n_shares;
-	}
+	const int n_tiles = plan_shares(job, share != NULL) ? a->n_seqs
+		: a->n_rows * job->heads_per_kv / TILE + a->n_seqs;
 	job->arrivals = q->arrivals;
 	job->parts = (float *)((char *)a->scratch + before);
 	job->part_ml = (float2 *)(job->parts + (size_t)n_round * n_parts * (size_t)job->width);
 	for (job->tile0 = 0; job->tile0 < n_tiles; job->tile0 += most) {
 		const int left = n_tiles - job->tile0;
-		run_rounds(q, job, (unsigned)(left < most ? left : most), n_round, split, name);
+		run_rounds(q, job, (unsigned)(left < most ? left : most), n_round, split, share, name);
 	}
 	if (job->prepared == NULL) {
 		attention_prepare_rows(q, a);

@@ -169,15 +169,10 @@ DEVICE void store_work(struct join_work *w, const struct attention_job &job, con
 	}
 }
 
-/* For the end of a split of a tile whose partials are stored; count: the tile's. */
-DEVICE void join_splits(const struct attention_job &job, const struct tile &t, unsigned *count,
-	float *rows) {
-	const int left = (t.end - 1) / BB_SPLIT + 1 - (t.first / BB_SPLIT + job.split0);
-	const int n_splits = min(left, (int)gridDim.z), n_works = t.n_rows * job.width / 4;
-	const bool is_done = left == n_splits;
-	if (!arrives_last(count, (unsigned)n_splits)) {
-		return;
-	}
+/* Joins the round's splits of a tile, whose partials are there. */
+DEVICE void join_tile(const struct attention_job &job, const struct tile &t, float *rows,
+	int n_splits, bool is_done) {
+	const int n_works = t.n_rows * job.width / 4;
 	const bool wide = rows_are_wide(job.a.out, job.a.ld_out, job.a.head_dim);
 	float4 *factors = (float4 *)(rows + TILE * job.width);
 #pragma unroll 1
@@ -192,6 +187,30 @@ DEVICE void join_splits(const struct attention_job &job, const struct tile &t, u
 		__syncthreads();
 		prepare_rows(job, t, rows);
 	}
+}
+
+/* For the end of a split of a tile whose partials are stored; count: the tile's. */
+DEVICE void join_splits(const struct attention_job &job, const struct tile &t, unsigned *count,
+	float *rows) {
+	const int left = (t.end - 1) / BB_SPLIT + 1 - (t.first / BB_SPLIT + job.split0);
+	const int n_splits = min(left, (int)gridDim.z);
+	/* what a launch before has made is not counted */
+	const int n_made = job.n_wide > 0 ? max(t.seq->n_shared / BB_SPLIT - job.split0, 0) : 0;
+	if (arrives_last(count, (unsigned)(n_splits - n_made))) {
+		join_tile(job, t, rows, n_splits, left == n_splits);
+	}
+}
+
+/* The tile of a kv head that is sequence i's, the only one: one row of no more than TILE heads. */
+DEVICE struct tile tile_of_sequence(const struct attention_job &job, const struct tile &share,
+	int i) {
+	struct tile own = share;
+	own.seq = &job.a.seqs[i];
+	own.kept = &own.seq->groups[job.a.kv_heads[own.kv_head].i_group];
+	own.row0 = 0;
+	own.n_rows = job.heads_per_kv;
+	own.end = own.kept->n_before + 1;
+	return own;
 }
 
 /* All threads of a block of a split call it when they have stored its partials. memory: join_bytes
@@ -209,11 +228,7 @@ DEVICE void end_split(const struct attention_job &job, const struct tile &t, voi
 		struct tile own = t;
 		if (t.is_shared) {
 			i = step_row(job, t, r);
-			own.seq = &job.a.seqs[i];
-			own.kept = &own.seq->groups[job.a.kv_heads[t.kv_head].i_group];
-			own.row0 = 0;
-			own.n_rows = job.heads_per_kv;
-			own.end = own.kept->n_before + 1;
+			own = tile_of_sequence(job, t, i);
 		}
 		join_splits(job, own, counts + i, rows);
 	}
