@@ -156,7 +156,7 @@ static float *decay_rates(struct check *c, size_t n) {
 }
 
 CHECK(scan) {
-	const struct tol tol = { .rel = 1e-5f, .abs = 2e-5f };
+	const struct tol tol = { .rel = 1e-5f, .abs = 1e-4f };
 	for (int i = 0; i < n_cases(c); i++) {
 		const bool is_bench = check_is_bench(c);
 		const int dim = is_bench ? 1536 : check_rand(c, 1, 100);
@@ -223,7 +223,7 @@ static void ssd_shape(struct check *c, struct bb_ssd *a) {
 }
 
 CHECK(ssd) {
-	const struct tol tol = { .rel = 1e-5f, .abs = 4e-5f };
+	const struct tol tol = { .rel = 1e-5f, .abs = 3e-4f };
 	for (int i = 0; i < n_cases(c); i++) {
 		const bool is_bench = check_is_bench(c);
 		struct ssd_run run = { .fn = fn };
