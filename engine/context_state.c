@@ -86,7 +86,7 @@ bool context_state_reserve(struct bb_context *c, int n_new, struct bb_error *err
 	if (!reserve_saves(c, n, err)) {
 		return false;
 	}
-	make_room(e, n + 1);
+	make_room(e, n + ((length + n_new) % STATE_EVERY == 0));
 	for (int i = 0; i < n; i++) {
 		struct state *s = take(c, err);
 		if (s == NULL) {

@@ -217,7 +217,7 @@ static bool check_widths(const struct checker *c, const struct bb_op *op, const 
 			(op->scalar[0] == H_NONE
 				? check_multiple(c, "groups", n_out, hparam_int(hp, w->rows))
 				: check_width(c, "a weight", hparam_int(hp, w->rows), n_out) &&
-					check_multiple(c, "groups", n_out, n_out / hparam_int(hp, op->scalar[0])))));
+					check_multiple(c, "groups", n_out, hparam_int(hp, op->scalar[0])))));
 	case OP_MATMUL:
 	case OP_ADD_MATMUL:
 		return check_matrix(c, w, bias, n_out, n_in);
