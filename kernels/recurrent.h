@@ -4,12 +4,14 @@
  * state is an array of f32 that holds what all layers of a context remember, one after the other;
  * a kernel reads and writes its layer's part. Rows of a sequence are taken one after the other, in
  * one arithmetic: a row and the state behind it have the same bits however a sequence was cut into
- * steps. */
+ * steps. States lie at multiples of 64 bytes, and a layer's part at one of BB_STATE_ALIGN floats. */
 #ifndef RECURRENT_H
 #define RECURRENT_H
 
 #include <stdbool.h>
 #include <stddef.h>
+
+enum { BB_STATE_ALIGN = 16 };
 
 /* Where to keep the state as it is after a number of rows of a sequence, fewer than all. */
 struct bb_state_save {
@@ -35,6 +37,9 @@ struct bb_stretch {
 };
 
 /* Stretch i <= n_saves of a sequence, of the layer whose part begins at `at`. */
+#ifdef __CUDACC__
+__host__ __device__
+#endif
 static inline struct bb_stretch state_stretch(const struct bb_state_seq *s, int i, size_t at) {
 	const int begin = i > 0 ? s->saves[i - 1].n_rows : 0;
 	const int end = i < s->n_saves ? s->saves[i].n_rows : s->n_rows;

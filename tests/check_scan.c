@@ -29,8 +29,9 @@ static int rows_of_seq(struct check *c, int i) {
 static void make_scene(struct check *c, struct scene *s, size_t floats, int n_seqs, int n_rows,
 	struct tol tol) {
 	s->n_seqs = n_seqs;
-	s->state_at = check_is_bench(c) ? 0 : 4 * (size_t)check_rand(c, 0, 3);
-	s->total = s->state_at + floats + (check_is_bench(c) ? 0 : 4 * (size_t)check_rand(c, 0, 3));
+	s->state_at = check_is_bench(c) ? 0 : BB_STATE_ALIGN * (size_t)check_rand(c, 0, 3);
+	s->total = s->state_at + floats + (check_is_bench(c) ? 0 : (size_t)check_rand(c, 0, 50));
+	s->total = (s->total + BB_STATE_ALIGN - 1) / BB_STATE_ALIGN * BB_STATE_ALIGN;
 	s->seqs = check_scratch(c, sizeof(*s->seqs) * (size_t)n_seqs, 8);
 	s->start = check_in(c, s->total * (size_t)n_seqs);
 	float *to = check_inout(c, "state", s->total * (size_t)n_seqs, tol);
@@ -60,7 +61,7 @@ typedef void run_fn(struct check *c, void *args, const struct bb_state_seq *seqs
 static void run_again(struct check *c, const struct scene *s, run_fn *run, void *args,
 	const float *y, int ld_y, int n_cols) {
 	float *again = check_scratch(c, sizeof(float) * (size_t)s->n_rows * ld_y, 4);
-	float *state = check_scratch(c, sizeof(float) * s->total, 4);
+	float *state = check_scratch(c, sizeof(float) * s->total, 64);
 	struct bb_state_seq *part = check_scratch(c, sizeof(*part) * 2, 8);
 	for (int i = 0; i < s->n_seqs; i++) {
 		const struct bb_state_seq *seq = &s->seqs[i];
