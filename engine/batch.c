@@ -363,7 +363,8 @@ static void find_shares(struct bb_engine *e, const struct bb_step_item *items, i
 void batch_compose(struct bb_engine *e, const struct bb_step_item *items, int n_items,
 	struct draw *draws) {
 	struct batch *b = &e->batch;
-	b->n_rows = b->n_out = b->n_draws = b->max_kept = b->n_shares = b->n_shared_rows = b->n_saves = 0;
+	b->n_rows = b->n_out = b->n_draws = b->max_kept = 0;
+	b->n_shares = b->n_shared_rows = b->n_saves = 0;
 	b->n_seqs = n_items;
 	b->kv_type = items[0].context->kv_type;
 	if (e->plan.n_paged > 0) {

@@ -119,7 +119,7 @@ struct bb_engine_info {
 	size_t step_weight_bytes;    /* weight bytes that one decoded token reads */
 	size_t kv_bytes_per_token;   /* KV bytes that one more token of a full-attention context adds */
 	size_t activation_bytes;     /* planned once, at load */
-	size_t state_bytes;          /* that recurrent layers remember of a context, whatever its length */
+	size_t state_bytes;          /* that recurrent layers remember of a context */
 	int max_checkpoints;         /* states that the state cache holds */
 };
 void bb_engine_info(const struct bb_engine *e, struct bb_engine_info *info);
@@ -199,9 +199,10 @@ bool bb_context_fork(struct bb_context **out, struct bb_context *c, struct bb_er
  * gives back reserved room. Where layers are recurrent the state behind n_tokens may be gone: then
  * the tokens from the last checkpoint on are computed again, with the same bits, and a checkpoint
  * stays there. Checkpoints stand where segments begin and every 512 tokens, as many as the state
- * cache holds; old ones are thinned out first. BB_ERR_CONTEXT when that is beyond the timeline, or before what a
- * sliding window still holds; BB_ERR_MEMORY is possible where pages on both sides of the cut are
- * shared with a fork. On an error the context is as it was. */
+ * cache holds; old ones are thinned out first. BB_ERR_CONTEXT when n_tokens is beyond the timeline,
+ * or before what a sliding window still holds; BB_ERR_MEMORY is possible where pages on both sides
+ * of the cut are shared with a fork, or tokens are computed again. On an error the context is as it
+ * was. */
 bool bb_context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err);
 int bb_context_length(const struct bb_context *c);
 /* Makes room for n_tokens (>= 1) more tokens, in pages, their table and the timeline: until they

@@ -148,7 +148,7 @@ bool context_state_promise(struct bb_context *c, int n_new, struct bb_error *err
 	}
 	/* what the cache drops on the way can be used again */
 	const int length = bb_context_length(c), most = pool_of(c)->max_kept;
-	const int n_kept = n_grid(length, length + n_new) < most ? n_grid(length, length + n_new) : most;
+	const int n = n_grid(length, length + n_new), n_kept = n < most ? n : most;
 	if (!checkpoints_reserve(&c->checkpoints, n_kept + 1, err) ||
 		!state_promise(pool_of(c), n_kept + 1, err)) {
 		return false;

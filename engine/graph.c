@@ -185,7 +185,8 @@ static void run_norm(const struct run *r, const struct plan_op *o) {
 	const int dim = o->dim / o->n_parts;
 	for (int i = 0; i < o->n_parts; i++) {
 		r->k->rmsnorm(r->q, o->out + i * dim, o->ld_out, o->in + i * dim, o->ld_in,
-			o->w != NULL ? o->w + i * dim : NULL, r->n_rows, o->n_groups, dim, (float)r->p->hp.v[H_NORM_EPS]);
+			o->w != NULL ? o->w + i * dim : NULL, r->n_rows, o->n_groups, dim,
+			(float)r->p->hp.v[H_NORM_EPS]);
 	}
 }
 

@@ -41,8 +41,8 @@ enum bb_act {
 enum bb_op_kind {
 	OP_END,
 	OP_EMBED,      /* out = scalar[0] * rows of w at the step's token ids; without a scalar: 1 */
-	OP_RMSNORM,    /* out = rmsnorm(in) * w, over groups as wide as w; or, with a scalar, over so many
-	                * groups, each with its part of w */
+	OP_RMSNORM,    /* out = rmsnorm(in) * w, over groups as wide as w; or, with a scalar, over so
+	                * many groups, each with its part of w; without w: 1 */
 	OP_MATMUL,     /* out = in w^T (+ bias) */
 	OP_ADD_MATMUL, /* out += in w^T (+ bias) */
 	OP_ROPE,       /* out = in, turned by the position's angles; the layer kind says which */
@@ -51,7 +51,7 @@ enum bb_op_kind {
 	OP_GELU_MUL,   /* out = gelu_tanh(in) * in2 */
 	OP_ADD,        /* out += in; X and H only */
 	OP_CONV_SILU,  /* out = in = silu(causal depthwise convolution of in with w (+ bias)) */
-	OP_SCAN,       /* out = in = Mamba's scan of in by SSM_B, SSM_C, SSM_DT + bias, A = w, D = skip */
+	OP_SCAN,       /* out = in = Mamba's scan of in by SSM_B, SSM_C, SSM_DT + bias; A: w, D: skip */
 	OP_SSD,        /* the same of Mamba-2's heads; scalars: limits of dt, a second of 0 is none */
 	OP_COUNT,
 };

@@ -55,7 +55,7 @@ struct plan_op {
 	int ld_out, ld_in;
 	int n_groups, dim;          /* columns: n_groups * dim */
 	int n_parts;                /* of a norm: groups in w, each with its part; else 0 or 1 */
-	float *w;                   /* small weights, f32: [dim]; of a convolution or a scan [·, channels] */
+	float *w;                   /* small weights, f32: [dim]; of recurrent ops [·, channels] */
 	float *bias, *skip;         /* of those, [channels] or [heads]; NULL = none */
 	size_t state_at;            /* floats of a context's state before what the op keeps */
 	const struct bb_tensor *table; /* OP_EMBED, and its bytes where kernels read them */

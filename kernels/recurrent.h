@@ -4,7 +4,8 @@
  * state is an array of f32 that holds what all layers of a context remember, one after the other;
  * a kernel reads and writes its layer's part. Rows of a sequence are taken one after the other, in
  * one arithmetic: a row and the state behind it have the same bits however a sequence was cut into
- * steps. States lie at multiples of 64 bytes, and a layer's part at one of BB_STATE_ALIGN floats. */
+ * steps. States lie at multiples of 64 bytes, layers' parts at multiples of BB_STATE_ALIGN
+ * floats. */
 #ifndef RECURRENT_H
 #define RECURRENT_H
 

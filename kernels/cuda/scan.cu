@@ -211,8 +211,11 @@ __global__ void __launch_bounds__(SSD_THREADS) ssd_kernel(bb_ssd a, bool wide) {
 	UNROLL
 	for (int i = 0; i < n_each; i++) {
 		const bool is_there = n0 + i < a.n_state && n_columns > 0 && seq.from != NULL;
-		S[i] = is_there ? load4(seq.from + head + (size_t)(n0 + i) * a.head_dim + p, n_columns, wide)
-			: make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+		S[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+		if (is_there) {
+			const size_t row = head + (size_t)(n0 + i) * a.head_dim;
+			S[i] = load4(seq.from + row + p, n_columns, wide);
+		}
 	}
 	const float skip = a.skip != NULL ? a.skip[h] : 0.0f;
 	for (int k = 0; k <= seq.n_saves; k++) {
