@@ -15,11 +15,20 @@ static size_t round64(size_t n) {
 }
 
 static size_t n_kv_places(const struct bb_engine *e) {
-	return (size_t)e->plan.n_layers * (size_t)hparam_int(&e->plan.hp, H_KV_HEADS);
+	return e->plan.n_paged == 0 ? 0
+		: (size_t)e->plan.n_layers * (size_t)hparam_int(&e->plan.hp, H_KV_HEADS);
+}
+
+/* States to keep on the way that a step of n_rows rows in all can have. */
+static size_t most_saves(const struct bb_engine *e, size_t n_rows) {
+	return e->plan.state_floats > 0 ? n_rows / STATE_EVERY + n_rows : 0;
 }
 
 size_t batch_scratch_bytes(const struct bb_engine *e) {
 	const struct bb_hparams *hp = &e->plan.hp;
+	if (e->plan.n_paged == 0) {
+		return 64; /* there is no attention */
+	}
 	const int n_heads = hparam_int(hp, H_HEADS), head_dim = hparam_int(hp, H_HEAD);
 	const struct bb_kv_layout *layout;
 	kernels_attention(&e->kernels, e->kv_type, &layout);
@@ -36,8 +45,11 @@ static size_t arrays_bytes(const struct bb_engine *e, int n_rows) {
 	const size_t per_kind = round64(rows * sizeof(struct bb_attention_seq)) +
 		round64(rows / 2 * sizeof(struct bb_attention_seq)) +
 		round64(rows * sizeof(struct bb_kept));
-	return 3 * round64(rows * sizeof(int32_t)) + round64(n_kv_places(e) *
-		sizeof(struct bb_kv_head)) + (size_t)e->plan.n_kinds * per_kind;
+	const size_t states = e->plan.state_floats == 0 ? 0
+		: round64(rows * sizeof(struct bb_state_seq)) +
+		round64(most_saves(e, rows) * sizeof(struct bb_state_save));
+	return states + 3 * round64(rows * sizeof(int32_t)) + round64(n_kv_places(e) *
+		sizeof(struct bb_kv_head)) + (size_t)e->plan.n_paged * per_kind;
 }
 
 static bool image_create(struct bb_engine *e, size_t bytes, struct bb_error *err) {
@@ -51,12 +63,14 @@ bool batch_create(struct bb_engine *e, struct bb_error *err) {
 	a->ids = base_alloc(rows, sizeof(*a->ids));
 	a->pos = base_alloc(rows, sizeof(*a->pos));
 	a->out_row = base_alloc(rows, sizeof(*a->out_row));
-	a->kv_heads = base_alloc(n_kv_places(e), sizeof(*a->kv_heads));
+	a->kv_heads = base_alloc(n_kv_places(e) + 1, sizeof(*a->kv_heads));
+	a->states = base_alloc(rows, sizeof(*a->states));
+	a->saves = base_alloc(most_saves(e, rows) + 1, sizeof(*a->saves));
 	b->logits = base_alloc(rows, sizeof(*b->logits));
 	b->draws = base_alloc(rows, sizeof(*b->draws));
 	bool ok = a->ids != NULL && a->pos != NULL && a->out_row != NULL && a->kv_heads != NULL &&
-		b->logits != NULL && b->draws != NULL;
-	for (int i = 0; i < e->plan.n_kinds; i++) {
+		a->states != NULL && a->saves != NULL && b->logits != NULL && b->draws != NULL;
+	for (int i = 0; i < e->plan.n_paged; i++) {
 		a->seqs[i] = base_alloc(rows, sizeof(*a->seqs[i]));
 		a->kept[i] = base_alloc(rows, sizeof(*a->kept[i]));
 		a->shares[i] = base_alloc(rows / 2 + 1, sizeof(*a->shares[i]));
@@ -84,6 +98,8 @@ void batch_finish(struct bb_engine *e) {
 		base_free(b->on_host.shares[i]);
 	}
 	base_free(b->on_host.kv_heads);
+	base_free(b->on_host.states);
+	base_free(b->on_host.saves);
 	base_free(b->on_host.ids);
 	base_free(b->on_host.pos);
 	base_free(b->on_host.out_row);
@@ -108,7 +124,7 @@ bool batch_reserve(struct bb_engine *e, const struct bb_step_item *items, int n_
 	size_t bytes = arrays_bytes(e, e->plan.max_rows);
 	for (int i = 0; i < n_items; i++) {
 		const int n = n_chunks(bb_context_length(items[i].context) + items[i].n_tokens);
-		bytes += (size_t)e->plan.n_kinds * ((size_t)n * CHUNK_BYTES +
+		bytes += (size_t)e->plan.n_paged * ((size_t)n * CHUNK_BYTES +
 			round64((size_t)n * sizeof(void *)));
 	}
 	if (bytes <= e->batch.image.copy.bytes) {
@@ -149,6 +165,19 @@ static void *put_array(struct batch_image *im, const void *data, size_t n) {
 	return im->copy.there + put(im, data, n);
 }
 
+/* A captured step has no saves, so what follows lies at the same addresses. */
+static void send_states(struct batch *b, struct batch_image *im) {
+	const struct batch_arrays *from = &b->on_host;
+	const size_t seqs = (size_t)b->n_seqs, saves = (size_t)b->n_saves;
+	const size_t at = put(im, from->states, seqs * sizeof(*from->states));
+	b->at.states = (void *)(im->copy.there + at);
+	b->at.saves = put_array(im, from->saves, saves * sizeof(*from->saves));
+	struct bb_state_seq *seq = (void *)(im->copy.host + at);
+	for (size_t i = 0; i < seqs; i++) {
+		seq[i].saves = b->at.saves + (seq[i].saves - from->saves);
+	}
+}
+
 static void send(struct bb_engine *e) {
 	struct batch *b = &e->batch;
 	const struct batch_arrays *from = &b->on_host;
@@ -161,7 +190,10 @@ static void send(struct bb_engine *e) {
 	b->at.pos = put_array(im, from->pos, rows * sizeof(*from->pos));
 	b->at.out_row = put_array(im, from->out_row, rows * sizeof(*from->out_row));
 	b->at.kv_heads = put_array(im, from->kv_heads, n_kv_places(e) * sizeof(*from->kv_heads));
-	for (int kind = 0; kind < e->plan.n_kinds; kind++) {
+	if (e->plan.state_floats > 0) {
+		send_states(b, im);
+	}
+	for (int kind = 0; kind < e->plan.n_paged; kind++) {
 		places[kind] = put(im, from->seqs[kind], seqs * sizeof(*from->seqs[kind]));
 		kept[kind] = put(im, from->kept[kind], seqs * sizeof(*from->kept[kind]));
 		shared[kind] = put(im, from->shares[kind], shares * sizeof(*from->shares[kind]));
@@ -169,7 +201,7 @@ static void send(struct bb_engine *e) {
 		b->at.shares[kind] = (void *)(im->copy.there + shared[kind]);
 		b->at.kept[kind] = (void *)(im->copy.there + kept[kind]);
 	}
-	for (int kind = 0; kind < e->plan.n_kinds; kind++) {
+	for (int kind = 0; kind < e->plan.n_paged; kind++) {
 		struct bb_attention_seq *seq = (void *)(im->copy.host + places[kind]);
 		struct bb_kept *k = (void *)(im->copy.host + kept[kind]);
 		for (size_t i = 0; i < seqs; i++) {
@@ -214,6 +246,20 @@ static void add_draw(struct bb_engine *e, const struct bb_step_item *item, struc
 	b->n_draws++;
 }
 
+static void add_state(struct batch *b, const struct bb_step_item *item, int i_seq) {
+	const struct bb_context *c = item->context;
+	struct bb_state_save *saves = b->on_host.saves + b->n_saves;
+	for (int i = 0; i < c->n_saves; i++) {
+		saves[i] = (struct bb_state_save){ c->saves[i].n_tokens - bb_context_length(c),
+			c->saves[i].state->data };
+	}
+	b->on_host.states[i_seq] = (struct bb_state_seq){
+		.from = c->state != NULL ? c->state->data : NULL, .to = c->next_state->data,
+		.saves = saves, .n_saves = c->n_saves, .row0 = b->n_rows, .n_rows = item->n_tokens,
+	};
+	b->n_saves += c->n_saves;
+}
+
 static void add_item(struct bb_engine *e, const struct bb_step_item *item, struct draw *draw,
 	int i_seq) {
 	struct batch *b = &e->batch;
@@ -222,13 +268,16 @@ static void add_item(struct bb_engine *e, const struct bb_step_item *item, struc
 	const int pos0 = bb_context_length(item->context), end = pos0 + item->n_tokens;
 	float *logits = item->logits;
 	b->max_kept = end > b->max_kept ? end : b->max_kept;
-	for (int kind = 0; kind < e->plan.n_kinds; kind++) {
+	for (int kind = 0; kind < e->plan.n_paged; kind++) {
 		a->kept[kind][i_seq] = (struct bb_kept){
 			(void *const *const *)item->context->tables[kind].chunks, pos0,
 		};
 		a->seqs[kind][i_seq] = (struct bb_attention_seq){
 			.groups = &a->kept[kind][i_seq], .row0 = b->n_rows, .n_rows = item->n_tokens,
 		};
+	}
+	if (e->plan.state_floats > 0) {
+		add_state(b, item, i_seq);
 	}
 	for (int t = 0; t < item->n_tokens; t++) {
 		const bool is_last = t == item->n_tokens - 1;
@@ -266,7 +315,7 @@ static int common_tokens(const struct bb_engine *e, const struct bb_context *a,
 	const int m = bb_context_length(a), n = bb_context_length(b);
 	int pages = (m < n ? m : n) / BB_PAGE;
 	bool is_compared = false;
-	for (int kind = 0; kind < e->plan.n_kinds; kind++) {
+	for (int kind = 0; kind < e->plan.n_paged; kind++) {
 		if (e->plan.kinds[kind].window == 0) {
 			pages = common_pages(&a->tables[kind], &b->tables[kind], pages);
 			is_compared = true;
@@ -278,7 +327,7 @@ static int common_tokens(const struct bb_engine *e, const struct bb_context *a,
 static void add_share(struct bb_engine *e, int first, int n, int n_shared) {
 	struct batch *b = &e->batch;
 	struct batch_arrays *a = &b->on_host;
-	for (int kind = 0; kind < e->plan.n_kinds; kind++) {
+	for (int kind = 0; kind < e->plan.n_paged; kind++) {
 		a->shares[kind][b->n_shares] = (struct bb_attention_seq){
 			.groups = &a->kept[kind][first], .row0 = first, .n_rows = n, .n_shared = n_shared,
 		};
@@ -314,10 +363,13 @@ static void find_shares(struct bb_engine *e, const struct bb_step_item *items, i
 void batch_compose(struct bb_engine *e, const struct bb_step_item *items, int n_items,
 	struct draw *draws) {
 	struct batch *b = &e->batch;
-	b->n_rows = b->n_out = b->n_draws = b->max_kept = b->n_shares = b->n_shared_rows = 0;
+	b->n_rows = b->n_out = b->n_draws = b->max_kept = 0;
+	b->n_shares = b->n_shared_rows = b->n_saves = 0;
 	b->n_seqs = n_items;
 	b->kv_type = items[0].context->kv_type;
-	place_heads(e);
+	if (e->plan.n_paged > 0) {
+		place_heads(e);
+	}
 	for (int i = 0; i < n_items; i++) {
 		add_item(e, &items[i], draws != NULL && draws[i].sampler != NULL ? &draws[i] : NULL, i);
 	}

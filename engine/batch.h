@@ -15,6 +15,8 @@ struct batch_arrays {
 	struct bb_attention_seq *seqs[MAX_LAYER_KINDS]; /* [n_seqs] each */
 	struct bb_kept *kept[MAX_LAYER_KINDS];          /* [n_seqs]: a head group per kind */
 	struct bb_attention_seq *shares[MAX_LAYER_KINDS]; /* [n_shares] each, see bb_attention */
+	struct bb_state_seq *states;                    /* [n_seqs], of models that keep states */
+	struct bb_state_save *saves;                    /* [n_saves], of all sequences */
 };
 
 /* A device's copy of a step's arrays and page tables: made in `host`, sent in one piece. A page
@@ -28,6 +30,7 @@ struct batch_image {
  * and on a device room for their page tables and a first capture, before it computes. */
 struct batch {
 	int n_rows, n_seqs, n_out;
+	int n_saves;
 	int n_shares, n_shared_rows; /* runs of contexts with common pages, and contexts in them */
 	int max_kept;           /* at least the tokens that any context keeps, this step's included */
 	enum bb_kv_dtype kv_type;

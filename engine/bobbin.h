@@ -54,6 +54,9 @@ struct bb_model; /* an architecture: one file in models/ */
 /* Every architecture of this build, NULL-terminated; defined by the models library. */
 extern const struct bb_model *const bb_models[];
 
+/* As state_cache_bytes: no checkpoints. */
+#define BB_STATE_CACHE_NONE ((size_t)-1)
+
 enum bb_kv_type { BB_KV_AUTO, BB_KV_F32, BB_KV_F16, BB_KV_BF16, BB_KV_INT8 };
 /* "f16", "int8", … and the aliases float16, bfloat16, q8_0; false for an unknown name. */
 bool bb_kv_type_parse(const char *name, enum bb_kv_type *out);
@@ -81,6 +84,8 @@ struct bb_engine_params { /* zeroed = defaults */
 	int max_batch_tokens;      /* rows per step that memory is planned for; 0 = 512, on a GPU
 	                            * with many processors up to 2048 */
 	size_t max_kv_bytes;       /* limit on pages of all contexts; 0 = no limit of our own */
+	size_t state_cache_bytes;  /* of checkpoints of all contexts, for models with recurrent layers;
+	                            * 0 = 1 GiB, BB_STATE_CACHE_NONE = none */
 	size_t max_device_bytes;   /* memory that a GPU may give; 0 = nine tenths of what is free */
 	bool vocab_only;           /* tokenizer, template and metadata only: no weights, no steps */
 	bool inspect_only;         /* checks and plans, but does not pack weights: no steps */
@@ -114,8 +119,14 @@ struct bb_engine_info {
 	size_t step_weight_bytes;    /* weight bytes that one decoded token reads */
 	size_t kv_bytes_per_token;   /* KV bytes that one more token of a full-attention context adds */
 	size_t activation_bytes;     /* planned once, at load */
+	size_t state_bytes;          /* that recurrent layers remember of a context */
+	int max_checkpoints;         /* states that the state cache holds */
 };
 void bb_engine_info(const struct bb_engine *e, struct bb_engine_info *info);
+struct bb_engine_stats { /* since opening */
+	uint64_t n_steps, n_rows; /* rows: tokens computed, those computed again included */
+};
+void bb_engine_stats(const struct bb_engine *e, struct bb_engine_stats *stats);
 /* KV bytes that attention reads for one token decoded at depth n (windows considered). */
 size_t bb_engine_kv_read_bytes(const struct bb_engine *e, int n_tokens);
 /* What `bobbin inspect` prints: metadata, tensors, layers with their op lists, memory plan. */
@@ -185,9 +196,13 @@ void bb_context_destroy(struct bb_context *c);
  * values, a partly filled last page. Room that c had reserved is given back. */
 bool bb_context_fork(struct bb_context **out, struct bb_context *c, struct bb_error *err);
 /* Forgets every token from index n_tokens on, with the segments that begin there or later, and
- * gives back reserved room. BB_ERR_CONTEXT when that is beyond the timeline, or before what a
- * sliding window still holds; BB_ERR_MEMORY is possible where pages on both sides of the cut are
- * shared with a fork. On an error the context is as it was. */
+ * gives back reserved room. Where layers are recurrent the state behind n_tokens may be gone: then
+ * the tokens from the last checkpoint on are computed again, with the same bits, and a checkpoint
+ * stays there. Checkpoints stand where segments begin and every 512 tokens, as many as the state
+ * cache holds; old ones are thinned out first. BB_ERR_CONTEXT when n_tokens is beyond the timeline,
+ * or before what a sliding window still holds; BB_ERR_MEMORY is possible where pages on both sides
+ * of the cut are shared with a fork, or tokens are computed again. On an error the context is as it
+ * was. */
 bool bb_context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err);
 int bb_context_length(const struct bb_context *c);
 /* Makes room for n_tokens (>= 1) more tokens, in pages, their table and the timeline: until they

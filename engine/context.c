@@ -8,8 +8,8 @@
 #include <string.h>
 
 /* Pages are freed this many tokens later than a window needs, so that a short rewind is
- * possible. */
-enum { REWIND_SLACK = 4 * BB_PAGE };
+ * possible; with recurrent layers one that goes on from a checkpoint before it. */
+enum { REWIND_SLACK = 4 * BB_PAGE, REWIND_SLACK_STATE = 2 * STATE_EVERY + 4 * BB_PAGE };
 
 static struct kv_pool *pool_of(struct bb_engine *e, int i_kind, enum bb_kv_dtype type) {
 	struct kv_pool *pool = &e->pools[i_kind][type];
@@ -31,8 +31,13 @@ static bool create(struct bb_context **out, struct bb_engine *e, enum bb_kv_dtyp
 	c->engine = e;
 	c->kv_type = kv_type;
 	c->max_len = max_len;
+	c->after = e->contexts;
+	if (c->after != NULL) {
+		c->after->before = c;
+	}
+	e->contexts = c;
 	e->n_contexts++;
-	for (int i = 0; i < e->plan.n_kinds; i++) {
+	for (int i = 0; i < e->plan.n_paged; i++) {
 		if (!kv_table_init(&c->tables[i], pool_of(e, i, kv_type), max_len, err)) {
 			bb_context_destroy(c);
 			return false;
@@ -57,18 +62,36 @@ void bb_context_destroy(struct bb_context *c) {
 	for (int i = 0; i < MAX_LAYER_KINDS; i++) {
 		kv_table_finish(&c->tables[i]);
 	}
+	context_state_finish(c);
 	timeline_finish(&c->timeline);
+	struct bb_context **const link = c->before != NULL ? &c->before->after : &c->engine->contexts;
+	*link = c->after;
+	if (c->after != NULL) {
+		c->after->before = c->before;
+	}
 	c->engine->n_contexts--;
 	base_free(c);
+}
+
+/* Takes back what bb_context_reserve promised. */
+static void unpromise(struct bb_context *c) {
+	struct bb_error never = { 0 };
+	c->n_reserved = 0;
+	context_state_promise(c, 0, &never);
 }
 
 bool bb_context_fork(struct bb_context **out, struct bb_context *c, struct bb_error *err) {
 	if (!create(out, c->engine, c->kv_type, c->max_len, err)) {
 		return false;
 	}
-	c->n_reserved = 0;
+	if (!context_state_fork(*out, c, err)) {
+		bb_context_destroy(*out);
+		*out = NULL;
+		return false;
+	}
+	unpromise(c);
 	timeline_fork(&(*out)->timeline, &c->timeline);
-	for (int i = 0; i < c->engine->plan.n_kinds; i++) {
+	for (int i = 0; i < c->engine->plan.n_paged; i++) {
 		kv_fork(&(*out)->tables[i], &c->tables[i], bb_context_length(c));
 	}
 	return true;
@@ -82,13 +105,14 @@ static int first_needed(const struct bb_engine *e, int i_kind, int n_tokens) {
 
 /* The first token whose page a context of n tokens keeps. */
 static int first_kept(const struct bb_engine *e, int i_kind, int n_tokens) {
-	const int first = first_needed(e, i_kind, n_tokens) - REWIND_SLACK;
+	const int slack = e->plan.state_floats > 0 ? REWIND_SLACK_STATE : REWIND_SLACK;
+	const int first = first_needed(e, i_kind, n_tokens) - slack;
 	return first > 0 ? first : 0;
 }
 
 size_t engine_kv_bytes(const struct bb_engine *e, int n_tokens) {
 	size_t bytes = 0;
-	for (int i = 0; i < e->plan.n_kinds; i++) {
+	for (int i = 0; i < e->plan.n_paged; i++) {
 		const int first_page = first_kept(e, i, n_tokens) / BB_PAGE;
 		const int n_pages = n_tokens / BB_PAGE + (n_tokens % BB_PAGE != 0) - first_page;
 		bytes += (size_t)n_pages * (size_t)e->plan.kinds[i].n_layers *
@@ -97,13 +121,19 @@ size_t engine_kv_bytes(const struct bb_engine *e, int n_tokens) {
 	return bytes;
 }
 
-bool context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err) {
-	const int length = bb_context_length(c);
-	if (n_tokens < 0 || n_tokens > length) {
-		return base_fail(err, BB_ERR_CONTEXT, "a rewind to token %d of a context of %d tokens",
-			n_tokens, length);
+bool context_holds(const struct bb_context *c, int n_tokens) {
+	for (int i = 0; i < c->engine->plan.n_paged && n_tokens > 0; i++) {
+		if (first_needed(c->engine, i, n_tokens) < c->tables[i].first_page * BB_PAGE) {
+			return false;
+		}
 	}
-	for (int i = 0; i < c->engine->plan.n_kinds && n_tokens > 0 && n_tokens < length; i++) {
+	return true;
+}
+
+/* Forgets the tokens from n_tokens on, behind which the layers have what they need. */
+static bool cut(struct bb_context *c, int n_tokens, struct bb_error *err) {
+	const int length = bb_context_length(c);
+	for (int i = 0; i < c->engine->plan.n_paged && n_tokens > 0 && n_tokens < length; i++) {
 		const int held = c->tables[i].first_page * BB_PAGE;
 		if (first_needed(c->engine, i, n_tokens) < held) {
 			return base_fail(err, BB_ERR_CONTEXT,
@@ -111,15 +141,62 @@ bool context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err) {
 				"%d or later needs", n_tokens, held + c->engine->plan.kinds[i].window - 1);
 		}
 	}
-	for (int i = 0; i < c->engine->plan.n_kinds; i++) {
+	for (int i = 0; i < c->engine->plan.n_paged; i++) {
 		if (!kv_own_cut(&c->tables[i], n_tokens, err)) {
 			return false;
 		}
 	}
+	context_state_cut(c, n_tokens);
 	timeline_truncate(&c->timeline, n_tokens);
-	c->n_reserved = 0;
+	unpromise(c);
 	context_unreserve(c);
 	return true;
+}
+
+/* What two contexts of one timeline keep for it changes hands. */
+static void swap_states(struct bb_context *a, struct bb_context *b) {
+	for (int i = 0; i < a->engine->plan.n_paged; i++) {
+		const struct kv_table t = a->tables[i];
+		a->tables[i] = b->tables[i];
+		b->tables[i] = t;
+	}
+	const struct checkpoints kept = a->checkpoints;
+	struct state *const state = a->state;
+	a->checkpoints = b->checkpoints;
+	a->state = b->state;
+	a->is_lost = b->is_lost;
+	b->checkpoints = kept;
+	b->state = state;
+}
+
+/* A fork goes back to token `reach` and computes the tokens up to n_tokens again; then it's c. */
+static bool replay(struct bb_context *c, int reach, int n_tokens, struct bb_error *err) {
+	struct bb_context *f;
+	if (!bb_context_fork(&f, c, err)) {
+		return false;
+	}
+	const bool ok = cut(f, reach, err) && bb_prefill(f, bb_context_tokens(c) + reach,
+		(size_t)(n_tokens - reach), NULL, NULL, NULL, err) &&
+		context_state_mark(f, CHECKPOINT_DIVERGENCE, err);
+	if (ok) {
+		swap_states(c, f);
+		timeline_truncate(&c->timeline, n_tokens);
+		unpromise(c);
+	}
+	bb_context_destroy(f);
+	return ok;
+}
+
+bool context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err) {
+	if (n_tokens < 0 || n_tokens > bb_context_length(c)) {
+		return base_fail(err, BB_ERR_CONTEXT, "a rewind to token %d of a context of %d tokens",
+			n_tokens, bb_context_length(c));
+	}
+	const int reach = context_state_reach(c, n_tokens);
+	if (reach == n_tokens) {
+		return cut(c, n_tokens, err);
+	}
+	return replay(c, reach, n_tokens, err);
 }
 
 bool bb_context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err) {
@@ -141,7 +218,8 @@ const int32_t *bb_context_tokens(const struct bb_context *c) {
 bool bb_context_begin_segment(struct bb_context *c, int first, enum bb_role role,
 	struct bb_error *err) {
 	assert(role <= BB_ROLE_TOOL);
-	return timeline_begin(&c->timeline, first, role, err);
+	return (first < bb_context_length(c) || context_state_mark(c, CHECKPOINT_BOUNDARY, err)) &&
+		timeline_begin(&c->timeline, first, role, err);
 }
 
 int bb_context_n_segments(const struct bb_context *c) {
@@ -173,7 +251,7 @@ bool bb_role_parse(const char *name, enum bb_role *out) {
 
 size_t bb_context_kv_bytes(const struct bb_context *c) {
 	size_t bytes = 0;
-	for (int i = 0; i < c->engine->plan.n_kinds; i++) {
+	for (int i = 0; i < c->engine->plan.n_paged; i++) {
 		bytes += (size_t)kv_count(&c->tables[i]) * c->tables[i].pool->page_bytes;
 	}
 	return bytes;
@@ -186,10 +264,11 @@ bool context_reserve(struct bb_context *c, int n_new, struct bb_error *err) {
 			"the context holds %d of at most %d tokens; %d more don't fit", length, c->max_len,
 			n_new);
 	}
-	if (!timeline_reserve(&c->timeline, n_new, err)) {
+	if (!timeline_reserve(&c->timeline, n_new, err) || !context_state_reserve(c, n_new, err)) {
+		context_state_unreserve(c);
 		return false;
 	}
-	for (int i = 0; i < c->engine->plan.n_kinds; i++) {
+	for (int i = 0; i < c->engine->plan.n_paged; i++) {
 		const int first = first_kept(c->engine, i, length + n_new);
 		if (!kv_reserve(&c->tables[i], length, n_new, first, err)) {
 			context_unreserve(c);
@@ -201,7 +280,8 @@ bool context_reserve(struct bb_context *c, int n_new, struct bb_error *err) {
 
 void context_unreserve(struct bb_context *c) {
 	const int length = bb_context_length(c);
-	for (int i = 0; i < c->engine->plan.n_kinds; i++) {
+	context_state_unreserve(c);
+	for (int i = 0; i < c->engine->plan.n_paged; i++) {
 		kv_truncate(&c->tables[i], c->n_reserved > length ? c->n_reserved : length);
 	}
 }
@@ -211,6 +291,11 @@ bool bb_context_reserve(struct bb_context *c, int n_tokens, struct bb_error *err
 	if (!context_reserve(c, n_tokens, err)) {
 		return false;
 	}
+	context_state_unreserve(c);
+	if (!context_state_promise(c, n_tokens, err)) {
+		context_unreserve(c);
+		return false;
+	}
 	const int end = bb_context_length(c) + n_tokens;
 	c->n_reserved = end > c->n_reserved ? end : c->n_reserved;
 	return true;
@@ -218,7 +303,8 @@ bool bb_context_reserve(struct bb_context *c, int n_tokens, struct bb_error *err
 
 void context_commit(struct bb_context *c, const int32_t *tokens, int n) {
 	timeline_append(&c->timeline, tokens, n);
-	for (int i = 0; i < c->engine->plan.n_kinds; i++) {
+	context_state_commit(c);
+	for (int i = 0; i < c->engine->plan.n_paged; i++) {
 		kv_release_before(&c->tables[i], first_kept(c->engine, i, bb_context_length(c)));
 	}
 }

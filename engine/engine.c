@@ -282,6 +282,9 @@ static bool open_model(struct bb_engine *e, const struct bb_model *const *models
 	if (params->inspect_only) {
 		return true;
 	}
+	const size_t gib = 1 << 30, cache = params->state_cache_bytes;
+	state_pool_init(&e->states, e->plan.state_floats * sizeof(float), &e->memory,
+		cache == 0 ? gib : cache == BB_STATE_CACHE_NONE ? 0 : cache);
 	if (!batch_create(e, err) || !draws_create(e, err) ||
 		!plan_pack(&e->plan, params->progress, params->progress_user, err) ||
 		(e->is_fast && !plan_gemm(&e->plan, err))) {
@@ -354,6 +357,7 @@ void bb_engine_destroy(struct bb_engine *e) {
 			}
 		}
 	}
+	state_pool_finish(&e->states);
 	captures_drop(e);
 	draws_finish(e);
 	batch_finish(e);
@@ -413,15 +417,21 @@ void bb_engine_info(const struct bb_engine *e, struct bb_engine_info *info) {
 	info->max_batch_tokens = p->max_rows;
 	info->weight_bytes = plan_packed_bytes(p);
 	info->step_weight_bytes = plan_step_bytes(p);
+	info->state_bytes = p->state_floats * sizeof(float);
+	info->max_checkpoints = e->states.max_kept;
 	info->activation_bytes = p->memory_bytes + p->gemm_bytes + batch_scratch_bytes(e);
-	for (int i = 0; i < p->n_kinds; i++) {
+	for (int i = 0; i < p->n_paged; i++) {
 		info->kv_bytes_per_token += kv_bytes_per_token(e, i);
 	}
 }
 
+void bb_engine_stats(const struct bb_engine *e, struct bb_engine_stats *stats) {
+	*stats = e->stats;
+}
+
 size_t bb_engine_kv_read_bytes(const struct bb_engine *e, int n_tokens) {
 	size_t bytes = 0;
-	for (int i = 0; i < e->plan.n_kinds; i++) {
+	for (int i = 0; i < e->plan.n_paged; i++) {
 		const int window = e->plan.kinds[i].window;
 		const int seen = window > 0 && window < n_tokens ? window : n_tokens;
 		bytes += kv_bytes_per_token(e, i) * (size_t)seen;

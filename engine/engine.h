@@ -9,6 +9,7 @@
 #include "capture.h"
 #include "kv.h"
 #include "plan.h"
+#include "state.h"
 #include "template.h"
 #include "timeline.h"
 #include "token/token.h"
@@ -41,7 +42,10 @@ struct bb_engine {
 	struct draw_room draws;     /* of steps on a device */
 	struct kv_budget budget;
 	struct kv_pool pools[MAX_LAYER_KINDS][N_KV_TYPES];
+	struct state_pool states;   /* of models with recurrent layers */
+	struct bb_context *contexts; /* all there are */
 	int n_contexts;
+	struct bb_engine_stats stats;
 };
 
 struct bb_context {
@@ -51,6 +55,14 @@ struct bb_context {
 	int n_reserved;                            /* tokens that have room by bb_context_reserve */
 	struct timeline timeline;
 	struct kv_table tables[MAX_LAYER_KINDS];   /* by kind of layer */
+	struct state *state;                       /* behind the last token; NULL: all zero */
+	struct state *next_state;                  /* which the step that is prepared will write */
+	struct checkpoint *saves;                  /* [n_saves] that it will write on the way */
+	int n_saves, max_saves;
+	struct checkpoints checkpoints;
+	int n_promised;                            /* states that bb_context_reserve set aside */
+	bool is_lost;                              /* a step failed while it wrote `state` */
+	struct bb_context *before, *after;         /* in the engine's list */
 };
 
 /* Ids that may come from outside are below this: rows of the embedding, or tokens without one. */
@@ -63,10 +75,33 @@ size_t engine_kv_bytes(const struct bb_engine *e, int n_tokens);
 enum bb_kv_dtype engine_kv_dtype(enum bb_kv_type type);
 const char *engine_kv_name(enum bb_kv_dtype type); /* "f16" */
 
+/* Whether sliding windows still hold what a rewind to n_tokens needs. */
+bool context_holds(const struct bb_context *c, int n_tokens);
 /* Makes room for n_new more tokens; on failure the context is as it was. */
 bool context_reserve(struct bb_context *c, int n_new, struct bb_error *err);
 /* As bb_context_rewind, but an empty segment that begins there stays. */
 bool context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err);
+/* ---- context_state.c: the fixed state of a context; nothing to do for models without ---- */
+
+/* Room for the state behind n_new more tokens, and for those to keep on the way. */
+bool context_state_reserve(struct bb_context *c, int n_new, struct bb_error *err);
+void context_state_unreserve(struct bb_context *c);
+/* The step's states become the context's, which has the step's tokens by now. */
+void context_state_commit(struct bb_context *c);
+/* What bb_context_reserve does for n_new more tokens; 0 takes it back. */
+bool context_state_promise(struct bb_context *c, int n_new, struct bb_error *err);
+/* A fork's state, and the other way round all that a context has given back. */
+bool context_state_fork(struct bb_context *dst, const struct bb_context *src,
+	struct bb_error *err);
+void context_state_finish(struct bb_context *c);
+/* Keeps the state of now, as that where a segment begins. */
+bool context_state_mark(struct bb_context *c, enum checkpoint_kind kind, struct bb_error *err);
+/* The token behind which the context could go on if it were rewound to n_tokens; the rest has to
+ * be computed again. */
+int context_state_reach(const struct bb_context *c, int n_tokens);
+/* Goes back to where context_state_reach said. */
+void context_state_cut(struct bb_context *c, int n_tokens);
+
 /* Gives back room, but not what bb_context_reserve promised. */
 void context_unreserve(struct bb_context *c);
 /* The n tokens of a finished step become part of the timeline; pages behind windows are freed. */

@@ -12,17 +12,25 @@ static const struct rule {
 	bool in, in2, w, bias;
 	int n_scalars;
 	bool in_layers_only;
+	bool last, skip;
+	bool w_may_lack;
 } rules[] = {
 	[OP_END] = { "end" },
 	[OP_EMBED] = { "embed", .w = true, .n_scalars = 1 },
-	[OP_RMSNORM] = { "rmsnorm", .in = true, .w = true },
-	[OP_MATMUL] = { "matmul", .in = true, .w = true, .bias = true },
+	[OP_RMSNORM] = { "rmsnorm", .in = true, .w = true, .n_scalars = 1, .w_may_lack = true },
+	[OP_MATMUL] = { "matmul", .in = true, .w = true, .bias = true, .last = true },
 	[OP_ADD_MATMUL] = { "add_matmul", .in = true, .w = true, .bias = true },
 	[OP_ROPE] = { "rope", .in = true, .in_layers_only = true },
 	[OP_ATTENTION] = { "attention", .in = true, .in_layers_only = true },
 	[OP_SILU_MUL] = { "silu_mul", .in = true, .in2 = true },
 	[OP_GELU_MUL] = { "gelu_mul", .in = true, .in2 = true },
 	[OP_ADD] = { "add", .in = true },
+	[OP_CONV_SILU] = { "conv_silu", .in = true, .w = true, .bias = true, .in_layers_only = true,
+		.last = true },
+	[OP_SCAN] = { "scan", .in = true, .w = true, .bias = true, .in_layers_only = true,
+		.skip = true },
+	[OP_SSD] = { "ssd", .in = true, .w = true, .bias = true, .n_scalars = 2,
+		.in_layers_only = true, .skip = true },
 };
 
 static const struct {
@@ -46,6 +54,35 @@ const char *act_name(enum bb_act act) {
 
 int form_width(const struct bb_hparams *hp, enum bb_act act) {
 	return hparam_int(hp, acts[act].width);
+}
+
+int form_span(const struct bb_hparams *hp, enum bb_act act, enum bb_act last) {
+	int width = form_width(hp, act);
+	for (int i = act + 1; i <= (int)last; i++) {
+		width += form_group(i) == form_group(act) ? form_width(hp, i) : 0;
+	}
+	return width;
+}
+
+bool form_keeps_state(enum bb_op_kind kind) {
+	return kind == OP_CONV_SILU || kind == OP_SCAN || kind == OP_SSD;
+}
+
+size_t form_state_floats(const struct bb_hparams *hp, const struct bb_op *op) {
+	const size_t width = (size_t)form_span(hp, op->out, op->last);
+	if (op->kind == OP_CONV_SILU) {
+		return width * (size_t)(hparam_int(hp, H_SSM_CONV) - 1);
+	}
+	return form_keeps_state(op->kind) ? width * (size_t)hparam_int(hp, H_SSM_STATE) : 0;
+}
+
+bool form_keeps_tokens(const struct bb_layer_kind *kind) {
+	for (const struct bb_op *op = kind->ops; op->kind != OP_END; op++) {
+		if (op->kind == OP_ATTENTION) {
+			return true;
+		}
+	}
+	return false;
 }
 
 enum bb_act form_group(enum bb_act act) {
@@ -157,22 +194,35 @@ static bool check_matrix(const struct checker *c, const struct bb_weight *w,
 			: refuse(c, "a vector", bias->gguf.name)));
 }
 
+static bool check_in_place(const struct checker *c, const struct bb_op *op) {
+	return op->out == op->in || refuse(c, "its input as output", act_name(op->out));
+}
+
+/* A weight with a row for each of n channels or heads. */
+static bool check_channels(const struct checker *c, const struct bb_weight *w, int n) {
+	return check_width(c, "a weight", hparam_int(c->hp, w->rows), n);
+}
+
 static bool check_widths(const struct checker *c, const struct bb_op *op, const struct bb_weight *w,
 	const struct bb_weight *bias) {
-	const int n_out = form_width(c->hp, op->out), n_in = form_width(c->hp, op->in);
+	const struct bb_hparams *hp = c->hp;
+	const int n_out = form_span(hp, op->out, op->last), n_in = form_width(hp, op->in);
 	switch (op->kind) {
 	case OP_EMBED:
 		return (form_is_dense(op->out) || refuse(c, "output X or H", act_name(op->out))) &&
 			check_matrix(c, w, NULL, hparam_int(c->hp, w->rows), n_out);
 	case OP_RMSNORM:
-		return check_width(c, "an input", n_in, n_out) &&
-			(w->cols == H_NONE || refuse(c, "a vector", w->gguf.name)) &&
-			check_multiple(c, "groups", n_out, hparam_int(c->hp, w->rows));
+		return check_width(c, "an input", n_in, n_out) && (w == NULL ||
+			((w->cols == H_NONE || refuse(c, "a vector", w->gguf.name)) &&
+			(op->scalar[0] == H_NONE
+				? check_multiple(c, "groups", n_out, hparam_int(hp, w->rows))
+				: check_width(c, "a weight", hparam_int(hp, w->rows), n_out) &&
+					check_multiple(c, "groups", n_out, hparam_int(hp, op->scalar[0])))));
 	case OP_MATMUL:
 	case OP_ADD_MATMUL:
 		return check_matrix(c, w, bias, n_out, n_in);
 	case OP_ROPE:
-		return (op->out == op->in || refuse(c, "its input as output", act_name(op->out))) &&
+		return check_in_place(c, op) &&
 			check_multiple(c, "heads", n_out, hparam_int(c->hp, H_HEAD));
 	case OP_ATTENTION:
 		return check_width(c, "an input", n_in, hparam_int(c->hp, H_Q_WIDTH)) &&
@@ -187,6 +237,18 @@ static bool check_widths(const struct checker *c, const struct bb_op *op, const 
 		return check_width(c, "an input", n_in, n_out) &&
 			((form_is_dense(op->out) && form_is_dense(op->in)) ||
 				refuse(c, "X and H", act_name(op->in)));
+	case OP_CONV_SILU:
+		return check_in_place(c, op) && check_channels(c, w, n_out) &&
+			check_width(c, "a weight", hparam_int(hp, w->cols), hparam_int(hp, H_SSM_CONV));
+	case OP_SCAN:
+		return check_in_place(c, op) && check_channels(c, w, n_out) &&
+			check_width(c, "a weight", hparam_int(hp, w->cols), hparam_int(hp, H_SSM_STATE)) &&
+			check_width(c, "SSM_DT", form_width(hp, ACT_SSM_DT), n_out) &&
+			check_width(c, "SSM_B", form_width(hp, ACT_SSM_B), hparam_int(hp, H_SSM_STATE));
+	case OP_SSD:
+		return check_in_place(c, op) && check_channels(c, w, hparam_int(hp, H_SSM_HEADS)) &&
+			check_width(c, "SSM_DT", form_width(hp, ACT_SSM_DT), hparam_int(hp, H_SSM_HEADS)) &&
+			check_multiple(c, "heads", n_out, hparam_int(hp, H_SSM_HEADS));
 	case OP_END:
 	case OP_COUNT:
 		break;
@@ -196,15 +258,20 @@ static bool check_widths(const struct checker *c, const struct bb_op *op, const 
 
 static bool check_op(struct checker *c, const struct bb_op *op) {
 	const struct rule *r = &rules[op->kind];
-	const struct bb_weight *w, *bias;
+	const struct bb_weight *w, *bias, *skip;
 	if (r->in_layers_only && !c->in_layer) {
 		return refuse(c, "a list of a layer", c->where);
 	}
 	if (!check_act(c, "output", true, op->out) || !check_act(c, "input", r->in, op->in) ||
 		!check_act(c, "second input", r->in2, op->in2) || !check_scalars(c, op, r->n_scalars) ||
-		!check_weight(c, op, r->w, &w) ||
-		!check_slot(c, "bias", r->bias && op->bias != W_NONE, op->bias, &bias)) {
+		!check_weight(c, op, r->w && !(r->w_may_lack && op->w == W_NONE), &w) ||
+		!check_slot(c, "bias", r->bias && op->bias != W_NONE, op->bias, &bias) ||
+		!check_slot(c, "skip", r->skip && op->skip != W_NONE, op->skip, &skip)) {
 		return false;
+	}
+	if (op->last != ACT_NONE && (!r->last || form_group(op->last) != form_group(op->out) ||
+		op->last <= op->out)) {
+		return refuse(c, "no last output, or a later one of its group", act_name(op->last));
 	}
 	/* Of what isn't there the widths may be 0. */
 	return !form_is_there(c->hp, op->when) || check_widths(c, op, w, bias);

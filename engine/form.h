@@ -10,6 +10,14 @@
 
 /* Columns of an activation. */
 int form_width(const struct bb_hparams *hp, enum bb_act act);
+/* … and of those side by side from `act` to `last`; NONE: of act alone. */
+int form_span(const struct bb_hparams *hp, enum bb_act act, enum bb_act last);
+/* Whether a kind of operation keeps a fixed state, and whether it keeps tokens. */
+bool form_keeps_state(enum bb_op_kind kind);
+/* Floats of state that an op keeps. */
+size_t form_state_floats(const struct bb_hparams *hp, const struct bb_op *op);
+/* Whether layers of a kind keep keys and values of tokens. */
+bool form_keeps_tokens(const struct bb_layer_kind *kind);
 /* The first activation of the group that `act` lies in; ACT_NONE: in none. */
 enum bb_act form_group(enum bb_act act);
 /* Do its rows follow each other without a gap, as OP_EMBED and OP_ADD want them? */

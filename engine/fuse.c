@@ -3,6 +3,7 @@
  * Which planned operations a device does in one launch, as far as layouts can: a norm or a gate
  * with the product behind it, a gate also with the one before, RoPE with the append, attention with
  * the preparation of its result. A launch costs about as much as reading 4 MB. */
+#include "form.h"
 #include "plan.h"
 
 static bool is_product(const struct plan_op *o) {
@@ -17,7 +18,8 @@ static bool is_read(const struct plan_ops *list, int i, enum bb_act act) {
 		const bool takes_in = o->in_act == act && (!is_product(o) || o->prepare ||
 			o->out_act == ACT_LOGITS);
 		const bool adds_to = (o->kind == OP_ADD || o->kind == OP_ADD_MATMUL) && o->out_act == act;
-		const bool looks_back = o->kind == OP_ATTENTION && (act == ACT_K || act == ACT_V);
+		const bool looks_back = (o->kind == OP_ATTENTION && (act == ACT_K || act == ACT_V)) ||
+			form_keeps_state(o->kind);
 		if (takes_in || adds_to || looks_back || o->in2_act == act) {
 			return true;
 		}
@@ -32,7 +34,7 @@ static bool is_read(const struct plan_ops *list, int i, enum bb_act act) {
 static bool makes_x(const struct plan_op *a, const struct plan_op *b) {
 	const bool is_gate = a->kind == OP_SILU_MUL || a->kind == OP_GELU_MUL;
 	return is_product(b) && b->prepare && b->in_act == a->out_act &&
-		(is_gate || (a->kind == OP_RMSNORM && a->n_groups == 1)) &&
+		(is_gate || (a->kind == OP_RMSNORM && a->n_groups == 1 && a->n_parts == 1)) &&
 		b->matrix->layout->fuses != NULL && b->matrix->layout->fuses(b->matrix->type);
 }
 

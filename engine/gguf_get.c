@@ -135,6 +135,10 @@ bool gguf_float(const struct gguf *g, const char *key, double *out, bool *found,
 	if (kv == NULL) {
 		return true;
 	}
+	if (kv->type == GGUF_BOOL) {
+		*out = kv->data[0] != 0;
+		return true;
+	}
 	if (kv->type != GGUF_F32 && kv->type != GGUF_F64 && !is_integer(kv->type)) {
 		return wrong_type(kv, "a number", err);
 	}

@@ -5,6 +5,7 @@
 #include "engine.h"
 
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 struct run {
@@ -149,6 +150,46 @@ static void run_attention(const struct run *r, const struct plan_op *o) {
 	attention(r->q, &args);
 }
 
+static void run_recurrent(const struct run *r, const struct plan_op *o) {
+	const struct plan *p = r->p;
+	const struct bb_hparams *hp = &p->hp;
+	const struct batch *b = &r->e->batch;
+	const int ld = o->ld_in, n_heads = hparam_int(hp, H_SSM_HEADS);
+	const float *B = p->acts[ACT_SSM_B], *C = p->acts[ACT_SSM_C], *dt = p->acts[ACT_SSM_DT];
+	if (o->kind == OP_CONV_SILU) {
+		const struct bb_conv a = { .y = o->out, .x = o->in, .ld_y = ld, .ld_x = ld, .w = o->w,
+			.bias = o->bias, .dim = o->dim, .width = hparam_int(hp, H_SSM_CONV), .silu = true,
+			.seqs = b->at.states, .n_seqs = b->n_seqs, .state_at = o->state_at };
+		r->k->conv(r->q, &a);
+	} else if (o->kind == OP_SCAN) {
+		const struct bb_scan a = { .y = o->out, .x = o->in, .dt = dt, .b = B, .c = C, .ld_y = ld,
+			.ld_x = ld, .ld_dt = ld, .ld_bc = ld, .a = o->w, .dt_bias = o->bias, .skip = o->skip,
+			.dim = o->dim, .n_state = hparam_int(hp, H_SSM_STATE), .seqs = b->at.states,
+			.n_seqs = b->n_seqs, .state_at = o->state_at };
+		r->k->scan(r->q, &a);
+	} else {
+		const double most = o->scalar_of[1] != H_NONE ? hp->v[o->scalar_of[1]] : 0;
+		const struct bb_ssd a = { .y = o->out, .x = o->in, .dt = dt, .b = B, .c = C, .ld_y = ld,
+			.ld_x = ld, .ld_dt = ld, .ld_bc = ld, .a = o->w, .dt_bias = o->bias, .skip = o->skip,
+			.dt_min = o->scalar_of[0] != H_NONE ? o->scalar[0] : 0,
+			.dt_max = most > 0 ? (float)most : INFINITY, .n_heads = n_heads,
+			.head_dim = o->dim / n_heads, .n_groups = hparam_int(hp, H_SSM_GROUPS),
+			.n_state = hparam_int(hp, H_SSM_STATE), .seqs = b->at.states,
+			.n_seqs = b->n_seqs, .state_at = o->state_at };
+		r->k->ssd(r->q, &a);
+	}
+}
+
+/* Groups with a weight of their own are normalised one by one. */
+static void run_norm(const struct run *r, const struct plan_op *o) {
+	const int dim = o->dim / o->n_parts;
+	for (int i = 0; i < o->n_parts; i++) {
+		r->k->rmsnorm(r->q, o->out + i * dim, o->ld_out, o->in + i * dim, o->ld_in,
+			o->w != NULL ? o->w + i * dim : NULL, r->n_rows, o->n_groups, dim,
+			(float)r->p->hp.v[H_NORM_EPS]);
+	}
+}
+
 static void run_gated(const struct run *r, const struct plan_op *o) {
 	silu_mul_fn *fn = o->kind == OP_SILU_MUL ? r->k->silu_mul : r->k->gelu_mul;
 	fn(r->q, o->out, o->ld_out, o->in, o->in2, o->ld_in, r->n_rows, o->dim);
@@ -163,8 +204,7 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 			o->dim, o->scalar[0]);
 		break;
 	case OP_RMSNORM:
-		r->k->rmsnorm(r->q, o->out, o->ld_out, o->in, o->ld_in, o->w, r->n_rows, o->n_groups,
-			o->dim, (float)p->hp.v[H_NORM_EPS]);
+		run_norm(r, o);
 		break;
 	case OP_MATMUL:
 	case OP_ADD_MATMUL:
@@ -190,6 +230,11 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 		assert(o->ld_out == o->dim && o->ld_in == o->dim);
 		r->k->add(r->q, o->out, o->in, (size_t)r->n_rows * (size_t)o->dim);
 		break;
+	case OP_CONV_SILU:
+	case OP_SCAN:
+	case OP_SSD:
+		run_recurrent(r, o);
+		break;
 	case OP_END:
 	case OP_COUNT:
 		assert(!"not an operation");
@@ -214,7 +259,7 @@ static void gather_rows(const struct run *r) {
 void graph_run(struct bb_engine *e, bool keeps_logits) {
 	const struct plan *p = &e->plan;
 	struct run r = { e, p, &e->kernels, e->memory.queue, e->batch.n_rows, -1, keeps_logits };
-	for (int i = 0; i < p->n_kinds; i++) {
+	for (int i = 0; i < p->n_paged; i++) {
 		e->kernels.rope_table(r.q, p->ropes[i].table, e->batch.at.pos, p->ropes[i].inv_freq,
 			r.n_rows, hparam_int(&p->hp, H_ROPE_PAIRS), p->ropes[i].scale);
 	}

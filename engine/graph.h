@@ -22,6 +22,12 @@
 	ACT(GATE, FF, GATE) \
 	ACT(UP, FF, GATE) \
 	ACT(FF, FF, FF) \
+	ACT(SSM_Z, SSM_INNER, SSM_Z) \
+	ACT(SSM_X, SSM_INNER, SSM_Z) \
+	ACT(SSM_R, SSM_DT_RANK, SSM_Z) \
+	ACT(SSM_B, SSM_BC_WIDTH, SSM_Z) \
+	ACT(SSM_C, SSM_BC_WIDTH, SSM_Z) \
+	ACT(SSM_DT, SSM_DT_WIDTH, SSM_Z) \
 	ACT(LOGITS, VOCAB, NONE)
 
 enum bb_act {
@@ -35,7 +41,8 @@ enum bb_act {
 enum bb_op_kind {
 	OP_END,
 	OP_EMBED,      /* out = scalar[0] * rows of w at the step's token ids; without a scalar: 1 */
-	OP_RMSNORM,    /* out = rmsnorm(in) * w, over groups as wide as w */
+	OP_RMSNORM,    /* out = rmsnorm(in) * w, over groups as wide as w; or, with a scalar, over so
+	                * many groups, each with its part of w; without w: 1 */
 	OP_MATMUL,     /* out = in w^T (+ bias) */
 	OP_ADD_MATMUL, /* out += in w^T (+ bias) */
 	OP_ROPE,       /* out = in, turned by the position's angles; the layer kind says which */
@@ -43,6 +50,9 @@ enum bb_op_kind {
 	OP_SILU_MUL,   /* out = silu(in) * in2; in and in2 of one group */
 	OP_GELU_MUL,   /* out = gelu_tanh(in) * in2 */
 	OP_ADD,        /* out += in; X and H only */
+	OP_CONV_SILU,  /* out = in = silu(causal depthwise convolution of in with w (+ bias)) */
+	OP_SCAN,       /* out = in = Mamba's scan of in by SSM_B, SSM_C, SSM_DT + bias; A: w, D: skip */
+	OP_SSD,        /* the same of Mamba-2's heads; scalars: limits of dt, a second of 0 is none */
 	OP_COUNT,
 };
 
@@ -54,6 +64,8 @@ struct bb_op {
 	enum bb_act out, in;
 	enum bb_slot w, bias; /* an optional bias that the file lacks is left out */
 	enum bb_act in2;
+	enum bb_act last;     /* the output goes on to this member of its group; NONE: it's one */
+	enum bb_slot skip;
 	enum bb_hparam scalar[MAX_SCALARS];
 	enum bb_hparam when;  /* the op is there only if this isn't 0; H_NONE: always */
 };

@@ -84,6 +84,12 @@ static void (*kernel_of(const struct bb_engine *e, const struct plan_op *o))(voi
 		return (void (*)(void))k->gelu_mul;
 	case OP_ADD:
 		return (void (*)(void))k->add;
+	case OP_CONV_SILU:
+		return (void (*)(void))k->conv;
+	case OP_SCAN:
+		return (void (*)(void))k->scan;
+	case OP_SSD:
+		return (void (*)(void))k->ssd;
 	case OP_END:
 	case OP_COUNT:
 		break;

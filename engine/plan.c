@@ -38,8 +38,9 @@ static bool plan_activations(struct plan *p, struct bb_error *err) {
 	size_t offset[ACT_COUNT], total = 0;
 	for (enum bb_act act = ACT_NONE + 1; act < ACT_COUNT; act++) {
 		const enum bb_act group = form_group(act);
+		const int width = group == act ? group_width(p, act, ACT_COUNT) : 0;
 		if (group == act) {
-			p->act_ld[act] = row_distance(act, group_width(p, act, ACT_COUNT));
+			p->act_ld[act] = width > 0 ? row_distance(act, width) : 0;
 			offset[act] = total;
 			total += rows * (size_t)round_up(p->act_ld[act], 16) * sizeof(float);
 		} else if (group != ACT_NONE) {
@@ -56,7 +57,7 @@ static bool plan_activations(struct plan *p, struct bb_error *err) {
 		sizeof(float);
 	const size_t rope_floats = rows * (size_t)round_up(hparam_int(&p->hp, H_ROPE_DIM), 16);
 	const size_t rope_offset = total;
-	total += (size_t)p->n_kinds * rope_floats * sizeof(float);
+	total += (size_t)p->n_paged * rope_floats * sizeof(float);
 	p->memory_bytes = total;
 	p->memory = memory_map(p->where, total, "activations", err);
 	if (p->memory == NULL) {
@@ -70,7 +71,7 @@ static bool plan_activations(struct plan *p, struct bb_error *err) {
 	}
 	p->out_rows = (float *)(base + out_offset);
 	p->acts[ACT_LOGITS] = (float *)(base + logits_offset);
-	for (int i = 0; i < p->n_kinds; i++) {
+	for (int i = 0; i < p->n_paged; i++) {
 		p->ropes[i].table = (float *)(base + rope_offset) + (size_t)i * rope_floats;
 	}
 	return true;
@@ -153,16 +154,52 @@ static const struct bb_tensor *find_weight(const struct planner *w, enum bb_slot
 	return set->global[slot] == NULL && slot == W_HEAD ? set->global[W_EMBED] : set->global[slot];
 }
 
-static bool plan_vector(struct planner *w, const struct bb_tensor *t, float **out, int *dim) {
-	const size_t bytes = t->dims[0] * sizeof(float);
-	*dim = (int)t->dims[0];
-	*out = base_alloc((size_t)*dim, sizeof(float));
+static bool plan_vector(struct planner *w, const struct bb_tensor *t, float **out, int dim) {
+	const size_t bytes = (size_t)dim * sizeof(float);
+	*out = base_alloc((size_t)dim, sizeof(float));
 	if (*out == NULL) {
 		return base_no_memory(w->err, t->name, bytes);
 	}
-	dtype_decode(*out, t->data, t->type, *dim);
+	dtype_decode(*out, t->data, t->type, dim);
 	*out = memory_take(w->p->where, *out, bytes, t->name, w->err);
 	return *out != NULL;
+}
+
+/* Small weights, decoded; `transposed`: columns become rows. *out stays NULL without a tensor. */
+static bool plan_small(struct planner *w, enum bb_slot slot, bool transposed, float **out) {
+	const struct bb_tensor *t = slot != W_NONE ? find_weight(w, slot) : NULL;
+	if (t == NULL) {
+		return true;
+	}
+	const struct bb_weight *row = w->p->weights.rows[slot];
+	const size_t rows = (size_t)hparam_int(&w->p->hp, row->rows);
+	const size_t cols = row->cols != H_NONE ? (size_t)hparam_int(&w->p->hp, row->cols) : 1;
+	const size_t bytes = rows * cols * sizeof(float);
+	float *file = base_alloc(rows * cols, sizeof(float));
+	*out = base_alloc(rows * cols, sizeof(float));
+	if (file == NULL || *out == NULL) {
+		base_free(file);
+		base_free(*out);
+		*out = NULL;
+		return base_no_memory(w->err, t->name, bytes);
+	}
+	dtype_decode(file, t->data, t->type, (int64_t)(rows * cols));
+	for (size_t r = 0; r < rows; r++) {
+		for (size_t c = 0; c < cols; c++) {
+			(*out)[transposed ? c * rows + r : r * cols + c] = file[r * cols + c];
+		}
+	}
+	base_free(file);
+	*out = memory_take(w->p->where, *out, bytes, t->name, w->err);
+	return *out != NULL;
+}
+
+static bool plan_recurrent(struct planner *w, struct plan_op *o, const struct bb_op *op) {
+	const size_t floats = form_state_floats(&w->p->hp, op);
+	o->state_at = w->p->state_floats;
+	w->p->state_floats += (floats + BB_STATE_ALIGN - 1) / BB_STATE_ALIGN * BB_STATE_ALIGN;
+	return plan_small(w, op->w, op->kind != OP_SSD, &o->w) &&
+		plan_small(w, op->bias, false, &o->bias) && plan_small(w, op->skip, false, &o->skip);
 }
 
 static bool add_source(struct planner *w, struct plan_matrix *m, const struct bb_op *op) {
@@ -186,12 +223,12 @@ static bool can_stack(const struct planner *w, const struct plan_matrix *m,
 		op->out == ACT_LOGITS) {
 		return false;
 	}
-	const float *after = w->p->acts[op->out] + form_width(&w->p->hp, op->out);
+	const float *after = w->p->acts[op->out] + form_span(&w->p->hp, op->out, op->last);
 	return w->p->acts[next->out] == after && find_weight(w, next->w)->type == m->type;
 }
 
 static bool check_product(struct planner *w, const struct bb_op *op, const struct bb_tensor *t) {
-	const int n_in = form_width(&w->p->hp, op->in), n_out = form_width(&w->p->hp, op->out);
+	const int n_in = form_width(&w->p->hp, op->in), n_out = form_span(&w->p->hp, op->out, op->last);
 	assert(t->dims[1] == n_in && t->dims[0] == n_out); /* form_check and weights_bind saw to it */
 	if (n_in % tensor_block_elems(t->type) != 0) {
 		return base_fail(w->err, BB_ERR_FORMAT,
@@ -258,7 +295,7 @@ static bool plan_one(struct planner *w, struct plan_op *o, const struct bb_op *o
 	o->in2 = p->acts[op->in2];
 	o->ld_out = p->act_ld[op->out];
 	o->ld_in = p->act_ld[op->in];
-	o->dim = form_width(&p->hp, op->out);
+	o->dim = form_span(&p->hp, op->out, op->last);
 	o->n_groups = 1;
 	for (int i = 0; i < MAX_SCALARS; i++) {
 		o->scalar_of[i] = op->scalar[i];
@@ -273,8 +310,12 @@ static bool plan_one(struct planner *w, struct plan_op *o, const struct bb_op *o
 		assert(w->i_layer < 0); /* plan_pack places the tables of the head */
 		o->table = find_weight(w, op->w);
 	} else if (op->kind == OP_RMSNORM) {
-		ok = plan_vector(w, find_weight(w, op->w), &o->w, &o->dim);
+		if (op->w != W_NONE) {
+			o->dim = hparam_int(&p->hp, p->weights.rows[op->w]->rows);
+			ok = plan_vector(w, find_weight(w, op->w), &o->w, o->dim);
+		}
 		o->n_groups = form_width(&p->hp, op->in) / o->dim;
+		o->n_parts = op->scalar[0] != H_NONE ? hparam_int(&p->hp, op->scalar[0]) : 1;
 	} else if (op->kind == OP_ROPE) {
 		o->dim = hparam_int(&p->hp, H_HEAD);
 		o->n_groups = form_width(&p->hp, op->in) / o->dim;
@@ -283,8 +324,13 @@ static bool plan_one(struct planner *w, struct plan_op *o, const struct bb_op *o
 			*n_ops = 2;
 		}
 	}
+	if (form_keeps_state(op->kind)) {
+		ok = plan_recurrent(w, o, op);
+	}
 	for (int i = 0; i < *n_ops; i++) {
-		w->prepared = op[i].out == w->prepared ? ACT_NONE : w->prepared;
+		const bool writes = op[i].out == w->prepared ||
+			(op[i].out < w->prepared && w->prepared <= op[i].last);
+		w->prepared = writes ? ACT_NONE : w->prepared;
 	}
 	return ok;
 }
@@ -341,6 +387,9 @@ static bool plan_layer_kinds(struct plan *p, int window, struct bb_error *err) {
 	while (p->n_kinds < MAX_LAYER_KINDS && m->kinds[p->n_kinds].ops != NULL) {
 		p->n_kinds++;
 	}
+	while (p->n_paged < p->n_kinds && form_keeps_tokens(&m->kinds[p->n_paged])) {
+		p->n_paged++;
+	}
 	p->max_matrices = count_products(m->head) + count_products(m->tail);
 	for (int i = 0; i < p->n_layers; i++) {
 		const int kind = m->pick != NULL ? m->pick(&p->hp, i) : 0;
@@ -392,7 +441,7 @@ bool plan_create(struct plan *p, const struct bb_model *m, const struct gguf *g,
 	if (!plan_layer_kinds(p, window, err) || !plan_activations(p, err)) {
 		return false;
 	}
-	for (int i = 0; i < p->n_kinds; i++) {
+	for (int i = 0; i < p->n_paged; i++) {
 		if (!plan_rope(p, i, err)) {
 			return false;
 		}
@@ -420,6 +469,8 @@ size_t plan_step_bytes(const struct plan *p) {
 static void finish_ops(const struct plan *p, struct plan_ops *list) {
 	for (int i = 0; i < list->n; i++) {
 		memory_drop(p->where, list->ops[i].w);
+		memory_drop(p->where, list->ops[i].bias);
+		memory_drop(p->where, list->ops[i].skip);
 		if (list->ops[i].table_data != NULL && !memory_is_host(p->where)) {
 			memory_unmap(p->where, list->ops[i].table_data, list->ops[i].table->bytes);
 		}

@@ -54,7 +54,10 @@ struct plan_op {
 	float *out, *in, *in2;      /* [max_rows, ld_*] */
 	int ld_out, ld_in;
 	int n_groups, dim;          /* columns: n_groups * dim */
-	float *w;                   /* vector weights, f32 [dim] */
+	int n_parts;                /* of a norm: groups in w, each with its part; else 0 or 1 */
+	float *w;                   /* small weights, f32: [dim]; of recurrent ops [·, channels] */
+	float *bias, *skip;         /* of those, [channels] or [heads]; NULL = none */
+	size_t state_at;            /* floats of a context's state before what the op keeps */
 	const struct bb_tensor *table; /* OP_EMBED, and its bytes where kernels read them */
 	void *table_data;
 	float scalar[MAX_SCALARS];
@@ -102,6 +105,8 @@ struct plan {
 	const struct bb_kernels *kernels;
 	const struct memory *where; /* all arrays of floats and packed weights are of it */
 	int max_rows, n_layers, n_kinds;
+	int n_paged;                /* kinds that keep tokens: the first so many */
+	size_t state_floats;        /* of a context's fixed state; 0: it has none */
 	struct plan_kind kinds[MAX_LAYER_KINDS];
 	struct plan_rope ropes[MAX_LAYER_KINDS]; /* by kind */
 	int *layer_kind;            /* [n_layers] */

@@ -18,6 +18,22 @@ static int halves_source(const struct bb_hparams *hp, int r) {
 	return head * head_dim + (d < n_pairs ? 2 * d : 2 * (d - n_pairs) + 1);
 }
 
+/* Row r of what a source gives to a matrix: where it comes from in the file. */
+static int source_row(const struct plan *p, const struct plan_source *from, int r) {
+	switch (from->transform) {
+	case T_ROPE_HALVES:
+		return halves_source(&p->hp, r);
+	case T_SWAP_HALVES:
+		return (r + from->n_rows / 2) % from->n_rows;
+	default:
+		return r;
+	}
+}
+
+static bool moves_rows(const struct plan_source *from) {
+	return from->transform == T_ROPE_HALVES || from->transform == T_SWAP_HALVES;
+}
+
 static bool pack_bias(struct plan *p, struct plan_matrix *m, struct bb_error *err) {
 	bool any = false;
 	for (int i = 0; i < m->n_sources; i++) {
@@ -42,8 +58,7 @@ static bool pack_bias(struct plan *p, struct plan_matrix *m, struct bb_error *er
 		const int n_rows = m->sources[i].n_rows;
 		dtype_decode(file, t->data, t->type, n_rows);
 		for (int r = 0; r < n_rows; r++) {
-			const bool halves = m->sources[i].transform == T_ROPE_HALVES;
-			bias[m->sources[i].first + r] = file[halves ? halves_source(&p->hp, r) : r];
+			bias[m->sources[i].first + r] = file[source_row(p, &m->sources[i], r)];
 		}
 	}
 	base_free(file);
@@ -56,13 +71,13 @@ static bool pack_bias(struct plan *p, struct plan_matrix *m, struct bb_error *er
 static bool pack_mapped(const struct plan *p, const struct plan_matrix *m,
 	const struct plan_source *from, struct bb_error *err) {
 	int32_t *map = NULL;
-	if (from->transform == T_ROPE_HALVES) {
+	if (moves_rows(from)) {
 		map = base_alloc((size_t)from->n_rows, sizeof(*map));
 		if (map == NULL) {
 			return base_no_memory(err, "row map", (size_t)from->n_rows * sizeof(*map));
 		}
 		for (int r = 0; r < from->n_rows; r++) {
-			map[r] = halves_source(&p->hp, r);
+			map[r] = source_row(p, from, r);
 		}
 	}
 	m->layout->pack(p->where->queue, m->packed, m->type, m->n, m->k, from->w->data, from->first,
@@ -77,13 +92,13 @@ static bool pack_mapped(const struct plan *p, const struct plan_matrix *m,
 static void read_rows(const struct plan *p, const struct plan_source *from, size_t row_bytes,
 	int first, int n, uint8_t *out) {
 	const uint8_t *data = from->w->data;
-	if (from->transform != T_ROPE_HALVES) {
+	if (!moves_rows(from)) {
 		memcpy(out, data + (size_t)first * row_bytes, (size_t)n * row_bytes);
 		return;
 	}
 	for (int r = 0; r < n; r++) {
 		memcpy(out + (size_t)r * row_bytes,
-			data + (size_t)halves_source(&p->hp, first + r) * row_bytes, row_bytes);
+			data + (size_t)source_row(p, from, first + r) * row_bytes, row_bytes);
 	}
 }
 

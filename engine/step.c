@@ -69,9 +69,15 @@ bool engine_step(struct bb_engine *e, const struct bb_step_item *items, int n_it
 	batch_compose(e, items, n_items, draws);
 	draws_send(e);
 	if (!capture_step(e, err)) {
+		for (int i = 0; i < n_items; i++) { /* a state that was written in place is no more */
+			items[i].context->is_lost = items[i].context->next_state != NULL &&
+				items[i].context->next_state == items[i].context->state;
+		}
 		unreserve(items, n_items);
 		return false;
 	}
+	e->stats.n_steps++;
+	e->stats.n_rows += (uint64_t)e->batch.n_rows;
 	for (int i = 0; i < n_items; i++) {
 		context_commit(items[i].context, items[i].tokens, items[i].n_tokens);
 	}

@@ -30,6 +30,8 @@ bool hparam_is_int(enum bb_hparam h) {
 	case H_YARN_ATTN:
 	case H_YARN_FAST:
 	case H_YARN_SLOW:
+	case H_SSM_DT_MIN:
+	case H_SSM_DT_MAX:
 	case H_ATTN_SCALE:
 	case H_EMBED_SCALE:
 		return false;
@@ -101,9 +103,39 @@ static bool read_rope_scaling(struct bb_hparams *hp, const struct bb_model *m, c
 	return true;
 }
 
+/* Widths in a recurrent layer of Mamba, or of Mamba-2, which has heads. */
+static bool derive_ssm(struct bb_hparams *hp, struct bb_error *err) {
+	double *const v = hp->v;
+	const double n_heads = v[H_SSM_HEADS], n_groups = v[H_SSM_GROUPS];
+	if (n_heads == 0) {
+		v[H_SSM_DT_WIDTH] = v[H_SSM_INNER];
+		v[H_SSM_BC_WIDTH] = v[H_SSM_STATE];
+		v[H_SSM_CONV_WIDTH] = v[H_SSM_INNER];
+		v[H_SSM_IN_WIDTH] = 2 * v[H_SSM_INNER];
+		v[H_SSM_X_WIDTH] = v[H_SSM_DT_RANK] + 2 * v[H_SSM_STATE];
+		return true;
+	}
+	if (fmod(v[H_SSM_INNER], n_heads) != 0 || fmod(n_heads, n_groups) != 0 ||
+		fmod(v[H_SSM_INNER], n_groups) != 0) {
+		return base_fail(err, BB_ERR_FORMAT, "a recurrent layer of %g columns can't have %g heads "
+			"in %g groups evenly", v[H_SSM_INNER], n_heads, n_groups);
+	}
+	v[H_SSM_DT_WIDTH] = n_heads;
+	v[H_SSM_BC_WIDTH] = n_groups * v[H_SSM_STATE];
+	v[H_SSM_CONV_WIDTH] = v[H_SSM_INNER] + 2 * v[H_SSM_BC_WIDTH];
+	v[H_SSM_IN_WIDTH] = v[H_SSM_INNER] + v[H_SSM_CONV_WIDTH] + n_heads;
+	return true;
+}
+
 /* Values that an absent key takes from others. */
 static bool derive(struct bb_hparams *hp, struct bb_error *err) {
 	double *const v = hp->v;
+	if (v[H_SSM_INNER] > 0 && !derive_ssm(hp, err)) {
+		return false;
+	}
+	if (v[H_HEADS] == 0) {
+		return true; /* nothing attends */
+	}
 	if (!hp->given[H_KV_HEADS]) {
 		v[H_KV_HEADS] = v[H_HEADS];
 	}
@@ -167,7 +199,7 @@ bool hparams_read(struct bb_hparams *hp, const struct bb_model *m, const struct 
 	if (m->finish != NULL && !m->finish(hp, err)) {
 		return false;
 	}
-	if (hp->v[H_ATTN_SCALE] == 0) {
+	if (hp->v[H_ATTN_SCALE] == 0 && hp->v[H_HEAD] > 0) {
 		hp->v[H_ATTN_SCALE] = 1 / sqrt(hp->v[H_HEAD]);
 	}
 	return true;
@@ -185,14 +217,22 @@ struct binder {
 	struct bb_error first; /* the first mismatch */
 };
 
+/* Whether a tensor is [rows, cols] in row-major order: dimensions of 1 may stand anywhere, and a
+ * vector may be cut into rows. */
+static bool has_shape(const struct bb_tensor *t, int64_t rows, int64_t cols) {
+	int64_t n = 1, last = 1;
+	for (int i = 0; i < t->n_dims; i++) {
+		n *= t->dims[i];
+		last = t->dims[i] > 1 ? t->dims[i] : last;
+	}
+	return n == rows * cols && (cols == 1 || last == cols || n == cols);
+}
+
 static void check_shape(struct binder *b, const struct bb_weight *w, const struct bb_tensor *t) {
 	const int64_t rows = (int64_t)b->hp->v[w->rows];
 	const int64_t cols = w->cols == H_NONE ? 1 : (int64_t)b->hp->v[w->cols];
 	const bool is_vector = w->cols == H_NONE;
-	const int64_t n_rows = is_vector ? 1 : t->dims[0];
-	const int64_t n_cols = is_vector ? t->dims[0] : t->dims[1];
-	const bool fits = is_vector ? t->n_dims == 1 && n_cols == rows
-		: t->n_dims == 2 && n_rows == rows && n_cols == cols;
+	const bool fits = has_shape(t, rows, cols);
 	char have[96], want[96];
 	if (is_vector) {
 		snprintf(want, sizeof(want), "[%lld]", (long long)rows);

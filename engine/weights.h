@@ -37,6 +37,21 @@
 	X(WINDOW_PATTERN, "sliding_window_pattern") \
 	X(ATTN_SCALE, "attention_scale") \
 	X(EMBED_SCALE, "embedding_scale") \
+	X(SSM_CONV, "ssm_conv") \
+	X(SSM_INNER, "ssm_inner") \
+	X(SSM_STATE, "ssm_state") \
+	X(SSM_DT_RANK, "ssm_dt_rank") \
+	X(SSM_GROUPS, "ssm_groups") \
+	X(SSM_HEADS, "ssm_heads") \
+	X(SSM_NORM_GROUPS, "ssm_norm_groups") \
+	X(SSM_DT_MIN, "ssm_dt_min") \
+	X(SSM_DT_MAX, "ssm_dt_max") \
+	X(SSM_NORMS_BCDT, "ssm_norms_b_c_dt") \
+	X(SSM_DT_WIDTH, "ssm_dt_width") \
+	X(SSM_BC_WIDTH, "ssm_groups*ssm_state") \
+	X(SSM_CONV_WIDTH, "ssm_inner+2*ssm_groups*ssm_state") \
+	X(SSM_IN_WIDTH, "ssm_in_width") \
+	X(SSM_X_WIDTH, "ssm_dt_rank+2*ssm_state") \
 	X(Q_WIDTH, "heads*head_dim") \
 	X(KV_WIDTH, "kv_heads*head_dim") \
 	X(ROPE_PAIRS, "rope_dim/2")
@@ -74,6 +89,8 @@ enum bb_transform {
 	T_NONE,
 	T_ROPE_HALVES, /* rows of each head pair (2i, 2i+1) adjacent in the file; wanted (i, i + d/2) */
 	T_PLUS_ONE,     /* the file holds w, wanted 1 + w */
+	T_SWAP_HALVES,  /* rows [n / 2, n) first */
+	T_NEGATIVE_EXP, /* the file holds log(-w) */
 };
 
 enum bb_slot {
@@ -81,6 +98,8 @@ enum bb_slot {
 	W_EMBED, W_OUT_NORM, W_HEAD, W_ROPE_FACTORS,
 	W_ATTN_NORM, W_Q, W_K, W_V, W_Q_BIAS, W_K_BIAS, W_V_BIAS, W_Q_NORM, W_K_NORM, W_O, W_O_BIAS,
 	W_POST_ATTN_NORM,
+	W_SSM_IN, W_SSM_CONV, W_SSM_CONV_BIAS, W_SSM_X, W_SSM_DT, W_SSM_DT_BIAS, W_SSM_A, W_SSM_D,
+	W_SSM_DT_NORM, W_SSM_B_NORM, W_SSM_C_NORM, W_SSM_NORM, W_SSM_OUT,
 	W_FFN_NORM, W_GATE, W_UP, W_DOWN, W_POST_FFN_NORM,
 	W_COUNT,
 };

@@ -8,6 +8,7 @@
 #define KERNELS_H
 
 #include "queue.h"
+#include "recurrent.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -6,6 +6,8 @@
 #define MODELS(X) \
 	X(gemma3) \
 	X(llama) \
+	X(mamba) \
+	X(mamba2) \
 	X(qwen2)
 
 #define X(name) extern const struct bb_model bb_model_##name;

@@ -31,9 +31,23 @@
 	{ H_YARN_FAST, "rope.scaling.yarn_beta_fast", "rope_scaling.beta_fast", 0, 1e6, true, 32 }, \
 	{ H_YARN_SLOW, "rope.scaling.yarn_beta_slow", "rope_scaling.beta_slow", 0, 1e6, true, 1 }
 
+/* Of models without attention. */
+#define KEYS_RECURRENT \
+	{ H_EMBD, "embedding_length", "hidden_size", 1, 1 << 20 }, \
+	{ H_LAYERS, "block_count", "num_hidden_layers", 1, 4096 }, \
+	{ H_CONTEXT, "context_length", "", 1, 2147483647.0, true, 1048576 }, \
+	{ H_NORM_EPS, "attention.layer_norm_rms_epsilon", "layer_norm_epsilon", 0, 1 }, \
+	{ H_VOCAB, "vocab_size", "vocab_size", 1, 1 << 24, true }
+
+#define KEYS_SSM \
+	{ H_SSM_CONV, "ssm.conv_kernel", "conv_kernel", 2, 8 }, \
+	{ H_SSM_INNER, "ssm.inner_size", "intermediate_size", 1, 1 << 20 }, \
+	{ H_SSM_STATE, "ssm.state_size", "state_size", 1, 1 << 16 }
+
 /* Names of the weights that llama and its descendants agree on. */
 #define B "blk.%d."
 #define L "model.layers.%d."
+#define M "backbone.layers.%d.mixer."
 #define WEIGHTS_ENDS \
 	{ W_EMBED, H_VOCAB, H_EMBD, 0, { "token_embd.weight" }, { "model.embed_tokens.weight" } }, \
 	{ W_HEAD, H_VOCAB, H_EMBD, OPTIONAL, { "output.weight" }, { "lm_head.weight" } }

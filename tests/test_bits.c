@@ -236,6 +236,17 @@ Test(bits_llama_quantised, int8) {
 	check_tiny("llama-quantised", BB_KV_INT8);
 }
 
+/* They have no keys and values. */
+Test(bits_recurrent, mamba) {
+	check_tiny("mamba", BB_KV_AUTO);
+}
+Test(bits_recurrent, falcon_mamba) {
+	check_tiny("falcon-mamba", BB_KV_AUTO);
+}
+Test(bits_recurrent, mamba2) {
+	check_tiny("mamba2", BB_KV_AUTO);
+}
+
 static void check_real(const char *name, enum bb_kv_type kv_type) {
 	const int chunks[] = { 65 };
 	struct expected x = { .params = { .path = real_path(name), .kv_type = kv_type } };

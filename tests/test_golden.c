@@ -16,7 +16,7 @@
  * float32 run of the official code itself is off by up to 3e-6. */
 #define TOLERANCE 1e-4
 
-enum { VOCAB = 199, MAX_LENGTH = 257 };
+enum { VOCAB = 199, MAX_LENGTH = 500 };
 
 /* The formula of make.py's prompt(). */
 static void make_prompt(int32_t *ids, int n_tokens) {
@@ -182,3 +182,19 @@ Test(golden, gemma3_linear_1) { play("gemma3-linear", 1); }
 Test(golden, gemma3_linear_7) { play("gemma3-linear", 7); }
 Test(golden, gemma3_linear_64) { play("gemma3-linear", 64); }
 Test(golden, gemma3_linear_257) { play("gemma3-linear", 257); }
+
+/* Mamba: widths that no vector divides. */
+#define RECURRENT(name, model) \
+	Test(golden, name##_1) { play(model, 1); } \
+	Test(golden, name##_63) { play(model, 63); } \
+	Test(golden, name##_64) { play(model, 64); } \
+	Test(golden, name##_65) { play(model, 65); } \
+	Test(golden, name##_500) { play(model, 500); }
+RECURRENT(mamba, "mamba")
+/* A convolution of 3 without a bias. */
+RECURRENT(mamba_plain_conv, "mamba-plain-conv")
+/* dt, B and C are normalised. */
+RECURRENT(falcon_mamba, "falcon-mamba")
+RECURRENT(mamba2, "mamba2")
+/* Heads of 8, an output matrix of its own. */
+RECURRENT(mamba2_heads, "mamba2-heads")

@@ -234,8 +234,11 @@ Test(plan, unchanged_llama_is_planned) {
 }
 
 Test(plan, scalar_of_an_op_that_ignores_it_is_refused) {
-	const enum bb_op_kind kinds[] = { OP_RMSNORM, OP_MATMUL, OP_ADD_MATMUL, OP_ROPE, OP_ATTENTION,
+	const enum bb_op_kind kinds[] = { OP_MATMUL, OP_ADD_MATMUL, OP_ROPE, OP_ATTENTION,
 		OP_SILU_MUL };
+	struct bb_model norm = changed_llama();
+	ops[index_of(OP_RMSNORM)].scalar[0] = H_ATTN_SCALE; /* 0.25: so many groups can't be */
+	expect_refused(&norm, "expected a width in groups of 0 columns");
 	for (size_t i = 0; i < COUNT(kinds); i++) {
 		const struct bb_model m = changed_llama();
 		ops[index_of(kinds[i])].scalar[0] = H_ATTN_SCALE;

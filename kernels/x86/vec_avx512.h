@@ -74,6 +74,11 @@ static inline vec vec_max(vec a, vec b) {
 	return _mm512_max_ps(a, b);
 }
 
+/* b where a is NaN. */
+static inline vec vec_min(vec a, vec b) {
+	return _mm512_min_ps(a, b);
+}
+
 static inline vec vec_round(vec x) {
 	return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The fixed state of a context: which state a step reads and which it writes, and the checkpoints
+ * of all contexts within what the state cache may hold. */
+#include "engine.h"
+
+#include <assert.h>
+#include <string.h>
+
+static struct state_pool *pool_of(const struct bb_context *c) {
+	return &c->engine->states;
+}
+
+static bool has_state(const struct bb_context *c) {
+	return pool_of(c)->bytes > 0;
+}
+
+/* ---- the cache ---- */
+
+/* Drops the checkpoint that is worth least: of the lowest kind that there is, in the context with
+ * the most of them, so that none is dense where another is bare. */
+static void evict(struct bb_engine *e) {
+	for (enum checkpoint_kind kind = CHECKPOINT_GRID; kind < N_CHECKPOINT_KINDS; kind++) {
+		struct bb_context *most = NULL;
+		int n_most = 0;
+		for (struct bb_context *c = e->contexts; c != NULL; c = c->after) {
+			const int n = checkpoints_count(&c->checkpoints, kind);
+			most = n > n_most ? c : most;
+			n_most = n > n_most ? n : n_most;
+		}
+		if (most != NULL) {
+			checkpoints_thin(&most->checkpoints, &e->states, kind, bb_context_length(most));
+			return;
+		}
+	}
+	assert(!"states are kept that no checkpoint refers to");
+}
+
+/* Makes room in the cache for n more states, as far as it's as large as that. */
+static void make_room(struct bb_engine *e, int n) {
+	const struct state_pool *p = &e->states;
+	while (p->n_kept > 0 && p->n_kept + n > p->max_kept) {
+		evict(e);
+	}
+}
+
+/* ---- a step ---- */
+
+/* A state that nobody refers to, of those promised to the context while there are any. */
+static struct state *take(struct bb_context *c, struct bb_error *err) {
+	const bool promised = c->n_promised > 0;
+	struct state *s = state_take(pool_of(c), promised, err);
+	c->n_promised -= promised && s != NULL;
+	return s;
+}
+
+/* Multiples of STATE_EVERY in (first, last]. */
+static int n_grid(int first, int last) {
+	return last / STATE_EVERY - first / STATE_EVERY;
+}
+
+static bool reserve_saves(struct bb_context *c, int n, struct bb_error *err) {
+	if (n > c->max_saves) {
+		struct checkpoint *saves = base_realloc(c->saves, (size_t)n, sizeof(*saves));
+		if (saves == NULL) {
+			return base_no_memory(err, "checkpoints", (size_t)n * sizeof(*saves));
+		}
+		c->saves = saves;
+		c->max_saves = n;
+	}
+	return checkpoints_reserve(&c->checkpoints, n + 1, err);
+}
+
+bool context_state_reserve(struct bb_context *c, int n_new, struct bb_error *err) {
+	struct bb_engine *e = c->engine;
+	const int length = bb_context_length(c);
+	if (!has_state(c)) {
+		return true;
+	}
+	if (c->is_lost) {
+		return base_fail(err, BB_ERR_DEVICE, "a step that failed left the context without the "
+			"state behind token %d; a rewind to it, or before, computes it again", length);
+	}
+	assert(c->n_saves == 0 && c->next_state == NULL);
+	const int n = pool_of(c)->max_kept > 0 ? n_grid(length, length + n_new - 1) : 0;
+	if (!reserve_saves(c, n, err)) {
+		return false;
+	}
+	make_room(e, n + ((length + n_new) % STATE_EVERY == 0));
+	for (int i = 0; i < n; i++) {
+		struct state *s = take(c, err);
+		if (s == NULL) {
+			return false;
+		}
+		c->saves[c->n_saves++] = (struct checkpoint){ (length / STATE_EVERY + 1 + i) * STATE_EVERY,
+			CHECKPOINT_GRID, s };
+	}
+	const bool in_place = c->state != NULL && c->state->n_refs == 1;
+	c->next_state = in_place ? c->state : take(c, err);
+	return c->next_state != NULL;
+}
+
+void context_state_unreserve(struct bb_context *c) {
+	for (int i = 0; i < c->n_saves; i++) {
+		state_unref(pool_of(c), c->saves[i].state);
+	}
+	c->n_saves = 0;
+	if (c->next_state != c->state) {
+		state_unref(pool_of(c), c->next_state);
+	}
+	c->next_state = NULL;
+}
+
+void context_state_commit(struct bb_context *c) {
+	struct state_pool *p = pool_of(c);
+	const int length = bb_context_length(c);
+	if (!has_state(c)) {
+		return;
+	}
+	if (c->next_state != c->state) {
+		state_unref(p, c->state);
+		c->state = c->next_state;
+	}
+	c->next_state = NULL;
+	for (int i = 0; i < c->n_saves; i++) {
+		make_room(c->engine, 1);
+		if (p->n_kept < p->max_kept) {
+			checkpoints_add(&c->checkpoints, p, c->saves[i].n_tokens, CHECKPOINT_GRID,
+				c->saves[i].state);
+		}
+		state_unref(p, c->saves[i].state);
+	}
+	c->n_saves = 0;
+	if (length % STATE_EVERY == 0 && p->max_kept > 0) {
+		make_room(c->engine, 1);
+		checkpoints_add(&c->checkpoints, p, length, CHECKPOINT_GRID, c->state);
+	}
+}
+
+bool context_state_promise(struct bb_context *c, int n_new, struct bb_error *err) {
+	if (!has_state(c)) {
+		return true;
+	}
+	state_break_promise(pool_of(c), c->n_promised);
+	c->n_promised = 0;
+	if (n_new == 0) {
+		return true;
+	}
+	/* what the cache drops on the way can be used again */
+	const int length = bb_context_length(c), most = pool_of(c)->max_kept;
+	const int n = n_grid(length, length + n_new), n_kept = n < most ? n : most;
+	if (!checkpoints_reserve(&c->checkpoints, n_kept + 1, err) ||
+		!state_promise(pool_of(c), n_kept + 1, err)) {
+		return false;
+	}
+	c->n_promised = n_kept + 1;
+	return true;
+}
+
+/* ---- the life of a context ---- */
+
+bool context_state_fork(struct bb_context *dst, const struct bb_context *src,
+	struct bb_error *err) {
+	if (!has_state(src)) {
+		return true;
+	}
+	if (!checkpoints_fork(&dst->checkpoints, &src->checkpoints, err)) {
+		return false;
+	}
+	dst->is_lost = src->is_lost;
+	dst->state = src->state;
+	if (dst->state != NULL) {
+		dst->state->n_refs++;
+	}
+	return true;
+}
+
+void context_state_finish(struct bb_context *c) {
+	context_state_unreserve(c);
+	if (has_state(c)) {
+		state_break_promise(pool_of(c), c->n_promised);
+		checkpoints_finish(&c->checkpoints, pool_of(c));
+		state_unref(pool_of(c), c->state);
+	}
+	base_free(c->saves);
+}
+
+bool context_state_mark(struct bb_context *c, enum checkpoint_kind kind, struct bb_error *err) {
+	struct state_pool *p = pool_of(c);
+	if (!has_state(c) || p->max_kept == 0 || c->state == NULL || c->is_lost) {
+		return true;
+	}
+	if (!checkpoints_reserve(&c->checkpoints, 1, err)) {
+		return false;
+	}
+	make_room(c->engine, c->state->n_kept > 0 ? 0 : 1);
+	checkpoints_add(&c->checkpoints, p, bb_context_length(c), kind, c->state);
+	return true;
+}
+
+int context_state_reach(const struct bb_context *c, int n_tokens) {
+	if (!has_state(c) || n_tokens == 0 || (n_tokens == bb_context_length(c) && !c->is_lost)) {
+		return n_tokens;
+	}
+	const struct checkpoint *k = checkpoints_find(&c->checkpoints, n_tokens);
+	return k != NULL && context_holds(c, k->n_tokens) ? k->n_tokens : 0;
+}
+
+void context_state_cut(struct bb_context *c, int n_tokens) {
+	struct state_pool *p = pool_of(c);
+	assert(context_state_reach(c, n_tokens) == n_tokens);
+	if (!has_state(c) || (n_tokens == bb_context_length(c) && !c->is_lost)) {
+		return;
+	}
+	checkpoints_truncate(&c->checkpoints, p, n_tokens > 0 ? n_tokens : -1);
+	state_unref(p, c->state);
+	c->state = n_tokens > 0 ? checkpoints_find(&c->checkpoints, n_tokens)->state : NULL;
+	c->is_lost = false;
+	if (c->state != NULL) {
+		c->state->n_refs++;
+		checkpoints_add(&c->checkpoints, p, n_tokens, CHECKPOINT_DIVERGENCE, c->state);
+	}
+}

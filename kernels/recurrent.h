@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Operands of recurrent kernels: layers that remember a state of fixed size, not every token. A
+ * state is an array of f32 that holds what all layers of a context remember, one after the other;
+ * a kernel reads and writes its layer's part. Rows of a sequence are taken one after the other, in
+ * one arithmetic: a row and the state behind it have the same bits however a sequence was cut into
+ * steps. States lie at multiples of 64 bytes, layers' parts at multiples of BB_STATE_ALIGN
+ * floats. */
+#ifndef RECURRENT_H
+#define RECURRENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { BB_STATE_ALIGN = 16 };
+
+/* Where to keep the state as it is after a number of rows of a sequence, fewer than all. */
+struct bb_state_save {
+	int n_rows;
+	float *to;
+};
+
+/* New rows of one sequence. No two states that are written overlap, and none is read as another
+ * sequence's. */
+struct bb_state_seq {
+	const float *from;  /* the state before row0; NULL: all zero */
+	float *to;          /* the state after the last row; may be `from` */
+	const struct bb_state_save *saves; /* [n_saves], in order of their rows */
+	int n_saves;
+	int row0, n_rows;   /* n_rows >= 1 */
+};
+
+/* Rows of a sequence after which the state is written, with the one that they begin with. */
+struct bb_stretch {
+	const float *from;
+	float *to;
+	int row0, n_rows;
+};
+
+/* Stretch i <= n_saves of a sequence, of the layer whose part begins at `at`. */
+#ifdef __CUDACC__
+__host__ __device__
+#endif
+static inline struct bb_stretch state_stretch(const struct bb_state_seq *s, int i, size_t at) {
+	const int begin = i > 0 ? s->saves[i - 1].n_rows : 0;
+	const int end = i < s->n_saves ? s->saves[i].n_rows : s->n_rows;
+	const float *from = i > 0 ? s->saves[i - 1].to : s->from;
+	float *to = i < s->n_saves ? s->saves[i].to : s->to;
+	return (struct bb_stretch){ from != NULL ? from + at : NULL, to + at, s->row0 + begin,
+		end - begin };
+}
+
+/* Causal depthwise convolution. Row t, channel c:
+ *   y = act(bias[c] + sum over j < width of w[j, c] x[t - width + 1 + j, c])
+ * with x before row 0 from the state [width - 1, dim], oldest first. */
+enum { BB_CONV_WIDTH = 8 }; /* at most */
+struct bb_conv {
+	float *y;            /* [n_rows, ld_y]; may be x */
+	const float *x;      /* [n_rows, ld_x] */
+	int ld_y, ld_x;
+	const float *w;      /* [width, dim] */
+	const float *bias;   /* [dim] or NULL */
+	int dim, width;      /* 2 <= width <= BB_CONV_WIDTH */
+	bool silu;           /* act: silu, else none */
+	const struct bb_state_seq *seqs;
+	int n_seqs;
+	size_t state_at;     /* floats */
+};
+
+/* Selective scan of Mamba (arXiv:2312.00752, section 3.2, with its zero-order hold for A alone).
+ * Row t, channel c, with d = softplus(dt[t, c] + dt_bias[c]):
+ *   S[n, c] = exp(d a[n, c]) S[n, c] + d x[t, c] b[t, n]
+ *   y[t, c] = sum over n of S[n, c] c[t, n] + skip[c] x[t, c]
+ * State: S [n_state, dim]. */
+struct bb_scan {
+	float *y;               /* [n_rows, ld_y]; may be x */
+	const float *x, *dt;    /* [n_rows, ld_x], [n_rows, ld_dt] */
+	const float *b, *c;     /* [n_rows, ld_bc] each, n_state columns */
+	int ld_y, ld_x, ld_dt, ld_bc;
+	const float *a;         /* [n_state, dim], below zero */
+	const float *dt_bias;   /* [dim] or NULL */
+	const float *skip;      /* [dim] or NULL */
+	int dim, n_state;
+	const struct bb_state_seq *seqs;
+	int n_seqs;
+	size_t state_at;
+};
+
+/* State-space duality of Mamba-2 (arXiv:2405.21060, section 7), in its recurrent form. Row t, head
+ * h of group g = h / (n_heads / n_groups), with d = softplus(dt[t, h] + dt_bias[h]) held to
+ * [dt_min, dt_max]:
+ *   S[n, p] = exp(d a[h]) S[n, p] + d x[t, h, p] b[t, g, n]
+ *   y[t, h, p] = sum over n of S[n, p] c[t, g, n] + skip[h] x[t, h, p]
+ * State: S [n_heads, n_state, head_dim]. */
+struct bb_ssd {
+	float *y;               /* [n_rows, ld_y]: n_heads, head_dim; may be x */
+	const float *x, *dt;    /* [n_rows, ld_x]: n_heads, head_dim; [n_rows, ld_dt]: n_heads */
+	const float *b, *c;     /* [n_rows, ld_bc] each: n_groups, n_state */
+	int ld_y, ld_x, ld_dt, ld_bc;
+	const float *a;         /* [n_heads], below zero */
+	const float *dt_bias, *skip; /* [n_heads] each, or NULL */
+	float dt_min, dt_max;
+	int n_heads, head_dim, n_groups, n_state;
+	const struct bb_state_seq *seqs;
+	int n_seqs;
+	size_t state_at;
+};
+
+#endif

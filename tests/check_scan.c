@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Checks of recurrent kernels: each sequence alone and among others, in one step and in two, with
+ * states that begin empty, lie elsewhere or are written in place, and with states kept on the
+ * way. */
+#include "check.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { MAX_SEQS = 3 };
+
+/* Sequences and their states. Parts before and behind the layer's are there to be left alone. */
+struct scene {
+	struct bb_state_seq *seqs; /* [n_seqs] */
+	int n_seqs, n_rows;
+	size_t state_at, total;    /* floats: where the layer's part begins, and of a state */
+	float *start;              /* [n_seqs, total] */
+	bool is_empty[MAX_SEQS];
+};
+
+static int rows_of_seq(struct check *c, int i) {
+	if (check_is_bench(c)) {
+		return i == 0 ? 512 : 1;
+	}
+	return check_is_small(c) ? check_rand(c, 1, 11) : check_rand(c, 1, 40);
+}
+
+static void make_scene(struct check *c, struct scene *s, size_t floats, int n_seqs, int n_rows,
+	struct tol tol) {
+	s->n_seqs = n_seqs;
+	s->state_at = check_is_bench(c) ? 0 : BB_STATE_ALIGN * (size_t)check_rand(c, 0, 3);
+	s->total = s->state_at + floats + (check_is_bench(c) ? 0 : (size_t)check_rand(c, 0, 50));
+	s->total = (s->total + BB_STATE_ALIGN - 1) / BB_STATE_ALIGN * BB_STATE_ALIGN;
+	s->seqs = check_scratch(c, sizeof(*s->seqs) * (size_t)n_seqs, 8);
+	s->start = check_in(c, s->total * (size_t)n_seqs);
+	float *to = check_inout(c, "state", s->total * (size_t)n_seqs, tol);
+	float *kept = check_inout(c, "kept state", s->total * (size_t)n_seqs, tol);
+	struct bb_state_save *saves = check_scratch(c, sizeof(*saves) * (size_t)n_seqs, 8);
+	s->n_rows = 0;
+	for (int i = 0; i < n_seqs; i++) {
+		const int kind = check_is_bench(c) ? 2 : check_rand(c, 0, 2);
+		const int n = n_rows > 0 ? n_rows : rows_of_seq(c, i);
+		float *mine = to + s->total * (size_t)i;
+		s->is_empty[i] = kind == 0;
+		memcpy(mine, s->start + s->total * (size_t)i, sizeof(float) * s->total);
+		saves[i] = (struct bb_state_save){ check_rand(c, 1, n), kept + s->total * (size_t)i };
+		s->seqs[i] = (struct bb_state_seq){
+			.from = kind == 0 ? NULL : kind == 1 ? s->start + s->total * (size_t)i : mine,
+			.to = mine, .saves = &saves[i], .n_saves = saves[i].n_rows < n && n_rows == 0,
+			.row0 = s->n_rows, .n_rows = n,
+		};
+		s->n_rows += n;
+	}
+}
+
+/* The same again, sequence by sequence in two steps, with no state kept on the way: `run` computes
+ * seqs with rows as they are numbered there, into y. */
+typedef void run_fn(struct check *c, void *args, const struct bb_state_seq *seqs, float *y);
+
+static void run_again(struct check *c, const struct scene *s, run_fn *run, void *args,
+	const float *y, int ld_y, int n_cols) {
+	float *again = check_scratch(c, sizeof(float) * (size_t)s->n_rows * ld_y, 4);
+	float *state = check_scratch(c, sizeof(float) * s->total, 64);
+	struct bb_state_seq *part = check_scratch(c, sizeof(*part) * 2, 8);
+	for (int i = 0; i < s->n_seqs; i++) {
+		const struct bb_state_seq *seq = &s->seqs[i];
+		const int cut = check_rand(c, 0, seq->n_rows - 1);
+		const float *from = s->is_empty[i] ? NULL : s->start + s->total * (size_t)i;
+		part[0] = (struct bb_state_seq){ from, state, NULL, 0, seq->row0, cut };
+		part[1] = (struct bb_state_seq){ cut > 0 ? state : from, state, NULL, 0, seq->row0 + cut,
+			seq->n_rows - cut };
+		for (int k = cut > 0 ? 0 : 1; k < 2; k++) {
+			run(c, args, &part[k], again);
+			check_wait(c);
+		}
+		for (int r = seq->row0; r < seq->row0 + seq->n_rows; r++) {
+			check_same(c, "a row in two steps", again + (size_t)r * ld_y, y + (size_t)r * ld_y,
+				sizeof(float) * (size_t)n_cols);
+		}
+	}
+}
+
+static int n_cases(struct check *c) {
+	return check_is_bench(c) ? 2 : check_is_small(c) ? 6 : 24;
+}
+
+/* ---- conv ---- */
+
+struct conv_run {
+	conv_fn *fn;
+	struct bb_conv a;
+};
+
+static void run_conv(struct check *c, void *args, const struct bb_state_seq *seqs, float *y) {
+	const struct conv_run *r = args;
+	struct bb_conv a = r->a;
+	a.y = y;
+	a.seqs = seqs;
+	a.n_seqs = 1;
+	r->fn(check_queue(c), &a);
+}
+
+CHECK(conv) {
+	const struct tol tol = { .rel = 4e-6f, .abs = 4e-6f };
+	for (int i = 0; i < n_cases(c); i++) {
+		const bool is_bench = check_is_bench(c);
+		const int dim = is_bench ? 1792 : check_rand(c, 1, 150);
+		const int width = is_bench ? 4 : check_rand(c, 2, BB_CONV_WIDTH);
+		struct scene s;
+		make_scene(c, &s, (size_t)(width - 1) * dim, is_bench ? 1 : check_rand(c, 1, MAX_SEQS),
+			is_bench ? (i == 0 ? 1 : 512) : 0, (struct tol){ 0 });
+		struct conv_run run = { fn, {
+			.ld_y = dim + check_rand(c, 0, 5), .ld_x = dim + check_rand(c, 0, 5), .dim = dim,
+			.width = width, .silu = check_rand(c, 0, 1), .seqs = s.seqs, .n_seqs = s.n_seqs,
+			.state_at = s.state_at,
+		} };
+		struct bb_conv *a = &run.a;
+		a->x = check_in(c, (size_t)s.n_rows * a->ld_x);
+		a->w = check_in(c, (size_t)width * dim);
+		a->bias = check_rand(c, 0, 2) > 0 ? check_in(c, dim) : NULL;
+		a->y = check_out(c, "y", (size_t)s.n_rows * a->ld_y, tol);
+		while (check_next(c, 4.0 * dim * (2.0 * s.n_rows + 3 * width), "rows=%d seqs=%d dim=%d "
+			"width=%d%s%s", s.n_rows, s.n_seqs, dim, width, a->silu ? " silu" : "",
+			a->bias != NULL ? " bias" : "")) {
+			fn(check_queue(c), a);
+		}
+		if (!is_bench) {
+			run_again(c, &s, run_conv, &run, a->y, a->ld_y, dim);
+		}
+	}
+}
+
+/* ---- scan ---- */
+
+struct scan_run {
+	scan_fn *fn;
+	struct bb_scan a;
+};
+
+static void run_scan(struct check *c, void *args, const struct bb_state_seq *seqs, float *y) {
+	const struct scan_run *r = args;
+	struct bb_scan a = r->a;
+	a.y = y;
+	a.seqs = seqs;
+	a.n_seqs = 1;
+	r->fn(check_queue(c), &a);
+}
+
+/* What decays, at rates from slow to nearly at once. */
+static float *decay_rates(struct check *c, size_t n) {
+	float *a = check_in(c, n);
+	for (size_t i = 0; i < n; i++) {
+		a[i] = -expf(1.5f * a[i] - 1);
+	}
+	return a;
+}
+
+CHECK(scan) {
+	const struct tol tol = { .rel = 1e-5f, .abs = 1e-4f };
+	for (int i = 0; i < n_cases(c); i++) {
+		const bool is_bench = check_is_bench(c);
+		const int dim = is_bench ? 1536 : check_rand(c, 1, 100);
+		const int n_state = is_bench ? 16 : check_rand(c, 1, 20);
+		struct scene s;
+		make_scene(c, &s, (size_t)n_state * dim, is_bench ? 1 : check_rand(c, 1, MAX_SEQS),
+			is_bench ? (i == 0 ? 1 : 512) : 0, tol);
+		struct scan_run run = { fn, {
+			.ld_y = dim + check_rand(c, 0, 5), .ld_x = dim + check_rand(c, 0, 5),
+			.ld_dt = dim + check_rand(c, 0, 5), .ld_bc = 2 * n_state + check_rand(c, 0, 5),
+			.dim = dim, .n_state = n_state, .seqs = s.seqs, .n_seqs = s.n_seqs,
+			.state_at = s.state_at,
+		} };
+		struct bb_scan *a = &run.a;
+		a->x = check_in(c, (size_t)s.n_rows * a->ld_x);
+		a->dt = check_in(c, (size_t)s.n_rows * a->ld_dt);
+		a->b = check_in(c, (size_t)s.n_rows * a->ld_bc);
+		a->c = a->b + n_state;
+		a->a = decay_rates(c, (size_t)n_state * dim);
+		a->dt_bias = check_rand(c, 0, 2) > 0 ? check_in(c, dim) : NULL;
+		a->skip = check_rand(c, 0, 2) > 0 ? check_in(c, dim) : NULL;
+		a->y = check_out(c, "y", (size_t)s.n_rows * a->ld_y, tol);
+		check_ops(c, 6.0 * dim * n_state * s.n_rows);
+		while (check_next(c, 4.0 * dim * (3.0 * s.n_rows + 3 * n_state * s.n_seqs), "rows=%d "
+			"seqs=%d dim=%d state=%d", s.n_rows, s.n_seqs, dim, n_state)) {
+			fn(check_queue(c), a);
+		}
+		if (!is_bench) {
+			run_again(c, &s, run_scan, &run, a->y, a->ld_y, dim);
+		}
+	}
+}
+
+/* ---- ssd ---- */
+
+struct ssd_run {
+	ssd_fn *fn;
+	struct bb_ssd a;
+};
+
+static void run_ssd(struct check *c, void *args, const struct bb_state_seq *seqs, float *y) {
+	const struct ssd_run *r = args;
+	struct bb_ssd a = r->a;
+	a.y = y;
+	a.seqs = seqs;
+	a.n_seqs = 1;
+	r->fn(check_queue(c), &a);
+}
+
+static void ssd_shape(struct check *c, struct bb_ssd *a) {
+	static const int dims[] = { 1, 3, 8, 16, 20, 31, 32, 48, 64 };
+	const bool is_bench = check_is_bench(c);
+	a->n_groups = is_bench ? 1 : check_rand(c, 1, 2);
+	a->n_heads = is_bench ? 24 : a->n_groups * check_rand(c, 1, 3);
+	a->head_dim = is_bench ? 64 : dims[check_rand(c, 0, COUNT(dims) - 1)];
+	a->n_state = is_bench ? 128 : check_rand(c, 1, 40);
+	a->dt_min = check_rand(c, 0, 1) ? 0.1f : 0;
+	a->dt_max = check_rand(c, 0, 1) ? 1.5f : INFINITY;
+	const int width = a->n_heads * a->head_dim;
+	a->ld_y = width + check_rand(c, 0, 5);
+	a->ld_x = width + check_rand(c, 0, 5);
+	a->ld_dt = a->n_heads + check_rand(c, 0, 5);
+	a->ld_bc = 2 * a->n_groups * a->n_state + check_rand(c, 0, 5);
+}
+
+CHECK(ssd) {
+	const struct tol tol = { .rel = 1e-5f, .abs = 3e-4f };
+	for (int i = 0; i < n_cases(c); i++) {
+		const bool is_bench = check_is_bench(c);
+		struct ssd_run run = { .fn = fn };
+		struct bb_ssd *a = &run.a;
+		struct scene s;
+		ssd_shape(c, a);
+		const int width = a->n_heads * a->head_dim;
+		make_scene(c, &s, (size_t)a->n_state * width, is_bench ? 1 : check_rand(c, 1, MAX_SEQS),
+			is_bench ? (i == 0 ? 1 : 512) : 0, tol);
+		a->seqs = s.seqs;
+		a->n_seqs = s.n_seqs;
+		a->state_at = s.state_at;
+		a->x = check_in(c, (size_t)s.n_rows * a->ld_x);
+		a->dt = check_in(c, (size_t)s.n_rows * a->ld_dt);
+		a->b = check_in(c, (size_t)s.n_rows * a->ld_bc);
+		a->c = a->b + a->n_groups * a->n_state;
+		a->a = decay_rates(c, a->n_heads);
+		a->dt_bias = check_rand(c, 0, 2) > 0 ? check_in(c, a->n_heads) : NULL;
+		a->skip = check_rand(c, 0, 2) > 0 ? check_in(c, a->n_heads) : NULL;
+		a->y = check_out(c, "y", (size_t)s.n_rows * a->ld_y, tol);
+		check_ops(c, 5.0 * width * a->n_state * s.n_rows);
+		while (check_next(c, 4.0 * width * (2.0 * s.n_rows + 2.0 * a->n_state * s.n_seqs),
+			"rows=%d seqs=%d heads=%d dim=%d groups=%d state=%d", s.n_rows, s.n_seqs, a->n_heads,
+			a->head_dim, a->n_groups, a->n_state)) {
+			fn(check_queue(c), a);
+		}
+		if (!is_bench) {
+			run_again(c, &s, run_ssd, &run, a->y, a->ld_y, width);
+		}
+	}
+}

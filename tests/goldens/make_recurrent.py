@@ -1,0 +1,180 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the goldens of recurrent models, as make.py does it for the others.
+
+Usage: tests/goldens/make_recurrent.py [NAME]...      writes NAME.gguf and NAME-LENGTH.npy beside itself
+
+Needs what make.py needs."""
+import math
+import sys
+
+import gguf
+import numpy as np
+import torch
+import transformers
+
+import make
+
+LENGTHS = (1, 63, 64, 65, 500)
+
+
+# ---- the models: GGUF architecture, Hugging Face class and config ----
+
+def mamba(**kwargs):
+    config = {"hidden_size": 40, "intermediate_size": 72, "state_size": 11, "num_hidden_layers": 3,
+              "conv_kernel": 4, "time_step_rank": 5, "use_conv_bias": True, "use_bias": False,
+              "expand": 1.8, "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True, **kwargs}
+    return "mamba", transformers.MambaForCausalLM, transformers.MambaConfig, config
+
+
+def falcon_mamba(**kwargs):
+    _, _, _, config = mamba(mixer_rms_eps=1e-5, tie_word_embeddings=False, **kwargs)
+    return "mamba", transformers.FalconMambaForCausalLM, transformers.FalconMambaConfig, config
+
+
+def mamba2(**kwargs):
+    config = {"hidden_size": 36, "num_heads": 6, "head_dim": 12, "expand": 2, "state_size": 19,
+              "n_groups": 1, "num_hidden_layers": 3, "conv_kernel": 4, "use_conv_bias": True,
+              "use_bias": False, "chunk_size": 16, "layer_norm_epsilon": 1e-5,
+              "tie_word_embeddings": True, **kwargs}
+    return "mamba2", transformers.Mamba2ForCausalLM, transformers.Mamba2Config, config
+
+
+MODELS = {
+    "mamba": mamba(),
+    "mamba-plain-conv": mamba(use_conv_bias=False, conv_kernel=3, intermediate_size=80, expand=2,
+                              time_step_rank=3),
+    "falcon-mamba": falcon_mamba(),
+    "mamba2": mamba2(),
+    "mamba2-heads": mamba2(num_heads=9, head_dim=8, state_size=32, use_conv_bias=False,
+                           tie_word_embeddings=False),
+}
+
+
+# ---- weights ----
+
+def random_weights(shapes, seed):
+    """As make.random_weights; decays from slow to fast, steps mostly below 1."""
+    weights = make.random_weights(shapes, 1.0, seed)
+    rng = np.random.default_rng(seed + 1000)
+    for name, shape in sorted(shapes.items()):
+        value = None
+        if name.endswith("A_log"):
+            value = rng.uniform(-2, 2, shape)
+        elif name.endswith(".D"):
+            value = 1 + 0.3 * rng.standard_normal(shape)
+        elif name.endswith(("dt_bias", "dt_proj.bias")):
+            value = -1.5 + rng.standard_normal(shape)
+        elif "embeddings" in name:
+            value = 0.7 * rng.standard_normal(shape)
+        elif "conv1d.weight" in name:
+            value = 0.6 * rng.standard_normal(shape)
+        if value is not None:
+            weights[name] = value.astype(np.float32)
+    return weights
+
+
+# ---- the GGUF file, as llama.cpp's converter lays it out ----
+
+NAMES = {
+    "backbone.embeddings.weight": "token_embd.weight", "backbone.norm_f.weight": "output_norm.weight",
+    "lm_head.weight": "output.weight", "norm.weight": "attn_norm.weight",
+    "mixer.in_proj.weight": "ssm_in.weight", "mixer.conv1d.weight": "ssm_conv1d.weight",
+    "mixer.conv1d.bias": "ssm_conv1d.bias", "mixer.x_proj.weight": "ssm_x.weight",
+    "mixer.dt_proj.weight": "ssm_dt.weight", "mixer.dt_proj.bias": "ssm_dt.bias",
+    "mixer.dt_bias": "ssm_dt.bias", "mixer.A_log": "ssm_a", "mixer.D": "ssm_d",
+    "mixer.norm.weight": "ssm_norm.weight", "mixer.out_proj.weight": "ssm_out.weight",
+}
+
+
+def gguf_name(name):
+    if name.startswith("backbone.layers."):
+        _, _, i_layer, rest = name.split(".", 3)
+        return f"blk.{i_layer}.{NAMES[rest]}"
+    return NAMES[name]
+
+
+def as_stored(arch, name, value):
+    if name.endswith("A_log"):
+        value = -np.exp(value)
+    if name.endswith("conv1d.weight"):
+        value = value[:, 0]
+    if arch == "mamba2" and name.endswith(("A_log", ".D")):
+        value = value.reshape(-1, 1)
+    return np.ascontiguousarray(value.astype(np.float32))
+
+
+def write_gguf(path, name, arch, config, weights):
+    w = gguf.GGUFWriter(path, arch)
+    w.add_type(gguf.GGUFType.MODEL)
+    w.add_name(f"golden {name}")
+    w.add_block_count(config["num_hidden_layers"])
+    w.add_context_length(1 << 20)
+    w.add_embedding_length(config["hidden_size"])
+    w.add_feed_forward_length(0)
+    w.add_head_count(0)
+    w.add_layer_norm_rms_eps(config["layer_norm_epsilon"])
+    w.add_vocab_size(make.VOCAB)
+    w.add_file_type(gguf.LlamaFileType.ALL_F32)
+    w.add_ssm_conv_kernel(config["conv_kernel"])
+    w.add_ssm_state_size(config["state_size"])
+    if arch == "mamba2":
+        inner = config["num_heads"] * config["head_dim"]
+        w.add_ssm_time_step_rank(config["num_heads"])
+        w.add_ssm_group_count(config["n_groups"])
+    else:
+        inner = config["intermediate_size"]
+        w.add_ssm_time_step_rank(config["time_step_rank"])
+        w.add_ssm_dt_b_c_rms("mixer_rms_eps" in config)
+    w.add_ssm_inner_size(inner)
+    w.add_tokenizer_model("no_vocab")
+    for full_name, value in weights.items():
+        value = as_stored(arch, full_name, value)
+        if full_name.endswith("mixer.norm.weight"):
+            value = value.reshape(config["n_groups"], -1)
+        w.add_tensor(gguf_name(full_name), value)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+
+
+def build(name, weights):
+    _, cls, config_cls, config = MODELS[name]
+    made = config_cls(vocab_size=make.VOCAB, pad_token_id=None, bos_token_id=None, eos_token_id=None,
+                      **config)
+    model = cls(made).eval()
+    if weights is not None:
+        state = {n: torch.from_numpy(w).to(torch.get_default_dtype()) for n, w in weights.items()}
+        missing = model.load_state_dict(state, strict=False)
+        assert not missing.unexpected_keys
+        assert all("lm_head" in n or "rms" in n for n in missing.missing_keys), missing
+    return model
+
+
+def write(name, seed):
+    arch, _, _, config = MODELS[name]
+    shapes = {n: tuple(p.shape) for n, p in build(name, None).named_parameters()}
+    weights = random_weights(shapes, seed)
+    plain = build(name, weights)
+    with make.float64():
+        exact = build(name, weights).double()
+        logits = {n: make.logits_of(exact, n) for n in LENGTHS}
+    assert all(v.dtype == np.float64 for v in logits.values()), {v.dtype for v in logits.values()}
+    spread = np.ptp(logits[LENGTHS[-1]])
+    off = max(np.abs(make.logits_of(plain, n) - logits[n]).max() for n in LENGTHS) / spread
+    assert off < 1e-4, off
+    write_gguf(make.HERE / f"{name}.gguf", name, arch, config, weights)
+    for length, rows in logits.items():
+        np.save(make.HERE / f"{name}-{length}.npy", rows[-make.ROWS:].astype(np.float32))
+    print(f"{name}: logits spread {spread:.1f}; unpatched float32 is off by {off:.1e} of it")
+
+
+def main():
+    names = sys.argv[1:] or list(MODELS)
+    for name in names:
+        write(name, 100 + list(MODELS).index(name))
+
+
+if __name__ == "__main__":
+    main()
