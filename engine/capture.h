@@ -17,10 +17,10 @@ struct capture_key {
 
 /* Two kinds of steps for each number of contexts up to 64: the longest context's splits change
  * slowly, and the number with every context that comes or goes. A driver keeps about 10 KiB for a
- * launch of a graph, so a kind costs 3.5 MiB where 36 layers have ten launches each, and all of them
- * 0.5 GiB: beside the engine's own limit of memory, and only under a load with that many kinds. What
- * can't be had is launched piece by piece. Looking through all keys is 5 KiB of reading, under a
- * microsecond; a step takes a thousand. */
+ * launch of a graph: a kind costs 3.5 MiB where 36 layers have ten launches each, and all of them
+ * 0.5 GiB, beside the engine's own limit of memory, and only under a load with that many kinds.
+ * What can't be had is launched piece by piece. Looking through all keys is 5 KiB of reading, under
+ * a microsecond; a step takes a thousand. */
 enum { MAX_CAPTURES = 128 };
 struct captures {
 	struct {

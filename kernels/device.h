@@ -16,7 +16,7 @@ extern "C" {
 #endif
 
 /* Of struct bb_module and of everything that kernels.h declares. */
-enum { BB_MODULE_ABI = 5 };
+enum { BB_MODULE_ABI = 6 };
 
 /* What is opened: a GPU, or the emulator. */
 typedef struct bb_device bb_device;
