@@ -345,7 +345,7 @@ static void check_matmul(struct check *c, matmul_fn *fn, enum bb_dtype type) {
 	check_shape(c, fn, type, (struct shape){ 61, 2000, 3 * unit, false, true, 2001 }, false);
 	check_shape(c, fn, type, (struct shape){ 250, 1000, 5 * unit, false, false, 1000 }, false);
 	if (is_float(type)) {
-		check_shape(c, fn, type, (struct shape){ 200, 700, 352, true, true, 701 }, false);
+		check_shape(c, fn, type, (struct shape){ 130, 700, 352, true, true, 701 }, false);
 	}
 	const int max_units = is_float(type) ? 300 : unit == 32 ? 40 : 7;
 	for (int n_rows = 1; n_rows <= 40; n_rows += n_rows < 18 ? 1 : 11) {
