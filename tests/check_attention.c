@@ -22,7 +22,7 @@ struct seq_shape {
 struct shape {
 	int n_heads, n_kv_heads, head_dim, window, group;
 	float k_scale; /* size of the keys' elements; large ones give sharp softmaxes */
-	struct seq_shape seqs[MAX_SEQS]; /* ends with n_rows == 0 */
+	struct seq_shape seqs[MAX_SEQS]; /* ends with n_rows == 0, or full */
 	/* kv heads 1, 3, ... are a group of their own, which keeps none of the first `dropped`
 	 * tokens of any sequence (no more than every pos0); 0: one group */
 	int dropped;
@@ -65,7 +65,7 @@ static const struct seq_shape *seq_of(const struct shape *s, int i) {
 
 static int count_seqs(const struct shape *s) {
 	int n = s->n_alike;
-	while (s->n_alike == 0 && s->seqs[n].n_rows > 0) {
+	while (s->n_alike == 0 && n < MAX_SEQS && s->seqs[n].n_rows > 0) {
 		n++;
 	}
 	return n;
