@@ -12,7 +12,8 @@
 
 namespace simt {
 
-static struct simt_device device = {1, CUDART_VERSION, 8, 0, (size_t)64 << 30};
+/* 9.0: Hopper's own kernels are played too, and want its shared memory. */
+static struct simt_device device = {1, CUDART_VERSION, 9, 0, (size_t)64 << 30};
 static cudaError_t last, sticky;
 static int countdown[(int)Failure::n];
 static bool no_image;
