@@ -28,7 +28,7 @@ enum { CONV_THREADS = 128 };
 template <int width>
 __global__ void __launch_bounds__(CONV_THREADS) conv_kernel(bb_conv a) {
 	const int c = (int)(blockIdx.x * CONV_THREADS + threadIdx.x);
-	const bb_state_seq seq = a.seqs[blockIdx.y];
+	const bb_state_seq &seq = a.seqs[blockIdx.y];
 	if (c >= a.dim) {
 		return;
 	}
@@ -93,7 +93,7 @@ enum { SCAN_THREADS = 64, SCAN_REGISTERS = 16 };
 template <bool in_registers>
 __global__ void __launch_bounds__(SCAN_THREADS) scan_kernel(bb_scan p) {
 	const int c = (int)(blockIdx.x * SCAN_THREADS + threadIdx.x);
-	const bb_state_seq seq = p.seqs[blockIdx.y];
+	const bb_state_seq &seq = p.seqs[blockIdx.y];
 	if (c >= p.dim) {
 		return;
 	}
@@ -203,7 +203,7 @@ __global__ void __launch_bounds__(SSD_THREADS) ssd_kernel(bb_ssd a, bool wide) {
 	const int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
 	const int p = tile + lane % 8 * 4, n0 = (warp * 4 + lane / 8) * n_each;
 	const int n_columns = a.head_dim - p;
-	const bb_state_seq seq = a.seqs[blockIdx.y];
+	const bb_state_seq &seq = a.seqs[blockIdx.y];
 	const size_t head = a.state_at + (size_t)h * a.n_state * a.head_dim;
 	const size_t group = (size_t)(h / (a.n_heads / a.n_groups)) * a.n_state;
 	const size_t at = (size_t)h * a.head_dim;
