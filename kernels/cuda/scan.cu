@@ -23,10 +23,11 @@ DEVICE float softplus_f32(float x) {
 
 /* ---- convolution: a thread is a channel ---- */
 
-enum { CONV_THREADS = 128 };
+/* Blocks that are asked for: for more, unasked, the compiler would spill. */
+enum { CONV_THREADS = 128, CONV_BLOCKS = 8, SSD_BLOCKS = 2 };
 
 template <int width>
-__global__ void __launch_bounds__(CONV_THREADS) conv_kernel(bb_conv a) {
+__global__ void __launch_bounds__(CONV_THREADS, CONV_BLOCKS) conv_kernel(bb_conv a) {
 	const int c = (int)(blockIdx.x * CONV_THREADS + threadIdx.x);
 	const bb_state_seq &seq = a.seqs[blockIdx.y];
 	if (c >= a.dim) {
@@ -194,7 +195,7 @@ DEVICE float4 sum_across(float4 v, int mask) {
 }
 
 template <int n_each>
-__global__ void __launch_bounds__(SSD_THREADS) ssd_kernel(bb_ssd a, bool wide) {
+__global__ void __launch_bounds__(SSD_THREADS, SSD_BLOCKS) ssd_kernel(bb_ssd a, bool wide) {
 	SHARED(float, sums, [2][SSD_WARPS][SSD_COLUMNS]);
 	SHARED(float, d, [SSD_ROWS]);
 	SHARED(float, keep, [SSD_ROWS]);
