@@ -30,8 +30,6 @@ bool hparam_is_int(enum bb_hparam h) {
 	case H_YARN_ATTN:
 	case H_YARN_FAST:
 	case H_YARN_SLOW:
-	case H_SSM_DT_MIN:
-	case H_SSM_DT_MAX:
 	case H_ATTN_SCALE:
 	case H_EMBED_SCALE:
 		return false;

@@ -43,9 +43,6 @@
 	X(SSM_DT_RANK, "ssm_dt_rank") \
 	X(SSM_GROUPS, "ssm_groups") \
 	X(SSM_HEADS, "ssm_heads") \
-	X(SSM_NORM_GROUPS, "ssm_norm_groups") \
-	X(SSM_DT_MIN, "ssm_dt_min") \
-	X(SSM_DT_MAX, "ssm_dt_max") \
 	X(SSM_NORMS_BCDT, "ssm_norms_b_c_dt") \
 	X(SSM_DT_WIDTH, "ssm_dt_width") \
 	X(SSM_BC_WIDTH, "ssm_groups*ssm_state") \
@@ -99,7 +96,7 @@ enum bb_slot {
 	W_ATTN_NORM, W_Q, W_K, W_V, W_Q_BIAS, W_K_BIAS, W_V_BIAS, W_Q_NORM, W_K_NORM, W_O, W_O_BIAS,
 	W_POST_ATTN_NORM,
 	W_SSM_IN, W_SSM_CONV, W_SSM_CONV_BIAS, W_SSM_X, W_SSM_DT, W_SSM_DT_BIAS, W_SSM_A, W_SSM_D,
-	W_SSM_DT_NORM, W_SSM_B_NORM, W_SSM_C_NORM, W_SSM_NORM, W_SSM_OUT,
+	W_SSM_NORM, W_SSM_OUT,
 	W_FFN_NORM, W_GATE, W_UP, W_DOWN, W_POST_FFN_NORM,
 	W_COUNT,
 };

@@ -81,25 +81,31 @@ static void run_again(struct check *c, const struct scene *s, run_fn *run, void 
 	}
 }
 
+/* What run_again runs: the case's call of a kernel, with these sequences and this y. */
+#define RUN(name) \
+	struct name##_run { \
+		name##_fn *fn; \
+		struct bb_##name a; \
+	}; \
+	static void run_##name(struct check *c, void *args, const struct bb_state_seq *seqs, \
+			float *y) { \
+		const struct name##_run *r = args; \
+		struct bb_##name a = r->a; \
+		a.y = y; \
+		a.seqs = seqs; \
+		a.n_seqs = 1; \
+		r->fn(check_queue(c), &a); \
+	}
+RUN(conv)
+RUN(scan)
+RUN(ssd)
+#undef RUN
+
 static int n_cases(struct check *c) {
 	return check_is_bench(c) ? 2 : check_is_small(c) ? 6 : 24;
 }
 
 /* ---- conv ---- */
-
-struct conv_run {
-	conv_fn *fn;
-	struct bb_conv a;
-};
-
-static void run_conv(struct check *c, void *args, const struct bb_state_seq *seqs, float *y) {
-	const struct conv_run *r = args;
-	struct bb_conv a = r->a;
-	a.y = y;
-	a.seqs = seqs;
-	a.n_seqs = 1;
-	r->fn(check_queue(c), &a);
-}
 
 CHECK(conv) {
 	const struct tol tol = { .rel = 4e-6f, .abs = 4e-6f };
@@ -132,20 +138,6 @@ CHECK(conv) {
 }
 
 /* ---- scan ---- */
-
-struct scan_run {
-	scan_fn *fn;
-	struct bb_scan a;
-};
-
-static void run_scan(struct check *c, void *args, const struct bb_state_seq *seqs, float *y) {
-	const struct scan_run *r = args;
-	struct bb_scan a = r->a;
-	a.y = y;
-	a.seqs = seqs;
-	a.n_seqs = 1;
-	r->fn(check_queue(c), &a);
-}
 
 /* What decays, at rates from slow to nearly at once. */
 static float *decay_rates(struct check *c, size_t n) {
@@ -192,20 +184,6 @@ CHECK(scan) {
 }
 
 /* ---- ssd ---- */
-
-struct ssd_run {
-	ssd_fn *fn;
-	struct bb_ssd a;
-};
-
-static void run_ssd(struct check *c, void *args, const struct bb_state_seq *seqs, float *y) {
-	const struct ssd_run *r = args;
-	struct bb_ssd a = r->a;
-	a.y = y;
-	a.seqs = seqs;
-	a.n_seqs = 1;
-	r->fn(check_queue(c), &a);
-}
 
 static void ssd_shape(struct check *c, struct bb_ssd *a) {
 	static const int dims[] = { 1, 3, 8, 16, 20, 31, 32, 48, 64 };
