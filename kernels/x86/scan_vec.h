@@ -39,6 +39,21 @@ static int n_blocks(int dim) {
 	return (dim + VEC - 1) / VEC;
 }
 
+/* Units for queue_run that are a vector of channels of a sequence each, all its stretches. */
+#define CHANNEL_UNITS(name) \
+	static void name##_units(const void *arg, int begin, int end) { \
+		const struct bb_##name *a = arg; \
+		const int per_seq = n_blocks(a->dim); \
+		for (int u = begin; u < end; u++) { \
+			const struct bb_state_seq *seq = &a->seqs[u / per_seq]; \
+			const int c = u % per_seq * VEC, n = a->dim - c < VEC ? a->dim - c : VEC; \
+			for (int k = 0; k <= seq->n_saves; k++) { \
+				const struct bb_stretch s = state_stretch(seq, k, a->state_at); \
+				name##_lanes(a, &s, c, n); \
+			} \
+		} \
+	}
+
 /* ---- convolution ---- */
 
 /* n channels from c on, n <= VEC. */
@@ -70,18 +85,7 @@ static void conv_lanes(const struct bb_conv *a, const struct bb_stretch *s, int 
 	}
 }
 
-static void conv_units(const void *arg, int begin, int end) {
-	const struct bb_conv *a = arg;
-	const int per_seq = n_blocks(a->dim);
-	for (int u = begin; u < end; u++) {
-		const struct bb_state_seq *seq = &a->seqs[u / per_seq];
-		const int c = u % per_seq * VEC, n = a->dim - c < VEC ? a->dim - c : VEC;
-		for (int k = 0; k <= seq->n_saves; k++) {
-			const struct bb_stretch s = state_stretch(seq, k, a->state_at);
-			conv_lanes(a, &s, c, n);
-		}
-	}
-}
+CHANNEL_UNITS(conv)
 
 /* Rows of an average sequence, for the grain of units that take a whole one. */
 static size_t mean_rows(const struct bb_state_seq *seqs, int n_seqs) {
@@ -123,18 +127,8 @@ static void scan_lanes(const struct bb_scan *a, const struct bb_stretch *s, int 
 	}
 }
 
-static void scan_units(const void *arg, int begin, int end) {
-	const struct bb_scan *a = arg;
-	const int per_seq = n_blocks(a->dim);
-	for (int u = begin; u < end; u++) {
-		const struct bb_state_seq *seq = &a->seqs[u / per_seq];
-		const int c = u % per_seq * VEC, n = a->dim - c < VEC ? a->dim - c : VEC;
-		for (int k = 0; k <= seq->n_saves; k++) {
-			const struct bb_stretch s = state_stretch(seq, k, a->state_at);
-			scan_lanes(a, &s, c, n);
-		}
-	}
-}
+CHANNEL_UNITS(scan)
+#undef CHANNEL_UNITS
 
 void TAG(scan)(bb_queue *q, const struct bb_scan *a) {
 	const size_t rows = mean_rows(a->seqs, a->n_seqs);
