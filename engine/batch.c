@@ -234,15 +234,15 @@ static void place_heads(struct bb_engine *e) {
 }
 
 /* The last row's logits are drawn from: on the host they need a place. */
-static void add_draw(struct bb_engine *e, const struct bb_step_item *item, struct draw *d) {
+static void add_draw(struct bb_engine *e, const struct bb_step_item *item) {
 	struct batch *b = &e->batch;
-	assert(!item->all_logits);
-	d->token_index = bb_context_length(item->context) + item->n_tokens;
 	if (b->logits[b->n_out] == NULL && !draws_there(e)) {
-		b->logits[b->n_out] = d->sampler->row;
+		b->logits[b->n_out] = item->sampler->row;
 	}
-	d->logits = b->logits[b->n_out];
-	b->draws[b->n_out] = d;
+	b->draws[b->n_out] = (struct draw){
+		.sampler = item->sampler, .out = item->sampled, .logits = b->logits[b->n_out],
+		.token_index = bb_context_length(item->context) + item->n_tokens,
+	};
 	b->n_draws++;
 }
 
@@ -260,8 +260,7 @@ static void add_state(struct batch *b, const struct bb_step_item *item, int i_se
 	b->n_saves += c->n_saves;
 }
 
-static void add_item(struct bb_engine *e, const struct bb_step_item *item, struct draw *draw,
-	int i_seq) {
+static void add_item(struct bb_engine *e, const struct bb_step_item *item, int i_seq) {
 	struct batch *b = &e->batch;
 	struct batch_arrays *a = &b->on_host;
 	const size_t n_vocab = (size_t)hparam_int(&e->plan.hp, H_VOCAB);
@@ -280,12 +279,12 @@ static void add_item(struct bb_engine *e, const struct bb_step_item *item, struc
 		add_state(b, item, i_seq);
 	}
 	for (int t = 0; t < item->n_tokens; t++) {
-		const bool is_last = t == item->n_tokens - 1;
-		if ((logits != NULL && (item->all_logits || is_last)) || (draw != NULL && is_last)) {
+		const bool is_last = t == item->n_tokens - 1, is_drawn = is_last && item->sampler != NULL;
+		if ((logits != NULL && (item->all_logits || is_last)) || is_drawn) {
 			b->logits[b->n_out] = logits;
-			b->draws[b->n_out] = NULL;
-			if (draw != NULL && is_last) {
-				add_draw(e, item, draw);
+			b->draws[b->n_out] = (struct draw){ 0 };
+			if (is_drawn) {
+				add_draw(e, item);
 			}
 			a->out_row[b->n_out++] = b->n_rows;
 			logits = logits != NULL ? logits + n_vocab : NULL;
@@ -360,8 +359,7 @@ static void find_shares(struct bb_engine *e, const struct bb_step_item *items, i
 	}
 }
 
-void batch_compose(struct bb_engine *e, const struct bb_step_item *items, int n_items,
-	struct draw *draws) {
+void batch_compose(struct bb_engine *e, const struct bb_step_item *items, int n_items) {
 	struct batch *b = &e->batch;
 	b->n_rows = b->n_out = b->n_draws = b->max_kept = 0;
 	b->n_shares = b->n_shared_rows = b->n_saves = 0;
@@ -371,7 +369,7 @@ void batch_compose(struct bb_engine *e, const struct bb_step_item *items, int n_
 		place_heads(e);
 	}
 	for (int i = 0; i < n_items; i++) {
-		add_item(e, &items[i], draws != NULL && draws[i].sampler != NULL ? &draws[i] : NULL, i);
+		add_item(e, &items[i], i);
 	}
 	if (!memory_is_host(&e->memory)) {
 		if (b->n_rows == n_items) {

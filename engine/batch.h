@@ -35,7 +35,7 @@ struct batch {
 	int max_kept;           /* at least the tokens that any context keeps, this step's included */
 	enum bb_kv_dtype kv_type;
 	float **logits;         /* [n_out]: of [n_vocab] each; NULL: they stay where they are */
-	struct draw **draws;    /* [n_out]: who draws from them, or NULL */
+	struct draw *draws;     /* [n_out]: who draws from them */
 	int n_draws;
 	struct batch_arrays on_host, at; /* at: what kernels are given */
 	struct batch_image image;
@@ -52,8 +52,7 @@ size_t batch_scratch_bytes(const struct bb_engine *e);
 /* Makes room for the page tables of these items, whose pages exist. */
 bool batch_reserve(struct bb_engine *e, const struct bb_step_item *items, int n_items,
 	struct bb_error *err);
-/* Fills e->batch, and sends it. draws: [n_items], or NULL. */
-void batch_compose(struct bb_engine *e, const struct bb_step_item *items, int n_items,
-	struct draw *draws);
+/* Fills e->batch, and sends it. */
+void batch_compose(struct bb_engine *e, const struct bb_step_item *items, int n_items);
 
 #endif

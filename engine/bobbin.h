@@ -252,9 +252,14 @@ struct bb_step_item {
 	int n_tokens;               /* >= 1 */
 	float *logits;              /* NULL, [n_vocab], or [n_tokens, n_vocab] with all_logits */
 	bool all_logits;            /* logits after every token instead of the last */
+	struct bb_sampler *sampler; /* at most once per step, not with all_logits; NULL: no draw */
+	struct bb_sampled *sampled; /* with sampler: the token drawn to follow the last one, which is
+	                             * not appended. On a device it's drawn where the logits are */
 };
 /* One forward pass over contexts of one KV type. The rows of all items together must not exceed
- * max_batch_tokens. Either every item is appended or, on an error, none is. Allocates nothing
+ * max_batch_tokens. Either every item is appended or, on an error, none is. One error comes later:
+ * BB_ERR_FORMAT where a sampler finds logits that aren't finite; then all items are appended, and
+ * the `sampled` of those that have no token has id -1. Allocates nothing
  * where bb_context_reserve made room before, wherever the logits go; else only that room, before
  * it computes. On a device also room for the list of all pages where it has outgrown what there is,
  * and what the driver takes to capture a kind of step the first time. */
@@ -300,12 +305,22 @@ bool bb_sampling_check(const struct bb_engine *e, const struct bb_sampling *s,
 uint64_t bb_random_seed(void);
 
 struct bb_sampled {
-	int32_t id;
+	int32_t id;          /* -1: none could be drawn */
 	float logprob;       /* of id under the model's unmodified distribution; finite */
 	int n_top;
 	int32_t top_ids[BB_MAX_LOGPROBS];
 	float top_logprobs[BB_MAX_LOGPROBS];
 };
+
+/* What draws the tokens of one context, by items of steps. It counts its own draws as output for
+ * penalties; what it draws depends on the logits, the seed and where the token will stand. */
+struct bb_sampler;
+/* BB_ERR_USAGE for what bb_sampling_check refuses, BB_ERR_MEMORY. params is copied. */
+bool bb_sampler_create(struct bb_sampler **out, const struct bb_engine *e,
+	const struct bb_sampling *params, struct bb_error *err);
+void bb_sampler_destroy(struct bb_sampler *s);
+/* Tokens that penalties count as prompt: [n]. */
+void bb_sampler_prompt(struct bb_sampler *s, const int32_t *ids, size_t n);
 
 /* ---- generation: prompt in, text out, in pieces ---- */
 

@@ -25,7 +25,7 @@ bool draws_there(const struct bb_engine *e) {
 	return !memory_is_host(&e->memory) && n_vocab_of(e) <= BB_SAMPLE_VOCAB;
 }
 
-static size_t list_bytes(const struct sampler *s) {
+static size_t list_bytes(const struct bb_sampler *s) {
 	return round16((size_t)s->n_counts * sizeof(*s->counts)) +
 		round16((size_t)s->n_bias * sizeof(*s->bias));
 }
@@ -52,14 +52,15 @@ void draws_finish(struct bb_engine *e) {
 	memset(room, 0, sizeof(*room));
 }
 
-bool draws_reserve(struct bb_engine *e, const struct draw *draws, int n, struct bb_error *err) {
+bool draws_reserve(struct bb_engine *e, const struct bb_step_item *items, int n,
+	struct bb_error *err) {
 	struct staging *in = &e->draws.in;
-	if (draws == NULL || !draws_there(e)) {
+	if (!draws_there(e)) {
 		return true;
 	}
 	size_t bytes = (size_t)e->plan.max_rows * round16(sizeof(struct bb_sample_params));
 	for (int i = 0; i < n; i++) {
-		bytes += draws[i].sampler != NULL ? list_bytes(draws[i].sampler) : 0;
+		bytes += items[i].sampler != NULL ? list_bytes(items[i].sampler) : 0;
 	}
 	if (bytes <= in->bytes) {
 		return true;
@@ -86,11 +87,11 @@ void draws_send(struct bb_engine *e) {
 	struct bb_sample_params *params = (void *)in->host;
 	size_t used = round16((size_t)b->n_out * sizeof(*params));
 	for (int i = 0; i < b->n_out; i++) {
-		if (b->draws[i] == NULL) {
+		const struct bb_sampler *s = b->draws[i].sampler;
+		if (s == NULL) {
 			continue;
 		}
-		const struct sampler *s = b->draws[i]->sampler;
-		sampler_params(s, b->draws[i]->token_index, &params[i]);
+		sampler_params(s, b->draws[i].token_index, &params[i]);
 		params[i].counts = put_list(in, &used, s->counts, (size_t)s->n_counts * sizeof(*s->counts));
 		params[i].bias = put_list(in, &used, s->bias, (size_t)s->n_bias * sizeof(*s->bias));
 	}
@@ -116,8 +117,8 @@ void draws_run(struct bb_engine *e, int i, int n) {
 		return;
 	}
 	for (int j = 0, end; j < n; j = end) {
-		const bool is_drawn = b->draws[i + j] != NULL;
-		for (end = j + 1; end < n && (b->draws[i + end] != NULL) == is_drawn; end++) {
+		const bool is_drawn = b->draws[i + j].sampler != NULL;
+		for (end = j + 1; end < n && (b->draws[i + end].sampler != NULL) == is_drawn; end++) {
 		}
 		if (is_drawn) {
 			struct bb_sample a = {
@@ -142,7 +143,7 @@ void draws_fetch(struct bb_engine *e) {
 static void read_row(const struct bb_engine *e, int row, struct bb_sampled *out) {
 	struct bb_sample a;
 	results_at(&a, e->draws.out.host, e->batch.n_out, row);
-	const int n_vocab = n_vocab_of(e), n_top = e->batch.draws[row]->sampler->params.n_logprobs;
+	const int n_vocab = n_vocab_of(e), n_top = e->batch.draws[row].sampler->params.n_logprobs;
 	out->id = a.ids[0];
 	out->logprob = a.logprobs[0];
 	out->n_top = n_top < n_vocab ? n_top : n_vocab;
@@ -152,9 +153,10 @@ static void read_row(const struct bb_engine *e, int row, struct bb_sampled *out)
 
 bool draws_read(struct bb_engine *e, struct bb_error *err) {
 	const struct batch *b = &e->batch;
+	int refused = 0; /* where the first token stands that couldn't be drawn */
 	for (int i = 0; b->n_draws > 0 && i < b->n_out; i++) {
-		struct draw *d = b->draws[i];
-		if (d == NULL) {
+		const struct draw *d = &b->draws[i];
+		if (d->sampler == NULL) {
 			continue;
 		}
 		if (draws_there(e)) {
@@ -162,14 +164,11 @@ bool draws_read(struct bb_engine *e, struct bb_error *err) {
 		} else {
 			sampler_choose(d->sampler, e, d->logits, d->token_index, d->out);
 		}
-		if (d->out->id == BB_SAMPLE_ID_NONE) {
-			return sampler_refuse(d->token_index, err);
+		if (d->out->id != BB_SAMPLE_ID_NONE) {
+			sampler_count(d->sampler, d->out->id);
+		} else if (refused == 0) {
+			refused = d->token_index;
 		}
 	}
-	for (int i = 0; b->n_draws > 0 && i < b->n_out; i++) {
-		if (b->draws[i] != NULL) {
-			sampler_count(b->draws[i]->sampler, b->draws[i]->out->id);
-		}
-	}
-	return true;
+	return refused == 0 || sampler_refuse(refused, err);
 }

@@ -9,14 +9,15 @@
 
 struct bb_engine;
 struct bb_sampled;
-struct sampler;
+struct bb_sampler;
+struct bb_step_item;
 
-/* One item of a step draws from the logits after its last token. */
+/* A row of wanted logits that is drawn from. */
 struct draw {
-	struct sampler *sampler; /* NULL: the item draws nothing */
+	struct bb_sampler *sampler; /* NULL: the row isn't */
 	struct bb_sampled *out;
-	int token_index;         /* where the token will stand; set by the step */
-	const float *logits;     /* [n_vocab] on the host, or NULL; set by the step */
+	int token_index;            /* where the token will stand */
+	const float *logits;        /* [n_vocab] on the host, or NULL */
 };
 
 /* A device's room for the draws of a step: what its kernel is given, and what it gives back. */
@@ -30,11 +31,12 @@ struct draw_room {
 bool draws_there(const struct bb_engine *e);
 bool draws_create(struct bb_engine *e, struct bb_error *err);
 void draws_finish(struct bb_engine *e); /* zeroed is fine */
-/* Makes room for the lists of these n samplers: draws[n], NULL is fine. */
-bool draws_reserve(struct bb_engine *e, const struct draw *draws, int n, struct bb_error *err);
+/* Makes room for the lists of these n items' samplers. */
+bool draws_reserve(struct bb_engine *e, const struct bb_step_item *items, int n,
+	struct bb_error *err);
 /* The parts of a step: sends what e->batch's draws need; draws rows [i, i + n) of the wanted
  * logits, which are the first n in planned memory; asks for the results; and, when the queue is
- * done, hands them out. BB_ERR_FORMAT when logits aren't finite: then nobody's draw counts. */
+ * done, hands them out. BB_ERR_FORMAT where logits aren't finite: then the id is -1. */
 void draws_send(struct bb_engine *e);
 void draws_run(struct bb_engine *e, int i, int n);
 void draws_fetch(struct bb_engine *e);

@@ -107,12 +107,10 @@ void context_unreserve(struct bb_context *c);
 /* The n tokens of a finished step become part of the timeline; pages behind windows are freed. */
 void context_commit(struct bb_context *c, const int32_t *tokens, int n);
 
-/* bb_step and bb_prefill, which also draw: draws [n_items], of the last step's item; NULL: none. A
- * step whose logits aren't finite is done all the same, and its tokens appended. */
-bool engine_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
-	struct draw *draws, struct bb_error *err);
+/* bb_prefill, which may draw, as bb_step does, from the logits of the last token. */
 bool engine_prefill(struct bb_context *c, const int32_t *tokens, size_t n_tokens, float *logits,
-	struct draw *draw, bb_progress_fn *progress, void *user, struct bb_error *err);
+	struct bb_sampler *sampler, struct bb_sampled *sampled, bb_progress_fn *progress, void *user,
+	struct bb_error *err);
 
 /* Runs every operation of the plan on e->batch. Allocates nothing. Logits go to the callers'
  * arrays, or, `keeps_logits`, stay in planned memory, which must hold them all. */

@@ -9,7 +9,7 @@
 
 struct bb_generation {
 	struct bb_context *context;
-	struct sampler sampler;
+	struct bb_sampler sampler;
 	struct token_stream stream;
 	struct bb_text held;       /* text that may still become a stop string */
 	struct bb_text ready;      /* what the last call gave out */
@@ -95,10 +95,9 @@ bool bb_generation_create(struct bb_generation **out, struct bb_context *c,
 		(g->min_tokens == 0 ||
 			sampler_ban_ends(&g->sampler, c->engine, g->stop_ids, g->n_stop_ids, err));
 	if (ok) {
-		sampler_prompt(&g->sampler, bb_context_tokens(c), (size_t)bb_context_length(c));
-		sampler_prompt(&g->sampler, prompt, n_prompt);
-		struct draw draw = { .sampler = &g->sampler, .out = &g->next };
-		ok = engine_prefill(c, prompt, n_prompt, NULL, &draw, progress, user, err);
+		bb_sampler_prompt(&g->sampler, bb_context_tokens(c), (size_t)bb_context_length(c));
+		bb_sampler_prompt(&g->sampler, prompt, n_prompt);
+		ok = engine_prefill(c, prompt, n_prompt, NULL, &g->sampler, &g->next, progress, user, err);
 	}
 	if (!ok) {
 		bb_generation_destroy(g);
@@ -221,10 +220,12 @@ bool bb_generation_next(struct bb_generation *g, struct bb_sampled *token, const
 		if (g->n_tokens == g->min_tokens) {
 			sampler_allow_ends(&g->sampler);
 		}
-		const struct bb_step_item item = { g->context, &g->last, 1, NULL, false };
-		struct draw draw = { .sampler = &g->sampler, .out = &g->next };
-		if (!engine_step(g->context->engine, &item, 1, &draw, err)) {
-			g->refused = bb_context_length(g->context) > length ? draw.token_index : 0;
+		const struct bb_step_item item = {
+			.context = g->context, .tokens = &g->last, .n_tokens = 1, .sampler = &g->sampler,
+			.sampled = &g->next,
+		};
+		if (!bb_step(g->context->engine, &item, 1, err)) {
+			g->refused = bb_context_length(g->context) > length ? length + 1 : 0;
 			return false;
 		}
 	}

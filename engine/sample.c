@@ -135,7 +135,7 @@ bool bb_sampling_check(const struct bb_engine *e, const struct bb_sampling *s,
 
 /* What is wanted in its order, and then what is banned, sorted by ids: by insertion, which keeps
  * the order of equals, and these are few. */
-static void list_biases(struct sampler *s) {
+static void list_biases(struct bb_sampler *s) {
 	s->n_bias = 0;
 	for (int i = 0; i < s->params.n_logit_bias + s->n_banned; i++) {
 		const int n = s->params.n_logit_bias;
@@ -150,7 +150,7 @@ static void list_biases(struct sampler *s) {
 	}
 }
 
-static bool find_ends(struct sampler *s, const struct bb_engine *e, const int32_t *more,
+static bool find_ends(struct bb_sampler *s, const struct bb_engine *e, const int32_t *more,
 	int n_more, struct bb_error *err) {
 	const int n_known = tokenizer_n_vocab(e->tokenizer);
 	struct bb_tokens ends = { 0 };
@@ -177,17 +177,17 @@ static bool find_ends(struct sampler *s, const struct bb_engine *e, const int32_
 	return true;
 }
 
-bool sampler_ban_ends(struct sampler *s, const struct bb_engine *e, const int32_t *ids, int n,
+bool sampler_ban_ends(struct bb_sampler *s, const struct bb_engine *e, const int32_t *ids, int n,
 	struct bb_error *err) {
 	return find_ends(s, e, ids, n, err);
 }
 
-void sampler_allow_ends(struct sampler *s) {
+void sampler_allow_ends(struct bb_sampler *s) {
 	s->n_banned = s->params.ignore_eos ? s->n_eog : 0;
 	list_biases(s);
 }
 
-bool sampler_init(struct sampler *s, const struct bb_engine *e, const struct bb_sampling *params,
+bool sampler_init(struct bb_sampler *s, const struct bb_engine *e, const struct bb_sampling *params,
 	struct bb_error *err) {
 	memset(s, 0, sizeof(*s));
 	if (!bb_sampling_check(e, params, err)) {
@@ -224,7 +224,7 @@ bool sampler_init(struct sampler *s, const struct bb_engine *e, const struct bb_
 	return true;
 }
 
-void sampler_finish(struct sampler *s) {
+void sampler_finish(struct bb_sampler *s) {
 	base_free(s->logits);
 	base_free(s->probs);
 	base_free(s->order);
@@ -237,8 +237,28 @@ void sampler_finish(struct sampler *s) {
 	memset(s, 0, sizeof(*s));
 }
 
+bool bb_sampler_create(struct bb_sampler **out, const struct bb_engine *e,
+	const struct bb_sampling *params, struct bb_error *err) {
+	*out = base_alloc(1, sizeof(**out));
+	if (*out == NULL) {
+		return base_no_memory(err, "sampler", sizeof(**out));
+	}
+	if (!sampler_init(*out, e, params, err)) {
+		base_free(*out);
+		*out = NULL;
+	}
+	return *out != NULL;
+}
+
+void bb_sampler_destroy(struct bb_sampler *s) {
+	if (s != NULL) {
+		sampler_finish(s);
+		base_free(s);
+	}
+}
+
 /* Where a token is counted, or NULL without penalties. */
-static struct bb_token_count *count_of(struct sampler *s, int32_t id) {
+static struct bb_token_count *count_of(struct bb_sampler *s, int32_t id) {
 	if (s->counts == NULL) {
 		return NULL;
 	}
@@ -249,13 +269,13 @@ static struct bb_token_count *count_of(struct sampler *s, int32_t id) {
 	return &s->counts[s->place[id] - 1];
 }
 
-void sampler_prompt(struct sampler *s, const int32_t *ids, size_t n) {
+void bb_sampler_prompt(struct bb_sampler *s, const int32_t *ids, size_t n) {
 	for (size_t i = 0; i < n; i++) {
 		count_of(s, ids[i]);
 	}
 }
 
-void sampler_count(struct sampler *s, int32_t id) {
+void sampler_count(struct bb_sampler *s, int32_t id) {
 	struct bb_token_count *t = count_of(s, id);
 	if (t != NULL) {
 		t->n_output++;
@@ -264,7 +284,7 @@ void sampler_count(struct sampler *s, int32_t id) {
 
 /* ---- one draw ---- */
 
-void sampler_params(const struct sampler *s, int token_index, struct bb_sample_params *p) {
+void sampler_params(const struct bb_sampler *s, int token_index, struct bb_sample_params *p) {
 	const struct bb_sampling *from = &s->params;
 	*p = (struct bb_sample_params){
 		.temperature = from->temperature, .top_k = from->top_k, .top_p = from->top_p,
@@ -278,7 +298,7 @@ void sampler_params(const struct sampler *s, int token_index, struct bb_sample_p
 }
 
 /* The logits to draw from: the model's own, or a changed copy. */
-static const float *adjusted(struct sampler *s, const float *logits, int token_index) {
+static const float *adjusted(struct bb_sampler *s, const float *logits, int token_index) {
 	if (s->n_counts == 0 && s->n_bias == 0) {
 		return logits;
 	}
@@ -290,7 +310,7 @@ static const float *adjusted(struct sampler *s, const float *logits, int token_i
 
 /* Candidates in s->order, most likely first; their number. Only what can pass the filters is looked
  * at: tokens below (1 - top_p) / n_vocab add up to less than 1 - top_p, so the nucleus has none. */
-static int filter(struct sampler *s, float p_max) {
+static int filter(struct bb_sampler *s, float p_max) {
 	const struct bb_sampling *p = &s->params;
 	const bool has_top_k = p->top_k > 0 && p->top_k < s->n_vocab;
 	float least = p->min_p * p_max;
@@ -322,7 +342,7 @@ static int filter(struct sampler *s, float p_max) {
 }
 
 /* Inverse CDF over the candidates (order NULL: over all, by index). */
-static int32_t draw(const struct sampler *s, const int32_t *order, int n, double u) {
+static int32_t draw(const struct bb_sampler *s, const int32_t *order, int n, double u) {
 	double total = 0;
 	for (int i = 0; i < n; i++) {
 		total += s->probs[order != NULL ? order[i] : i];
@@ -354,7 +374,7 @@ static bool all_finite(const float *logits, int n) {
 	return n_wrong == 0;
 }
 
-static int32_t pick(struct sampler *s, const struct bb_engine *e, const float *logits,
+static int32_t pick(struct bb_sampler *s, const struct bb_engine *e, const float *logits,
 	int token_index) {
 	const struct bb_sampling *p = &s->params;
 	int32_t best = 0;
@@ -381,7 +401,7 @@ static float log_probability(float logit, float base) {
 	return fmaxf(logit - base, -FLT_MAX);
 }
 
-static void report(struct sampler *s, const struct bb_engine *e, const float *logits,
+static void report(struct bb_sampler *s, const struct bb_engine *e, const float *logits,
 	struct bb_sampled *out) {
 	int32_t best = 0;
 	float log_sum;
@@ -402,7 +422,7 @@ static void report(struct sampler *s, const struct bb_engine *e, const float *lo
 	}
 }
 
-void sampler_choose(struct sampler *s, const struct bb_engine *e, const float *logits,
+void sampler_choose(struct bb_sampler *s, const struct bb_engine *e, const float *logits,
 	int token_index, struct bb_sampled *out) {
 	out->id = BB_SAMPLE_ID_NONE;
 	if (all_finite(logits, s->n_vocab)) {

@@ -7,7 +7,7 @@
 
 #include "engine.h"
 
-struct sampler {
+struct bb_sampler {
 	struct bb_sampling params;
 	struct bb_logit_bias *wanted; /* [params.n_logit_bias], owned */
 	int n_vocab;
@@ -27,25 +27,23 @@ struct sampler {
 /* The defaults of every command, then what the file recommends, which must be in range. */
 bool sampling_read(struct bb_sampling *s, const struct gguf *g, struct bb_error *err);
 
-bool sampler_init(struct sampler *s, const struct bb_engine *e, const struct bb_sampling *params,
+bool sampler_init(struct bb_sampler *s, const struct bb_engine *e, const struct bb_sampling *params,
 	struct bb_error *err);
 /* What can't come until sampler_allow_ends: the model's end tokens and these. */
-bool sampler_ban_ends(struct sampler *s, const struct bb_engine *e, const int32_t *ids, int n,
+bool sampler_ban_ends(struct bb_sampler *s, const struct bb_engine *e, const int32_t *ids, int n,
 	struct bb_error *err);
 /* From now on only ignore_eos bans. */
-void sampler_allow_ends(struct sampler *s);
-void sampler_finish(struct sampler *s);
-/* Tokens that penalties count as prompt. */
-void sampler_prompt(struct sampler *s, const int32_t *ids, size_t n);
+void sampler_allow_ends(struct bb_sampler *s);
+void sampler_finish(struct bb_sampler *s);
 /* Draws the token that will stand at token_index; BB_SAMPLE_ID_NONE when a logit is NaN or
  * infinite: a sound model has none, and no draw from them means anything. sampler_refuse is the
  * sentence about that, sampler_count makes the token count as output. */
-void sampler_choose(struct sampler *s, const struct bb_engine *e, const float *logits,
+void sampler_choose(struct bb_sampler *s, const struct bb_engine *e, const float *logits,
 	int token_index, struct bb_sampled *out);
 bool sampler_refuse(int token_index, struct bb_error *err);
-void sampler_count(struct sampler *s, int32_t id);
+void sampler_count(struct bb_sampler *s, int32_t id);
 /* The same for the kernel `sample`, with lists on the host. */
-void sampler_params(const struct sampler *s, int token_index, struct bb_sample_params *p);
+void sampler_params(const struct bb_sampler *s, int token_index, struct bb_sample_params *p);
 
 /* The key of Philox (philox_unit of kernels.h) for a seed. */
 uint64_t sampler_key(uint64_t seed);

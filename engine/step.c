@@ -25,6 +25,7 @@ static bool check_items(const struct bb_engine *e, const struct bb_step_item *it
 	int n_rows = 0;
 	for (int i = 0; i < n_items; i++) {
 		assert(items[i].n_tokens >= 1 && items[i].context->engine == e);
+		assert(items[i].sampler == NULL || (items[i].sampled != NULL && !items[i].all_logits));
 		assert(items[i].context->kv_type == items[0].context->kv_type);
 		for (int j = 0; j < i; j++) {
 			assert(items[j].context != items[i].context);
@@ -59,14 +60,14 @@ static bool reserve_all(struct bb_engine *e, const struct bb_step_item *items, i
 	return true;
 }
 
-bool engine_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
-	struct draw *draws, struct bb_error *err) {
+bool bb_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
+	struct bb_error *err) {
 	assert(e->is_packed && n_items >= 1);
-	if (!check_items(e, items, n_items, err) || !draws_reserve(e, draws, n_items, err) ||
+	if (!check_items(e, items, n_items, err) || !draws_reserve(e, items, n_items, err) ||
 		!reserve_all(e, items, n_items, err)) {
 		return false;
 	}
-	batch_compose(e, items, n_items, draws);
+	batch_compose(e, items, n_items);
 	draws_send(e);
 	if (!capture_step(e, err)) {
 		for (int i = 0; i < n_items; i++) { /* a state that was written in place is no more */
@@ -84,18 +85,14 @@ bool engine_step(struct bb_engine *e, const struct bb_step_item *items, int n_it
 	return draws_read(e, err);
 }
 
-bool bb_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
-	struct bb_error *err) {
-	return engine_step(e, items, n_items, NULL, err);
-}
-
 bool bb_prefill(struct bb_context *c, const int32_t *tokens, size_t n_tokens, float *logits,
 	bb_progress_fn *progress, void *user, struct bb_error *err) {
-	return engine_prefill(c, tokens, n_tokens, logits, NULL, progress, user, err);
+	return engine_prefill(c, tokens, n_tokens, logits, NULL, NULL, progress, user, err);
 }
 
 bool engine_prefill(struct bb_context *c, const int32_t *tokens, size_t n_tokens, float *logits,
-	struct draw *draw, bb_progress_fn *progress, void *user, struct bb_error *err) {
+	struct bb_sampler *sampler, struct bb_sampled *sampled, bb_progress_fn *progress, void *user,
+	struct bb_error *err) {
 	struct bb_engine *e = c->engine;
 	const int start = bb_context_length(c);
 	assert(n_tokens >= 1);
@@ -108,9 +105,12 @@ bool engine_prefill(struct bb_context *c, const int32_t *tokens, size_t n_tokens
 	for (size_t done = 0; done < n_tokens;) {
 		const size_t n = n_tokens - done < max_rows ? n_tokens - done : max_rows;
 		const bool is_last = done + n == n_tokens;
-		const struct bb_step_item item = { c, tokens + done, (int)n, is_last ? logits : NULL,
-			false };
-		bool ok = engine_step(e, &item, 1, is_last ? draw : NULL, err);
+		const struct bb_step_item item = {
+			.context = c, .tokens = tokens + done, .n_tokens = (int)n,
+			.logits = is_last ? logits : NULL, .sampler = is_last ? sampler : NULL,
+			.sampled = sampled,
+		};
+		bool ok = bb_step(e, &item, 1, err);
 		done += n;
 		if (ok && progress != NULL && !progress(user, "reading", (double)done, (double)n_tokens)) {
 			ok = base_fail(err, BB_ERR_CANCELLED, "reading the prompt was stopped");

@@ -92,7 +92,9 @@ float *check_inout(struct check *c, const char *name, size_t n, struct tol tol);
 void *check_scratch(struct check *c, size_t bytes, size_t align);
 
 /* Whether to run the kernel (again): once to check, many times to bench, with cold caches. `bytes`:
- * what the kernel has to read and write at least; the text names the case. */
+ * what the kernel has to read and write at least; the text names the case. In a bench the loop may
+ * read nothing that check_in, check_out or check_scratch gave: pages that the host reads leave the
+ * GPU, and the next run waits until they are back. */
 bool check_next(struct check *c, double bytes, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 /* Operations of the case that comes, for the column of Gop/s. */

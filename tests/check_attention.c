@@ -428,25 +428,28 @@ static void check_shape(struct check *c, attention_fn *fn, const struct shape *s
 	double bytes, ops;
 	cost(s, &bytes, &ops);
 	check_ops(c, ops);
+	/* the loop's own copies: a bench mustn't read the device's memory between runs */
+	const struct bb_attention a = s->attention;
+	const int n_seqs = s->n_seqs;
 	while (check_next(c, bytes, "heads=%d/%d dim=%d window=%d group=%d seqs=%d rows=%d pos0=%d "
 		"dropped=%d", shape->n_heads, shape->n_kv_heads, shape->head_dim, shape->window,
-		shape->group,
-		s->n_seqs, s->n_rows, shape->seqs[0].pos0, shape->dropped)) {
-		fn(check_queue(c), &s->attention);
-		if (!check_is_bench(c)) {
-			check_wait(c);
-			read_stored(k, v, s);
+		shape->group, n_seqs, a.n_rows, shape->seqs[0].pos0, shape->dropped)) {
+		fn(check_queue(c), &a);
+		if (check_is_bench(c)) {
+			continue;
 		}
+		check_wait(c);
+		read_stored(k, v, s);
 		for (int i = 0; i < n_alone; i++) {
 			check_alone(c, fn, s, &alone[i]);
 		}
 		if (shape->n_shared > 0) {
 			check_unshared(c, fn, s, again);
 		}
-		if (s->layout->scratch_bytes != NULL && !check_is_bench(c)) {
+		if (s->layout->scratch_bytes != NULL) {
 			check_rounds(c, fn, s, again);
 		}
-		if (prepared.layout != NULL && !check_is_bench(c)) {
+		if (prepared.layout != NULL) {
 			check_prepared(c, fn, s, &prepared);
 		}
 	}

@@ -139,21 +139,22 @@ static void run_step(struct bb_engine *e, const struct shape *s, struct counted 
 	const struct bb_module *module = e->memory.device.module;
 	const int32_t id = 0;
 	struct bb_step_item items[MAX_BATCH];
-	struct draw draws[MAX_BATCH];
 	struct bb_sampled drawn[MAX_BATCH];
-	struct sampler sampler;
+	struct bb_sampler samplers[MAX_BATCH];
 	struct bb_sampling sampling;
 	struct bb_error err = { 0 };
 	bb_sampling_default(e, &sampling);
-	if (!sampler_init(&sampler, e, &sampling, &err)) {
-		fail(err.text);
-	}
 	for (int i = 0; i < s->batch; i++) {
-		items[i] = (struct bb_step_item){ filled_context(e, s->depth), &id, 1, NULL, false };
-		draws[i] = (struct draw){ .sampler = &sampler, .out = &drawn[i] };
+		if (!sampler_init(&samplers[i], e, &sampling, &err)) {
+			fail(err.text);
+		}
+		items[i] = (struct bb_step_item){
+			.context = filled_context(e, s->depth), .tokens = &id, .n_tokens = 1,
+			.sampler = &samplers[i], .sampled = &drawn[i],
+		};
 	}
 	module->launches(out->launches, 0); /* forget what loading did */
-	if (!engine_step(e, items, s->batch, draws, &err)) {
+	if (!bb_step(e, items, s->batch, &err)) {
 		fail(err.text);
 	}
 	out->n_lines = module->lines(out->lines, MAX_LINES);
@@ -163,8 +164,8 @@ static void run_step(struct bb_engine *e, const struct shape *s, struct counted 
 	}
 	for (int i = 0; i < s->batch; i++) {
 		bb_context_destroy(items[i].context);
+		sampler_finish(&samplers[i]);
 	}
-	sampler_finish(&sampler);
 }
 
 static int n_graph_nodes(const struct bb_engine *e) {

@@ -51,26 +51,22 @@ Test(driver, the_kind_of_step_that_came_least_recently_makes_room) {
 enum { N_WARM = 3 };
 
 /* A step of n tokens of each of the first n_items contexts, whose last tokens may be drawn. */
-static void warm_step(struct bb_context **c, int n_items, int n, struct sampler *samplers) {
+static void warm_step(struct bb_context **c, int n_items, int n, struct bb_sampler *samplers) {
 	static const int32_t ids[40] = { 4, 9, 2 };
 	struct bb_engine *e = c[0]->engine;
 	struct bb_step_item items[N_WARM];
-	struct draw draws[N_WARM];
 	struct bb_sampled out[N_WARM];
 	struct bb_error err = { 0 };
 	for (int i = 0; i < n_items; i++) {
-		items[i] = (struct bb_step_item){ c[i], ids, n, NULL, false };
-		draws[i] = (struct draw){ .sampler = samplers != NULL ? &samplers[i] : NULL,
-			.out = &out[i] };
+		items[i] = (struct bb_step_item){
+			.context = c[i], .tokens = ids, .n_tokens = n,
+			.sampler = samplers != NULL ? &samplers[i] : NULL, .sampled = &out[i],
+		};
 	}
-	cr_assert(engine_step(e, items, n_items, samplers != NULL ? draws : NULL, &err), "%s",
-		err.text);
-	for (int i = 0; samplers != NULL && i < n_items; i++) {
-		sampler_count(&samplers[i], out[i].id);
-	}
+	cr_assert(bb_step(e, items, n_items, &err), "%s", err.text);
 }
 
-static void check_warm(struct bb_context **c, int n_items, int n, struct sampler *samplers) {
+static void check_warm(struct bb_context **c, int n_items, int n, struct bb_sampler *samplers) {
 	const struct bb_module *module = module_of(c[0]->engine);
 	for (int i = 0; i < 3; i++) {
 		module->creations();
@@ -92,7 +88,7 @@ Test(driver, a_step_like_one_before_makes_nothing_of_the_driver) {
 		cr_skip_test("only the emulator counts what is asked of the driver");
 	}
 	struct bb_context *c[N_WARM];
-	struct sampler samplers[N_WARM];
+	struct bb_sampler samplers[N_WARM];
 	struct bb_error err = { 0 };
 	struct bb_sampling params;
 	bb_sampling_default(e, &params);

@@ -219,7 +219,7 @@ static void check_turned_append(struct bb_engine *e, int n_pairs) {
 	struct bb_context *c = new_context(e);
 	cr_assert(bb_context_reserve(c, N_RESERVED, &a.err), "%s", a.err.text);
 	const struct bb_step_item item = { c, (const int32_t[N]){ 1, 2, 3 }, N, NULL, false };
-	batch_compose(e, &item, 1, NULL);
+	batch_compose(e, &item, 1);
 	void *page = c->tables[0].chunks[0][0];
 	const size_t bytes = c->tables[0].pool->page_bytes;
 	float *cs = floats(&a, 2 * N * n_pairs, 6), *first = floats(&a, (int)(bytes / 4), 7);

@@ -38,7 +38,7 @@ static struct bb_sampling defaults(void) {
 	return s;
 }
 
-static bool sampler_pick(struct sampler *s, const struct bb_engine *e, const float *x,
+static bool sampler_pick(struct bb_sampler *s, const struct bb_engine *e, const float *x,
 	int token_index, struct bb_sampled *out, struct bb_error *err) {
 	sampler_choose(s, e, x, token_index, out);
 	if (out->id == BB_SAMPLE_ID_NONE) {
@@ -51,7 +51,7 @@ static bool sampler_pick(struct sampler *s, const struct bb_engine *e, const flo
 /* Draws the token at index 12; the id, or -1 with *err filled. */
 static int32_t draw(const struct bb_sampling *params, struct bb_sampled *out,
 	struct bb_error *err) {
-	struct sampler s;
+	struct bb_sampler s;
 	cr_assert(sampler_init(&s, engine, params, err), "%s", err->text);
 	const bool ok = sampler_pick(&s, engine, logits, 12, out, err);
 	sampler_finish(&s);
@@ -358,7 +358,7 @@ static void expect_same_report(const struct side *s, const struct bb_sampled *ou
  * thousand. */
 static void compare_draws(const char *device, int n_settings, int n_draws) {
 	struct side side;
-	struct sampler s;
+	struct bb_sampler s;
 	struct bb_sampled out;
 	struct bb_error err = { 0 };
 	int n_different = 0;
@@ -370,7 +370,7 @@ static void compare_draws(const char *device, int n_settings, int n_draws) {
 		const struct bb_sampling params = any_sampling(bias);
 		const int32_t prompt[] = { 17, below(n_vocab), 3 };
 		cr_assert(sampler_init(&s, engine, &params, &err), "%s", err.text);
-		sampler_prompt(&s, prompt, COUNT(prompt));
+		bb_sampler_prompt(&s, prompt, COUNT(prompt));
 		memset(n_prompt, 0, (size_t)n_vocab * sizeof(*n_prompt));
 		memset(n_output, 0, (size_t)n_vocab * sizeof(*n_output));
 		n_prompt[prompt[0]] = n_prompt[prompt[1]] = n_prompt[prompt[2]] = 1;
@@ -411,7 +411,7 @@ enum { N_ITEMS = 3, N_STEPS = 6 };
 /* A context that is stepped with a sampler, and its twin, whose logits come to the host. */
 struct pair {
 	struct bb_context *c, *twin;
-	struct sampler s, twin_s;
+	struct bb_sampler s, twin_s;
 	struct bb_sampled out, want;
 	int32_t last;
 };
@@ -425,8 +425,8 @@ static void pair_init(struct pair *p, struct bb_engine *e, int i, struct bb_logi
 	p->last = prompt[2];
 	cr_assert(sampler_init(&p->s, e, &params, &err), "%s", err.text);
 	cr_assert(sampler_init(&p->twin_s, e, &params, &err), "%s", err.text);
-	sampler_prompt(&p->s, prompt, COUNT(prompt));
-	sampler_prompt(&p->twin_s, prompt, COUNT(prompt));
+	bb_sampler_prompt(&p->s, prompt, COUNT(prompt));
+	bb_sampler_prompt(&p->twin_s, prompt, COUNT(prompt));
 	cr_assert(bb_prefill(p->c, prompt, 2, NULL, NULL, NULL, &err), "%s", err.text);
 	cr_assert(bb_prefill(p->twin, prompt, 2, NULL, NULL, NULL, &err), "%s", err.text);
 }
@@ -473,14 +473,14 @@ static void draw_in_steps(const char *device) {
 	}
 	for (int j = 0; j < N_STEPS; j++) {
 		struct bb_step_item items[N_ITEMS];
-		struct draw draws[N_ITEMS] = { 0 };
 		for (int i = 0; i < N_ITEMS; i++) {
-			items[i] = (struct bb_step_item){ pairs[i].c, &pairs[i].last, 1,
-				i == 1 ? other : NULL, false };
-			draws[i] = (struct draw){ .sampler = i == 1 && j % 2 == 0 ? NULL : &pairs[i].s,
-				.out = &pairs[i].out };
+			items[i] = (struct bb_step_item){
+				.context = pairs[i].c, .tokens = &pairs[i].last, .n_tokens = 1,
+				.logits = i == 1 ? other : NULL,
+				.sampler = i == 1 && j % 2 == 0 ? NULL : &pairs[i].s, .sampled = &pairs[i].out,
+			};
 		}
-		cr_assert(engine_step(e, items, N_ITEMS, draws, &err), "%s", err.text);
+		cr_assert(bb_step(e, items, N_ITEMS, &err), "%s", err.text);
 		expect_twins_draw(&pairs[0], e, logits);
 		expect_twins_draw(&pairs[2], e, logits);
 		if (j % 2 == 0) {

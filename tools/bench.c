@@ -77,8 +77,9 @@ struct job { /* finish_job frees it */
 	enum bench_format format;
 	struct bb_context **bases; /* [n_bases] contexts of n_depth tokens, read once and then forked */
 	struct bb_context **runs;  /* [n_parallel] forks of one repetition */
-	int n_bases, n_depth, max_parallel, max_len;
-	float *logits;             /* [max_parallel, n_vocab] */
+	int n_bases, n_samplers, n_depth, max_parallel, max_len;
+	struct bb_sampler **samplers; /* [n_samplers = max_parallel], greedy */
+	struct bb_sampled *sampled;   /* [max_parallel]: what nobody reads */
 	int32_t *ids;              /* [max(max_batch_tokens, n_depth)] */
 	struct bb_step_item *items; /* [max_parallel] */
 	uint64_t random;
@@ -98,7 +99,11 @@ static void finish_job(struct job *j) {
 	}
 	free(j->bases);
 	free(j->runs);
-	free(j->logits);
+	for (int i = 0; i < j->n_samplers; i++) {
+		bb_sampler_destroy(j->samplers[i]);
+	}
+	free(j->samplers);
+	free(j->sampled);
 	free(j->ids);
 	free(j->items);
 	bb_engine_destroy(j->engine);
@@ -153,11 +158,18 @@ static bool stopped(struct bb_error *err) {
 	return interrupted() && !input_fail(err, BB_ERR_CANCELLED, "measuring was stopped");
 }
 
-/* Every sequence reads n tokens, in steps that are filled up with the next sequence's; the logits
- * of each last token. */
+/* n tokens of sequence i, behind the last of which one is drawn, as when an answer is generated;
+ * what comes next is random all the same, for a model of random weights repeats itself. */
+static struct bb_step_item item_of(struct job *j, int i, const int32_t *ids, int n, bool draws) {
+	return (struct bb_step_item){
+		.context = j->runs[i], .tokens = ids, .n_tokens = n,
+		.sampler = draws ? j->samplers[i] : NULL, .sampled = &j->sampled[i],
+	};
+}
+
+/* Every sequence reads n tokens, in steps that are filled up with the next sequence's. */
 static bool read_prompts(struct job *j, int n, int n_parallel, struct bb_error *err) {
 	const int max_rows = j->settings.info.max_batch_tokens;
-	const size_t n_vocab = (size_t)j->settings.info.n_vocab;
 	int i_seq = 0, done = 0;
 	while (i_seq < n_parallel) {
 		int n_items = 0, n_rows = 0;
@@ -167,10 +179,7 @@ static bool read_prompts(struct job *j, int n, int n_parallel, struct bb_error *
 			for (int t = 0; t < rows; t++) {
 				j->ids[n_rows + t] = random_id(j);
 			}
-			j->items[n_items++] = (struct bb_step_item){
-				j->runs[i_seq], j->ids + n_rows, rows,
-				is_last ? j->logits + (size_t)i_seq * n_vocab : NULL, false,
-			};
+			j->items[n_items++] = item_of(j, i_seq, j->ids + n_rows, rows, is_last);
 			n_rows += rows;
 			done = is_last ? 0 : done + rows;
 			i_seq += is_last;
@@ -183,17 +192,13 @@ static bool read_prompts(struct job *j, int n, int n_parallel, struct bb_error *
 }
 
 static bool generate(struct job *j, int n, int n_parallel, struct bb_error *err) {
-	const size_t n_vocab = (size_t)j->settings.info.n_vocab;
 	const int max_rows = j->settings.info.max_batch_tokens;
 	for (int t = 0; t < n; t++) {
 		for (int first = 0; first < n_parallel; first += max_rows) {
 			const int rest = n_parallel - first, rows = rest < max_rows ? rest : max_rows;
 			for (int i = 0; i < rows; i++) {
 				j->ids[i] = random_id(j);
-				j->items[i] = (struct bb_step_item){
-					j->runs[first + i], j->ids + i, 1, j->logits + (size_t)(first + i) * n_vocab,
-					false,
-				};
+				j->items[i] = item_of(j, first + i, j->ids + i, 1, true);
 			}
 			if (stopped(err) || !bb_step(j->engine, j->items, rows, err)) {
 				return false;
@@ -305,9 +310,19 @@ static bool prepare(struct job *j, const struct options *o) {
 	j->runs = calloc(n, sizeof(struct bb_context *));
 	j->items = calloc(n, sizeof(*j->items));
 	j->ids = calloc((size_t)n_ids, sizeof(*j->ids));
-	j->logits = malloc(n * (size_t)info->n_vocab * sizeof(float));
-	return j->bases != NULL && j->runs != NULL && j->items != NULL && j->ids != NULL &&
-		j->logits != NULL;
+	j->samplers = calloc(n, sizeof(struct bb_sampler *));
+	j->sampled = calloc(n, sizeof(*j->sampled));
+	bool ok = j->bases != NULL && j->runs != NULL && j->items != NULL && j->ids != NULL &&
+		j->samplers != NULL && j->sampled != NULL;
+	struct bb_sampling greedy;
+	struct bb_error ignored = { 0 };
+	bb_sampling_default(NULL, &greedy);
+	greedy.temperature = 0;
+	while (ok && j->n_samplers < j->max_parallel) {
+		ok = bb_sampler_create(&j->samplers[j->n_samplers], j->engine, &greedy, &ignored);
+		j->n_samplers += ok;
+	}
+	return ok;
 }
 
 static enum bench_format format_of(const struct options *o) {
