@@ -142,7 +142,7 @@ static bool find_model(struct bb_engine *e, const struct bb_model *const *models
 	struct bb_error *err) {
 	struct gguf_string arch;
 	bool found;
-	if (!gguf_str(&e->file, "general.architecture", &arch, &found, err)) {
+	if (!gguf_str(&e->file.gguf, "general.architecture", &arch, &found, err)) {
 		return false;
 	}
 	if (!found) {
@@ -150,13 +150,15 @@ static bool find_model(struct bb_engine *e, const struct bb_model *const *models
 	}
 	char known[256] = "";
 	for (; *models != NULL; models++) {
-		const char *name = (*models)->name;
-		if (strlen(name) == arch.bytes && memcmp(name, arch.data, arch.bytes) == 0) {
+		if (file_is_of(&e->file, *models)) {
 			e->model = *models;
 			return true;
 		}
-		snprintf(known + strlen(known), sizeof(known) - strlen(known), "%s%s", known[0] ? ", " : "",
-			name);
+		const char *name = file_arch_name(&e->file, *models);
+		if (name != NULL) {
+			snprintf(known + strlen(known), sizeof(known) - strlen(known), "%s%s",
+				known[0] ? ", " : "", name);
+		}
 	}
 	char shown[BASE_SHOWN];
 	return base_fail(err, BB_ERR_UNSUPPORTED,
@@ -179,7 +181,7 @@ static bool copy_string(const struct gguf *g, const char *key, char **out, struc
 
 /* general.name, or the file's name without folder and ending. */
 static bool model_name(struct bb_engine *e, const char *path, struct bb_error *err) {
-	if (!copy_string(&e->file, "general.name", &e->name, err)) {
+	if (!copy_string(&e->file.gguf, "general.name", &e->name, err)) {
 		return false;
 	}
 	if (e->name == NULL) {
@@ -191,21 +193,33 @@ static bool model_name(struct bb_engine *e, const char *path, struct bb_error *e
 	return e->name != NULL || base_no_memory(err, "model name", strlen(path));
 }
 
-static bool open_text(struct bb_engine *e, const char *path, struct bb_error *err) {
-	return gguf_open(&e->file, path, err) && tokenizer_create(&e->tokenizer, &e->file, err) &&
-		model_name(e, path, err) && sampling_read(&e->sampling, &e->file, err) &&
-		copy_string(&e->file, "tokenizer.chat_template", &e->chat_template, err);
+static bool open_text(struct bb_engine *e, const struct bb_engine_params *params,
+	struct bb_error *err) {
+	const struct gguf *g = &e->file.gguf;
+	return file_open(&e->file, params->path, !params->vocab_only, err) &&
+		tokenizer_create(&e->tokenizer, g, err) && model_name(e, params->path, err) &&
+		sampling_read(&e->sampling, g, err) &&
+		copy_string(g, "tokenizer.chat_template", &e->chat_template, err);
+}
+
+static const char *embedding_name(const struct bb_engine *e) {
+	for (const struct bb_weight *w = e->model->weights; w->slot != W_NONE; w++) {
+		if (w->slot == W_EMBED && file_column(&e->file, w)->name != NULL) {
+			return file_column(&e->file, w)->name;
+		}
+	}
+	return "";
 }
 
 /* Rows of the embedding; a tokenizer may know fewer (padding), never more. */
 static bool vocab_size(const struct bb_engine *e, int *n_vocab, struct bb_error *err) {
-	const struct bb_tensor *t = gguf_tensor(&e->file, "token_embd.weight");
+	const char *name = embedding_name(e);
+	const struct bb_tensor *t = file_tensor(&e->file, name);
 	*n_vocab = t != NULL && t->n_dims == 2 && t->dims[0] < INT32_MAX ? (int)t->dims[0] : 0;
 	const int n_known = tokenizer_n_vocab(e->tokenizer);
 	if (*n_vocab > 0 && n_known > *n_vocab) {
 		return base_fail(err, BB_ERR_FORMAT,
-			"the tokenizer has %d tokens, but tensor 'token_embd.weight' only %d rows", n_known,
-			*n_vocab);
+			"the tokenizer has %d tokens, but tensor '%s' only %d rows", n_known, name, *n_vocab);
 	}
 	return true;
 }
@@ -328,7 +342,7 @@ bool bb_engine_open(struct bb_engine **out, const struct bb_model *const *models
 	bool ok = engine_isa(params->isa, &e->cpu_kernels, &e->isa, err);
 	if (ok) {
 		is_of_file = true;
-		ok = open_text(e, params->path, err);
+		ok = open_text(e, params, err);
 	}
 	if (ok && !params->vocab_only) {
 		is_of_file = open_memory(e, params, err);
@@ -365,7 +379,7 @@ void bb_engine_destroy(struct bb_engine *e) {
 	memory_close(&e->memory);
 	queue_destroy(e->pool);
 	tokenizer_destroy(e->tokenizer);
-	gguf_finish(&e->file);
+	file_finish(&e->file);
 	base_free(e->name);
 	base_free(e->chat_template);
 	base_free(e);
@@ -373,11 +387,11 @@ void bb_engine_destroy(struct bb_engine *e) {
 
 /* ---- what an engine says of itself ---- */
 
-static const char *main_type(const struct gguf *g, int64_t *n_params, size_t *bytes) {
+static const char *main_type(const struct model_file *f, int64_t *n_params, size_t *bytes) {
 	size_t by_type[BB_DTYPE_LIMIT] = { 0 };
 	enum bb_dtype best = BB_F32;
-	for (size_t i = 0; i < g->n_tensors; i++) {
-		const struct bb_tensor *t = &g->tensors[i];
+	for (size_t i = 0; i < f->n_tensors; i++) {
+		const struct bb_tensor *t = &f->tensors[i];
 		*n_params += t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3];
 		*bytes += t->bytes;
 		by_type[t->type] += t->bytes;

@@ -18,7 +18,7 @@ enum { N_KV_TYPES = KV_INT8 + 1 };
 
 
 struct bb_engine {
-	struct gguf file;
+	struct model_file file;
 	char *name, *chat_template;
 	struct bb_sampling sampling; /* what the file recommends */
 	const struct bb_model *model;

@@ -17,7 +17,7 @@ static const struct rule {
 } rules[] = {
 	[OP_END] = { "end" },
 	[OP_EMBED] = { "embed", .w = true, .n_scalars = 1 },
-	[OP_RMSNORM] = { "rmsnorm", .in = true, .w = true, .n_scalars = 1, .w_may_lack = true },
+	[OP_RMSNORM] = { "rmsnorm", .in = true, .w = true, .n_scalars = 2, .w_may_lack = true },
 	[OP_MATMUL] = { "matmul", .in = true, .w = true, .bias = true, .last = true },
 	[OP_ADD_MATMUL] = { "add_matmul", .in = true, .w = true, .bias = true },
 	[OP_ROPE] = { "rope", .in = true, .in_layers_only = true },
@@ -134,6 +134,10 @@ static bool check_scalars(const struct checker *c, const struct bb_op *op, int n
 	return true;
 }
 
+static const char *weight_name(const struct bb_weight *w) {
+	return w->gguf.name != NULL ? w->gguf.name : w->hf.name;
+}
+
 /* The row of the weight table, when it may stand where `what` stands. */
 static bool check_slot(const struct checker *c, const char *what, bool takes, enum bb_slot slot,
 	const struct bb_weight **row) {
@@ -151,7 +155,7 @@ static bool check_slot(const struct checker *c, const char *what, bool takes, en
 		return refuse(c, expected, "another");
 	}
 	return ((*row)->flags & PER_LAYER) == 0 || c->in_layer ||
-		refuse(c, "a weight of the whole model", (*row)->gguf.name);
+		refuse(c, "a weight of the whole model", weight_name(*row));
 }
 
 /* The weight that an op can't do without. */
@@ -162,10 +166,10 @@ static bool check_weight(const struct checker *c, const struct bb_op *op, bool t
 	}
 	const bool has_stand_in = op->w == W_HEAD; /* the embedding */
 	if (*row != NULL && ((*row)->flags & OPTIONAL) != 0 && !has_stand_in) {
-		return refuse(c, "a weight that every file has", (*row)->gguf.name);
+		return refuse(c, "a weight that every file has", weight_name(*row));
 	}
 	return *row == NULL || !form_is_there(c->hp, op->when) || form_is_there(c->hp, (*row)->when) ||
-		refuse(c, "a weight that is there when the op is", (*row)->gguf.name);
+		refuse(c, "a weight that is there when the op is", weight_name(*row));
 }
 
 static bool check_width(const struct checker *c, const char *what, int actual, int expected) {
@@ -186,12 +190,12 @@ static bool check_matrix(const struct checker *c, const struct bb_weight *w,
 	const struct bb_weight *bias, int n_out, int n_in) {
 	const double *const v = c->hp->v;
 	if (w->cols == H_NONE) {
-		return refuse(c, "a matrix", w->gguf.name);
+		return refuse(c, "a matrix", weight_name(w));
 	}
 	return check_width(c, "a weight", (int)v[w->cols], n_in) &&
 		check_width(c, "an output", n_out, (int)v[w->rows]) &&
 		(bias == NULL || (bias->cols == H_NONE ? check_width(c, "a bias", (int)v[bias->rows], n_out)
-			: refuse(c, "a vector", bias->gguf.name)));
+			: refuse(c, "a vector", weight_name(bias))));
 }
 
 static bool check_in_place(const struct checker *c, const struct bb_op *op) {
@@ -213,7 +217,7 @@ static bool check_widths(const struct checker *c, const struct bb_op *op, const 
 			check_matrix(c, w, NULL, hparam_int(c->hp, w->rows), n_out);
 	case OP_RMSNORM:
 		return check_width(c, "an input", n_in, n_out) && (w == NULL ||
-			((w->cols == H_NONE || refuse(c, "a vector", w->gguf.name)) &&
+			((w->cols == H_NONE || refuse(c, "a vector", weight_name(w))) &&
 			(op->scalar[0] == H_NONE
 				? check_multiple(c, "groups", n_out, hparam_int(hp, w->rows))
 				: check_width(c, "a weight", hparam_int(hp, w->rows), n_out) &&

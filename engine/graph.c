@@ -23,13 +23,17 @@ static enum bb_fusion fusion_of(const struct plan_op *maker) {
 		: maker->kind == OP_SILU_MUL ? BB_FUSE_SILU_MUL : BB_FUSE_GELU_MUL;
 }
 
+static float norm_eps(const struct plan *p, const struct plan_op *o) {
+	return (float)p->hp.v[o->scalar_of[1] != H_NONE ? o->scalar_of[1] : H_NORM_EPS];
+}
+
 /* What the op before gives a product on the way, from row `first` on. */
 static struct bb_fused_x x_on_the_way(const struct run *r, const struct plan_op *maker, int first) {
 	const size_t at = (size_t)first * (size_t)maker->ld_in;
 	return (struct bb_fused_x){
 		.kind = fusion_of(maker), .x = maker->in + at,
 		.up = maker->in2 != NULL ? maker->in2 + at : NULL,
-		.ld = maker->ld_in, .w = maker->w, .eps = (float)r->p->hp.v[H_NORM_EPS],
+		.ld = maker->ld_in, .w = maker->w, .eps = norm_eps(r->p, maker),
 	};
 }
 
@@ -185,8 +189,7 @@ static void run_norm(const struct run *r, const struct plan_op *o) {
 	const int dim = o->dim / o->n_parts;
 	for (int i = 0; i < o->n_parts; i++) {
 		r->k->rmsnorm(r->q, o->out + i * dim, o->ld_out, o->in + i * dim, o->ld_in,
-			o->w != NULL ? o->w + i * dim : NULL, r->n_rows, o->n_groups, dim,
-			(float)r->p->hp.v[H_NORM_EPS]);
+			o->w != NULL ? o->w + i * dim : NULL, r->n_rows, o->n_groups, dim, norm_eps(r->p, o));
 	}
 }
 

@@ -42,7 +42,8 @@ enum bb_op_kind {
 	OP_END,
 	OP_EMBED,      /* out = scalar[0] * rows of w at the step's token ids; without a scalar: 1 */
 	OP_RMSNORM,    /* out = rmsnorm(in) * w, over groups as wide as w; or, with a scalar, over so
-	                * many groups, each with its part of w; without w: 1 */
+	                * many groups, each with its part of w; without w: 1. A second scalar is the
+	                * epsilon, without it norm_eps */
 	OP_MATMUL,     /* out = in w^T (+ bias) */
 	OP_ADD_MATMUL, /* out += in w^T (+ bias) */
 	OP_ROPE,       /* out = in, turned by the position's angles; the layer kind says which */
@@ -77,17 +78,20 @@ struct bb_layer_kind {
 	enum bb_hparam rope_base;
 	bool rope_scaled;             /* the file's RoPE scaling applies to this kind */
 	enum bb_hparam window;        /* tokens seen, itself included; H_NONE or value 0 = all */
+	const char *hf;               /* what hf_layers calls it, separated by | */
 };
 
 enum { MAX_LAYER_KINDS = 4 };
 
 struct bb_model {
 	const char *name;             /* general.architecture */
-	const char *hf_name;          /* "architectures" of config.json */
-	const struct bb_key *keys;            /* ends with gguf == NULL */
+	const char *hf_name;          /* "architectures" of config.json, separated by | */
+	const struct bb_key *keys;            /* ends with H_NONE */
 	const struct bb_weight *weights;      /* ends with W_NONE */
 	const struct bb_op *head, *tail;
 	struct bb_layer_kind kinds[MAX_LAYER_KINDS];
+	/* Name in config.json of the list of the layers' kinds; NULL, or not there: `pick` says. */
+	const char *hf_layers;
 	/* Which kind layer i is; NULL = kinds[0]. */
 	int (*pick)(const struct bb_hparams *hp, int i_layer);
 	/* Fills what follows from other hyper-parameters by this architecture's own rules, or refuses a

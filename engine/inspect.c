@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,7 +32,11 @@ static json_t *metadata_value(const struct gguf_kv *kv) {
 	return json_integer(gguf_array_int(kv, 0));
 }
 
-static json_t *metadata(const struct gguf *g) {
+static json_t *metadata(const struct model_file *f) {
+	if (f->is_folder) {
+		return json_deep_copy(f->folder.config);
+	}
+	const struct gguf *g = &f->gguf;
 	json_t *out = json_object();
 	for (size_t i = 0; i < g->n_kvs; i++) {
 		json_object_set_new(out, g->kvs[i].key, metadata_value(&g->kvs[i]));
@@ -39,10 +44,10 @@ static json_t *metadata(const struct gguf *g) {
 	return out;
 }
 
-static json_t *tensors(const struct gguf *g) {
+static json_t *tensors(const struct model_file *f) {
 	json_t *out = json_array();
-	for (size_t i = 0; i < g->n_tensors; i++) {
-		const struct bb_tensor *t = &g->tensors[i];
+	for (size_t i = 0; i < f->n_tensors; i++) {
+		const struct bb_tensor *t = &f->tensors[i];
 		char shape[96];
 		json_array_append_new(out, json_pack("{s:s, s:s, s:s, s:I}", "name", t->name, "type",
 			tensor_type_name(t->type), "shape", tensor_shape_text(t, shape, sizeof(shape)), "bytes",
@@ -56,7 +61,8 @@ static json_t *hparams(const struct bb_hparams *hp) {
 	for (int h = H_NONE + 1; h < H_COUNT; h++) {
 		if (hp->v[h] != 0) {
 			json_object_set_new(out, hparam_name(h), hparam_is_int(h)
-				? json_integer((json_int_t)hp->v[h]) : json_real(hp->v[h]));
+				? json_integer((json_int_t)hp->v[h]) : hp->v[h] == INFINITY
+				? json_string("(infinite)") : json_real(hp->v[h]));
 		}
 	}
 	return out;
@@ -131,9 +137,11 @@ static void op_text(const struct bb_engine *e, const struct plan_op *o, const st
 	} else if (o->n_groups > 1) {
 		snprintf(buf, bytes, "%d groups of %d", o->n_groups, o->dim);
 	}
-	for (int i = 0; i < MAX_SCALARS && o->scalar_of[i] != H_NONE; i++) {
-		snprintf(buf + strlen(buf), bytes - strlen(buf), "%s%s %.9g", buf[0] ? ", " : "",
-			hparam_name(o->scalar_of[i]), (double)o->scalar[i]);
+	for (int i = 0; i < MAX_SCALARS; i++) {
+		if (o->scalar_of[i] != H_NONE) {
+			snprintf(buf + strlen(buf), bytes - strlen(buf), "%s%s %.9g", buf[0] ? ", " : "",
+				hparam_name(o->scalar_of[i]), (double)o->scalar[i]);
+		}
 	}
 	if (o->when != H_NONE) {
 		snprintf(buf + strlen(buf), bytes - strlen(buf), "%swhen %s", buf[0] ? ", " : "",

@@ -93,6 +93,15 @@ static double yarn_ramp(const struct bb_hparams *hp, double base, int i) {
 	return (1 - fmin(1, fmax(0, y))) * hp->v[H_YARN_EXT];
 }
 
+/* Llama 3.1 (its model card's apply_scaling): waves that fit often into the original context keep
+ * their frequency, those that hardly fit are interpolated, with a ramp between that is linear in
+ * how often they fit. */
+static double llama3_keep(const struct bb_hparams *hp, double frequency) {
+	const double fits = hp->v[H_ROPE_ORIGINAL] * frequency / (2 * M_PI);
+	const double low = hp->v[H_ROPE_LOW], high = hp->v[H_ROPE_HIGH];
+	return fmin(1, fmax(0, (fits - low) / (high - low)));
+}
+
 static bool plan_rope(struct plan *p, int i_kind, struct bb_error *err) {
 	const struct bb_layer_kind *kind = &p->model->kinds[i_kind];
 	struct plan_rope *rope = &p->ropes[i_kind];
@@ -120,6 +129,9 @@ static bool plan_rope(struct plan *p, int i_kind, struct bb_error *err) {
 			f /= factor;
 		} else if (kind->rope_scaled && hp->rope_scaling == ROPE_SCALING_YARN) {
 			const double keep = yarn_ramp(hp, base, i);
+			f = f / factor * (1 - keep) + f * keep;
+		} else if (kind->rope_scaled && hp->rope_scaling == ROPE_SCALING_LLAMA3) {
+			const double keep = llama3_keep(hp, f);
 			f = f / factor * (1 - keep) + f * keep;
 		}
 		inv_freq[i] = f;
@@ -154,13 +166,25 @@ static const struct bb_tensor *find_weight(const struct planner *w, enum bb_slot
 	return set->global[slot] == NULL && slot == W_HEAD ? set->global[W_EMBED] : set->global[slot];
 }
 
-static bool plan_vector(struct planner *w, const struct bb_tensor *t, float **out, int dim) {
+/* n numbers of a file, as the op list expects them. In double where that isn't exact anyway. */
+static void decode_small(const struct planner *w, enum bb_slot slot, const struct bb_tensor *t,
+	float *out, size_t n) {
+	const enum bb_transform transform = w->p->weights.transforms[slot];
+	dtype_decode(out, t->data, t->type, (int64_t)n);
+	for (size_t i = 0; i < n && transform != T_NONE; i++) {
+		out[i] = transform == T_PLUS_ONE ? 1 + out[i]
+			: transform == T_NEGATIVE_EXP ? (float)-exp((double)out[i]) : out[i];
+	}
+}
+
+static bool plan_vector(struct planner *w, enum bb_slot slot, float **out, int dim) {
+	const struct bb_tensor *t = find_weight(w, slot);
 	const size_t bytes = (size_t)dim * sizeof(float);
 	*out = base_alloc((size_t)dim, sizeof(float));
 	if (*out == NULL) {
 		return base_no_memory(w->err, t->name, bytes);
 	}
-	dtype_decode(*out, t->data, t->type, dim);
+	decode_small(w, slot, t, *out, (size_t)dim);
 	*out = memory_take(w->p->where, *out, bytes, t->name, w->err);
 	return *out != NULL;
 }
@@ -183,7 +207,7 @@ static bool plan_small(struct planner *w, enum bb_slot slot, bool transposed, fl
 		*out = NULL;
 		return base_no_memory(w->err, t->name, bytes);
 	}
-	dtype_decode(file, t->data, t->type, (int64_t)(rows * cols));
+	decode_small(w, slot, t, file, rows * cols);
 	for (size_t r = 0; r < rows; r++) {
 		for (size_t c = 0; c < cols; c++) {
 			(*out)[transposed ? c * rows + r : r * cols + c] = file[r * cols + c];
@@ -207,10 +231,10 @@ static bool add_source(struct planner *w, struct plan_matrix *m, const struct bb
 	const int i = m->n_sources++;
 	m->sources[i].w = t;
 	m->sources[i].bias = op->bias != W_NONE ? find_weight(w, op->bias) : NULL;
-	m->sources[i].transform = w->p->weights.rows[op->w]->gguf.transform;
+	m->sources[i].transform = w->p->weights.transforms[op->w];
 	m->sources[i].first = m->n;
-	m->sources[i].n_rows = (int)t->dims[0];
-	m->n += (int)t->dims[0];
+	m->sources[i].n_rows = hparam_int(&w->p->hp, w->p->weights.rows[op->w]->rows);
+	m->n += m->sources[i].n_rows;
 	return true;
 }
 
@@ -228,8 +252,7 @@ static bool can_stack(const struct planner *w, const struct plan_matrix *m,
 }
 
 static bool check_product(struct planner *w, const struct bb_op *op, const struct bb_tensor *t) {
-	const int n_in = form_width(&w->p->hp, op->in), n_out = form_span(&w->p->hp, op->out, op->last);
-	assert(t->dims[1] == n_in && t->dims[0] == n_out); /* form_check and weights_bind saw to it */
+	const int n_in = form_width(&w->p->hp, op->in);
 	if (n_in % tensor_block_elems(t->type) != 0) {
 		return base_fail(w->err, BB_ERR_FORMAT,
 			"tensor '%s': rows of %d columns in blocks of %d (%s)",
@@ -312,7 +335,7 @@ static bool plan_one(struct planner *w, struct plan_op *o, const struct bb_op *o
 	} else if (op->kind == OP_RMSNORM) {
 		if (op->w != W_NONE) {
 			o->dim = hparam_int(&p->hp, p->weights.rows[op->w]->rows);
-			ok = plan_vector(w, find_weight(w, op->w), &o->w, o->dim);
+			ok = plan_vector(w, op->w, &o->w, o->dim);
 		}
 		o->n_groups = form_width(&p->hp, op->in) / o->dim;
 		o->n_parts = op->scalar[0] != H_NONE ? hparam_int(&p->hp, op->scalar[0]) : 1;
@@ -376,7 +399,8 @@ static int count_products(const struct bb_op *list) {
 	return n;
 }
 
-static bool plan_layer_kinds(struct plan *p, int window, struct bb_error *err) {
+static bool plan_layer_kinds(struct plan *p, const struct model_file *f, int window,
+	struct bb_error *err) {
 	const struct bb_model *m = p->model;
 	p->layer_kind = base_alloc((size_t)p->n_layers, sizeof(int));
 	p->layer_index = base_alloc((size_t)p->n_layers, sizeof(int));
@@ -392,7 +416,10 @@ static bool plan_layer_kinds(struct plan *p, int window, struct bb_error *err) {
 	}
 	p->max_matrices = count_products(m->head) + count_products(m->tail);
 	for (int i = 0; i < p->n_layers; i++) {
-		const int kind = m->pick != NULL ? m->pick(&p->hp, i) : 0;
+		int kind = 0;
+		if (!file_layer_kind(f, m, &p->hp, i, &kind, err)) {
+			return false;
+		}
 		assert(kind < p->n_kinds);
 		p->layer_kind[i] = kind;
 		p->layer_index[i] = p->kinds[kind].n_layers++;
@@ -425,7 +452,7 @@ static bool plan_ops_all(struct plan *p, struct bb_error *err) {
 	return ok;
 }
 
-bool plan_create(struct plan *p, const struct bb_model *m, const struct gguf *g,
+bool plan_create(struct plan *p, const struct bb_model *m, const struct model_file *f,
 	const struct bb_kernels *k, const struct memory *where, int n_vocab, int max_rows, int window,
 	struct bb_error *err) {
 	memset(p, 0, sizeof(*p));
@@ -433,12 +460,12 @@ bool plan_create(struct plan *p, const struct bb_model *m, const struct gguf *g,
 	p->kernels = k;
 	p->where = where;
 	p->max_rows = max_rows;
-	if (!hparams_read(&p->hp, m, g, n_vocab, err) || !unread_check(m, &p->hp, g, err) ||
-		!form_check(m, &p->hp, err) || !weights_bind(&p->weights, m, &p->hp, g, err)) {
+	if (!hparams_read(&p->hp, m, f, n_vocab, err) || !file_unread_check(f, m, &p->hp, err) ||
+		!form_check(m, &p->hp, err) || !weights_bind(&p->weights, m, &p->hp, f, err)) {
 		return false;
 	}
 	p->n_layers = hparam_int(&p->hp, H_LAYERS);
-	if (!plan_layer_kinds(p, window, err) || !plan_activations(p, err)) {
+	if (!plan_layer_kinds(p, f, window, err) || !plan_activations(p, err)) {
 		return false;
 	}
 	for (int i = 0; i < p->n_paged; i++) {

@@ -5,7 +5,7 @@
 #ifndef PLAN_H
 #define PLAN_H
 
-#include "gguf.h"
+#include "file.h"
 #include "graph.h"
 #include "memory.h"
 
@@ -14,17 +14,18 @@ struct weight_set {
 	const struct bb_tensor **global;    /* [W_COUNT] */
 	const struct bb_tensor **per_layer; /* [n_layers, W_COUNT] */
 	const struct bb_weight *rows[W_COUNT]; /* the description a slot came from */
+	enum bb_transform transforms[W_COUNT]; /* of the file's format */
 };
 /* Reads every key of the model and derives the rest. */
-bool hparams_read(struct bb_hparams *hp, const struct bb_model *m, const struct gguf *g,
+bool hparams_read(struct bb_hparams *hp, const struct bb_model *m, const struct model_file *f,
 	int n_vocab, struct bb_error *err);
-/* Refuses a file with a key that changes the arithmetic and that the model doesn't read. */
+/* Refuses a GGUF file with a key that changes the arithmetic and that the model doesn't read. */
 bool unread_check(const struct bb_model *m, const struct bb_hparams *hp, const struct gguf *g,
 	struct bb_error *err);
 /* Finds every weight; one error names the first mismatch and counts the others. A tensor of the
  * file that the model doesn't know is an error too: its effect would silently be missing. */
 bool weights_bind(struct weight_set *set, const struct bb_model *m, const struct bb_hparams *hp,
-	const struct gguf *g, struct bb_error *err);
+	const struct model_file *f, struct bb_error *err);
 void weight_set_finish(struct weight_set *set);
 
 /* One packed matrix [n, k]: one tensor, or several stacked whose products share their input. */
@@ -126,7 +127,7 @@ struct plan {
 };
 
 /* Plans everything; packs nothing yet. window > 0 limits every kind. */
-bool plan_create(struct plan *p, const struct bb_model *m, const struct gguf *g,
+bool plan_create(struct plan *p, const struct bb_model *m, const struct model_file *f,
 	const struct bb_kernels *k, const struct memory *where, int n_vocab, int max_rows, int window,
 	struct bb_error *err);
 /* Packs the weights into memory of their own, on the queue. */

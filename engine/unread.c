@@ -80,8 +80,8 @@ static const struct unread *find_unread(const char *key) {
 }
 
 static bool model_reads(const struct bb_model *m, const char *key) {
-	for (const struct bb_key *k = m->keys; k->gguf != NULL; k++) {
-		if (strcmp(k->gguf, key) == 0) {
+	for (const struct bb_key *k = m->keys; k->h != H_NONE; k++) {
+		if (k->gguf != NULL && strcmp(k->gguf, key) == 0) {
 			return true;
 		}
 	}

@@ -26,12 +26,17 @@ bool hparam_is_int(enum bb_hparam h) {
 	case H_ROPE_BASE_LOCAL:
 	case H_ROPE_FACTOR:
 	case H_ROPE_FACTOR_LINEAR:
+	case H_ROPE_LOW:
+	case H_ROPE_HIGH:
 	case H_YARN_EXT:
 	case H_YARN_ATTN:
 	case H_YARN_FAST:
 	case H_YARN_SLOW:
 	case H_ATTN_SCALE:
 	case H_EMBED_SCALE:
+	case H_SSM_NORM_EPS:
+	case H_SSM_DT_MIN:
+	case H_SSM_DT_MAX:
 		return false;
 	default:
 		return true;
@@ -39,29 +44,27 @@ bool hparam_is_int(enum bb_hparam h) {
 }
 
 static bool read_key(struct bb_hparams *hp, const struct bb_model *m, const struct bb_key *k,
-	const struct gguf *g, struct bb_error *err) {
-	char name[128];
-	snprintf(name, sizeof(name), "%s.%s", m->name, k->gguf);
+	const struct model_file *f, struct bb_error *err) {
+	char name[160];
 	double value = k->fallback;
 	bool found;
-	if (!gguf_float(g, name, &value, &found, err)) {
+	if (!file_number(f, m, k, &value, &found, name, sizeof(name), err)) {
 		return false;
 	}
 	if (!found) {
 		if (!k->optional) {
-			return base_fail(err, BB_ERR_FORMAT,
-				"metadata key '%s' is missing; architecture %s needs it", name, m->name);
+			return base_fail(err, BB_ERR_FORMAT, "%s is missing; architecture %s needs it", name,
+				m->name);
 		}
 		hp->v[k->h] = k->fallback;
 		return true;
 	}
 	if (!(value >= k->min && value <= k->max)) {
-		return base_fail(err, BB_ERR_FORMAT, "metadata key '%s' is %g, expected %g to %g", name,
-			value, k->min, k->max);
+		return base_fail(err, BB_ERR_FORMAT, "%s is %g, expected %g to %g", name, value, k->min,
+			k->max);
 	}
 	if (hparam_is_int(k->h) && value != floor(value)) {
-		return base_fail(err, BB_ERR_FORMAT, "metadata key '%s' is %g, expected a whole number",
-			name, value);
+		return base_fail(err, BB_ERR_FORMAT, "%s is %g, expected a whole number", name, value);
 	}
 	hp->v[k->h] = value;
 	hp->given[k->h] = true;
@@ -72,28 +75,48 @@ static bool string_is(struct gguf_string s, const char *text) {
 	return s.bytes == strlen(text) && memcmp(s.data, text, s.bytes) == 0;
 }
 
-static bool read_rope_scaling(struct bb_hparams *hp, const struct bb_model *m, const struct gguf *g,
-	struct bb_error *err) {
-	char name[128];
-	snprintf(name, sizeof(name), "%s.rope.scaling.type", m->name);
+/* Of a folder, where the factor of attention is the whole one; a GGUF file's is multiplied with
+ * what YaRN computes. And Llama 3's scaling, which a GGUF file holds as a tensor. */
+static bool finish_scaling(struct bb_hparams *hp, const char *name, struct bb_error *err) {
+	double *const v = hp->v;
+	if (hp->rope_scaling == ROPE_SCALING_YARN && hp->given[H_YARN_ATTN]) {
+		v[H_YARN_ATTN] /= 1 + 0.1 * log(fmax(1, v[H_ROPE_FACTOR]));
+	}
+	if (hp->rope_scaling == ROPE_SCALING_LLAMA3 && !(v[H_ROPE_FACTOR] > 0 && v[H_ROPE_LOW] > 0 &&
+		v[H_ROPE_HIGH] > v[H_ROPE_LOW] && hp->given[H_ROPE_ORIGINAL])) {
+		return base_fail(err, BB_ERR_FORMAT, "%s is llama3, expected a factor, a low_freq_factor, "
+			"a higher high_freq_factor and original_max_position_embeddings", name);
+	}
+	return true;
+}
+
+static bool read_rope_scaling(struct bb_hparams *hp, const struct bb_model *m,
+	const struct model_file *f, struct bb_error *err) {
+	char name[160];
 	struct gguf_string type;
 	bool found;
-	if (!gguf_str(g, name, &type, &found, err)) {
+	if (!file_rope_type(f, m, &type, &found, name, sizeof(name), err)) {
 		return false;
 	}
+	const bool is_none = found && string_is(type, f->is_folder ? "default" : "none");
 	double *const factor = &hp->v[H_ROPE_FACTOR];
 	if (*factor == 0) {
 		*factor = hp->v[H_ROPE_FACTOR_LINEAR];
 	}
 	if (found && string_is(type, "yarn")) {
 		hp->rope_scaling = ROPE_SCALING_YARN;
-	} else if (found && !string_is(type, "linear") && !string_is(type, "none")) {
+	} else if (found && f->is_folder && string_is(type, "llama3")) {
+		hp->rope_scaling = ROPE_SCALING_LLAMA3;
+	} else if (found && !string_is(type, "linear") && !is_none) {
 		char shown[BASE_SHOWN];
-		return base_fail(err, BB_ERR_UNSUPPORTED,
-			"metadata key '%s' is '%s', expected none, linear or yarn", name,
-			base_show(type.data, type.bytes, shown, sizeof(shown)));
-	} else if (!(found && string_is(type, "none")) && *factor > 0) {
+		return base_fail(err, BB_ERR_UNSUPPORTED, "%s is '%s', expected %s", name,
+			base_show(type.data, type.bytes, shown, sizeof(shown)),
+			f->is_folder ? "default, linear, yarn or llama3" : "none, linear or yarn");
+	} else if (!is_none && *factor > 0) {
 		hp->rope_scaling = ROPE_SCALING_LINEAR;
+	}
+	if (f->is_folder && !finish_scaling(hp, name, err)) {
+		return false;
 	}
 	if (hp->rope_scaling == ROPE_SCALING_NONE || *factor == 0) {
 		*factor = 1;
@@ -105,6 +128,9 @@ static bool read_rope_scaling(struct bb_hparams *hp, const struct bb_model *m, c
 static bool derive_ssm(struct bb_hparams *hp, struct bb_error *err) {
 	double *const v = hp->v;
 	const double n_heads = v[H_SSM_HEADS], n_groups = v[H_SSM_GROUPS];
+	if (!hp->given[H_SSM_NORM_EPS]) {
+		v[H_SSM_NORM_EPS] = v[H_NORM_EPS];
+	}
 	if (n_heads == 0) {
 		v[H_SSM_DT_WIDTH] = v[H_SSM_INNER];
 		v[H_SSM_BC_WIDTH] = v[H_SSM_STATE];
@@ -175,11 +201,11 @@ static bool derive(struct bb_hparams *hp, struct bb_error *err) {
 	return true;
 }
 
-bool hparams_read(struct bb_hparams *hp, const struct bb_model *m, const struct gguf *g,
+bool hparams_read(struct bb_hparams *hp, const struct bb_model *m, const struct model_file *f,
 	int n_vocab, struct bb_error *err) {
 	memset(hp, 0, sizeof(*hp));
-	for (const struct bb_key *k = m->keys; k->gguf != NULL; k++) {
-		if (!read_key(hp, m, k, g, err)) {
+	for (const struct bb_key *k = m->keys; k->h != H_NONE; k++) {
+		if (!read_key(hp, m, k, f, err)) {
 			return false;
 		}
 	}
@@ -191,8 +217,12 @@ bool hparams_read(struct bb_hparams *hp, const struct bb_model *m, const struct 
 	if (n_vocab > 0) {
 		hp->v[H_VOCAB] = n_vocab; /* rows of the embedding: a tokenizer may know fewer */
 	}
-	if (!read_rope_scaling(hp, m, g, err) || !derive(hp, err)) {
+	if (!read_rope_scaling(hp, m, f, err) || !derive(hp, err)) {
 		return false;
+	}
+	if (hp->v[H_ATTN_SCALE_DIM] > 0) {
+		hp->v[H_ATTN_SCALE] = 1 / sqrt(hp->v[H_ATTN_SCALE_DIM]);
+		hp->given[H_ATTN_SCALE] = true;
 	}
 	if (m->finish != NULL && !m->finish(hp, err)) {
 		return false;
@@ -209,8 +239,8 @@ struct binder {
 	struct weight_set *set;
 	const struct bb_model *model;
 	const struct bb_hparams *hp;
-	const struct gguf *g;
-	size_t n_used;
+	const struct model_file *file;
+	bool *used; /* [n_tensors of the file] */
 	int n_wrong;
 	struct bb_error first; /* the first mismatch */
 };
@@ -250,44 +280,29 @@ static void check_shape(struct binder *b, const struct bb_weight *w, const struc
 }
 
 static void bind_one(struct binder *b, const struct bb_weight *w, int i_layer) {
+	const struct bb_weight_name *column = file_column(b->file, w);
+	const bool is_optional = (w->flags & OPTIONAL) != 0;
 	char name[128];
-	snprintf(name, sizeof(name), w->gguf.name, i_layer);
-	const struct bb_tensor *t = gguf_tensor(b->g, name);
+	snprintf(name, sizeof(name), column->name != NULL ? column->name : "", i_layer);
+	const struct bb_tensor *t = column->name != NULL ? file_tensor(b->file, name) : NULL;
 	const struct bb_tensor **slot = (w->flags & PER_LAYER) != 0
 		? &b->set->per_layer[(size_t)i_layer * W_COUNT + w->slot]
 		: &b->set->global[w->slot];
 	*slot = t;
 	if (t != NULL) {
-		b->n_used++;
+		b->used[t - b->file->tensors] = true;
 		check_shape(b, w, t);
-	} else if ((w->flags & OPTIONAL) == 0) {
+	} else if (!is_optional) {
 		b->n_wrong++;
 		base_fail(&b->first, BB_ERR_FORMAT, "tensor '%s' is missing; architecture %s needs it",
 			name, b->model->name);
 	}
 }
 
-static bool name_matches(const struct bb_weight *w, const char *name, int n_layers) {
-	char want[128];
-	if ((w->flags & PER_LAYER) == 0) {
-		return strcmp(w->gguf.name, name) == 0;
-	}
-	int i_layer;
-	if (sscanf(name, "blk.%d.", &i_layer) != 1 || i_layer < 0 || i_layer >= n_layers) {
-		return false;
-	}
-	snprintf(want, sizeof(want), w->gguf.name, i_layer);
-	return strcmp(want, name) == 0;
-}
-
-static void name_unknown(struct binder *b, int n_layers) {
-	for (size_t i = 0; i < b->g->n_tensors; i++) {
-		const char *name = b->g->tensors[i].name;
-		bool known = false;
-		for (const struct bb_weight *w = b->model->weights; w->slot != W_NONE && !known; w++) {
-			known = form_is_there(b->hp, w->when) && name_matches(w, name, n_layers);
-		}
-		if (!known) {
+static void name_unknown(struct binder *b) {
+	for (size_t i = 0; i < b->file->n_tensors; i++) {
+		const char *name = b->file->tensors[i].name;
+		if (!b->used[i] && !file_is_ballast(b->file, name)) {
 			b->n_wrong++;
 			base_fail(&b->first, BB_ERR_UNSUPPORTED,
 				"tensor '%s' isn't part of architecture %s as this build knows it", name,
@@ -296,31 +311,37 @@ static void name_unknown(struct binder *b, int n_layers) {
 	}
 }
 
+static bool bind_all(struct binder *b, struct bb_error *err) {
+	struct weight_set *const set = b->set;
+	for (const struct bb_weight *w = b->model->weights; w->slot != W_NONE; w++) {
+		set->rows[w->slot] = w;
+		set->transforms[w->slot] = file_column(b->file, w)->transform;
+		const int n = (w->flags & PER_LAYER) != 0 ? hparam_int(b->hp, H_LAYERS) : 1;
+		for (int i = 0; i < n && form_is_there(b->hp, w->when); i++) {
+			bind_one(b, w, i);
+		}
+	}
+	name_unknown(b);
+	if (b->n_wrong > 1) {
+		return base_fail(err, b->first.code, "%.400s (and %d more tensors that don't fit)",
+			b->first.text, b->n_wrong - 1);
+	}
+	return b->n_wrong == 0 ? file_check_tie(b->file, set->global[W_EMBED], set->global[W_HEAD], err)
+		: base_fail(err, b->first.code, "%s", b->first.text);
+}
+
 bool weights_bind(struct weight_set *set, const struct bb_model *m, const struct bb_hparams *hp,
-	const struct gguf *g, struct bb_error *err) {
+	const struct model_file *f, struct bb_error *err) {
 	const int n_layers = hparam_int(hp, H_LAYERS);
 	memset(set, 0, sizeof(*set));
 	set->global = base_alloc(W_COUNT, sizeof(*set->global));
 	set->per_layer = base_alloc((size_t)n_layers * W_COUNT, sizeof(*set->per_layer));
-	if (set->global == NULL || set->per_layer == NULL) {
-		return base_no_memory(err, "weight table", (size_t)n_layers * W_COUNT * sizeof(void *));
-	}
-	struct binder b = { set, m, hp, g };
-	for (const struct bb_weight *w = m->weights; w->slot != W_NONE; w++) {
-		set->rows[w->slot] = w;
-		const int n = (w->flags & PER_LAYER) != 0 ? n_layers : 1;
-		for (int i = 0; i < n && form_is_there(hp, w->when); i++) {
-			bind_one(&b, w, i);
-		}
-	}
-	if (b.n_used < g->n_tensors) {
-		name_unknown(&b, n_layers);
-	}
-	if (b.n_wrong > 1) {
-		return base_fail(err, b.first.code, "%.400s (and %d more tensors that don't fit)",
-			b.first.text, b.n_wrong - 1);
-	}
-	return b.n_wrong == 0 || base_fail(err, b.first.code, "%s", b.first.text);
+	struct binder b = { set, m, hp, f, base_alloc(f->n_tensors, sizeof(bool)) };
+	bool ok = set->global != NULL && set->per_layer != NULL && b.used != NULL;
+	ok = ok ? bind_all(&b, err)
+		: base_no_memory(err, "weight table", (size_t)n_layers * W_COUNT * sizeof(void *));
+	base_free(b.used);
+	return ok;
 }
 
 void weight_set_finish(struct weight_set *set) {

@@ -29,6 +29,8 @@
 	X(ROPE_FACTOR, "rope_factor") \
 	X(ROPE_FACTOR_LINEAR, "rope_scale_linear") \
 	X(ROPE_ORIGINAL, "rope_original_context") \
+	X(ROPE_LOW, "rope_low_freq_factor") \
+	X(ROPE_HIGH, "rope_high_freq_factor") \
 	X(YARN_EXT, "yarn_ext_factor") \
 	X(YARN_ATTN, "yarn_attn_factor") \
 	X(YARN_FAST, "yarn_beta_fast") \
@@ -36,6 +38,7 @@
 	X(WINDOW, "sliding_window") \
 	X(WINDOW_PATTERN, "sliding_window_pattern") \
 	X(ATTN_SCALE, "attention_scale") \
+	X(ATTN_SCALE_DIM, "attention_scale_dim") \
 	X(EMBED_SCALE, "embedding_scale") \
 	X(SSM_CONV, "ssm_conv") \
 	X(SSM_INNER, "ssm_inner") \
@@ -44,6 +47,9 @@
 	X(SSM_GROUPS, "ssm_groups") \
 	X(SSM_HEADS, "ssm_heads") \
 	X(SSM_NORMS_BCDT, "ssm_norms_b_c_dt") \
+	X(SSM_NORM_EPS, "ssm_norm_eps") \
+	X(SSM_DT_MIN, "ssm_dt_min") \
+	X(SSM_DT_MAX, "ssm_dt_max") \
 	X(SSM_DT_WIDTH, "ssm_dt_width") \
 	X(SSM_BC_WIDTH, "ssm_groups*ssm_state") \
 	X(SSM_CONV_WIDTH, "ssm_inner+2*ssm_groups*ssm_state") \
@@ -63,7 +69,8 @@ enum bb_hparam {
 struct bb_hparams {
 	double v[H_COUNT];
 	bool given[H_COUNT]; /* read from the file */
-	enum { ROPE_SCALING_NONE, ROPE_SCALING_LINEAR, ROPE_SCALING_YARN } rope_scaling;
+	enum { ROPE_SCALING_NONE, ROPE_SCALING_LINEAR, ROPE_SCALING_YARN, ROPE_SCALING_LLAMA3 }
+		rope_scaling;
 };
 const char *hparam_name(enum bb_hparam h);
 bool hparam_is_int(enum bb_hparam h);
@@ -71,8 +78,12 @@ static inline int hparam_int(const struct bb_hparams *hp, enum bb_hparam h) {
 	return (int)hp->v[h];
 }
 
-/* A metadata key. `gguf` follows "<arch>."; `hf` is its name in config.json. A key that is neither
- * optional nor found is an error that names it. Values outside [min, max] are refused. */
+/* A metadata key. `gguf` follows "<arch>."; `hf` is its name in config.json: a dot goes into an
+ * object, or to the element of an array that a digit counts from 0; | separates alternatives, of
+ * which the first that is there (and not null) counts; * multiplies; name=text is 1 if the string
+ * there, or the first of the array, is text, else 0. A format whose name is "" or NULL never has
+ * the key. One that is neither optional nor found is an error that names it. Values outside
+ * [min, max] are refused. */
 struct bb_key {
 	enum bb_hparam h;
 	const char *gguf, *hf;
@@ -106,6 +117,13 @@ enum bb_weight_flag {
 	OPTIONAL = 2,
 };
 
+/* A weight's name in one file format, and what the format stores differently. NULL: it hasn't got
+ * the weight, which must be OPTIONAL then. */
+struct bb_weight_name {
+	const char *name;
+	enum bb_transform transform;
+};
+
 /* A weight: matrices are [rows, cols], vectors [rows] with cols H_NONE. OPTIONAL is for biases
  * and for W_HEAD; what only some sizes of a family have says `when`, as the op that uses it
  * does. */
@@ -113,10 +131,7 @@ struct bb_weight {
 	enum bb_slot slot;
 	enum bb_hparam rows, cols;
 	int flags;
-	struct {
-		const char *name;
-		enum bb_transform transform;
-	} gguf, hf;
+	struct bb_weight_name gguf, hf;
 	/* The file must have it if this isn't 0, and may not otherwise; H_NONE: must. */
 	enum bb_hparam when;
 };

@@ -19,17 +19,25 @@
 	{ H_ATTN_SCALE, "attention.scale", "", 0, 1e6, true }, \
 	{ H_VOCAB, "vocab_size", "vocab_size", 1, 1 << 24, true }
 
+/* Where config.json has an entry of RoPE: by kind of layer, for all, and as it was before
+ * transformers 5. */
+#define ROPE(name) \
+	"rope_parameters.full_attention." name "|rope_parameters." name "|rope_scaling." name
+
 #define KEYS_ROPE(base) \
 	{ H_ROPE_DIM, "rope.dimension_count", "", 2, 1024, true }, \
-	{ H_ROPE_BASE, "rope.freq_base", "rope_theta", 1, 1e12, true, base }, \
-	{ H_ROPE_FACTOR, "rope.scaling.factor", "rope_scaling.factor", 0, 1e6, true }, \
+	{ H_ROPE_BASE, "rope.freq_base", "rope_parameters.full_attention.rope_theta|" \
+		"rope_parameters.rope_theta|rope_theta", 1, 1e12, true, base }, \
+	{ H_ROPE_FACTOR, "rope.scaling.factor", ROPE("factor"), 0, 1e6, true }, \
 	{ H_ROPE_FACTOR_LINEAR, "rope.scale_linear", "", 0, 1e6, true }, \
 	{ H_ROPE_ORIGINAL, "rope.scaling.original_context_length", \
-		"rope_scaling.original_max_position_embeddings", 1, 2147483647.0, true }, \
+		ROPE("original_max_position_embeddings"), 1, 2147483647.0, true }, \
+	{ H_ROPE_LOW, NULL, ROPE("low_freq_factor"), 0, 1e6, true }, \
+	{ H_ROPE_HIGH, NULL, ROPE("high_freq_factor"), 0, 1e6, true }, \
 	{ H_YARN_EXT, "rope.scaling.yarn_ext_factor", "", -1, 1e6, true, 1 }, \
-	{ H_YARN_ATTN, "rope.scaling.attn_factor", "rope_scaling.attention_factor", 0, 1e6, true, 1 }, \
-	{ H_YARN_FAST, "rope.scaling.yarn_beta_fast", "rope_scaling.beta_fast", 0, 1e6, true, 32 }, \
-	{ H_YARN_SLOW, "rope.scaling.yarn_beta_slow", "rope_scaling.beta_slow", 0, 1e6, true, 1 }
+	{ H_YARN_ATTN, "rope.scaling.attn_factor", ROPE("attention_factor"), 0, 1e6, true, 1 }, \
+	{ H_YARN_FAST, "rope.scaling.yarn_beta_fast", ROPE("beta_fast"), 0, 1e6, true, 32 }, \
+	{ H_YARN_SLOW, "rope.scaling.yarn_beta_slow", ROPE("beta_slow"), 0, 1e6, true, 1 }
 
 /* Of models without attention. */
 #define KEYS_RECURRENT \
@@ -48,8 +56,10 @@
 #define B "blk.%d."
 #define L "model.layers.%d."
 #define M "backbone.layers.%d.mixer."
-#define WEIGHTS_ENDS \
-	{ W_EMBED, H_VOCAB, H_EMBD, 0, { "token_embd.weight" }, { "model.embed_tokens.weight" } }, \
+#define WEIGHTS_ENDS WEIGHTS_ENDS_OF("model.embed_tokens.weight")
+/* … where Hugging Face's embedding has another name. */
+#define WEIGHTS_ENDS_OF(hf_embed) \
+	{ W_EMBED, H_VOCAB, H_EMBD, 0, { "token_embd.weight" }, { hf_embed } }, \
 	{ W_HEAD, H_VOCAB, H_EMBD, OPTIONAL, { "output.weight" }, { "lm_head.weight" } }
 
 #endif

@@ -13,10 +13,12 @@
 static const struct bb_key keys[] = {
 	KEYS_DECODER,
 	KEYS_ROPE(1000000),
-	{ H_ROPE_BASE_LOCAL, "rope.freq_base_swa", "rope_local_base_freq", 1, 1e12, true, 10000 },
+	{ H_ROPE_BASE_LOCAL, "rope.freq_base_swa",
+		"rope_parameters.sliding_attention.rope_theta|rope_local_base_freq", 1, 1e12, true, 10000 },
 	{ H_WINDOW, "attention.sliding_window", "sliding_window", 1, 2147483647.0 },
-	{ H_WINDOW_PATTERN, "attention.sliding_window_pattern", "sliding_window_pattern", 1, 4096, true,
-		6 },
+	{ H_WINDOW_PATTERN, "attention.sliding_window_pattern",
+		"sliding_window_pattern|_sliding_window_pattern", 1, 4096, true, 6 },
+	{ H_ATTN_SCALE_DIM, NULL, "query_pre_attn_scalar", 0, 1e6, true },
 	{ 0 },
 };
 
@@ -104,10 +106,13 @@ const struct bb_model bb_model_gemma3 = {
 	.weights = weights,
 	.head = head,
 	.kinds = {
-		[SLIDING] = { "sliding", layer, H_ROPE_BASE_LOCAL, .window = H_WINDOW },
-		[FULL] = { "full", layer, H_ROPE_BASE, .rope_scaled = true },
+		[SLIDING] = { "sliding", layer, H_ROPE_BASE_LOCAL, .window = H_WINDOW,
+			.hf = "sliding_attention" },
+		[FULL] = { "full", layer, H_ROPE_BASE, .rope_scaled = true,
+			.hf = "full_attention" },
 	},
 	.tail = tail,
+	.hf_layers = "layer_types",
 	.pick = pick,
 	.finish = finish,
 };

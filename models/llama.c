@@ -72,7 +72,7 @@ static const struct bb_op tail[] = {
 
 const struct bb_model bb_model_llama = {
 	.name = "llama",
-	.hf_name = "LlamaForCausalLM",
+	.hf_name = "LlamaForCausalLM|MistralForCausalLM",
 	.keys = keys,
 	.weights = weights,
 	.head = head,

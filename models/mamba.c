@@ -10,12 +10,13 @@ static const struct bb_key keys[] = {
 	KEYS_RECURRENT,
 	KEYS_SSM,
 	{ H_SSM_DT_RANK, "ssm.time_step_rank", "time_step_rank", 1, 1 << 20 },
-	{ H_SSM_NORMS_BCDT, "ssm.dt_b_c_rms", "", 0, 1, true },
+	{ H_SSM_NORMS_BCDT, "ssm.dt_b_c_rms", "architectures=FalconMambaForCausalLM", 0, 1, true },
+	{ H_SSM_NORM_EPS, NULL, "mixer_rms_eps", 0, 1, true },
 	{ 0 },
 };
 
 static const struct bb_weight weights[] = {
-	WEIGHTS_ENDS,
+	WEIGHTS_ENDS_OF("backbone.embeddings.weight"),
 	{ W_OUT_NORM, H_EMBD, 0, 0, { "output_norm.weight" }, { "backbone.norm_f.weight" } },
 	{ W_ATTN_NORM, H_EMBD, 0, PER_LAYER, { B "attn_norm.weight" },
 		{ "backbone.layers.%d.norm.weight" } },
@@ -42,14 +43,16 @@ static const struct bb_op head[] = {
 	{ 0 },
 };
 
+#define NORM_BCDT .scalar = { H_NONE, H_SSM_NORM_EPS }, .when = H_SSM_NORMS_BCDT
+
 static const struct bb_op layer[] = {
 	{ OP_RMSNORM, ACT_H, ACT_X, W_ATTN_NORM },
 	{ OP_MATMUL, ACT_SSM_Z, ACT_H, W_SSM_IN, .last = ACT_SSM_X },
 	{ OP_CONV_SILU, ACT_SSM_X, ACT_SSM_X, W_SSM_CONV, W_SSM_CONV_BIAS },
 	{ OP_MATMUL, ACT_SSM_R, ACT_SSM_X, W_SSM_X, .last = ACT_SSM_C },
-	{ OP_RMSNORM, ACT_SSM_R, ACT_SSM_R, .when = H_SSM_NORMS_BCDT },
-	{ OP_RMSNORM, ACT_SSM_B, ACT_SSM_B, .when = H_SSM_NORMS_BCDT },
-	{ OP_RMSNORM, ACT_SSM_C, ACT_SSM_C, .when = H_SSM_NORMS_BCDT },
+	{ OP_RMSNORM, ACT_SSM_R, ACT_SSM_R, NORM_BCDT },
+	{ OP_RMSNORM, ACT_SSM_B, ACT_SSM_B, NORM_BCDT },
+	{ OP_RMSNORM, ACT_SSM_C, ACT_SSM_C, NORM_BCDT },
 	{ OP_MATMUL, ACT_SSM_DT, ACT_SSM_R, W_SSM_DT },
 	{ OP_SCAN, ACT_SSM_X, ACT_SSM_X, W_SSM_A, W_SSM_DT_BIAS, .skip = W_SSM_D },
 	{ OP_SILU_MUL, ACT_SSM_X, ACT_SSM_Z, .in2 = ACT_SSM_X },
@@ -65,7 +68,7 @@ static const struct bb_op tail[] = {
 
 const struct bb_model bb_model_mamba = {
 	.name = "mamba",
-	.hf_name = "MambaForCausalLM",
+	.hf_name = "MambaForCausalLM|FalconMambaForCausalLM",
 	.keys = keys,
 	.weights = weights,
 	.head = head,

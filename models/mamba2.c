@@ -5,16 +5,22 @@
  * the norm behind the scan, which is over groups of channels, each with its part of the weight. */
 #include "common.h"
 
+#include <math.h>
+
 static const struct bb_key keys[] = {
 	KEYS_RECURRENT,
-	KEYS_SSM,
+	{ H_SSM_CONV, "ssm.conv_kernel", "conv_kernel", 2, 8 },
+	{ H_SSM_INNER, "ssm.inner_size", "num_heads*head_dim", 1, 1 << 20 },
+	{ H_SSM_STATE, "ssm.state_size", "state_size", 1, 1 << 16 },
+	{ H_SSM_DT_MIN, NULL, "time_step_limit.0", 0, 1e6, true },
+	{ H_SSM_DT_MAX, NULL, "time_step_limit.1", 0, INFINITY, true },
 	{ H_SSM_HEADS, "ssm.time_step_rank", "num_heads", 1, 1 << 20 },
 	{ H_SSM_GROUPS, "ssm.group_count", "n_groups", 1, 1 << 20 },
 	{ 0 },
 };
 
 static const struct bb_weight weights[] = {
-	WEIGHTS_ENDS,
+	WEIGHTS_ENDS_OF("backbone.embeddings.weight"),
 	{ W_OUT_NORM, H_EMBD, 0, 0, { "output_norm.weight" }, { "backbone.norm_f.weight" } },
 	{ W_ATTN_NORM, H_EMBD, 0, PER_LAYER, { B "attn_norm.weight" },
 		{ "backbone.layers.%d.norm.weight" } },
@@ -41,7 +47,8 @@ static const struct bb_op layer[] = {
 	{ OP_RMSNORM, ACT_H, ACT_X, W_ATTN_NORM },
 	{ OP_MATMUL, ACT_SSM_Z, ACT_H, W_SSM_IN, .last = ACT_SSM_DT },
 	{ OP_CONV_SILU, ACT_SSM_X, ACT_SSM_X, W_SSM_CONV, W_SSM_CONV_BIAS, .last = ACT_SSM_C },
-	{ OP_SSD, ACT_SSM_X, ACT_SSM_X, W_SSM_A, W_SSM_DT_BIAS, .skip = W_SSM_D },
+	{ OP_SSD, ACT_SSM_X, ACT_SSM_X, W_SSM_A, W_SSM_DT_BIAS, .skip = W_SSM_D,
+		.scalar = { H_SSM_DT_MIN, H_SSM_DT_MAX } },
 	{ OP_SILU_MUL, ACT_SSM_X, ACT_SSM_Z, .in2 = ACT_SSM_X },
 	{ OP_RMSNORM, ACT_SSM_X, ACT_SSM_X, W_SSM_NORM, .scalar = { H_SSM_GROUPS } },
 	{ OP_ADD_MATMUL, ACT_X, ACT_SSM_X, W_SSM_OUT },

@@ -8,7 +8,8 @@
 static const struct bb_key keys[] = {
 	KEYS_DECODER,
 	KEYS_ROPE(10000),
-	{ H_WINDOW, "attention.sliding_window", "sliding_window", 0, 2147483647.0, true },
+	{ H_WINDOW, "attention.sliding_window", "use_sliding_window*sliding_window", 0, 2147483647.0,
+		true },
 	{ 0 },
 };
 

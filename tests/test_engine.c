@@ -144,7 +144,7 @@ Test(engine, folder_is_not_a_model) {
 	struct bb_error err = { 0 };
 	cr_assert_not(bb_engine_open(&e, bb_models, &params, &err));
 	cr_assert_eq(err.code, BB_ERR_IO);
-	cr_assert_not_null(strstr(err.text, "regular file"), "%s", err.text);
+	cr_assert_not_null(strstr(err.text, "no config.json"), "%s", err.text);
 }
 
 static void expect_option_refused(struct bb_engine_params params, enum bb_code code) {

@@ -28,6 +28,11 @@ static struct gguf tiny(const char *name) {
 	return g;
 }
 
+/* g as what plans are made from; borrowed. */
+static struct model_file as_file(const struct gguf *g) {
+	return (struct model_file){ .gguf = *g, .tensors = g->tensors, .n_tensors = g->n_tensors };
+}
+
 /* A builder with the numbers and tensors of a file, its matrices as bf16. */
 static void copy_as_bf16(struct gguf_builder *b, const struct gguf *g) {
 	gguf_builder_init(b);
@@ -63,7 +68,9 @@ static void count_bf16(const struct gguf *g, int *n_products, int *n_attentions)
 	struct plan p;
 	struct bb_error err = { 0 };
 	bb_kernels_cpu(&k, ALL_FLAGS);
-	cr_assert(plan_create(&p, model_named("llama"), g, &k, &host, 199, 8, 0, &err), "%s", err.text);
+	const struct model_file f = as_file(g);
+	cr_assert(plan_create(&p, model_named("llama"), &f, &k, &host, 199, 8, 0, &err), "%s",
+		err.text);
 	bb_kernels_cpu(&k, plan_flags(&p, ALL_FLAGS));
 	*n_products = *n_attentions = 0;
 	for (int i = 0; i < p.n_matrices; i++) {
@@ -123,7 +130,8 @@ static struct bb_error plan_with_key(const char *key, enum gguf_type type, doubl
 	const uint8_t *data = gguf_builder_end(&b, &bytes);
 	cr_assert(gguf_open_memory(&g, data, bytes, &err), "%s", err.text);
 	bb_kernels_cpu(&k, 0);
-	cr_assert_eq(plan_create(&p, model_named("llama"), &g, &k, &host, 199, 8, 0, &err),
+	const struct model_file f = as_file(&g);
+	cr_assert_eq(plan_create(&p, model_named("llama"), &f, &k, &host, 199, 8, 0, &err),
 		err.code == BB_OK);
 	plan_finish(&p);
 	gguf_finish(&g);
@@ -211,7 +219,8 @@ static struct bb_error plan_of(const struct bb_model *m, struct plan *p) {
 	struct bb_kernels k;
 	struct bb_error err = { 0 };
 	bb_kernels_cpu(&k, 0);
-	cr_assert_eq(plan_create(p, m, &g, &k, &host, 199, 8, 0, &err), err.code == BB_OK);
+	const struct model_file f = as_file(&g);
+	cr_assert_eq(plan_create(p, m, &f, &k, &host, 199, 8, 0, &err), err.code == BB_OK);
 	gguf_finish(&g);
 	return err;
 }

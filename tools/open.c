@@ -8,10 +8,12 @@
 #include <dirent.h>
 #include <limits.h>
 #include <string.h>
+#include <unistd.h>
 
 #define AT(member) offsetof(struct open_options, member)
 #define MODEL_ROW \
-	{ "-m,--model", "MODEL", "a GGUF file, as the plain argument", ARG_TEXT, AT(path) }
+	{ "-m,--model", "MODEL", "a GGUF file or a Hugging Face folder, as the plain argument", \
+		ARG_TEXT, AT(path) }
 
 const struct arg_option open_model_only[] = {
 	MODEL_ROW,
@@ -79,14 +81,11 @@ static bool has_ending(const char *name, const char *ending) {
 	return n > n_ending && strcmp(name + n - n_ending, ending) == 0;
 }
 
-/* A folder is nothing that this build opens: says what it is, and what to give instead. */
+/* A folder without config.json is nothing that can be opened: says what to give instead. */
 static int refuse_folder(const char *path, DIR *folder) {
-	bool has_config = false, has_weights = false;
 	char first[NAME_MAX + 1] = ""; /* the first GGUF file in it, by name */
 	const struct dirent *entry;
 	while ((entry = readdir(folder)) != NULL) {
-		has_config = has_config || strcmp(entry->d_name, "config.json") == 0;
-		has_weights = has_weights || has_ending(entry->d_name, ".safetensors");
 		if (has_ending(entry->d_name, ".gguf") && (!first[0] || strcmp(entry->d_name, first) < 0)) {
 			snprintf(first, sizeof(first), "%s", entry->d_name);
 		}
@@ -94,14 +93,26 @@ static int refuse_folder(const char *path, DIR *folder) {
 	closedir(folder);
 	const char *slash = path[strlen(path) - 1] == '/' ? "" : "/";
 	if (first[0] != '\0') {
-		return failure("'%s' is a folder, expected a GGUF file, such as '%s%s%s'", path, path,
-			slash, first);
+		return failure("'%s' is a folder without config.json, expected a GGUF file, such as "
+			"'%s%s%s'", path, path, slash, first);
 	}
-	if (has_config && has_weights) {
-		return failure("'%s' is a Hugging Face folder (config.json, *.safetensors), which "
-			"isn't supported yet; expected a GGUF file", path);
+	return failure("'%s' is a folder without config.json, expected a GGUF file or a Hugging Face "
+		"folder", path);
+}
+
+/* -1 where path can be opened as what it is. */
+static int check_folder(const char *path) {
+	char config[PATH_MAX];
+	DIR *folder = opendir(path);
+	if (folder == NULL) {
+		return -1;
 	}
-	return failure("'%s' is a folder, expected a GGUF file", path);
+	snprintf(config, sizeof(config), "%s/config.json", path);
+	if (access(config, F_OK) != 0) {
+		return refuse_folder(path, folder);
+	}
+	closedir(folder);
+	return -1;
 }
 
 int open_model(const struct open_options *o, enum open_what what, struct bb_engine **out) {
@@ -111,7 +122,7 @@ int open_model(const struct open_options *o, enum open_what what, struct bb_engi
 	}
 	if (strcmp(o->path, "-") == 0) {
 		return usage_error("MODEL is '-', but a model can't be read from stdin; "
-			"expected a GGUF file");
+			"expected a GGUF file or a Hugging Face folder");
 	}
 	if (o->deterministic && o->gemm != NULL && strcmp(o->gemm, "exact") != 0) {
 		return usage_error("'--deterministic' and '--gemm %.20s' can't both be had: the bits of "
@@ -125,13 +136,10 @@ int open_model(const struct open_options *o, enum open_what what, struct bb_engi
 		.vocab_only = what == OPEN_VOCAB, .inspect_only = what == OPEN_INSPECT,
 		.progress = progress_show,
 	};
-	const int status = kv_type(o->kv_type, &params.kv_type);
+	int status = kv_type(o->kv_type, &params.kv_type);
+	status = status >= 0 ? status : check_folder(o->path);
 	if (status >= 0) {
 		return status;
-	}
-	DIR *folder = opendir(o->path);
-	if (folder != NULL) {
-		return refuse_folder(o->path, folder);
 	}
 	struct bb_error err = { 0 };
 	const bool ok = bb_engine_open(out, bb_models, &params, &err);

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What stands in a config.json beside what the model's description reads. An entry that changes
+ * what is computed would give wrong text, so it is refused, unless its value is the one that
+ * changes nothing; so is an entry that isn't known here, unless it is off: null, false, empty. The
+ * names are those of transformers' configuration classes. */
+#include "config.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* What never changes a logit of a folder as it lies there: how it was made and trained, what it is
+ * called, how other engines are to run it, tokens, and what tensors or other entries say again.
+ * With a star: whatever begins so. */
+static const char *const harmless[] = {
+	"_*", "add_cross_attention", "architectures", "attention_bias", "attention_dropout",
+	"attn_implementation", "attn_pdrop", "auto_map", "bos_token_id", "cache_implementation",
+	"chunk_size", "d_model", "decoder_start_token_id", "dtype", "embd_pdrop", "eos_token_id",
+	"expand", "finetuning_task", "fused_add_norm", "gradient_checkpointing", "hidden_dropout*",
+	"id2label", "initializer_range", "is_decoder", "label2id", "mamba_chunk_size", "mlp_bias",
+	"model_type", "n_layer", "norm_before_gate", "num_labels", "pad_token_id",
+	"pad_vocab_size_multiple", "pretraining_tp", "problem_type", "rescale_prenorm_residual",
+	"resid_pdrop", "residual_in_fp32", "sep_token_id", "ssm_cfg", "task_specific_params",
+	"tie_word_embeddings", "time_step_floor", "time_step_init_scheme", "time_step_max",
+	"time_step_min", "time_step_rank", "time_step_scale", "tokenizer_class", "torch_dtype",
+	"transformers_version", "unsloth_*", "use_associative_scan", "use_bias", "use_cache",
+	"use_conv_bias", "use_falcon_mambapy", "use_mamba_kernels", "use_mambapy", "use_qkv_bias",
+};
+
+/* What changes logits, and which values don't. */
+static const struct effect {
+	const char *path;
+	const char *texts;    /* strings that change nothing, separated by |; NULL: none */
+	double neutral;       /* the number that doesn't, if `has_number` */
+	bool has_number;
+	enum bb_hparam same;  /* neither does this hyper-parameter's value */
+	enum bb_hparam only;  /* the entry matters only if this isn't 0; H_NONE: always */
+} effects[] = {
+	{ "attention_multiplier", .same = H_ATTN_SCALE },
+	{ "d_inner", .same = H_SSM_INNER },
+	{ "embedding_multiplier", .neutral = 1, .has_number = true },
+	{ "head_dim", .same = H_HEAD },
+	{ "intermediate_size", .same = H_SSM_INNER },
+	{ "lm_head_multiplier", .neutral = 1, .has_number = true },
+	{ "logits_scaling", .neutral = 1, .has_number = true },
+	{ "max_window_layers", .neutral = 0, .has_number = true, .only = H_WINDOW },
+	{ "partial_rotary_factor", .neutral = 1, .has_number = true },
+	{ "residual_multiplier", .neutral = 1, .has_number = true },
+	{ "rms_norm", .neutral = 1, .has_number = true },
+	{ "rope_parameters.full_attention.partial_rotary_factor", .neutral = 1, .has_number = true },
+	{ "rope_parameters.full_attention.truncate", .neutral = 1, .has_number = true },
+	{ "rope_parameters.partial_rotary_factor", .neutral = 1, .has_number = true },
+	{ "rope_parameters.sliding_attention.partial_rotary_factor", .neutral = 1, .has_number = true },
+	{ "rope_parameters.sliding_attention.rope_type", .texts = "default" },
+	{ "rope_parameters.truncate", .neutral = 1, .has_number = true },
+	{ "rope_scaling.truncate", .neutral = 1, .has_number = true },
+	{ "sliding_window" },
+};
+
+static bool begins_like(const char *pattern, const char *path) {
+	const size_t n = strlen(pattern) - 1;
+	return pattern[n] == '*' ? strncmp(path, pattern, n) == 0 : strcmp(path, pattern) == 0;
+}
+
+static bool is_harmless(const char *path) {
+	for (size_t i = 0; i < COUNT(harmless); i++) {
+		if (begins_like(harmless[i], path)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static const struct effect *find_effect(const char *path) {
+	for (size_t i = 0; i < COUNT(effects); i++) {
+		if (strcmp(effects[i].path, path) == 0) {
+			return &effects[i];
+		}
+	}
+	return NULL;
+}
+
+/* Whether one of the names that `names` is made of is path, or an element of the array there. */
+static bool names_mention(const char *names, const char *path) {
+	const size_t n = strlen(path);
+	for (const char *at = names; at != NULL && (at = strstr(at, path)) != NULL; at++) {
+		if ((at == names || strchr("|*", at[-1]) != NULL) && strchr("|*=.", at[n]) != NULL) {
+			return true; /* strchr finds the end of the string too */
+		}
+	}
+	return false;
+}
+
+static bool model_reads(const struct bb_model *m, const char *path) {
+	if (names_mention(m->hf_layers, path) || names_mention(CONFIG_ROPE_TYPE, path)) {
+		return true;
+	}
+	for (const struct bb_key *k = m->keys; k->h != H_NONE; k++) {
+		if (names_mention(k->hf, path)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* ---- what an activation function is called ---- */
+
+static bool uses(const struct bb_model *m, enum bb_op_kind kind) {
+	for (int i = 0; i < MAX_LAYER_KINDS && m->kinds[i].ops != NULL; i++) {
+		for (const struct bb_op *op = m->kinds[i].ops; op->kind != OP_END; op++) {
+			if (op->kind == kind) {
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
+/* Names of the activation function that the model's op lists compute. */
+static const char *activations(const struct bb_model *m) {
+	return uses(m, OP_GELU_MUL) ? "gelu_pytorch_tanh" : "silu|swish";
+}
+
+static bool is_activation(const char *path) {
+	return config_names("hidden_act|hidden_activation", path);
+}
+
+/* ---- one entry ---- */
+
+/* Kinds of layers where the model has but one: all see a window, or none. */
+static bool is_one_kind(const json_t *list, const struct bb_hparams *hp) {
+	const char *want = hp->v[H_WINDOW] > 0 ? "sliding_attention" : "full_attention";
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const char *have = json_string_value(json_array_get(list, i));
+		if (have == NULL || strcmp(have, want) != 0) {
+			return false;
+		}
+	}
+	return json_is_array(list);
+}
+
+static bool is_off(const json_t *value) {
+	return json_is_null(value) || json_is_false(value) ||
+		(json_is_array(value) && json_array_size(value) == 0) ||
+		(json_is_object(value) && json_object_size(value) == 0) ||
+		(json_is_string(value) && json_string_length(value) == 0);
+}
+
+static bool is_neutral(const struct effect *e, const struct bb_hparams *hp, const json_t *value) {
+	if (e->only != H_NONE && hp->v[e->only] == 0) {
+		return true;
+	}
+	if (json_is_string(value)) {
+		return e->texts != NULL && config_names(e->texts, json_string_value(value));
+	}
+	const double number = json_is_true(value) ? 1 : json_number_value(value);
+	if (!json_is_true(value) && !json_is_number(value)) {
+		return is_off(value) && (!json_is_false(value) || (e->has_number && e->neutral == 0));
+	}
+	return (e->has_number && number == e->neutral) ||
+		(e->same != H_NONE && (float)number == (float)hp->v[e->same]);
+}
+
+static void show(const json_t *value, char *buf, size_t bytes) {
+	char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9));
+	base_show(text != NULL ? text : "?", text != NULL ? strlen(text) : 1, buf, bytes);
+	free(text);
+}
+
+static bool check_entry(const struct bb_model *m, const struct bb_hparams *hp, const char *path,
+	const json_t *value, struct bb_error *err) {
+	char shown[BASE_SHOWN], name[BASE_SHOWN];
+	const struct effect *e = find_effect(path);
+	if (model_reads(m, path) || is_harmless(path) || (e == NULL && is_off(value)) ||
+		(e != NULL && is_neutral(e, hp, value)) ||
+		(strcmp(path, "layer_types") == 0 && is_one_kind(value, hp)) ||
+		(is_activation(path) && json_is_string(value) &&
+			config_names(activations(m), json_string_value(value)))) {
+		return true;
+	}
+	show(value, shown, sizeof(shown));
+	base_show(path, strlen(path), name, sizeof(name));
+	if (is_activation(path)) {
+		return base_fail(err, BB_ERR_UNSUPPORTED, "config.json: '%s' is %s, and this build's %s "
+			"doesn't compute that; expected %s", name, shown, m->name, activations(m));
+	}
+	const bool is_known = e != NULL || strcmp(path, "layer_types") == 0;
+	return base_fail(err, BB_ERR_UNSUPPORTED, "config.json: '%s' is %s, %s%s%s", name, shown,
+		is_known ? "and this build's " : "an entry that this build's ", m->name,
+		is_known ? " doesn't compute that"
+		: " doesn't know, so it may change what is computed");
+}
+
+enum { MAX_PATH = 192, MAX_DEPTH = 8 };
+
+/* Entries of an object, and of those in it; `path` [MAX_PATH] is the object's, n characters. */
+static bool check_object(const struct bb_model *m, const struct bb_hparams *hp,
+	const json_t *object, char *path, size_t n, int depth, struct bb_error *err) {
+	const char *key;
+	json_t *value;
+	json_object_foreach((json_t *)(uintptr_t)object, key, value) {
+		snprintf(path + n, MAX_PATH - n, "%s%s", n > 0 ? "." : "", key);
+		const size_t end = strlen(path);
+		const bool goes_in = json_is_object(value) && json_object_size(value) > 0 &&
+			!is_harmless(path) && depth < MAX_DEPTH;
+		if (!(goes_in ? check_object(m, hp, value, path, end, depth + 1, err)
+			: check_entry(m, hp, path, value, err))) {
+			return false;
+		}
+	}
+	return true;
+}
+
+bool config_unread_check(const json_t *root, const struct bb_model *m, const struct bb_hparams *hp,
+	struct bb_error *err) {
+	char path[MAX_PATH] = "";
+	return check_object(m, hp, root, path, 0, 0, err);
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * GGUF file or Hugging Face folder: who is asked for what. */
+#include "file.h"
+
+#include "config.h"
+#include "folder_text.h"
+#include "plan.h"
+
+#include <string.h>
+
+/* ---- life ---- */
+
+bool file_open(struct model_file *f, const char *path, bool with_weights, struct bb_error *err) {
+	memset(f, 0, sizeof(*f));
+	f->is_folder = folder_is_at(path);
+	if (!f->is_folder) {
+		if (!gguf_open(&f->gguf, path, err)) {
+			return false;
+		}
+		f->tensors = f->gguf.tensors;
+		f->n_tensors = f->gguf.n_tensors;
+		return true;
+	}
+	if (!folder_open(&f->folder, path, with_weights, err) ||
+		!folder_text(&f->text, &f->no_tokenizer, path, f->folder.config, err) ||
+		!gguf_open_memory(&f->gguf, f->text.data, f->text.bytes, err)) {
+		file_finish(f);
+		return false;
+	}
+	f->tensors = f->folder.tensors;
+	f->n_tensors = f->folder.n_tensors;
+	return true;
+}
+
+void file_finish(struct model_file *f) {
+	gguf_finish(&f->gguf);
+	folder_finish(&f->folder);
+	bb_text_finish(&f->text);
+	memset(f, 0, sizeof(*f));
+}
+
+/* ---- the architecture ---- */
+
+bool file_is_of(const struct model_file *f, const struct bb_model *m) {
+	struct gguf_string arch = { "", 0 };
+	bool found;
+	char name[128];
+	if (!gguf_str(&f->gguf, "general.architecture", &arch, &found, NULL) || !found ||
+		arch.bytes >= sizeof(name)) {
+		return false;
+	}
+	memcpy(name, arch.data, arch.bytes);
+	name[arch.bytes] = '\0';
+	if (strlen(name) != arch.bytes) {
+		return false;
+	}
+	return f->is_folder ? m->hf_name != NULL && config_names(m->hf_name, name)
+		: strcmp(name, m->name) == 0;
+}
+
+const char *file_arch_name(const struct model_file *f, const struct bb_model *m) {
+	return f->is_folder ? m->hf_name : m->name;
+}
+
+/* ---- tensors ---- */
+
+const struct bb_tensor *file_tensor(const struct model_file *f, const char *name) {
+	return f->is_folder ? folder_tensor(&f->folder, name) : gguf_tensor(&f->gguf, name);
+}
+
+const struct bb_weight_name *file_column(const struct model_file *f, const struct bb_weight *w) {
+	return f->is_folder ? &w->hf : &w->gguf;
+}
+
+bool file_is_ballast(const struct model_file *f, const char *name) {
+	/* RoPE's frequencies, which transformers once saved and now computes */
+	static const char ending[] = ".rotary_emb.inv_freq";
+	const size_t n = strlen(name), n_ending = sizeof(ending) - 1;
+	return f->is_folder && n > n_ending && strcmp(name + n - n_ending, ending) == 0;
+}
+
+bool file_check_tie(const struct model_file *f, const struct bb_tensor *embed,
+	const struct bb_tensor *output, struct bb_error *err) {
+	const json_t *tie = json_object_get(f->folder.config, "tie_word_embeddings");
+	if (embed == NULL || !json_is_boolean(tie)) {
+		return true;
+	}
+	if (output == NULL) {
+		return json_is_true(tie) || base_fail(err, BB_ERR_FORMAT, "config.json says that "
+			"tie_word_embeddings is false, but there is no output matrix beside '%s'", embed->name);
+	}
+	const bool is_one = output->type == embed->type && output->bytes == embed->bytes &&
+		memcmp(output->data, embed->data, embed->bytes) == 0;
+	return json_is_false(tie) || is_one || base_fail(err, BB_ERR_FORMAT, "config.json says that "
+		"tie_word_embeddings is true, but '%s' and '%s' differ", output->name, embed->name);
+}
+
+/* ---- hyper-parameters ---- */
+
+bool file_number(const struct model_file *f, const struct bb_model *m, const struct bb_key *k,
+	double *value, bool *found, char *name, size_t bytes, struct bb_error *err) {
+	const char *key = f->is_folder ? k->hf : k->gguf;
+	*found = false;
+	snprintf(name, bytes, "%s", hparam_name(k->h));
+	if (key == NULL || *key == '\0') {
+		return true;
+	}
+	if (f->is_folder) {
+		char used[128];
+		const bool ok = config_number(f->folder.config, key, value, found, used, sizeof(used), err);
+		snprintf(name, bytes, "config.json: '%s'", used);
+		return ok;
+	}
+	char full[128];
+	snprintf(full, sizeof(full), "%s.%s", m->name, key);
+	snprintf(name, bytes, "metadata key '%s'", full);
+	return gguf_float(&f->gguf, full, value, found, err);
+}
+
+bool file_rope_type(const struct model_file *f, const struct bb_model *m, struct gguf_string *type,
+	bool *found, char *name, size_t bytes, struct bb_error *err) {
+	if (!f->is_folder) {
+		char full[128];
+		snprintf(full, sizeof(full), "%s.rope.scaling.type", m->name);
+		snprintf(name, bytes, "metadata key '%s'", full);
+		return gguf_str(&f->gguf, full, type, found, err);
+	}
+	const json_t *value = config_value(f->folder.config, CONFIG_ROPE_TYPE);
+	snprintf(name, bytes, "config.json: the rope_type");
+	*found = value != NULL;
+	if (*found && !json_is_string(value)) {
+		return base_fail(err, BB_ERR_FORMAT, "%s isn't a string", name);
+	}
+	*type = (struct gguf_string){ json_string_value(value), json_string_length(value) };
+	return true;
+}
+
+static bool kind_by_name(const struct bb_model *m, const char *name, int i_layer, int *kind,
+	struct bb_error *err) {
+	for (int i = 0; i < MAX_LAYER_KINDS && m->kinds[i].ops != NULL; i++) {
+		if (m->kinds[i].hf != NULL && config_names(m->kinds[i].hf, name)) {
+			*kind = i;
+			return true;
+		}
+	}
+	char shown[BASE_SHOWN];
+	return base_fail(err, BB_ERR_UNSUPPORTED,
+		"config.json: layer %d is of type '%s', which this build's %s hasn't", i_layer,
+		base_show(name, strlen(name), shown, sizeof(shown)), m->name);
+}
+
+bool file_layer_kind(const struct model_file *f, const struct bb_model *m,
+	const struct bb_hparams *hp, int i_layer, int *kind, struct bb_error *err) {
+	const json_t *list = f->is_folder ? config_value(f->folder.config, m->hf_layers) : NULL;
+	if (list == NULL) {
+		*kind = m->pick != NULL ? m->pick(hp, i_layer) : 0;
+		return true;
+	}
+	const size_t n = json_array_size(list);
+	const char *name = json_string_value(json_array_get(list, (size_t)i_layer));
+	if (n != (size_t)hparam_int(hp, H_LAYERS) || name == NULL) {
+		return base_fail(err, BB_ERR_FORMAT,
+			"config.json: expected a list of %d strings, one per layer, in '%s', has %zu elements",
+			hparam_int(hp, H_LAYERS), m->hf_layers, n);
+	}
+	return kind_by_name(m, name, i_layer, kind, err);
+}
+
+bool file_unread_check(const struct model_file *f, const struct bb_model *m,
+	const struct bb_hparams *hp, struct bb_error *err) {
+	return f->is_folder ? config_unread_check(f->folder.config, m, hp, err)
+		: unread_check(m, hp, &f->gguf, err);
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Parsing JSON of files: limits, one sentence for what is wrong. */
+#ifndef JSON_H
+#define JSON_H
+
+#include "base.h"
+
+#include <jansson.h>
+
+/* What stands for Infinity after json_read; Python's writers print that word, which isn't JSON. */
+#define JSON_INFINITY 1.7e+308
+
+/* data[bytes] as an object, its keys in their order and none twice; no string in it holds a NUL.
+ * The word Infinity, where a value may stand, is read as JSON_INFINITY. `what` begins the sentence
+ * of an error: "config.json". NULL on an error. */
+json_t *json_read(const char *what, const void *data, size_t bytes, struct bb_error *err);
+
+#endif
