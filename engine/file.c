@@ -11,7 +11,7 @@
 
 /* ---- life ---- */
 
-bool file_open(struct model_file *f, const char *path, bool with_weights, struct bb_error *err) {
+bool file_open(struct model_file *f, const char *path, bool needs_weights, struct bb_error *err) {
 	memset(f, 0, sizeof(*f));
 	f->is_folder = folder_is_at(path);
 	if (!f->is_folder) {
@@ -22,7 +22,7 @@ bool file_open(struct model_file *f, const char *path, bool with_weights, struct
 		f->n_tensors = f->gguf.n_tensors;
 		return true;
 	}
-	if (!folder_open(&f->folder, path, with_weights, err) ||
+	if (!folder_open(&f->folder, path, needs_weights, err) ||
 		!folder_text(&f->text, &f->no_tokenizer, path, f->folder.config, err) ||
 		!gguf_open_memory(&f->gguf, f->text.data, f->text.bytes, err)) {
 		file_finish(f);

@@ -21,9 +21,9 @@ struct model_file {
 	size_t n_tensors;
 };
 
-/* init on caller's memory; finish accepts zeroed memory. On a failure *f is zeroed. Weights of a
- * folder are opened only where they are wanted: one with a tokenizer alone has none. */
-bool file_open(struct model_file *f, const char *path, bool with_weights, struct bb_error *err);
+/* init on caller's memory; finish accepts zeroed memory. On a failure *f is zeroed. Where no
+ * weights are needed, a folder may have none. */
+bool file_open(struct model_file *f, const char *path, bool needs_weights, struct bb_error *err);
 void file_finish(struct model_file *f);
 
 /* Does the file name the model's architecture? */

@@ -192,7 +192,8 @@ const struct bb_tensor *folder_tensor(const struct folder *f, const char *name) 
 }
 
 /* One file, else the shards of an index, as transformers chooses. */
-static bool open_weights(struct folder *f, const char *path, struct bb_error *err) {
+static bool open_weights(struct folder *f, const char *path, bool needs_weights,
+	struct bb_error *err) {
 	if (is_there(path, SINGLE)) {
 		f->shard_names = base_alloc(1, sizeof(*f->shard_names));
 		if (f->shard_names == NULL) {
@@ -204,6 +205,9 @@ static bool open_weights(struct folder *f, const char *path, struct bb_error *er
 	if (!folder_json(path, INDEX, &f->index, err)) {
 		return false;
 	}
+	if (f->index == NULL && !needs_weights) {
+		return true;
+	}
 	if (f->index == NULL) {
 		return base_fail(err, BB_ERR_IO,
 			"the folder has neither " SINGLE " nor " INDEX "%s", is_there(path, "pytorch_model.bin")
@@ -214,13 +218,13 @@ static bool open_weights(struct folder *f, const char *path, struct bb_error *er
 		check_map(f, map, err);
 }
 
-bool folder_open(struct folder *f, const char *path, bool with_weights, struct bb_error *err) {
+bool folder_open(struct folder *f, const char *path, bool needs_weights, struct bb_error *err) {
 	memset(f, 0, sizeof(*f));
 	bool ok = folder_json(path, "config.json", &f->config, err);
 	if (ok && f->config == NULL) {
 		ok = base_fail(err, BB_ERR_IO, "the folder has no config.json");
 	}
-	if (!ok || (with_weights && !open_weights(f, path, err))) {
+	if (!ok || !open_weights(f, path, needs_weights, err)) {
 		folder_finish(f);
 		return false;
 	}

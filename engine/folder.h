@@ -21,8 +21,9 @@ struct folder {
 /* Whether there is a folder at path. */
 bool folder_is_at(const char *path);
 /* init on caller's memory; finish accepts zeroed memory. Files stay mapped until finish. On a
- * failure *f is zeroed and nothing stays mapped. Without weights: config.json only. */
-bool folder_open(struct folder *f, const char *path, bool with_weights, struct bb_error *err);
+ * failure *f is zeroed and nothing stays mapped. Where no weights are needed, a folder may have
+ * none. */
+bool folder_open(struct folder *f, const char *path, bool needs_weights, struct bb_error *err);
 void folder_finish(struct folder *f);
 
 /* The file `name` of the folder as JSON; *out = NULL when there is none, and on an error. */

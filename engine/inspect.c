@@ -304,6 +304,21 @@ static void print_memory(FILE *out, const json_t *memory_plan) {
 	}
 }
 
+static void print_tensors(FILE *out, const json_t *list) {
+	int width = 36;
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const int n = (int)strlen(text_of(json_array_get(list, i), "name"));
+		width = n > width ? n : width;
+	}
+	fprintf(out, "\ntensors\n");
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const json_t *t = json_array_get(list, i);
+		fprintf(out, "  %-*s %-6s %-18s %12" JSON_INTEGER_FORMAT "\n", width, text_of(t, "name"),
+			text_of(t, "type"), text_of(t, "shape"),
+			json_integer_value(json_object_get(t, "bytes")));
+	}
+}
+
 static void print_text(FILE *out, const json_t *root) {
 	const char *text = text_of(root, "name");
 	char name[96];
@@ -318,14 +333,7 @@ static void print_text(FILE *out, const json_t *root) {
 		is_exact ? "" : ", gemm ", is_exact ? "" : gemm,
 		is_exact ? "" : ": bits may depend on how work is batched");
 	print_object(out, "metadata", json_object_get(root, "metadata"));
-	const json_t *list = json_object_get(root, "tensors");
-	fprintf(out, "\ntensors\n");
-	for (size_t i = 0; i < json_array_size(list); i++) {
-		const json_t *t = json_array_get(list, i);
-		fprintf(out, "  %-36s %-6s %-18s %12" JSON_INTEGER_FORMAT "\n", text_of(t, "name"),
-			text_of(t, "type"), text_of(t, "shape"),
-			json_integer_value(json_object_get(t, "bytes")));
-	}
+	print_tensors(out, json_object_get(root, "tensors"));
 	if (json_object_get(root, "layers") != NULL) {
 		print_object(out, "hyper-parameters", json_object_get(root, "hparams"));
 		print_activations(out, json_object_get(root, "activations"));

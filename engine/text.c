@@ -8,7 +8,13 @@
 
 bool bb_tokenize(const struct bb_engine *e, const char *text, size_t bytes, bool add_special,
 	bool parse_special, struct bb_tokens *out, struct bb_error *err) {
-	return tokenizer_encode(e->tokenizer, text, bytes, add_special, parse_special, out, err);
+	struct bb_error inner = { .code = BB_OK };
+	if (tokenizer_encode(e->tokenizer, text, bytes, add_special, parse_special, out, &inner)) {
+		return true;
+	}
+	const char *why = e->file.no_tokenizer;
+	return why == NULL ? base_fail(err, inner.code, "%s", inner.text)
+		: base_fail(err, inner.code, "%s, so text means token ids: %.300s", why, inner.text);
 }
 
 bool bb_detokenize(const struct bb_engine *e, const int32_t *ids, size_t n, struct bb_text *out,

@@ -118,6 +118,10 @@ static void play(const char *model, int n_tokens) {
 	if (HAS_SIMT || named_device() != NULL) {
 		play_on(test_device(), NULL, path, ids, n_tokens, &want);
 	}
+	snprintf(path, sizeof(path), "%s/hf/%s", GOLDENS_DIR, model);
+	if (access(path, R_OK) == 0) { /* the same as a Hugging Face folder */
+		play_on(named_device() != NULL ? named_device() : "cpu", NULL, path, ids, n_tokens, &want);
+	}
 	npy_finish(&want);
 }
 

@@ -18,7 +18,8 @@ enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
 static void help(void) {
 	out_print("usage: bobbin COMMAND [MODEL] [options]\n\n"
-		"Runs language models on this machine. MODEL is a GGUF file.\n\ncommands\n");
+		"Runs language models on this machine. MODEL is a GGUF file or a "
+		"Hugging Face folder.\n\ncommands\n");
 	for (int i = 0; i < N_COMMANDS; i++) {
 		const char *end = strchr(commands[i]->summary, '.');
 		out_print("  %-12s %.*s\n", commands[i]->name, (int)(end - commands[i]->summary),

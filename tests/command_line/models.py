@@ -4,6 +4,8 @@ import json
 
 from case import TINY, Case, bobbin
 
+FOLDER = TINY.parent / "hf" / "llama"
+
 
 class Models(Case):
     def test_missing_file(self):
@@ -12,19 +14,30 @@ class Models(Case):
     def test_folder(self):
         for name in ("", "/"):
             path = f"{self.folder}{name}"
-            self.sentence(bobbin("inspect", path, status=1)[1], f"'{path}' is a folder, expected a GGUF file")
+            self.sentence(bobbin("inspect", path, status=1)[1], f"'{path}' is a folder without config.json")
 
     def test_folder_with_models(self):
-        for name in ("b.gguf", "a.gguf", "model.safetensors", "config.json"):
+        for name in ("b.gguf", "a.gguf", "model.safetensors"):
             (self.folder / name).write_bytes(b"")
         self.sentence(bobbin("run", self.folder, "-p", "1", status=1)[1], "is a folder", f"'{self.folder}/a.gguf'")
 
     def test_hugging_face_folder(self):
-        for name in ("model-00001-of-00002.safetensors", "config.json"):
-            (self.folder / name).write_bytes(b"")
-        for command in ("inspect", "chat", "tokenize"):
-            _, err = bobbin(command, self.folder, status=1)
-            self.sentence(err, str(self.folder), "Hugging Face folder", "isn't supported yet", "GGUF file")
+        out = bobbin("inspect", FOLDER)[0].decode()
+        for word in ("llama: llama, tokenizer no_vocab", "LlamaForCausalLM", "model.embed_tokens.weight", "layer 0"):
+            self.assertIn(word, out)
+        self.assertEqual(bobbin("run", f"{FOLDER}/", "-p", "1 2", "-n", "3", "--temp", "0")[0],
+                         bobbin("run", TINY, "-p", "1 2", "-n", "3", "--temp", "0")[0])
+
+    def test_hugging_face_folder_without_a_tokenizer(self):
+        err = bobbin("tokenize", FOLDER, stdin=b"hello", status=1)[1]
+        self.sentence(err, "no tokenizer that this build reads", "text means token ids")
+
+    def test_hugging_face_folder_without_weights(self):
+        (self.folder / "config.json").write_bytes((FOLDER / "config.json").read_bytes())
+        self.sentence(bobbin("run", self.folder, "-p", "1", status=1)[1], str(self.folder), "neither model.safetensors")
+        self.assertEqual(json.loads(bobbin("tokenize", self.folder, stdin=b"5 6")[0]), [5, 6])
+        (self.folder / "pytorch_model.bin").write_bytes(b"")
+        self.sentence(bobbin("run", self.folder, "-p", "1", status=1)[1], "pytorch_model.bin isn't read")
 
     def test_model_from_stdin(self):
         self.sentence(bobbin("inspect", "-", status=2)[1], "can't be read from stdin")

@@ -5,13 +5,18 @@ the official implementation (Hugging Face transformers) gives for them.
 
 Usage: tests/goldens/make.py [NAME]...      writes NAME.gguf and NAME-LENGTH.npy beside itself
 
+Some models are written as Hugging Face folders too, by transformers: hf/NAME. Variants of hf/llama, which
+share its weights, are a config.json alone, as transformers 5 writes it, and config-4.json, as it did before.
+
 Needs torch, transformers 5.2.0 and gguf (pip install torch transformers==5.2.0 gguf); the tests need
 only the committed files. The logits are computed in float64: the official code runs with every mention
 of float32 in it read as float64, and its result is checked here against the unpatched float32 model.
 The GGUF files hold what llama.cpp's converter would write, as float32, without a vocabulary."""
 import contextlib
+import json
 import math
 import pathlib
+import shutil
 import sys
 
 import gguf
@@ -83,6 +88,23 @@ MODELS = {
     "gemma3": gemma3(6, 7),
     "gemma3-linear": gemma3(3, 4, query_pre_attn_scalar=48, head_dim=32, local_base=3000.0,
                             full={"rope_type": "linear", "rope_theta": 1000000.0, "factor": 8.0}),
+}
+
+
+# Those that are also written as folders, and bytes of a shard; None: one file.
+FOLDERS = {"llama": "150KB", "gemma3-linear": None}
+
+# Other configurations for the weights of "llama".
+VARIANTS = {
+    "llama-llama3": llama(rope_parameters={
+        "rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0, "original_max_position_embeddings": 64}),
+    "llama-yarn": llama(rope_parameters={
+        "rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "attention_factor": 1.3,
+        "beta_fast": 20.0, "beta_slow": 2.0, "original_max_position_embeddings": 128}),
+    "llama-longer": llama(rope_parameters={
+        "rope_type": "linear", "rope_theta": 20000.0, "factor": 4.0}),
+    "llama-mistral": mistral(),
 }
 
 
@@ -240,6 +262,47 @@ def write_gguf(path, name, arch, config, weights):
     w.close()
 
 
+# ---- the Hugging Face folder, as transformers writes it ----
+
+def write_folder(name, model, shard):
+    """hf/NAME: config.json and weights, in files of at most `shard` bytes."""
+    path = HERE / "hf" / name
+    shutil.rmtree(path, ignore_errors=True)
+    model.save_pretrained(path, **({} if shard is None else {"max_shard_size": shard}))
+    (path / "generation_config.json").unlink()
+
+
+def older(config):
+    """A config.json as transformers 4 wrote it: RoPE in two entries, infinity as Python prints it."""
+    if "rope_parameters" in config:
+        rope = config.pop("rope_parameters")
+        config["rope_theta"] = rope.pop("rope_theta")
+        rope["type"] = rope.pop("rope_type")
+        config["rope_scaling"] = None if rope["type"] == "default" else rope
+    config["torch_dtype"] = "float32"
+    return {key: [math.inf if isinstance(v, dict) else v for v in value] if key == "time_step_limit" else value
+            for key, value in config.items()}
+
+
+def write_variant(name, model, logits):
+    """hf/NAME: configurations without weights, and the logits that they give with another's."""
+    path = HERE / "hf" / name
+    path.mkdir(parents=True, exist_ok=True)
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(path)
+    text = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    (path / "config-4.json").write_text(json.dumps(older(text), indent=2) + "\n", encoding="utf-8")
+    assert logits.dtype == np.float64
+    np.save(path / "257.npy", logits[-ROWS:].astype(np.float32))
+
+
+def make_variant(name, weights):
+    _, cls, config_cls, config = VARIANTS[name]
+    with float64():
+        logits = logits_of(build(cls, config_cls, config, weights), 257)
+    write_variant(name, build(cls, config_cls, config, weights), logits)
+
+
 def make(name, seed):
     arch, cls, config_cls, config = MODELS[name]
     shapes = {n: tuple(p.shape) for n, p in build(cls, config_cls, config, None).named_parameters()}
@@ -253,6 +316,10 @@ def make(name, seed):
     off = max(np.abs(logits_of(plain, n) - logits[n]).max() for n in LENGTHS) / spread
     assert off < 1e-4, off
     write_gguf(HERE / f"{name}.gguf", name, arch, config, weights)
+    if name in FOLDERS:
+        write_folder(name, plain, FOLDERS[name])
+    for variant in VARIANTS if name == "llama" else ():
+        make_variant(variant, weights)
     for length, rows in logits.items():
         np.save(HERE / f"{name}-{length}.npy", rows[-ROWS:].astype(np.float32))
     print(f"{name}: logits spread {spread:.1f}; unpatched float32 is off by {off:.1e} of it")

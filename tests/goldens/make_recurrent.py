@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the goldens of recurrent models, as make.py does it for the others.
 
-Usage: tests/goldens/make_recurrent.py [NAME]...      writes NAME.gguf and NAME-LENGTH.npy beside itself
+Usage: tests/goldens/make_recurrent.py [NAME]...      writes NAME.gguf and NAME-LENGTH.npy beside itself,
+                                                      and hf/NAME for some
 
 Needs what make.py needs."""
 import math
@@ -48,6 +49,16 @@ MODELS = {
     "mamba2": mamba2(),
     "mamba2-heads": mamba2(num_heads=9, head_dim=8, state_size=32, use_conv_bias=False,
                            tie_word_embeddings=False),
+}
+
+
+# Those that are also written as Hugging Face folders.
+FOLDERS = ("falcon-mamba", "mamba2")
+
+# Other configurations for the weights of FOLDERS.
+VARIANTS = {
+    "falcon-mamba-eps": ("falcon-mamba", {"mixer_rms_eps": 0.3}),
+    "mamba2-limits": ("mamba2", {"time_step_limit": (0.1, 0.5)}),
 }
 
 
@@ -139,10 +150,10 @@ def write_gguf(path, name, arch, config, weights):
     w.close()
 
 
-def build(name, weights):
+def build(name, weights, **changes):
     _, cls, config_cls, config = MODELS[name]
     made = config_cls(vocab_size=make.VOCAB, pad_token_id=None, bos_token_id=None, eos_token_id=None,
-                      **config)
+                      **{**config, **changes})
     model = cls(made).eval()
     if weights is not None:
         state = {n: torch.from_numpy(w).to(torch.get_default_dtype()) for n, w in weights.items()}
@@ -165,9 +176,20 @@ def write(name, seed):
     off = max(np.abs(make.logits_of(plain, n) - logits[n]).max() for n in LENGTHS) / spread
     assert off < 1e-4, off
     write_gguf(make.HERE / f"{name}.gguf", name, arch, config, weights)
+    if name in FOLDERS:
+        make.write_folder(name, plain, None)
+        write_variants(name, weights)
     for length, rows in logits.items():
         np.save(make.HERE / f"{name}-{length}.npy", rows[-make.ROWS:].astype(np.float32))
     print(f"{name}: logits spread {spread:.1f}; unpatched float32 is off by {off:.1e} of it")
+
+
+def write_variants(name, weights):
+    for variant, (of, changes) in VARIANTS.items():
+        if of == name:
+            with make.float64():
+                logits = make.logits_of(build(name, weights, **changes).double(), 257)
+            make.write_variant(variant, build(name, weights, **changes), logits)
 
 
 def main():

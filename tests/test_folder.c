@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Hugging Face folders against the GGUF files of the same weights, and configurations that share a
+ * folder's weights against transformers. The folders are those of goldens/make.py; test_golden
+ * plays them against the goldens too. */
+#include "models.h"
+
+#include "npy.h"
+
+#include <math.h>
+#include <sys/stat.h>
+
+enum { VOCAB = 199, LENGTH = 257 };
+
+/* The formula of make.py's prompt(). */
+static void make_prompt(int32_t *ids, int n_tokens) {
+	for (int i = 0; i < n_tokens; i++) {
+		ids[i] = (17 + 31 * i + 7 * i * i + i / 5) % VOCAB;
+	}
+}
+
+/* [LENGTH, VOCAB], freed by the caller. */
+static float *logits_of(const char *path, const char *isa) {
+	struct bb_engine *e = open_with(&(struct bb_engine_params){ .path = path, .isa = isa,
+		.n_threads = 2, .kv_type = BB_KV_F32 });
+	struct bb_context *c = new_context(e);
+	int32_t ids[LENGTH];
+	make_prompt(ids, LENGTH);
+	float *logits = malloc((size_t)LENGTH * VOCAB * sizeof(*logits));
+	feed(c, e, ids, LENGTH, logits);
+	bb_context_destroy(c);
+	bb_engine_destroy(e);
+	return logits;
+}
+
+static double range(const float *x, size_t n) {
+	float low = x[0], high = x[0];
+	for (size_t i = 1; i < n; i++) {
+		low = fminf(low, x[i]);
+		high = fmaxf(high, x[i]);
+	}
+	return (double)high - (double)low;
+}
+
+/* Largest difference, as a share of b's range. */
+static double off(const float *a, const float *b, size_t n) {
+	double worst = 0;
+	for (size_t i = 0; i < n; i++) {
+		const double d = fabs((double)a[i] - (double)b[i]);
+		worst = d <= worst ? worst : d; /* NaN counts as worst */
+	}
+	return worst / range(b, n);
+}
+
+static void play(const char *name, bool is_equal) {
+	char folder[1024], file[1024];
+	snprintf(folder, sizeof(folder), "%s/hf/%s", GOLDENS_DIR, name);
+	snprintf(file, sizeof(file), "%s/%s.gguf", GOLDENS_DIR, name);
+	const size_t n = (size_t)LENGTH * VOCAB;
+	for (const char *const *isa = bb_isa_names(); *isa != NULL; isa++) {
+		if (bb_isa_is_available(*isa)) {
+			float *a = logits_of(folder, *isa), *b = logits_of(file, *isa);
+			if (is_equal) {
+				cr_assert(memcmp(a, b, n * sizeof(*a)) == 0, "%s, %s: off by %.2e of the range",
+					name, *isa, off(a, b, n));
+			} else {
+				cr_assert(off(a, b, n) < 1e-5, "%s, %s: off by %.2e of the range", name, *isa,
+					off(a, b, n));
+			}
+			free(a);
+			free(b);
+		}
+	}
+}
+
+/* The same numbers in both: three shards; one file, whose norms are stored without their 1. */
+Test(folder, llama_has_the_bits_of_gguf) { play("llama", true); }
+Test(folder, gemma3_has_the_bits_of_gguf) { play("gemma3-linear", true); }
+
+/* The GGUF files hold A as NumPy rounds exp; here it is the nearest float. */
+Test(folder, falcon_mamba_is_close_to_gguf) { play("falcon-mamba", false); }
+Test(folder, mamba2_is_close_to_gguf) { play("mamba2", false); }
+
+/* ---- configurations ---- */
+
+static char made[64]; /* a folder of this process */
+
+static void link_to(const char *of, const char *name, const char *as) {
+	char from[1024], to[1024];
+	snprintf(from, sizeof(from), "%s/hf/%s/%s", GOLDENS_DIR, of, name);
+	snprintf(to, sizeof(to), "%s/%s", made, as);
+	unlink(to);
+	if (access(from, R_OK) == 0) {
+		cr_assert_eq(symlink(from, to), 0);
+	}
+}
+
+static void remove_made(void) {
+	static const char *const names[] = { "config.json", "model.safetensors",
+		"model.safetensors.index.json", "model-00001-of-00003.safetensors",
+		"model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors" };
+	char path[128];
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		snprintf(path, sizeof(path), "%s/%s", made, names[i]);
+		unlink(path);
+	}
+	rmdir(made);
+}
+
+static void make_folder(const char *weights) {
+	snprintf(made, sizeof(made), "/tmp/bobbin-test-folder-%d", (int)getpid());
+	cr_assert_eq(mkdir(made, 0700), 0);
+	link_to(weights, "model.safetensors", "model.safetensors");
+	link_to(weights, "model.safetensors.index.json", "model.safetensors.index.json");
+	for (int i = 1; i <= 3; i++) {
+		char name[64];
+		snprintf(name, sizeof(name), "model-0000%d-of-00003.safetensors", i);
+		link_to(weights, name, name);
+	}
+}
+
+/* Both ways in which transformers has written the configuration. */
+static void play_variant(const char *name, const char *weights) {
+	static const char *const configs[] = { "config.json", "config-4.json" };
+	char path[1024];
+	struct npy want;
+	snprintf(path, sizeof(path), "%s/hf/%s/%d.npy", GOLDENS_DIR, name, LENGTH);
+	npy_init(&want, path);
+	cr_assert_eq(want.cols, VOCAB);
+	make_folder(weights);
+	for (size_t i = 0; i < 2; i++) {
+		link_to(name, configs[i], "config.json");
+		float *got = logits_of(made, NULL);
+		const double share = off(got + (LENGTH - want.rows) * VOCAB, want.data,
+			want.rows * want.cols);
+		cr_assert(share < 1e-4, "%s, %s: off by %.2e of the range", name, configs[i], share);
+		free(got);
+	}
+	remove_made();
+	npy_finish(&want);
+}
+
+Test(folder, llama3_rope) { play_variant("llama-llama3", "llama"); }
+Test(folder, linear_rope) { play_variant("llama-longer", "llama"); }
+Test(folder, mistral_window) { play_variant("llama-mistral", "llama"); }
+/* An attention factor and a ramp that aren't the defaults. */
+Test(folder, yarn_rope) { play_variant("llama-yarn", "llama"); }
+/* An epsilon of its own for dt, B and C. */
+Test(folder, falcon_mamba_epsilon) { play_variant("falcon-mamba-eps", "falcon-mamba"); }
+/* Steps limited from both sides. */
+Test(folder, mamba2_limits) { play_variant("mamba2-limits", "mamba2"); }
