@@ -88,7 +88,8 @@ static inline void make_ids(int32_t *ids, int n_tokens, int n_vocab, int seed) {
 static inline void feed(struct bb_context *c, struct bb_engine *e, const int32_t *ids, int n,
 	float *logits) {
 	struct bb_error err = { 0 };
-	const struct bb_step_item item = { c, ids, n, logits, true };
+	const struct bb_step_item item = { .context = c, .tokens = ids, .n_tokens = n, .logits = logits,
+		.all_logits = true };
 	cr_assert(bb_step(e, &item, 1, &err), "%s", err.text);
 }
 
