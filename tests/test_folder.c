@@ -3,12 +3,11 @@
  * Hugging Face folders against the GGUF files of the same weights, and configurations that share a
  * folder's weights against transformers. The folders are those of goldens/make.py; test_golden
  * plays them against the goldens too. */
+#include "made_folder.h"
 #include "models.h"
-
 #include "npy.h"
 
 #include <math.h>
-#include <sys/stat.h>
 
 enum { VOCAB = 199, LENGTH = 257 };
 
@@ -82,42 +81,6 @@ Test(folder, falcon_mamba_is_close_to_gguf) { play("falcon-mamba", false); }
 Test(folder, mamba2_is_close_to_gguf) { play("mamba2", false); }
 
 /* ---- configurations ---- */
-
-static char made[64]; /* a folder of this process */
-
-static void link_to(const char *of, const char *name, const char *as) {
-	char from[1024], to[1024];
-	snprintf(from, sizeof(from), "%s/hf/%s/%s", GOLDENS_DIR, of, name);
-	snprintf(to, sizeof(to), "%s/%s", made, as);
-	unlink(to);
-	if (access(from, R_OK) == 0) {
-		cr_assert_eq(symlink(from, to), 0);
-	}
-}
-
-static void remove_made(void) {
-	static const char *const names[] = { "config.json", "model.safetensors",
-		"model.safetensors.index.json", "model-00001-of-00003.safetensors",
-		"model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors" };
-	char path[128];
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		snprintf(path, sizeof(path), "%s/%s", made, names[i]);
-		unlink(path);
-	}
-	rmdir(made);
-}
-
-static void make_folder(const char *weights) {
-	snprintf(made, sizeof(made), "/tmp/bobbin-test-folder-%d", (int)getpid());
-	cr_assert_eq(mkdir(made, 0700), 0);
-	link_to(weights, "model.safetensors", "model.safetensors");
-	link_to(weights, "model.safetensors.index.json", "model.safetensors.index.json");
-	for (int i = 1; i <= 3; i++) {
-		char name[64];
-		snprintf(name, sizeof(name), "model-0000%d-of-00003.safetensors", i);
-		link_to(weights, name, name);
-	}
-}
 
 /* Both ways in which transformers has written the configuration. */
 static void play_variant(const char *name, const char *weights) {
