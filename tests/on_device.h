@@ -38,7 +38,8 @@ static inline void reschedule(const struct bb_engine *e, int i) {
 /* A step of n tokens that must work; logits [n_vocab] of the last. */
 static inline void step(struct bb_context *c, const int32_t *ids, int n, float *logits) {
 	struct bb_error err = { 0 };
-	const struct bb_step_item item = { c, ids, n, logits, false };
+	const struct bb_step_item item = { .context = c, .tokens = ids, .n_tokens = n,
+		.logits = logits };
 	cr_assert(bb_step(c->engine, &item, 1, &err), "%s", err.text);
 }
 
