@@ -22,7 +22,7 @@ const char *config_arch(const json_t *root);
 /* Names of the type of RoPE scaling. Where kinds of layer have one each, that of full attention:
  * the others may have none. */
 #define CONFIG_ROPE_TYPE "rope_parameters.full_attention.rope_type|rope_parameters.rope_type|" \
-	"rope_scaling.rope_type|rope_scaling.type"
+	"rope_parameters.type|rope_scaling.rope_type|rope_scaling.type"
 
 /* Refuses a configuration with an entry that changes the arithmetic and that the model doesn't
  * read, and one with an entry of which this build can't say that it doesn't. */

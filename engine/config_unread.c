@@ -14,17 +14,20 @@
  * With a star: whatever begins so. */
 static const char *const harmless[] = {
 	"_*", "add_cross_attention", "architectures", "attention_bias", "attention_dropout",
-	"attn_implementation", "attn_pdrop", "auto_map", "bos_token_id", "cache_implementation",
-	"chunk_size", "d_model", "decoder_start_token_id", "dtype", "embd_pdrop", "eos_token_id",
-	"expand", "finetuning_task", "fused_add_norm", "gradient_checkpointing", "hidden_dropout*",
-	"id2label", "initializer_range", "is_decoder", "label2id", "mamba_chunk_size", "mlp_bias",
-	"model_type", "n_layer", "norm_before_gate", "num_labels", "pad_token_id",
-	"pad_vocab_size_multiple", "pretraining_tp", "problem_type", "rescale_prenorm_residual",
-	"resid_pdrop", "residual_in_fp32", "sep_token_id", "ssm_cfg", "task_specific_params",
+	"attention_probs_dropout_prob", "attn_implementation", "attn_pdrop", "auto_map", "bos_token_id",
+	"cache_implementation", "chunk_size", "classifier_dropout*", "d_model",
+	"decoder_start_token_id", "dtype", "embd_pdrop", "eos_token_id", "expand", "finetuning_task",
+	"fused_add_norm", "gradient_checkpointing", "hidden_dropout*", "id2label", "initializer_range",
+	"is_decoder", "is_llama_config", "label2id", "mamba_chunk_size", "max_length", "mlp_bias",
+	"model_type", "n_layer", "norm_before_gate", "num_labels", "num_logits_to_keep",
+	"output_router_logits", "pad_token_id", "pad_vocab_size_multiple", "pretraining_tp",
+	"problem_type", "rescale_prenorm_residual", "resid_pdrop", "residual_in_fp32",
+	"router_aux_loss_coef", "sep_token_id", "ssm_cfg", "task_specific_params",
 	"tie_word_embeddings", "time_step_floor", "time_step_init_scheme", "time_step_max",
 	"time_step_min", "time_step_rank", "time_step_scale", "tokenizer_class", "torch_dtype",
-	"transformers_version", "unsloth_*", "use_associative_scan", "use_bias", "use_cache",
-	"use_conv_bias", "use_falcon_mambapy", "use_mamba_kernels", "use_mambapy", "use_qkv_bias",
+	"transformers.js_config*", "transformers_version", "unsloth_*", "use_associative_scan",
+	"use_bias", "use_cache", "use_conv_bias", "use_falcon_mambapy", "use_flash_attention*",
+	"use_mamba_kernels", "use_mambapy", "use_qkv_bias",
 };
 
 /* What changes logits, and which values don't. */

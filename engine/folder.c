@@ -15,7 +15,7 @@
 #define SINGLE "model.safetensors"
 
 enum {
-	MAX_JSON = 64 << 20, /* bytes of one of its JSON files; a tokenizer of 256k tokens has 33 MB */
+	MAX_TEXT = 64 << 20, /* bytes of a file that isn't weights; a tokenizer of 256k tokens: 33 MB */
 	MAX_SHARDS = 4096,
 };
 
@@ -36,22 +36,33 @@ static bool is_there(const char *path, const char *name) {
 	return join(path, name, full, NULL) && access(full, F_OK) == 0;
 }
 
-bool folder_json(const char *path, const char *name, json_t **out, struct bb_error *err) {
+bool folder_file(const char *path, const char *name, struct base_file *file, bool *found,
+	struct bb_error *err) {
 	char full[PATH_MAX];
-	struct base_file file;
-	*out = NULL;
-	if (!is_there(path, name)) {
+	*found = is_there(path, name);
+	if (!*found) {
 		return true;
 	}
-	if (!join(path, name, full, err) || !base_file_open(&file, full, err)) {
+	if (!join(path, name, full, err) || !base_file_open(file, full, err)) {
 		return false;
 	}
-	if (file.bytes > MAX_JSON) {
-		base_fail(err, BB_ERR_FORMAT, "%s has %zu bytes, expected at most %d", name, file.bytes,
-			MAX_JSON);
-	} else {
-		*out = json_read(name, file.data, file.bytes, err);
+	if (file->bytes > MAX_TEXT) {
+		base_fail(err, BB_ERR_FORMAT, "%s has %zu bytes, expected at most %d", name, file->bytes,
+			MAX_TEXT);
+		base_file_close(file);
+		return false;
 	}
+	return true;
+}
+
+bool folder_json(const char *path, const char *name, json_t **out, struct bb_error *err) {
+	struct base_file file;
+	bool found;
+	*out = NULL;
+	if (!folder_file(path, name, &file, &found, err) || !found) {
+		return !found;
+	}
+	*out = json_read(name, file.data, file.bytes, err);
 	base_file_close(&file);
 	return *out != NULL;
 }

@@ -26,6 +26,9 @@ bool folder_is_at(const char *path);
 bool folder_open(struct folder *f, const char *path, bool needs_weights, struct bb_error *err);
 void folder_finish(struct folder *f);
 
+/* Maps the file `name` of the folder at path, which isn't one of weights. *found: it is there. */
+bool folder_file(const char *path, const char *name, struct base_file *file, bool *found,
+	struct bb_error *err);
 /* The file `name` of the folder as JSON; *out = NULL when there is none, and on an error. */
 bool folder_json(const char *path, const char *name, json_t **out, struct bb_error *err);
 const struct bb_tensor *folder_tensor(const struct folder *f, const char *name);

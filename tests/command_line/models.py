@@ -30,7 +30,7 @@ class Models(Case):
 
     def test_hugging_face_folder_without_a_tokenizer(self):
         err = bobbin("tokenize", FOLDER, stdin=b"hello", status=1)[1]
-        self.sentence(err, "no tokenizer that this build reads", "text means token ids")
+        self.sentence(err, "the folder has no tokenizer.json, so text means token ids")
 
     def test_hugging_face_folder_without_weights(self):
         (self.folder / "config.json").write_bytes((FOLDER / "config.json").read_bytes())
