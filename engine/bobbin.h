@@ -67,7 +67,7 @@ const char *bb_kv_type_name(enum bb_kv_type type);
 typedef bool bb_progress_fn(void *user, const char *what, double done, double total);
 
 struct bb_engine_params { /* zeroed = defaults */
-	const char *path;          /* GGUF file */
+	const char *path;          /* a GGUF file or a Hugging Face folder */
 	const char *device;        /* NULL or "cpu"; "cuda", "simt"; "auto": a GPU where there is one */
 	const char *isa;           /* NULL = the best this machine has; see bb_isa_names */
 	/* NULL or "exact": the same bits however work is batched. "fast": a GPU multiplies steps of 64
@@ -99,7 +99,7 @@ void bb_engine_destroy(struct bb_engine *e);
 
 struct bb_engine_info {
 	const char *arch;            /* "llama" */
-	const char *name;            /* general.name, or the file's stem */
+	const char *name;            /* general.name, or the file's stem, or the folder's name */
 	const char *weight_type;     /* the type that holds most weights: "Q4_1" */
 	const char *isa;             /* ISA level in use: "avx512_bf16" */
 	const char *device;          /* where steps are computed: "cpu", "cuda", "simt" */
@@ -151,8 +151,9 @@ struct bb_tokens { /* growable; zeroed = empty */
 void bb_tokens_finish(struct bb_tokens *t);
 bool bb_tokens_push(struct bb_tokens *t, int32_t id, struct bb_error *err);
 
-/* Appends the ids of text[bytes] (any bytes at all). With a no_vocab model the text is decimal ids
- * separated by spaces or commas. */
+/* Appends the ids of text[bytes] (any bytes at all). With a no_vocab model, and with a
+ * folder without a tokenizer that this build reads, the text is decimal ids separated by spaces or
+ * commas. */
 bool bb_tokenize(const struct bb_engine *e, const char *text, size_t bytes, bool add_special,
 	bool parse_special, struct bb_tokens *out, struct bb_error *err);
 

@@ -5,8 +5,8 @@ the official implementation (Hugging Face transformers) gives for them.
 
 Usage: tests/goldens/make.py [NAME]...      writes NAME.gguf and NAME-LENGTH.npy beside itself
 
-Some models are written as Hugging Face folders too, by transformers: hf/NAME. Variants of hf/llama, which
-share its weights, are a config.json alone, as transformers 5 writes it, and config-4.json, as it did before.
+Some models are written as Hugging Face folders too, by transformers: hf/NAME. Variants of them, which share
+their weights, are a config.json alone. Each has a config-4.json beside it, as transformers wrote it before 5.
 
 Needs torch, transformers 5.2.0 and gguf (pip install torch transformers==5.2.0 gguf); the tests need
 only the committed files. The logits are computed in float64: the official code runs with every mention
@@ -270,18 +270,26 @@ def write_folder(name, model, shard):
     shutil.rmtree(path, ignore_errors=True)
     model.save_pretrained(path, **({} if shard is None else {"max_shard_size": shard}))
     (path / "generation_config.json").unlink()
+    write_older(path)
 
 
-def older(config):
-    """A config.json as transformers 4 wrote it: RoPE in two entries, infinity as Python prints it."""
-    if "rope_parameters" in config:
-        rope = config.pop("rope_parameters")
+def write_older(path):
+    """config-4.json: RoPE in entries of their own, a pattern for kinds of layers, Python's infinity."""
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    rope = config.pop("rope_parameters", None)
+    if rope is not None and "full_attention" in rope:
+        config["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+        rope = rope["full_attention"]
+        config["sliding_window_pattern"] = config.pop("layer_types").index("full_attention") + 1
+        del config["_sliding_window_pattern"]
+    if rope is not None:
         config["rope_theta"] = rope.pop("rope_theta")
         rope["type"] = rope.pop("rope_type")
         config["rope_scaling"] = None if rope["type"] == "default" else rope
-    config["torch_dtype"] = "float32"
-    return {key: [math.inf if isinstance(v, dict) else v for v in value] if key == "time_step_limit" else value
-            for key, value in config.items()}
+    if "time_step_limit" in config:
+        config["time_step_limit"] = [math.inf if isinstance(v, dict) else v for v in config["time_step_limit"]]
+    config["torch_dtype"] = config.pop("dtype", "float32")
+    (path / "config-4.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def write_variant(name, model, logits):
@@ -290,8 +298,7 @@ def write_variant(name, model, logits):
     path.mkdir(parents=True, exist_ok=True)
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(path)
-    text = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    (path / "config-4.json").write_text(json.dumps(older(text), indent=2) + "\n", encoding="utf-8")
+    write_older(path)
     assert logits.dtype == np.float64
     np.save(path / "257.npy", logits[-ROWS:].astype(np.float32))
 
