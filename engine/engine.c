@@ -193,12 +193,28 @@ static bool model_name(struct bb_engine *e, const char *path, struct bb_error *e
 	return e->name != NULL || base_no_memory(err, "model name", strlen(path));
 }
 
+/* A folder's text files stand in its metadata; sentences name the keys there. */
+static bool fail_text(const struct bb_engine *e, const char *from, const struct bb_error *inner,
+	struct bb_error *err) {
+	return e->file.is_folder && inner->code != BB_ERR_MEMORY
+		? base_fail(err, inner->code, "%s, as GGUF metadata: %.400s", from, inner->text)
+		: base_fail(err, inner->code, "%s", inner->text);
+}
+
 static bool open_text(struct bb_engine *e, const struct bb_engine_params *params,
 	struct bb_error *err) {
 	const struct gguf *g = &e->file.gguf;
-	return file_open(&e->file, params->path, !params->vocab_only, err) &&
-		tokenizer_create(&e->tokenizer, g, err) && model_name(e, params->path, err) &&
-		sampling_read(&e->sampling, g, err) &&
+	struct bb_error inner = { .code = BB_OK };
+	if (!file_open(&e->file, params->path, !params->vocab_only, err)) {
+		return false;
+	}
+	if (!tokenizer_create(&e->tokenizer, g, &inner)) {
+		return fail_text(e, "tokenizer.json", &inner, err);
+	}
+	if (!sampling_read(&e->sampling, g, &inner)) {
+		return fail_text(e, "generation_config.json", &inner, err);
+	}
+	return model_name(e, params->path, err) &&
 		copy_string(g, "tokenizer.chat_template", &e->chat_template, err);
 }
 

@@ -151,13 +151,21 @@ static bool key_template(struct metadata *m, const char *path) {
 	return true;
 }
 
+static bool keys_tokens(struct metadata *m, const char *path, int32_t *bos,
+	const char **no_tokenizer) {
+	json_t *root;
+	const bool ok = folder_json(path, "tokenizer.json", &root, m->err) &&
+		folder_tokens(m, root, bos, no_tokenizer, m->err);
+	json_decref(root);
+	return ok;
+}
+
 static bool write_all(struct metadata *m, const char **no_tokenizer, const char *path,
 	const json_t *config, const json_t *generation) {
 	char arch[96];
 	int32_t bos;
 	key_name(m, path);
-	if (!key_arch(m, config, arch, sizeof(arch)) ||
-		!folder_tokens(m, path, &bos, no_tokenizer, m->err) ||
+	if (!key_arch(m, config, arch, sizeof(arch)) || !keys_tokens(m, path, &bos, no_tokenizer) ||
 		(*no_tokenizer != NULL && !keys_ids_only(m, config, arch)) ||
 		(*no_tokenizer == NULL && !key_template(m, path))) {
 		return false;

@@ -5,7 +5,6 @@
  * those who read the metadata. */
 #include "folder_tokens.h"
 
-#include "folder.h"
 #include "token/vocab.h"
 
 #include <string.h>
@@ -263,10 +262,11 @@ static int32_t put_around(struct metadata *m, const json_t *processor) {
 	return bos;
 }
 
-static bool write_all(struct metadata *m, const json_t *root, int32_t *bos, const char **why,
+bool folder_tokens(struct metadata *m, const json_t *root, int32_t *bos, const char **why,
 	struct bb_error *err) {
 	const char *family;
-	*why = refuse(root, &family);
+	*bos = -1;
+	*why = root != NULL ? refuse(root, &family) : "the folder has no tokenizer.json";
 	if (*why != NULL) {
 		return true;
 	}
@@ -278,17 +278,4 @@ static bool write_all(struct metadata *m, const json_t *root, int32_t *bos, cons
 	}
 	*bos = put_around(m, json_object_get(root, "post_processor"));
 	return true;
-}
-
-bool folder_tokens(struct metadata *m, const char *path, int32_t *bos, const char **why,
-	struct bb_error *err) {
-	json_t *root;
-	*bos = -1;
-	*why = "the folder has no tokenizer.json";
-	if (!folder_json(path, "tokenizer.json", &root, err)) {
-		return false;
-	}
-	const bool ok = root == NULL || write_all(m, root, bos, why, err);
-	json_decref(root);
-	return ok;
 }

@@ -220,5 +220,18 @@ Test(folder_tokens_refused, merge_of_one_piece) {
 
 Test(folder_tokens_refused, merge_of_unknown_pieces) {
 	json_array_set_new(json_object_get(model(), "merges"), 2, json_string("zzz qqq"));
-	expect_refused("expected pieces of the vocabulary that join to another for merge 2");
+	expect_refused("tokenizer.json, as GGUF metadata: tokenizer.ggml.merges: expected pieces of "
+		"the vocabulary that join to another for merge 2");
+}
+
+Test(folder_tokens_refused, sampling_out_of_range) {
+	char path[128];
+	snprintf(path, sizeof(path), "%s/generation_config.json", made);
+	FILE *f = fopen(path, "wb");
+	cr_assert_not_null(f);
+	cr_assert_gt(fputs("{\"temperature\": -1.0}\n", f), 0);
+	cr_assert_eq(fclose(f), 0);
+	expect_refused("generation_config.json, as GGUF metadata: metadata key 'general.sampling.temp' "
+		"is -1, expected 0 to");
+	unlink(path);
 }
