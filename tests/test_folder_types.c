@@ -53,6 +53,7 @@ static size_t encode(enum bb_dtype type, float value, uint8_t *out) {
 struct pair {
 	struct gguf_builder gguf;
 	enum bb_dtype type;
+	bool has_ones; /* the folder's tensors have a dimension of 1 more */
 	struct bb_text header, data;
 };
 
@@ -78,9 +79,10 @@ static void add_tensor(struct pair *p, const struct bb_tensor *t, const char *hf
 		free(values);
 	}
 	char entry[256], shape[96];
-	snprintf(entry, sizeof(entry), "%s\"%s\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%zu,"
-		"%zu]}", p->header.bytes > 1 ? "," : "", hf_name, tensor_type_name(p->type),
-		tensor_shape_text(t, shape, sizeof(shape)), p->data.bytes, p->data.bytes + n_bytes);
+	tensor_shape_text(t, shape, sizeof(shape));
+	snprintf(entry, sizeof(entry), "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%s%s,\"data_offsets\":"
+		"[%zu,%zu]}", p->header.bytes > 1 ? "," : "", hf_name, tensor_type_name(p->type),
+		p->has_ones ? "1," : "", shape + 1, p->data.bytes, p->data.bytes + n_bytes);
 	add_text(&p->header, entry);
 	cr_assert(base_append(&p->data, bytes, n_bytes, NULL));
 	free(bytes);
@@ -119,11 +121,11 @@ static void write_folder(struct pair *p, int n_spaces) {
 }
 
 /* Writes the golden qwen2 as both, in a type. */
-static void write_both(enum bb_dtype type, int n_spaces) {
+static void write_both(enum bb_dtype type, int n_spaces, bool has_ones) {
 	struct gguf g;
 	struct bb_error err = { 0 };
 	cr_assert(gguf_open(&g, tiny_path("qwen2"), &err), "%s", err.text);
-	struct pair p = { .type = type };
+	struct pair p = { .type = type, .has_ones = has_ones };
 	gguf_builder_init(&p.gguf);
 	for (size_t i = 0; i < g.n_kvs; i++) {
 		const struct gguf_kv *kv = &g.kvs[i];
@@ -157,8 +159,8 @@ static void logits_of(const char *path, const char *isa, float *logits) {
 	bb_engine_destroy(e);
 }
 
-static void play(enum bb_dtype type, int n_spaces) {
-	write_both(type, n_spaces);
+static void play(enum bb_dtype type, int n_spaces, bool has_ones) {
+	write_both(type, n_spaces, has_ones);
 	static float a[LENGTH * VOCAB], b[LENGTH * VOCAB];
 	for (const char *const *isa = bb_isa_names(); *isa != NULL; isa++) {
 		if (bb_isa_is_available(*isa)) {
@@ -171,14 +173,16 @@ static void play(enum bb_dtype type, int n_spaces) {
 	stop();
 }
 
-Test(folder_types, f32) { play(BB_F32, 0); }
-Test(folder_types, f16) { play(BB_F16, 0); }
-Test(folder_types, bf16) { play(BB_BF16, 0); }
+Test(folder_types, f32) { play(BB_F32, 0, false); }
+Test(folder_types, f16) { play(BB_F16, 0, false); }
+Test(folder_types, bf16) { play(BB_BF16, 0, false); }
+
+Test(folder_types, dimensions_of_one) { play(BB_F32, 0, true); }
 
 Test(folder_types, data_anywhere) {
 	for (int n_spaces = 1; n_spaces < 4; n_spaces++) {
-		play(BB_F32, n_spaces);
-		play(BB_BF16, n_spaces);
+		play(BB_F32, n_spaces, false);
+		play(BB_BF16, n_spaces, false);
 	}
 }
 
