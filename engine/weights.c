@@ -220,7 +220,7 @@ bool hparams_read(struct bb_hparams *hp, const struct bb_model *m, const struct 
 	if (!read_rope_scaling(hp, m, f, err) || !derive(hp, err)) {
 		return false;
 	}
-	if (hp->v[H_ATTN_SCALE_DIM] > 0) {
+	if (hp->v[H_ATTN_SCALE_DIM] > 0) { /* how folders say what GGUF files have computed */
 		hp->v[H_ATTN_SCALE] = 1 / sqrt(hp->v[H_ATTN_SCALE_DIM]);
 		hp->given[H_ATTN_SCALE] = true;
 	}

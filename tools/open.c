@@ -8,7 +8,6 @@
 #include <dirent.h>
 #include <limits.h>
 #include <string.h>
-#include <unistd.h>
 
 #define AT(member) offsetof(struct open_options, member)
 #define MODEL_ROW \
@@ -81,38 +80,35 @@ static bool has_ending(const char *name, const char *ending) {
 	return n > n_ending && strcmp(name + n - n_ending, ending) == 0;
 }
 
-/* A folder without config.json is nothing that can be opened: says what to give instead. */
-static int refuse_folder(const char *path, DIR *folder) {
+/* A folder with config.json and *.safetensors can be opened (-1), and one with config.json may say
+ * itself what it lacks; of others this says what to give instead. */
+static int check_folder(const char *path) {
+	DIR *folder = opendir(path);
+	if (folder == NULL) {
+		return -1;
+	}
+	bool has_config = false, has_weights = false;
 	char first[NAME_MAX + 1] = ""; /* the first GGUF file in it, by name */
 	const struct dirent *entry;
 	while ((entry = readdir(folder)) != NULL) {
+		has_config = has_config || strcmp(entry->d_name, "config.json") == 0;
+		has_weights = has_weights || has_ending(entry->d_name, ".safetensors");
 		if (has_ending(entry->d_name, ".gguf") && (!first[0] || strcmp(entry->d_name, first) < 0)) {
 			snprintf(first, sizeof(first), "%s", entry->d_name);
 		}
 	}
 	closedir(folder);
-	const char *slash = path[strlen(path) - 1] == '/' ? "" : "/";
-	if (first[0] != '\0') {
-		return failure("'%s' is a folder without config.json, expected a GGUF file, such as "
-			"'%s%s%s'", path, path, slash, first);
-	}
-	return failure("'%s' is a folder without config.json, expected a GGUF file or a Hugging Face "
-		"folder", path);
-}
-
-/* -1 where path can be opened as what it is. */
-static int check_folder(const char *path) {
-	char config[PATH_MAX];
-	DIR *folder = opendir(path);
-	if (folder == NULL) {
+	if (has_config && (has_weights || first[0] == '\0')) {
 		return -1;
 	}
-	snprintf(config, sizeof(config), "%s/config.json", path);
-	if (access(config, F_OK) != 0) {
-		return refuse_folder(path, folder);
+	const char *slash = path[strlen(path) - 1] == '/' ? "" : "/";
+	const char *lacks = has_config ? "*.safetensors" : "config.json";
+	if (first[0] != '\0') {
+		return failure("'%s' is a folder without %s, expected a GGUF file, such as '%s%s%s'", path,
+			lacks, path, slash, first);
 	}
-	closedir(folder);
-	return -1;
+	return failure("'%s' is a folder without %s, expected a GGUF file or a Hugging Face folder",
+		path, lacks);
 }
 
 int open_model(const struct open_options *o, enum open_what what, struct bb_engine **out) {

@@ -19,7 +19,12 @@ class Models(Case):
     def test_folder_with_models(self):
         for name in ("b.gguf", "a.gguf", "model.safetensors"):
             (self.folder / name).write_bytes(b"")
-        self.sentence(bobbin("run", self.folder, "-p", "1", status=1)[1], "is a folder", f"'{self.folder}/a.gguf'")
+        self.sentence(bobbin("run", self.folder, "-p", "1", status=1)[1], "is a folder without config.json",
+                      f"'{self.folder}/a.gguf'")
+        (self.folder / "config.json").write_bytes(b"")
+        (self.folder / "model.safetensors").unlink()
+        self.sentence(bobbin("run", self.folder, "-p", "1", status=1)[1], "is a folder without *.safetensors",
+                      f"'{self.folder}/a.gguf'")
 
     def test_hugging_face_folder(self):
         out = bobbin("inspect", FOLDER)[0].decode()
