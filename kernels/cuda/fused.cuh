@@ -23,6 +23,23 @@ DEVICE float add_squares(float sum, float4 v) {
 	return fmaf(v.w, v.w, sum);
 }
 
+/* The end of rms_inverse: from the sum of each thread's columns. Threads from 32 n_warps on have
+ * none. */
+template <int n_warps> DEVICE float rms_joined(float sum, int dim, float eps, int t, float *sums) {
+	sum = warp_sum(sum);
+	if (n_warps > 1) {
+		if (t % WARP == 0 && t / WARP < n_warps) {
+			sums[t / WARP] = sum;
+		}
+		__syncthreads();
+		sum = sums[0];
+		for (int i = 1; i < n_warps; i++) {
+			sum += sums[i];
+		}
+	}
+	return 1.0f / sqrtf(sum / (float)dim + eps);
+}
+
 /* 1 / sqrt(mean(x^2) + eps) of x[dim] in all T = 32 n_warps threads; t: this one's number. Thread t
  * takes columns 4 (t + j T) + 0..3 for j = 0, 1, ... in order by fmaf; lanes are joined by xor 16,
  * 8, 4, 2, 1, warps in index order. sums: [n_warps], shared by the block. */
@@ -40,18 +57,7 @@ template <int n_warps> DEVICE float rms_inverse(const float *x, int dim, float e
 			sum = add_squares(sum, load4(x + i, dim - i, false));
 		}
 	}
-	sum = warp_sum(sum);
-	if (n_warps > 1) {
-		if (t % WARP == 0) {
-			sums[t / WARP] = sum;
-		}
-		__syncthreads();
-		sum = sums[0];
-		for (int i = 1; i < n_warps; i++) {
-			sum += sums[i];
-		}
-	}
-	return 1.0f / sqrtf(sum / (float)dim + eps);
+	return rms_joined<n_warps>(sum, dim, eps, t, sums);
 }
 
 enum gate_kind { GATE_SILU, GATE_GELU };

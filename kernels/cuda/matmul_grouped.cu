@@ -8,22 +8,23 @@
 
 #include <assert.h>
 
-/* Blocks that shared memory has room for on sm_80: for more, unasked, the compiler would spill. */
-enum { GEMV_BLOCKS = 3 };
+template <int type> using row_shape = gemv_shape<type, 1, 1, false>;
+/* Of a few rows for each expert: all by the same warps. */
+template <int type, int rows> using few_shape = gemv_shape<type, rows, 1, false, false>;
 
 /* One row for each expert. Grid: panels by tiles. */
 template <int type>
-__global__ void __launch_bounds__(GEMV_THREADS) matmul_grouped_row(group_args g) {
+__global__ void __launch_bounds__(row_shape<type>::threads) matmul_grouped_row(group_args g) {
 	SHARED(int, x_rows, [1]);
 	group_tile t;
 	if (find_tile<1>(&t, g, (int)blockIdx.y, x_rows)) {
-		gemv_tile<gemv_shape<type, 1, 1, false>>(t);
+		gemv_tile<row_shape<type>>(t);
 	}
 }
 
 /* The same for up to 8 rows: the code for 1, 2, 4 or 8 as there are. */
 template <int type>
-__global__ void __launch_bounds__(GEMV_THREADS, GEMV_BLOCKS) matmul_grouped_gemv(group_args g) {
+__global__ void __launch_bounds__(GEMV_THREADS, 2) matmul_grouped_gemv(group_args g) {
 	SHARED(int, x_rows, [GEMV_ROWS]);
 	group_tile t;
 	if (!find_tile<GEMV_ROWS>(&t, g, (int)blockIdx.y, x_rows)) {
@@ -31,13 +32,13 @@ __global__ void __launch_bounds__(GEMV_THREADS, GEMV_BLOCKS) matmul_grouped_gemv
 	}
 	const int left = t.n_rows - t.row0;
 	if (left == 1) {
-		gemv_tile<gemv_shape<type, 1, 1, false>>(t);
+		gemv_tile<few_shape<type, 1>>(t);
 	} else if (left == 2) {
-		gemv_tile<gemv_shape<type, 2, 1, false>>(t);
+		gemv_tile<few_shape<type, 2>>(t);
 	} else if (left <= 4) {
-		gemv_tile<gemv_shape<type, 4, 1, false>>(t);
+		gemv_tile<few_shape<type, 4>>(t);
 	} else {
-		gemv_tile<gemv_shape<type, 8, 1, false>>(t);
+		gemv_tile<few_shape<type, 8>>(t);
 	}
 }
 
@@ -53,7 +54,7 @@ __global__ void __launch_bounds__(shape::threads, shape::blocks) matmul_grouped_
 }
 
 template <int type, int rows> static int gemv_bytes(const group_args &g) {
-	return gemv_shape<type, rows, 1, false>::smem_bytes(g.p.k);
+	return few_shape<type, rows>::smem_bytes(g.p.k);
 }
 
 template <int type> static void launch_gemv(bb_queue *q, const group_args &g) {
@@ -68,12 +69,12 @@ template <int type> static void launch_gemv(bb_queue *q, const group_args &g) {
 }
 
 template <int type> static void launch_row(bb_queue *q, const group_args &g) {
-	const int bytes = gemv_bytes<type, 1>(g);
+	const int bytes = row_shape<type>::smem_bytes(g.p.k);
 	const dim3 grid((unsigned)n_panels(g.p.n), most_tiles(g, 1));
 	if (bytes > PLAIN_SMEM) {
 		queue_note(q, ALLOW_SMEM(matmul_grouped_row<type>, bytes), "matmul_grouped");
 	}
-	LAUNCH(matmul_grouped_row<type>, grid, GEMV_THREADS, bytes, q->stream, g);
+	LAUNCH(matmul_grouped_row<type>, grid, row_shape<type>::threads, bytes, q->stream, g);
 }
 
 template <class shape> static void launch_gemm(bb_queue *q, const group_args &g) {

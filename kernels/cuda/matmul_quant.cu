@@ -11,17 +11,19 @@ enum {
 	/* From this many panels on, a block takes two of them: x is read half as often, and there are
 	 * still more blocks than the largest device has processors. */
 	TWO_PANELS_FROM = 512,
-	MOST_SMEM = 98 * 1024, /* of a block on the smallest processors (8.6), less SHARED arrays */
 };
 
+/* A block for each group of panels, or as many as fit the device at once. */
 template <class shape, class args>
-static void launch_gemv(bb_queue *q, const args &p, unsigned n_blocks, const char *name) {
-	const dim3 grid(n_blocks, blocks_for((size_t)p.n_rows, shape::rows));
+static void launch_gemv(bb_queue *q, const args &p, unsigned n_groups, const char *name) {
 	const int bytes = shape::smem_bytes(p.k);
+	const unsigned n_fit = (unsigned)queue_blocks(q, bytes, shape::blocks);
+	const dim3 grid(n_groups < n_fit ? n_groups : n_fit,
+		blocks_for((size_t)p.n_rows, shape::rows));
 	if (bytes > PLAIN_SMEM) {
 		queue_note(q, ALLOW_SMEM((matmul_gemv<shape, args>), bytes), name);
 	}
-	LAUNCH_EARLY((matmul_gemv<shape, args>), grid, GEMV_THREADS, bytes, q->stream, p);
+	LAUNCH_EARLY((matmul_gemv<shape, args>), grid, shape::threads, bytes, q->stream, p);
 	queue_launched(q, name);
 }
 
@@ -81,10 +83,6 @@ template <int type> static void matmul_quant(bb_queue *q, const matmul_args &p, 
 		launch_gemv<type, 1, 1>(q, p, name);
 	} else if (p.n_rows == 2) {
 		launch_gemv<type, 2, 1>(q, p, name);
-	} else if (p.n_rows <= 4) {
-		launch_gemv<type, 4, 1>(q, p, name);
-	} else if (p.n_rows <= GEMV_ROWS) {
-		launch_gemv<type, 8, 1>(q, p, name);
 	} else if (p.n_rows <= 16) {
 		launch_gemm<gemm_rows_16<type>>(q, p, name);
 	} else if (p.n_rows <= 32) {
@@ -109,10 +107,11 @@ template <int type> static void fused_quant(bb_queue *q, const fused_args &p, co
 	}
 }
 
-/* Whether these kernels have room for x, which ends at about 9000 columns: the same for all types,
- * so that products that share x agree. Q8_0 takes the most. */
-static bool has_room(int k) {
-	return gemv_shape<BB_Q8_0, FUSED_ROWS, 2, true>::smem_bytes(k) <= MOST_SMEM;
+/* Whether these kernels have room for n_rows rows of x: the same for all types, so that products
+ * that share x agree. */
+static bool has_room(const bb_queue *q, int n_rows, int k) {
+	const int arrays = 1024; /* SHARED, at most */
+	return GEMV_ROOM + n_rows * (int)panel_x_row_bytes(BB_Q8_0, k) + arrays <= queue_block_bytes(q);
 }
 
 #define MATMUL(suffix, type) \
@@ -155,7 +154,7 @@ extern "C" void panels_product(bb_queue *q, const struct bb_fused_product *p) {
 		p->ld_y, p->n_rows, p->n, p->k, p->accumulate };
 	assert(p->x.kind == BB_FUSE_RMSNORM);
 	assert(p->gated == NULL || (!p->accumulate && p->n % (2 * PANEL) == 0));
-	if (p->n_rows > 0 && p->n_rows <= FUSED_ROWS && has_room(p->k)) {
+	if (p->n_rows > 0 && p->n_rows <= FUSED_ROWS && has_room(q, p->n_rows, p->k)) {
 		args.from = p->x.x;
 		args.norm = p->x.w;
 		args.eps = p->x.eps;

@@ -22,6 +22,7 @@ struct bb_device {
 	struct arena arena;
 	struct bb_device_info info;
 	struct lt *lt; /* NULL: cuBLASLt isn't open */
+	int block_bytes; /* of shared memory, that a block may have at most: all but 1 KiB of it */
 	bool has_wgmma; /* gemm_wgmma has been called */
 };
 
@@ -124,6 +125,7 @@ static bool open_first(bb_device *d, char *text, size_t bytes) {
 	snprintf(d->info.name, sizeof(d->info.name), "%s", prop.name);
 	d->info.arch = 10 * prop.major + prop.minor;
 	d->info.n_processors = prop.multiProcessorCount;
+	d->block_bytes = (int)prop.sharedMemPerBlockOptin;
 	d->info.memory_bytes = prop.totalGlobalMem;
 	if (d->info.arch >= 80) {
 		LAUNCH(nothing, 1, 1, 0, (cudaStream_t)0, 0);
@@ -181,6 +183,16 @@ static void module_info(const bb_device *d, struct bb_device_info *out) {
 
 int queue_processors(const bb_queue *q) {
 	return q->device->info.n_processors;
+}
+
+int queue_block_bytes(const bb_queue *q) {
+	return q->device->block_bytes;
+}
+
+int queue_blocks(const bb_queue *q, int bytes, int most) {
+	const int kept = 1024; /* of each block, by the driver */
+	const int fit = (q->device->block_bytes + kept) / (bytes + kept);
+	return q->device->info.n_processors * (fit < 1 ? 1 : fit < most ? fit : most);
 }
 
 struct lt *device_lt(bb_device *d) {

@@ -36,6 +36,11 @@ static inline void queue_launched(bb_queue *q, const char *kernel) {
 
 /* Multiprocessors of the queue's device. */
 int queue_processors(const bb_queue *q);
+/* Shared memory that a block may have. */
+int queue_block_bytes(const bb_queue *q);
+/* Blocks with so much shared memory each that the device has room for at once, at most `most` on a
+ * multiprocessor. */
+int queue_blocks(const bb_queue *q, int bytes, int most);
 
 /* Blocks of `per` for n units, at least one. */
 static inline unsigned blocks_for(size_t n, size_t per) {
