@@ -309,12 +309,12 @@ static bool open_model(struct bb_engine *e, const struct bb_model *const *models
 	}
 	e->max_len = params->max_model_len > 0 ? params->max_model_len
 		: hparam_int(&e->plan.hp, H_CONTEXT);
-	if (params->inspect_only) {
-		return true;
-	}
 	const size_t gib = 1 << 30, cache = params->state_cache_bytes;
 	state_pool_init(&e->states, e->plan.state_floats * sizeof(float), &e->memory,
 		cache == 0 ? gib : cache == BB_STATE_CACHE_NONE ? 0 : cache);
+	if (params->inspect_only) {
+		return true;
+	}
 	if (!batch_create(e, err) || !draws_create(e, err) ||
 		!plan_pack(&e->plan, params->progress, params->progress_user, err) ||
 		(e->is_fast && !plan_gemm(&e->plan, err))) {

@@ -192,6 +192,23 @@ static json_t *layers(const struct bb_engine *e) {
 	return out;
 }
 
+/* What checkpoints are worth, by the bytes that they may have. */
+static json_t *checkpoints(const struct bb_engine *e) {
+	json_t *out = json_array();
+	const size_t each = e->states.bytes, all = (size_t)e->states.max_kept * each;
+	for (int i = 0; each > 0 && i < 4; i++) {
+		const size_t bytes = i < 2 ? all >> (4 - 2 * i) : all << (2 * i - 4);
+		const size_t n = bytes / each;
+		struct bb_error ignored = { 0 };
+		int reach = 0;
+		if (checkpoints_reach(n < INT32_MAX ? (int)n : INT32_MAX, e->max_len, &reach, &ignored)) {
+			json_array_append_new(out, json_pack("{s:I, s:I, s:i}", "bytes",
+				(json_int_t)(n * each), "checkpoints", (json_int_t)n, "newest_tokens", reach));
+		}
+	}
+	return out;
+}
+
 static json_t *memory(const struct bb_engine *e) {
 	struct bb_engine_info info;
 	bb_engine_info(e, &info);
@@ -202,12 +219,12 @@ static json_t *memory(const struct bb_engine *e) {
 	}
 	json_array_append_new(contexts, json_pack("{s:i, s:I}", "tokens", info.max_len, "kv_bytes",
 		(json_int_t)engine_kv_bytes(e, info.max_len)));
-	return json_pack("{s:I, s:I, s:I, s:I, s:s, s:i, s:I, s:o}", "tensor_bytes",
+	return json_pack("{s:I, s:I, s:I, s:I, s:s, s:i, s:I, s:I, s:o, s:o}", "tensor_bytes",
 		(json_int_t)info.file_bytes, "packed_bytes", (json_int_t)info.weight_bytes,
 		"step_weight_bytes", (json_int_t)info.step_weight_bytes, "activation_bytes",
 		(json_int_t)info.activation_bytes, "kv_type", info.kv_type, "int8_k_channels_per_scale",
-		e->kv_group, "kv_bytes_per_token", (json_int_t)info.kv_bytes_per_token, "contexts",
-		contexts);
+		e->kv_group, "kv_bytes_per_token", (json_int_t)info.kv_bytes_per_token, "state_bytes",
+		(json_int_t)e->states.bytes, "contexts", contexts, "checkpoints", checkpoints(e));
 }
 
 static json_t *collect(const struct bb_engine *e) {
@@ -289,7 +306,7 @@ static void print_layers(FILE *out, const json_t *list) {
 static void print_memory(FILE *out, const json_t *memory_plan) {
 	fprintf(out, "\nmemory\n");
 	const char *const keys[] = { "tensor_bytes", "packed_bytes", "step_weight_bytes",
-		"activation_bytes", "int8_k_channels_per_scale", "kv_bytes_per_token" };
+		"activation_bytes", "int8_k_channels_per_scale", "kv_bytes_per_token", "state_bytes" };
 	for (size_t i = 0; i < COUNT(keys); i++) {
 		fprintf(out, "  %-25s %14" JSON_INTEGER_FORMAT "\n", keys[i],
 			json_integer_value(json_object_get(memory_plan, keys[i])));
@@ -301,6 +318,15 @@ static void print_memory(FILE *out, const json_t *memory_plan) {
 			" bytes\n", text_of(memory_plan, "kv_type"),
 			json_integer_value(json_object_get(c, "tokens")),
 			json_integer_value(json_object_get(c, "kv_bytes")));
+	}
+	const json_t *kept = json_object_get(memory_plan, "checkpoints");
+	for (size_t i = 0; i < json_array_size(kept); i++) {
+		const json_t *c = json_array_get(kept, i);
+		fprintf(out, "  %" JSON_INTEGER_FORMAT " bytes of checkpoints%s: a rewind by up to %"
+			JSON_INTEGER_FORMAT " tokens computes at most %d again\n",
+			json_integer_value(json_object_get(c, "bytes")),
+			i == 2 ? " (--state-cache-bytes)" : "",
+			json_integer_value(json_object_get(c, "newest_tokens")), STATE_EVERY);
 	}
 }
 

@@ -191,7 +191,7 @@ void checkpoints_thin(struct checkpoints *c, struct state_pool *p, enum checkpoi
 		}
 		oldest = oldest < 0 ? i : oldest;
 		if (before >= 0 && octave(n_tokens - c->items[before].n_tokens) == k) {
-			victim = before;
+			victim = i;
 		}
 		before = i;
 	}
@@ -202,4 +202,31 @@ void checkpoints_thin(struct checkpoints *c, struct state_pool *p, enum checkpoi
 	memmove(&c->items[victim], &c->items[victim + 1],
 		(size_t)(c->n - victim) * sizeof(*c->items));
 	drop(p, s);
+}
+
+bool checkpoints_reach(int max_kept, int n_tokens, int *out, struct bb_error *err) {
+	struct state_pool p = { 0 };
+	struct state any = { .n_refs = 1 };
+	struct checkpoints c = { 0 };
+	*out = n_tokens;
+	if (max_kept >= n_tokens / STATE_EVERY) {
+		return true;
+	}
+	if (!checkpoints_reserve(&c, max_kept + 1, err)) {
+		return false;
+	}
+	for (int at = STATE_EVERY; max_kept > 0 && at <= n_tokens - n_tokens % STATE_EVERY;
+		at += STATE_EVERY) {
+		if (c.n == max_kept) {
+			checkpoints_thin(&c, &p, CHECKPOINT_GRID, at);
+		}
+		checkpoints_add(&c, &p, at, CHECKPOINT_GRID, &any);
+	}
+	*out = max_kept > 0 ? n_tokens % STATE_EVERY : 0;
+	for (int i = c.n - 1; i > 0 && c.items[i].n_tokens - c.items[i - 1].n_tokens <= STATE_EVERY;
+		i--) {
+		*out += STATE_EVERY;
+	}
+	checkpoints_finish(&c, &p);
+	return true;
 }

@@ -16,7 +16,7 @@ extern "C" {
 #endif
 
 /* Of struct bb_module and of everything that kernels.h declares. */
-enum { BB_MODULE_ABI = 6 };
+enum { BB_MODULE_ABI = 7 };
 
 /* What is opened: a GPU, or the emulator. */
 typedef struct bb_device bb_device;
@@ -32,7 +32,7 @@ enum bb_failure { BB_FAIL_ALLOC, BB_FAIL_HOST_ALLOC, BB_FAIL_LAUNCH, BB_FAIL_COP
  * where caches keep the rest. */
 struct bb_launch {
 	char kernel[96];
-	unsigned grid[3], block[3];
+	unsigned grid[3], block[3], shared_bytes; /* dynamic shared memory of a block */
 	uint64_t read_bytes, written_bytes, new_read_bytes, new_written_bytes;
 	uint64_t wavefronts, ideal_wavefronts; /* of shared memory */
 	uint64_t mma_operations, dp4a_operations; /* a multiplication and an addition are two */

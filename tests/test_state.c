@@ -142,6 +142,11 @@ Test(state, old_checkpoints_are_thinned_out) {
 	}
 	cr_assert_eq(n_boundaries + (k->items[0].n_tokens == AT), 1);
 	cr_assert_gt(n_dense, N_STATES - 12);
+	cr_assert(k->items[0].kind == CHECKPOINT_GRID && k->items[0].n_tokens == STATE_EVERY,
+		"nothing is left of what is older");
+	int reach;
+	cr_assert(checkpoints_reach(N_STATES, N, &reach, &err), "%s", err.text);
+	cr_assert_leq(abs(reach / STATE_EVERY - n_dense), 2, "%d and %d", reach, n_dense);
 	bb_context_destroy(c);
 	bb_engine_destroy(e);
 }

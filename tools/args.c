@@ -209,6 +209,7 @@ static int set(const struct found *f, const char *name, const char *text) {
 	const struct arg_option *o = f->option;
 	void *target = f->base + o->at;
 	struct arg_texts *texts;
+	struct arg_limit *limit;
 	switch (o->kind) {
 	case ARG_FLAG:
 		*(bool *)target = true;
@@ -223,6 +224,10 @@ static int set(const struct found *f, const char *name, const char *text) {
 		return set_seed(name, text, target);
 	case ARG_BYTES:
 		return set_bytes(name, text, target);
+	case ARG_LIMIT:
+		limit = target;
+		limit->is_set = true;
+		return set_bytes(name, text, &limit->value);
 	case ARG_TEXT:
 		return set_text(o, name, text, target);
 	case ARG_TEXTS:

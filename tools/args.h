@@ -26,6 +26,11 @@ struct arg_seed {
 	bool is_set;
 };
 
+struct arg_limit {
+	size_t value;
+	bool is_set;
+};
+
 enum arg_kind {
 	ARG_FLAG,  /* bool: set to true */
 	ARG_NONE,  /* accepted, changes nothing */
@@ -33,6 +38,7 @@ enum arg_kind {
 	ARG_FLOAT, /* float within min..max */
 	ARG_SEED,  /* struct arg_seed */
 	ARG_BYTES, /* size_t: a whole number, perhaps with K, M or G behind (2^10, 2^20, 2^30) */
+	ARG_LIMIT, /* struct arg_limit: the same, where 0 isn't as if nothing were given */
 	ARG_TEXT,  /* const char *: one of choices where there are any */
 	ARG_TEXTS, /* struct arg_texts: one more with each use */
 	/* struct arg_ints: numbers within min..max, joined by commas; the first use replaces */

@@ -37,6 +37,8 @@ const struct arg_option open_engine[] = {
 		AT(kv_type) },
 	{ "--kv-cache-bytes,--kv-cache-memory-bytes", "N", "limit on the KV cache of all contexts, as "
 		"512M or 2G; 0 = none (default)", ARG_BYTES, AT(max_kv_bytes) },
+	{ "--state-cache-bytes", "N", "limit on the checkpoints of recurrent layers, which spare a "
+		"rewind computing again; 0 = none (default 1G)", ARG_LIMIT, AT(state_cache_bytes) },
 	{ "--window", "N", "attend to the last N tokens only; 0 = as the model says (default)", ARG_INT,
 		AT(window), 0, 1 << 30 },
 	{ "--deterministic,--enable-deterministic-inference", NULL, "accepted: on anyway, but refused "
@@ -130,6 +132,8 @@ int open_model(const struct open_options *o, enum open_what what, struct bb_engi
 		.max_model_len = o->max_len, .window = o->window, .max_batch_tokens = o->max_batch_tokens,
 		.max_kv_bytes = o->max_kv_bytes, .max_device_bytes = o->max_device_bytes,
 		.vocab_only = what == OPEN_VOCAB, .inspect_only = what == OPEN_INSPECT,
+		.state_cache_bytes = !o->state_cache_bytes.is_set ? 0
+			: o->state_cache_bytes.value > 0 ? o->state_cache_bytes.value : BB_STATE_CACHE_NONE,
 		.progress = progress_show,
 	};
 	int status = kv_type(o->kv_type, &params.kv_type);

@@ -11,6 +11,7 @@ struct open_options { /* zeroed = defaults */
 	const char *path, *device, *isa, *gemm, *kv_type;
 	int n_threads, max_len, window;
 	size_t max_kv_bytes, max_device_bytes;
+	struct arg_limit state_cache_bytes;
 	bool deterministic; /* as it is anyway, but for gemm "fast" */
 	int max_batch_tokens; /* set by the command, not by an option of this group */
 };
@@ -18,7 +19,7 @@ struct open_options { /* zeroed = defaults */
 extern const struct arg_option open_model_only[]; /* -m */
 extern const struct arg_option open_engine[];     /* -m and how to run it */
 /* What other versions have, for arg_command.later. */
-#define OPEN_LATER "--kv-policy,--state-cache-bytes,--session-dir"
+#define OPEN_LATER "--kv-policy,--session-dir"
 /* -c; bench and perplexity set the length themselves */
 extern const struct arg_option open_context[];
 

@@ -23,6 +23,7 @@ COPIES = ((PREFIX + "ldgsts",), (PREFIX + "ldgsts_cache_access", PREFIX + "ldgst
 WRITES = ((PREFIX + "st",),)
 CONFLICTS = (("l1tex__data_bank_conflicts_pipe_lsu_mem_shared",),)
 REGISTERS = "launch__registers_per_thread"
+SHARED = "launch__shared_mem_per_block_dynamic"  # tells tiles apart whose grids are the same
 SECTOR_BYTES = 32
 DENIED = re.compile(r"==ERROR== (.*(?:ERR_NVGPUCTRPERM|permission|Failed to initialize the profiler|LibraryNotLoaded"
                     r"|not supported).*)")
@@ -66,7 +67,7 @@ def number(text):
 
 def profiled(job, ncu, metrics, kernel):
     """[{"kernel", figures…}] of the first launches, as ncu counts them."""
-    names = sorted({name for names in metrics.values() for name in names} | {REGISTERS})
+    names = sorted({name for names in metrics.values() for name in names} | {REGISTERS, SHARED})
     with tempfile.TemporaryDirectory() as folder:
         log = pathlib.Path(folder, "log")
         # One launch more: opening the device makes one of its own.
@@ -85,7 +86,8 @@ def profiled(job, ncu, metrics, kernel):
     for row in rows:
         figures = {figure: sum(number(row.get(name, "")) for name in names) for figure, names in metrics.items()}
         out.append({"kernel": base_name(row["Kernel Name"]), "registers": number(row.get(REGISTERS, "")),
-                    "shape": [int(n) for n in re.findall(r"\d+", row["Grid Size"] + row["Block Size"])], **figures})
+                    "shape": [int(n) for n in re.findall(r"\d+", row["Grid Size"] + row["Block Size"])]
+                    + [int(number(row.get(SHARED, "")))], **figures})
     return [launch for launch in out if launch["kernel"] != "nothing"][:N_LAUNCHES[job.device]]
 
 
@@ -95,7 +97,7 @@ def emulated(job, kernel):
     launches = [line for line in json_lines(done.out) if "launch" in line]
     if not launches:
         raise Skip(f"the emulator counted nothing: {done.why()}")
-    return [{"kernel": base_name(line["launch"]), "shape": line["grid"] + line["block"],
+    return [{"kernel": base_name(line["launch"]), "shape": line["grid"] + line["block"] + [line["shared_bytes"]],
              "sectors": (line["read_bytes"] + line["written_bytes"]) / SECTOR_BYTES,
              "conflicts": line["wavefronts"] - line["ideal_wavefronts"], "wavefronts": line["wavefronts"]}
             for line in launches if base_name(line["launch"]) != "nothing"][:N_LAUNCHES[job.device]]

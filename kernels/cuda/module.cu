@@ -509,6 +509,7 @@ static int module_launches(struct bb_launch *out, int max) {
 		memcpy(to->kernel, all[i].kernel, sizeof(to->kernel));
 		memcpy(to->grid, all[i].grid, sizeof(to->grid));
 		memcpy(to->block, all[i].block, sizeof(to->block));
+		to->shared_bytes = all[i].shared_bytes;
 		to->read_bytes = t->global_read_sectors * SECTOR;
 		to->written_bytes = t->global_written_sectors * SECTOR;
 		to->new_read_bytes = t->new_read_sectors * SECTOR;

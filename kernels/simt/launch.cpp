@@ -111,6 +111,7 @@ static void keep_launch(const Call &call, const Shape &shape, const struct simt_
 		to[i][1] = sizes[i].y;
 		to[i][2] = sizes[i].z;
 	}
+	one.shared_bytes = (unsigned)shape.smem;
 	one.graph_launch = call.is_captured ? total.graph_launches : 0;
 	one.traffic = traffic;
 	launches.push_back(one);

@@ -75,7 +75,7 @@ void simt_forget_traffic(void);
  * were. */
 struct simt_launch {
 	char kernel[96];
-	unsigned grid[3], block[3];
+	unsigned grid[3], block[3], shared_bytes; /* dynamic shared memory of a block */
 	uint64_t graph_launch; /* which of them ran it, from 1 on; 0: a launch by itself */
 	struct simt_traffic traffic;
 };

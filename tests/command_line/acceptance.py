@@ -60,15 +60,16 @@ else:
     with open(log, "w", newline="") as out:
         out.write("==PROF== Connected to process 1\\n")
         rows = csv.writer(out, quoting=csv.QUOTE_ALL)
-        metrics = [name + ".sum" for name in names] + ["launch__registers_per_thread"]
+        metrics = [name + ".sum" for name in names] + ["launch__registers_per_thread",
+                                                      "launch__shared_mem_per_block_dynamic"]
         rows.writerow(["ID", "Kernel Name", "Block Size", "Grid Size", *metrics])
-        rows.writerow(["", "", "", "", "sector", "sector", "sector", "", "register/thread"])
+        rows.writerow(["", "", "", "", "sector", "sector", "sector", "", "register/thread", "byte/block"])
         launches = [json.loads(line) for line in output.splitlines() if '"launch"' in line]
-        rows.writerow(["0", "nothing(int)", "(1, 1, 1)", "(1, 1, 1)", "0", "0", "0", "0", "16"])
+        rows.writerow(["0", "nothing(int)", "(1, 1, 1)", "(1, 1, 1)", "0", "0", "0", "0", "16", "0"])
         for i, l in enumerate(launches):
             rows.writerow([i + 1, "void " + l["launch"].strip("()") + "(float *)", tuple(l["block"]), tuple(l["grid"]),
                            f"{l['read_bytes'] // 32:,}", "0", f"{l['written_bytes'] // 32:,}",
-                           l["wavefronts"] - l["ideal_wavefronts"], "32"])
+                           l["wavefronts"] - l["ideal_wavefronts"], "32", f"{l['shared_bytes']:,}"])
 """
 NCU_DENIED = """#!/bin/sh
 [ "$1" = --version ] && exit

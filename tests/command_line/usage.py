@@ -150,7 +150,7 @@ class Usage(Case):
                 self.sentence(bobbin("run", TINY, "-p", "1", option, value, status=1)[1], value, "build")
 
     def test_options_that_are_not_built(self):
-        names = ("--kv-policy", "--kv-policy=a:b=1", "--state-cache-bytes", "--session-dir", "--session_dir")
+        names = ("--kv-policy", "--kv-policy=a:b=1", "--session-dir", "--session_dir")
         for command in ("run", "chat", "bench", "perplexity", "logits", "inspect"):
             for name in (*names, "--session") if command == "chat" else names:
                 with self.subTest(f"{command} {name}"):
