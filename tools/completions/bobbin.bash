@@ -31,6 +31,7 @@ _bobbin() {
 	run:--gemm) COMPREPLY=($(compgen -W "exact fast" -- "$cur")); return ;;
 	run:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
 	run:--kv-cache-bytes|run:--kv-cache-memory-bytes) return ;;
+	run:--state-cache-bytes) return ;;
 	run:--window) return ;;
 	run:-c|run:--max-model-len|run:--ctx-size) return ;;
 	chat:--system) return ;;
@@ -54,6 +55,7 @@ _bobbin() {
 	chat:--gemm) COMPREPLY=($(compgen -W "exact fast" -- "$cur")); return ;;
 	chat:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
 	chat:--kv-cache-bytes|chat:--kv-cache-memory-bytes) return ;;
+	chat:--state-cache-bytes) return ;;
 	chat:--window) return ;;
 	chat:-c|chat:--max-model-len|chat:--ctx-size) return ;;
 	logits:--chunk) return ;;
@@ -66,6 +68,7 @@ _bobbin() {
 	logits:--gemm) COMPREPLY=($(compgen -W "exact fast" -- "$cur")); return ;;
 	logits:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
 	logits:--kv-cache-bytes|logits:--kv-cache-memory-bytes) return ;;
+	logits:--state-cache-bytes) return ;;
 	logits:--window) return ;;
 	logits:-c|logits:--max-model-len|logits:--ctx-size) return ;;
 	perplexity:-c|perplexity:--ctx-size|perplexity:--max-model-len) return ;;
@@ -78,6 +81,7 @@ _bobbin() {
 	perplexity:--gemm) COMPREPLY=($(compgen -W "exact fast" -- "$cur")); return ;;
 	perplexity:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
 	perplexity:--kv-cache-bytes|perplexity:--kv-cache-memory-bytes) return ;;
+	perplexity:--state-cache-bytes) return ;;
 	perplexity:--window) return ;;
 	bench:-p|bench:--n-prompt) return ;;
 	bench:-n|bench:--n-gen) return ;;
@@ -97,6 +101,7 @@ _bobbin() {
 	bench:--gemm) COMPREPLY=($(compgen -W "exact fast" -- "$cur")); return ;;
 	bench:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
 	bench:--kv-cache-bytes|bench:--kv-cache-memory-bytes) return ;;
+	bench:--state-cache-bytes) return ;;
 	bench:--window) return ;;
 	inspect:-t|inspect:--threads) return ;;
 	inspect:--device) COMPREPLY=($(compgen -W "auto cpu" -- "$cur")); return ;;
@@ -105,20 +110,21 @@ _bobbin() {
 	inspect:--gemm) COMPREPLY=($(compgen -W "exact fast" -- "$cur")); return ;;
 	inspect:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
 	inspect:--kv-cache-bytes|inspect:--kv-cache-memory-bytes) return ;;
+	inspect:--state-cache-bytes) return ;;
 	inspect:--window) return ;;
 	inspect:-c|inspect:--max-model-len|inspect:--ctx-size) return ;;
 	kernels:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
 	esac
 	case ${COMP_WORDS[1]} in
-	run) words="-p --prompt -f --file --system --raw --chat-template-file --json --logprobs --verbose-prompt -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
-	chat) words="--system --chat-template-file -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
+	run) words="-p --prompt -f --file --system --raw --chat-template-file --json --logprobs --verbose-prompt -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
+	chat) words="--system --chat-template-file -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
 	tokenize) words="--no-bos --no-parse-special -m --model -h --help --version" ;;
 	detokenize) words="-m --model -h --help --version" ;;
 	template) words="--chat-template-file -m --model -h --help --version" ;;
-	logits) words="--tokens -o --output --chunk --beside -s --seed -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
-	perplexity) words="-f --file -c --ctx-size --max-model-len -b --batch-size -ub --ubatch-size --chunks --json -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic --enable-deterministic-inference -h --help --version" ;;
-	bench) words="-p --n-prompt -n --n-gen -d --n-depth -np --parallel --n-parallel -ctk --cache-type-k -ctv --cache-type-v -r --repetitions -b --batch-size -ub --ubatch-size -o --output --json --no-warmup -s --seed -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic --enable-deterministic-inference -h --help --version" ;;
-	inspect) words="--json -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
+	logits) words="--tokens -o --output --chunk --beside -s --seed -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
+	perplexity) words="-f --file -c --ctx-size --max-model-len -b --batch-size -ub --ubatch-size --chunks --json -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --window --deterministic --enable-deterministic-inference -h --help --version" ;;
+	bench) words="-p --n-prompt -n --n-gen -d --n-depth -np --parallel --n-parallel -ctk --cache-type-k -ctv --cache-type-v -r --repetitions -b --batch-size -ub --ubatch-size -o --output --json --no-warmup -s --seed -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --window --deterministic --enable-deterministic-inference -h --help --version" ;;
+	inspect) words="--json -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
 	kernels) words="--isa --json -h --help --version" ;;
 	*) return ;;
 	esac
