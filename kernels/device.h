@@ -76,8 +76,8 @@ struct bb_module {
 	 * BB_WGMMA_ROWS rows on; below they are the ordinary ones. The bits are the same if the
 	 * hardware adds up a step of 16 alike in both: an H100 did in all rows of bench/gpu-acceptance,
 	 * and gained with 512 rows, not with 64. They become the default when the engine's tests have
-	 * run with them on a GPU. False with a sentence, where nothing has changed: on another compute capability than 9.0, in a build
-	 * without code for 90a. */
+	 * run with them on a GPU. False with a sentence, where nothing has changed: on another compute
+	 * capability than 9.0, in a build without code for 90a. */
 	bool (*gemm_wgmma)(bb_device *d, char *text, size_t bytes);
 	/* Bytes of the device in which a product with a matrix [n, k] works, and where they are, which
 	 * serves all products: as many as the largest needs, its owner's, 256-byte aligned. */
