@@ -182,6 +182,7 @@ static bool replay(struct bb_context *c, int reach, int n_tokens, struct bb_erro
 		swap_states(c, f);
 		timeline_truncate(&c->timeline, n_tokens);
 		unpromise(c);
+		context_state_tell(c, reach);
 	}
 	bb_context_destroy(f);
 	return ok;

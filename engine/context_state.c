@@ -198,6 +198,36 @@ bool context_state_mark(struct bb_context *c, enum checkpoint_kind kind, struct 
 	return true;
 }
 
+/* Whether what a has up to token `reach` is what b has, and so are the tokens up to n_tokens. Contexts
+ * that share a state have the same tokens before it. */
+static bool begins_alike(const struct bb_context *a, const struct bb_context *b, int reach,
+	int n_tokens) {
+	if (bb_context_length(b) < n_tokens) {
+		return false;
+	}
+	const struct checkpoint *of_a = checkpoints_find(&a->checkpoints, reach);
+	const struct checkpoint *of_b = checkpoints_find(&b->checkpoints, reach);
+	const bool is_shared = of_a != NULL && of_b != NULL && of_a->state == of_b->state;
+	const int from = is_shared ? of_a->n_tokens : 0;
+	return memcmp(bb_context_tokens(a) + from, bb_context_tokens(b) + from,
+		(size_t)(n_tokens - from) * sizeof(int32_t)) == 0;
+}
+
+void context_state_tell(const struct bb_context *c, int reach) {
+	const int n_tokens = bb_context_length(c);
+	const struct checkpoint *k = checkpoints_find(&c->checkpoints, n_tokens);
+	if (k == NULL || k->n_tokens != n_tokens) {
+		return;
+	}
+	for (struct bb_context *o = c->engine->contexts; o != NULL; o = o->after) {
+		struct bb_error ignored = { 0 };
+		if (o != c && begins_alike(c, o, reach, n_tokens) &&
+			checkpoints_reserve(&o->checkpoints, 1, &ignored)) {
+			checkpoints_add(&o->checkpoints, pool_of(o), n_tokens, CHECKPOINT_DIVERGENCE, k->state);
+		}
+	}
+}
+
 int context_state_reach(const struct bb_context *c, int n_tokens) {
 	if (!has_state(c) || n_tokens == 0 || (n_tokens == bb_context_length(c) && !c->is_lost)) {
 		return n_tokens;

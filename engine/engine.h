@@ -99,6 +99,9 @@ bool context_state_mark(struct bb_context *c, enum checkpoint_kind kind, struct 
 /* The token behind which the context could go on if it were rewound to n_tokens; the rest has to
  * be computed again. */
 int context_state_reach(const struct bb_context *c, int n_tokens);
+/* A rewind computed c's last tokens again, from `reach` on: all contexts that begin with c's tokens
+ * get the checkpoint at their end, so that nobody computes them once more. */
+void context_state_tell(const struct bb_context *c, int reach);
 /* Goes back to where context_state_reach said. */
 void context_state_cut(struct bb_context *c, int n_tokens);
 

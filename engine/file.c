@@ -112,6 +112,11 @@ bool file_number(const struct model_file *f, const struct bb_model *m, const str
 		snprintf(name, bytes, "config.json: '%s'", used);
 		return ok;
 	}
+	if (*key == '?') {
+		*found = true;
+		*value = file_tensor(f, key + 1) != NULL;
+		return true;
+	}
 	char full[128];
 	snprintf(full, sizeof(full), "%s.%s", m->name, key);
 	snprintf(name, bytes, "metadata key '%s'", full);

@@ -47,6 +47,7 @@
 	X(SSM_GROUPS, "ssm_groups") \
 	X(SSM_HEADS, "ssm_heads") \
 	X(SSM_NORMS_BCDT, "ssm_norms_b_c_dt") \
+	X(SSM_HAS_NORM, "ssm_has_norm") \
 	X(SSM_NORM_EPS, "ssm_norm_eps") \
 	X(SSM_DT_MIN, "ssm_dt_min") \
 	X(SSM_DT_MAX, "ssm_dt_max") \
@@ -78,7 +79,7 @@ static inline int hparam_int(const struct bb_hparams *hp, enum bb_hparam h) {
 	return (int)hp->v[h];
 }
 
-/* A metadata key. `gguf` follows "<arch>."; `hf` is its name in config.json: a dot goes into an
+/* A metadata key. `gguf` follows "<arch>."; "?tensor" is 1 if the file has that tensor; `hf` is its name in config.json: a dot goes into an
  * object, or to the element of an array that a digit counts from 0; | separates alternatives, of
  * which the first that is there (and not null) counts; * multiplies; name=text is 1 if the string
  * there, or the first of the array, is text, else 0. A format whose name is "" or NULL never has

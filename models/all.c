@@ -4,6 +4,7 @@
 #include "graph.h"
 
 #define MODELS(X) \
+	X(falcon_h1) \
 	X(gemma3) \
 	X(llama) \
 	X(mamba) \

@@ -246,6 +246,13 @@ Test(bits_recurrent, falcon_mamba) {
 Test(bits_recurrent, mamba2) {
 	check_tiny("mamba2", BB_KV_AUTO);
 }
+/* Both. */
+Test(bits_hybrid, falcon_h1) {
+	check_tiny("falcon-h1", BB_KV_F16);
+}
+Test(bits_hybrid, falcon_h1_int8) {
+	check_tiny("falcon-h1", BB_KV_INT8);
+}
 
 static void check_real(const char *name, enum bb_kv_type kv_type) {
 	const int chunks[] = { 65 };

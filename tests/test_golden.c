@@ -218,3 +218,7 @@ RECURRENT(falcon_mamba, "falcon-mamba")
 RECURRENT(mamba2, "mamba2")
 /* Heads of 8, an output matrix of its own. */
 RECURRENT(mamba2_heads, "mamba2-heads")
+/* Attention beside Mamba-2; 5 heads on one, groups, a norm behind the scan. */
+RECURRENT(falcon_h1, "falcon-h1")
+/* Without that norm, and without the convolution's bias. */
+RECURRENT(falcon_h1_plain, "falcon-h1-plain")

@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the goldens of models that attend and have recurrent layers, as make.py does it for the others.
+
+Usage: tests/goldens/make_hybrid.py [NAME]...      writes NAME.gguf and NAME-LENGTH.npy beside itself
+
+Needs what make.py needs."""
+import sys
+
+import gguf
+import numpy as np
+import torch
+import transformers
+
+import make
+import make_recurrent
+
+LENGTHS = make_recurrent.LENGTHS
+
+
+# ---- the models ----
+
+def falcon_h1(**kwargs):
+    return {"hidden_size": 40, "intermediate_size": 56, "num_hidden_layers": 3, "num_attention_heads": 5,
+            "num_key_value_heads": 1, "head_dim": 12, "mamba_d_ssm": 72, "mamba_n_heads": 6, "mamba_d_head": 12,
+            "mamba_d_state": 19, "mamba_n_groups": 2, "mamba_d_conv": 4, "mamba_chunk_size": 16,
+            "mamba_conv_bias": True, "mamba_proj_bias": False, "mamba_rms_norm": True,
+            "mamba_norm_before_gate": False, "rms_norm_eps": 1e-5, "rope_theta": 1e6,
+            "max_position_embeddings": 4096, "tie_word_embeddings": False, "embedding_multiplier": 1.7,
+            "lm_head_multiplier": 0.6, "key_multiplier": 0.8, "attention_in_multiplier": 1.2,
+            "attention_out_multiplier": 0.9, "ssm_in_multiplier": 1.1, "ssm_out_multiplier": 0.7,
+            "ssm_multipliers": [0.9, 1.2, 1.1, 0.8, 1.3], "mlp_multipliers": [1.4, 0.6], **kwargs}
+
+
+MODELS = {
+    "falcon-h1": falcon_h1(),
+    "falcon-h1-plain": falcon_h1(mamba_rms_norm=False, mamba_conv_bias=False, mamba_n_groups=1,
+                                 num_attention_heads=4, num_key_value_heads=2, head_dim=16),
+}
+
+
+def build(name, weights):
+    config = transformers.FalconH1Config(vocab_size=make.VOCAB, pad_token_id=None, bos_token_id=None,
+                                         eos_token_id=None, **MODELS[name])
+    model = transformers.FalconH1ForCausalLM(config).eval()
+    if weights is not None:
+        state = {n: torch.from_numpy(w).to(torch.get_default_dtype()) for n, w in weights.items()}
+        missing = model.load_state_dict(state, strict=False)
+        assert not missing.unexpected_keys and not missing.missing_keys, missing
+    return model
+
+
+# ---- the GGUF file, as llama.cpp's converter lays it out: multipliers are in the weights ----
+
+NAMES = {
+    "model.embed_tokens.weight": "token_embd.weight", "model.final_layernorm.weight": "output_norm.weight",
+    "lm_head.weight": "output.weight", "input_layernorm.weight": "attn_norm.weight",
+    "self_attn.q_proj.weight": "attn_q.weight", "self_attn.k_proj.weight": "attn_k.weight",
+    "self_attn.v_proj.weight": "attn_v.weight", "self_attn.o_proj.weight": "attn_output.weight",
+    "mamba.in_proj.weight": "ssm_in.weight", "mamba.conv1d.weight": "ssm_conv1d.weight",
+    "mamba.conv1d.bias": "ssm_conv1d.bias", "mamba.dt_bias": "ssm_dt.bias", "mamba.A_log": "ssm_a",
+    "mamba.D": "ssm_d", "mamba.norm.weight": "ssm_norm.weight", "mamba.out_proj.weight": "ssm_out.weight",
+    "pre_ff_layernorm.weight": "ffn_norm", "feed_forward.gate_proj.weight": "ffn_gate.weight",
+    "feed_forward.up_proj.weight": "ffn_up.weight", "feed_forward.down_proj.weight": "ffn_down.weight",
+}
+
+
+def gguf_name(name):
+    if name.startswith("model.layers."):
+        _, _, i_layer, rest = name.split(".", 3)
+        return f"blk.{i_layer}.{NAMES[rest]}"
+    return NAMES[name]
+
+
+def multiplier_of(name, c):
+    """A number, or one for each row."""
+    inner, bc = c["mamba_d_ssm"], c["mamba_n_groups"] * c["mamba_d_state"]
+    sizes = [inner, inner, bc, bc, c["mamba_n_heads"]]
+    return {
+        "embed_tokens": c["embedding_multiplier"], "lm_head": c["lm_head_multiplier"],
+        "q_proj": c["attention_in_multiplier"], "v_proj": c["attention_in_multiplier"],
+        "k_proj": c["attention_in_multiplier"] * c["key_multiplier"], "o_proj": c["attention_out_multiplier"],
+        "in_proj": c["ssm_in_multiplier"] * np.repeat(c["ssm_multipliers"], sizes)[:, None],
+        "out_proj": c["ssm_out_multiplier"], "gate_proj": c["mlp_multipliers"][0],
+        "down_proj": c["mlp_multipliers"][1],
+    }.get(name.split(".")[-2], 1)
+
+
+def as_stored(name, value, c):
+    heads = {"q_proj": c["num_attention_heads"], "k_proj": c["num_key_value_heads"]}
+    projection = name.split(".")[-2]
+    value = value.astype(np.float64) * multiplier_of(name, c)
+    if projection in heads:
+        value = make.pairs_adjacent(value, heads[projection])
+    if name.endswith("mamba.norm.weight"):
+        value = value.reshape(c["mamba_n_groups"], -1)
+    return make_recurrent.as_stored("mamba2", name, value)
+
+
+def write_gguf(path, name, config, weights):
+    w = gguf.GGUFWriter(path, "falcon-h1")
+    w.add_type(gguf.GGUFType.MODEL)
+    w.add_name(f"golden {name}")
+    w.add_block_count(config["num_hidden_layers"])
+    w.add_context_length(config["max_position_embeddings"])
+    w.add_embedding_length(config["hidden_size"])
+    w.add_feed_forward_length(config["intermediate_size"])
+    w.add_head_count(config["num_attention_heads"])
+    w.add_head_count_kv(config["num_key_value_heads"])
+    w.add_key_length(config["head_dim"])
+    w.add_value_length(config["head_dim"])
+    w.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    w.add_rope_freq_base(config["rope_theta"])
+    w.add_vocab_size(make.VOCAB)
+    w.add_file_type(gguf.LlamaFileType.ALL_F32)
+    w.add_ssm_conv_kernel(config["mamba_d_conv"])
+    w.add_ssm_inner_size(config["mamba_d_ssm"])
+    w.add_ssm_state_size(config["mamba_d_state"])
+    w.add_ssm_time_step_rank(config["mamba_n_heads"])
+    w.add_ssm_group_count(config["mamba_n_groups"])
+    w.add_tokenizer_model("no_vocab")
+    for full_name, value in weights.items():
+        w.add_tensor(gguf_name(full_name), as_stored(full_name, value, config))
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+
+
+def write(name, seed):
+    config = MODELS[name]
+    shapes = {n: tuple(p.shape) for n, p in build(name, None).named_parameters()}
+    weights = make_recurrent.random_weights(shapes, seed)
+    plain = build(name, weights)
+    with make.float64():
+        exact = build(name, weights).double()
+        logits = {n: make.logits_of(exact, n) for n in LENGTHS}
+    assert all(v.dtype == np.float64 for v in logits.values()), {v.dtype for v in logits.values()}
+    spread = np.ptp(logits[LENGTHS[-1]])
+    off = max(np.abs(make.logits_of(plain, n) - logits[n]).max() for n in LENGTHS) / spread
+    assert off < 1e-4, off
+    write_gguf(make.HERE / f"{name}.gguf", name, config, weights)
+    for length, rows in logits.items():
+        np.save(make.HERE / f"{name}-{length}.npy", rows[-make.ROWS:].astype(np.float32))
+    print(f"{name}: logits spread {spread:.1f}; unpatched float32 is off by {off:.1e} of it")
+
+
+def main():
+    names = sys.argv[1:] or list(MODELS)
+    for name in names:
+        write(name, 200 + list(MODELS).index(name))
+
+
+if __name__ == "__main__":
+    main()
