@@ -198,8 +198,8 @@ bool context_state_mark(struct bb_context *c, enum checkpoint_kind kind, struct 
 	return true;
 }
 
-/* Whether what a has up to token `reach` is what b has, and so are the tokens up to n_tokens. Contexts
- * that share a state have the same tokens before it. */
+/* Whether b has the first n_tokens of a, which goes on from `reach`. Contexts that share a state
+ * have the same tokens before it. */
 static bool begins_alike(const struct bb_context *a, const struct bb_context *b, int reach,
 	int n_tokens) {
 	if (bb_context_length(b) < n_tokens) {
