@@ -79,12 +79,12 @@ static inline int hparam_int(const struct bb_hparams *hp, enum bb_hparam h) {
 	return (int)hp->v[h];
 }
 
-/* A metadata key. `gguf` follows "<arch>."; "?tensor" is 1 if the file has that tensor; `hf` is its name in config.json: a dot goes into an
- * object, or to the element of an array that a digit counts from 0; | separates alternatives, of
- * which the first that is there (and not null) counts; * multiplies; name=text is 1 if the string
- * there, or the first of the array, is text, else 0. A format whose name is "" or NULL never has
- * the key. One that is neither optional nor found is an error that names it. Values outside
- * [min, max] are refused. */
+/* A metadata key. `gguf` follows "<arch>."; "?tensor" is 1 if the file has that tensor. `hf` is its
+ * name in config.json: a dot goes into an object, or to the element of an array that a digit counts
+ * from 0; | separates alternatives, of which the first that is there (and not null) counts; *
+ * multiplies; name=text is 1 if the string there, or the first of the array, is text, else 0. A
+ * format whose name is "" or NULL never has the key. One that is neither optional nor found is an
+ * error that names it. Values outside [min, max] are refused. */
 struct bb_key {
 	enum bb_hparam h;
 	const char *gguf, *hf;
