@@ -50,6 +50,15 @@ static inline struct bb_stretch state_stretch(const struct bb_state_seq *s, int 
 		end - begin };
 }
 
+/* Rows of an average sequence, for the grain of units that take a whole one. */
+static inline size_t state_mean_rows(const struct bb_state_seq *seqs, int n_seqs) {
+	size_t n = 0;
+	for (int i = 0; i < n_seqs; i++) {
+		n += (size_t)seqs[i].n_rows;
+	}
+	return n_seqs > 0 ? n / (size_t)n_seqs : 0;
+}
+
 /* Causal depthwise convolution. Row t, channel c:
  *   y = act(bias[c] + sum over j < width of w[j, c] x[t - width + 1 + j, c])
  * with x before row 0 from the state [width - 1, dim], oldest first. */
@@ -101,6 +110,30 @@ struct bb_ssd {
 	const float *dt_bias, *skip; /* [n_heads] each, or NULL */
 	float dt_min, dt_max;
 	int n_heads, head_dim, n_groups, n_state;
+	const struct bb_state_seq *seqs;
+	int n_seqs;
+	size_t state_at;
+};
+
+/* The mLSTM cell of xLSTM (arXiv:2405.04517, section 2.3; arXiv:2503.13427, sections 2 and 3.1 for
+ * the caps), in its recurrent form. Row t, head h, with G = cap tanh(g / cap) of gates g (G = g
+ * without a cap), i = G of gate_i, f = -softplus(-G of gate_f), and s = 1 / sqrt(dim_k):
+ *   m' = max(f + m, i), keep = exp(f + m - m'), u = exp(i - m'), m = m'
+ *   C[a, b] = keep C[a, b] + u k[t, h, a] v[t, h, b], n[a] = keep n[a] + u k[t, h, a]
+ *   y[t, h, b] = s (sum over a of C[a, b] q[t, h, a])
+ *                / (max(|s (sum over a of n[a] q[t, h, a])|, exp(-m)) + eps)
+ * The shift m is the largest gate so far, less what has been forgotten, and no less than the newest
+ * input gate. eps is added as transformers' xLSTM adds it.
+ * State: C [n_heads, dim_k, dim_v], n [n_heads, dim_k], m [n_heads]; a new one has m = 0. */
+enum { BB_MLSTM_KEYS = 256 }; /* dim_k, at most */
+struct bb_mlstm {
+	float *y;               /* [n_rows, ld_y]: n_heads, dim_v; may be v */
+	const float *q, *k;     /* [n_rows, ld_qk] each: n_heads, dim_k */
+	const float *v;         /* [n_rows, ld_v]: n_heads, dim_v */
+	const float *gate_i, *gate_f; /* [n_rows, ld_gate] each: n_heads */
+	int ld_y, ld_qk, ld_v, ld_gate;
+	int n_heads, dim_k, dim_v;
+	float cap, eps;         /* cap 0: none */
 	const struct bb_state_seq *seqs;
 	int n_seqs;
 	size_t state_at;

@@ -74,3 +74,37 @@ DEVICE float sigmoid_f32(float x) {
 	const float e = exp_f32(-fabsf(x));
 	return (x < 0.0f ? e : 1.0f) / (1.0f + e);
 }
+
+/* log(1 + e^x); see vec_softplus of the AVX variants. */
+DEVICE float softplus_f32(float x) {
+	const float e = exp_f32(-fabsf(x)), s = e / (e + 2.0f), t = s * s;
+	float p = 1.0f / 15;
+	p = fmaf(p, t, 1.0f / 13);
+	p = fmaf(p, t, 1.0f / 11);
+	p = fmaf(p, t, 1.0f / 9);
+	p = fmaf(p, t, 1.0f / 7);
+	p = fmaf(p, t, 1.0f / 5);
+	p = fmaf(p, t, 1.0f / 3);
+	p = fmaf(p, t, 1.0f);
+	return fmaf(s + s, p, x < 0.0f ? 0.0f : x);
+}
+
+/* cap tanh(x / cap), as 2 sigmoid(2 z) - 1 = tanh(z); see vec_softcap of the AVX variants. */
+DEVICE float softcap_f32(float x, float cap) {
+	const float s = sigmoid_f32(x * (2.0f / cap));
+	return cap * (s + s - 1.0f);
+}
+
+DEVICE float4 fma4(float a, float4 b, float4 c) {
+	return make_float4(fmaf(a, b.x, c.x), fmaf(a, b.y, c.y), fmaf(a, b.z, c.z), fmaf(a, b.w, c.w));
+}
+
+DEVICE float4 mul4(float a, float4 b) {
+	return make_float4(a * b.x, a * b.y, a * b.z, a * b.w);
+}
+
+DEVICE float4 sum_across(float4 v, int mask) {
+	return make_float4(v.x + __shfl_xor_sync(ALL_LANES, v.x, mask),
+		v.y + __shfl_xor_sync(ALL_LANES, v.y, mask), v.z + __shfl_xor_sync(ALL_LANES, v.z, mask),
+		v.w + __shfl_xor_sync(ALL_LANES, v.w, mask));
+}

@@ -7,34 +7,6 @@
 
 #include <string.h>
 
-/* log(1 + e^x) = max(x, 0) + log1p(e^-|x|), with log1p(z) = 2 atanh(z / (2 + z)), whose argument is
- * at most 1/3: the terms left out are below 2e-8 of the result. */
-static inline vec vec_softplus(vec x) {
-	const vec e = vec_exp(vec_negative(x)), s = vec_div(e, vec_add(e, vec_set(2.0f)));
-	const vec t = vec_mul(s, s);
-	vec p = vec_set(1.0f / 15);
-	p = vec_fma(p, t, vec_set(1.0f / 13));
-	p = vec_fma(p, t, vec_set(1.0f / 11));
-	p = vec_fma(p, t, vec_set(1.0f / 9));
-	p = vec_fma(p, t, vec_set(1.0f / 7));
-	p = vec_fma(p, t, vec_set(1.0f / 5));
-	p = vec_fma(p, t, vec_set(1.0f / 3));
-	p = vec_fma(p, t, vec_set(1.0f));
-	return vec_fma(vec_add(s, s), p, vec_max(vec_set(0), x));
-}
-
-static inline vec load_n(const float *p, int n) {
-	return n >= VEC ? vec_load(p) : vec_load_part(p, n);
-}
-
-static inline void store_n(float *p, vec x, int n) {
-	if (n >= VEC) {
-		vec_store(p, x);
-	} else {
-		vec_store_part(p, x, n);
-	}
-}
-
 static int n_blocks(int dim) {
 	return (dim + VEC - 1) / VEC;
 }
@@ -87,17 +59,8 @@ static void conv_lanes(const struct bb_conv *a, const struct bb_stretch *s, int 
 
 CHANNEL_UNITS(conv)
 
-/* Rows of an average sequence, for the grain of units that take a whole one. */
-static size_t mean_rows(const struct bb_state_seq *seqs, int n_seqs) {
-	size_t n = 0;
-	for (int i = 0; i < n_seqs; i++) {
-		n += (size_t)seqs[i].n_rows;
-	}
-	return n_seqs > 0 ? n / (size_t)n_seqs : 0;
-}
-
 void TAG(conv)(bb_queue *q, const struct bb_conv *a) {
-	const size_t rows = mean_rows(a->seqs, a->n_seqs);
+	const size_t rows = state_mean_rows(a->seqs, a->n_seqs);
 	queue_run(q, conv_units, a, a->n_seqs * n_blocks(a->dim),
 		vec_grain(rows * VEC * (size_t)a->width));
 }
@@ -131,7 +94,7 @@ CHANNEL_UNITS(scan)
 #undef CHANNEL_UNITS
 
 void TAG(scan)(bb_queue *q, const struct bb_scan *a) {
-	const size_t rows = mean_rows(a->seqs, a->n_seqs);
+	const size_t rows = state_mean_rows(a->seqs, a->n_seqs);
 	queue_run(q, scan_units, a, a->n_seqs * n_blocks(a->dim),
 		vec_grain(4 * rows * VEC * (size_t)a->n_state));
 }
@@ -228,7 +191,7 @@ static void ssd_units(const void *arg, int begin, int end) {
 }
 
 void TAG(ssd)(bb_queue *q, const struct bb_ssd *a) {
-	const size_t rows = mean_rows(a->seqs, a->n_seqs);
+	const size_t rows = state_mean_rows(a->seqs, a->n_seqs);
 	queue_run(q, ssd_units, a, a->n_seqs * a->n_heads,
 		vec_grain(rows * (size_t)a->n_state * (size_t)a->head_dim));
 }

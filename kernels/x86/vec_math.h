@@ -29,6 +29,41 @@ static inline vec vec_sigmoid(vec x) {
 	return vec_div(vec_if_below_zero(x, e, one), vec_add(one, e));
 }
 
+/* log(1 + e^x) = max(x, 0) + log1p(e^-|x|), with log1p(z) = 2 atanh(z / (2 + z)), whose argument is
+ * at most 1/3: the terms left out are below 2e-8 of the result. */
+static inline vec vec_softplus(vec x) {
+	const vec e = vec_exp(vec_negative(x)), s = vec_div(e, vec_add(e, vec_set(2.0f)));
+	const vec t = vec_mul(s, s);
+	vec p = vec_set(1.0f / 15);
+	p = vec_fma(p, t, vec_set(1.0f / 13));
+	p = vec_fma(p, t, vec_set(1.0f / 11));
+	p = vec_fma(p, t, vec_set(1.0f / 9));
+	p = vec_fma(p, t, vec_set(1.0f / 7));
+	p = vec_fma(p, t, vec_set(1.0f / 5));
+	p = vec_fma(p, t, vec_set(1.0f / 3));
+	p = vec_fma(p, t, vec_set(1.0f));
+	return vec_fma(vec_add(s, s), p, vec_max(vec_set(0), x));
+}
+
+/* cap tanh(x / cap), as 2 sigmoid(2 z) - 1 = tanh(z): the absolute error is below 2e-7 cap. */
+static inline vec vec_softcap(vec x, float cap) {
+	const vec s = vec_sigmoid(vec_mul(x, vec_set(2 / cap)));
+	return vec_mul(vec_set(cap), vec_sub(vec_add(s, s), vec_set(1.0f)));
+}
+
+/* n floats, or VEC of more. */
+static inline vec load_n(const float *p, int n) {
+	return n >= VEC ? vec_load(p) : vec_load_part(p, n);
+}
+
+static inline void store_n(float *p, vec x, int n) {
+	if (n >= VEC) {
+		vec_store(p, x);
+	} else {
+		vec_store_part(p, x, n);
+	}
+}
+
 /* Units for queue_run so that a piece is about 16384 elements: a few microseconds. */
 static inline int vec_grain(size_t elems_per_unit) {
 	return elems_per_unit >= 16384 ? 1 : (int)(16384 / (elems_per_unit + 1)) + 1;

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Recurrent cells with gates of their own, the references: states are rounded to f32 after each
+ * row, all else is double. */
+#include "kernels.h"
+
+#include <math.h>
+
+static double softplus(double x) {
+	return fmax(x, 0) + log1p(exp(-fabs(x)));
+}
+
+static void copy_state(float *to, const float *from, size_t n) {
+	for (size_t i = 0; i < n; i++) {
+		to[i] = from != NULL ? from[i] : 0;
+	}
+}
+
+static double capped(double x, double cap) {
+	return cap > 0 ? cap * tanh(x / cap) : x;
+}
+
+/* Head h of one row, whose state is C[dim_k, dim_v], n[dim_k] and *m. */
+static void mlstm_row(const struct bb_mlstm *a, float *C, float *n, float *m, int r, int h) {
+	const float *q = a->q + (size_t)r * a->ld_qk + (size_t)h * a->dim_k;
+	const float *k = a->k + (size_t)r * a->ld_qk + (size_t)h * a->dim_k;
+	const double i = capped(a->gate_i[(size_t)r * a->ld_gate + h], a->cap);
+	const double f = -softplus(-capped(a->gate_f[(size_t)r * a->ld_gate + h], a->cap));
+	const double shift = fmax(f + *m, i), keep = exp(f + *m - shift), u = exp(i - shift);
+	const double scale = 1 / sqrt(a->dim_k);
+	double nq = 0;
+	*m = (float)shift;
+	for (int j = 0; j < a->dim_k; j++) {
+		n[j] = (float)(keep * n[j] + u * k[j]);
+		nq += (double)n[j] * q[j];
+	}
+	const double norm = fmax(fabs(scale * nq), exp(-shift)) + a->eps;
+	for (int p = 0; p < a->dim_v; p++) {
+		const size_t at = (size_t)h * a->dim_v + p;
+		const double v = a->v[(size_t)r * a->ld_v + at];
+		double y = 0;
+		for (int j = 0; j < a->dim_k; j++) {
+			float *c = &C[(size_t)j * a->dim_v + p];
+			*c = (float)(keep * *c + u * k[j] * v);
+			y += (double)*c * q[j];
+		}
+		a->y[(size_t)r * a->ld_y + at] = (float)(scale * y / norm);
+	}
+}
+
+void mlstm_c(bb_queue *q, const struct bb_mlstm *a) {
+	const size_t n_heads = (size_t)a->n_heads, n_keys = n_heads * (size_t)a->dim_k;
+	const size_t head = (size_t)a->dim_k * a->dim_v;
+	for (int i = 0; i < a->n_seqs; i++) {
+		for (int k = 0; k <= a->seqs[i].n_saves; k++) {
+			const struct bb_stretch s = state_stretch(&a->seqs[i], k, a->state_at);
+			float *n = s.to + n_heads * head, *m = n + n_keys;
+			copy_state(s.to, s.from, n_heads * head + n_keys + n_heads);
+			for (int r = s.row0; r < s.row0 + s.n_rows; r++) {
+				for (int h = 0; h < a->n_heads; h++) {
+					mlstm_row(a, s.to + (size_t)h * head, n + (size_t)h * a->dim_k, m + h, r, h);
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Recurrent cells with gates of their own, in their step form: a state stays in registers while the
+ * rows of its sequence pass. */
+#include "math.cuh"
+#include "module.h"
+
+#include <assert.h>
+
+/* ---- mLSTM, two launches ----
+ *
+ * The first has a block for 32 columns of a head's matrix and leaves sums over C q in y. A thread
+ * has four columns of n_each rows j of the matrix; eight threads lie along the columns, sixteen
+ * along j. Sums over j go over a thread's own from the lowest up, then by halves over the four
+ * threads of a warp, then over the four warps in order.
+ *
+ * The second has a block for a head's normaliser, and divides. It alone writes n and m: were they
+ * the first's, a block could find in a state that is replaced in place what another has written. */
+
+enum { MLSTM_THREADS = 128, MLSTM_WARPS = MLSTM_THREADS / WARP, MLSTM_COLUMNS = 32,
+	MLSTM_ALONG_KEYS = 16, MLSTM_ROWS = 32, MLSTM_BLOCKS = 2,
+	MLSTM_EACH = BB_MLSTM_KEYS / MLSTM_THREADS };
+
+DEVICE float mlstm_gate_of(const bb_mlstm &a, const float *g, size_t r, int h) {
+	const float x = g[r * a.ld_gate + h];
+	return a.cap > 0.0f ? softcap_f32(x, a.cap) : x;
+}
+
+/* keep, u and exp(-m) of n <= MLSTM_ROWS rows from r on; m is that before them. Returns that
+ * behind them. All threads of the block call it. */
+template <class array> /* the emulator's arrays know who touches them */
+DEVICE float mlstm_gates(array &gates, const bb_mlstm &a, int h, int r, int n, float m) {
+	const int t = (int)threadIdx.x;
+	__syncthreads(); /* the rows before are done */
+	if (t < n) {
+		gates[t][0] = -softplus_f32(-mlstm_gate_of(a, a.gate_f, (size_t)(r + t), h));
+		gates[t][1] = mlstm_gate_of(a, a.gate_i, (size_t)(r + t), h);
+	}
+	__syncthreads();
+	float kept = 0.0f, mine = 0.0f, in = 0.0f;
+	for (int j = 0; j < n; j++) {
+		const float f = gates[j][0] + m, i = gates[j][1];
+		m = f > i ? f : i;
+		kept = j == t ? f : kept;
+		in = j == t ? i : in;
+		mine = j == t ? m : mine;
+	}
+	__syncthreads(); /* all have read them */
+	if (t < n) {
+		gates[t][0] = exp_f32(kept - mine);
+		gates[t][1] = exp_f32(in - mine);
+		gates[t][2] = exp_f32(-mine);
+	}
+	__syncthreads();
+	return m;
+}
+
+/* Floats of a layer's part before head h's part of n, and before its m. */
+DEVICE size_t mlstm_n_at(const bb_mlstm &a, int h) {
+	return (size_t)a.n_heads * a.dim_k * a.dim_v + (size_t)h * a.dim_k;
+}
+
+DEVICE size_t mlstm_m_at(const bb_mlstm &a, int h) {
+	return (size_t)a.n_heads * a.dim_k * (a.dim_v + 1) + h;
+}
+
+template <int n_each>
+__global__ void __launch_bounds__(MLSTM_THREADS, MLSTM_BLOCKS) mlstm_kernel(bb_mlstm a,
+	bool wide) {
+	SHARED(float, sums, [2][MLSTM_WARPS][MLSTM_COLUMNS]);
+	SHARED(float, gates, [MLSTM_ROWS][3]);
+	const int n_tiles = (a.dim_v + MLSTM_COLUMNS - 1) / MLSTM_COLUMNS;
+	const int h = (int)blockIdx.x / n_tiles, tile = (int)blockIdx.x % n_tiles * MLSTM_COLUMNS;
+	const int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
+	const int p = tile + lane % 8 * 4, j0 = (warp * 4 + lane / 8) * n_each;
+	const int n_columns = a.dim_v - p;
+	const bb_state_seq &seq = a.seqs[blockIdx.y];
+	const size_t head = a.state_at + (size_t)h * a.dim_k * a.dim_v, at = (size_t)h * a.dim_v;
+	float m = seq.from != NULL ? seq.from[a.state_at + mlstm_m_at(a, h)] : 0.0f;
+	float4 C[n_each];
+	UNROLL
+	for (int i = 0; i < n_each; i++) {
+		C[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+		if (j0 + i < a.dim_k && n_columns > 0 && seq.from != NULL) {
+			C[i] = load4(seq.from + head + (size_t)(j0 + i) * a.dim_v + p, n_columns, wide);
+		}
+	}
+	for (int s = 0; s <= seq.n_saves; s++) {
+		const bb_stretch part = state_stretch(&seq, s, head);
+		for (int t = 0; t < part.n_rows; t++) {
+			const size_t r = (size_t)(part.row0 + t);
+			if (t % MLSTM_ROWS == 0) {
+				m = mlstm_gates(gates, a, h, (int)r, min((int)MLSTM_ROWS, part.n_rows - t), m);
+			}
+			const float keep = gates[t % MLSTM_ROWS][0];
+			const float4 u = mul4(gates[t % MLSTM_ROWS][1],
+				load4(a.v + r * a.ld_v + at + p, n_columns, wide));
+			const float *k = a.k + r * a.ld_qk + (size_t)h * a.dim_k;
+			const float *q = a.q + r * a.ld_qk + (size_t)h * a.dim_k;
+			float4 y = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+			UNROLL
+			for (int i = 0; i < n_each; i++) {
+				if (j0 + i < a.dim_k) {
+					C[i] = fma4(k[j0 + i], u, mul4(keep, C[i]));
+					y = fma4(q[j0 + i], C[i], y);
+				}
+			}
+			y = sum_across(sum_across(y, 8), 16);
+			if (lane < 8) {
+				st_vec((float4 *)&sums[t % 2][warp][lane * 4], y);
+			}
+			__syncthreads();
+			if (warp == 0 && tile + lane < a.dim_v) {
+				float sum = sums[t % 2][0][lane];
+				for (int i = 1; i < MLSTM_WARPS; i++) {
+					sum += sums[t % 2][i][lane];
+				}
+				a.y[r * a.ld_y + at + tile + lane] = sum;
+			}
+		}
+		UNROLL
+		for (int i = 0; i < n_each; i++) {
+			if (j0 + i < a.dim_k && n_columns > 0) {
+				store4(part.to + (size_t)(j0 + i) * a.dim_v + p, C[i], n_columns, wide);
+			}
+		}
+	}
+}
+
+/* A thread has elements t, t + 128, ... of n. */
+__global__ void __launch_bounds__(MLSTM_THREADS) mlstm_divide_kernel(bb_mlstm a, float scale) {
+	SHARED(float, sums, [2][MLSTM_WARPS]);
+	SHARED(float, gates, [MLSTM_ROWS][3]);
+	const int h = (int)blockIdx.x, thread = (int)threadIdx.x;
+	const bb_state_seq &seq = a.seqs[blockIdx.y];
+	const size_t n_at = a.state_at + mlstm_n_at(a, h), m_at = a.state_at + mlstm_m_at(a, h);
+	float m = seq.from != NULL ? seq.from[m_at] : 0.0f;
+	float n[MLSTM_EACH];
+	UNROLL
+	for (int i = 0; i < MLSTM_EACH; i++) {
+		const int j = thread + i * MLSTM_THREADS;
+		n[i] = j < a.dim_k && seq.from != NULL ? seq.from[n_at + j] : 0.0f;
+	}
+	for (int s = 0; s <= seq.n_saves; s++) {
+		const bb_stretch part = state_stretch(&seq, s, 0);
+		for (int t = 0; t < part.n_rows; t++) {
+			const size_t r = (size_t)(part.row0 + t);
+			if (t % MLSTM_ROWS == 0) {
+				m = mlstm_gates(gates, a, h, (int)r, min((int)MLSTM_ROWS, part.n_rows - t), m);
+			}
+			const float *k = a.k + r * a.ld_qk + (size_t)h * a.dim_k;
+			const float *q = a.q + r * a.ld_qk + (size_t)h * a.dim_k;
+			const float keep = gates[t % MLSTM_ROWS][0], u = gates[t % MLSTM_ROWS][1];
+			float sum = 0.0f;
+			UNROLL
+			for (int i = 0; i < MLSTM_EACH; i++) {
+				const int j = thread + i * MLSTM_THREADS;
+				if (j < a.dim_k) {
+					n[i] = fmaf(u, k[j], keep * n[i]);
+					sum = fmaf(n[i], q[j], sum);
+				}
+			}
+			for (int bits = 16; bits > 0; bits /= 2) {
+				sum += __shfl_xor_sync(ALL_LANES, sum, bits);
+			}
+			if (thread % WARP == 0) {
+				sums[t % 2][thread / WARP] = sum;
+			}
+			__syncthreads();
+			sum = sums[t % 2][0];
+			for (int i = 1; i < MLSTM_WARPS; i++) {
+				sum += sums[t % 2][i];
+			}
+			const float size = fabsf(scale * sum), least = gates[t % MLSTM_ROWS][2];
+			const float factor = scale / ((size < least ? least : size) + a.eps);
+			float *y = a.y + r * a.ld_y + (size_t)h * a.dim_v;
+			for (int p = thread; p < a.dim_v; p += MLSTM_THREADS) {
+				y[p] *= factor;
+			}
+		}
+		UNROLL
+		for (int i = 0; i < MLSTM_EACH; i++) {
+			const int j = thread + i * MLSTM_THREADS;
+			if (j < a.dim_k) {
+				part.to[n_at + j] = n[i];
+			}
+		}
+		if (thread == 0) {
+			part.to[m_at] = m;
+		}
+	}
+}
+
+template <int n_each>
+static void launch_mlstm(bb_queue *q, const struct bb_mlstm *a) {
+	const unsigned tiles = blocks_for(a->dim_v, MLSTM_COLUMNS);
+	/* states and rows are wide where every head's columns are; addresses of states are the device's
+	 * own, whose parts begin at multiples of 16 bytes where dim_v is one of 4 */
+	const bool wide = a->dim_v % 4 == 0 && a->state_at % 4 == 0 && is_wide(a->v, a->ld_v);
+	LAUNCH((mlstm_kernel<n_each>), dim3(tiles * (unsigned)a->n_heads, (unsigned)a->n_seqs),
+		MLSTM_THREADS, 0, q->stream, *a, wide);
+	queue_launched(q, "mlstm");
+}
+
+extern "C" void mlstm_sm80(bb_queue *q, const struct bb_mlstm *a) {
+	assert(a->dim_k <= BB_MLSTM_KEYS);
+	if (a->n_seqs == 0) {
+		return;
+	}
+	if (a->dim_k <= 2 * MLSTM_ALONG_KEYS) {
+		launch_mlstm<2>(q, a);
+	} else if (a->dim_k <= 4 * MLSTM_ALONG_KEYS) {
+		launch_mlstm<4>(q, a);
+	} else if (a->dim_k <= 8 * MLSTM_ALONG_KEYS) {
+		launch_mlstm<8>(q, a);
+	} else {
+		launch_mlstm<16>(q, a);
+	}
+	LAUNCH(mlstm_divide_kernel, dim3((unsigned)a->n_heads, (unsigned)a->n_seqs), MLSTM_THREADS, 0,
+		q->stream, *a, 1.0f / sqrtf((float)a->dim_k));
+	queue_launched(q, "mlstm");
+}
