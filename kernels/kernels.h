@@ -465,6 +465,8 @@ struct bb_grouped;
  *             2 n_pairs on are left alone
  * silu_mul    y = g / (1 + e^-g) * u (SwiGLU, arXiv:2002.05202)
  * gelu_mul    y = 0.5 g (1 + tanh(sqrt(2/pi) (g + 0.044715 g^3))) * u (GeGLU)
+ * sigmoid_mul y = u / (1 + e^-g) (output gates of LSTM cells, arXiv:2405.04517)
+ * softcap     y = cap tanh(y / cap), cap above 0 (arXiv:2408.00118)
  * add         y += x
  * argmax      lowest index of the largest element; NaNs never win; index 0 when all are NaN
  * softmax     p[i] = exp(scale * (x[i] - max)) / sum, log_sum = log(sum of exp(scale * (x - max)));

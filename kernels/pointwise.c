@@ -55,6 +55,22 @@ void gelu_mul_c(bb_queue *q, float *y, int ld_y, const float *gate, const float 
 	}
 }
 
+void sigmoid_mul_c(bb_queue *q, float *y, int ld_y, const float *gate, const float *up, int ld,
+	int n_rows, int dim) {
+	for (int r = 0; r < n_rows; r++) {
+		for (int i = 0; i < dim; i++) {
+			const double g = gate[(size_t)r * ld + i], u = up[(size_t)r * ld + i];
+			y[(size_t)r * ld_y + i] = (float)(u / (1 + exp(-g)));
+		}
+	}
+}
+
+void softcap_c(bb_queue *q, float *y, size_t n, float cap) {
+	for (size_t i = 0; i < n; i++) {
+		y[i] = (float)(cap * tanh((double)y[i] / cap));
+	}
+}
+
 void add_c(bb_queue *q, float *y, const float *x, size_t n) {
 	for (size_t i = 0; i < n; i++) {
 		y[i] += x[i];

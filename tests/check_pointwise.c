@@ -71,6 +71,27 @@ CHECK(gelu_mul) {
 	check_gated(c, fn, (struct tol){ .rel = 1e-6f, .abs = 1e-9f });
 }
 
+CHECK(sigmoid_mul) {
+	check_gated(c, fn, (struct tol){ .rel = 1e-6f, .abs = 1e-37f });
+}
+
+/* Small x cancel: the error is a share of the cap. */
+CHECK(softcap) {
+	static const int sizes[] = { 1, 3, 8, 15, 16, 17, 64, 1000, 4095, 4096, 4097, 40001 };
+	const bool is_bench = check_is_bench(c);
+	for (size_t s = 0; s < (is_bench ? 2 : COUNT(sizes)); s++) {
+		const int n = is_bench ? (s == 0 ? 50304 : 50304 * 16) : sizes[s];
+		const float cap = check_rand(c, 0, 1) ? 30.0f : 1.5f;
+		float *y = check_inout(c, "y", n, (struct tol){ .rel = 1e-6f, .abs = 3e-7f * cap });
+		for (int i = 0; i < n; i++) {
+			y[i] *= check_rand(c, 0, 9) == 0 ? 1e30f : 3.0f * cap;
+		}
+		while (check_next(c, 8.0 * n, "n=%d cap=%g", n, (double)cap)) {
+			fn(check_queue(c), y, n, cap);
+		}
+	}
+}
+
 CHECK(add) {
 	static const int sizes[] = { 1, 3, 8, 15, 16, 17, 64, 1000, 4095, 4096, 4097, 40001 };
 	const bool is_bench = check_is_bench(c);

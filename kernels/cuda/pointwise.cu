@@ -49,6 +49,54 @@ extern "C" void gelu_mul_sm80(bb_queue *q, float *y, int ld_y, const float *gate
 	run_gated<GATE_GELU>(q, y, ld_y, gate, up, ld, n_rows, dim, "gelu_mul");
 }
 
+/* A gate that is no part of what it gates. */
+__global__ void __launch_bounds__(THREADS) sigmoid_kernel(float *y, int ld_y, const float *gate,
+	const float *up, int ld, int dim, bool wide) {
+	const int i = (int)(blockIdx.x * PER_BLOCK + 4 * threadIdx.x), n = dim - i;
+	const size_t row = blockIdx.y;
+	if (n <= 0) {
+		return;
+	}
+	const float4 g = load4(gate + row * ld + i, n, wide), u = load4(up + row * ld + i, n, wide);
+	const float4 v = make_float4(sigmoid_f32(g.x) * u.x, sigmoid_f32(g.y) * u.y,
+		sigmoid_f32(g.z) * u.z, sigmoid_f32(g.w) * u.w);
+	store4(y + row * ld_y + i, v, n, wide);
+}
+
+extern "C" void sigmoid_mul_sm80(bb_queue *q, float *y, int ld_y, const float *gate,
+	const float *up, int ld, int n_rows, int dim) {
+	const bool wide = is_wide(y, ld_y) && is_wide(gate, ld) && is_wide(up, ld);
+	for (int row = 0; row < n_rows; row += MAX_GRID_ROWS) {
+		const int n = n_rows - row < MAX_GRID_ROWS ? n_rows - row : MAX_GRID_ROWS;
+		LAUNCH(sigmoid_kernel, dim3(blocks_for(dim, PER_BLOCK), n), THREADS, 0, q->stream,
+			y + (size_t)row * ld_y, ld_y, gate + (size_t)row * ld, up + (size_t)row * ld, ld, dim,
+			wide);
+		queue_launched(q, "sigmoid_mul");
+	}
+}
+
+/* ---- y = cap tanh(y / cap) ---- */
+
+__global__ void __launch_bounds__(THREADS) softcap_kernel(float *y, size_t n, float cap,
+	bool wide) {
+	const size_t i = (size_t)blockIdx.x * PER_BLOCK + 4 * threadIdx.x;
+	if (i >= n) {
+		return;
+	}
+	const int left = n - i < 4 ? (int)(n - i) : 4;
+	const float4 x = load4(y + i, left, wide);
+	store4(y + i, make_float4(softcap_f32(x.x, cap), softcap_f32(x.y, cap), softcap_f32(x.z, cap),
+		softcap_f32(x.w, cap)), left, wide);
+}
+
+extern "C" void softcap_sm80(bb_queue *q, float *y, size_t n, float cap) {
+	if (n == 0) {
+		return;
+	}
+	LAUNCH(softcap_kernel, blocks_for(n, PER_BLOCK), THREADS, 0, q->stream, y, n, cap, is_wide(y));
+	queue_launched(q, "softcap");
+}
+
 /* ---- y = y + x ---- */
 
 __global__ void __launch_bounds__(THREADS) add_kernel(float *y, const float *x, size_t n,

@@ -43,6 +43,7 @@ static inline vec gelu(vec g) {
 	}
 GATED_ROWS(silu)
 GATED_ROWS(gelu)
+GATED_ROWS(vec_sigmoid)
 #undef GATED_ROWS
 
 void TAG(silu_mul)(bb_queue *q, float *y, int ld_y, const float *gate, const float *up, int ld,
@@ -57,7 +58,13 @@ void TAG(gelu_mul)(bb_queue *q, float *y, int ld_y, const float *gate, const flo
 	queue_run(q, gelu_rows, &job, n_rows, vec_grain((size_t)dim));
 }
 
-/* ---- y = y + x ---- */
+void TAG(sigmoid_mul)(bb_queue *q, float *y, int ld_y, const float *gate, const float *up, int ld,
+	int n_rows, int dim) {
+	const struct gated_job job = { y, gate, up, ld_y, ld, dim };
+	queue_run(q, vec_sigmoid_rows, &job, n_rows, vec_grain((size_t)dim));
+}
+
+/* ---- y = y + x, y = cap tanh(y / cap) ---- */
 
 enum { BLOCK = 4096 }; /* elements of a unit of work */
 
@@ -65,6 +72,7 @@ struct flat_job {
 	float *y;       /* [n] */
 	const float *x; /* [n] */
 	size_t n;
+	float cap;
 };
 
 static int blocks(size_t n) {
@@ -93,4 +101,18 @@ static void add_blocks(const void *arg, int begin, int end) {
 void TAG(add)(bb_queue *q, float *y, const float *x, size_t n) {
 	const struct flat_job job = { .y = y, .x = x, .n = n };
 	queue_run(q, add_blocks, &job, blocks(n), vec_grain(BLOCK));
+}
+
+static void softcap_blocks(const void *arg, int begin, int end) {
+	const struct flat_job *job = arg;
+	const size_t last = flat_end(job, end);
+	for (size_t i = (size_t)begin * BLOCK; i < last; i += VEC) {
+		const int n = last - i < VEC ? (int)(last - i) : VEC;
+		store_n(job->y + i, vec_softcap(load_n(job->y + i, n), job->cap), n);
+	}
+}
+
+void TAG(softcap)(bb_queue *q, float *y, size_t n, float cap) {
+	const struct flat_job job = { .y = y, .n = n, .cap = cap };
+	queue_run(q, softcap_blocks, &job, blocks(n), vec_grain(BLOCK));
 }
