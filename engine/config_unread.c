@@ -14,20 +14,23 @@
  * With a star: whatever begins so. */
 static const char *const harmless[] = {
 	"_*", "add_cross_attention", "architectures", "attention_bias", "attention_dropout",
-	"attention_probs_dropout_prob", "attn_implementation", "attn_pdrop", "auto_map", "bos_token_id",
-	"cache_implementation", "chunk_size", "classifier_dropout*", "d_model",
-	"decoder_start_token_id", "dtype", "embd_pdrop", "eos_token_id", "expand", "finetuning_task",
-	"fused_add_norm", "gradient_checkpointing", "hidden_dropout*", "id2label", "initializer_range",
-	"is_decoder", "is_llama_config", "label2id", "mamba_chunk_size", "max_length", "mlp_bias",
-	"model_type", "n_layer", "norm_before_gate", "num_labels", "num_logits_to_keep",
+	"attention_probs_dropout_prob", "attn_implementation", "attn_pdrop", "auto_map",
+	"autocast_kernel_dtype", "bos_token_id", "cache_implementation", "chunk_size",
+	"chunkwise_kernel", "classifier_dropout*", "d_model", "decoder_start_token_id", "dtype",
+	"embd_pdrop", "eos_token_id", "expand", "finetuning_task", "fused_add_norm",
+	"gradient_checkpointing", "hidden_dropout*", "id2label", "inference_state_dtype",
+	"initializer_range", "is_decoder", "is_llama_config", "label2id", "mamba_chunk_size",
+	"max_inference_chunksize", "max_length", "mlp_bias", "mode", "model_type", "n_layer",
+	"norm_before_gate", "norm_reduction_force_float32", "num_labels", "num_logits_to_keep",
 	"output_router_logits", "pad_token_id", "pad_vocab_size_multiple", "pretraining_tp",
 	"problem_type", "rescale_prenorm_residual", "resid_pdrop", "residual_in_fp32",
-	"router_aux_loss_coef", "sep_token_id", "ssm_cfg", "task_specific_params",
-	"tie_word_embeddings", "time_step_floor", "time_step_init_scheme", "time_step_max",
-	"time_step_min", "time_step_rank", "time_step_scale", "tokenizer_class", "torch_dtype",
-	"transformers.js_config*", "transformers_version", "unsloth_*", "use_associative_scan",
-	"use_bias", "use_cache", "use_conv_bias", "use_falcon_mambapy", "use_flash_attention*",
-	"use_mamba_kernels", "use_mambapy", "use_qkv_bias",
+	"return_last_states", "router_aux_loss_coef", "sep_token_id", "sequence_kernel", "ssm_cfg",
+	"step_kernel", "task_specific_params", "tie_word_embeddings", "time_step_floor",
+	"time_step_init_scheme", "time_step_max", "time_step_min", "time_step_rank",
+	"time_step_scale", "tokenizer_class", "torch_dtype", "transformers.js_config*",
+	"transformers_version", "unsloth_*", "use_associative_scan", "use_bias", "use_cache",
+	"use_conv_bias", "use_falcon_mambapy", "use_flash_attention*", "use_mamba_kernels",
+	"use_mambapy", "use_qkv_bias",
 };
 
 /* What changes logits, and which values don't. */
@@ -39,14 +42,17 @@ static const struct effect {
 	enum bb_hparam same;  /* neither does this hyper-parameter's value */
 	enum bb_hparam only;  /* the entry matters only if this isn't 0; H_NONE: always */
 } effects[] = {
+	{ "add_out_norm", .neutral = 1, .has_number = true },
 	{ "attention_multiplier", .same = H_ATTN_SCALE },
 	{ "d_inner", .same = H_SSM_INNER },
+	{ "embedding_dim", .same = H_EMBD },
 	{ "embedding_multiplier", .neutral = 1, .has_number = true },
 	{ "head_dim", .same = H_HEAD },
 	{ "intermediate_size", .same = H_SSM_INNER },
 	{ "lm_head_multiplier", .neutral = 1, .has_number = true },
 	{ "logits_scaling", .neutral = 1, .has_number = true },
 	{ "max_window_layers", .neutral = 0, .has_number = true, .only = H_WINDOW },
+	{ "num_blocks", .same = H_LAYERS },
 	{ "partial_rotary_factor", .neutral = 1, .has_number = true },
 	{ "residual_multiplier", .neutral = 1, .has_number = true },
 	{ "rms_norm", .neutral = 1, .has_number = true },
@@ -58,6 +64,7 @@ static const struct effect {
 	{ "rope_parameters.truncate", .neutral = 1, .has_number = true },
 	{ "rope_scaling.truncate", .neutral = 1, .has_number = true },
 	{ "sliding_window" },
+	{ "weight_mode", .texts = "single" },
 };
 
 static bool begins_like(const char *pattern, const char *path) {

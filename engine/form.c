@@ -18,12 +18,14 @@ static const struct rule {
 	[OP_END] = { "end" },
 	[OP_EMBED] = { "embed", .w = true, .n_scalars = 1 },
 	[OP_RMSNORM] = { "rmsnorm", .in = true, .w = true, .n_scalars = 2, .w_may_lack = true },
-	[OP_MATMUL] = { "matmul", .in = true, .w = true, .bias = true, .last = true },
+	[OP_LAYERNORM] = { "layernorm", .in = true, .w = true, .n_scalars = 1 },
+	[OP_MATMUL] = { "matmul", .in = true, .w = true, .bias = true, .n_scalars = 1, .last = true },
 	[OP_ADD_MATMUL] = { "add_matmul", .in = true, .w = true, .bias = true },
 	[OP_ROPE] = { "rope", .in = true, .in_layers_only = true },
 	[OP_ATTENTION] = { "attention", .in = true, .in_layers_only = true },
 	[OP_SILU_MUL] = { "silu_mul", .in = true, .in2 = true },
 	[OP_GELU_MUL] = { "gelu_mul", .in = true, .in2 = true },
+	[OP_SIGMOID_MUL] = { "sigmoid_mul", .in = true, .in2 = true },
 	[OP_ADD] = { "add", .in = true },
 	[OP_CONV_SILU] = { "conv_silu", .in = true, .w = true, .bias = true, .in_layers_only = true,
 		.last = true },
@@ -31,6 +33,7 @@ static const struct rule {
 		.skip = true },
 	[OP_SSD] = { "ssd", .in = true, .w = true, .bias = true, .n_scalars = 2,
 		.in_layers_only = true, .skip = true },
+	[OP_MLSTM] = { "mlstm", .in = true, .in_layers_only = true },
 };
 
 static const struct {
@@ -65,13 +68,18 @@ int form_span(const struct bb_hparams *hp, enum bb_act act, enum bb_act last) {
 }
 
 bool form_keeps_state(enum bb_op_kind kind) {
-	return kind == OP_CONV_SILU || kind == OP_SCAN || kind == OP_SSD;
+	return kind == OP_CONV_SILU || kind == OP_SCAN || kind == OP_SSD || kind == OP_MLSTM;
 }
 
 size_t form_state_floats(const struct bb_hparams *hp, const struct bb_op *op) {
 	const size_t width = (size_t)form_span(hp, op->out, op->last);
 	if (op->kind == OP_CONV_SILU) {
 		return width * (size_t)(hparam_int(hp, H_SSM_CONV) - 1);
+	}
+	if (op->kind == OP_MLSTM) { /* C, n and m */
+		const size_t n_heads = (size_t)hparam_int(hp, H_LSTM_HEADS);
+		const size_t keys = (size_t)hparam_int(hp, H_LSTM_QK_WIDTH);
+		return keys / n_heads * width + keys + n_heads;
 	}
 	return form_keeps_state(op->kind) ? width * (size_t)hparam_int(hp, H_SSM_STATE) : 0;
 }
@@ -222,9 +230,17 @@ static bool check_widths(const struct checker *c, const struct bb_op *op, const 
 				? check_multiple(c, "groups", n_out, hparam_int(hp, w->rows))
 				: check_width(c, "a weight", hparam_int(hp, w->rows), n_out) &&
 					check_multiple(c, "groups", n_out, hparam_int(hp, op->scalar[0])))));
+	case OP_LAYERNORM:
+		return check_width(c, "an input", n_in, n_out) &&
+			(w->cols == H_NONE || refuse(c, "a vector", weight_name(w))) &&
+			check_width(c, "a weight", hparam_int(hp, w->rows), n_out) &&
+			(op->scalar[0] == H_NONE ||
+				check_multiple(c, "groups", n_out, hparam_int(hp, op->scalar[0])));
 	case OP_MATMUL:
 	case OP_ADD_MATMUL:
-		return check_matrix(c, w, bias, n_out, n_in);
+		return (op->scalar[0] == H_NONE || op->out == ACT_LOGITS ||
+				refuse(c, "no scalar", hparam_name(op->scalar[0]))) &&
+			check_matrix(c, w, bias, n_out, n_in);
 	case OP_ROPE:
 		return check_in_place(c, op) &&
 			check_multiple(c, "heads", n_out, hparam_int(c->hp, H_HEAD));
@@ -233,6 +249,7 @@ static bool check_widths(const struct checker *c, const struct bb_op *op, const 
 			check_width(c, "an output", n_out, n_in);
 	case OP_SILU_MUL:
 	case OP_GELU_MUL:
+	case OP_SIGMOID_MUL:
 		return check_width(c, "an input", n_in, n_out) &&
 			check_width(c, "a second input", form_width(c->hp, op->in2), n_out) &&
 			(form_group(op->in) == form_group(op->in2) ||
@@ -253,6 +270,10 @@ static bool check_widths(const struct checker *c, const struct bb_op *op, const 
 		return check_in_place(c, op) && check_channels(c, w, hparam_int(hp, H_SSM_HEADS)) &&
 			check_width(c, "SSM_DT", form_width(hp, ACT_SSM_DT), hparam_int(hp, H_SSM_HEADS)) &&
 			check_multiple(c, "heads", n_out, hparam_int(hp, H_SSM_HEADS));
+	case OP_MLSTM:
+		return check_in_place(c, op) &&
+			check_multiple(c, "heads", n_out, hparam_int(hp, H_LSTM_HEADS)) &&
+			check_multiple(c, "heads", form_width(hp, ACT_LSTM_Q), hparam_int(hp, H_LSTM_HEADS));
 	case OP_END:
 	case OP_COUNT:
 		break;

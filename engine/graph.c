@@ -112,6 +112,9 @@ static void run_logits(const struct run *r, const struct plan_op *o) {
 		}
 		float *y = is_direct ? b->logits[i] : r->p->acts[ACT_LOGITS];
 		multiply(r, o, i, n, y, m->n);
+		if (o->scalar_of[0] != H_NONE && o->scalar[0] > 0) {
+			r->k->softcap(r->q, y, (size_t)n * (size_t)m->n, o->scalar[0]);
+		}
 		if (!is_direct && !r->keeps_logits) {
 			draws_run(r->e, i, n);
 			graph_give_logits(r->e, i, n);
@@ -154,6 +157,20 @@ static void run_attention(const struct run *r, const struct plan_op *o) {
 	attention(r->q, &args);
 }
 
+static void run_mlstm(const struct run *r, const struct plan_op *o) {
+	const struct plan *p = r->p;
+	const struct bb_hparams *hp = &p->hp;
+	const struct batch *b = &r->e->batch;
+	const int ld = o->ld_in, n_heads = hparam_int(hp, H_LSTM_HEADS);
+	const struct bb_mlstm a = { .y = o->out, .q = p->acts[ACT_LSTM_Q], .k = p->acts[ACT_LSTM_K],
+		.v = o->in, .gate_i = p->acts[ACT_LSTM_I], .gate_f = p->acts[ACT_LSTM_F], .ld_y = ld,
+		.ld_qk = ld, .ld_v = ld, .ld_gate = ld, .n_heads = n_heads,
+		.dim_k = hparam_int(hp, H_LSTM_QK_WIDTH) / n_heads, .dim_v = o->dim / n_heads,
+		.cap = (float)hp->v[H_LSTM_GATE_CAP], .eps = (float)hp->v[H_LSTM_EPS],
+		.seqs = b->at.states, .n_seqs = b->n_seqs, .state_at = o->state_at };
+	r->k->mlstm(r->q, &a);
+}
+
 static void run_recurrent(const struct run *r, const struct plan_op *o) {
 	const struct plan *p = r->p;
 	const struct bb_hparams *hp = &p->hp;
@@ -188,13 +205,19 @@ static void run_recurrent(const struct run *r, const struct plan_op *o) {
 static void run_norm(const struct run *r, const struct plan_op *o) {
 	const int dim = o->dim / o->n_parts;
 	for (int i = 0; i < o->n_parts; i++) {
+		if (o->kind == OP_LAYERNORM) {
+			r->k->layernorm(r->q, o->out + i * dim, o->ld_out, o->in + i * dim, o->ld_in,
+				o->w + i * dim, NULL, r->n_rows, 1, dim, norm_eps(r->p, o));
+			continue;
+		}
 		r->k->rmsnorm(r->q, o->out + i * dim, o->ld_out, o->in + i * dim, o->ld_in,
 			o->w != NULL ? o->w + i * dim : NULL, r->n_rows, o->n_groups, dim, norm_eps(r->p, o));
 	}
 }
 
 static void run_gated(const struct run *r, const struct plan_op *o) {
-	silu_mul_fn *fn = o->kind == OP_SILU_MUL ? r->k->silu_mul : r->k->gelu_mul;
+	silu_mul_fn *fn = o->kind == OP_SILU_MUL ? r->k->silu_mul
+		: o->kind == OP_GELU_MUL ? r->k->gelu_mul : r->k->sigmoid_mul;
 	fn(r->q, o->out, o->ld_out, o->in, o->in2, o->ld_in, r->n_rows, o->dim);
 }
 
@@ -207,6 +230,7 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 			o->dim, o->scalar[0]);
 		break;
 	case OP_RMSNORM:
+	case OP_LAYERNORM:
 		run_norm(r, o);
 		break;
 	case OP_MATMUL:
@@ -226,6 +250,7 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 		break;
 	case OP_SILU_MUL:
 	case OP_GELU_MUL:
+	case OP_SIGMOID_MUL:
 		run_gated(r, o);
 		break;
 	case OP_ADD:
@@ -237,6 +262,9 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 	case OP_SCAN:
 	case OP_SSD:
 		run_recurrent(r, o);
+		break;
+	case OP_MLSTM:
+		run_mlstm(r, o);
 		break;
 	case OP_END:
 	case OP_COUNT:

@@ -28,6 +28,12 @@
 	ACT(SSM_B, SSM_BC_WIDTH, SSM_Z) \
 	ACT(SSM_C, SSM_BC_WIDTH, SSM_Z) \
 	ACT(SSM_DT, SSM_DT_WIDTH, SSM_Z) \
+	ACT(LSTM_Z, LSTM_V_WIDTH, LSTM_Z) \
+	ACT(LSTM_V, LSTM_V_WIDTH, LSTM_Z) \
+	ACT(LSTM_Q, LSTM_QK_WIDTH, LSTM_Z) \
+	ACT(LSTM_K, LSTM_QK_WIDTH, LSTM_Z) \
+	ACT(LSTM_I, LSTM_HEADS, LSTM_Z) \
+	ACT(LSTM_F, LSTM_HEADS, LSTM_Z) \
 	ACT(LOGITS, VOCAB, NONE)
 
 enum bb_act {
@@ -44,16 +50,20 @@ enum bb_op_kind {
 	OP_RMSNORM,    /* out = rmsnorm(in) * w, over groups as wide as w; or, with a scalar, over so
 	                * many groups, each with its part of w; without w: 1. A second scalar is the
 	                * epsilon, without it norm_eps */
-	OP_MATMUL,     /* out = in w^T (+ bias) */
+	OP_LAYERNORM,  /* out = layernorm(in) * w, over as many groups as a scalar says, or one, each
+	                * with its part of w */
+	OP_MATMUL,     /* out = in w^T (+ bias); LOGITS with a scalar that isn't 0: softly capped */
 	OP_ADD_MATMUL, /* out += in w^T (+ bias) */
 	OP_ROPE,       /* out = in, turned by the position's angles; the layer kind says which */
 	OP_ATTENTION,  /* out = attention of in over the context's K, V; appends ACT_K, ACT_V first */
 	OP_SILU_MUL,   /* out = silu(in) * in2; in and in2 of one group */
 	OP_GELU_MUL,   /* out = gelu_tanh(in) * in2 */
+	OP_SIGMOID_MUL, /* out = sigmoid(in) * in2 */
 	OP_ADD,        /* out += in; X and H only */
 	OP_CONV_SILU,  /* out = in = silu(causal depthwise convolution of in with w (+ bias)) */
 	OP_SCAN,       /* out = in = Mamba's scan of in by SSM_B, SSM_C, SSM_DT + bias; A: w, D: skip */
 	OP_SSD,        /* the same of Mamba-2's heads; scalars: limits of dt, a second of 0 is none */
+	OP_MLSTM,      /* out = in = xLSTM's cell of values in by LSTM_Q, LSTM_K, LSTM_I, LSTM_F */
 	OP_COUNT,
 };
 

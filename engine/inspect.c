@@ -77,6 +77,8 @@ static void (*kernel_of(const struct bb_engine *e, const struct plan_op *o))(voi
 		return (void (*)(void))k->embed;
 	case OP_RMSNORM:
 		return (void (*)(void))k->rmsnorm;
+	case OP_LAYERNORM:
+		return (void (*)(void))k->layernorm;
 	case OP_MATMUL:
 	case OP_ADD_MATMUL:
 		return (void (*)(void))o->matrix->fn;
@@ -88,6 +90,8 @@ static void (*kernel_of(const struct bb_engine *e, const struct plan_op *o))(voi
 		return (void (*)(void))k->silu_mul;
 	case OP_GELU_MUL:
 		return (void (*)(void))k->gelu_mul;
+	case OP_SIGMOID_MUL:
+		return (void (*)(void))k->sigmoid_mul;
 	case OP_ADD:
 		return (void (*)(void))k->add;
 	case OP_CONV_SILU:
@@ -96,6 +100,8 @@ static void (*kernel_of(const struct bb_engine *e, const struct plan_op *o))(voi
 		return (void (*)(void))k->scan;
 	case OP_SSD:
 		return (void (*)(void))k->ssd;
+	case OP_MLSTM:
+		return (void (*)(void))k->mlstm;
 	case OP_END:
 	case OP_COUNT:
 		break;

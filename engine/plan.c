@@ -332,7 +332,7 @@ static bool plan_one(struct planner *w, struct plan_op *o, const struct bb_op *o
 	} else if (op->kind == OP_EMBED) {
 		assert(w->i_layer < 0); /* plan_pack places the tables of the head */
 		o->table = find_weight(w, op->w);
-	} else if (op->kind == OP_RMSNORM) {
+	} else if (op->kind == OP_RMSNORM || op->kind == OP_LAYERNORM) {
 		if (op->w != W_NONE) {
 			o->dim = hparam_int(&p->hp, p->weights.rows[op->w]->rows);
 			ok = plan_vector(w, op->w, &o->w, o->dim);

@@ -34,6 +34,12 @@ bool hparam_is_int(enum bb_hparam h) {
 	case H_YARN_SLOW:
 	case H_ATTN_SCALE:
 	case H_EMBED_SCALE:
+	case H_LSTM_QK_FACTOR:
+	case H_LSTM_V_FACTOR:
+	case H_LSTM_EPS:
+	case H_LSTM_GATE_CAP:
+	case H_FF_FACTOR:
+	case H_LOGIT_CAP:
 	case H_SSM_NORM_EPS:
 	case H_SSM_DT_MIN:
 	case H_SSM_DT_MAX:
@@ -151,10 +157,35 @@ static bool derive_ssm(struct bb_hparams *hp, struct bb_error *err) {
 	return true;
 }
 
+static double rounded_up(double x, double multiple) {
+	return floor((x + multiple - 1) / multiple) * multiple; /* as transformers does of fractions */
+}
+
+/* Widths of an xLSTM, which its configuration gives as factors. */
+static bool derive_lstm(struct bb_hparams *hp, struct bb_error *err) {
+	double *const v = hp->v;
+	const double n_heads = v[H_LSTM_HEADS];
+	v[H_LSTM_QK_WIDTH] = floor(v[H_EMBD] * v[H_LSTM_QK_FACTOR]);
+	v[H_LSTM_V_WIDTH] = floor(v[H_EMBD] * v[H_LSTM_V_FACTOR]);
+	v[H_FF] = rounded_up(v[H_EMBD] * v[H_FF_FACTOR], v[H_FF_MULTIPLE]);
+	if (v[H_LSTM_QK_WIDTH] == 0 || v[H_LSTM_V_WIDTH] == 0 || v[H_FF] == 0 ||
+		fmod(v[H_LSTM_QK_WIDTH], n_heads) != 0 || fmod(v[H_LSTM_V_WIDTH], n_heads) != 0) {
+		return base_fail(err, BB_ERR_FORMAT, "a cell with keys of %g columns and values of %g "
+			"can't have %g heads evenly, before a layer of %g", v[H_LSTM_QK_WIDTH],
+			v[H_LSTM_V_WIDTH], n_heads, v[H_FF]);
+	}
+	return v[H_LSTM_QK_WIDTH] / n_heads <= BB_MLSTM_KEYS || base_fail(err, BB_ERR_UNSUPPORTED,
+		"a cell with keys of %g columns a head; expected at most %d", v[H_LSTM_QK_WIDTH] / n_heads,
+		(int)BB_MLSTM_KEYS);
+}
+
 /* Values that an absent key takes from others. */
 static bool derive(struct bb_hparams *hp, struct bb_error *err) {
 	double *const v = hp->v;
 	if (v[H_SSM_INNER] > 0 && !derive_ssm(hp, err)) {
+		return false;
+	}
+	if (v[H_LSTM_HEADS] > 0 && !derive_lstm(hp, err)) {
 		return false;
 	}
 	if (v[H_HEADS] == 0) {

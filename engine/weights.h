@@ -56,6 +56,16 @@
 	X(SSM_CONV_WIDTH, "ssm_inner+2*ssm_groups*ssm_state") \
 	X(SSM_IN_WIDTH, "ssm_in_width") \
 	X(SSM_X_WIDTH, "ssm_dt_rank+2*ssm_state") \
+	X(LSTM_HEADS, "lstm_heads") \
+	X(LSTM_QK_FACTOR, "lstm_qk_factor") \
+	X(LSTM_V_FACTOR, "lstm_v_factor") \
+	X(LSTM_EPS, "lstm_eps") \
+	X(LSTM_GATE_CAP, "lstm_gate_cap") \
+	X(FF_FACTOR, "ff_factor") \
+	X(FF_MULTIPLE, "ff_multiple") \
+	X(LOGIT_CAP, "logit_cap") \
+	X(LSTM_QK_WIDTH, "lstm_qk_width") \
+	X(LSTM_V_WIDTH, "lstm_v_width") \
 	X(Q_WIDTH, "heads*head_dim") \
 	X(KV_WIDTH, "kv_heads*head_dim") \
 	X(ROPE_PAIRS, "rope_dim/2")
@@ -109,6 +119,8 @@ enum bb_slot {
 	W_POST_ATTN_NORM,
 	W_SSM_IN, W_SSM_CONV, W_SSM_CONV_BIAS, W_SSM_X, W_SSM_DT, W_SSM_DT_BIAS, W_SSM_A, W_SSM_D,
 	W_SSM_NORM, W_SSM_OUT,
+	W_LSTM_Z, W_LSTM_V, W_LSTM_Q, W_LSTM_K, W_LSTM_I, W_LSTM_I_BIAS, W_LSTM_F, W_LSTM_F_BIAS,
+	W_LSTM_NORM, W_LSTM_OUT,
 	W_FFN_NORM, W_GATE, W_UP, W_DOWN, W_POST_FFN_NORM,
 	W_COUNT,
 };

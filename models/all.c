@@ -9,7 +9,8 @@
 	X(llama) \
 	X(mamba) \
 	X(mamba2) \
-	X(qwen2)
+	X(qwen2) \
+	X(xlstm)
 
 #define X(name) extern const struct bb_model bb_model_##name;
 MODELS(X)

@@ -14,10 +14,14 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Path of tests/goldens/<name>.gguf; BOBBIN_TESTS is set by the build. */
+/* Path of tests/goldens/<name>.gguf, or of the folder hf/<name> where GGUF has no such
+ * architecture; BOBBIN_TESTS is set by the build. */
 static inline const char *tiny_path(const char *name) {
 	static char path[1024];
 	snprintf(path, sizeof(path), "%s/goldens/%s.gguf", BOBBIN_TESTS, name);
+	if (access(path, R_OK) != 0) {
+		snprintf(path, sizeof(path), "%s/goldens/hf/%s", BOBBIN_TESTS, name);
+	}
 	return path;
 }
 

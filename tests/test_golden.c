@@ -222,3 +222,7 @@ RECURRENT(mamba2_heads, "mamba2-heads")
 RECURRENT(falcon_h1, "falcon-h1")
 /* Without that norm, and without the convolution's bias. */
 RECURRENT(falcon_h1_plain, "falcon-h1-plain")
+/* Heads of 9 keys and 18 values; caps that bend little. */
+RECURRENT(xlstm, "xlstm")
+/* Heads of 36 keys and 72 values; caps that bend much, an epsilon that shows. */
+RECURRENT(xlstm_caps, "xlstm-caps")

@@ -41,6 +41,14 @@ def mamba2(**kwargs):
     return "mamba2", transformers.Mamba2ForCausalLM, transformers.Mamba2Config, config
 
 
+def xlstm(**kwargs):
+    config = {"hidden_size": 72, "embedding_dim": 72, "num_hidden_layers": 3, "num_blocks": 3, "num_heads": 4,
+              "qk_dim_factor": 0.5, "v_dim_factor": 1.0, "ffn_proj_factor": 1.5, "chunk_size": 64,
+              "ffn_round_up_to_multiple_of": 8, "norm_eps": 1e-5, "eps": 1e-6, "gate_soft_cap": 15.0,
+              "output_logit_soft_cap": 30.0, "tie_word_embeddings": False, **kwargs}
+    return "xlstm", transformers.xLSTMForCausalLM, transformers.xLSTMConfig, config
+
+
 MODELS = {
     "mamba": mamba(),
     "mamba-plain-conv": mamba(use_conv_bias=False, conv_kernel=3, intermediate_size=80, expand=2,
@@ -49,11 +57,17 @@ MODELS = {
     "mamba2": mamba2(),
     "mamba2-heads": mamba2(num_heads=9, head_dim=8, state_size=32, use_conv_bias=False,
                            tie_word_embeddings=False),
+    "xlstm": xlstm(),
+    "xlstm-caps": xlstm(num_heads=2, qk_dim_factor=1.0, v_dim_factor=2.0, gate_soft_cap=3.0, eps=0.05,
+                        output_logit_soft_cap=4.0),
 }
 
 
 # Those that are also written as Hugging Face folders.
-FOLDERS = ("falcon-mamba", "mamba2")
+FOLDERS = ("falcon-mamba", "mamba2", "xlstm", "xlstm-caps")
+
+# What GGUF has no architecture for: folders alone.
+NO_GGUF = ("xlstm",)
 
 # Other configurations for the weights of FOLDERS.
 VARIANTS = {
@@ -80,6 +94,10 @@ def random_weights(shapes, seed):
             value = 0.7 * rng.standard_normal(shape)
         elif "conv1d.weight" in name:
             value = 0.6 * rng.standard_normal(shape)
+        elif "igate_preact.bias" in name:
+            value = -1 + rng.standard_normal(shape)
+        elif "fgate_preact.bias" in name:
+            value = 3 + rng.standard_normal(shape)
         if value is not None:
             weights[name] = value.astype(np.float32)
     return weights
@@ -175,7 +193,8 @@ def write(name, seed):
     spread = np.ptp(logits[LENGTHS[-1]])
     off = max(np.abs(make.logits_of(plain, n) - logits[n]).max() for n in LENGTHS) / spread
     assert off < 1e-4, off
-    write_gguf(make.HERE / f"{name}.gguf", name, arch, config, weights)
+    if arch not in NO_GGUF:
+        write_gguf(make.HERE / f"{name}.gguf", name, arch, config, weights)
     if name in FOLDERS:
         make.write_folder(name, plain, None)
         write_variants(name, weights)
