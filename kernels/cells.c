@@ -64,3 +64,80 @@ void mlstm_c(bb_queue *q, const struct bb_mlstm *a) {
 		}
 	}
 }
+
+static double sigmoid(double x) {
+	return 1 / (1 + exp(-x));
+}
+
+/* is_first: nothing came before. */
+static void rg_lru_row(const struct bb_rg_lru *a, float *S, int r, bool is_first) {
+	for (int c = 0; c < a->dim; c++) {
+		const double x = a->x[(size_t)r * a->ld_x + c];
+		const double log_a = sigmoid(a->gate_r[(size_t)r * a->ld_gate + c]) * a->log_a[c];
+		const double u = sigmoid(a->gate_i[(size_t)r * a->ld_gate + c]) * x;
+		const double scale = is_first ? 1 : sqrt(-expm1(2 * log_a));
+		S[c] = (float)(exp(log_a) * S[c] + scale * u);
+		a->y[(size_t)r * a->ld_y + c] = S[c];
+	}
+}
+
+void rg_lru_c(bb_queue *q, const struct bb_rg_lru *a) {
+	for (int i = 0; i < a->n_seqs; i++) {
+		for (int k = 0; k <= a->seqs[i].n_saves; k++) {
+			const struct bb_stretch s = state_stretch(&a->seqs[i], k, a->state_at);
+			copy_state(s.to, s.from, (size_t)a->dim);
+			for (int r = s.row0; r < s.row0 + s.n_rows; r++) {
+				rg_lru_row(a, s.to, r, s.from == NULL && r == s.row0);
+			}
+		}
+	}
+}
+
+static double inverse_norm(const float *x, int n) {
+	double sum = 1e-6;
+	for (int i = 0; i < n; i++) {
+		sum += (double)x[i] * x[i];
+	}
+	return 1 / sqrt(sum);
+}
+
+/* Head h of one row, whose state is S[dim_k, dim_v]. */
+static void delta_row(const struct bb_delta *a, float *S, int r, int h) {
+	const int g = h / (a->n_heads / a->n_key_heads);
+	const float *q = a->q + (size_t)r * a->ld_qk + (size_t)g * a->dim_k;
+	const float *k = a->k + (size_t)r * a->ld_qk + (size_t)g * a->dim_k;
+	const double of_q = inverse_norm(q, a->dim_k) / sqrt(a->dim_k);
+	const double of_k = inverse_norm(k, a->dim_k);
+	const double bias = a->dt_bias != NULL ? a->dt_bias[h] : 0;
+	const double keep = exp(a->a[h] * softplus(a->dt[(size_t)r * a->ld_gate + h] + bias));
+	const double beta = sigmoid(a->gate_b[(size_t)r * a->ld_gate + h]);
+	for (int p = 0; p < a->dim_v; p++) {
+		const size_t at = (size_t)h * a->dim_v + p;
+		double known = 0, y = 0;
+		for (int j = 0; j < a->dim_k; j++) {
+			known += (double)S[(size_t)j * a->dim_v + p] * k[j];
+		}
+		const double e = beta * (a->v[(size_t)r * a->ld_v + at] - keep * of_k * known);
+		for (int j = 0; j < a->dim_k; j++) {
+			float *s = &S[(size_t)j * a->dim_v + p];
+			*s = (float)(keep * *s + of_k * k[j] * e);
+			y += (double)*s * q[j];
+		}
+		a->y[(size_t)r * a->ld_y + at] = (float)(of_q * y);
+	}
+}
+
+void delta_c(bb_queue *q, const struct bb_delta *a) {
+	const size_t head = (size_t)a->dim_k * a->dim_v;
+	for (int i = 0; i < a->n_seqs; i++) {
+		for (int k = 0; k <= a->seqs[i].n_saves; k++) {
+			const struct bb_stretch s = state_stretch(&a->seqs[i], k, a->state_at);
+			copy_state(s.to, s.from, head * a->n_heads);
+			for (int r = s.row0; r < s.row0 + s.n_rows; r++) {
+				for (int h = 0; h < a->n_heads; h++) {
+					delta_row(a, s.to + (size_t)h * head, r, h);
+				}
+			}
+		}
+	}
+}

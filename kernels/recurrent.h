@@ -139,4 +139,45 @@ struct bb_mlstm {
 	size_t state_at;
 };
 
+/* The real-gated linear recurrent unit of Griffin (arXiv:2402.19427, section 2.4). Row t, channel
+ * c, with r = sigmoid(gate_r[t, c]), i = sigmoid(gate_i[t, c]), a = exp(r log_a[c]):
+ *   S[c] = a S[c] + sqrt(1 - a^2) i x[t, c], but S[c] = i x[t, c] in the first row of a sequence
+ *          that begins with no state, as transformers has it
+ *   y[t, c] = S[c]
+ * State: S [dim]. */
+struct bb_rg_lru {
+	float *y;               /* [n_rows, ld_y]; may be x */
+	const float *x;         /* [n_rows, ld_x] */
+	const float *gate_r, *gate_i; /* [n_rows, ld_gate] each */
+	int ld_y, ld_x, ld_gate;
+	const float *log_a;     /* [dim], below zero: -8 softplus(Lambda) */
+	int dim;
+	const struct bb_state_seq *seqs;
+	int n_seqs;
+	size_t state_at;
+};
+
+/* The gated delta rule (arXiv:2412.06464, equation 10), as qwen3-next gates and normalises it. Row
+ * t, head h, whose keys are of head g = h / (n_heads / n_key_heads); with q' = q[t, g] / (|q[t,
+ * g]| sqrt(dim_k)) and k' = k[t, g] / |k[t, g]|, where |x| = sqrt(sum of x^2 + 1e-6), keep =
+ * exp(a[h] softplus(dt[t, h] + dt_bias[h])), beta = sigmoid(gate_b[t, h]):
+ *   e[b] = beta (v[t, h, b] - keep (sum over j of S[j, b] k'[j]))
+ *   S[j, b] = keep S[j, b] + k'[j] e[b]
+ *   y[t, h, b] = sum over j of S[j, b] q'[j]
+ * State: S [n_heads, dim_k, dim_v]. */
+enum { BB_DELTA_KEYS = 256 }; /* dim_k, at most */
+struct bb_delta {
+	float *y;               /* [n_rows, ld_y]: n_heads, dim_v; may be v */
+	const float *q, *k;     /* [n_rows, ld_qk] each: n_key_heads, dim_k */
+	const float *v;         /* [n_rows, ld_v]: n_heads, dim_v */
+	const float *dt, *gate_b; /* [n_rows, ld_gate] each: n_heads */
+	int ld_y, ld_qk, ld_v, ld_gate;
+	const float *a;         /* [n_heads], below zero */
+	const float *dt_bias;   /* [n_heads] or NULL */
+	int n_heads, n_key_heads, dim_k, dim_v;
+	const struct bb_state_seq *seqs;
+	int n_seqs;
+	size_t state_at;
+};
+
 #endif

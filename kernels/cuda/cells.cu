@@ -220,3 +220,181 @@ extern "C" void mlstm_sm80(bb_queue *q, const struct bb_mlstm *a) {
 		q->stream, *a, 1.0f / sqrtf((float)a->dim_k));
 	queue_launched(q, "mlstm");
 }
+
+/* ---- RG-LRU: a thread is a channel ---- */
+
+enum { RG_LRU_THREADS = 64 };
+
+__global__ void __launch_bounds__(RG_LRU_THREADS) rg_lru_kernel(bb_rg_lru a) {
+	const int c = (int)(blockIdx.x * RG_LRU_THREADS + threadIdx.x);
+	const bb_state_seq &seq = a.seqs[blockIdx.y];
+	if (c >= a.dim) {
+		return;
+	}
+	const float log_a = a.log_a[c];
+	float S = seq.from != NULL ? seq.from[a.state_at + c] : 0.0f;
+	for (int k = 0; k <= seq.n_saves; k++) {
+		const bb_stretch s = state_stretch(&seq, k, a.state_at);
+		for (int t = 0; t < s.n_rows; t++) {
+			const size_t r = (size_t)(s.row0 + t);
+			const float l = sigmoid_f32(a.gate_r[r * a.ld_gate + c]) * log_a;
+			const float scale = s.from == NULL && t == 0 ? 1.0f
+				: sqrtf(one_less_exp_f32(-(l + l)));
+			const float in = sigmoid_f32(a.gate_i[r * a.ld_gate + c]) * a.x[r * a.ld_x + c];
+			S = fmaf(exp_f32(l), S, scale * in);
+			a.y[r * a.ld_y + c] = S;
+		}
+		s.to[c] = S;
+	}
+}
+
+extern "C" void rg_lru_sm80(bb_queue *q, const struct bb_rg_lru *a) {
+	if (a->n_seqs == 0) {
+		return;
+	}
+	LAUNCH(rg_lru_kernel, dim3(blocks_for(a->dim, RG_LRU_THREADS), (unsigned)a->n_seqs),
+		RG_LRU_THREADS, 0, q->stream, *a);
+	queue_launched(q, "rg_lru");
+}
+
+/* ---- gated delta rule: a block is 32 columns of a head, as of mLSTM's first launch ---- */
+
+/* keep, beta, 1 / |k| and 1 / (|q| sqrt(dim_k)) of n <= MLSTM_ROWS rows from r on: a warp takes
+ * every fourth row. All threads of the block call it. */
+template <class array> DEVICE void delta_factors(array &factors, const bb_delta &a, int h, int r,
+	int n, float scale) {
+	const int lane = (int)threadIdx.x % WARP;
+	const size_t g = (size_t)(h / (a.n_heads / a.n_key_heads)) * a.dim_k;
+	__syncthreads(); /* the rows before are done */
+	for (int t = (int)threadIdx.x / WARP; t < n; t += MLSTM_WARPS) {
+		const float *k = a.k + (size_t)(r + t) * a.ld_qk + g;
+		const float *q = a.q + (size_t)(r + t) * a.ld_qk + g;
+		float of_k = 0.0f, of_q = 0.0f;
+		for (int j = lane; j < a.dim_k; j += WARP) {
+			of_k = fmaf(k[j], k[j], of_k);
+			of_q = fmaf(q[j], q[j], of_q);
+		}
+		for (int bits = 16; bits > 0; bits /= 2) {
+			of_k += __shfl_xor_sync(ALL_LANES, of_k, bits);
+			of_q += __shfl_xor_sync(ALL_LANES, of_q, bits);
+		}
+		if (lane == 0) {
+			const size_t gate = (size_t)(r + t) * a.ld_gate + h;
+			const float dt = a.dt_bias != NULL ? a.dt[gate] + a.dt_bias[h] : a.dt[gate];
+			factors[t][0] = exp_f32(a.a[h] * softplus_f32(dt));
+			factors[t][1] = sigmoid_f32(a.gate_b[gate]);
+			factors[t][2] = 1.0f / sqrtf(of_k + 1e-6f);
+			factors[t][3] = scale / sqrtf(of_q + 1e-6f);
+		}
+	}
+	__syncthreads();
+}
+
+/* The sum of column i over the block's warps. */
+template <class array> DEVICE float sum_of_warps(array &sums, int i) {
+	float sum = sums[0][i];
+	for (int w = 1; w < MLSTM_WARPS; w++) {
+		sum += sums[w][i];
+	}
+	return sum;
+}
+
+/* Sums v over the threads along j: each thread's four columns of the block's. */
+template <class array> DEVICE void sum_columns(array &sums, float4 v) {
+	const int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
+	v = sum_across(sum_across(v, 8), 16);
+	if (lane < 8) {
+		st_vec((float4 *)&sums[warp][lane * 4], v);
+	}
+	__syncthreads();
+}
+
+template <int n_each>
+__global__ void __launch_bounds__(MLSTM_THREADS, MLSTM_BLOCKS) delta_kernel(bb_delta a, float scale,
+	bool wide) {
+	SHARED(float, sums, [MLSTM_WARPS][MLSTM_COLUMNS]);
+	SHARED(float, known, [MLSTM_WARPS][MLSTM_COLUMNS]);
+	SHARED(float, factors, [MLSTM_ROWS][4]);
+	const int n_tiles = (a.dim_v + MLSTM_COLUMNS - 1) / MLSTM_COLUMNS;
+	const int h = (int)blockIdx.x / n_tiles, tile = (int)blockIdx.x % n_tiles * MLSTM_COLUMNS;
+	const int lane = (int)threadIdx.x % WARP, c = lane % 8 * 4, p = tile + c;
+	const int j0 = ((int)threadIdx.x / 8) * n_each, n_columns = a.dim_v - p;
+	const bb_state_seq &seq = a.seqs[blockIdx.y];
+	const size_t head = a.state_at + (size_t)h * a.dim_k * a.dim_v, at = (size_t)h * a.dim_v;
+	const size_t keys = (size_t)(h / (a.n_heads / a.n_key_heads)) * a.dim_k;
+	float4 S[n_each];
+	UNROLL
+	for (int i = 0; i < n_each; i++) {
+		S[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+		if (j0 + i < a.dim_k && n_columns > 0 && seq.from != NULL) {
+			S[i] = load4(seq.from + head + (size_t)(j0 + i) * a.dim_v + p, n_columns, wide);
+		}
+	}
+	for (int s = 0; s <= seq.n_saves; s++) {
+		const bb_stretch part = state_stretch(&seq, s, head);
+		for (int t = 0; t < part.n_rows; t++) {
+			const size_t r = (size_t)(part.row0 + t);
+			const int i_row = t % MLSTM_ROWS;
+			if (i_row == 0) {
+				delta_factors(factors, a, h, (int)r, min((int)MLSTM_ROWS, part.n_rows - t), scale);
+			}
+			const float keep = factors[i_row][0], of_k = factors[i_row][2];
+			const float *k = a.k + r * a.ld_qk + keys + j0, *q = a.q + r * a.ld_qk + keys + j0;
+			const float4 v = load4(a.v + r * a.ld_v + at + p, n_columns, wide);
+			float4 y = make_float4(0.0f, 0.0f, 0.0f, 0.0f), e = y;
+			UNROLL
+			for (int i = 0; i < n_each; i++) {
+				y = j0 + i < a.dim_k ? fma4(k[i], S[i], y) : y;
+			}
+			sum_columns(known, y);
+			const float of_known = -keep * of_k, of_e = factors[i_row][1] * of_k;
+			e.x = of_e * fmaf(of_known, sum_of_warps(known, c), v.x);
+			e.y = of_e * fmaf(of_known, sum_of_warps(known, c + 1), v.y);
+			e.z = of_e * fmaf(of_known, sum_of_warps(known, c + 2), v.z);
+			e.w = of_e * fmaf(of_known, sum_of_warps(known, c + 3), v.w);
+			y = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+			UNROLL
+			for (int i = 0; i < n_each; i++) {
+				if (j0 + i < a.dim_k) {
+					S[i] = fma4(k[i], e, mul4(keep, S[i]));
+					y = fma4(q[i], S[i], y);
+				}
+			}
+			sum_columns(sums, y);
+			if ((int)threadIdx.x < WARP && tile + lane < a.dim_v) {
+				a.y[r * a.ld_y + at + tile + lane] = factors[i_row][3] * sum_of_warps(sums, lane);
+			}
+		}
+		UNROLL
+		for (int i = 0; i < n_each; i++) {
+			if (j0 + i < a.dim_k && n_columns > 0) {
+				store4(part.to + (size_t)(j0 + i) * a.dim_v + p, S[i], n_columns, wide);
+			}
+		}
+	}
+}
+
+template <int n_each>
+static void launch_delta(bb_queue *q, const struct bb_delta *a) {
+	const unsigned tiles = blocks_for(a->dim_v, MLSTM_COLUMNS);
+	const bool wide = a->dim_v % 4 == 0 && a->state_at % 4 == 0 && is_wide(a->v, a->ld_v);
+	LAUNCH((delta_kernel<n_each>), dim3(tiles * (unsigned)a->n_heads, (unsigned)a->n_seqs),
+		MLSTM_THREADS, 0, q->stream, *a, 1.0f / sqrtf((float)a->dim_k), wide);
+	queue_launched(q, "delta");
+}
+
+extern "C" void delta_sm80(bb_queue *q, const struct bb_delta *a) {
+	assert(a->dim_k <= BB_DELTA_KEYS);
+	if (a->n_seqs == 0) {
+		return;
+	}
+	if (a->dim_k <= 2 * MLSTM_ALONG_KEYS) {
+		launch_delta<2>(q, a);
+	} else if (a->dim_k <= 4 * MLSTM_ALONG_KEYS) {
+		launch_delta<4>(q, a);
+	} else if (a->dim_k <= 8 * MLSTM_ALONG_KEYS) {
+		launch_delta<8>(q, a);
+	} else {
+		launch_delta<16>(q, a);
+	}
+}

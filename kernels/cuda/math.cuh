@@ -89,6 +89,20 @@ DEVICE float softplus_f32(float x) {
 	return fmaf(s + s, p, x < 0.0f ? 0.0f : x);
 }
 
+/* 1 - e^-x for x >= 0; see vec_one_less_exp of the AVX variants. */
+DEVICE float one_less_exp_f32(float x) {
+	float p = 1.0f / 362880;
+	p = fmaf(-p, x, 1.0f / 40320);
+	p = fmaf(-p, x, 1.0f / 5040);
+	p = fmaf(-p, x, 1.0f / 720);
+	p = fmaf(-p, x, 1.0f / 120);
+	p = fmaf(-p, x, 1.0f / 24);
+	p = fmaf(-p, x, 1.0f / 6);
+	p = fmaf(-p, x, 0.5f);
+	p = fmaf(-p, x, 1.0f);
+	return x < 0.5f ? p * x : 1.0f - exp_f32(-x);
+}
+
 /* cap tanh(x / cap), as 2 sigmoid(2 z) - 1 = tanh(z); see vec_softcap of the AVX variants. */
 DEVICE float softcap_f32(float x, float cap) {
 	const float s = sigmoid_f32(x * (2.0f / cap));

@@ -147,3 +147,147 @@ void TAG(mlstm)(bb_queue *q, const struct bb_mlstm *a) {
 	queue_run(q, mlstm_units, a, a->n_seqs * a->n_heads,
 		vec_grain(rows * (size_t)a->dim_k * (size_t)a->dim_v));
 }
+
+/* ---- RG-LRU ---- */
+
+/* n channels from c on, n <= VEC. */
+static void rg_lru_lanes(const struct bb_rg_lru *a, const struct bb_stretch *s, int c, int n) {
+	const vec log_a = load_n(a->log_a + c, n);
+	vec S = s->from != NULL ? load_n(s->from + c, n) : vec_set(0);
+	for (int r = s->row0; r < s->row0 + s->n_rows; r++) {
+		const size_t at = (size_t)r * a->ld_gate + c;
+		const vec x = load_n(a->x + (size_t)r * a->ld_x + c, n);
+		const vec l = vec_mul(vec_sigmoid(load_n(a->gate_r + at, n)), log_a);
+		const vec size = vec_sub(vec_set(0), vec_add(l, l));
+		const vec scale = s->from == NULL && r == s->row0 ? vec_set(1.0f)
+			: vec_sqrt(vec_one_less_exp(size));
+		const vec u = vec_mul(scale, vec_mul(vec_sigmoid(load_n(a->gate_i + at, n)), x));
+		S = vec_fma(vec_exp(l), S, u);
+		store_n(a->y + (size_t)r * a->ld_y + c, S, n);
+	}
+	store_n(s->to + c, S, n);
+}
+
+static void rg_lru_units(const void *arg, int begin, int end) {
+	const struct bb_rg_lru *a = arg;
+	const int per_seq = (a->dim + VEC - 1) / VEC;
+	for (int i = begin; i < end; i++) {
+		const struct bb_state_seq *seq = &a->seqs[i / per_seq];
+		const int c = i % per_seq * VEC, n = a->dim - c < VEC ? a->dim - c : VEC;
+		for (int k = 0; k <= seq->n_saves; k++) {
+			const struct bb_stretch s = state_stretch(seq, k, a->state_at);
+			rg_lru_lanes(a, &s, c, n);
+		}
+	}
+}
+
+void TAG(rg_lru)(bb_queue *q, const struct bb_rg_lru *a) {
+	const size_t rows = state_mean_rows(a->seqs, a->n_seqs);
+	queue_run(q, rg_lru_units, a, a->n_seqs * ((a->dim + VEC - 1) / VEC),
+		vec_grain(8 * rows * VEC));
+}
+
+/* ---- gated delta rule ---- */
+
+/* What n <= VEC rows do to a head as a whole: of_k is 1 / |k|, of_q 1 / (|q| sqrt(dim_k)). */
+struct delta_rows {
+	float keep[VEC], beta[VEC], of_q[VEC], of_k[VEC];
+	const float *q[VEC], *k[VEC]; /* [dim_k] of each row */
+};
+
+static float squares(const float *x, int n) {
+	vec sum = vec_set(0);
+	for (int i = 0; i < n; i += VEC) {
+		const vec v = load_n(x + i, n - i < VEC ? n - i : VEC);
+		sum = vec_fma(v, v, sum);
+	}
+	return vec_sum(sum);
+}
+
+static vec inverse_norms(const float sums[VEC], float scale) {
+	return vec_div(vec_set(scale), vec_sqrt(vec_add(vec_load(sums), vec_set(1e-6f))));
+}
+
+static void delta_rows_read(struct delta_rows *rows, const struct bb_delta *a, int h, int r,
+	int n) {
+	const size_t g = (size_t)(h / (a->n_heads / a->n_key_heads)) * a->dim_k;
+	memset(rows, 0, sizeof(*rows));
+	for (int t = 0; t < n; t++) {
+		const size_t gate = (size_t)(r + t) * a->ld_gate + h;
+		rows->q[t] = a->q + (size_t)(r + t) * a->ld_qk + g;
+		rows->k[t] = a->k + (size_t)(r + t) * a->ld_qk + g;
+		rows->keep[t] = a->dt[gate] + (a->dt_bias != NULL ? a->dt_bias[h] : 0);
+		rows->beta[t] = a->gate_b[gate];
+		rows->of_q[t] = squares(rows->q[t], a->dim_k);
+		rows->of_k[t] = squares(rows->k[t], a->dim_k);
+	}
+	const vec d = vec_softplus(vec_load(rows->keep));
+	vec_store(rows->keep, vec_exp(vec_mul(d, vec_set(a->a[h]))));
+	vec_store(rows->beta, vec_sigmoid(vec_load(rows->beta)));
+	vec_store(rows->of_q, inverse_norms(rows->of_q, 1 / sqrtf((float)a->dim_k)));
+	vec_store(rows->of_k, inverse_norms(rows->of_k, 1));
+}
+
+/* Row t of `rows`, of columns of a state; y may be v. */
+static inline void delta_lanes(const struct bb_delta *a, const struct delta_rows *rows, int t,
+	const float *from, float *to, const float *v, float *y, int n) {
+	const vec keep = vec_set(rows->keep[t]);
+	const float *k = rows->k[t], *q = rows->q[t];
+	vec known = vec_set(0), sum = vec_set(0);
+	for (int j = 0; from != NULL && j < a->dim_k; j++) {
+		known = vec_fma(load_n(from + (size_t)j * a->dim_v, n), vec_set(k[j]), known);
+	}
+	known = vec_mul(known, vec_set(rows->keep[t] * rows->of_k[t]));
+	const vec e = vec_mul(vec_set(rows->beta[t] * rows->of_k[t]), vec_sub(load_n(v, n), known));
+	for (int j = 0; j < a->dim_k; j++) {
+		const size_t row = (size_t)j * a->dim_v;
+		const vec before = from != NULL ? load_n(from + row, n) : vec_set(0);
+		const vec S = vec_fma(e, vec_set(k[j]), vec_mul(keep, before));
+		store_n(to + row, S, n);
+		sum = vec_fma(S, vec_set(q[j]), sum);
+	}
+	store_n(y, vec_mul(sum, vec_set(rows->of_q[t])), n);
+}
+
+/* Head h of a stretch: columns of a state stay in the nearest cache while rows pass. */
+static void delta_head(const struct bb_delta *a, const struct bb_stretch *s, int h) {
+	const size_t head = (size_t)h * a->dim_k * a->dim_v;
+	struct delta_rows rows;
+	for (int i = 0, n_rows; i < s->n_rows; i += n_rows) {
+		n_rows = s->n_rows - i < VEC ? s->n_rows - i : VEC;
+		delta_rows_read(&rows, a, h, s->row0 + i, n_rows);
+		for (int p = 0; p < a->dim_v; p += VEC) {
+			const int n = a->dim_v - p < VEC ? a->dim_v - p : VEC;
+			const size_t at = (size_t)h * a->dim_v + p;
+			for (int t = 0; t < n_rows; t++) {
+				const size_t r = (size_t)(s->row0 + i + t);
+				const float *from = i + t > 0 ? s->to : s->from;
+				const float *v = a->v + r * a->ld_v + at;
+				float *y = a->y + r * a->ld_y + at, *to = s->to + head + p;
+				from = from != NULL ? from + head + p : NULL;
+				if (n == VEC) {
+					delta_lanes(a, &rows, t, from, to, v, y, VEC);
+				} else {
+					delta_lanes(a, &rows, t, from, to, v, y, n);
+				}
+			}
+		}
+	}
+}
+
+static void delta_units(const void *arg, int begin, int end) {
+	const struct bb_delta *a = arg;
+	for (int i = begin; i < end; i++) {
+		const struct bb_state_seq *seq = &a->seqs[i / a->n_heads];
+		for (int k = 0; k <= seq->n_saves; k++) {
+			const struct bb_stretch s = state_stretch(seq, k, a->state_at);
+			delta_head(a, &s, i % a->n_heads);
+		}
+	}
+}
+
+void TAG(delta)(bb_queue *q, const struct bb_delta *a) {
+	const size_t rows = state_mean_rows(a->seqs, a->n_seqs);
+	queue_run(q, delta_units, a, a->n_seqs * a->n_heads,
+		vec_grain(2 * rows * (size_t)a->dim_k * (size_t)a->dim_v));
+}

@@ -59,6 +59,10 @@ static inline vec vec_div(vec a, vec b) {
 	return _mm512_div_ps(a, b);
 }
 
+static inline vec vec_sqrt(vec x) {
+	return _mm512_sqrt_ps(x);
+}
+
 /* a b + c */
 static inline vec vec_fma(vec a, vec b, vec c) {
 	return _mm512_fmadd_ps(a, b, c);

@@ -51,6 +51,22 @@ static inline vec vec_softcap(vec x, float cap) {
 	return vec_mul(vec_set(cap), vec_sub(vec_add(s, s), vec_set(1.0f)));
 }
 
+/* 1 - e^-x for x >= 0, of small x by Taylor's series up to x^9 / 9!: the relative error is below
+ * 3e-7. */
+static inline vec vec_one_less_exp(vec x) {
+	vec p = vec_set(1.0f / 362880);
+	p = vec_fnma(p, x, vec_set(1.0f / 40320));
+	p = vec_fnma(p, x, vec_set(1.0f / 5040));
+	p = vec_fnma(p, x, vec_set(1.0f / 720));
+	p = vec_fnma(p, x, vec_set(1.0f / 120));
+	p = vec_fnma(p, x, vec_set(1.0f / 24));
+	p = vec_fnma(p, x, vec_set(1.0f / 6));
+	p = vec_fnma(p, x, vec_set(0.5f));
+	p = vec_fnma(p, x, vec_set(1.0f));
+	return vec_if_below_zero(vec_sub(x, vec_set(0.5f)), vec_mul(p, x),
+		vec_sub(vec_set(1.0f), vec_exp(vec_negative(x))));
+}
+
 /* n floats, or VEC of more. */
 static inline vec load_n(const float *p, int n) {
 	return n >= VEC ? vec_load(p) : vec_load_part(p, n);
