@@ -169,7 +169,8 @@ DEVICE void read_held(float4 v[HELD], const float *x, int k) {
 	UNROLL
 	for (int j = 0; j < HELD; j++) {
 		const int i = 4 * ((int)threadIdx.x + j * GEMV_THREADS);
-		v[j] = threadIdx.x < GEMV_THREADS && i < k ? ld_vec((const float4 *)(x + i)) : make_float4(0, 0, 0, 0);
+		const bool is_there = threadIdx.x < GEMV_THREADS && i < k;
+		v[j] = is_there ? ld_vec((const float4 *)(x + i)) : make_float4(0, 0, 0, 0);
 	}
 }
 
