@@ -98,6 +98,23 @@ bool file_check_tie(const struct model_file *f, const struct bb_tensor *embed,
 
 /* ---- hyper-parameters ---- */
 
+/* The one number of a list that isn't 0; a list of zeros gives 0. */
+static bool list_number(const struct gguf_kv *kv, double *value, struct bb_error *err) {
+	if (kv->strings != NULL) {
+		return base_fail(err, BB_ERR_FORMAT, "key '%.100s' lists strings, expected numbers", kv->key);
+	}
+	*value = 0;
+	for (uint64_t i = 0; i < kv->n; i++) {
+		const double v = gguf_array_float(kv, i);
+		if (v != 0 && *value != 0 && v != *value) {
+			return base_fail(err, BB_ERR_UNSUPPORTED, "key '%.100s' is %g in some layers and %g in "
+				"others; expected one number, and 0", kv->key, *value, v);
+		}
+		*value = v != 0 ? v : *value;
+	}
+	return true;
+}
+
 bool file_number(const struct model_file *f, const struct bb_model *m, const struct bb_key *k,
 	double *value, bool *found, char *name, size_t bytes, struct bb_error *err) {
 	const char *key = f->is_folder ? k->hf : k->gguf;
@@ -118,8 +135,15 @@ bool file_number(const struct model_file *f, const struct bb_model *m, const str
 		return true;
 	}
 	char full[128];
-	snprintf(full, sizeof(full), "%s.%s", m->name, key);
+	const char *list = strstr(key, "[]");
+	snprintf(full, sizeof(full), "%s.%.*s", m->name,
+		(int)(list != NULL ? (size_t)(list - key) : strlen(key)), key);
 	snprintf(name, bytes, "metadata key '%s'", full);
+	const struct gguf_kv *kv = list != NULL ? gguf_find(&f->gguf, full) : NULL;
+	if (kv != NULL && kv->type == GGUF_ARRAY) {
+		*found = true;
+		return list_number(kv, value, err);
+	}
 	return gguf_float(&f->gguf, full, value, found, err);
 }
 
@@ -155,9 +179,35 @@ static bool kind_by_name(const struct bb_model *m, const char *name, int i_layer
 		base_show(name, strlen(name), shown, sizeof(shown)), m->name);
 }
 
+/* Of a GGUF file that lists a number per layer; *listed is false where it doesn't. */
+static bool kind_by_number(const struct gguf *g, const struct bb_model *m, int n_layers,
+	int i_layer, int *kind, bool *listed, struct bb_error *err) {
+	char full[128];
+	snprintf(full, sizeof(full), "%s.%s", m->name, m->gguf_layers);
+	const struct gguf_kv *kv = gguf_find(g, full);
+	*listed = kv != NULL && kv->type == GGUF_ARRAY;
+	if (*listed && (kv->n != (uint64_t)n_layers || kv->strings != NULL)) {
+		return base_fail(err, BB_ERR_FORMAT,
+			"key '%s': expected a list of %d numbers, one per layer, has %llu elements", full,
+			n_layers, (unsigned long long)kv->n);
+	}
+	if (*listed) {
+		*kind = gguf_array_float(kv, (uint64_t)i_layer) == 0;
+	}
+	return true;
+}
+
 bool file_layer_kind(const struct model_file *f, const struct bb_model *m,
 	const struct bb_hparams *hp, int i_layer, int *kind, struct bb_error *err) {
 	const json_t *list = f->is_folder ? config_value(f->folder.config, m->hf_layers) : NULL;
+	bool listed = false;
+	if (!f->is_folder && m->gguf_layers != NULL && !kind_by_number(&f->gguf, m,
+		hparam_int(hp, H_LAYERS), i_layer, kind, &listed, err)) {
+		return false;
+	}
+	if (listed) {
+		return true;
+	}
 	if (list == NULL) {
 		*kind = m->pick != NULL ? m->pick(hp, i_layer) : 0;
 		return true;

@@ -26,7 +26,10 @@ static const struct rule {
 	[OP_SILU_MUL] = { "silu_mul", .in = true, .in2 = true },
 	[OP_GELU_MUL] = { "gelu_mul", .in = true, .in2 = true },
 	[OP_SIGMOID_MUL] = { "sigmoid_mul", .in = true, .in2 = true },
+	[OP_MUL] = { "mul", .in = true, .in2 = true },
 	[OP_ADD] = { "add", .in = true },
+	[OP_CONV] = { "conv", .in = true, .w = true, .bias = true, .in_layers_only = true,
+		.last = true },
 	[OP_CONV_SILU] = { "conv_silu", .in = true, .w = true, .bias = true, .in_layers_only = true,
 		.last = true },
 	[OP_SCAN] = { "scan", .in = true, .w = true, .bias = true, .in_layers_only = true,
@@ -68,12 +71,13 @@ int form_span(const struct bb_hparams *hp, enum bb_act act, enum bb_act last) {
 }
 
 bool form_keeps_state(enum bb_op_kind kind) {
-	return kind == OP_CONV_SILU || kind == OP_SCAN || kind == OP_SSD || kind == OP_MLSTM;
+	return kind == OP_CONV || kind == OP_CONV_SILU || kind == OP_SCAN || kind == OP_SSD ||
+		kind == OP_MLSTM;
 }
 
 size_t form_state_floats(const struct bb_hparams *hp, const struct bb_op *op) {
 	const size_t width = (size_t)form_span(hp, op->out, op->last);
-	if (op->kind == OP_CONV_SILU) {
+	if (op->kind == OP_CONV || op->kind == OP_CONV_SILU) {
 		return width * (size_t)(hparam_int(hp, H_SSM_CONV) - 1);
 	}
 	if (op->kind == OP_MLSTM) { /* C, n and m */
@@ -112,6 +116,7 @@ struct checker {
 	const struct bb_hparams *hp;
 	const char *where; /* "head", "tail", or the name of a kind of layer */
 	bool in_layer;
+	unsigned kind_bit; /* of that kind */
 	int i_op;
 	enum bb_op_kind kind;
 	struct bb_error *err;
@@ -162,8 +167,11 @@ static bool check_slot(const struct checker *c, const char *what, bool takes, en
 	if (*row == NULL) {
 		return refuse(c, expected, "another");
 	}
-	return ((*row)->flags & PER_LAYER) == 0 || c->in_layer ||
-		refuse(c, "a weight of the whole model", weight_name(*row));
+	if (((*row)->flags & PER_LAYER) != 0 && !c->in_layer) {
+		return refuse(c, "a weight of the whole model", weight_name(*row));
+	}
+	return (*row)->kinds == 0 || ((*row)->kinds & c->kind_bit) != 0 ||
+		refuse(c, "a weight of this kind of layer", weight_name(*row));
 }
 
 /* The weight that an op can't do without. */
@@ -250,6 +258,7 @@ static bool check_widths(const struct checker *c, const struct bb_op *op, const 
 	case OP_SILU_MUL:
 	case OP_GELU_MUL:
 	case OP_SIGMOID_MUL:
+	case OP_MUL:
 		return check_width(c, "an input", n_in, n_out) &&
 			check_width(c, "a second input", form_width(c->hp, op->in2), n_out) &&
 			(form_group(op->in) == form_group(op->in2) ||
@@ -258,6 +267,7 @@ static bool check_widths(const struct checker *c, const struct bb_op *op, const 
 		return check_width(c, "an input", n_in, n_out) &&
 			((form_is_dense(op->out) && form_is_dense(op->in)) ||
 				refuse(c, "X and H", act_name(op->in)));
+	case OP_CONV:
 	case OP_CONV_SILU:
 		return check_in_place(c, op) && check_channels(c, w, n_out) &&
 			check_width(c, "a weight", hparam_int(hp, w->cols), hparam_int(hp, H_SSM_CONV));
@@ -319,6 +329,7 @@ bool form_check(const struct bb_model *m, const struct bb_hparams *hp, struct bb
 	struct checker c = { .model = m, .hp = hp, .err = err };
 	bool ok = check_list(&c, m->head, "head", false) && check_list(&c, m->tail, "tail", false);
 	for (int i = 0; ok && i < MAX_LAYER_KINDS && m->kinds[i].ops != NULL; i++) {
+		c.kind_bit = 1u << i;
 		ok = check_list(&c, m->kinds[i].ops, m->kinds[i].name, true);
 	}
 	return ok;

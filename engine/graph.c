@@ -177,10 +177,11 @@ static void run_recurrent(const struct run *r, const struct plan_op *o) {
 	const struct batch *b = &r->e->batch;
 	const int ld = o->ld_in, n_heads = hparam_int(hp, H_SSM_HEADS);
 	const float *B = p->acts[ACT_SSM_B], *C = p->acts[ACT_SSM_C], *dt = p->acts[ACT_SSM_DT];
-	if (o->kind == OP_CONV_SILU) {
+	if (o->kind == OP_CONV || o->kind == OP_CONV_SILU) {
 		const struct bb_conv a = { .y = o->out, .x = o->in, .ld_y = ld, .ld_x = ld, .w = o->w,
-			.bias = o->bias, .dim = o->dim, .width = hparam_int(hp, H_SSM_CONV), .silu = true,
-			.seqs = b->at.states, .n_seqs = b->n_seqs, .state_at = o->state_at };
+			.bias = o->bias, .dim = o->dim, .width = hparam_int(hp, H_SSM_CONV),
+			.silu = o->kind == OP_CONV_SILU, .seqs = b->at.states, .n_seqs = b->n_seqs,
+			.state_at = o->state_at };
 		r->k->conv(r->q, &a);
 	} else if (o->kind == OP_SCAN) {
 		const struct bb_scan a = { .y = o->out, .x = o->in, .dt = dt, .b = B, .c = C, .ld_y = ld,
@@ -217,7 +218,8 @@ static void run_norm(const struct run *r, const struct plan_op *o) {
 
 static void run_gated(const struct run *r, const struct plan_op *o) {
 	silu_mul_fn *fn = o->kind == OP_SILU_MUL ? r->k->silu_mul
-		: o->kind == OP_GELU_MUL ? r->k->gelu_mul : r->k->sigmoid_mul;
+		: o->kind == OP_GELU_MUL ? r->k->gelu_mul
+		: o->kind == OP_SIGMOID_MUL ? r->k->sigmoid_mul : r->k->mul;
 	fn(r->q, o->out, o->ld_out, o->in, o->in2, o->ld_in, r->n_rows, o->dim);
 }
 
@@ -251,6 +253,7 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 	case OP_SILU_MUL:
 	case OP_GELU_MUL:
 	case OP_SIGMOID_MUL:
+	case OP_MUL:
 		run_gated(r, o);
 		break;
 	case OP_ADD:
@@ -258,6 +261,7 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 		assert(o->ld_out == o->dim && o->ld_in == o->dim);
 		r->k->add(r->q, o->out, o->in, (size_t)r->n_rows * (size_t)o->dim);
 		break;
+	case OP_CONV:
 	case OP_CONV_SILU:
 	case OP_SCAN:
 	case OP_SSD:

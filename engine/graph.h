@@ -34,6 +34,9 @@
 	ACT(LSTM_K, LSTM_QK_WIDTH, LSTM_Z) \
 	ACT(LSTM_I, LSTM_HEADS, LSTM_Z) \
 	ACT(LSTM_F, LSTM_HEADS, LSTM_Z) \
+	ACT(CONV_B, CONV_WIDTH, CONV_B) \
+	ACT(CONV_C, CONV_WIDTH, CONV_B) \
+	ACT(CONV_X, CONV_WIDTH, CONV_B) \
 	ACT(LOGITS, VOCAB, NONE)
 
 enum bb_act {
@@ -59,8 +62,10 @@ enum bb_op_kind {
 	OP_SILU_MUL,   /* out = silu(in) * in2; in and in2 of one group */
 	OP_GELU_MUL,   /* out = gelu_tanh(in) * in2 */
 	OP_SIGMOID_MUL, /* out = sigmoid(in) * in2 */
+	OP_MUL,        /* out = in * in2; in and in2 of one group */
 	OP_ADD,        /* out += in; X and H only */
-	OP_CONV_SILU,  /* out = in = silu(causal depthwise convolution of in with w (+ bias)) */
+	OP_CONV,       /* out = in = causal depthwise convolution of in with w (+ bias) */
+	OP_CONV_SILU,  /* out = in = silu of that */
 	OP_SCAN,       /* out = in = Mamba's scan of in by SSM_B, SSM_C, SSM_DT + bias; A: w, D: skip */
 	OP_SSD,        /* the same of Mamba-2's heads; scalars: limits of dt, a second of 0 is none */
 	OP_MLSTM,      /* out = in = xLSTM's cell of values in by LSTM_Q, LSTM_K, LSTM_I, LSTM_F */
@@ -102,6 +107,9 @@ struct bb_model {
 	struct bb_layer_kind kinds[MAX_LAYER_KINDS];
 	/* Name in config.json of the list of the layers' kinds; NULL, or not there: `pick` says. */
 	const char *hf_layers;
+	/* Key of a GGUF file's numbers per layer: kinds[0] where one isn't 0, else kinds[1]; NULL, or
+	 * not a list: `pick` says. */
+	const char *gguf_layers;
 	/* Which kind layer i is; NULL = kinds[0]. */
 	int (*pick)(const struct bb_hparams *hp, int i_layer);
 	/* Fills what follows from other hyper-parameters by this architecture's own rules, or refuses a

@@ -92,8 +92,11 @@ static void (*kernel_of(const struct bb_engine *e, const struct plan_op *o))(voi
 		return (void (*)(void))k->gelu_mul;
 	case OP_SIGMOID_MUL:
 		return (void (*)(void))k->sigmoid_mul;
+	case OP_MUL:
+		return (void (*)(void))k->mul;
 	case OP_ADD:
 		return (void (*)(void))k->add;
+	case OP_CONV:
 	case OP_CONV_SILU:
 		return (void (*)(void))k->conv;
 	case OP_SCAN:

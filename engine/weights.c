@@ -348,8 +348,13 @@ static bool bind_all(struct binder *b, struct bb_error *err) {
 		set->rows[w->slot] = w;
 		set->transforms[w->slot] = file_column(b->file, w)->transform;
 		const int n = (w->flags & PER_LAYER) != 0 ? hparam_int(b->hp, H_LAYERS) : 1;
-		for (int i = 0; i < n && form_is_there(b->hp, w->when); i++) {
-			bind_one(b, w, i);
+		for (int i = 0, kind = 0; i < n && form_is_there(b->hp, w->when); i++) {
+			if (w->kinds != 0 && !file_layer_kind(b->file, b->model, b->hp, i, &kind, err)) {
+				return false;
+			}
+			if (w->kinds == 0 || (w->kinds >> kind & 1) != 0) {
+				bind_one(b, w, i);
+			}
 		}
 	}
 	name_unknown(b);

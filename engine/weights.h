@@ -66,6 +66,9 @@
 	X(LOGIT_CAP, "logit_cap") \
 	X(LSTM_QK_WIDTH, "lstm_qk_width") \
 	X(LSTM_V_WIDTH, "lstm_v_width") \
+	X(CONV_WIDTH, "conv_width") \
+	X(CONV_IN_WIDTH, "3*conv_width") \
+	X(FF_ADJUSTED, "ff_adjusted") \
 	X(Q_WIDTH, "heads*head_dim") \
 	X(KV_WIDTH, "kv_heads*head_dim") \
 	X(ROPE_PAIRS, "rope_dim/2")
@@ -89,7 +92,8 @@ static inline int hparam_int(const struct bb_hparams *hp, enum bb_hparam h) {
 	return (int)hp->v[h];
 }
 
-/* A metadata key. `gguf` follows "<arch>."; "?tensor" is 1 if the file has that tensor. `hf` is its
+/* A metadata key. `gguf` follows "<arch>."; "?tensor" is 1 if the file has that tensor; of "key[]",
+ * which may list a number per layer, the one that isn't 0 counts: more are refused. `hf` is its
  * name in config.json: a dot goes into an object, or to the element of an array that a digit counts
  * from 0; | separates alternatives, of which the first that is there (and not null) counts; *
  * multiplies; name=text is 1 if the string there, or the first of the array, is text, else 0. A
@@ -121,6 +125,7 @@ enum bb_slot {
 	W_SSM_NORM, W_SSM_OUT,
 	W_LSTM_Z, W_LSTM_V, W_LSTM_Q, W_LSTM_K, W_LSTM_I, W_LSTM_I_BIAS, W_LSTM_F, W_LSTM_F_BIAS,
 	W_LSTM_NORM, W_LSTM_OUT,
+	W_CONV_IN, W_CONV, W_CONV_OUT,
 	W_FFN_NORM, W_GATE, W_UP, W_DOWN, W_POST_FFN_NORM,
 	W_COUNT,
 };
@@ -147,6 +152,7 @@ struct bb_weight {
 	struct bb_weight_name gguf, hf;
 	/* The file must have it if this isn't 0, and may not otherwise; H_NONE: must. */
 	enum bb_hparam when;
+	unsigned kinds; /* of layers that have it, a bit each; 0: all */
 };
 
 #endif

@@ -467,6 +467,7 @@ struct bb_grouped;
  * gelu_mul    y = 0.5 g (1 + tanh(sqrt(2/pi) (g + 0.044715 g^3))) * u (GeGLU)
  * sigmoid_mul y = u / (1 + e^-g) (output gates of LSTM cells, arXiv:2405.04517)
  * softcap     y = cap tanh(y / cap), cap above 0 (arXiv:2408.00118)
+ * mul         y = a * b
  * add         y += x
  * argmax      lowest index of the largest element; NaNs never win; index 0 when all are NaN
  * softmax     p[i] = exp(scale * (x[i] - max)) / sum, log_sum = log(sum of exp(scale * (x - max)));

@@ -65,6 +65,15 @@ void sigmoid_mul_c(bb_queue *q, float *y, int ld_y, const float *gate, const flo
 	}
 }
 
+void mul_c(bb_queue *q, float *y, int ld_y, const float *a, const float *b, int ld, int n_rows,
+	int dim) {
+	for (int r = 0; r < n_rows; r++) {
+		for (int i = 0; i < dim; i++) {
+			y[(size_t)r * ld_y + i] = a[(size_t)r * ld + i] * b[(size_t)r * ld + i];
+		}
+	}
+}
+
 void softcap_c(bb_queue *q, float *y, size_t n, float cap) {
 	for (size_t i = 0; i < n; i++) {
 		y[i] = (float)(cap * tanh((double)y[i] / cap));

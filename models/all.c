@@ -6,6 +6,7 @@
 #define MODELS(X) \
 	X(falcon_h1) \
 	X(gemma3) \
+	X(lfm2) \
 	X(llama) \
 	X(mamba) \
 	X(mamba2) \

@@ -7,15 +7,19 @@
 #include "graph.h"
 
 #define KEYS_DECODER \
+	KEYS_DECODER_OF("attention.head_count_kv", "intermediate_size", "rms_norm_eps")
+
+/* … where these keys have other names: GGUF's of KV heads, Hugging Face's of the other two. */
+#define KEYS_DECODER_OF(kv_heads, hf_ff, hf_eps) \
 	{ H_EMBD, "embedding_length", "hidden_size", 1, 1 << 20 }, \
 	{ H_LAYERS, "block_count", "num_hidden_layers", 1, 4096 }, \
-	{ H_FF, "feed_forward_length", "intermediate_size", 1, 1 << 22 }, \
+	{ H_FF, "feed_forward_length", hf_ff, 1, 1 << 22 }, \
 	{ H_HEADS, "attention.head_count", "num_attention_heads", 1, 4096 }, \
-	{ H_KV_HEADS, "attention.head_count_kv", "num_key_value_heads", 1, 4096, true }, \
+	{ H_KV_HEADS, kv_heads, "num_key_value_heads", 1, 4096, true }, \
 	{ H_HEAD, "attention.key_length", "head_dim", 2, 256, true }, \
 	{ H_HEAD_V, "attention.value_length", "head_dim", 2, 256, true }, \
 	{ H_CONTEXT, "context_length", "max_position_embeddings", 1, 2147483647.0 }, \
-	{ H_NORM_EPS, "attention.layer_norm_rms_epsilon", "rms_norm_eps", 0, 1 }, \
+	{ H_NORM_EPS, "attention.layer_norm_rms_epsilon", hf_eps, 0, 1 }, \
 	{ H_ATTN_SCALE, "attention.scale", "", 0, 1e6, true }, \
 	{ H_VOCAB, "vocab_size", "vocab_size", 1, 1 << 24, true }
 

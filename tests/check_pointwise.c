@@ -29,7 +29,8 @@ CHECK(embed) {
 	}
 }
 
-/* SwiGLU and GeGLU share their shape. Gates reach far into both tails, where e^-g overflows. */
+/* SwiGLU, GeGLU and others share their shape. Gates reach far into both tails, where e^-g
+ * overflows. */
 static void check_gated(struct check *c, silu_mul_fn *fn, struct tol tol) {
 	static const int dims[] = { 1, 3, 8, 15, 16, 17, 32, 33, 63, 100, 1000, 1536, 4864 };
 	static const float extremes[] = { 0.0f, -0.0f, 1e-40f, 88.8f, -88.8f, 104.0f, -104.0f, 1e4f,
@@ -73,6 +74,10 @@ CHECK(gelu_mul) {
 
 CHECK(sigmoid_mul) {
 	check_gated(c, fn, (struct tol){ .rel = 1e-6f, .abs = 1e-37f });
+}
+
+CHECK(mul) {
+	check_gated(c, fn, (struct tol){ 0 });
 }
 
 /* Small x cancel: the error is a share of the cap. */

@@ -256,6 +256,10 @@ Test(bits_hybrid, falcon_h1) {
 Test(bits_hybrid, falcon_h1_int8) {
 	check_tiny("falcon-h1", BB_KV_INT8);
 }
+/* Some layers attend, others convolve. */
+Test(bits_hybrid, lfm2) {
+	check_tiny("lfm2", BB_KV_F16);
+}
 
 static void check_real(const char *name, enum bb_kv_type kv_type) {
 	const int chunks[] = { 65 };

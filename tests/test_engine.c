@@ -86,6 +86,26 @@ Test(engine, unknown_tensor_is_named) {
 		BB_ERR_UNSUPPORTED, "'outpot.weight' isn't part of architecture llama");
 }
 
+/* What a list per layer may say: one number, and 0 for layers of another kind. */
+#define KV_HEADS "head_count_kv\11\0\0\0\5\0\0\0\4\0\0\0\0\0\0\0"
+Test(engine, layers_of_different_kv_heads_are_refused) {
+	const char from[] = KV_HEADS "\0\0\0\0\1\0\0\0", to[] = KV_HEADS "\5\0\0\0\1\0\0\0";
+	expect_refused(patched_bytes("lfm2", from, to, sizeof(from) - 1), BB_ERR_UNSUPPORTED,
+		"'lfm2.attention.head_count_kv' is 5 in some layers and 1 in others");
+}
+
+Test(engine, weights_of_another_kind_of_layer_are_refused) {
+	const char from[] = KV_HEADS "\0\0\0\0\1\0\0\0", to[] = KV_HEADS "\1\0\0\0\0\0\0\0";
+	expect_refused(patched_bytes("lfm2", from, to, sizeof(from) - 1), BB_ERR_FORMAT,
+		"tensor 'blk.0.attn_q.weight' is missing");
+}
+
+Test(engine, list_of_other_length_than_layers_is_refused) {
+	const char from[] = "block_count\4\0\0\0\4", to[] = "block_count\4\0\0\0\3";
+	expect_refused(patched_bytes("lfm2", from, to, sizeof(from) - 1), BB_ERR_FORMAT,
+		"'lfm2.attention.head_count_kv': expected a list of 3 numbers, one per layer, has 4");
+}
+
 Test(engine, missing_key_is_named) {
 	expect_refused(patched("llama", "llama.block_count", "llama.block_caunt"), BB_ERR_FORMAT,
 		"'llama.block_count' is missing");

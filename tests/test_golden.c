@@ -226,3 +226,7 @@ RECURRENT(falcon_h1_plain, "falcon-h1-plain")
 RECURRENT(xlstm, "xlstm")
 /* Heads of 36 keys and 72 values; caps that bend much, an epsilon that shows. */
 RECURRENT(xlstm_caps, "xlstm-caps")
+/* Convolutions of 3 between layers that attend; a folder whose width is to be adjusted. */
+RECURRENT(lfm2, "lfm2")
+/* Attention first, convolutions of 4, an output matrix of its own. */
+RECURRENT(lfm2_plain, "lfm2-plain")

@@ -353,6 +353,24 @@ Test(plan, weight_goes_with_its_op) {
 	expect_refused(&m, "expected a weight that is there when the op is, has blk.%d.attn_v.weight");
 }
 
+/* Of two kinds, of which no layer is of the second. */
+Test(plan, weight_is_of_some_kinds_of_layer) {
+	struct bb_model m = changed_llama();
+	int k = 0;
+	while (weights[k].slot != W_K) {
+		k++;
+	}
+	struct plan p;
+	weights[k].kinds = 1 << 0;
+	cr_assert_eq(plan_of(&m, &p).code, BB_OK);
+	plan_finish(&p);
+	m.kinds[1] = m.kinds[0];
+	expect_refused(&m, "expected a weight of this kind of layer, has blk.%d.attn_k.weight");
+	weights[k].kinds = 1 << 1;
+	m.kinds[0].ops = model_named("mamba")->tail; /* nothing of K */
+	expect_refused(&m, "attn_k.weight' isn't part of architecture llama");
+}
+
 Test(plan, groups_lie_side_by_side) {
 	const struct bb_model m = changed_llama();
 	struct plan p;

@@ -87,6 +87,7 @@ Test(state, conversations_that_diverge_share_what_they_can) {
 	check_divergence("mamba");
 	check_divergence("mamba2");
 	check_divergence("falcon-h1");
+	check_divergence("lfm2");
 }
 
 /* Whatever the cache holds, a rewind gives the bits of a fresh context. */

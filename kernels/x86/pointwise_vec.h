@@ -23,6 +23,10 @@ static inline vec gelu(vec g) {
 	return vec_mul(g, vec_sigmoid(vec_mul(g, factor)));
 }
 
+static inline vec plain(vec g) {
+	return g;
+}
+
 #define GATED_ROWS(act) \
 	static void act##_rows(const void *arg, int begin, int end) { \
 		const struct gated_job *job = arg; \
@@ -44,6 +48,7 @@ static inline vec gelu(vec g) {
 GATED_ROWS(silu)
 GATED_ROWS(gelu)
 GATED_ROWS(vec_sigmoid)
+GATED_ROWS(plain)
 #undef GATED_ROWS
 
 void TAG(silu_mul)(bb_queue *q, float *y, int ld_y, const float *gate, const float *up, int ld,
@@ -62,6 +67,12 @@ void TAG(sigmoid_mul)(bb_queue *q, float *y, int ld_y, const float *gate, const 
 	int n_rows, int dim) {
 	const struct gated_job job = { y, gate, up, ld_y, ld, dim };
 	queue_run(q, vec_sigmoid_rows, &job, n_rows, vec_grain((size_t)dim));
+}
+
+void TAG(mul)(bb_queue *q, float *y, int ld_y, const float *a, const float *b, int ld, int n_rows,
+	int dim) {
+	const struct gated_job job = { y, a, b, ld_y, ld, dim };
+	queue_run(q, plain_rows, &job, n_rows, vec_grain((size_t)dim));
 }
 
 /* ---- y = y + x, y = cap tanh(y / cap) ---- */

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the goldens of models that attend and have recurrent layers, as make.py does it for the others.
 
-Usage: tests/goldens/make_hybrid.py [NAME]...      writes NAME.gguf and NAME-LENGTH.npy beside itself
+Usage: tests/goldens/make_hybrid.py [NAME]...      writes NAME.gguf and NAME-LENGTH.npy beside itself,
+                                                   and hf/NAME for some
 
 Needs what make.py needs."""
 import sys
@@ -32,21 +33,41 @@ def falcon_h1(**kwargs):
             "ssm_multipliers": [0.9, 1.2, 1.1, 0.8, 1.3], "mlp_multipliers": [1.4, 0.6], **kwargs}
 
 
+def lfm2(**kwargs):
+    return {"hidden_size": 40, "intermediate_size": 90, "block_auto_adjust_ff_dim": True,
+            "block_ffn_dim_multiplier": 1.1, "block_multiple_of": 8, "num_hidden_layers": 4,
+            "layer_types": ["conv", "full_attention", "conv", "full_attention"], "conv_L_cache": 3,
+            "conv_bias": False, "num_attention_heads": 5, "num_key_value_heads": 1, "norm_eps": 1e-5,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}, "max_position_embeddings": 4096,
+            "tie_word_embeddings": True, **kwargs}
+
+
 MODELS = {
     "falcon-h1": falcon_h1(),
     "falcon-h1-plain": falcon_h1(mamba_rms_norm=False, mamba_conv_bias=False, mamba_n_groups=1,
                                  num_attention_heads=4, num_key_value_heads=2, head_dim=16),
+    "lfm2": lfm2(),
+    "lfm2-plain": lfm2(block_auto_adjust_ff_dim=False, intermediate_size=56, conv_L_cache=4,
+                       num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=False,
+                       layer_types=["full_attention", "conv", "conv", "conv"]),
 }
 
 
+def is_lfm2(config):
+    return "conv_L_cache" in config
+
+
 def build(name, weights):
-    config = transformers.FalconH1Config(vocab_size=make.VOCAB, pad_token_id=None, bos_token_id=None,
-                                         eos_token_id=None, **MODELS[name])
-    model = transformers.FalconH1ForCausalLM(config).eval()
+    changes = {"vocab_size": make.VOCAB, "pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
+    if is_lfm2(MODELS[name]):
+        model = transformers.Lfm2ForCausalLM(transformers.Lfm2Config(**changes, **MODELS[name])).eval()
+    else:
+        model = transformers.FalconH1ForCausalLM(transformers.FalconH1Config(**changes, **MODELS[name])).eval()
     if weights is not None:
         state = {n: torch.from_numpy(w).to(torch.get_default_dtype()) for n, w in weights.items()}
         missing = model.load_state_dict(state, strict=False)
-        assert not missing.unexpected_keys and not missing.missing_keys, missing
+        tied = ["lm_head.weight"] if model.config.tie_word_embeddings else []
+        assert not missing.unexpected_keys and missing.missing_keys == tied, missing
     return model
 
 
@@ -62,6 +83,12 @@ NAMES = {
     "mamba.D": "ssm_d", "mamba.norm.weight": "ssm_norm.weight", "mamba.out_proj.weight": "ssm_out.weight",
     "pre_ff_layernorm.weight": "ffn_norm", "feed_forward.gate_proj.weight": "ffn_gate.weight",
     "feed_forward.up_proj.weight": "ffn_up.weight", "feed_forward.down_proj.weight": "ffn_down.weight",
+    "model.embedding_norm.weight": "token_embd_norm.weight", "operator_norm.weight": "attn_norm.weight",
+    "self_attn.out_proj.weight": "attn_output.weight", "self_attn.q_layernorm.weight": "attn_q_norm.weight",
+    "self_attn.k_layernorm.weight": "attn_k_norm.weight", "conv.in_proj.weight": "shortconv.in_proj.weight",
+    "conv.conv.weight": "shortconv.conv.weight", "conv.out_proj.weight": "shortconv.out_proj.weight",
+    "ffn_norm.weight": "ffn_norm.weight", "feed_forward.w1.weight": "ffn_gate.weight",
+    "feed_forward.w2.weight": "ffn_down.weight", "feed_forward.w3.weight": "ffn_up.weight",
 }
 
 
@@ -87,6 +114,8 @@ def multiplier_of(name, c):
 
 
 def as_stored(name, value, c):
+    if is_lfm2(c):
+        return np.ascontiguousarray(value[:, 0] if name.endswith("conv.conv.weight") else value)
     heads = {"q_proj": c["num_attention_heads"], "k_proj": c["num_key_value_heads"]}
     projection = name.split(".")[-2]
     value = value.astype(np.float64) * multiplier_of(name, c)
@@ -98,26 +127,16 @@ def as_stored(name, value, c):
 
 
 def write_gguf(path, name, config, weights):
-    w = gguf.GGUFWriter(path, "falcon-h1")
+    w = gguf.GGUFWriter(path, "lfm2" if is_lfm2(config) else "falcon-h1")
     w.add_type(gguf.GGUFType.MODEL)
     w.add_name(f"golden {name}")
     w.add_block_count(config["num_hidden_layers"])
     w.add_context_length(config["max_position_embeddings"])
     w.add_embedding_length(config["hidden_size"])
-    w.add_feed_forward_length(config["intermediate_size"])
     w.add_head_count(config["num_attention_heads"])
-    w.add_head_count_kv(config["num_key_value_heads"])
-    w.add_key_length(config["head_dim"])
-    w.add_value_length(config["head_dim"])
-    w.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    w.add_rope_freq_base(config["rope_theta"])
     w.add_vocab_size(make.VOCAB)
     w.add_file_type(gguf.LlamaFileType.ALL_F32)
-    w.add_ssm_conv_kernel(config["mamba_d_conv"])
-    w.add_ssm_inner_size(config["mamba_d_ssm"])
-    w.add_ssm_state_size(config["mamba_d_state"])
-    w.add_ssm_time_step_rank(config["mamba_n_heads"])
-    w.add_ssm_group_count(config["mamba_n_groups"])
+    (add_lfm2 if is_lfm2(config) else add_falcon_h1)(w, config, weights)
     w.add_tokenizer_model("no_vocab")
     for full_name, value in weights.items():
         w.add_tensor(gguf_name(full_name), as_stored(full_name, value, config))
@@ -125,6 +144,29 @@ def write_gguf(path, name, config, weights):
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
     w.close()
+
+
+def add_lfm2(w, config, weights):
+    w.add_feed_forward_length(len(weights["model.layers.0.feed_forward.w1.weight"]))
+    w.add_head_count_kv([config["num_key_value_heads"] if kind == "full_attention" else 0
+                         for kind in config["layer_types"]])
+    w.add_layer_norm_rms_eps(config["norm_eps"])
+    w.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
+    w.add_shortconv_l_cache(config["conv_L_cache"])
+
+
+def add_falcon_h1(w, config, weights):
+    w.add_feed_forward_length(config["intermediate_size"])
+    w.add_head_count_kv(config["num_key_value_heads"])
+    w.add_key_length(config["head_dim"])
+    w.add_value_length(config["head_dim"])
+    w.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    w.add_rope_freq_base(config["rope_theta"])
+    w.add_ssm_conv_kernel(config["mamba_d_conv"])
+    w.add_ssm_inner_size(config["mamba_d_ssm"])
+    w.add_ssm_state_size(config["mamba_d_state"])
+    w.add_ssm_time_step_rank(config["mamba_n_heads"])
+    w.add_ssm_group_count(config["mamba_n_groups"])
 
 
 def write(name, seed):
@@ -140,6 +182,8 @@ def write(name, seed):
     off = max(np.abs(make.logits_of(plain, n) - logits[n]).max() for n in LENGTHS) / spread
     assert off < 1e-4, off
     write_gguf(make.HERE / f"{name}.gguf", name, config, weights)
+    if is_lfm2(config):
+        make.write_folder(name, plain, None)
     for length, rows in logits.items():
         np.save(make.HERE / f"{name}-{length}.npy", rows[-make.ROWS:].astype(np.float32))
     print(f"{name}: logits spread {spread:.1f}; unpatched float32 is off by {off:.1e} of it")
