@@ -101,7 +101,8 @@ bool file_check_tie(const struct model_file *f, const struct bb_tensor *embed,
 /* The one number of a list that isn't 0; a list of zeros gives 0. */
 static bool list_number(const struct gguf_kv *kv, double *value, struct bb_error *err) {
 	if (kv->strings != NULL) {
-		return base_fail(err, BB_ERR_FORMAT, "key '%.100s' lists strings, expected numbers", kv->key);
+		return base_fail(err, BB_ERR_FORMAT, "key '%.100s' lists strings, expected numbers",
+			kv->key);
 	}
 	*value = 0;
 	for (uint64_t i = 0; i < kv->n; i++) {
