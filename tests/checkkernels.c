@@ -249,10 +249,10 @@ static void print_launches(const struct device *device, const struct bb_variant 
 		const struct bb_launch *l = &launches[i];
 		printf("{\"launch\": \"%s\", \"grid\": [%u, %u, %u], \"block\": [%u, %u, %u], "
 			"\"shared_bytes\": %u, \"read_bytes\": %llu, \"written_bytes\": %llu, "
-			"\"wavefronts\": %llu, \"ideal_wavefronts\": %llu}\n", l->kernel, l->grid[0], l->grid[1], l->grid[2],
-			l->block[0], l->block[1], l->block[2], l->shared_bytes,
-			(unsigned long long)l->read_bytes,
-			(unsigned long long)l->written_bytes, (unsigned long long)l->wavefronts,
+			"\"wavefronts\": %llu, \"ideal_wavefronts\": %llu}\n", l->kernel, l->grid[0],
+			l->grid[1], l->grid[2], l->block[0], l->block[1], l->block[2], l->shared_bytes,
+			(unsigned long long)l->read_bytes, (unsigned long long)l->written_bytes,
+			(unsigned long long)l->wavefronts,
 			(unsigned long long)l->ideal_wavefronts);
 	}
 }
