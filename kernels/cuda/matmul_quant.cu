@@ -110,7 +110,7 @@ template <int type> static void fused_quant(bb_queue *q, const fused_args &p, co
 /* Whether these kernels have room for n_rows rows of x: the same for all types, so that products
  * that share x agree. */
 static bool has_room(const bb_queue *q, int n_rows, int k) {
-	const int arrays = 1024; /* SHARED, at most */
+	const int arrays = 512; /* SHARED, at most */
 	return GEMV_ROOM + n_rows * (int)panel_x_row_bytes(BB_Q8_0, k) + arrays <= queue_block_bytes(q);
 }
 
