@@ -15,18 +15,19 @@
 static const char *const harmless[] = {
 	"_*", "add_cross_attention", "architectures", "attention_bias", "attention_dropout",
 	"attention_probs_dropout_prob", "attn_implementation", "attn_pdrop", "auto_map",
-	"autocast_kernel_dtype", "bos_token_id", "cache_implementation", "chunk_size",
-	"chunkwise_kernel", "classifier_dropout*", "d_model", "decoder_start_token_id", "dtype",
-	"embd_pdrop", "eos_token_id", "expand", "finetuning_task", "fused_add_norm",
-	"gradient_checkpointing", "hidden_dropout*", "id2label", "inference_state_dtype",
-	"initializer_range", "is_decoder", "is_llama_config", "label2id", "mamba_chunk_size",
-	"max_inference_chunksize", "max_length", "mlp_bias", "mode", "model_type", "n_layer",
-	"norm_before_gate", "norm_reduction_force_float32", "num_labels", "num_logits_to_keep",
-	"output_router_logits", "pad_token_id", "pad_vocab_size_multiple", "pretraining_tp",
-	"problem_type", "rescale_prenorm_residual", "resid_pdrop", "residual_in_fp32",
-	"return_last_states", "router_aux_loss_coef", "sep_token_id", "sequence_kernel", "ssm_cfg",
-	"step_kernel", "task_specific_params", "tie_word_embeddings", "time_step_floor",
-	"time_step_init_scheme", "time_step_max", "time_step_min", "time_step_rank",
+	"autocast_kernel_dtype", "block_mlp_init_scale", "block_out_init_scale",
+	"block_use_xavier_init", "bos_token_id", "cache_implementation", "chunk_size",
+	"chunkwise_kernel", "classifier_dropout*", "conv_use_xavier_init", "d_model",
+	"decoder_start_token_id", "dtype", "embd_pdrop", "eos_token_id", "expand", "finetuning_task",
+	"fused_add_norm", "gradient_checkpointing", "hidden_dropout*", "id2label",
+	"inference_state_dtype", "initializer_range", "is_decoder", "is_llama_config", "label2id",
+	"mamba_chunk_size", "max_inference_chunksize", "max_length", "mlp_bias", "mode", "model_type",
+	"n_layer", "norm_before_gate", "norm_reduction_force_float32", "num_labels",
+	"num_logits_to_keep", "output_router_logits", "pad_token_id", "pad_vocab_size_multiple",
+	"pretraining_tp", "problem_type", "rescale_prenorm_residual", "resid_pdrop",
+	"residual_in_fp32", "return_last_states", "router_aux_loss_coef", "sep_token_id",
+	"sequence_kernel", "ssm_cfg", "step_kernel", "task_specific_params", "tie_word_embeddings",
+	"time_step_floor", "time_step_init_scheme", "time_step_max", "time_step_min", "time_step_rank",
 	"time_step_scale", "tokenizer_class", "torch_dtype", "transformers.js_config*",
 	"transformers_version", "unsloth_*", "use_associative_scan", "use_bias", "use_cache",
 	"use_conv_bias", "use_falcon_mambapy", "use_flash_attention*", "use_mamba_kernels",
@@ -44,6 +45,10 @@ static const struct effect {
 } effects[] = {
 	{ "add_out_norm", .neutral = 1, .has_number = true },
 	{ "attention_multiplier", .same = H_ATTN_SCALE },
+	{ "block_dim", .same = H_EMBD },
+	{ "block_use_swiglu", .neutral = 1, .has_number = true },
+	{ "conv_dim", .same = H_EMBD },
+	{ "conv_dim_out", .same = H_EMBD },
 	{ "d_inner", .same = H_SSM_INNER },
 	{ "embedding_dim", .same = H_EMBD },
 	{ "embedding_multiplier", .neutral = 1, .has_number = true },
@@ -53,6 +58,7 @@ static const struct effect {
 	{ "logits_scaling", .neutral = 1, .has_number = true },
 	{ "max_window_layers", .neutral = 0, .has_number = true, .only = H_WINDOW },
 	{ "num_blocks", .same = H_LAYERS },
+	{ "num_heads", .same = H_HEADS },
 	{ "partial_rotary_factor", .neutral = 1, .has_number = true },
 	{ "residual_multiplier", .neutral = 1, .has_number = true },
 	{ "rms_norm", .neutral = 1, .has_number = true },
@@ -64,6 +70,7 @@ static const struct effect {
 	{ "rope_parameters.truncate", .neutral = 1, .has_number = true },
 	{ "rope_scaling.truncate", .neutral = 1, .has_number = true },
 	{ "sliding_window" },
+	{ "use_pos_enc", .neutral = 1, .has_number = true },
 	{ "weight_mode", .texts = "single" },
 };
 
@@ -224,5 +231,10 @@ static bool check_object(const struct bb_model *m, const struct bb_hparams *hp,
 bool config_unread_check(const json_t *root, const struct bb_model *m, const struct bb_hparams *hp,
 	struct bb_error *err) {
 	char path[MAX_PATH] = "";
+	if (config_value(root, "rope_parameters") != NULL &&
+		config_value(root, "rope_scaling") != NULL) {
+		return base_fail(err, BB_ERR_UNSUPPORTED, "config.json has both 'rope_parameters' and "
+			"'rope_scaling', expected one: they say the same");
+	}
 	return check_object(m, hp, root, path, 0, 0, err);
 }

@@ -251,8 +251,8 @@ static bool can_stack(const struct planner *w, const struct plan_matrix *m,
 	return w->p->acts[next->out] == after && find_weight(w, next->w)->type == m->type;
 }
 
-static bool check_product(struct planner *w, const struct bb_op *op, const struct bb_tensor *t) {
-	const int n_in = form_width(&w->p->hp, op->in);
+/* That rows of n_in columns are whole blocks. */
+static bool check_blocks(struct planner *w, int n_in, const struct bb_tensor *t) {
 	if (n_in % tensor_block_elems(t->type) != 0) {
 		return base_fail(w->err, BB_ERR_FORMAT,
 			"tensor '%s': rows of %d columns in blocks of %d (%s)",
@@ -282,7 +282,7 @@ static bool plan_product(struct planner *w, struct plan_op *o, const struct bb_o
 	}
 	*n_ops = 0;
 	for (;; op++) {
-		if (!check_product(w, op, find_weight(w, op->w)) || !add_source(w, m, op)) {
+		if (!check_blocks(w, m->k, find_weight(w, op->w)) || !add_source(w, m, op)) {
 			return false;
 		}
 		++*n_ops;
@@ -332,6 +332,7 @@ static bool plan_one(struct planner *w, struct plan_op *o, const struct bb_op *o
 	} else if (op->kind == OP_EMBED) {
 		assert(w->i_layer < 0); /* plan_pack places the tables of the head */
 		o->table = find_weight(w, op->w);
+		ok = check_blocks(w, o->dim, o->table);
 	} else if (op->kind == OP_RMSNORM || op->kind == OP_LAYERNORM) {
 		if (op->w != W_NONE) {
 			o->dim = hparam_int(&p->hp, p->weights.rows[op->w]->rows);

@@ -62,7 +62,8 @@ static bool read_key(struct bb_hparams *hp, const struct bb_model *m, const stru
 			return base_fail(err, BB_ERR_FORMAT, "%s is missing; architecture %s needs it", name,
 				m->name);
 		}
-		hp->v[k->h] = k->fallback;
+		hp->given[k->h] = f->is_folder && k->in_folder != 0;
+		hp->v[k->h] = hp->given[k->h] ? k->in_folder : k->fallback;
 		return true;
 	}
 	if (!(value >= k->min && value <= k->max)) {
@@ -85,6 +86,9 @@ static bool string_is(struct gguf_string s, const char *text) {
  * what YaRN computes. And Llama 3's scaling, which a GGUF file holds as a tensor. */
 static bool finish_scaling(struct bb_hparams *hp, const char *name, struct bb_error *err) {
 	double *const v = hp->v;
+	if (hp->rope_scaling != ROPE_SCALING_NONE && v[H_ROPE_FACTOR] == 0) {
+		return base_fail(err, BB_ERR_FORMAT, "%s scales, expected a factor beside it", name);
+	}
 	if (hp->rope_scaling == ROPE_SCALING_YARN && hp->given[H_YARN_ATTN]) {
 		v[H_YARN_ATTN] /= 1 + 0.1 * log(fmax(1, v[H_ROPE_FACTOR]));
 	}
@@ -118,8 +122,8 @@ static bool read_rope_scaling(struct bb_hparams *hp, const struct bb_model *m,
 		return base_fail(err, BB_ERR_UNSUPPORTED, "%s is '%s', expected %s", name,
 			base_show(type.data, type.bytes, shown, sizeof(shown)),
 			f->is_folder ? "default, linear, yarn or llama3" : "none, linear or yarn");
-	} else if (!is_none && *factor > 0) {
-		hp->rope_scaling = ROPE_SCALING_LINEAR;
+	} else if (f->is_folder ? found && !is_none : !is_none && *factor > 0) {
+		hp->rope_scaling = ROPE_SCALING_LINEAR; /* a folder's type counts, a GGUF file's factor */
 	}
 	if (f->is_folder && !finish_scaling(hp, name, err)) {
 		return false;
@@ -232,6 +236,19 @@ static bool derive(struct bb_hparams *hp, struct bb_error *err) {
 	return true;
 }
 
+/* That sizes, and what was multiplied of them, are such as an int can add up. */
+static bool check_sizes(const struct bb_hparams *hp, struct bb_error *err) {
+	const double most = 1 << 28;
+	for (enum bb_hparam h = H_NONE + 1; h < H_COUNT; h++) {
+		const bool is_length = h == H_CONTEXT || h == H_ROPE_ORIGINAL || h == H_WINDOW;
+		if (hparam_is_int(h) && !is_length && hp->v[h] > most) {
+			return base_fail(err, BB_ERR_UNSUPPORTED, "%s is %g, expected at most %g",
+				hparam_name(h), hp->v[h], most);
+		}
+	}
+	return true;
+}
+
 bool hparams_read(struct bb_hparams *hp, const struct bb_model *m, const struct model_file *f,
 	int n_vocab, struct bb_error *err) {
 	memset(hp, 0, sizeof(*hp));
@@ -261,7 +278,7 @@ bool hparams_read(struct bb_hparams *hp, const struct bb_model *m, const struct 
 	if (hp->v[H_ATTN_SCALE] == 0 && hp->v[H_HEAD] > 0) {
 		hp->v[H_ATTN_SCALE] = 1 / sqrt(hp->v[H_HEAD]);
 	}
-	return true;
+	return check_sizes(hp, err);
 }
 
 /* ---- weights ---- */

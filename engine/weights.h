@@ -105,6 +105,7 @@ struct bb_key {
 	double min, max;
 	bool optional;
 	double fallback; /* value of an optional key that is absent */
+	double in_folder; /* … from a folder, if this isn't 0: transformers' default */
 };
 
 /* What a file format stores differently from what the op list expects. */

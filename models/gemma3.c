@@ -18,7 +18,7 @@ static const struct bb_key keys[] = {
 	{ H_WINDOW, "attention.sliding_window", "sliding_window", 1, 2147483647.0 },
 	{ H_WINDOW_PATTERN, "attention.sliding_window_pattern",
 		"sliding_window_pattern|_sliding_window_pattern", 1, 4096, true, 6 },
-	{ H_ATTN_SCALE_DIM, NULL, "query_pre_attn_scalar", 0, 1e6, true },
+	{ H_ATTN_SCALE_DIM, NULL, "query_pre_attn_scalar", 0, 1e6, true, .in_folder = 256 },
 	{ 0 },
 };
 

@@ -11,7 +11,7 @@ static const struct bb_key keys[] = {
 	KEYS_SSM,
 	{ H_SSM_DT_RANK, "ssm.time_step_rank", "time_step_rank", 1, 1 << 20 },
 	{ H_SSM_NORMS_BCDT, "ssm.dt_b_c_rms", "architectures=FalconMambaForCausalLM", 0, 1, true },
-	{ H_SSM_NORM_EPS, NULL, "mixer_rms_eps", 0, 1, true },
+	{ H_SSM_NORM_EPS, NULL, "mixer_rms_eps", 0, 1, true, .in_folder = 1e-6 },
 	{ 0 },
 };
 

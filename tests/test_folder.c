@@ -41,12 +41,12 @@ static double range(const float *x, size_t n) {
 	return (double)high - (double)low;
 }
 
-/* Largest difference, as a share of b's range. */
+/* Largest difference, as a share of b's range; a NaN's is infinite. */
 static double off(const float *a, const float *b, size_t n) {
 	double worst = 0;
 	for (size_t i = 0; i < n; i++) {
 		const double d = fabs((double)a[i] - (double)b[i]);
-		worst = d <= worst ? worst : d; /* NaN counts as worst */
+		worst = fmax(worst, isnan(d) ? (double)INFINITY : d);
 	}
 	return worst / range(b, n);
 }

@@ -257,6 +257,32 @@ Test(folder_refused, llama3_rope_without_its_numbers) {
 		"the rope_type is llama3, expected a factor, a low_freq_factor, a higher");
 }
 
+Test(folder_refused, scaled_rope_without_a_factor) {
+	expect_config("{\"rope_parameters\": {\"rope_type\": \"yarn\", \"rope_theta\": 1e4}}",
+		BB_ERR_FORMAT, "the rope_type scales, expected a factor beside it");
+}
+
+Test(folder_refused, rope_said_twice) {
+	expect_config("{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4.0}}",
+		BB_ERR_UNSUPPORTED, "config.json has both 'rope_parameters' and 'rope_scaling'");
+}
+
+Test(folder_refused, widths_beyond_all_measure) {
+	configure("mamba2", "{\"num_heads\": 65536, \"head_dim\": 16, \"n_groups\": 65536, "
+		"\"state_size\": 65536}");
+	expect(BB_ERR_UNSUPPORTED, "expected at most");
+}
+
+/* As the published ones have them: what says again, and what only began the weights. */
+Test(folder_refused, entries_of_published_lfm2_are_not) {
+	configure("lfm2", "{\"block_dim\": 40, \"conv_dim\": 40, \"conv_dim_out\": 40, "
+		"\"block_use_swiglu\": true, \"block_use_xavier_init\": true, \"use_pos_enc\": true, "
+		"\"block_mlp_init_scale\": 1.0, \"block_out_init_scale\": 1.0, "
+		"\"conv_use_xavier_init\": true}");
+	/* of the tensors, which are another model's */
+	expect(BB_ERR_FORMAT, "tensor 'model.embed_tokens.weight': expected shape");
+}
+
 Test(folder_refused, rope_with_more_to_it) {
 	expect_config("{\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 1e4, "
 		"\"mrope_section\": [2, 3, 3]}}", BB_ERR_UNSUPPORTED,

@@ -41,8 +41,8 @@ static void compare(const float *got, const struct npy *want, const char *where,
 	size_t at = 0;
 	for (size_t i = 0; i < want->rows * want->cols; i++) {
 		const double off = fabs((double)got[i] - (double)want->data[i]);
-		if (!(off <= worst)) { /* NaN counts as worst */
-			worst = off;
+		if (!(off <= worst)) {
+			worst = isnan(off) ? (double)INFINITY : off;
 			at = i;
 		}
 	}
