@@ -320,7 +320,7 @@ struct bb_sampler;
 bool bb_sampler_create(struct bb_sampler **out, const struct bb_engine *e,
 	const struct bb_sampling *params, struct bb_error *err);
 void bb_sampler_destroy(struct bb_sampler *s);
-/* Tokens that penalties count as prompt: [n]. */
+/* Tokens that penalties count as prompt: [n], each one of the vocabulary. */
 void bb_sampler_prompt(struct bb_sampler *s, const int32_t *ids, size_t n);
 
 /* ---- generation: prompt in, text out, in pieces ---- */

@@ -198,11 +198,12 @@ bool context_state_mark(struct bb_context *c, enum checkpoint_kind kind, struct 
 	return true;
 }
 
-/* Whether b has the first n_tokens of a, which goes on from `reach`. Contexts that share a state
+/* Whether b has the first n_tokens of a, which goes on from `reach`, and computed the same of them:
+ * beside attention a state depends on how keys and values are stored. Contexts that share a state
  * have the same tokens before it. */
 static bool begins_alike(const struct bb_context *a, const struct bb_context *b, int reach,
 	int n_tokens) {
-	if (bb_context_length(b) < n_tokens) {
+	if (a->kv_type != b->kv_type || bb_context_length(b) < n_tokens) {
 		return false;
 	}
 	const struct checkpoint *of_a = checkpoints_find(&a->checkpoints, reach);

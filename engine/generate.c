@@ -89,7 +89,8 @@ bool bb_generation_create(struct bb_generation **out, struct bb_context *c,
 	g->min_tokens = params->min_tokens;
 	g->special = params->special;
 	g->stream.started = true; /* the text goes on after a prompt: its first space is real */
-	bool ok = bb_generation_check(c->engine, params, err) && copy_stops(g, params, err) &&
+	bool ok = bb_generation_check(c->engine, params, err) &&
+		engine_check_ids(c->engine, prompt, n_prompt, err) && copy_stops(g, params, err) &&
 		copy_stop_ids(g, params, err) &&
 		sampler_init(&g->sampler, c->engine, &params->sampling, err) &&
 		(g->min_tokens == 0 ||

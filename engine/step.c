@@ -29,6 +29,7 @@ static bool check_items(const struct bb_engine *e, const struct bb_step_item *it
 		assert(items[i].context->kv_type == items[0].context->kv_type);
 		for (int j = 0; j < i; j++) {
 			assert(items[j].context != items[i].context);
+			assert(items[i].sampler == NULL || items[j].sampler != items[i].sampler);
 		}
 		if (!engine_check_ids(e, items[i].tokens, (size_t)items[i].n_tokens, err)) {
 			return false;

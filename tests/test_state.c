@@ -90,6 +90,31 @@ Test(state, conversations_that_diverge_share_what_they_can) {
 	check_divergence("lfm2");
 }
 
+/* Beside attention a state depends on how keys and values are stored: what one context computed
+ * again is nothing to one that stores them in another way. */
+Test(state, contexts_of_another_kv_type_share_nothing) {
+	struct bb_engine *e = open_cached("falcon-h1", 0);
+	struct bb_error err = { 0 };
+	const struct bb_context_params params = { .kv_type = BB_KV_INT8 };
+	struct bb_context *c = new_context(e), *other, *fresh;
+	int32_t ids[1200];
+	make_ids(ids, 1200, vocab_of(e), 3);
+	cr_assert(bb_context_create(&other, e, &params, &err), "%s", err.text);
+	cr_assert(bb_context_create(&fresh, e, &params, &err), "%s", err.text);
+	free(read_all(c, e, ids, 1200));
+	free(read_all(other, e, ids, 1200));
+	rewind_to(c, 993);
+	rewind_to(other, 993);
+	float *got = read_all(other, e, ids + 993, 7), *want = read_all(fresh, e, ids, 1000);
+	cr_assert_eq(memcmp(got, want, (size_t)vocab_of(e) * sizeof(float)), 0);
+	free(got);
+	free(want);
+	bb_context_destroy(c);
+	bb_context_destroy(other);
+	bb_context_destroy(fresh);
+	bb_engine_destroy(e);
+}
+
 /* Whatever the cache holds, a rewind gives the bits of a fresh context. */
 Test(state, a_small_cache_costs_time_only) {
 	int32_t ids[2300], other[20];

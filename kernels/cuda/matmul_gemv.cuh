@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The product of block types for 1 to 8 rows. A block of threads takes one panel of 32 columns, or
- * two, and walks along k in steps of one or two spans of 256, which cp.async brings to shared
- * memory several steps ahead; then the next panels, whose weights are on their way by then: as many
- * blocks as fit the device share all panels. Each of the 8 warps takes one block of 32 of a span, a
- * lane per column, and leaves the exact integers of all rows (dp4a) in shared memory; then a warp
- * for each row and panel adds them to its outputs in block order, while the next step's integers
- * are made. So k is cut for the loads and the integers, where no order counts, and never for the
- * sums in f32.
+ * The product of block types for one row or two, of experts for up to 8. A block of threads takes
+ * one panel of 32 columns, or two, and walks along k in steps of one, two or four spans of 256,
+ * which cp.async brings to shared memory several steps ahead; then the next panels, whose weights
+ * are on their way by then: as many blocks as fit the device share all panels. Each of the 8 warps
+ * takes one block of 32 of a span, a lane per column, and leaves the exact integers of all rows
+ * (dp4a) in shared memory; then a warp for each row and panel adds them to its outputs in block
+ * order, while the next step's integers are made. So k is cut for the loads and the integers, where
+ * no order counts, and never for the sums in f32.
  *
  * With fused_args a block first normalises and quantises x for itself, while its first weights are
  * on their way: a launch costs more than x from the cache. Of a gated activation it owns a panel of
