@@ -98,7 +98,7 @@ class Job:
 
     def program(self, path):
         if not (self.build / path).exists():
-            raise Skip(f"{self.build / path} isn't built")
+            raise Skip(f"{path} isn't built")
         return self.build / path
 
     def run(self, command, seconds=None, **env):

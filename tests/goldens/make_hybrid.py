@@ -16,8 +16,6 @@ import transformers
 import make
 import make_recurrent
 
-LENGTHS = make_recurrent.LENGTHS
-
 
 # ---- the models ----
 
@@ -171,22 +169,10 @@ def add_falcon_h1(w, config, weights):
 
 def write(name, seed):
     config = MODELS[name]
-    shapes = {n: tuple(p.shape) for n, p in build(name, None).named_parameters()}
-    weights = make_recurrent.random_weights(shapes, seed)
-    plain = build(name, weights)
-    with make.float64():
-        exact = build(name, weights).double()
-        logits = {n: make.logits_of(exact, n) for n in LENGTHS}
-    assert all(v.dtype == np.float64 for v in logits.values()), {v.dtype for v in logits.values()}
-    spread = np.ptp(logits[LENGTHS[-1]])
-    off = max(np.abs(make.logits_of(plain, n) - logits[n]).max() for n in LENGTHS) / spread
-    assert off < 1e-4, off
+    weights, plain = make_recurrent.write_logits(name, build, seed)
     write_gguf(make.HERE / f"{name}.gguf", name, config, weights)
     if is_lfm2(config):
         make.write_folder(name, plain, None)
-    for length, rows in logits.items():
-        np.save(make.HERE / f"{name}-{length}.npy", rows[-make.ROWS:].astype(np.float32))
-    print(f"{name}: logits spread {spread:.1f}; unpatched float32 is off by {off:.1e} of it")
 
 
 def main():

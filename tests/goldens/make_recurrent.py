@@ -181,8 +181,8 @@ def build(name, weights, **changes):
     return model
 
 
-def write(name, seed):
-    arch, _, _, config = MODELS[name]
+def write_logits(name, build, seed):
+    """The goldens of random weights; returns the weights, and the model in float32."""
     shapes = {n: tuple(p.shape) for n, p in build(name, None).named_parameters()}
     weights = random_weights(shapes, seed)
     plain = build(name, weights)
@@ -193,14 +193,20 @@ def write(name, seed):
     spread = np.ptp(logits[LENGTHS[-1]])
     off = max(np.abs(make.logits_of(plain, n) - logits[n]).max() for n in LENGTHS) / spread
     assert off < 1e-4, off
+    for length, rows in logits.items():
+        np.save(make.HERE / f"{name}-{length}.npy", rows[-make.ROWS:].astype(np.float32))
+    print(f"{name}: logits spread {spread:.1f}; unpatched float32 is off by {off:.1e} of it")
+    return weights, plain
+
+
+def write(name, seed):
+    arch, _, _, config = MODELS[name]
+    weights, plain = write_logits(name, build, seed)
     if arch not in NO_GGUF:
         write_gguf(make.HERE / f"{name}.gguf", name, arch, config, weights)
     if name in FOLDERS:
         make.write_folder(name, plain, None)
         write_variants(name, weights)
-    for length, rows in logits.items():
-        np.save(make.HERE / f"{name}-{length}.npy", rows[-make.ROWS:].astype(np.float32))
-    print(f"{name}: logits spread {spread:.1f}; unpatched float32 is off by {off:.1e} of it")
 
 
 def write_variants(name, weights):
