@@ -216,6 +216,20 @@ bool bb_context_reserve(struct bb_context *c, int n_tokens, struct bb_error *err
 /* [length], until the next change of c. */
 const int32_t *bb_context_tokens(const struct bb_context *c);
 
+/* Writes the whole context to a file: tokens, segments, keys and values, states and checkpoints.
+ * Written aside and renamed when it's on the disk: a file of that name is whole, that of before or
+ * this one. BB_ERR_IO, BB_ERR_MEMORY; BB_ERR_DEVICE after a step that failed and left no state. */
+bool bb_context_save(struct bb_context *c, const char *path, struct bb_error *err);
+/* A context as it was saved, of its KV type, which goes on without computing anything again.
+ * *same_bits (may be NULL): whether it goes on with the bits that the saved one would have: the
+ * version, the device or ISA level, and `gemm` are as they were there. Of checkpoints as many come
+ * back as the state cache holds. BB_ERR_FORMAT for what isn't a snapshot, or is damaged;
+ * BB_ERR_UNSUPPORTED for one of another model, told by the names, shapes and parts of the data of
+ * its tensors, its hyper-parameters and windows; BB_ERR_CONTEXT where it has more tokens than
+ * contexts hold here; BB_ERR_IO, BB_ERR_MEMORY. Then *out is NULL. */
+bool bb_context_load(struct bb_context **out, struct bb_engine *e, const char *path,
+	bool *same_bits, struct bb_error *err);
+
 /* A timeline is cut into segments, runs of tokens with one role: a message, or a part of one. */
 enum bb_role {
 	BB_ROLE_NONE,     /* not said: of tokens before the first segment that was begun */
@@ -262,8 +276,9 @@ struct bb_step_item {
  * BB_ERR_FORMAT where a sampler finds logits that aren't finite; then all items are appended, and
  * the `sampled` of those that have no token has id -1. Allocates nothing
  * where bb_context_reserve made room before, wherever the logits go; else only that room, before
- * it computes. On a device also room for the list of all pages where it has outgrown what there is,
- * and what the driver takes to capture a kind of step the first time. */
+ * it computes. On a device also room for the list of all pages, and for what samplers list
+ * (penalised tokens, biases), where either has outgrown what there is; and what the driver takes to
+ * capture a kind of step the first time. */
 bool bb_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
 	struct bb_error *err);
 /* Appends any number of tokens in steps of max_batch_tokens; logits [n_vocab] of the last, or NULL.

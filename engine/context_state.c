@@ -44,6 +44,25 @@ static void make_room(struct bb_engine *e, int n) {
 	}
 }
 
+/* Room in the cache for one more state is made; where it's as large as that, the context gets a
+ * checkpoint, for which its list has room. */
+static void keep(struct bb_context *c, int n_tokens, enum checkpoint_kind kind, struct state *s) {
+	struct state_pool *p = pool_of(c);
+	make_room(c->engine, s->n_kept > 0 ? 0 : 1);
+	if (s->n_kept > 0 || p->n_kept < p->max_kept) {
+		checkpoints_add(&c->checkpoints, p, n_tokens, kind, s);
+	}
+}
+
+bool context_state_keep(struct bb_context *c, int n_tokens, enum checkpoint_kind kind,
+	struct state *s, struct bb_error *err) {
+	if (!checkpoints_reserve(&c->checkpoints, 1, err)) {
+		return false;
+	}
+	keep(c, n_tokens, kind, s);
+	return true;
+}
+
 /* ---- a step ---- */
 
 /* A state that nobody refers to, of those promised to the context while there are any. */
@@ -123,17 +142,12 @@ void context_state_commit(struct bb_context *c) {
 	}
 	c->next_state = NULL;
 	for (int i = 0; i < c->n_saves; i++) {
-		make_room(c->engine, 1);
-		if (p->n_kept < p->max_kept) {
-			checkpoints_add(&c->checkpoints, p, c->saves[i].n_tokens, CHECKPOINT_GRID,
-				c->saves[i].state);
-		}
+		keep(c, c->saves[i].n_tokens, CHECKPOINT_GRID, c->saves[i].state);
 		state_unref(p, c->saves[i].state);
 	}
 	c->n_saves = 0;
-	if (length % STATE_EVERY == 0 && p->max_kept > 0) {
-		make_room(c->engine, 1);
-		checkpoints_add(&c->checkpoints, p, length, CHECKPOINT_GRID, c->state);
+	if (length % STATE_EVERY == 0) {
+		keep(c, length, CHECKPOINT_GRID, c->state);
 	}
 }
 
@@ -186,16 +200,8 @@ void context_state_finish(struct bb_context *c) {
 }
 
 bool context_state_mark(struct bb_context *c, enum checkpoint_kind kind, struct bb_error *err) {
-	struct state_pool *p = pool_of(c);
-	if (!has_state(c) || p->max_kept == 0 || c->state == NULL || c->is_lost) {
-		return true;
-	}
-	if (!checkpoints_reserve(&c->checkpoints, 1, err)) {
-		return false;
-	}
-	make_room(c->engine, c->state->n_kept > 0 ? 0 : 1);
-	checkpoints_add(&c->checkpoints, p, bb_context_length(c), kind, c->state);
-	return true;
+	return !has_state(c) || c->state == NULL || c->is_lost ||
+		context_state_keep(c, bb_context_length(c), kind, c->state, err);
 }
 
 /* Whether b has the first n_tokens of a, which goes on from `reach`, and computed the same of them:

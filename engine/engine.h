@@ -96,6 +96,10 @@ bool context_state_fork(struct bb_context *dst, const struct bb_context *src,
 void context_state_finish(struct bb_context *c);
 /* Keeps the state of now, as that where a segment begins. */
 bool context_state_mark(struct bb_context *c, enum checkpoint_kind kind, struct bb_error *err);
+/* Keeps a state, which stays the caller's to give back, as that behind n_tokens; or doesn't, where
+ * the cache has no room for any. Allocates in the context's list alone. */
+bool context_state_keep(struct bb_context *c, int n_tokens, enum checkpoint_kind kind,
+	struct state *s, struct bb_error *err);
 /* The token behind which the context could go on if it were rewound to n_tokens; the rest has to
  * be computed again. */
 int context_state_reach(const struct bb_context *c, int n_tokens);

@@ -289,6 +289,18 @@ bool kv_reserve(struct kv_table *t, int n_tokens, int n_new, int first_token,
 	return true;
 }
 
+bool kv_restore(struct kv_table *t, int first_page, int n_pages, struct bb_error *err) {
+	assert(t->n_pages == 0 && first_page <= n_pages);
+	t->first_page = t->n_pages = first_page;
+	while (t->n_pages < n_pages) {
+		if (!add_page(t, err)) {
+			drop_pages(t, 0);
+			return false;
+		}
+	}
+	return true;
+}
+
 bool kv_own_cut(struct kv_table *t, int n_tokens, struct bb_error *err) {
 	const int keep = divide_up(n_tokens, BB_PAGE);
 	return keep >= t->n_pages || keep % BB_CHUNK == 0 ||

@@ -53,6 +53,12 @@ bool kv_own_cut(struct kv_table *t, int n_tokens, struct bb_error *err);
 void kv_release_before(struct kv_table *t, int first_token);
 /* dst (fresh, as long as src) shares the pages of src's n_tokens; src drops those beyond. */
 void kv_fork(struct kv_table *dst, struct kv_table *src, int n_tokens);
+/* A fresh table gets pages [first_page, n_pages), their content undefined. */
+bool kv_restore(struct kv_table *t, int first_page, int n_pages, struct bb_error *err);
+/* Where page i, which exists, lies. */
+static inline void *kv_page(const struct kv_table *t, int i) {
+	return t->chunks[i / BB_CHUNK][i % BB_CHUNK];
+}
 /* Pages of this table that exist. */
 int kv_count(const struct kv_table *t);
 

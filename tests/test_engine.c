@@ -183,23 +183,25 @@ Test(engine, options_out_of_range_are_refused) {
 	expect_option_refused((struct bb_engine_params){ .window = -1 }, BB_ERR_USAGE);
 }
 
-/* A copy of tiny llama whose last norm holds a NaN. */
-static const char *with_nan(void) {
+/* A copy of tiny llama with a NaN as element i of a tensor. */
+static const char *with_nan(const char *tensor, int i) {
 	struct gguf g;
 	struct bb_error err = { 0 };
 	cr_assert(gguf_open(&g, tiny_path("llama"), &err), "%s", err.text);
-	const struct bb_tensor *t = gguf_tensor(&g, "output_norm.weight");
+	const struct bb_tensor *t = gguf_tensor(&g, tensor);
 	cr_assert(t != NULL && t->type == BB_F32);
+	const float *at = (const float *)t->data + i;
 	float spoiled[8];
-	memcpy(spoiled, t->data, sizeof(spoiled));
-	spoiled[3] = NAN;
-	const char *path = patched_bytes("llama", t->data, (const char *)spoiled, sizeof(spoiled));
+	memcpy(spoiled, at, sizeof(spoiled));
+	spoiled[0] = NAN;
+	const char *path = patched_bytes("llama", (const char *)at, (const char *)spoiled,
+		sizeof(spoiled));
 	gguf_finish(&g);
 	return path;
 }
 
 Test(engine, weights_that_give_no_finite_logits_end_a_generation) {
-	const char *path = with_nan();
+	const char *path = with_nan("output_norm.weight", 3);
 	const struct bb_engine_params params = { .path = path, .n_threads = 1 };
 	struct bb_engine *e = open_with(&params);
 	struct bb_context *c = new_context(e);
@@ -219,6 +221,59 @@ Test(engine, weights_that_give_no_finite_logits_end_a_generation) {
 	bb_context_destroy(c);
 	bb_engine_destroy(e);
 	unlink(path);
+}
+
+static int32_t best_of(const float *logits, int n) {
+	int32_t best = 0;
+	for (int i = 1; i < n; i++) {
+		best = logits[i] > logits[best] ? i : best;
+	}
+	return best;
+}
+
+/* Of three contexts in one step the second reads a token whose embedding holds a NaN. */
+static void spoil_one_of_three(const char *device) {
+	enum { N = 3, BAD = 9 };
+	const char *path = with_nan("token_embd.weight", BAD * 48);
+	const struct bb_engine_params params = { .path = path, .device = device, .n_threads = 1 };
+	struct bb_engine *e;
+	struct bb_error err = { 0 };
+	if (!bb_engine_open(&e, bb_models, &params, &err)) {
+		unlink(path);
+		cr_skip_test("%s", err.text);
+	}
+	const int32_t ids[N] = { 5, BAD, 17 };
+	float *logits = calloc((size_t)N * (size_t)vocab_of(e), sizeof(*logits));
+	struct bb_step_item items[N];
+	struct bb_sampled sampled[N];
+	struct bb_sampling greedy;
+	bb_sampling_default(e, &greedy);
+	greedy.temperature = 0;
+	for (int i = 0; i < N; i++) {
+		items[i] = (struct bb_step_item){ new_context(e), &ids[i], 1,
+			.logits = logits + (size_t)i * (size_t)vocab_of(e), .sampled = &sampled[i] };
+		cr_assert(bb_sampler_create(&items[i].sampler, e, &greedy, &err), "%s", err.text);
+	}
+	cr_assert_not(bb_step(e, items, N, &err));
+	cr_assert_eq(err.code, BB_ERR_FORMAT);
+	cr_assert_not_null(strstr(err.text, "logits"), "%s", err.text);
+	for (int i = 0; i < N; i++) {
+		cr_assert_eq(bb_context_length(items[i].context), 1);
+		cr_assert_eq(sampled[i].id, ids[i] == BAD ? -1 : best_of(items[i].logits, vocab_of(e)));
+		bb_sampler_destroy(items[i].sampler);
+		bb_context_destroy(items[i].context);
+	}
+	free(logits);
+	bb_engine_destroy(e);
+	unlink(path);
+}
+
+Test(engine, a_row_without_finite_logits_takes_no_other_token) {
+	spoil_one_of_three("cpu");
+}
+
+Test(engine, a_row_without_finite_logits_takes_no_other_token_on_the_emulator) {
+	spoil_one_of_three("simt");
 }
 
 /* ---- memory ---- */

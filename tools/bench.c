@@ -312,14 +312,17 @@ static bool prepare(struct job *j, const struct options *o) {
 	j->ids = calloc((size_t)n_ids, sizeof(*j->ids));
 	j->samplers = calloc(n, sizeof(struct bb_sampler *));
 	j->sampled = calloc(n, sizeof(*j->sampled));
-	bool ok = j->bases != NULL && j->runs != NULL && j->items != NULL && j->ids != NULL &&
+	return j->bases != NULL && j->runs != NULL && j->items != NULL && j->ids != NULL &&
 		j->samplers != NULL && j->sampled != NULL;
+}
+
+static bool create_samplers(struct job *j, struct bb_error *err) {
 	struct bb_sampling greedy;
-	struct bb_error ignored = { 0 };
+	bool ok = true;
 	bb_sampling_default(NULL, &greedy);
 	greedy.temperature = 0;
 	while (ok && j->n_samplers < j->max_parallel) {
-		ok = bb_sampler_create(&j->samplers[j->n_samplers], j->engine, &greedy, &ignored);
+		ok = bb_sampler_create(&j->samplers[j->n_samplers], j->engine, &greedy, err);
 		j->n_samplers += ok;
 	}
 	return ok;
@@ -341,7 +344,7 @@ static int work(struct job *j, const struct options *o) {
 		return failure("no memory for %d sequences", greatest(&o->parallel));
 	}
 	struct bb_error err = { 0 };
-	bool ok = true;
+	bool ok = create_samplers(j, &err);
 	bench_print_start(j->format);
 	for (int d = 0; ok && d < o->depths.n; d++) {
 		for (int p = 0; ok && p < o->parallel.n; p++) {

@@ -1,0 +1,610 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Snapshots: a context in one file, with its tokens, segments, pages, state and checkpoints. All
+ * numbers are little-endian; the last 8 bytes are XXH3-64 of what is before them. Pages lie as the
+ * engine that wrote them had them, so that one like it only copies: the file names their layout,
+ * and another engine stores their values anew. Slots without a token are zero: what another
+ * context left in a page's memory isn't written. */
+#include "engine.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "numbers go to files as they are");
+
+static const char magic[8] = "BBSNAP\r\n";
+enum { MAX_HEAD_DIM = 512, VERSION = 1, HASH_BYTES = sizeof(XXH64_hash_t) };
+
+/* The beginning of the file. Then: ids [n_tokens] i32, segments, checkpoints, states [n_states],
+ * the pages of each kind of layer, the hash. State i is that of checkpoint i; the context's own,
+ * own_state, is the last one, which may be a checkpoint's too; -1: it has none. */
+struct head {
+	char magic[8];
+	uint32_t version, kv_type, kv_group, n_tokens, n_segments, n_checkpoints, n_states, n_kinds;
+	int32_t own_state;
+	uint32_t unused;
+	uint64_t model, state_bytes;
+	char layout[16];       /* of pages */
+	char made_by[112];     /* what has to be the same for the same bits */
+	struct {
+		uint32_t first_page, n_pages;
+		uint64_t page_bytes;
+	} kinds[MAX_LAYER_KINDS];
+};
+static_assert(sizeof(struct head) == 256, "the head of a snapshot has no padding");
+
+struct stored_segment {
+	uint32_t role, first;
+};
+
+struct stored_checkpoint {
+	uint32_t n_tokens, kind;
+};
+
+/* ---- which model, and by what ---- */
+
+/* Of a tensor its name, type and shape, and of its data the first, the middle and the last bytes:
+ * all of it would be read from the disk again. */
+static void hash_tensor(XXH3_state_t *h, const struct bb_tensor *t) {
+	enum { PART = 4096 };
+	const int32_t type = t->type;
+	const size_t part = t->bytes < PART ? t->bytes : PART;
+	const uint8_t *data = t->data;
+	XXH3_64bits_update(h, t->name, strlen(t->name) + 1);
+	XXH3_64bits_update(h, &type, sizeof(type));
+	XXH3_64bits_update(h, t->dims, sizeof(t->dims));
+	XXH3_64bits_update(h, data, part);
+	XXH3_64bits_update(h, data + (t->bytes - part) / 2, part);
+	XXH3_64bits_update(h, data + t->bytes - part, part);
+}
+
+/* Of the tensors, and of the numbers that the file gives or that were asked for instead. */
+static uint64_t model_hash(const struct bb_engine *e) {
+	const struct bb_hparams *hp = &e->plan.hp;
+	XXH3_state_t h;
+	XXH3_64bits_reset(&h);
+	XXH3_64bits_update(&h, e->model->name, strlen(e->model->name) + 1);
+	for (size_t i = 0; i < e->file.n_tensors; i++) {
+		hash_tensor(&h, &e->file.tensors[i]);
+	}
+	for (int i = 0; i < H_COUNT; i++) {
+		if (hp->given[i]) {
+			XXH3_64bits_update(&h, hparam_name(i), strlen(hparam_name(i)) + 1);
+			XXH3_64bits_update(&h, &hp->v[i], sizeof(hp->v[i]));
+		}
+	}
+	for (int i = 0; i < e->plan.n_paged; i++) {
+		const int32_t window = e->plan.kinds[i].window;
+		XXH3_64bits_update(&h, &window, sizeof(window));
+	}
+	return XXH3_64bits_digest(&h);
+}
+
+static const struct bb_kv_layout *layout_of(const struct bb_engine *e, enum bb_kv_dtype type) {
+	const struct bb_kv_layout *layout;
+	kernels_attention(&e->kernels, type, &layout);
+	return layout;
+}
+
+static const struct bb_kv_layout *find_layout(const char *name) {
+	static const struct bb_kv_layout *const all[] = {
+		&layout_kv_rows, &layout_kv_lanes, &layout_kv_pairs,
+	};
+	for (size_t i = 0; i < COUNT(all); i++) {
+		if (strcmp(all[i]->name, name) == 0) {
+			return all[i];
+		}
+	}
+	return NULL;
+}
+
+/* Slabs that make a page of a kind of layer, one for each layer and kv head. */
+static int n_slabs(const struct bb_engine *e, int i_kind) {
+	return e->plan.kinds[i_kind].n_layers * hparam_int(&e->plan.hp, H_KV_HEADS);
+}
+
+/* The head of what c would be stored as, complete but for counts of segments and checkpoints. */
+static void head_init(struct head *h, const struct bb_context *c) {
+	const struct bb_engine *e = c->engine;
+	memset(h, 0, sizeof(*h));
+	memcpy(h->magic, magic, sizeof(magic));
+	h->version = VERSION;
+	h->kv_type = c->kv_type;
+	h->kv_group = (uint32_t)e->kv_group;
+	h->n_tokens = (uint32_t)bb_context_length(c);
+	h->n_kinds = (uint32_t)e->plan.n_paged;
+	h->own_state = -1;
+	h->model = model_hash(e);
+	h->state_bytes = e->states.bytes;
+	snprintf(h->layout, sizeof(h->layout), "%s",
+		e->plan.n_paged > 0 ? layout_of(e, c->kv_type)->name : "");
+	snprintf(h->made_by, sizeof(h->made_by), "bobbin %s, %.8s, %.64s, %s", BB_VERSION,
+		device_kind(&e->memory.device), e->memory.device.module != NULL ? e->device.name : e->isa,
+		e->is_fast ? "fast" : e->is_wgmma ? "wgmma" : "exact");
+	for (int i = 0; i < e->plan.n_paged; i++) {
+		h->kinds[i].first_page = (uint32_t)c->tables[i].first_page;
+		h->kinds[i].n_pages = h->n_tokens / BB_PAGE + (h->n_tokens % BB_PAGE != 0) -
+			h->kinds[i].first_page;
+		h->kinds[i].page_bytes = (size_t)n_slabs(e, i) * engine_slab_bytes(e, c->kv_type);
+	}
+}
+
+/* ---- writing ---- */
+
+struct sink {
+	int fd;
+	const char *path;
+	XXH3_state_t hash;
+	struct bb_error *err;
+};
+
+static bool put(struct sink *s, const void *data, size_t bytes) {
+	const uint8_t *p = data;
+	XXH3_64bits_update(&s->hash, data, bytes);
+	while (bytes > 0) {
+		const ssize_t n = write(s->fd, p, bytes);
+		if (n < 0 && errno != EINTR) {
+			return base_fail(s->err, BB_ERR_IO, "%.150s: can't be written: %s", s->path,
+				strerror(errno));
+		}
+		p += n > 0 ? n : 0;
+		bytes -= n > 0 ? (size_t)n : 0;
+	}
+	return true;
+}
+
+/* `data` is where steps compute; `room` [bytes] is for a device's. */
+static bool put_from(struct sink *s, const struct memory *m, const void *data, size_t bytes,
+	void *room) {
+	if (memory_is_host(m)) {
+		return put(s, data, bytes);
+	}
+	memory_out(m, room, data, bytes);
+	return memory_wait(m, s->err) && put(s, room, bytes);
+}
+
+/* The n tokens of slabs in `page`, in layout `from`, into the same slots of `to`. */
+static void move_slots(uint8_t *to, const struct bb_kv_layout *to_layout, int to_group,
+	const uint8_t *page, const struct bb_kv_layout *from, int from_group, enum bb_kv_dtype type,
+	int head_dim, int n_slabs, int n) {
+	const size_t to_bytes = to_layout->slab_bytes(type, head_dim, to_group);
+	const size_t from_bytes = from->slab_bytes(type, head_dim, from_group);
+	float k[MAX_HEAD_DIM], v[MAX_HEAD_DIM];
+	for (int i = 0; i < n_slabs * n; i++) {
+		uint8_t *dst = to + (size_t)(i / n) * to_bytes;
+		const uint8_t *src = page + (size_t)(i / n) * from_bytes;
+		if (to_layout == from && to_group == from_group) {
+			from->copy(dst, i % n, src, i % n, type, head_dim, to_group);
+		} else {
+			from->read(src, type, head_dim, from_group, i % n, k, v);
+			to_layout->append(dst, type, head_dim, to_group, i % n, k, v);
+		}
+	}
+}
+
+static bool put_pages(struct sink *s, const struct bb_context *c, int i_kind, uint8_t *room) {
+	const struct bb_engine *e = c->engine;
+	const struct kv_table *t = &c->tables[i_kind];
+	const size_t bytes = t->pool->page_bytes;
+	const int n_full = bb_context_length(c) / BB_PAGE, rest = bb_context_length(c) % BB_PAGE;
+	bool ok = true;
+	for (int i = t->first_page; ok && i < n_full; i++) {
+		ok = put_from(s, &e->memory, kv_page(t, i), bytes, room);
+	}
+	if (!ok || rest == 0) {
+		return ok;
+	}
+	uint8_t *const last = room + bytes;
+	memory_out(&e->memory, room, kv_page(t, n_full), bytes);
+	if (!memory_wait(&e->memory, s->err)) {
+		return false;
+	}
+	memset(last, 0, bytes);
+	const struct bb_kv_layout *layout = layout_of(e, c->kv_type);
+	move_slots(last, layout, e->kv_group, room, layout, e->kv_group, c->kv_type,
+		hparam_int(&e->plan.hp, H_HEAD), n_slabs(e, i_kind), rest);
+	return put(s, last, bytes);
+}
+
+/* Segments that were begun: tokens before the first of them are one that nobody began. */
+static int first_begun(const struct bb_context *c) {
+	return bb_context_n_segments(c) > 0 && bb_context_segment(c, 0).role == BB_ROLE_NONE;
+}
+
+static bool put_timeline(struct sink *s, const struct bb_context *c) {
+	bool ok = put(s, bb_context_tokens(c), (size_t)bb_context_length(c) * sizeof(int32_t));
+	for (int i = first_begun(c); ok && i < bb_context_n_segments(c); i++) {
+		const struct bb_segment segment = bb_context_segment(c, i);
+		const struct stored_segment stored = { segment.role, (uint32_t)segment.first };
+		ok = put(s, &stored, sizeof(stored));
+	}
+	for (int i = 0; ok && i < c->checkpoints.n; i++) {
+		const struct checkpoint *k = &c->checkpoints.items[i];
+		const struct stored_checkpoint stored = { (uint32_t)k->n_tokens, k->kind };
+		ok = put(s, &stored, sizeof(stored));
+	}
+	return ok;
+}
+
+/* Room for two pages of any kind, and for a state. */
+static size_t room_bytes(const struct head *h) {
+	size_t most = h->state_bytes;
+	for (uint32_t i = 0; i < h->n_kinds; i++) {
+		most = 2 * h->kinds[i].page_bytes > most ? 2 * h->kinds[i].page_bytes : most;
+	}
+	return most;
+}
+
+static bool put_all(struct sink *s, const struct bb_context *c) {
+	const struct bb_engine *e = c->engine;
+	const struct checkpoints *k = &c->checkpoints;
+	struct head h;
+	head_init(&h, c);
+	h.n_segments = (uint32_t)(bb_context_n_segments(c) - first_begun(c));
+	h.n_checkpoints = (uint32_t)k->n;
+	const bool is_kept = k->n > 0 && k->items[k->n - 1].state == c->state;
+	h.n_states = h.n_checkpoints + (c->state != NULL && !is_kept);
+	h.own_state = c->state != NULL ? (int32_t)h.n_states - 1 : -1;
+	uint8_t *room = base_alloc(room_bytes(&h), 1);
+	if (room == NULL) {
+		return base_no_memory(s->err, "snapshot", room_bytes(&h));
+	}
+	XXH3_64bits_reset(&s->hash);
+	bool ok = put(s, &h, sizeof(h)) && put_timeline(s, c);
+	for (uint32_t i = 0; ok && i < h.n_states; i++) {
+		const struct state *state = i < h.n_checkpoints ? k->items[i].state : c->state;
+		ok = put_from(s, &e->memory, state->data, h.state_bytes, room);
+	}
+	for (int i = 0; ok && i < e->plan.n_paged; i++) {
+		ok = put_pages(s, c, i, room);
+	}
+	base_free(room);
+	const XXH64_hash_t hash = XXH3_64bits_digest(&s->hash);
+	return ok && put(s, &hash, sizeof(hash));
+}
+
+/* The folder's entry of a renamed file must reach the disk too. */
+static bool sync_folder(const char *path, struct bb_error *err) {
+	char folder[PATH_MAX];
+	const char *slash = strrchr(path, '/');
+	const int n = slash == NULL ? 0 : slash == path ? 1 : (int)(slash - path);
+	snprintf(folder, sizeof(folder), "%.*s", n > 0 ? n : 1, n > 0 ? path : ".");
+	const int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	const bool ok = fd >= 0 && fsync(fd) == 0;
+	if (!ok) {
+		base_fail(err, BB_ERR_IO, "%.150s: can't be written: %s", path, strerror(errno));
+	}
+	if (fd >= 0) {
+		close(fd);
+	}
+	return ok;
+}
+
+bool bb_context_save(struct bb_context *c, const char *path, struct bb_error *err) {
+	char aside[PATH_MAX];
+	if (c->is_lost) {
+		return base_fail(err, BB_ERR_DEVICE, "a step that failed left the context without the "
+			"state behind token %d; a rewind to it, or before, computes it again",
+			bb_context_length(c));
+	}
+	if (snprintf(aside, sizeof(aside), "%s.%d.part", path, (int)getpid()) >= (int)sizeof(aside)) {
+		return base_fail(err, BB_ERR_IO, "%.150s…: the name of a file is too long", path);
+	}
+	struct sink s = { .path = path, .err = err };
+	s.fd = open(aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (s.fd < 0) {
+		return base_fail(err, BB_ERR_IO, "%.150s: can't be created: %s", path, strerror(errno));
+	}
+	bool ok = put_all(&s, c);
+	if (ok && fsync(s.fd) != 0) {
+		ok = base_fail(err, BB_ERR_IO, "%.150s: can't be written: %s", path, strerror(errno));
+	}
+	close(s.fd);
+	if (ok && rename(aside, path) != 0) {
+		ok = base_fail(err, BB_ERR_IO, "%.150s: can't be created: %s", path, strerror(errno));
+	}
+	if (!ok) {
+		unlink(aside);
+	}
+	return ok && sync_folder(path, err);
+}
+
+/* ---- reading ---- */
+
+struct source {
+	int fd;
+	const char *path;
+	XXH3_state_t hash;
+	struct bb_error *err;
+};
+
+static bool damaged(const struct source *s, const char *what) {
+	return base_fail(s->err, BB_ERR_FORMAT, "%.150s: a damaged snapshot: %s", s->path, what);
+}
+
+static bool get(struct source *s, void *data, size_t bytes) {
+	uint8_t *p = data;
+	for (size_t left = bytes; left > 0;) {
+		const ssize_t n = read(s->fd, p, left);
+		if (n < 0 && errno != EINTR) {
+			return base_fail(s->err, BB_ERR_IO, "%.150s: can't be read: %s", s->path,
+				strerror(errno));
+		}
+		if (n == 0) {
+			return damaged(s, "it ends early");
+		}
+		p += n > 0 ? n : 0;
+		left -= n > 0 ? (size_t)n : 0;
+	}
+	XXH3_64bits_update(&s->hash, data, bytes);
+	return true;
+}
+
+/* As get, to where steps compute; `room` [bytes] is for a device's. */
+static bool get_to(struct source *s, const struct memory *m, void *data, size_t bytes, void *room) {
+	if (memory_is_host(m)) {
+		return get(s, data, bytes);
+	}
+	if (!get(s, room, bytes)) {
+		return false;
+	}
+	memory_in(m, data, room, bytes);
+	return memory_wait(m, s->err); /* room is used again */
+}
+
+/* Whether the parts that the head tells of make the file's size. None is believed before. */
+static bool is_size(const struct head *h, uint64_t size) {
+	uint64_t want = sizeof(*h) + HASH_BYTES + (uint64_t)h->n_tokens * sizeof(int32_t) +
+		(uint64_t)h->n_segments * sizeof(struct stored_segment) +
+		(uint64_t)h->n_checkpoints * sizeof(struct stored_checkpoint);
+	uint64_t bytes = 0;
+	if (__builtin_mul_overflow((uint64_t)h->n_states, h->state_bytes, &bytes) ||
+		__builtin_add_overflow(want, bytes, &want)) {
+		return false;
+	}
+	for (uint32_t i = 0; i < h->n_kinds; i++) {
+		if (__builtin_mul_overflow((uint64_t)h->kinds[i].n_pages, h->kinds[i].page_bytes, &bytes) ||
+			__builtin_add_overflow(want, bytes, &want)) {
+			return false;
+		}
+	}
+	return want == size;
+}
+
+/* What must be as this engine has it, and what follows from other numbers of the head. */
+static bool check_head(const struct source *s, const struct bb_engine *e, const struct head *h,
+	uint64_t size) {
+	if (memcmp(h->magic, magic, sizeof(magic)) != 0) {
+		return base_fail(s->err, BB_ERR_FORMAT, "%.150s: not a snapshot of a context", s->path);
+	}
+	if (h->version != VERSION) {
+		return base_fail(s->err, BB_ERR_UNSUPPORTED, "%.150s: a snapshot of version %u; this build "
+			"reads version %d", s->path, (unsigned)h->version, VERSION);
+	}
+	if (h->model != model_hash(e)) {
+		return base_fail(s->err, BB_ERR_UNSUPPORTED, "%.150s: a context of another model, or of "
+			"this one with another window", s->path);
+	}
+	const bool is_pages = h->n_kinds == (uint32_t)e->plan.n_paged && h->kv_type < N_KV_TYPES &&
+		h->kv_group <= INT_MAX && memchr(h->layout, 0, sizeof(h->layout)) != NULL &&
+		memchr(h->made_by, 0, sizeof(h->made_by)) != NULL;
+	if (!is_pages || !is_size(h, size)) {
+		return damaged(s, "its size isn't that of what it tells of");
+	}
+	if (h->n_tokens > (uint32_t)e->max_len) {
+		return base_fail(s->err, BB_ERR_CONTEXT, "%.150s: %u tokens, and contexts hold at most %d "
+			"here", s->path, (unsigned)h->n_tokens, e->max_len);
+	}
+	const struct bb_kv_layout *layout = find_layout(h->layout);
+	if (h->n_kinds > 0 && layout == NULL) {
+		return base_fail(s->err, BB_ERR_UNSUPPORTED, "%.150s: its pages are laid out in a way that "
+			"this build doesn't know", s->path);
+	}
+	const uint32_t n_pages = h->n_tokens / BB_PAGE + (h->n_tokens % BB_PAGE != 0);
+	for (int i = 0; i < e->plan.n_paged; i++) {
+		const size_t slab = layout->slab_bytes((enum bb_kv_dtype)h->kv_type,
+			hparam_int(&e->plan.hp, H_HEAD), (int)h->kv_group);
+		if (h->kinds[i].page_bytes != (size_t)n_slabs(e, i) * slab ||
+			h->kinds[i].first_page > n_pages ||
+			h->kinds[i].n_pages != n_pages - h->kinds[i].first_page) {
+			return damaged(s, "its pages don't fit its tokens");
+		}
+	}
+	/* every checkpoint has a state, and the last token */
+	const bool has_state = e->states.bytes > 0 && h->n_tokens > 0;
+	const uint32_t n_others = has_state && h->n_states > 0 ? h->n_states - 1 : 0;
+	const bool is_states = h->state_bytes == e->states.bytes && h->n_states <= h->n_tokens &&
+		h->own_state == (has_state ? (int32_t)n_others : -1) &&
+		h->n_states == n_others + has_state &&
+		(h->n_checkpoints == n_others || h->n_checkpoints == h->n_states);
+	return is_states || damaged(s, "its states don't fit its tokens");
+}
+
+static bool get_timeline(struct source *s, struct bb_context *c, const struct head *h) {
+	enum { PIECE = 1024 };
+	int32_t ids[PIECE];
+	if (!timeline_reserve(&c->timeline, (int)h->n_tokens, s->err)) {
+		return false;
+	}
+	for (uint32_t i = 0, n; i < h->n_tokens; i += n) {
+		n = h->n_tokens - i < PIECE ? h->n_tokens - i : PIECE;
+		struct bb_error ignored = { 0 };
+		if (!get(s, ids, n * sizeof(*ids))) {
+			return false;
+		}
+		if (!engine_check_ids(c->engine, ids, n, &ignored)) {
+			return damaged(s, "a token isn't of the vocabulary");
+		}
+		timeline_append(&c->timeline, ids, (int)n);
+	}
+	int64_t before = -1;
+	for (uint32_t i = 0; i < h->n_segments; i++) {
+		struct stored_segment segment;
+		if (!get(s, &segment, sizeof(segment))) {
+			return false;
+		}
+		if (segment.role > BB_ROLE_TOOL || segment.first > h->n_tokens || segment.first <= before) {
+			return damaged(s, "its segments don't fit its tokens");
+		}
+		before = segment.first;
+		if (!timeline_begin(&c->timeline, (int)segment.first, (enum bb_role)segment.role, s->err)) {
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool get_states(struct source *s, struct bb_context *c, const struct head *h,
+	const struct stored_checkpoint *k, void *room) {
+	const struct memory *m = &c->engine->memory;
+	for (uint32_t i = 0; i < h->n_states; i++) {
+		struct state *state = state_take(&c->engine->states, false, s->err);
+		if (state == NULL) {
+			return false;
+		}
+		bool ok = get_to(s, m, state->data, h->state_bytes, room) && (i >= h->n_checkpoints ||
+			context_state_keep(c, (int)k[i].n_tokens, (enum checkpoint_kind)k[i].kind, state,
+				s->err));
+		if (ok && (int32_t)i == h->own_state) {
+			c->state = state; /* with this reference */
+		} else {
+			state_unref(&c->engine->states, state);
+		}
+		if (!ok) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/* The records of checkpoints, then all states. */
+static bool get_checkpoints(struct source *s, struct bb_context *c, const struct head *h,
+	void *room) {
+	struct stored_checkpoint *k = base_alloc(h->n_checkpoints, sizeof(*k));
+	if (k == NULL) {
+		return base_no_memory(s->err, "checkpoints", h->n_checkpoints * sizeof(*k));
+	}
+	bool ok = get(s, k, h->n_checkpoints * sizeof(*k));
+	uint32_t before = 0;
+	for (uint32_t i = 0; ok && i < h->n_checkpoints; i++) {
+		if (k[i].n_tokens <= before || k[i].n_tokens > h->n_tokens ||
+			k[i].kind >= N_CHECKPOINT_KINDS) {
+			ok = damaged(s, "its checkpoints don't fit its tokens");
+		}
+		before = k[i].n_tokens;
+	}
+	const bool is_last = h->n_checkpoints > 0 && before == h->n_tokens;
+	if (ok && h->own_state >= 0 && is_last != (h->n_states == h->n_checkpoints)) {
+		ok = damaged(s, "its states don't fit its checkpoints");
+	}
+	ok = ok && get_states(s, c, h, k, room);
+	base_free(k);
+	return ok;
+}
+
+static bool get_pages(struct source *s, struct bb_context *c, const struct head *h, int i_kind,
+	uint8_t *room) {
+	const struct bb_engine *e = c->engine;
+	struct kv_table *t = &c->tables[i_kind];
+	const struct bb_kv_layout *from = find_layout(h->layout), *to = layout_of(e, c->kv_type);
+	const size_t bytes = h->kinds[i_kind].page_bytes;
+	const int end = (int)(h->kinds[i_kind].first_page + h->kinds[i_kind].n_pages);
+	if (!kv_restore(t, (int)h->kinds[i_kind].first_page, end, s->err)) {
+		return false;
+	}
+	const bool is_same = from == to && (int)h->kv_group == e->kv_group;
+	uint8_t *const moved = room + bytes;
+	for (int i = t->first_page; i < end; i++) {
+		if (!get_to(s, is_same ? &e->memory : &(struct memory){ 0 }, is_same ? kv_page(t, i) : room,
+				bytes, room)) {
+			return false;
+		}
+		if (!is_same) {
+			const int rest = (int)h->n_tokens - i * BB_PAGE;
+			memset(moved, 0, t->pool->page_bytes);
+			move_slots(moved, to, e->kv_group, room, from, (int)h->kv_group, c->kv_type,
+				hparam_int(&e->plan.hp, H_HEAD), n_slabs(e, i_kind),
+				rest < BB_PAGE ? rest : BB_PAGE);
+			memory_in(&e->memory, kv_page(t, i), moved, t->pool->page_bytes);
+			if (!memory_wait(&e->memory, s->err)) {
+				return false;
+			}
+		}
+	}
+	return true;
+}
+
+static bool get_all(struct source *s, struct bb_context *c, const struct head *h) {
+	struct head own;
+	head_init(&own, c);
+	const size_t bytes = room_bytes(h) + room_bytes(&own);
+	uint8_t *room = base_alloc(bytes, 1);
+	if (room == NULL) {
+		return base_no_memory(s->err, "snapshot", bytes);
+	}
+	bool ok = get_timeline(s, c, h) && get_checkpoints(s, c, h, room);
+	for (int i = 0; ok && i < c->engine->plan.n_paged; i++) {
+		ok = get_pages(s, c, h, i, room);
+	}
+	base_free(room);
+	XXH64_hash_t stored;
+	const XXH64_hash_t hash = XXH3_64bits_digest(&s->hash);
+	if (!ok || !get(s, &stored, sizeof(stored))) {
+		return false;
+	}
+	return (stored == hash && context_holds(c, (int)h->n_tokens)) ||
+		damaged(s, "its checksum isn't that of its bytes");
+}
+
+static bool load(struct source *s, struct bb_context **out, struct bb_engine *e, bool *same_bits) {
+	struct head h, own;
+	struct stat st;
+	static const enum bb_kv_type types[N_KV_TYPES] = {
+		[KV_F32] = BB_KV_F32, [KV_F16] = BB_KV_F16, [KV_BF16] = BB_KV_BF16, [KV_INT8] = BB_KV_INT8,
+	};
+	XXH3_64bits_reset(&s->hash);
+	if (fstat(s->fd, &st) != 0 || !S_ISREG(st.st_mode) ||
+		(uint64_t)st.st_size < sizeof(h) + HASH_BYTES) {
+		return base_fail(s->err, BB_ERR_FORMAT, "%.150s: not a snapshot of a context", s->path);
+	}
+	if (!get(s, &h, sizeof(h)) || !check_head(s, e, &h, (uint64_t)st.st_size)) {
+		return false;
+	}
+	const struct bb_context_params params = { .kv_type = types[h.kv_type] };
+	if (!bb_context_create(out, e, &params, s->err)) {
+		return false;
+	}
+	head_init(&own, *out);
+	if (!get_all(s, *out, &h)) {
+		bb_context_destroy(*out);
+		*out = NULL;
+		return false;
+	}
+	if (same_bits != NULL) {
+		*same_bits = strcmp(own.made_by, h.made_by) == 0 && strcmp(own.layout, h.layout) == 0 &&
+			own.kv_group == h.kv_group;
+	}
+	return true;
+}
+
+bool bb_context_load(struct bb_context **out, struct bb_engine *e, const char *path,
+	bool *same_bits, struct bb_error *err) {
+	struct source s = { .path = path, .err = err };
+	*out = NULL;
+	assert(e->is_packed);
+	s.fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (s.fd < 0) {
+		return base_fail(err, BB_ERR_IO, "%.150s: can't be opened: %s", path, strerror(errno));
+	}
+	const bool ok = load(&s, out, e, same_bits);
+	close(s.fd);
+	return ok;
+}
