@@ -86,6 +86,10 @@ struct bb_engine_params { /* zeroed = defaults */
 	size_t max_kv_bytes;       /* limit on pages of all contexts; 0 = no limit of our own */
 	size_t state_cache_bytes;  /* of checkpoints of all contexts, for models with recurrent layers;
 	                            * 0 = 1 GiB, BB_STATE_CACHE_NONE = none */
+	/* AUTO or F32: checkpoints are the states as they were. INT8, about a quarter of the bytes: the
+	 * matrices among them are rounded, each 32 floats to 127 steps up to their largest. What goes
+	 * on behind a rewind that used one then has other bits than without. */
+	enum bb_kv_type state_cache_type;
 	size_t max_device_bytes;   /* memory that a GPU may give; 0 = nine tenths of what is free */
 	bool vocab_only;           /* tokenizer, template and metadata only: no weights, no steps */
 	bool inspect_only;         /* checks and plans, but does not pack weights: no steps */

@@ -146,7 +146,9 @@ static bool cut(struct bb_context *c, int n_tokens, struct bb_error *err) {
 			return false;
 		}
 	}
-	context_state_cut(c, n_tokens);
+	if (!context_state_cut(c, n_tokens, err)) {
+		return false;
+	}
 	timeline_truncate(&c->timeline, n_tokens);
 	unpromise(c);
 	context_unreserve(c);

@@ -29,7 +29,7 @@ static void evict(struct bb_engine *e) {
 			n_most = n > n_most ? n : n_most;
 		}
 		if (most != NULL) {
-			checkpoints_thin(&most->checkpoints, &e->states, kind, bb_context_length(most));
+			checkpoints_thin(&most->checkpoints, e->kept_states, kind, bb_context_length(most));
 			return;
 		}
 	}
@@ -38,29 +38,53 @@ static void evict(struct bb_engine *e) {
 
 /* Makes room in the cache for n more states, as far as it's as large as that. */
 static void make_room(struct bb_engine *e, int n) {
-	const struct state_pool *p = &e->states;
+	const struct state_pool *p = e->kept_states;
 	while (p->n_kept > 0 && p->n_kept + n > p->max_kept) {
 		evict(e);
 	}
 }
 
+/* What a checkpoint keeps of a state, with a reference; NULL: no room. */
+static struct state *kept_form(struct bb_context *c, struct state *s, struct bb_error *err) {
+	struct bb_engine *e = c->engine;
+	if (e->kept_states == &e->states) {
+		s->n_refs++;
+		return s;
+	}
+	const bool promised = c->n_promised_kept > 0;
+	struct state *packed = state_take(&e->packed_states, promised, err);
+	c->n_promised_kept -= promised && packed != NULL;
+	if (packed != NULL) {
+		engine_pack_state(e, packed, s);
+	}
+	return packed;
+}
+
 /* Room in the cache for one more state is made; where it's as large as that, the context gets a
  * checkpoint, for which its list has room. */
-static void keep(struct bb_context *c, int n_tokens, enum checkpoint_kind kind, struct state *s) {
-	struct state_pool *p = pool_of(c);
-	make_room(c->engine, s->n_kept > 0 ? 0 : 1);
-	if (s->n_kept > 0 || p->n_kept < p->max_kept) {
-		checkpoints_add(&c->checkpoints, p, n_tokens, kind, s);
+static bool keep(struct bb_context *c, int n_tokens, enum checkpoint_kind kind, struct state *s,
+	struct bb_error *err) {
+	struct state_pool *p = c->engine->kept_states;
+	const struct checkpoint *there = checkpoints_find(&c->checkpoints, n_tokens);
+	if (there != NULL && there->n_tokens == n_tokens) {
+		checkpoints_add(&c->checkpoints, p, n_tokens, kind, there->state);
+		return true;
 	}
+	make_room(c->engine, s->n_kept > 0 ? 0 : 1);
+	if (s->n_kept == 0 && p->n_kept >= p->max_kept) {
+		return true;
+	}
+	struct state *kept = kept_form(c, s, err);
+	if (kept != NULL) {
+		checkpoints_add(&c->checkpoints, p, n_tokens, kind, kept);
+		state_unref(p, kept);
+	}
+	return kept != NULL;
 }
 
 bool context_state_keep(struct bb_context *c, int n_tokens, enum checkpoint_kind kind,
 	struct state *s, struct bb_error *err) {
-	if (!checkpoints_reserve(&c->checkpoints, 1, err)) {
-		return false;
-	}
-	keep(c, n_tokens, kind, s);
-	return true;
+	return checkpoints_reserve(&c->checkpoints, 1, err) && keep(c, n_tokens, kind, s, err);
 }
 
 /* ---- a step ---- */
@@ -101,7 +125,7 @@ bool context_state_reserve(struct bb_context *c, int n_new, struct bb_error *err
 			"state behind token %d; a rewind to it, or before, computes it again", length);
 	}
 	assert(c->n_saves == 0 && c->next_state == NULL);
-	const int n = pool_of(c)->max_kept > 0 ? n_grid(length, length + n_new - 1) : 0;
+	const int n = e->kept_states->max_kept > 0 ? n_grid(length, length + n_new - 1) : 0;
 	if (!reserve_saves(c, n, err)) {
 		return false;
 	}
@@ -141,33 +165,47 @@ void context_state_commit(struct bb_context *c) {
 		c->state = c->next_state;
 	}
 	c->next_state = NULL;
+	struct bb_error ignored = { 0 }; /* a checkpoint less costs time only */
 	for (int i = 0; i < c->n_saves; i++) {
-		keep(c, c->saves[i].n_tokens, CHECKPOINT_GRID, c->saves[i].state);
+		keep(c, c->saves[i].n_tokens, CHECKPOINT_GRID, c->saves[i].state, &ignored);
 		state_unref(p, c->saves[i].state);
 	}
 	c->n_saves = 0;
 	if (length % STATE_EVERY == 0) {
-		keep(c, length, CHECKPOINT_GRID, c->state);
+		keep(c, length, CHECKPOINT_GRID, c->state, &ignored);
 	}
+}
+
+static void unpromise(struct bb_context *c) {
+	state_break_promise(pool_of(c), c->n_promised);
+	state_break_promise(&c->engine->packed_states, c->n_promised_kept);
+	c->n_promised = c->n_promised_kept = 0;
 }
 
 bool context_state_promise(struct bb_context *c, int n_new, struct bb_error *err) {
 	if (!has_state(c)) {
 		return true;
 	}
-	state_break_promise(pool_of(c), c->n_promised);
-	c->n_promised = 0;
+	unpromise(c);
 	if (n_new == 0) {
 		return true;
 	}
 	/* what the cache drops on the way can be used again */
-	const int length = bb_context_length(c), most = pool_of(c)->max_kept;
-	const int n = n_grid(length, length + n_new), n_kept = n < most ? n : most;
+	struct state_pool *kept = c->engine->kept_states;
+	const int length = bb_context_length(c);
+	const int n = n_grid(length, length + n_new), n_kept = n < kept->max_kept ? n : kept->max_kept;
 	if (!checkpoints_reserve(&c->checkpoints, n_kept + 1, err) ||
 		!state_promise(pool_of(c), n_kept + 1, err)) {
 		return false;
 	}
 	c->n_promised = n_kept + 1;
+	if (kept != pool_of(c)) {
+		if (!state_promise(kept, n_kept, err)) {
+			unpromise(c);
+			return false;
+		}
+		c->n_promised_kept = n_kept;
+	}
 	return true;
 }
 
@@ -192,8 +230,8 @@ bool context_state_fork(struct bb_context *dst, const struct bb_context *src,
 void context_state_finish(struct bb_context *c) {
 	context_state_unreserve(c);
 	if (has_state(c)) {
-		state_break_promise(pool_of(c), c->n_promised);
-		checkpoints_finish(&c->checkpoints, pool_of(c));
+		unpromise(c);
+		checkpoints_finish(&c->checkpoints, c->engine->kept_states);
 		state_unref(pool_of(c), c->state);
 	}
 	base_free(c->saves);
@@ -230,7 +268,8 @@ void context_state_tell(const struct bb_context *c, int reach) {
 		struct bb_error ignored = { 0 };
 		if (o != c && begins_alike(c, o, reach, n_tokens) &&
 			checkpoints_reserve(&o->checkpoints, 1, &ignored)) {
-			checkpoints_add(&o->checkpoints, pool_of(o), n_tokens, CHECKPOINT_DIVERGENCE, k->state);
+			checkpoints_add(&o->checkpoints, o->engine->kept_states, n_tokens,
+				CHECKPOINT_DIVERGENCE, k->state);
 		}
 	}
 }
@@ -243,18 +282,38 @@ int context_state_reach(const struct bb_context *c, int n_tokens) {
 	return k != NULL && context_holds(c, k->n_tokens) ? k->n_tokens : 0;
 }
 
-void context_state_cut(struct bb_context *c, int n_tokens) {
-	struct state_pool *p = pool_of(c);
+/* The state that a context goes on from, of a checkpoint, with a reference. */
+static struct state *restored(struct bb_context *c, struct state *kept, struct bb_error *err) {
+	struct bb_engine *e = c->engine;
+	if (e->kept_states == &e->states) {
+		kept->n_refs++;
+		return kept;
+	}
+	struct state *s = state_take(&e->states, false, err);
+	if (s != NULL) {
+		engine_unpack_state(e, s, kept);
+	}
+	return s;
+}
+
+bool context_state_cut(struct bb_context *c, int n_tokens, struct bb_error *err) {
+	struct state *s = NULL;
 	assert(context_state_reach(c, n_tokens) == n_tokens);
 	if (!has_state(c) || (n_tokens == bb_context_length(c) && !c->is_lost)) {
-		return;
+		return true;
 	}
-	checkpoints_truncate(&c->checkpoints, p, n_tokens > 0 ? n_tokens : -1);
-	state_unref(p, c->state);
-	c->state = n_tokens > 0 ? checkpoints_find(&c->checkpoints, n_tokens)->state : NULL;
+	if (n_tokens > 0) {
+		struct state *kept = checkpoints_find(&c->checkpoints, n_tokens)->state;
+		s = restored(c, kept, err);
+		if (s == NULL) {
+			return false;
+		}
+		checkpoints_add(&c->checkpoints, c->engine->kept_states, n_tokens, CHECKPOINT_DIVERGENCE,
+			kept);
+	}
+	checkpoints_truncate(&c->checkpoints, c->engine->kept_states, n_tokens > 0 ? n_tokens : -1);
+	state_unref(pool_of(c), c->state);
+	c->state = s;
 	c->is_lost = false;
-	if (c->state != NULL) {
-		c->state->n_refs++;
-		checkpoints_add(&c->checkpoints, p, n_tokens, CHECKPOINT_DIVERGENCE, c->state);
-	}
+	return true;
 }

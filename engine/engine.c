@@ -130,6 +130,11 @@ static bool check_params(const struct bb_engine_params *p, struct bb_error *err)
 		return base_fail(err, BB_ERR_USAGE, "gemm '%s' is unknown; expected exact, fast or wgmma",
 			base_show(p->gemm, strlen(p->gemm), shown, sizeof(shown)));
 	}
+	if (p->state_cache_type != BB_KV_AUTO && p->state_cache_type != BB_KV_F32 &&
+		p->state_cache_type != BB_KV_INT8) {
+		return base_fail(err, BB_ERR_USAGE, "checkpoints of type %s; expected f32 or int8",
+			bb_kv_type_name(p->state_cache_type));
+	}
 	if (p->n_threads < 0 || p->n_threads > 1024 || p->max_model_len < 0 || p->window < 0 ||
 		p->max_batch_tokens < 0 || p->max_batch_tokens > 1 << 16) {
 		return base_fail(err, BB_ERR_USAGE,
@@ -310,8 +315,10 @@ static bool open_model(struct bb_engine *e, const struct bb_model *const *models
 	e->max_len = params->max_model_len > 0 ? params->max_model_len
 		: hparam_int(&e->plan.hp, H_CONTEXT);
 	const size_t gib = 1 << 30, cache = params->state_cache_bytes;
-	state_pool_init(&e->states, e->plan.state_floats * sizeof(float), &e->memory,
-		cache == 0 ? gib : cache == BB_STATE_CACHE_NONE ? 0 : cache);
+	const size_t most = cache == 0 ? gib : cache == BB_STATE_CACHE_NONE ? 0 : cache;
+	state_pool_init(&e->states, e->plan.state_floats * sizeof(float), &e->memory, most);
+	state_pool_init(&e->packed_states, engine_packed_state_bytes(e), &e->memory, most);
+	e->kept_states = params->state_cache_type == BB_KV_INT8 ? &e->packed_states : &e->states;
 	if (params->inspect_only) {
 		return true;
 	}
@@ -388,6 +395,7 @@ void bb_engine_destroy(struct bb_engine *e) {
 		}
 	}
 	state_pool_finish(&e->states);
+	state_pool_finish(&e->packed_states);
 	captures_drop(e);
 	draws_finish(e);
 	batch_finish(e);
@@ -448,7 +456,7 @@ void bb_engine_info(const struct bb_engine *e, struct bb_engine_info *info) {
 	info->weight_bytes = plan_packed_bytes(p);
 	info->step_weight_bytes = plan_step_bytes(p);
 	info->state_bytes = p->state_floats * sizeof(float);
-	info->max_checkpoints = e->states.max_kept;
+	info->max_checkpoints = e->kept_states->max_kept;
 	info->activation_bytes = p->memory_bytes + p->gemm_bytes + batch_scratch_bytes(e);
 	for (int i = 0; i < p->n_paged; i++) {
 		info->kv_bytes_per_token += kv_bytes_per_token(e, i);

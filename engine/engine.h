@@ -43,6 +43,8 @@ struct bb_engine {
 	struct kv_budget budget;
 	struct kv_pool pools[MAX_LAYER_KINDS][N_KV_TYPES];
 	struct state_pool states;   /* of models with recurrent layers */
+	struct state_pool packed_states; /* as checkpoints have them where they are of int8 */
+	struct state_pool *kept_states;  /* which of the two pools checkpoints are of */
 	struct bb_context *contexts; /* all there are */
 	int n_contexts;
 	struct bb_engine_stats stats;
@@ -61,6 +63,7 @@ struct bb_context {
 	int n_saves, max_saves;
 	struct checkpoints checkpoints;
 	int n_promised;                            /* states that bb_context_reserve set aside */
+	int n_promised_kept;                       /* packed ones */
 	bool is_lost;                              /* a step failed while it wrote `state` */
 	struct bb_context *before, *after;         /* in the engine's list */
 };
@@ -106,8 +109,15 @@ int context_state_reach(const struct bb_context *c, int n_tokens);
 /* A rewind computed c's last tokens again, from `reach` on: all contexts that begin with c's tokens
  * get the checkpoint at their end, so that nobody computes them once more. */
 void context_state_tell(const struct bb_context *c, int reach);
-/* Goes back to where context_state_reach said. */
-void context_state_cut(struct bb_context *c, int n_tokens);
+/* Goes back to where context_state_reach said. On a failure nothing has changed. */
+bool context_state_cut(struct bb_context *c, int n_tokens, struct bb_error *err);
+
+/* ---- state_pack.c: states of checkpoints in int8 ---- */
+
+size_t engine_packed_state_bytes(const struct bb_engine *e);
+/* On the queue. */
+void engine_pack_state(const struct bb_engine *e, struct state *packed, struct state *s);
+void engine_unpack_state(const struct bb_engine *e, struct state *s, struct state *packed);
 
 /* Gives back room, but not what bb_context_reserve promised. */
 void context_unreserve(struct bb_context *c);

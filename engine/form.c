@@ -88,6 +88,19 @@ size_t form_state_floats(const struct bb_hparams *hp, const struct bb_op *op) {
 	return form_keeps_state(op->kind) ? width * (size_t)hparam_int(hp, H_SSM_STATE) : 0;
 }
 
+size_t form_state_rounds(const struct bb_hparams *hp, const struct bb_op *op) {
+	switch (op->kind) {
+	case OP_SCAN:
+	case OP_SSD:
+		return form_state_floats(hp, op);
+	case OP_MLSTM: /* C; m is a logarithm, and n divides */
+		return form_state_floats(hp, op) - (size_t)hparam_int(hp, H_LSTM_QK_WIDTH) -
+			(size_t)hparam_int(hp, H_LSTM_HEADS);
+	default:
+		return 0;
+	}
+}
+
 bool form_keeps_tokens(const struct bb_layer_kind *kind) {
 	for (const struct bb_op *op = kind->ops; op->kind != OP_END; op++) {
 		if (op->kind == OP_ATTENTION) {

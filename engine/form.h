@@ -16,6 +16,9 @@ int form_span(const struct bb_hparams *hp, enum bb_act act, enum bb_act last);
 bool form_keeps_state(enum bb_op_kind kind);
 /* Floats of state that an op keeps. */
 size_t form_state_floats(const struct bb_hparams *hp, const struct bb_op *op);
+/* The first so many of them may be kept in int8: matrices; not what is a logarithm, divides, or is
+ * small. */
+size_t form_state_rounds(const struct bb_hparams *hp, const struct bb_op *op);
 /* Whether layers of a kind keep keys and values of tokens. */
 bool form_keeps_tokens(const struct bb_layer_kind *kind);
 /* The first activation of the group that `act` lies in; ACT_NONE: in none. */

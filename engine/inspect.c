@@ -204,8 +204,8 @@ static json_t *layers(const struct bb_engine *e) {
 /* What checkpoints are worth, by the bytes that they may have. */
 static json_t *checkpoints(const struct bb_engine *e) {
 	json_t *out = json_array();
-	const size_t each = e->states.bytes, all = (size_t)e->states.max_kept * each;
-	for (int i = 0; each > 0 && i < 4; i++) {
+	const size_t each = e->kept_states->bytes, all = (size_t)e->kept_states->max_kept * each;
+	for (int i = all > 0 ? 0 : 2; each > 0 && i < (all > 0 ? 4 : 3); i++) {
 		const size_t bytes = i < 2 ? all >> (4 - 2 * i) : all << (2 * i - 4);
 		const size_t n = bytes / each;
 		struct bb_error ignored = { 0 };
@@ -222,18 +222,19 @@ static json_t *memory(const struct bb_engine *e) {
 	struct bb_engine_info info;
 	bb_engine_info(e, &info);
 	json_t *contexts = json_array();
-	for (int n = 1024; n > 0 && n <= info.max_len; n = n > INT32_MAX / 4 ? 0 : n * 4) {
+	for (int n = 1024; n > 0 && n < info.max_len; n = n > INT32_MAX / 4 ? 0 : n * 4) {
 		json_array_append_new(contexts, json_pack("{s:i, s:I}", "tokens", n, "kv_bytes",
 			(json_int_t)engine_kv_bytes(e, n)));
 	}
 	json_array_append_new(contexts, json_pack("{s:i, s:I}", "tokens", info.max_len, "kv_bytes",
 		(json_int_t)engine_kv_bytes(e, info.max_len)));
-	return json_pack("{s:I, s:I, s:I, s:I, s:s, s:i, s:I, s:I, s:o, s:o}", "tensor_bytes",
+	return json_pack("{s:I, s:I, s:I, s:I, s:s, s:i, s:I, s:I, s:I, s:o, s:o}", "tensor_bytes",
 		(json_int_t)info.file_bytes, "packed_bytes", (json_int_t)info.weight_bytes,
 		"step_weight_bytes", (json_int_t)info.step_weight_bytes, "activation_bytes",
 		(json_int_t)info.activation_bytes, "kv_type", info.kv_type, "int8_k_channels_per_scale",
 		e->kv_group, "kv_bytes_per_token", (json_int_t)info.kv_bytes_per_token, "state_bytes",
-		(json_int_t)e->states.bytes, "contexts", contexts, "checkpoints", checkpoints(e));
+		(json_int_t)e->states.bytes, "checkpoint_bytes", (json_int_t)e->kept_states->bytes,
+		"contexts", contexts, "checkpoints", checkpoints(e));
 }
 
 static json_t *collect(const struct bb_engine *e) {
@@ -315,7 +316,8 @@ static void print_layers(FILE *out, const json_t *list) {
 static void print_memory(FILE *out, const json_t *memory_plan) {
 	fprintf(out, "\nmemory\n");
 	const char *const keys[] = { "tensor_bytes", "packed_bytes", "step_weight_bytes",
-		"activation_bytes", "int8_k_channels_per_scale", "kv_bytes_per_token", "state_bytes" };
+		"activation_bytes", "int8_k_channels_per_scale", "kv_bytes_per_token", "state_bytes",
+		"checkpoint_bytes" };
 	for (size_t i = 0; i < COUNT(keys); i++) {
 		fprintf(out, "  %-25s %14" JSON_INTEGER_FORMAT "\n", keys[i],
 			json_integer_value(json_object_get(memory_plan, keys[i])));
@@ -334,7 +336,7 @@ static void print_memory(FILE *out, const json_t *memory_plan) {
 		fprintf(out, "  %" JSON_INTEGER_FORMAT " bytes of checkpoints%s: a rewind by up to %"
 			JSON_INTEGER_FORMAT " tokens computes at most %d again\n",
 			json_integer_value(json_object_get(c, "bytes")),
-			i == 2 ? " (--state-cache-bytes)" : "",
+			i == 2 || json_array_size(kept) == 1 ? " (--state-cache-bytes)" : "",
 			json_integer_value(json_object_get(c, "newest_tokens")), STATE_EVERY);
 	}
 }

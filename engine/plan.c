@@ -221,7 +221,9 @@ static bool plan_small(struct planner *w, enum bb_slot slot, bool transposed, fl
 static bool plan_recurrent(struct planner *w, struct plan_op *o, const struct bb_op *op) {
 	const size_t floats = form_state_floats(&w->p->hp, op);
 	o->state_at = w->p->state_floats;
-	w->p->state_floats += (floats + BB_STATE_ALIGN - 1) / BB_STATE_ALIGN * BB_STATE_ALIGN;
+	o->state_floats = (floats + BB_STATE_ALIGN - 1) / BB_STATE_ALIGN * BB_STATE_ALIGN;
+	o->state_rounds = form_state_rounds(&w->p->hp, op) / BB_STATE_ALIGN * BB_STATE_ALIGN;
+	w->p->state_floats += o->state_floats;
 	return plan_small(w, op->w, op->kind != OP_SSD, &o->w) &&
 		plan_small(w, op->bias, false, &o->bias) && plan_small(w, op->skip, false, &o->skip);
 }

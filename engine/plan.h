@@ -59,6 +59,8 @@ struct plan_op {
 	float *w;                   /* small weights, f32: [dim]; of recurrent ops [·, channels] */
 	float *bias, *skip;         /* of those, [channels] or [heads]; NULL = none */
 	size_t state_at;            /* floats of a context's state before what the op keeps */
+	size_t state_floats;        /* of what it keeps, with padding */
+	size_t state_rounds;        /* the first so many of them may be kept in int8 */
 	const struct bb_tensor *table; /* OP_EMBED, and its bytes where kernels read them */
 	void *table_data;
 	float scalar[MAX_SCALARS];

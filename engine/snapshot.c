@@ -96,7 +96,7 @@ static const struct bb_kv_layout *layout_of(const struct bb_engine *e, enum bb_k
 
 static const struct bb_kv_layout *find_layout(const char *name) {
 	static const struct bb_kv_layout *const all[] = {
-		&layout_kv_rows, &layout_kv_lanes, &layout_kv_pairs,
+		&layout_kv_rows, &layout_kv_lanes, &layout_kv_pairs, &layout_kv_padded_rows,
 	};
 	for (size_t i = 0; i < COUNT(all); i++) {
 		if (strcmp(all[i]->name, name) == 0) {
@@ -181,7 +181,7 @@ static void move_slots(uint8_t *to, const struct bb_kv_layout *to_layout, int to
 	for (int i = 0; i < n_slabs * n; i++) {
 		uint8_t *dst = to + (size_t)(i / n) * to_bytes;
 		const uint8_t *src = page + (size_t)(i / n) * from_bytes;
-		if (to_layout == from && to_group == from_group) {
+		if (strcmp(to_layout->name, from->name) == 0 && to_group == from_group) {
 			from->copy(dst, i % n, src, i % n, type, head_dim, to_group);
 		} else {
 			from->read(src, type, head_dim, from_group, i % n, k, v);
@@ -243,7 +243,23 @@ static size_t room_bytes(const struct head *h) {
 	return most;
 }
 
-static bool put_all(struct sink *s, const struct bb_context *c) {
+/* As a state of f32, whatever it's kept in. */
+static bool put_checkpoint(struct sink *s, struct bb_context *c, struct state *kept, void *room) {
+	struct bb_engine *e = c->engine;
+	if (e->kept_states == &e->states) {
+		return put_from(s, &e->memory, kept->data, e->states.bytes, room);
+	}
+	struct state *state = state_take(&e->states, false, s->err);
+	if (state == NULL) {
+		return false;
+	}
+	engine_unpack_state(e, state, kept);
+	const bool ok = put_from(s, &e->memory, state->data, e->states.bytes, room);
+	state_unref(&e->states, state);
+	return ok;
+}
+
+static bool put_all(struct sink *s,  struct bb_context *c) {
 	const struct bb_engine *e = c->engine;
 	const struct checkpoints *k = &c->checkpoints;
 	struct head h;
@@ -260,8 +276,8 @@ static bool put_all(struct sink *s, const struct bb_context *c) {
 	XXH3_64bits_reset(&s->hash);
 	bool ok = put(s, &h, sizeof(h)) && put_timeline(s, c);
 	for (uint32_t i = 0; ok && i < h.n_states; i++) {
-		const struct state *state = i < h.n_checkpoints ? k->items[i].state : c->state;
-		ok = put_from(s, &e->memory, state->data, h.state_bytes, room);
+		ok = i < h.n_checkpoints ? put_checkpoint(s, c, k->items[i].state, room)
+			: put_from(s, &e->memory, c->state->data, h.state_bytes, room);
 	}
 	for (int i = 0; ok && i < e->plan.n_paged; i++) {
 		ok = put_pages(s, c, i, room);
@@ -502,7 +518,7 @@ static bool get_checkpoints(struct source *s, struct bb_context *c, const struct
 		before = k[i].n_tokens;
 	}
 	const bool is_last = h->n_checkpoints > 0 && before == h->n_tokens;
-	if (ok && h->own_state >= 0 && is_last != (h->n_states == h->n_checkpoints)) {
+	if (ok && h->own_state >= 0 && h->n_states == h->n_checkpoints && !is_last) {
 		ok = damaged(s, "its states don't fit its checkpoints");
 	}
 	ok = ok && get_states(s, c, h, k, room);
@@ -520,7 +536,7 @@ static bool get_pages(struct source *s, struct bb_context *c, const struct head 
 	if (!kv_restore(t, (int)h->kinds[i_kind].first_page, end, s->err)) {
 		return false;
 	}
-	const bool is_same = from == to && (int)h->kv_group == e->kv_group;
+	const bool is_same = strcmp(from->name, to->name) == 0 && (int)h->kv_group == e->kv_group;
 	uint8_t *const moved = room + bytes;
 	for (int i = t->first_page; i < end; i++) {
 		if (!get_to(s, is_same ? &e->memory : &(struct memory){ 0 }, is_same ? kv_page(t, i) : room,

@@ -483,6 +483,11 @@ struct bb_grouped;
  * moe_combine y[r, i] (+)= sum_s weights[r, s] x[r * n_used + s, i], in slot order, every operation
  *             rounded; then + the old y
  *
+ * state_pack  blocks of 32 floats in int8: scale = max|x| / 127, q = x * (127 / max|x|) rounded to
+ *             nearest even; a block with what isn't finite gets a NaN as its scale. x lies at a
+ *             multiple of 64 bytes
+ * state_unpack x = q * scale
+ *
  * On pages (struct bb_kv_runs and what stands by it). What is written lies in no page that is read,
  * unless said otherwise; slots and pages outside the runs are neither read nor written. No slab and
  * no bounds are written by two runs: pages that forks share are named once (kv_bounds), or copied
@@ -555,6 +560,10 @@ struct bb_grouped {
  * type and layout. */
 size_t matmul_grouped_scratch_bytes(const struct bb_grouped *a);
 
+/* Bytes of n floats of a state in int8: q [ceil(n / 32), 32], then scales [ceil(n / 32)] in f32;
+ * a multiple of 64. */
+size_t state_packed_bytes(size_t n);
+
 struct bb_kernels {
 #define KERNEL(name, args) \
 	name##_fn *name; \
@@ -612,6 +621,8 @@ double cpu_read_bandwidth(bb_queue *q, size_t bytes);
 extern const struct bb_layout layout_rows, layout_rows_q8, layout_p16_avx2, layout_p16_avx512,
 	layout_p16_pairs;
 extern const struct bb_kv_layout layout_kv_rows, layout_kv_lanes, layout_kv_pairs;
+/* A device's, on copies in the host's memory. */
+extern const struct bb_kv_layout layout_kv_padded_rows;
 
 #ifdef __cplusplus
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Rows of keys and values as numbers in a plane, each token a row: int8 quantisation, and the plain
- * layout, which files, taps and copies between devices have. */
+ * Rows of keys and values as numbers in a plane, each token a row: int8 quantisation, the plain
+ * layout, and a device's on copies in the host's memory. */
 #include "kv_slab.h"
 
 #include <math.h>
@@ -34,12 +34,7 @@ float kv_quantise(int8_t *y, const float *x, int n) {
 	return max / 127.0f;
 }
 
-/* ---- kv_rows ---- */
-
-static size_t rows_slab_bytes(enum bb_kv_dtype type, int head_dim, int group) {
-	return kv_plane_of(type, head_dim, kv_n_groups(head_dim, group)).bytes
-		+ kv_plane_of(type, head_dim, 1).bytes;
-}
+/* ---- rows of a plane ---- */
 
 void kv_store_row(uint8_t *plane, enum bb_kv_dtype type, int width, int head_dim, int group,
 	int slot, const float *x) {
@@ -97,37 +92,95 @@ void kv_copy_row(uint8_t *to, int to_slot, const uint8_t *from, int from_slot,
 	}
 }
 
-static void rows_append(void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
+/* ---- slabs of rows that are `width` elements wide ---- */
+
+static size_t slab_bytes(enum bb_kv_dtype type, int width, int n_groups) {
+	return kv_plane_of(type, width, n_groups).bytes + kv_plane_of(type, width, 1).bytes;
+}
+
+static void append(void *slab, enum bb_kv_dtype type, int width, int head_dim, int group, int slot,
 	const float *k, const float *v) {
-	const size_t plane_bytes = kv_plane_of(type, head_dim, kv_n_groups(head_dim, group)).bytes;
+	const size_t k_bytes = kv_plane_of(type, width, kv_n_groups(head_dim, group)).bytes;
 	if (k != NULL) {
-		kv_store_row(slab, type, head_dim, head_dim, group, slot, k);
+		kv_store_row(slab, type, width, head_dim, group, slot, k);
 	}
 	if (v != NULL) {
-		kv_store_row((uint8_t *)slab + plane_bytes, type, head_dim, head_dim, 0, slot, v);
+		kv_store_row((uint8_t *)slab + k_bytes, type, width, head_dim, 0, slot, v);
 	}
+}
+
+static void read(const void *slab, enum bb_kv_dtype type, int width, int head_dim, int group,
+	int slot, float *k, float *v) {
+	const size_t k_bytes = kv_plane_of(type, width, kv_n_groups(head_dim, group)).bytes;
+	if (k != NULL) {
+		kv_load_row(k, slab, type, width, head_dim, group, slot);
+	}
+	if (v != NULL) {
+		kv_load_row(v, (const uint8_t *)slab + k_bytes, type, width, head_dim, 0, slot);
+	}
+}
+
+static void copy(uint8_t *to, int to_slot, const uint8_t *from, int from_slot,
+	enum bb_kv_dtype type, int width, int n_groups) {
+	const size_t k_bytes = kv_plane_of(type, width, n_groups).bytes;
+	kv_copy_row(to, to_slot, from, from_slot, type, width, n_groups);
+	kv_copy_row(to + k_bytes, to_slot, from + k_bytes, from_slot, type, width, 1);
+}
+
+/* ---- kv_rows ---- */
+
+static size_t rows_bytes(enum bb_kv_dtype type, int head_dim, int group) {
+	return slab_bytes(type, head_dim, kv_n_groups(head_dim, group));
+}
+
+static void rows_append(void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
+	const float *k, const float *v) {
+	append(slab, type, head_dim, head_dim, group, slot, k, v);
 }
 
 static void rows_read(const void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
 	float *k, float *v) {
-	const size_t plane_bytes = kv_plane_of(type, head_dim, kv_n_groups(head_dim, group)).bytes;
-	if (k != NULL) {
-		kv_load_row(k, slab, type, head_dim, head_dim, group, slot);
-	}
-	if (v != NULL) {
-		kv_load_row(v, (const uint8_t *)slab + plane_bytes, type, head_dim, head_dim, 0, slot);
-	}
+	read(slab, type, head_dim, head_dim, group, slot, k, v);
 }
 
 static void rows_copy(void *to, int to_slot, const void *from, int from_slot,
 	enum bb_kv_dtype type, int head_dim, int group) {
-	const int n_groups = kv_n_groups(head_dim, group);
-	const size_t plane_bytes = kv_plane_of(type, head_dim, n_groups).bytes;
-	kv_copy_row(to, to_slot, from, from_slot, type, head_dim, n_groups);
-	kv_copy_row((uint8_t *)to + plane_bytes, to_slot, (const uint8_t *)from + plane_bytes,
-		from_slot, type, head_dim, 1);
+	copy(to, to_slot, from, from_slot, type, head_dim, kv_n_groups(head_dim, group));
 }
 
 const struct bb_kv_layout layout_kv_rows = {
-	"kv_rows", rows_slab_bytes, rows_append, rows_read, .copy = rows_copy,
+	.name = "kv_rows",
+	.slab_bytes = rows_bytes,
+	.append = rows_append,
+	.read = rows_read,
+	.copy = rows_copy,
+};
+
+/* ---- kv_padded ---- */
+
+size_t kv_padded_bytes(enum bb_kv_dtype type, int head_dim, int group) {
+	return slab_bytes(type, kv_vd(head_dim), kv_n_groups(head_dim, group));
+}
+
+void kv_padded_append(void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
+	const float *k, const float *v) {
+	append(slab, type, kv_vd(head_dim), head_dim, group, slot, k, v);
+}
+
+void kv_padded_read(const void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
+	float *k, float *v) {
+	read(slab, type, kv_vd(head_dim), head_dim, group, slot, k, v);
+}
+
+void kv_padded_copy(void *to, int to_slot, const void *from, int from_slot, enum bb_kv_dtype type,
+	int head_dim, int group) {
+	copy(to, to_slot, from, from_slot, type, kv_vd(head_dim), kv_n_groups(head_dim, group));
+}
+
+const struct bb_kv_layout layout_kv_padded_rows = {
+	.name = "kv_padded",
+	.slab_bytes = kv_padded_bytes,
+	.append = kv_padded_append,
+	.read = kv_padded_read,
+	.copy = kv_padded_copy,
 };

@@ -71,6 +71,15 @@ void kv_load_row(float *x, const uint8_t *plane, enum bb_kv_dtype type, int widt
 void kv_copy_row(uint8_t *to, int to_slot, const uint8_t *from, int from_slot,
 	enum bb_kv_dtype type, int width, int n_groups);
 
+/* kv_padded as struct bb_kv_layout has it, on memory of the host. */
+size_t kv_padded_bytes(enum bb_kv_dtype type, int head_dim, int group);
+void kv_padded_append(void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
+	const float *k, const float *v);
+void kv_padded_read(const void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
+	float *k, float *v);
+void kv_padded_copy(void *to, int to_slot, const void *from, int from_slot, enum bb_kv_dtype type,
+	int head_dim, int group);
+
 #ifdef __cplusplus
 }
 #endif

@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { BB_STATE_ALIGN = 16 };
+enum { BB_STATE_ALIGN = 16, BB_STATE_BLOCK = 32 };
 
 /* Where to keep the state as it is after a number of rows of a sequence, fewer than all. */
 struct bb_state_save {

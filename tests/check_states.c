@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Sequences and states for checks of recurrent kernels. */
+ * Sequences and states for checks of recurrent kernels, and the checks of packed states. */
 #include "check_states.h"
 
+#include <math.h>
 #include <string.h>
 
 static int rows_of_seq(struct check *c, int i) {
@@ -65,4 +66,76 @@ void run_again(struct check *c, const struct scene *s, run_fn *run, void *args, 
 
 int n_cases(struct check *c) {
 	return check_is_bench(c) ? 2 : check_is_small(c) ? 6 : 24;
+}
+
+/* ---- states of checkpoints in int8 ---- */
+
+/* Small numbers, and blocks that are zero, damaged or too small for a scale. */
+static float *state_values(struct check *c, size_t n) {
+	float *x = check_in(c, n);
+	for (size_t b = 0; b * BB_STATE_BLOCK < n; b++) {
+		const int what = check_rand(c, 0, 9);
+		const float by = what == 0 ? 0.0f : what == 1 ? 0x1p-120f : what == 2 ? 1e30f : 1e-3f;
+		const size_t end = (b + 1) * BB_STATE_BLOCK < n ? (b + 1) * BB_STATE_BLOCK : n;
+		for (size_t i = b * BB_STATE_BLOCK; i < end; i++) {
+			x[i] *= by;
+		}
+		if (what == 3) {
+			x[end - 1] = check_rand(c, 0, 1) ? NAN : INFINITY;
+		}
+	}
+	return x;
+}
+
+static const size_t state_sizes[] = { 16, 32, 48, 1024, 1040, 4096, 40016 };
+
+static size_t state_size(struct check *c, size_t i) {
+	return check_is_bench(c) ? (size_t)1536 * 128 * 24 : state_sizes[i];
+}
+
+/* Element i of n packed ones. */
+static float packed_value(const uint8_t *packed, size_t n, size_t i) {
+	float scale;
+	const size_t n_blocks = (n + BB_STATE_BLOCK - 1) / BB_STATE_BLOCK;
+	memcpy(&scale, packed + n_blocks * BB_STATE_BLOCK + i / BB_STATE_BLOCK * sizeof(scale),
+		sizeof(scale));
+	return (float)(int8_t)packed[i] * scale;
+}
+
+CHECK(state_pack) {
+	for (size_t s = 0; s < (check_is_bench(c) ? 1 : COUNT(state_sizes)); s++) {
+		const size_t n = state_size(c, s);
+		const float *x = state_values(c, n);
+		uint8_t *packed = check_out_bytes(c, "packed", state_packed_bytes(n), 64);
+		while (check_next(c, 4.0 * n + 36.0 * n / BB_STATE_BLOCK, "n=%zu", n)) {
+			fn(check_queue(c), packed, x, n);
+		}
+		for (size_t i = 0; i < n && !check_is_bench(c); i++) {
+			float most = 0x1p-100f;
+			const size_t first = i / BB_STATE_BLOCK * BB_STATE_BLOCK;
+			for (size_t j = first; j < n && j < first + BB_STATE_BLOCK; j++) {
+				most = !(fabsf(x[j]) < most) ? fabsf(x[j]) : most; /* a NaN stays one */
+			}
+			const float error = fabsf(packed_value(packed, n, i) - x[i]);
+			if (most < INFINITY ? !(error <= most / 253) : !isnan(error)) {
+				check_fail(c, "element %zu of %zu: %g packed as %g", i, n, (double)x[i],
+					(double)packed_value(packed, n, i));
+			}
+		}
+	}
+}
+
+CHECK(state_unpack) {
+	for (size_t s = 0; s < (check_is_bench(c) ? 1 : COUNT(state_sizes)); s++) {
+		const size_t n = state_size(c, s), n_blocks = (n + BB_STATE_BLOCK - 1) / BB_STATE_BLOCK;
+		uint8_t *packed = check_in_bytes(c, state_packed_bytes(n), 64);
+		float *scales = (float *)(void *)(packed + n_blocks * BB_STATE_BLOCK);
+		for (size_t b = 0; b < n_blocks; b++) {
+			scales[b] = check_rand(c, 0, 99) == 0 ? NAN : fabsf(check_normal(c));
+		}
+		float *x = check_out(c, "x", n, (struct tol){ 0 });
+		while (check_next(c, 4.0 * n + 36.0 * n / BB_STATE_BLOCK, "n=%zu", n)) {
+			fn(check_queue(c), x, packed, n);
+		}
+	}
 }

@@ -181,6 +181,8 @@ Test(engine, options_out_of_range_are_refused) {
 	expect_option_refused((struct bb_engine_params){ .isa = "sse9" }, BB_ERR_USAGE);
 	expect_option_refused((struct bb_engine_params){ .n_threads = -1 }, BB_ERR_USAGE);
 	expect_option_refused((struct bb_engine_params){ .window = -1 }, BB_ERR_USAGE);
+	expect_option_refused((struct bb_engine_params){ .state_cache_type = BB_KV_F16 },
+		BB_ERR_USAGE);
 }
 
 /* A copy of tiny llama with a NaN as element i of a tensor. */

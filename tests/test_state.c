@@ -7,10 +7,23 @@
 
 #include "engine.h"
 
+#include <math.h>
+
+static struct bb_engine *open_typed(const char *name, const char *device,
+	enum bb_kv_type cache_type, size_t cache_bytes) {
+	const struct bb_engine_params params = { .path = tiny_path(name), .device = device,
+		.n_threads = 1, .state_cache_bytes = cache_bytes, .state_cache_type = cache_type,
+		.max_model_len = 1 << 20 };
+	struct bb_engine *e;
+	struct bb_error err = { 0 };
+	if (!bb_engine_open(&e, bb_models, &params, &err)) {
+		cr_skip_test("%s", err.text);
+	}
+	return e;
+}
+
 static struct bb_engine *open_cached(const char *name, size_t cache_bytes) {
-	const struct bb_engine_params params = { .path = tiny_path(name), .n_threads = 1,
-		.state_cache_bytes = cache_bytes, .max_model_len = 1 << 20 };
-	return open_with(&params);
+	return open_typed(name, "cpu", BB_KV_AUTO, cache_bytes);
 }
 
 static uint64_t rows_of(const struct bb_engine *e) {
@@ -202,8 +215,8 @@ Test(state, memory_is_flat) {
 }
 
 /* Steps that were reserved for allocate nothing, at a checkpoint neither. */
-Test(state, steps_allocate_nothing_that_was_reserved) {
-	struct bb_engine *e = open_cached("mamba2", 0);
+static void step_in_reserved_room(enum bb_kv_type cache_type) {
+	struct bb_engine *e = open_typed("mamba2", "cpu", cache_type, 0);
 	struct bb_context *c = new_context(e);
 	struct bb_error err = { 0 };
 	int32_t ids[1100];
@@ -224,9 +237,14 @@ Test(state, steps_allocate_nothing_that_was_reserved) {
 	bb_engine_destroy(e);
 }
 
+Test(state, steps_allocate_nothing_that_was_reserved) {
+	step_in_reserved_room(BB_KV_F32);
+	step_in_reserved_room(BB_KV_INT8);
+}
+
 /* A rewind that has to compute fails at each of its allocations in turn; the context stays. */
-Test(state, a_failed_rewind_changes_nothing) {
-	struct bb_engine *e = open_cached("mamba2", 0);
+static void fail_rewinds(enum bb_kv_type cache_type) {
+	struct bb_engine *e = open_typed("mamba2", "cpu", cache_type, 0);
 	struct bb_context *c = new_context(e);
 	int32_t ids[700];
 	make_ids(ids, 700, vocab_of(e), 9);
@@ -247,11 +265,81 @@ Test(state, a_failed_rewind_changes_nothing) {
 	cr_assert_gt(n_failed, 2);
 	struct bb_context *fresh = new_context(e);
 	float *want = read_all(fresh, e, ids, 700), *got = read_all(c, e, ids + 600, 100);
-	cr_assert_eq(memcmp(got, want, (size_t)vocab_of(e) * sizeof(float)), 0);
+	cr_assert_eq(memcmp(got, want, (size_t)vocab_of(e) * sizeof(float)) == 0,
+		cache_type == BB_KV_F32);
 	free(want);
 	free(got);
 	bb_context_destroy(fresh);
 	bb_context_destroy(c);
+	bb_engine_destroy(e);
+}
+
+Test(state, a_failed_rewind_changes_nothing) {
+	fail_rewinds(BB_KV_F32);
+	fail_rewinds(BB_KV_INT8);
+}
+
+/* Largest difference of logits behind a rewind to a checkpoint, of the largest logit. */
+static float rounding_error(const char *name, const char *device) {
+	struct bb_engine *e = open_typed(name, device, BB_KV_INT8, 0);
+	struct bb_context *c = new_context(e), *fresh = new_context(e);
+	const int n_vocab = vocab_of(e);
+	int32_t ids[540];
+	float most = 0, range = 0;
+	make_ids(ids, 540, n_vocab, 10);
+	free(read_all(c, e, ids, 530));
+	const uint64_t before = rows_of(e);
+	rewind_to(c, 512);
+	cr_assert_eq(rows_of(e), before);
+	float *got = malloc((size_t)(28 * n_vocab) * sizeof(*got));
+	float *want = malloc((size_t)(28 * n_vocab) * sizeof(*want));
+	free(read_all(fresh, e, ids, 512)); /* whose checkpoints change nothing */
+	feed(c, e, ids + 512, 28, got);
+	feed(fresh, e, ids + 512, 28, want);
+	for (int i = 0; i < 28 * n_vocab; i++) {
+		range = fabsf(want[i]) > range ? fabsf(want[i]) : range;
+		most = fabsf(got[i] - want[i]) > most ? fabsf(got[i] - want[i]) : most;
+	}
+	struct bb_engine *exact = open_typed(name, device, BB_KV_F32, 0);
+	struct bb_context *other = new_context(exact);
+	free(read_all(other, exact, ids, 512));
+	feed(other, exact, ids + 512, 28, got);
+	cr_assert_eq(memcmp(got, want, (size_t)(28 * n_vocab) * sizeof(*got)), 0);
+	free(want);
+	free(got);
+	bb_context_destroy(other);
+	bb_engine_destroy(exact);
+	bb_context_destroy(fresh);
+	bb_context_destroy(c);
+	bb_engine_destroy(e);
+	return most / range;
+}
+
+/* What is rounded is seen, and small. */
+Test(state, checkpoints_of_int8_round_matrices) {
+	static const char *const names[] = { "mamba", "mamba2", "falcon-h1", "xlstm" };
+	for (size_t i = 0; i < COUNT(names); i++) {
+		const float error = rounding_error(names[i], "cpu");
+		cr_log_info("%s: %g of the largest logit", names[i], (double)error);
+		cr_assert(error > 0 && error < 0.06f, "%s: %g", names[i], (double)error);
+	}
+	cr_assert_eq(rounding_error("lfm2", "cpu"), 0); /* it keeps only inputs of convolutions */
+}
+
+Test(state, checkpoints_of_int8_round_matrices_on_the_emulator, .timeout = 200) {
+	const float error = rounding_error("mamba2", test_device());
+	cr_assert(error > 0 && error < 0.06f, "%g", (double)error);
+}
+
+Test(state, checkpoints_of_int8_are_small) {
+	struct bb_engine *e = open_typed("mamba2", "cpu", BB_KV_INT8, 1 << 20);
+	struct bb_engine *exact = open_typed("mamba2", "cpu", BB_KV_F32, 1 << 20);
+	struct bb_engine_info info, exact_info;
+	bb_engine_info(e, &info);
+	bb_engine_info(exact, &exact_info);
+	cr_assert_gt(info.max_checkpoints, 2 * exact_info.max_checkpoints);
+	cr_assert_eq(info.state_bytes, exact_info.state_bytes);
+	bb_engine_destroy(exact);
 	bb_engine_destroy(e);
 }
 

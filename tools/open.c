@@ -39,10 +39,13 @@ const struct arg_option open_engine[] = {
 		"512M or 2G; 0 = none (default)", ARG_BYTES, AT(max_kv_bytes) },
 	{ "--state-cache-bytes", "N", "limit on the checkpoints of recurrent layers, which spare a "
 		"rewind computing again; 0 = none (default 1G)", ARG_LIMIT, AT(state_cache_bytes) },
+	{ "--state-cache-type", "TYPE", "of checkpoints: f32 (default), or int8, which holds about "
+		"four times as many, rounded", ARG_TEXT, AT(state_cache_type), 0, 0, "f32|int8" },
 	{ "--window", "N", "attend to the last N tokens only; 0 = as the model says (default)", ARG_INT,
 		AT(window), 0, 1 << 30 },
 	{ "--deterministic,--enable-deterministic-inference", NULL, "accepted: on anyway, but refused "
-		"with another --gemm than exact", ARG_FLAG, AT(deterministic) },
+		"with another --gemm than exact and with --state-cache-type int8", ARG_FLAG,
+		AT(deterministic) },
 	{ 0 },
 };
 
@@ -126,6 +129,11 @@ int open_model(const struct open_options *o, enum open_what what, struct bb_engi
 		return usage_error("'--deterministic' and '--gemm %.20s' can't both be had: the bits of "
 			"such products may depend on how work is batched", o->gemm);
 	}
+	const bool is_int8 = o->state_cache_type != NULL && strcmp(o->state_cache_type, "int8") == 0;
+	if (o->deterministic && is_int8) {
+		return usage_error("'--deterministic' and '--state-cache-type int8' can't both be had: a "
+			"rewind to such a checkpoint changes bits");
+	}
 	struct bb_engine_params params = {
 		.path = o->path, .device = o->device, .isa = o->isa, .gemm = o->gemm,
 		.n_threads = o->n_threads,
@@ -134,6 +142,7 @@ int open_model(const struct open_options *o, enum open_what what, struct bb_engi
 		.vocab_only = what == OPEN_VOCAB, .inspect_only = what == OPEN_INSPECT,
 		.state_cache_bytes = !o->state_cache_bytes.is_set ? 0
 			: o->state_cache_bytes.value > 0 ? o->state_cache_bytes.value : BB_STATE_CACHE_NONE,
+		.state_cache_type = is_int8 ? BB_KV_INT8 : BB_KV_F32,
 		.progress = progress_show,
 	};
 	int status = kv_type(o->kv_type, &params.kv_type);

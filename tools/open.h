@@ -8,7 +8,7 @@
 #include "bobbin.h"
 
 struct open_options { /* zeroed = defaults */
-	const char *path, *device, *isa, *gemm, *kv_type;
+	const char *path, *device, *isa, *gemm, *kv_type, *state_cache_type;
 	int n_threads, max_len, window;
 	size_t max_kv_bytes, max_device_bytes;
 	struct arg_limit state_cache_bytes;

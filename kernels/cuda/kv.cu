@@ -69,48 +69,7 @@ static void append_rows(bb_queue *q, const struct bb_kv_append *a) {
 
 /* ---- the layout ---- */
 
-static size_t slab_bytes(enum bb_kv_dtype type, int head_dim, int group) {
-	const int width = kv_vd(head_dim);
-	return kv_plane_of(type, width, kv_n_groups(head_dim, group)).bytes +
-		kv_plane_of(type, width, 1).bytes;
-}
-
-static void append(void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
-	const float *k, const float *v) {
-	const int width = kv_vd(head_dim);
-	uint8_t *planes = (uint8_t *)slab;
-	if (k != NULL) {
-		kv_store_row(planes, type, width, head_dim, group, slot, k);
-	}
-	planes += kv_plane_of(type, width, kv_n_groups(head_dim, group)).bytes;
-	if (v != NULL) {
-		kv_store_row(planes, type, width, head_dim, 0, slot, v);
-	}
-}
-
-static void read(const void *slab, enum bb_kv_dtype type, int head_dim, int group, int slot,
-	float *k, float *v) {
-	const int width = kv_vd(head_dim);
-	const uint8_t *planes = (const uint8_t *)slab;
-	if (k != NULL) {
-		kv_load_row(k, planes, type, width, head_dim, group, slot);
-	}
-	planes += kv_plane_of(type, width, kv_n_groups(head_dim, group)).bytes;
-	if (v != NULL) {
-		kv_load_row(v, planes, type, width, head_dim, 0, slot);
-	}
-}
-
-static void copy(void *to, int to_slot, const void *from, int from_slot, enum bb_kv_dtype type,
-	int head_dim, int group) {
-	const int width = kv_vd(head_dim), n_groups = kv_n_groups(head_dim, group);
-	const size_t k_bytes = kv_plane_of(type, width, n_groups).bytes;
-	kv_copy_row((uint8_t *)to, to_slot, (const uint8_t *)from, from_slot, type, width, n_groups);
-	kv_copy_row((uint8_t *)to + k_bytes, to_slot, (const uint8_t *)from + k_bytes, from_slot, type,
-		width, 1);
-}
-
 const struct bb_kv_layout layout_kv_padded = {
-	"kv_padded", slab_bytes, append, read, append_rows, true, &layout_panels,
-	attention_device_scratch_bytes, copy,
+	"kv_padded", kv_padded_bytes, kv_padded_append, kv_padded_read, append_rows, true,
+	&layout_panels, attention_device_scratch_bytes, kv_padded_copy,
 };

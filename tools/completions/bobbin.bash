@@ -32,6 +32,7 @@ _bobbin() {
 	run:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
 	run:--kv-cache-bytes|run:--kv-cache-memory-bytes) return ;;
 	run:--state-cache-bytes) return ;;
+	run:--state-cache-type) return ;;
 	run:--window) return ;;
 	run:-c|run:--max-model-len|run:--ctx-size) return ;;
 	chat:--system) return ;;
@@ -56,6 +57,7 @@ _bobbin() {
 	chat:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
 	chat:--kv-cache-bytes|chat:--kv-cache-memory-bytes) return ;;
 	chat:--state-cache-bytes) return ;;
+	chat:--state-cache-type) return ;;
 	chat:--window) return ;;
 	chat:-c|chat:--max-model-len|chat:--ctx-size) return ;;
 	logits:--chunk) return ;;
@@ -69,6 +71,7 @@ _bobbin() {
 	logits:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
 	logits:--kv-cache-bytes|logits:--kv-cache-memory-bytes) return ;;
 	logits:--state-cache-bytes) return ;;
+	logits:--state-cache-type) return ;;
 	logits:--window) return ;;
 	logits:-c|logits:--max-model-len|logits:--ctx-size) return ;;
 	perplexity:-c|perplexity:--ctx-size|perplexity:--max-model-len) return ;;
@@ -82,6 +85,7 @@ _bobbin() {
 	perplexity:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
 	perplexity:--kv-cache-bytes|perplexity:--kv-cache-memory-bytes) return ;;
 	perplexity:--state-cache-bytes) return ;;
+	perplexity:--state-cache-type) return ;;
 	perplexity:--window) return ;;
 	bench:-p|bench:--n-prompt) return ;;
 	bench:-n|bench:--n-gen) return ;;
@@ -102,6 +106,7 @@ _bobbin() {
 	bench:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
 	bench:--kv-cache-bytes|bench:--kv-cache-memory-bytes) return ;;
 	bench:--state-cache-bytes) return ;;
+	bench:--state-cache-type) return ;;
 	bench:--window) return ;;
 	inspect:-t|inspect:--threads) return ;;
 	inspect:--device) COMPREPLY=($(compgen -W "auto cpu" -- "$cur")); return ;;
@@ -111,20 +116,21 @@ _bobbin() {
 	inspect:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
 	inspect:--kv-cache-bytes|inspect:--kv-cache-memory-bytes) return ;;
 	inspect:--state-cache-bytes) return ;;
+	inspect:--state-cache-type) return ;;
 	inspect:--window) return ;;
 	inspect:-c|inspect:--max-model-len|inspect:--ctx-size) return ;;
 	kernels:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
 	esac
 	case ${COMP_WORDS[1]} in
-	run) words="-p --prompt -f --file --system --raw --chat-template-file --json --logprobs --verbose-prompt -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
-	chat) words="--system --chat-template-file -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
+	run) words="-p --prompt -f --file --system --raw --chat-template-file --json --logprobs --verbose-prompt -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
+	chat) words="--system --chat-template-file -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
 	tokenize) words="--no-bos --no-parse-special -m --model -h --help --version" ;;
 	detokenize) words="-m --model -h --help --version" ;;
 	template) words="--chat-template-file -m --model -h --help --version" ;;
-	logits) words="--tokens -o --output --chunk --beside -s --seed -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
-	perplexity) words="-f --file -c --ctx-size --max-model-len -b --batch-size -ub --ubatch-size --chunks --json -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --window --deterministic --enable-deterministic-inference -h --help --version" ;;
-	bench) words="-p --n-prompt -n --n-gen -d --n-depth -np --parallel --n-parallel -ctk --cache-type-k -ctv --cache-type-v -r --repetitions -b --batch-size -ub --ubatch-size -o --output --json --no-warmup -s --seed -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --window --deterministic --enable-deterministic-inference -h --help --version" ;;
-	inspect) words="--json -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
+	logits) words="--tokens -o --output --chunk --beside -s --seed -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
+	perplexity) words="-f --file -c --ctx-size --max-model-len -b --batch-size -ub --ubatch-size --chunks --json -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -h --help --version" ;;
+	bench) words="-p --n-prompt -n --n-gen -d --n-depth -np --parallel --n-parallel -ctk --cache-type-k -ctv --cache-type-v -r --repetitions -b --batch-size -ub --ubatch-size -o --output --json --no-warmup -s --seed -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -h --help --version" ;;
+	inspect) words="--json -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
 	kernels) words="--isa --json -h --help --version" ;;
 	*) return ;;
 	esac
