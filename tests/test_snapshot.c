@@ -261,7 +261,7 @@ static void move_between(const char *name, enum bb_kv_type type, const char *fro
 	struct bb_context *loaded = load(to, file_name(0), false);
 	expect_alike(c, loaded);
 	/* where queries or integers of keys are rounded otherwise, that is seen */
-	const float most = type == BB_KV_INT8 ? 1e-2f : type == BB_KV_BF16 ? 5e-3f : 1e-3f;
+	const float most = type == BB_KV_INT8 || type == BB_KV_BF16 ? 1e-2f : 1e-3f;
 	float *want = go_on(c, from), *got = go_on(loaded, to), range = 0;
 	const size_t n = (size_t)N_MORE * (size_t)vocab_of(from);
 	for (size_t i = 0; i < n; i++) {
