@@ -451,6 +451,16 @@ struct bb_moe_route {
 /* A product in which each row of x meets the matrices of its experts; defined below. */
 struct bb_grouped;
 
+/* Functions of one number. */
+enum bb_map {
+	BB_MAP_COPY,
+	BB_MAP_TANH,
+	BB_MAP_SIGMOID,  /* 1 / (1 + e^-x) */
+	BB_MAP_RELU2,    /* max(x, 0)^2 */
+	BB_MAP_DECAY,    /* exp(-e^-0.5 sigmoid(x)), RWKV-7's (arXiv:2503.14456, section 4) */
+	BB_N_MAPS,
+};
+
 /* ---- the table ----
  *
  * embed       y[r, :] = scale * w[ids[r], :], w in its file format [n_vocab, n_cols]
@@ -469,6 +479,8 @@ struct bb_grouped;
  * softcap     y = cap tanh(y / cap), cap above 0 (arXiv:2408.00118)
  * mul         y = a * b
  * add         y += x
+ * map         y = f(x), f of enum bb_map; y may be x
+ * lerp        y = from + (to - from) * by, y may be each of them; ld_by 0: one row for all
  * argmax      lowest index of the largest element; NaNs never win; index 0 when all are NaN
  * softmax     p[i] = exp(scale * (x[i] - max)) / sum, log_sum = log(sum of exp(scale * (x - max)));
  *             p may be NULL (only log_sum is wanted), p may be x

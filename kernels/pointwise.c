@@ -85,3 +85,40 @@ void add_c(bb_queue *q, float *y, const float *x, size_t n) {
 		y[i] += x[i];
 	}
 }
+
+static double map_one(enum bb_map f, double x) {
+	switch (f) {
+	case BB_MAP_TANH:
+		return tanh(x);
+	case BB_MAP_SIGMOID:
+		return 1 / (1 + exp(-x));
+	case BB_MAP_RELU2:
+		return x > 0 ? x * x : 0;
+	case BB_MAP_DECAY:
+		return exp(-exp(-0.5) / (1 + exp(-x)));
+	case BB_MAP_COPY:
+	case BB_N_MAPS:
+		break;
+	}
+	return x;
+}
+
+void map_c(bb_queue *q, float *y, int ld_y, const float *x, int ld_x, int n_rows, int dim,
+	enum bb_map f) {
+	for (int r = 0; r < n_rows; r++) {
+		for (int i = 0; i < dim; i++) {
+			y[(size_t)r * ld_y + i] = (float)map_one(f, x[(size_t)r * ld_x + i]);
+		}
+	}
+}
+
+void lerp_c(bb_queue *q, float *y, int ld_y, const float *from, int ld_from, const float *to,
+	int ld_to, const float *by, int ld_by, int n_rows, int dim) {
+	for (int r = 0; r < n_rows; r++) {
+		for (int i = 0; i < dim; i++) {
+			const double at = from[(size_t)r * ld_from + i];
+			const double way = (double)to[(size_t)r * ld_to + i] - at;
+			y[(size_t)r * ld_y + i] = (float)(at + way * by[(size_t)r * ld_by + i]);
+		}
+	}
+}

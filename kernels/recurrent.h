@@ -180,4 +180,53 @@ struct bb_delta {
 	size_t state_at;
 };
 
+/* WKV of RWKV-7 (arXiv:2503.14456, section 4: its generalised delta rule). Row t, head h, with key
+ * channels j and value channels i of the head:
+ *   u[i] = sum over j of S[j, i] a[t, h, j]
+ *   S[j, i] = w[t, h, j] S[j, i] + u[i] b[t, h, j] + v[t, h, i] k[t, h, j]
+ *   y[t, h, i] = sum over j of S[j, i] r[t, h, j]
+ * State: S [n_heads, head_dim, head_dim]. */
+enum { BB_WKV_HEAD = 128 }; /* head_dim, at most */
+struct bb_wkv7 {
+	float *y;               /* [n_rows, ld_y]: n_heads, head_dim; none of the others */
+	const float *r, *w, *k, *v, *a, *b; /* [n_rows, ld] each: n_heads, head_dim; w in (0, 1] */
+	int ld_y, ld;
+	int n_heads, head_dim;
+	const struct bb_state_seq *seqs;
+	int n_seqs;
+	size_t state_at;
+};
+
+/* Token shift of RWKV. Row t, with x before row 0 from the state [dim], of each of n_mixes:
+ *   y[t, m, c] = x[t, c] + (x[t - 1, c] - x[t, c]) mix[m, c] */
+struct bb_shift {
+	float *y;               /* [n_rows, ld_y]: n_mixes, dim; not x */
+	const float *x;         /* [n_rows, ld_x] */
+	int ld_y, ld_x;
+	const float *mix;       /* [n_mixes, dim] */
+	int dim, n_mixes;
+	const struct bb_state_seq *seqs;
+	int n_seqs;
+	size_t state_at;
+};
+
+/* What RWKV-7 makes of its keys k and rates a before wkv7, which takes `down` as its a, a as its b
+ * (arXiv:2503.14456, section 4). Row by row, with z = k * k_k divided by its length in each head,
+ * or by 1e-12 where that is more:
+ *   down = -z, k = k * (1 + (a - 1) * k_a), then a = z * a */
+struct bb_wkv7_keys {
+	float *down, *k, *a;    /* [n_rows, ld] each: n_heads, head_dim */
+	const float *k_k, *k_a; /* [n_heads, head_dim] */
+	int ld, n_rows, n_heads, head_dim;
+};
+
+/* … and of y behind wkv7 and the norm of each head. Row by row:
+ *   y = (y * w + bias + v * (sum over the head of r * k * r_k)) * gate */
+struct bb_wkv_out {
+	float *y;               /* [n_rows, ld] as all: n_heads, head_dim */
+	const float *r, *k, *v, *gate;
+	const float *w, *bias, *r_k; /* [n_heads, head_dim] each */
+	int ld, n_rows, n_heads, head_dim;
+};
+
 #endif

@@ -109,3 +109,41 @@ CHECK(add) {
 		}
 	}
 }
+
+/* tanh cancels near zero, where the absolute term covers it. */
+CHECK(map) {
+	const struct tol tol = { .rel = 2e-6f, .abs = 3e-7f };
+	for (int i = 0; i < (check_is_bench(c) ? BB_N_MAPS : 6 * BB_N_MAPS); i++) {
+		const int n_rows = check_is_bench(c) ? 512 : check_rand(c, 1, 5);
+		const int dim = check_is_bench(c) ? 2048 : check_rand(c, 1, 100);
+		const int ld_y = dim + check_rand(c, 0, 5), ld_x = dim + check_rand(c, 0, 5);
+		const enum bb_map f = (enum bb_map)(i % BB_N_MAPS);
+		float *x = check_in(c, (size_t)n_rows * ld_x);
+		for (int j = 0; j < n_rows * ld_x; j++) {
+			x[j] *= i / BB_N_MAPS % 2 == 0 ? 1 : 40;
+		}
+		float *y = check_out(c, "y", (size_t)n_rows * ld_y, tol);
+		while (check_next(c, 8.0 * n_rows * dim, "f=%d rows=%d dim=%d", (int)f, n_rows, dim)) {
+			fn(check_queue(c), y, ld_y, x, ld_x, n_rows, dim, f);
+		}
+	}
+}
+
+/* By numbers of each row, which y may stand in for, or by one row of them. */
+CHECK(lerp) {
+	const struct tol tol = { .rel = 1e-6f, .abs = 1e-6f };
+	for (int i = 0; i < (check_is_bench(c) ? 1 : 12); i++) {
+		const int n_rows = check_is_bench(c) ? 512 : check_rand(c, 1, 5);
+		const int dim = check_is_bench(c) ? 2048 : check_rand(c, 1, 100);
+		const int ld_y = dim + check_rand(c, 0, 5), ld_from = dim + check_rand(c, 0, 5);
+		const int ld_to = dim + check_rand(c, 0, 5), ld_by = i % 3 == 0 ? ld_y : i % 3 == 1 ? 0
+			: dim + check_rand(c, 0, 5);
+		const float *from = check_in(c, (size_t)n_rows * ld_from);
+		const float *to = check_in(c, (size_t)n_rows * ld_to);
+		float *y = check_inout(c, "y", (size_t)n_rows * ld_y, tol);
+		const float *by = i % 3 == 0 ? y : check_in(c, (size_t)(ld_by > 0 ? n_rows * ld_by : dim));
+		while (check_next(c, 16.0 * n_rows * dim, "rows=%d dim=%d ld_by=%d", n_rows, dim, ld_by)) {
+			fn(check_queue(c), y, ld_y, from, ld_from, to, ld_to, by, ld_by, n_rows, dim);
+		}
+	}
+}

@@ -123,3 +123,72 @@ extern "C" void add_sm80(bb_queue *q, float *y, const float *x, size_t n) {
 		is_wide(y) && is_wide(x));
 	queue_launched(q, "add");
 }
+
+/* ---- y = f(x) ---- */
+
+DEVICE float map_one(float x, int f) {
+	switch (f) {
+	case BB_MAP_TANH: /* 2 sigmoid(2 x) - 1 */
+		return 2.0f * sigmoid_f32(x + x) - 1.0f;
+	case BB_MAP_SIGMOID:
+		return sigmoid_f32(x);
+	case BB_MAP_RELU2:
+		return x > 0.0f ? x * x : 0.0f;
+	case BB_MAP_DECAY:
+		return exp_f32(-0.60653066f * sigmoid_f32(x));
+	default:
+		return x;
+	}
+}
+
+__global__ void __launch_bounds__(THREADS) map_kernel(float *y, int ld_y, const float *x, int ld_x,
+	int dim, int f, bool wide) {
+	const int i = (int)(blockIdx.x * PER_BLOCK + 4 * threadIdx.x), n = dim - i;
+	const size_t row = blockIdx.y;
+	if (n <= 0) {
+		return;
+	}
+	const float4 v = load4(x + row * ld_x + i, n, wide);
+	store4(y + row * ld_y + i, make_float4(map_one(v.x, f), map_one(v.y, f), map_one(v.z, f),
+		map_one(v.w, f)), n, wide);
+}
+
+extern "C" void map_sm80(bb_queue *q, float *y, int ld_y, const float *x, int ld_x, int n_rows,
+	int dim, enum bb_map f) {
+	const bool wide = is_wide(y, ld_y) && is_wide(x, ld_x);
+	for (int row = 0; row < n_rows; row += MAX_GRID_ROWS) {
+		const int n = n_rows - row < MAX_GRID_ROWS ? n_rows - row : MAX_GRID_ROWS;
+		LAUNCH(map_kernel, dim3(blocks_for(dim, PER_BLOCK), n), THREADS, 0, q->stream,
+			y + (size_t)row * ld_y, ld_y, x + (size_t)row * ld_x, ld_x, dim, (int)f, wide);
+		queue_launched(q, "map");
+	}
+}
+
+/* ---- y = from + (to - from) by ---- */
+
+__global__ void __launch_bounds__(THREADS) lerp_kernel(float *y, int ld_y, const float *from,
+	int ld_from, const float *to, int ld_to, const float *by, int ld_by, int dim, bool wide) {
+	const int i = (int)(blockIdx.x * PER_BLOCK + 4 * threadIdx.x), n = dim - i;
+	const size_t row = blockIdx.y;
+	if (n <= 0) {
+		return;
+	}
+	const float4 a = load4(from + row * ld_from + i, n, wide);
+	const float4 b = load4(to + row * ld_to + i, n, wide);
+	const float4 s = load4(by + row * ld_by + i, n, wide);
+	store4(y + row * ld_y + i, make_float4(fmaf(b.x - a.x, s.x, a.x), fmaf(b.y - a.y, s.y, a.y),
+		fmaf(b.z - a.z, s.z, a.z), fmaf(b.w - a.w, s.w, a.w)), n, wide);
+}
+
+extern "C" void lerp_sm80(bb_queue *q, float *y, int ld_y, const float *from, int ld_from,
+	const float *to, int ld_to, const float *by, int ld_by, int n_rows, int dim) {
+	const bool wide = is_wide(y, ld_y) && is_wide(from, ld_from) && is_wide(to, ld_to) &&
+		is_wide(by, ld_by);
+	for (int row = 0; row < n_rows; row += MAX_GRID_ROWS) {
+		const int n = n_rows - row < MAX_GRID_ROWS ? n_rows - row : MAX_GRID_ROWS;
+		LAUNCH(lerp_kernel, dim3(blocks_for(dim, PER_BLOCK), n), THREADS, 0, q->stream,
+			y + (size_t)row * ld_y, ld_y, from + (size_t)row * ld_from, ld_from,
+			to + (size_t)row * ld_to, ld_to, by + (size_t)row * ld_by, ld_by, dim, wide);
+		queue_launched(q, "lerp");
+	}
+}

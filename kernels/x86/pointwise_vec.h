@@ -127,3 +127,97 @@ void TAG(softcap)(bb_queue *q, float *y, size_t n, float cap) {
 	const struct flat_job job = { .y = y, .n = n, .cap = cap };
 	queue_run(q, softcap_blocks, &job, blocks(n), vec_grain(BLOCK));
 }
+
+/* ---- y = f(x) ---- */
+
+struct map_job {
+	float *y;          /* [n_rows, ld_y] */
+	const float *x;    /* [n_rows, ld_x] */
+	int ld_y, ld_x, dim;
+	enum bb_map f;
+};
+
+static inline vec map_one(enum bb_map f, vec x) {
+	const vec one = vec_set(1.0f);
+	if (f == BB_MAP_TANH) { /* 2 sigmoid(2 x) - 1 */
+		return vec_sub(vec_mul(vec_set(2.0f), vec_sigmoid(vec_add(x, x))), one);
+	}
+	if (f == BB_MAP_SIGMOID) {
+		return vec_sigmoid(x);
+	}
+	if (f == BB_MAP_RELU2) {
+		const vec above = vec_max(x, vec_set(0));
+		return vec_mul(above, above);
+	}
+	if (f == BB_MAP_DECAY) {
+		return vec_exp(vec_mul(vec_set(-0.60653066f), vec_sigmoid(x)));
+	}
+	return x;
+}
+
+/* One row; f is a constant where this is inlined. */
+static inline void map_row(const struct map_job *job, int r, enum bb_map f) {
+	float *y = job->y + (size_t)r * job->ld_y;
+	const float *x = job->x + (size_t)r * job->ld_x;
+	for (int i = 0; i < job->dim; i += VEC) {
+		store_n(y + i, map_one(f, load_n(x + i, job->dim - i)), job->dim - i);
+	}
+}
+
+static void map_rows(const void *arg, int begin, int end) {
+	const struct map_job *job = arg;
+	for (int r = begin; r < end; r++) {
+		switch (job->f) {
+		case BB_MAP_TANH:
+			map_row(job, r, BB_MAP_TANH);
+			break;
+		case BB_MAP_SIGMOID:
+			map_row(job, r, BB_MAP_SIGMOID);
+			break;
+		case BB_MAP_RELU2:
+			map_row(job, r, BB_MAP_RELU2);
+			break;
+		case BB_MAP_DECAY:
+			map_row(job, r, BB_MAP_DECAY);
+			break;
+		case BB_MAP_COPY:
+		case BB_N_MAPS:
+			map_row(job, r, BB_MAP_COPY);
+		}
+	}
+}
+
+void TAG(map)(bb_queue *q, float *y, int ld_y, const float *x, int ld_x, int n_rows, int dim,
+	enum bb_map f) {
+	const struct map_job job = { y, x, ld_y, ld_x, dim, f };
+	queue_run(q, map_rows, &job, n_rows, vec_grain((size_t)dim));
+}
+
+/* ---- y = from + (to - from) by ---- */
+
+struct lerp_job {
+	float *y;                      /* [n_rows, ld_y] */
+	const float *from, *to, *by;   /* [n_rows, ld_from], [n_rows, ld_to], [n_rows, ld_by] */
+	int ld_y, ld_from, ld_to, ld_by, dim;
+};
+
+static void lerp_rows(const void *arg, int begin, int end) {
+	const struct lerp_job *job = arg;
+	for (int r = begin; r < end; r++) {
+		float *y = job->y + (size_t)r * job->ld_y;
+		const float *from = job->from + (size_t)r * job->ld_from;
+		const float *to = job->to + (size_t)r * job->ld_to;
+		const float *by = job->by + (size_t)r * job->ld_by;
+		for (int i = 0; i < job->dim; i += VEC) {
+			const int n = job->dim - i;
+			const vec at = load_n(from + i, n);
+			store_n(y + i, vec_fma(vec_sub(load_n(to + i, n), at), load_n(by + i, n), at), n);
+		}
+	}
+}
+
+void TAG(lerp)(bb_queue *q, float *y, int ld_y, const float *from, int ld_from, const float *to,
+	int ld_to, const float *by, int ld_by, int n_rows, int dim) {
+	const struct lerp_job job = { y, from, to, by, ld_y, ld_from, ld_to, ld_by, dim };
+	queue_run(q, lerp_rows, &job, n_rows, vec_grain((size_t)dim));
+}
