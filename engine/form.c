@@ -18,7 +18,8 @@ static const struct rule {
 	[OP_END] = { "end" },
 	[OP_EMBED] = { "embed", .w = true, .n_scalars = 1 },
 	[OP_RMSNORM] = { "rmsnorm", .in = true, .w = true, .n_scalars = 2, .w_may_lack = true },
-	[OP_LAYERNORM] = { "layernorm", .in = true, .w = true, .n_scalars = 1 },
+	[OP_LAYERNORM] = { "layernorm", .in = true, .w = true, .bias = true, .n_scalars = 2,
+		.w_may_lack = true },
 	[OP_MATMUL] = { "matmul", .in = true, .w = true, .bias = true, .n_scalars = 1, .last = true },
 	[OP_ADD_MATMUL] = { "add_matmul", .in = true, .w = true, .bias = true },
 	[OP_ROPE] = { "rope", .in = true, .in_layers_only = true },
@@ -37,6 +38,16 @@ static const struct rule {
 	[OP_SSD] = { "ssd", .in = true, .w = true, .bias = true, .n_scalars = 2,
 		.in_layers_only = true, .skip = true },
 	[OP_MLSTM] = { "mlstm", .in = true, .in_layers_only = true },
+	[OP_COPY] = { "copy", .in = true },
+	[OP_TANH] = { "tanh", .in = true },
+	[OP_SIGMOID] = { "sigmoid", .in = true },
+	[OP_RELU2] = { "relu2", .in = true },
+	[OP_DECAY] = { "decay", .in = true },
+	[OP_LERP] = { "lerp", .in = true, .in2 = true },
+	[OP_SHIFT] = { "shift", .in = true, .w = true, .in_layers_only = true, .last = true },
+	[OP_WKV7_KEYS] = { "wkv7_keys", .in = true, .in2 = true, .w = true, .skip = true },
+	[OP_WKV7] = { "wkv7", .in = true, .in_layers_only = true },
+	[OP_WKV_OUT] = { "wkv_out", .in = true, .w = true, .bias = true, .skip = true },
 };
 
 static const struct {
@@ -72,7 +83,7 @@ int form_span(const struct bb_hparams *hp, enum bb_act act, enum bb_act last) {
 
 bool form_keeps_state(enum bb_op_kind kind) {
 	return kind == OP_CONV || kind == OP_CONV_SILU || kind == OP_SCAN || kind == OP_SSD ||
-		kind == OP_MLSTM;
+		kind == OP_MLSTM || kind == OP_SHIFT || kind == OP_WKV7;
 }
 
 size_t form_state_floats(const struct bb_hparams *hp, const struct bb_op *op) {
@@ -84,6 +95,12 @@ size_t form_state_floats(const struct bb_hparams *hp, const struct bb_op *op) {
 		const size_t n_heads = (size_t)hparam_int(hp, H_LSTM_HEADS);
 		const size_t keys = (size_t)hparam_int(hp, H_LSTM_QK_WIDTH);
 		return keys / n_heads * width + keys + n_heads;
+	}
+	if (op->kind == OP_SHIFT) {
+		return (size_t)form_width(hp, op->in);
+	}
+	if (op->kind == OP_WKV7) {
+		return width * (size_t)hparam_int(hp, H_WKV_HEAD);
 	}
 	return form_keeps_state(op->kind) ? width * (size_t)hparam_int(hp, H_SSM_STATE) : 0;
 }
@@ -236,8 +253,54 @@ static bool check_channels(const struct checker *c, const struct bb_weight *w, i
 	return check_width(c, "a weight", hparam_int(c->hp, w->rows), n);
 }
 
+static bool check_vector(const struct checker *c, const struct bb_weight *w, int n) {
+	return (w->cols == H_NONE || refuse(c, "a vector", weight_name(w))) && check_channels(c, w, n);
+}
+
+static bool check_layernorm(const struct checker *c, const struct bb_op *op,
+	const struct bb_weight *w, const struct bb_weight *bias, int n) {
+	const int n_groups = op->scalar[0] != H_NONE ? hparam_int(c->hp, op->scalar[0]) : 1;
+	if (w == NULL && bias != NULL) {
+		return refuse(c, "no bias without a weight", weight_name(bias));
+	}
+	return (w == NULL || check_vector(c, w, n)) && (bias == NULL || check_vector(c, bias, n)) &&
+		check_multiple(c, "groups", n, n_groups);
+}
+
+static bool check_same_act(const struct checker *c, enum bb_act act, enum bb_act wanted) {
+	return act == wanted || refuse(c, act_name(wanted), act_name(act));
+}
+
+/* What RWKV brought. */
+static bool check_wkv(const struct checker *c, const struct bb_op *op, const struct bb_weight *w,
+	const struct bb_weight *bias, const struct bb_weight *skip) {
+	const struct bb_hparams *hp = c->hp;
+	const int n_out = form_span(hp, op->out, op->last), n_in = form_width(hp, op->in);
+	switch (op->kind) {
+	case OP_LERP:
+		return check_width(c, "an input", n_in, n_out) &&
+			check_width(c, "a second input", form_width(hp, op->in2), n_out);
+	case OP_SHIFT:
+		return check_multiple(c, "inputs", n_out, n_in) && check_width(c, "a weight",
+			hparam_int(hp, w->rows) * (w->cols != H_NONE ? hparam_int(hp, w->cols) : 1), n_out);
+	case OP_WKV7_KEYS:
+		return check_same_act(c, op->out, ACT_WKV_A) && check_same_act(c, op->in, ACT_WKV_K) &&
+			check_same_act(c, op->in2, ACT_WKV_B) && check_vector(c, w, n_out) &&
+			(skip != NULL ? check_vector(c, skip, n_out) : refuse(c, "k_a", "none"));
+	case OP_WKV7:
+		return check_same_act(c, op->out, ACT_WKV_Y) && check_same_act(c, op->in, ACT_WKV_R);
+	case OP_WKV_OUT:
+		return check_same_act(c, op->out, ACT_WKV_Y) && check_in_place(c, op) &&
+			check_vector(c, w, n_out) &&
+			(bias != NULL ? check_vector(c, bias, n_out) : refuse(c, "a bias", "none")) &&
+			(skip != NULL ? check_vector(c, skip, n_out) : refuse(c, "r_k", "none"));
+	default:
+		return check_width(c, "an input", n_in, n_out);
+	}
+}
+
 static bool check_widths(const struct checker *c, const struct bb_op *op, const struct bb_weight *w,
-	const struct bb_weight *bias) {
+	const struct bb_weight *bias, const struct bb_weight *skip) {
 	const struct bb_hparams *hp = c->hp;
 	const int n_out = form_span(hp, op->out, op->last), n_in = form_width(hp, op->in);
 	switch (op->kind) {
@@ -252,11 +315,7 @@ static bool check_widths(const struct checker *c, const struct bb_op *op, const 
 				: check_width(c, "a weight", hparam_int(hp, w->rows), n_out) &&
 					check_multiple(c, "groups", n_out, hparam_int(hp, op->scalar[0])))));
 	case OP_LAYERNORM:
-		return check_width(c, "an input", n_in, n_out) &&
-			(w->cols == H_NONE || refuse(c, "a vector", weight_name(w))) &&
-			check_width(c, "a weight", hparam_int(hp, w->rows), n_out) &&
-			(op->scalar[0] == H_NONE ||
-				check_multiple(c, "groups", n_out, hparam_int(hp, op->scalar[0])));
+		return check_width(c, "an input", n_in, n_out) && check_layernorm(c, op, w, bias, n_out);
 	case OP_MATMUL:
 	case OP_ADD_MATMUL:
 		return (op->scalar[0] == H_NONE || op->out == ACT_LOGITS ||
@@ -297,6 +356,17 @@ static bool check_widths(const struct checker *c, const struct bb_op *op, const 
 		return check_in_place(c, op) &&
 			check_multiple(c, "heads", n_out, hparam_int(hp, H_LSTM_HEADS)) &&
 			check_multiple(c, "heads", form_width(hp, ACT_LSTM_Q), hparam_int(hp, H_LSTM_HEADS));
+	case OP_COPY:
+	case OP_TANH:
+	case OP_SIGMOID:
+	case OP_RELU2:
+	case OP_DECAY:
+	case OP_LERP:
+	case OP_SHIFT:
+	case OP_WKV7_KEYS:
+	case OP_WKV7:
+	case OP_WKV_OUT:
+		return check_wkv(c, op, w, bias, skip);
 	case OP_END:
 	case OP_COUNT:
 		break;
@@ -322,7 +392,7 @@ static bool check_op(struct checker *c, const struct bb_op *op) {
 		return refuse(c, "no last output, or a later one of its group", act_name(op->last));
 	}
 	/* Of what isn't there the widths may be 0. */
-	return !form_is_there(c->hp, op->when) || check_widths(c, op, w, bias);
+	return !form_is_there(c->hp, op->when) || check_widths(c, op, w, bias, skip);
 }
 
 static bool check_list(struct checker *c, const struct bb_op *list, const char *where,

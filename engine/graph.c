@@ -3,6 +3,7 @@
  * The runner: walks the planned operations of one step and calls their kernels. Nothing here
  * allocates or can fail; what a step needs was planned at load. */
 #include "engine.h"
+#include "form.h"
 
 #include <assert.h>
 #include <math.h>
@@ -202,13 +203,56 @@ static void run_recurrent(const struct run *r, const struct plan_op *o) {
 	}
 }
 
+/* What RWKV brought. All of the group of WKV_R are side by side. */
+static void run_wkv(const struct run *r, const struct plan_op *o) {
+	const struct plan *p = r->p;
+	const struct batch *b = &r->e->batch;
+	float *const *acts = p->acts;
+	const int n_heads = hparam_int(&p->hp, H_WKV_HEADS), ld = p->act_ld[ACT_WKV_R];
+	const int head_dim = hparam_int(&p->hp, H_WKV_HEAD);
+	if (o->kind == OP_SHIFT) {
+		const int dim = form_width(&p->hp, o->in_act);
+		const struct bb_shift a = { .y = o->out, .x = o->in, .ld_y = o->ld_out, .ld_x = o->ld_in,
+			.mix = o->w, .dim = dim, .n_mixes = o->dim / dim, .seqs = b->at.states,
+			.n_seqs = b->n_seqs, .state_at = o->state_at };
+		r->k->shift(r->q, &a);
+	} else if (o->kind == OP_LERP) {
+		r->k->lerp(r->q, o->out, o->ld_out, o->in, o->ld_in, o->in2, p->act_ld[o->in2_act], o->out,
+			o->ld_out, r->n_rows, o->dim);
+	} else if (o->kind == OP_WKV7_KEYS) {
+		const struct bb_wkv7_keys a = { .down = o->out, .k = acts[ACT_WKV_K],
+			.a = acts[ACT_WKV_B], .k_k = o->w, .k_a = o->skip, .ld = ld, .n_rows = r->n_rows,
+			.n_heads = n_heads, .head_dim = head_dim };
+		r->k->wkv7_keys(r->q, &a);
+	} else if (o->kind == OP_WKV7) {
+		const struct bb_wkv7 a = { .y = o->out, .r = o->in, .w = acts[ACT_WKV_W],
+			.k = acts[ACT_WKV_K], .v = acts[ACT_WKV_V], .a = acts[ACT_WKV_A],
+			.b = acts[ACT_WKV_B], .ld_y = ld, .ld = ld, .n_heads = n_heads, .head_dim = head_dim,
+			.seqs = b->at.states, .n_seqs = b->n_seqs, .state_at = o->state_at };
+		r->k->wkv7(r->q, &a);
+	} else {
+		const struct bb_wkv_out a = { .y = o->out, .r = acts[ACT_WKV_R], .k = acts[ACT_WKV_K],
+			.v = acts[ACT_WKV_V], .gate = acts[ACT_WKV_G], .w = o->w, .bias = o->bias,
+			.r_k = o->skip, .ld = ld, .n_rows = r->n_rows, .n_heads = n_heads,
+			.head_dim = head_dim };
+		r->k->wkv_out(r->q, &a);
+	}
+}
+
+static void run_map(const struct run *r, const struct plan_op *o) {
+	const enum bb_map f = o->kind == OP_TANH ? BB_MAP_TANH : o->kind == OP_SIGMOID ? BB_MAP_SIGMOID
+		: o->kind == OP_RELU2 ? BB_MAP_RELU2 : o->kind == OP_DECAY ? BB_MAP_DECAY : BB_MAP_COPY;
+	r->k->map(r->q, o->out, o->ld_out, o->in, o->ld_in, r->n_rows, o->dim, f);
+}
+
 /* Groups with a weight of their own are normalised one by one. */
 static void run_norm(const struct run *r, const struct plan_op *o) {
 	const int dim = o->dim / o->n_parts;
 	for (int i = 0; i < o->n_parts; i++) {
 		if (o->kind == OP_LAYERNORM) {
 			r->k->layernorm(r->q, o->out + i * dim, o->ld_out, o->in + i * dim, o->ld_in,
-				o->w + i * dim, NULL, r->n_rows, 1, dim, norm_eps(r->p, o));
+				o->w != NULL ? o->w + i * dim : NULL, o->bias != NULL ? o->bias + i * dim : NULL,
+				r->n_rows, o->n_groups, dim, norm_eps(r->p, o));
 			continue;
 		}
 		r->k->rmsnorm(r->q, o->out + i * dim, o->ld_out, o->in + i * dim, o->ld_in,
@@ -269,6 +313,20 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 		break;
 	case OP_MLSTM:
 		run_mlstm(r, o);
+		break;
+	case OP_COPY:
+	case OP_TANH:
+	case OP_SIGMOID:
+	case OP_RELU2:
+	case OP_DECAY:
+		run_map(r, o);
+		break;
+	case OP_LERP:
+	case OP_SHIFT:
+	case OP_WKV7_KEYS:
+	case OP_WKV7:
+	case OP_WKV_OUT:
+		run_wkv(r, o);
 		break;
 	case OP_END:
 	case OP_COUNT:

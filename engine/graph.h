@@ -37,6 +37,25 @@
 	ACT(CONV_B, CONV_WIDTH, CONV_B) \
 	ACT(CONV_C, CONV_WIDTH, CONV_B) \
 	ACT(CONV_X, CONV_WIDTH, CONV_B) \
+	ACT(MIX_R, WKV_WIDTH, MIX_R) \
+	ACT(MIX_W, WKV_WIDTH, MIX_R) \
+	ACT(MIX_K, WKV_WIDTH, MIX_R) \
+	ACT(MIX_V, WKV_WIDTH, MIX_R) \
+	ACT(MIX_A, WKV_WIDTH, MIX_R) \
+	ACT(MIX_G, WKV_WIDTH, MIX_R) \
+	ACT(LOW_W, WKV_RANK_W, LOW_W) \
+	ACT(LOW_A, WKV_RANK_A, LOW_W) \
+	ACT(LOW_V, WKV_RANK_V, LOW_W) \
+	ACT(LOW_G, WKV_RANK_G, LOW_W) \
+	ACT(WKV_R, WKV_WIDTH, WKV_R) \
+	ACT(WKV_W, WKV_WIDTH, WKV_R) \
+	ACT(WKV_K, WKV_WIDTH, WKV_R) \
+	ACT(WKV_V, WKV_WIDTH, WKV_R) \
+	ACT(WKV_A, WKV_WIDTH, WKV_R) \
+	ACT(WKV_B, WKV_WIDTH, WKV_R) \
+	ACT(WKV_G, WKV_WIDTH, WKV_R) \
+	ACT(WKV_Y, WKV_WIDTH, WKV_R) \
+	ACT(WKV_V0, WKV_WIDTH, WKV_V0) \
 	ACT(LOGITS, VOCAB, NONE)
 
 enum bb_act {
@@ -53,8 +72,8 @@ enum bb_op_kind {
 	OP_RMSNORM,    /* out = rmsnorm(in) * w, over groups as wide as w; or, with a scalar, over so
 	                * many groups, each with its part of w; without w: 1. A second scalar is the
 	                * epsilon, without it norm_eps */
-	OP_LAYERNORM,  /* out = layernorm(in) * w, over as many groups as a scalar says, or one, each
-	                * with its part of w */
+	OP_LAYERNORM,  /* out = layernorm(in) * w + bias, over as many groups as a scalar says, or one,
+	                * each with its part of w; without w: 1. A second scalar is the epsilon */
 	OP_MATMUL,     /* out = in w^T (+ bias); LOGITS with a scalar that isn't 0: softly capped */
 	OP_ADD_MATMUL, /* out += in w^T (+ bias) */
 	OP_ROPE,       /* out = in, turned by the position's angles; the layer kind says which */
@@ -69,6 +88,17 @@ enum bb_op_kind {
 	OP_SCAN,       /* out = in = Mamba's scan of in by SSM_B, SSM_C, SSM_DT + bias; A: w, D: skip */
 	OP_SSD,        /* the same of Mamba-2's heads; scalars: limits of dt, a second of 0 is none */
 	OP_MLSTM,      /* out = in = xLSTM's cell of values in by LSTM_Q, LSTM_K, LSTM_I, LSTM_F */
+	OP_COPY,       /* out = in */
+	OP_TANH,       /* out = tanh(in) */
+	OP_SIGMOID,    /* out = sigmoid(in) */
+	OP_RELU2,      /* out = max(in, 0)^2 */
+	OP_DECAY,      /* out = exp(-e^-0.5 sigmoid(in)) */
+	OP_LERP,       /* out = in + (in2 - in) out */
+	OP_SHIFT,      /* out ... last, each as wide as in, = in + (the token before's in - in) w; w has
+	                * a row for each */
+	OP_WKV7_KEYS,  /* out = WKV_A from in = WKV_K, in2 = WKV_B, which change; k_k: w, k_a: skip */
+	OP_WKV7,       /* out = RWKV-7's recurrence of in = WKV_R and WKV_W, _K, _V, _A, _B */
+	OP_WKV_OUT,    /* out = in = (in w + bias + the bonus of WKV_R, WKV_K, WKV_V by skip) WKV_G */
 	OP_COUNT,
 };
 

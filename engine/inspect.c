@@ -105,6 +105,22 @@ static void (*kernel_of(const struct bb_engine *e, const struct plan_op *o))(voi
 		return (void (*)(void))k->ssd;
 	case OP_MLSTM:
 		return (void (*)(void))k->mlstm;
+	case OP_COPY:
+	case OP_TANH:
+	case OP_SIGMOID:
+	case OP_RELU2:
+	case OP_DECAY:
+		return (void (*)(void))k->map;
+	case OP_LERP:
+		return (void (*)(void))k->lerp;
+	case OP_SHIFT:
+		return (void (*)(void))k->shift;
+	case OP_WKV7_KEYS:
+		return (void (*)(void))k->wkv7_keys;
+	case OP_WKV7:
+		return (void (*)(void))k->wkv7;
+	case OP_WKV_OUT:
+		return (void (*)(void))k->wkv_out;
 	case OP_END:
 	case OP_COUNT:
 		break;

@@ -224,7 +224,7 @@ static bool plan_recurrent(struct planner *w, struct plan_op *o, const struct bb
 	o->state_floats = (floats + BB_STATE_ALIGN - 1) / BB_STATE_ALIGN * BB_STATE_ALIGN;
 	o->state_rounds = form_state_rounds(&w->p->hp, op) / BB_STATE_ALIGN * BB_STATE_ALIGN;
 	w->p->state_floats += o->state_floats;
-	return plan_small(w, op->w, op->kind != OP_SSD, &o->w) &&
+	return plan_small(w, op->w, op->kind != OP_SSD && op->kind != OP_SHIFT, &o->w) &&
 		plan_small(w, op->bias, false, &o->bias) && plan_small(w, op->skip, false, &o->skip);
 }
 
@@ -335,7 +335,16 @@ static bool plan_one(struct planner *w, struct plan_op *o, const struct bb_op *o
 		assert(w->i_layer < 0); /* plan_pack places the tables of the head */
 		o->table = find_weight(w, op->w);
 		ok = check_blocks(w, o->dim, o->table);
-	} else if (op->kind == OP_RMSNORM || op->kind == OP_LAYERNORM) {
+	} else if (op->kind == OP_LAYERNORM) {
+		const int n = op->scalar[0] != H_NONE ? hparam_int(&p->hp, op->scalar[0]) : 1;
+		o->n_parts = op->w != W_NONE ? n : 1;
+		o->n_groups = op->w != W_NONE ? 1 : n;
+		o->dim /= o->n_groups;
+		ok = plan_small(w, op->w, false, &o->w) && plan_small(w, op->bias, false, &o->bias);
+	} else if (op->kind == OP_WKV7_KEYS || op->kind == OP_WKV_OUT) {
+		ok = plan_small(w, op->w, false, &o->w) && plan_small(w, op->bias, false, &o->bias) &&
+			plan_small(w, op->skip, false, &o->skip);
+	} else if (op->kind == OP_RMSNORM) {
 		if (op->w != W_NONE) {
 			o->dim = hparam_int(&p->hp, p->weights.rows[op->w]->rows);
 			ok = plan_vector(w, op->w, &o->w, o->dim);

@@ -43,6 +43,7 @@ bool hparam_is_int(enum bb_hparam h) {
 	case H_SSM_NORM_EPS:
 	case H_SSM_DT_MIN:
 	case H_SSM_DT_MAX:
+	case H_WKV_NORM_EPS:
 		return false;
 	default:
 		return true;
@@ -183,6 +184,21 @@ static bool derive_lstm(struct bb_hparams *hp, struct bb_error *err) {
 		(int)BB_MLSTM_KEYS);
 }
 
+/* Widths in a layer of RWKV-7, of which six inputs are mixed. The epsilon of the norm behind the
+ * recurrence is the official implementation's, in no file. */
+static bool derive_wkv(struct bb_hparams *hp, struct bb_error *err) {
+	double *const v = hp->v;
+	if (fmod(v[H_EMBD], v[H_WKV_HEAD]) != 0) {
+		return base_fail(err, BB_ERR_FORMAT, "%g columns can't be cut into heads of %g", v[H_EMBD],
+			v[H_WKV_HEAD]);
+	}
+	v[H_WKV_HEADS] = v[H_EMBD] / v[H_WKV_HEAD];
+	v[H_WKV_WIDTH] = v[H_EMBD];
+	v[H_WKV_MIXES] = 6;
+	v[H_WKV_NORM_EPS] = 64e-5;
+	return true;
+}
+
 /* Values that an absent key takes from others. */
 static bool derive(struct bb_hparams *hp, struct bb_error *err) {
 	double *const v = hp->v;
@@ -190,6 +206,9 @@ static bool derive(struct bb_hparams *hp, struct bb_error *err) {
 		return false;
 	}
 	if (v[H_LSTM_HEADS] > 0 && !derive_lstm(hp, err)) {
+		return false;
+	}
+	if (v[H_WKV_HEAD] > 0 && !derive_wkv(hp, err)) {
 		return false;
 	}
 	if (v[H_HEADS] == 0) {
@@ -327,6 +346,16 @@ static void check_shape(struct binder *b, const struct bb_weight *w, const struc
 	}
 }
 
+/* A tensor that the file may have and nobody reads. */
+static void bind_stray(struct binder *b, const struct bb_weight *w, int i_layer) {
+	char name[128];
+	snprintf(name, sizeof(name), file_column(b->file, w)->name, i_layer);
+	const struct bb_tensor *t = file_tensor(b->file, name);
+	if (t != NULL) {
+		b->used[t - b->file->tensors] = true;
+	}
+}
+
 static void bind_one(struct binder *b, const struct bb_weight *w, int i_layer) {
 	const struct bb_weight_name *column = file_column(b->file, w);
 	const bool is_optional = (w->flags & OPTIONAL) != 0;
@@ -371,6 +400,8 @@ static bool bind_all(struct binder *b, struct bb_error *err) {
 			}
 			if (w->kinds == 0 || (w->kinds >> kind & 1) != 0) {
 				bind_one(b, w, i);
+			} else if ((w->flags & STRAY) != 0) {
+				bind_stray(b, w, i);
 			}
 		}
 	}

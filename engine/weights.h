@@ -66,6 +66,15 @@
 	X(LOGIT_CAP, "logit_cap") \
 	X(LSTM_QK_WIDTH, "lstm_qk_width") \
 	X(LSTM_V_WIDTH, "lstm_v_width") \
+	X(WKV_HEAD, "wkv_head_size") \
+	X(WKV_HEADS, "wkv_heads") \
+	X(WKV_WIDTH, "wkv_heads*wkv_head_size") \
+	X(WKV_MIXES, "wkv_mixes") \
+	X(WKV_RANK_W, "wkv_decay_rank") \
+	X(WKV_RANK_A, "wkv_rate_rank") \
+	X(WKV_RANK_V, "wkv_value_rank") \
+	X(WKV_RANK_G, "wkv_gate_rank") \
+	X(WKV_NORM_EPS, "wkv_norm_eps") \
 	X(CONV_WIDTH, "conv_width") \
 	X(CONV_IN_WIDTH, "3*conv_width") \
 	X(FF_ADJUSTED, "ff_adjusted") \
@@ -127,6 +136,10 @@ enum bb_slot {
 	W_LSTM_Z, W_LSTM_V, W_LSTM_Q, W_LSTM_K, W_LSTM_I, W_LSTM_I_BIAS, W_LSTM_F, W_LSTM_F_BIAS,
 	W_LSTM_NORM, W_LSTM_OUT,
 	W_CONV_IN, W_CONV, W_CONV_OUT,
+	W_EMBED_NORM, W_EMBED_NORM_BIAS, W_OUT_NORM_BIAS, W_ATTN_NORM_BIAS, W_FFN_NORM_BIAS,
+	W_WKV_MIX, W_WKV_W0, W_WKV_W1, W_WKV_W2, W_WKV_A0, W_WKV_A1, W_WKV_A2, W_WKV_V0, W_WKV_V1,
+	W_WKV_V2, W_WKV_G1, W_WKV_G2, W_WKV_K_K, W_WKV_K_A, W_WKV_R_K, W_WKV_NORM, W_WKV_NORM_BIAS,
+	W_FFN_MIX,
 	W_FFN_NORM, W_GATE, W_UP, W_DOWN, W_POST_FFN_NORM,
 	W_COUNT,
 };
@@ -134,6 +147,7 @@ enum bb_slot {
 enum bb_weight_flag {
 	PER_LAYER = 1, /* names hold one %d */
 	OPTIONAL = 2,
+	STRAY = 4,     /* layers of other kinds may have one, too, which nobody reads */
 };
 
 /* A weight's name in one file format, and what the format stores differently. NULL: it hasn't got

@@ -11,6 +11,7 @@
 	X(mamba) \
 	X(mamba2) \
 	X(qwen2) \
+	X(rwkv7) \
 	X(xlstm)
 
 #define X(name) extern const struct bb_model bb_model_##name;

@@ -249,6 +249,9 @@ Test(bits_recurrent, mamba2) {
 Test(bits_recurrent, xlstm) {
 	check_tiny("xlstm", BB_KV_AUTO);
 }
+Test(bits_recurrent, rwkv7) {
+	check_tiny("rwkv7", BB_KV_AUTO);
+}
 /* Both. */
 Test(bits_hybrid, falcon_h1) {
 	check_tiny("falcon-h1", BB_KV_F16);

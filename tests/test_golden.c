@@ -218,6 +218,10 @@ RECURRENT(falcon_mamba, "falcon-mamba")
 RECURRENT(mamba2, "mamba2")
 /* Heads of 8, an output matrix of its own. */
 RECURRENT(mamba2_heads, "mamba2-heads")
+/* Heads of 16; ranks that no vector divides. */
+RECURRENT(rwkv7, "rwkv7")
+/* Heads of 20, ranks of whole vectors. */
+RECURRENT(rwkv7_heads, "rwkv7-heads")
 /* Attention beside Mamba-2; 5 heads on one, groups, a norm behind the scan. */
 RECURRENT(falcon_h1, "falcon-h1")
 /* Without that norm, and without the convolution's bias. */

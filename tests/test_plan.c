@@ -282,6 +282,9 @@ Test(plan, operands_that_are_ignored_or_lacking_are_refused) {
 	ops[index_of(OP_MATMUL)].w = W_Q_NORM;
 	expect_refused(&m, "expected a weight of the table of weights");
 	m = changed_llama();
+	ops[index_of(OP_RMSNORM)] = (struct bb_op){ OP_LAYERNORM, ACT_H, ACT_X, .bias = W_ATTN_NORM };
+	expect_refused(&m, "expected no bias without a weight, has blk.%d.attn_norm.weight");
+	m = changed_llama();
 	m.head = ops;
 	expect_refused(&m, "list 'head', op 1 (rmsnorm): expected a weight of the whole model");
 }

@@ -1,0 +1,229 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the goldens of RWKV-7: its formulas (arXiv:2503.14456, section 4) in float64.
+
+Usage: tests/goldens/make_rwkv.py [NAME]...           writes NAME.gguf and NAME-LENGTH.npy beside itself
+       tests/goldens/make_rwkv.py --official [NAME]   compares with the package rwkv in float32 instead
+
+Needs the packages gguf and numpy, and for --official torch and rwkv."""
+import os
+import pathlib
+import sys
+import tempfile
+
+import gguf
+import numpy as np
+
+HERE = pathlib.Path(__file__).resolve().parent
+VOCAB = 199
+LENGTHS = (1, 63, 64, 65, 500)
+ROWS = 8  # logits after at most this many last tokens are kept
+MIXES = "rwkvag"
+MODELS = {  # width, head size, layers, inner width of the channel mix, ranks of w, a, v, g
+    "rwkv7": dict(dim=48, head=16, layers=3, ff=80, w=9, a=7, v=5, g=12),
+    "rwkv7-heads": dict(dim=60, head=20, layers=3, ff=130, w=16, a=16, v=32, g=24),
+}
+
+
+def prompt(length):
+    """Token ids; tests/test_golden.c has the same formula."""
+    return [(17 + 31 * i + 7 * i * i + i // 5) % VOCAB for i in range(length)]
+
+
+# ---- weights, by the official names; matrices are [out, in] but for w1 ... g2, which are [in, out] ----
+
+def random_weights(m, seed):
+    rng = np.random.default_rng(seed)
+    dim, weights = m["dim"], {}
+
+    def add(name, shape, spread, center=0.0):
+        weights[name] = (center + spread * rng.standard_normal(shape)).astype(np.float32)
+
+    def add_norm(name):
+        add(name + ".weight", dim, 0.2, 1.0)
+        add(name + ".bias", dim, 0.2)
+
+    add("emb.weight", (VOCAB, dim), 0.7)
+    add("head.weight", (VOCAB, dim), 2 / dim ** 0.5)
+    add_norm("blocks.0.ln0")
+    add_norm("ln_out")
+    for i in range(m["layers"]):
+        att, ffn = f"blocks.{i}.att.", f"blocks.{i}.ffn."
+        add_norm(f"blocks.{i}.ln1")
+        add_norm(f"blocks.{i}.ln2")
+        add_norm(att + "ln_x")
+        for mix in MIXES:
+            weights[att + "x_" + mix] = rng.uniform(0, 1, dim).astype(np.float32)
+        for name in ("receptance", "key", "value", "output"):
+            add(att + name + ".weight", (dim, dim), 1 / dim ** 0.5)
+        for low in "wavg":
+            if low == "v" and i == 0:
+                continue
+            add(att + low + "1", (dim, m[low]), 1 / dim ** 0.5)
+            add(att + low + "2", (m[low], dim), 1.5 / m[low] ** 0.5)
+            if low != "g":
+                add(att + low + "0", dim, 1.0, -1.0 if low == "w" else 0.0)
+        add(att + "k_k", dim, 0.2, 0.8)
+        add(att + "k_a", dim, 0.2, 0.9)
+        add(att + "r_k", (dim // m["head"], m["head"]), 0.3)
+        weights[ffn + "x_k"] = rng.uniform(0, 1, dim).astype(np.float32)
+        add(ffn + "key.weight", (m["ff"], dim), 1 / dim ** 0.5)
+        add(ffn + "value.weight", (dim, m["ff"]), 0.7 / m["ff"] ** 0.5)
+    return weights
+
+
+# ---- the oracle ----
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def norm(x, w, b, eps=1e-5):
+    centered = x - x.mean(-1, keepdims=True)
+    return centered / np.sqrt((centered ** 2).mean(-1, keepdims=True) + eps) * w + b
+
+
+def shifted(x):
+    return np.concatenate([np.zeros_like(x[:1]), x[:-1]]) - x
+
+
+def recurrence(r, w, k, v, a, b):
+    """All [tokens, heads, head]; the state is [heads, value, key]."""
+    state, out = np.zeros((r.shape[1], r.shape[2], r.shape[2])), np.zeros_like(r)
+    for t in range(len(r)):
+        removed = np.einsum("hij,hj->hi", state, a[t])
+        state = state * w[t][:, None] + removed[:, :, None] * b[t][:, None]
+        state = state + v[t][:, :, None] * k[t][:, None]
+        out[t] = np.einsum("hij,hj->hi", state, r[t])
+    return out
+
+
+def time_mix(z, x, first, head):
+    difference, n = shifted(x), len(x)
+    xr, xw, xk, xv, xa, xg = (x + difference * z["x_" + mix] for mix in MIXES)
+    r, k, v = xr @ z["receptance.weight"].T, xk @ z["key.weight"].T, xv @ z["value.weight"].T
+    w = np.exp(-np.exp(-0.5) * sigmoid(z["w0"] + np.tanh(xw @ z["w1"]) @ z["w2"]))
+    if first is None:
+        first = v
+    else:
+        v = v + (first - v) * sigmoid(z["v0"] + xv @ z["v1"] @ z["v2"])
+    a = sigmoid(z["a0"] + xa @ z["a1"] @ z["a2"])
+    g = sigmoid(xg @ z["g1"]) @ z["g2"]
+    r, w, raw, v, a = (y.reshape(n, -1, head) for y in (r, w, k, v, a))
+    kk = raw * z["k_k"].reshape(-1, head)
+    kk = kk / np.maximum(np.sqrt((kk ** 2).sum(-1, keepdims=True)), 1e-12)
+    k = raw * (1 + (a - 1) * z["k_a"].reshape(-1, head))
+    y = recurrence(r, w, k, v, -kk, kk * a)
+    y = norm(y, z["ln_x.weight"].reshape(-1, head), z["ln_x.bias"].reshape(-1, head), 64e-5)
+    y = y + (r * k * z["r_k"]).sum(-1, keepdims=True) * v
+    return (y.reshape(n, -1) * g) @ z["output.weight"].T, first
+
+
+def logits_of(m, weights, tokens):
+    z = {name: value.astype(np.float64) for name, value in weights.items()}
+
+    def part(prefix):
+        return {n[len(prefix):]: value for n, value in z.items() if n.startswith(prefix)}
+
+    x = norm(z["emb.weight"][tokens], z["blocks.0.ln0.weight"], z["blocks.0.ln0.bias"])
+    first = None
+    for i in range(m["layers"]):
+        block = part(f"blocks.{i}.")
+        y, first = time_mix(part(f"blocks.{i}.att."), norm(x, block["ln1.weight"], block["ln1.bias"]),
+                            first, m["head"])
+        x = x + y
+        h, ffn = norm(x, block["ln2.weight"], block["ln2.bias"]), part(f"blocks.{i}.ffn.")
+        k = np.maximum((h + shifted(h) * ffn["x_k"]) @ ffn["key.weight"].T, 0) ** 2
+        x = x + k @ ffn["value.weight"].T
+    return norm(x, z["ln_out.weight"], z["ln_out.bias"]) @ z["head.weight"].T
+
+
+# ---- the GGUF file, as llama.cpp's converter lays it out ----
+
+def gguf_tensors(m, weights):
+    ends = {"emb.": "token_embd.", "head.": "output.", "blocks.0.ln0.": "token_embd_norm.",
+            "ln_out.": "output_norm."}
+    inner = {"ln1.": "attn_norm.", "ln2.": "attn_norm_2.", "att.ln_x.": "time_mix_ln.",
+             "ffn.x_k": "channel_mix_lerp_k.weight", "ffn.": "channel_mix_", "att.": "time_mix_"}
+    for i in range(m["layers"]):
+        mixes = [weights[f"blocks.{i}.att.x_{mix}"] for mix in MIXES]
+        yield f"blk.{i}.time_mix_lerp_fused.weight", np.stack(mixes).reshape(len(MIXES), 1, 1, -1)
+    for name, value in weights.items():
+        if ".att.x_" in name:
+            continue
+        end = [e for e in ends if name.startswith(e)]
+        if end:
+            yield ends[end[0]] + name[len(end[0]):], value
+            continue
+        _, i_layer, rest = name.split(".", 2)
+        begin = next(b for b in inner if rest.startswith(b))
+        if rest[-1] in "12":
+            value = value.T
+        new = f"blk.{i_layer}.{inner[begin]}{rest[len(begin):]}"
+        if not new.endswith((".weight", ".bias")):
+            new += ".weight"
+        value = value.flatten() if rest == "att.r_k" else value
+        if i_layer == "0" and "time_mix_a" in new:  # stand-ins, which nobody may read
+            yield new.replace("time_mix_a", "time_mix_v"), value
+        yield new, value
+
+
+def write_gguf(name, m, weights):
+    w = gguf.GGUFWriter(HERE / f"{name}.gguf", "rwkv7")
+    w.add_type(gguf.GGUFType.MODEL)
+    w.add_name(f"golden {name}")
+    w.add_context_length(1 << 20)
+    w.add_embedding_length(m["dim"])
+    w.add_block_count(m["layers"])
+    w.add_layer_norm_eps(1e-5)
+    w.add_wkv_head_size(m["head"])
+    w.add_decay_lora_rank(m["w"])
+    w.add_iclr_lora_rank(m["a"])
+    w.add_value_residual_mix_lora_rank(m["v"])
+    w.add_gate_lora_rank(m["g"])
+    w.add_feed_forward_length(m["ff"])
+    w.add_head_count(0)
+    w.add_vocab_size(VOCAB)
+    w.add_file_type(gguf.LlamaFileType.ALL_F32)
+    w.add_tokenizer_model("no_vocab")
+    for full_name, value in gguf_tensors(m, weights):
+        w.add_tensor(full_name, np.ascontiguousarray(value))
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+
+
+# ---- the official package ----
+
+def official(m, weights):
+    """The largest difference from the oracle, as a share of the logits' range."""
+    os.environ.update(RWKV_V7_ON="1", RWKV_JIT_ON="0", RWKV_CUDA_ON="0")
+    import torch
+    from rwkv.model import RWKV
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        path = os.path.join(folder, "model")
+        torch.save({n: torch.from_numpy(v.copy()) for n, v in weights.items()}, path + ".pth")
+        model = RWKV(model=path, strategy="cpu fp32")
+        got, _ = model.forward(prompt(LENGTHS[-1]), None, full_output=True)
+    want = logits_of(m, weights, prompt(LENGTHS[-1]))
+    return np.abs(got.double().numpy() - want).max() / np.ptp(want)
+
+
+def main():
+    names = [a for a in sys.argv[1:] if a != "--official"] or list(MODELS)
+    for name in names:
+        m, seed = MODELS[name], 200 + list(MODELS).index(name)
+        weights = random_weights(m, seed)
+        if "--official" in sys.argv:
+            print(f"{name}: the official float32 is off by {official(m, weights):.1e} of the range")
+            continue
+        write_gguf(name, m, weights)
+        for length in LENGTHS:
+            rows = logits_of(m, weights, prompt(length))
+            np.save(HERE / f"{name}-{length}.npy", rows[-ROWS:].astype(np.float32))
+        print(f"{name}: logits spread {np.ptp(rows):.1f}")
+
+
+if __name__ == "__main__":
+    main()
