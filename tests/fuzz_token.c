@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * libFuzzer target for the tokenizers. The first byte picks what the others are: a text for one of
- * six small vocabularies, which must come back from its ids, or a GGUF file whose vocabulary is
+ * seven small vocabularies, which must come back from its ids, or a GGUF file whose vocabulary is
  * refused with one sentence or encodes anything. Allocations fail too. Run by tests/fuzz. */
 #include "vocab_builder.h"
 
@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
 #define SPACE "\xE2\x96\x81" /* U+2581 */
 
-enum { N_BPE = 4, N_SPM = 2, N_TEXTS = N_BPE + N_SPM, FILES = 7 };
+enum { N_BPE = 4, N_SPM = 2, WORLD = N_BPE + N_SPM, N_TEXTS, FILES = 7 };
 static struct tokenizer *tokenizers[N_TEXTS];
 
 static void begin(int kind) {
@@ -27,6 +27,18 @@ static void begin(int kind) {
 		vocab_add_merge("b", "b");
 		vocab_add_merge("\xC4\xA0", "a"); /* a space and "a" */
 		vocab_add_merge("\xC3\xA3", "\xC4\xA3"); /* bytes E3 and 81 */
+	} else if (kind == WORLD) {
+		vocab_begin("rwkv", NULL);
+		for (int i = 0; i < 256; i++) {
+			char text[8];
+			snprintf(text, sizeof(text), "\\x%02x", i);
+			vocab_add(text, VOCAB_NORMAL);
+		}
+		static const char *const pieces[] = { "ab", "aba", "abab", "  ", " a", "\\xe3\\x81\\x82",
+			"a\\n" };
+		for (size_t i = 0; i < COUNT(pieces); i++) {
+			vocab_add(pieces[i], VOCAB_NORMAL);
+		}
 	} else {
 		vocab_begin("llama", NULL);
 		gguf_builder_bool(&vocab.gguf, "tokenizer.ggml.add_space_prefix", kind == N_BPE);

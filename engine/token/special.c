@@ -23,11 +23,11 @@ static uint64_t *find_edge(const struct special_trie *s, uint32_t node, uint8_t 
 	}
 }
 
-static uint32_t find_child(const struct special_trie *s, uint32_t node, uint8_t byte) {
+uint32_t special_trie_child(const struct special_trie *s, uint32_t node, uint8_t byte) {
 	return (uint32_t)*find_edge(s, node, byte);
 }
 
-static bool insert(struct special_trie *s, const struct gguf_string *text, int32_t id,
+bool special_trie_insert(struct special_trie *s, const struct gguf_string *text, int32_t id,
 	struct bb_error *err) {
 	const uint8_t *u = (const uint8_t *)text->data;
 	uint32_t node = 0;
@@ -55,15 +55,12 @@ static bool insert(struct special_trie *s, const struct gguf_string *text, int32
 	return true;
 }
 
-bool special_build(struct tokenizer *t, const struct gguf_kv *tokens, struct bb_error *err) {
-	struct special_trie *s = &t->special;
-	size_t bytes = 0, n_slots = 16;
-	for (int32_t i = 0; i < t->n_vocab; i++) {
-		bytes += is_special(t->type[i]) ? tokens->strings[i].bytes : 0;
-	}
+bool special_trie_create(struct special_trie *s, size_t bytes, uint64_t secret, const char *what,
+	struct bb_error *err) {
+	size_t n_slots = 16;
 	if (bytes >= MAX_NODES) {
-		return base_fail(err, BB_ERR_UNSUPPORTED, "tokenizer.ggml.tokens: expected added tokens of "
-			"less than %d bytes together, has %zu", MAX_NODES, bytes);
+		return base_fail(err, BB_ERR_UNSUPPORTED, "tokenizer.ggml.tokens: expected %s of less than "
+			"%d bytes together, has %zu", what, MAX_NODES, bytes);
 	}
 	while (n_slots < 2 * bytes) {
 		n_slots *= 2;
@@ -71,16 +68,28 @@ bool special_build(struct tokenizer *t, const struct gguf_kv *tokens, struct bb_
 	s->edges = base_alloc(n_slots, sizeof(*s->edges));
 	s->token = base_alloc(bytes + 1, sizeof(*s->token));
 	if (s->edges == NULL || s->token == NULL) {
-		return base_no_memory(err, "added tokens", n_slots * sizeof(*s->edges));
+		return base_no_memory(err, what, n_slots * sizeof(*s->edges));
 	}
 	s->mask = n_slots - 1;
 	s->shift = __builtin_clzll(n_slots) + 1;
-	s->secret = t->secret;
+	s->secret = secret;
 	s->token[0] = -1;
 	s->n_nodes = 1;
+	return true;
+}
+
+bool special_build(struct tokenizer *t, const struct gguf_kv *tokens, struct bb_error *err) {
+	struct special_trie *s = &t->special;
+	size_t bytes = 0;
+	for (int32_t i = 0; i < t->n_vocab; i++) {
+		bytes += is_special(t->type[i]) ? tokens->strings[i].bytes : 0;
+	}
+	if (!special_trie_create(s, bytes, t->secret, "added tokens", err)) {
+		return false;
+	}
 	for (int32_t i = 0; i < t->n_vocab; i++) {
 		if (is_special(t->type[i]) && tokens->strings[i].bytes > 0
-			&& !insert(s, &tokens->strings[i], i, err)) {
+			&& !special_trie_insert(s, &tokens->strings[i], i, err)) {
 			return false;
 		}
 	}
@@ -97,7 +106,7 @@ void special_finish(struct special_trie *s) {
 int32_t special_find(const struct special_trie *s, const char *p, size_t bytes) {
 	uint32_t node = 0;
 	for (size_t i = 0; i < bytes; i++) {
-		node = find_child(s, node, (uint8_t)p[i]);
+		node = special_trie_child(s, node, (uint8_t)p[i]);
 		if (node == 0) {
 			return -1;
 		}
@@ -112,7 +121,7 @@ static size_t longest_at(const struct tokenizer *t, const char *p, size_t bytes,
 	size_t longest = 0;
 	uint32_t node = 0;
 	for (size_t i = 0; i < bytes; i++) {
-		node = find_child(s, node, (uint8_t)p[i]);
+		node = special_trie_child(s, node, (uint8_t)p[i]);
 		if (node == 0) {
 			break;
 		}

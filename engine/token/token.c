@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The tokenizer as others see it: creation, encoding around added tokens, pieces, and the streaming
- * detokenizer. The vocabulary is in vocab.c, the two algorithms in bpe.c and spm.c. */
+ * detokenizer. The vocabulary is in vocab.c, the algorithms in bpe.c, spm.c and world.c. */
 #include "token.h"
 
 #include "merge.h"
@@ -13,8 +13,9 @@
 /* ---- life ---- */
 
 static bool load_kind(struct tokenizer *t, const struct gguf *g, struct bb_error *err) {
-	static const char *const names[] = { "gpt2", "llama", "no_vocab", "none" };
-	static const enum vocab_kind kinds[] = { VOCAB_BPE, VOCAB_SPM, VOCAB_IDS, VOCAB_IDS };
+	static const char *const names[] = { "gpt2", "llama", "rwkv", "no_vocab", "none" };
+	static const enum vocab_kind kinds[] = { VOCAB_BPE, VOCAB_SPM, VOCAB_WORLD, VOCAB_IDS,
+		VOCAB_IDS };
 	struct gguf_string model = { "", 0 };
 	char shown[BASE_SHOWN];
 	bool found;
@@ -24,13 +25,13 @@ static bool load_kind(struct tokenizer *t, const struct gguf *g, struct bb_error
 	for (size_t i = 0; i < COUNT(names); i++) {
 		if (model.bytes == strlen(names[i]) && memcmp(model.data, names[i], model.bytes) == 0) {
 			t->kind = kinds[i];
-			t->model = names[i] == names[3] ? names[2] : names[i];
+			t->model = names[i] == names[4] ? names[3] : names[i];
 			t->pre = "";
 			return true;
 		}
 	}
 	return base_fail(err, BB_ERR_UNSUPPORTED,
-		"tokenizer.ggml.model: expected gpt2, llama or no_vocab, %s%s%s",
+		"tokenizer.ggml.model: expected gpt2, llama, rwkv or no_vocab, %s%s%s",
 		found ? "has \"" : "is absent",
 		base_show(model.data, model.bytes, shown, sizeof(shown)), found ? "\"" : "");
 }
@@ -43,7 +44,8 @@ static bool load_pre(struct tokenizer *t, const struct gguf *g, struct bb_error 
 
 static bool load(struct tokenizer *t, const struct gguf *g, struct bb_error *err) {
 	if (!load_kind(t, g, err) || (t->kind == VOCAB_BPE && !load_pre(t, g, err))
-		|| !vocab_load(t, g, err) || (t->kind == VOCAB_BPE && !bpe_load(t, g, err))) {
+		|| !vocab_load(t, g, err) || (t->kind == VOCAB_BPE && !bpe_load(t, g, err))
+		|| (t->kind == VOCAB_WORLD && !world_load(t, err))) {
 		return false;
 	}
 	if (t->kind == VOCAB_SPM) {
@@ -112,6 +114,7 @@ static bool parse_ids(const struct tokenizer *t, const char *text, size_t bytes,
 static bool encode_plain(const struct tokenizer *t, const char *text, size_t bytes,
 	bool after_special, struct merge_work *w, struct bb_tokens *out, struct bb_error *err) {
 	return t->kind == VOCAB_BPE ? bpe_encode(t, text, bytes, w, out, err)
+		: t->kind == VOCAB_WORLD ? world_encode(t, text, bytes, out, err)
 		: spm_encode(t, text, bytes, after_special && t->add_space_prefix, w, out, err);
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Tokenizers: text <-> token ids, from a GGUF file's vocabulary. Byte-level BPE (model "gpt2" in
- * tokenizer.ggml.model), SentencePiece with byte fallback ("llama") and "no_vocab", where text
- * means ids. */
+ * tokenizer.ggml.model), SentencePiece with byte fallback ("llama"), RWKV's World, which takes the
+ * longest token each time ("rwkv"), and "no_vocab", where text means ids. */
 #ifndef TOKEN_H
 #define TOKEN_H
 
@@ -18,8 +18,8 @@ void tokenizer_destroy(struct tokenizer *t);
  * add_special: BOS/EOS as the metadata says (add_bos_token, add_eos_token, add_space_prefix of SPM
  * is independent of it). parse_special: control and user-defined tokens are found in the text;
  * without it, only user-defined (normal added) ones, as llama.cpp does. A byte that the vocabulary
- * has no token for (SmolLM2 lacks 21) is left out by BPE, and becomes the unknown token of SPM.
- * After an error *out is as before. */
+ * has no token for (SmolLM2 lacks 21) is left out by BPE, and becomes the unknown token of SPM and
+ * World, if there is one. After an error *out is as before. */
 bool tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, bool add_special,
 	bool parse_special, struct bb_tokens *out, struct bb_error *err);
 
@@ -48,7 +48,7 @@ bool tokenizer_adds_bos(const struct tokenizer *t);
 /* Does generation end at id: EOS, EOT, EOM of the metadata and the known end-of-turn texts
  * (<|im_end|>, <end_of_turn>, <|eot_id|>, <|endoftext|>, …) among control tokens. */
 bool tokenizer_is_eog(const struct tokenizer *t, int32_t id);
-const char *tokenizer_model_name(const struct tokenizer *t); /* "gpt2", "llama", "no_vocab" */
+const char *tokenizer_model_name(const struct tokenizer *t); /* "gpt2", "rwkv", "no_vocab", … */
 const char *tokenizer_pre_name(const struct tokenizer *t);   /* "smollm", "qwen2", …; "" for SPM */
 
 #endif

@@ -235,6 +235,18 @@ static bool decode_token(struct tokenizer *t, int32_t id, const struct gguf_stri
 		*bytes = decode_spaces(s->data, s->bytes, dst);
 		return true;
 	}
+	if (ordinary && t->kind == VOCAB_WORLD && t->type[id] != VOCAB_USER_DEFINED) {
+		const long n = world_unescape(s->data, s->bytes, dst);
+		if (n < 0) {
+			char shown[BASE_SHOWN];
+			return base_fail(err, BB_ERR_FORMAT, KEY "tokens: expected bytes as Python writes "
+				"them, as a\\x0b, for token %d, has \"%s\"", id,
+				base_show(s->data, s->bytes, shown, sizeof(shown)));
+		}
+		*reachable = *reachable && t->type[id] != VOCAB_UNUSED; /* what fills up the vocabulary */
+		*bytes = (size_t)n;
+		return true;
+	}
 	if (ordinary && t->kind == VOCAB_BPE) {
 		const long n = vocab_decode_symbols(s->data, s->bytes, dst);
 		*reachable = *reachable && n > 0;
@@ -371,6 +383,7 @@ void vocab_finish(struct tokenizer *t) {
 	base_free(t->pieces.slots);
 	base_free(t->merges.slots);
 	special_finish(&t->special);
+	special_finish(&t->words);
 }
 
 /* ---- tokens with a meaning ---- */

@@ -7,7 +7,7 @@
 
 #include "token.h"
 
-enum vocab_kind { VOCAB_BPE, VOCAB_SPM, VOCAB_IDS };
+enum vocab_kind { VOCAB_BPE, VOCAB_SPM, VOCAB_WORLD, VOCAB_IDS };
 
 enum vocab_type { /* as numbered in tokenizer.ggml.token_type */
 	VOCAB_UNDEFINED, VOCAB_NORMAL, VOCAB_UNKNOWN, VOCAB_CONTROL, VOCAB_USER_DEFINED, VOCAB_UNUSED,
@@ -33,8 +33,8 @@ struct merge_map {
 	uint64_t secret;
 };
 
-/* A trie over the added tokens' texts, its edges hashed: node << 8 | byte in the upper half of a
- * slot, the child in the lower; zero when free (node 0 is the root, nobody's child). */
+/* A trie over tokens' texts, its edges hashed: node << 8 | byte in the upper half of a slot, the
+ * child in the lower; zero when free (node 0 is the root, nobody's child). */
 struct special_trie {
 	uint64_t *edges; /* [mask + 1] */
 	size_t mask;
@@ -67,7 +67,8 @@ struct tokenizer {
 	int n_eog;
 	struct piece_map pieces;
 	struct merge_map merges;
-	struct special_trie special;
+	struct special_trie special; /* added tokens */
+	struct special_trie words;   /* World only: all others that a text can turn into */
 	struct pretoken *pretoken; /* BPE only */
 	/* SPM: may any piece hold these two bytes on the two sides of a character boundary? Where none
 	 * does, no merge crosses, and the text is cut there. Bit last << 8 | first. */
@@ -99,6 +100,17 @@ bool vocab_load(struct tokenizer *t, const struct gguf *g, struct bb_error *err)
 bool vocab_load_roles(struct tokenizer *t, const struct gguf *g, struct bb_error *err);
 void vocab_finish(struct tokenizer *t);
 
+/* ---- tries ---- */
+
+/* Room for texts of `bytes` together; `what` they are, for errors. */
+bool special_trie_create(struct special_trie *s, size_t bytes, uint64_t secret, const char *what,
+	struct bb_error *err);
+/* A text of at least one byte that isn't there yet. */
+bool special_trie_insert(struct special_trie *s, const struct gguf_string *text, int32_t id,
+	struct bb_error *err);
+/* 0: none. */
+uint32_t special_trie_child(const struct special_trie *s, uint32_t node, uint8_t byte);
+
 /* ---- added tokens in the text ---- */
 
 bool special_build(struct tokenizer *t, const struct gguf_kv *tokens, struct bb_error *err);
@@ -126,6 +138,13 @@ bool bpe_load(struct tokenizer *t, const struct gguf *g, struct bb_error *err);
 bool bpe_encode(const struct tokenizer *t, const char *text, size_t bytes, struct merge_work *w,
 	struct bb_tokens *out, struct bb_error *err);
 void spm_load(struct tokenizer *t);
+/* Refuses tokens of more than WORLD_MAX bytes, which bound how far a text is looked ahead. */
+enum { WORLD_MAX = 1024 };
+bool world_load(struct tokenizer *t, struct bb_error *err);
+bool world_encode(const struct tokenizer *t, const char *text, size_t bytes, struct bb_tokens *out,
+	struct bb_error *err);
+/* What a GGUF file's text of a token stands for, into dst[bytes]; -1: its escapes are none. */
+long world_unescape(const char *p, size_t bytes, char *dst);
 bool spm_encode(const struct tokenizer *t, const char *text, size_t bytes, bool prefix_space,
 	struct merge_work *w, struct bb_tokens *out, struct bb_error *err);
 
