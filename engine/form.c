@@ -39,13 +39,18 @@ static const struct rule {
 		.in_layers_only = true, .skip = true },
 	[OP_MLSTM] = { "mlstm", .in = true, .in_layers_only = true },
 	[OP_COPY] = { "copy", .in = true },
-	[OP_TANH] = { "tanh", .in = true },
+	[OP_TANH] = { "tanh", .in = true, .last = true },
 	[OP_SIGMOID] = { "sigmoid", .in = true },
+	[OP_SILU] = { "silu", .in = true },
+	[OP_HALF] = { "half", .in = true },
 	[OP_RELU2] = { "relu2", .in = true },
-	[OP_DECAY] = { "decay", .in = true },
-	[OP_LERP] = { "lerp", .in = true, .in2 = true },
-	[OP_SHIFT] = { "shift", .in = true, .w = true, .in_layers_only = true, .last = true },
+	[OP_DECAY6] = { "decay6", .in = true },
+	[OP_DECAY7] = { "decay7", .in = true },
+	[OP_LERP] = { "lerp", .in = true, .in2 = true, .w = true, .w_may_lack = true },
+	[OP_SHIFT] = { "shift", .in = true, .w = true, .in_layers_only = true, .last = true,
+		.w_may_lack = true },
 	[OP_WKV7_KEYS] = { "wkv7_keys", .in = true, .in2 = true, .w = true, .skip = true },
+	[OP_WKV6] = { "wkv6", .in = true, .w = true, .in_layers_only = true },
 	[OP_WKV7] = { "wkv7", .in = true, .in_layers_only = true },
 	[OP_WKV_OUT] = { "wkv_out", .in = true, .w = true, .bias = true, .skip = true },
 };
@@ -83,7 +88,8 @@ int form_span(const struct bb_hparams *hp, enum bb_act act, enum bb_act last) {
 
 bool form_keeps_state(enum bb_op_kind kind) {
 	return kind == OP_CONV || kind == OP_CONV_SILU || kind == OP_SCAN || kind == OP_SSD ||
-		kind == OP_MLSTM || kind == OP_SHIFT || kind == OP_WKV7;
+		kind == OP_MLSTM || kind == OP_SHIFT || kind == OP_WKV6 ||
+		kind == OP_WKV7;
 }
 
 size_t form_state_floats(const struct bb_hparams *hp, const struct bb_op *op) {
@@ -99,7 +105,7 @@ size_t form_state_floats(const struct bb_hparams *hp, const struct bb_op *op) {
 	if (op->kind == OP_SHIFT) {
 		return (size_t)form_width(hp, op->in);
 	}
-	if (op->kind == OP_WKV7) {
+	if (op->kind == OP_WKV6 || op->kind == OP_WKV7) {
 		return width * (size_t)hparam_int(hp, H_WKV_HEAD);
 	}
 	return form_keeps_state(op->kind) ? width * (size_t)hparam_int(hp, H_SSM_STATE) : 0;
@@ -109,6 +115,8 @@ size_t form_state_rounds(const struct bb_hparams *hp, const struct bb_op *op) {
 	switch (op->kind) {
 	case OP_SCAN:
 	case OP_SSD:
+	case OP_WKV6:
+	case OP_WKV7:
 		return form_state_floats(hp, op);
 	case OP_MLSTM: /* C; m is a logarithm, and n divides */
 		return form_state_floats(hp, op) - (size_t)hparam_int(hp, H_LSTM_QK_WIDTH) -
@@ -279,10 +287,17 @@ static bool check_wkv(const struct checker *c, const struct bb_op *op, const str
 	switch (op->kind) {
 	case OP_LERP:
 		return check_width(c, "an input", n_in, n_out) &&
-			check_width(c, "a second input", form_width(hp, op->in2), n_out);
+			check_width(c, "a second input", form_width(hp, op->in2), n_out) &&
+			(w == NULL || check_vector(c, w, n_out));
 	case OP_SHIFT:
+		if (w == NULL) {
+			return check_width(c, "an output", n_out, n_in);
+		}
 		return check_multiple(c, "inputs", n_out, n_in) && check_width(c, "a weight",
 			hparam_int(hp, w->rows) * (w->cols != H_NONE ? hparam_int(hp, w->cols) : 1), n_out);
+	case OP_WKV6:
+		return check_same_act(c, op->out, ACT_WKV_Y) && check_same_act(c, op->in, ACT_WKV_R) &&
+			check_vector(c, w, n_out);
 	case OP_WKV7_KEYS:
 		return check_same_act(c, op->out, ACT_WKV_A) && check_same_act(c, op->in, ACT_WKV_K) &&
 			check_same_act(c, op->in2, ACT_WKV_B) && check_vector(c, w, n_out) &&
@@ -293,9 +308,19 @@ static bool check_wkv(const struct checker *c, const struct bb_op *op, const str
 		return check_same_act(c, op->out, ACT_WKV_Y) && check_in_place(c, op) &&
 			check_vector(c, w, n_out) &&
 			(bias != NULL ? check_vector(c, bias, n_out) : refuse(c, "a bias", "none")) &&
-			(skip != NULL ? check_vector(c, skip, n_out) : refuse(c, "r_k", "none"));
-	default:
+			(skip == NULL || check_vector(c, skip, n_out));
+	case OP_TANH:
+		return op->in == op->out || check_width(c, "an input", n_in, n_out);
+	case OP_COPY:
+	case OP_SIGMOID:
+	case OP_SILU:
+	case OP_HALF:
+	case OP_RELU2:
+	case OP_DECAY6:
+	case OP_DECAY7:
 		return check_width(c, "an input", n_in, n_out);
+	default:
+		return refuse(c, "an operation", "none");
 	}
 }
 
@@ -356,22 +381,9 @@ static bool check_widths(const struct checker *c, const struct bb_op *op, const 
 		return check_in_place(c, op) &&
 			check_multiple(c, "heads", n_out, hparam_int(hp, H_LSTM_HEADS)) &&
 			check_multiple(c, "heads", form_width(hp, ACT_LSTM_Q), hparam_int(hp, H_LSTM_HEADS));
-	case OP_COPY:
-	case OP_TANH:
-	case OP_SIGMOID:
-	case OP_RELU2:
-	case OP_DECAY:
-	case OP_LERP:
-	case OP_SHIFT:
-	case OP_WKV7_KEYS:
-	case OP_WKV7:
-	case OP_WKV_OUT:
+	default:
 		return check_wkv(c, op, w, bias, skip);
-	case OP_END:
-	case OP_COUNT:
-		break;
 	}
-	return refuse(c, "an operation", "none");
 }
 
 static bool check_op(struct checker *c, const struct bb_op *op) {

@@ -217,13 +217,19 @@ static void run_wkv(const struct run *r, const struct plan_op *o) {
 			.n_seqs = b->n_seqs, .state_at = o->state_at };
 		r->k->shift(r->q, &a);
 	} else if (o->kind == OP_LERP) {
-		r->k->lerp(r->q, o->out, o->ld_out, o->in, o->ld_in, o->in2, p->act_ld[o->in2_act], o->out,
-			o->ld_out, r->n_rows, o->dim);
+		r->k->lerp(r->q, o->out, o->ld_out, o->in, o->ld_in, o->in2, p->act_ld[o->in2_act],
+			o->w != NULL ? o->w : o->out, o->w != NULL ? 0 : o->ld_out, r->n_rows, o->dim);
 	} else if (o->kind == OP_WKV7_KEYS) {
 		const struct bb_wkv7_keys a = { .down = o->out, .k = acts[ACT_WKV_K],
 			.a = acts[ACT_WKV_B], .k_k = o->w, .k_a = o->skip, .ld = ld, .n_rows = r->n_rows,
 			.n_heads = n_heads, .head_dim = head_dim };
 		r->k->wkv7_keys(r->q, &a);
+	} else if (o->kind == OP_WKV6) {
+		const struct bb_wkv6 a = { .y = o->out, .r = o->in, .w = acts[ACT_WKV_W],
+			.k = acts[ACT_WKV_K], .v = acts[ACT_WKV_V], .u = o->w, .ld_y = ld, .ld = ld,
+			.n_heads = n_heads, .head_dim = head_dim, .seqs = b->at.states, .n_seqs = b->n_seqs,
+			.state_at = o->state_at };
+		r->k->wkv6(r->q, &a);
 	} else if (o->kind == OP_WKV7) {
 		const struct bb_wkv7 a = { .y = o->out, .r = o->in, .w = acts[ACT_WKV_W],
 			.k = acts[ACT_WKV_K], .v = acts[ACT_WKV_V], .a = acts[ACT_WKV_A],
@@ -240,9 +246,10 @@ static void run_wkv(const struct run *r, const struct plan_op *o) {
 }
 
 static void run_map(const struct run *r, const struct plan_op *o) {
-	const enum bb_map f = o->kind == OP_TANH ? BB_MAP_TANH : o->kind == OP_SIGMOID ? BB_MAP_SIGMOID
-		: o->kind == OP_RELU2 ? BB_MAP_RELU2 : o->kind == OP_DECAY ? BB_MAP_DECAY : BB_MAP_COPY;
-	r->k->map(r->q, o->out, o->ld_out, o->in, o->ld_in, r->n_rows, o->dim, f);
+	static const enum bb_map maps[OP_COUNT] = { [OP_COPY] = BB_MAP_COPY, [OP_TANH] = BB_MAP_TANH,
+		[OP_SIGMOID] = BB_MAP_SIGMOID, [OP_SILU] = BB_MAP_SILU, [OP_HALF] = BB_MAP_HALF,
+		[OP_RELU2] = BB_MAP_RELU2, [OP_DECAY6] = BB_MAP_DECAY6, [OP_DECAY7] = BB_MAP_DECAY7 };
+	r->k->map(r->q, o->out, o->ld_out, o->in, o->ld_in, r->n_rows, o->dim, maps[o->kind]);
 }
 
 /* Groups with a weight of their own are normalised one by one. */
@@ -317,13 +324,17 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 	case OP_COPY:
 	case OP_TANH:
 	case OP_SIGMOID:
+	case OP_SILU:
+	case OP_HALF:
 	case OP_RELU2:
-	case OP_DECAY:
+	case OP_DECAY6:
+	case OP_DECAY7:
 		run_map(r, o);
 		break;
 	case OP_LERP:
 	case OP_SHIFT:
 	case OP_WKV7_KEYS:
+	case OP_WKV6:
 	case OP_WKV7:
 	case OP_WKV_OUT:
 		run_wkv(r, o);

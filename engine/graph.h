@@ -47,6 +47,12 @@
 	ACT(LOW_A, WKV_RANK_A, LOW_W) \
 	ACT(LOW_V, WKV_RANK_V, LOW_W) \
 	ACT(LOW_G, WKV_RANK_G, LOW_W) \
+	ACT(LOW_MIX_W, WKV_RANK_MIX, LOW_MIX_W) \
+	ACT(LOW_MIX_K, WKV_RANK_MIX, LOW_MIX_W) \
+	ACT(LOW_MIX_V, WKV_RANK_MIX, LOW_MIX_W) \
+	ACT(LOW_MIX_R, WKV_RANK_MIX, LOW_MIX_W) \
+	ACT(LOW_MIX_G, WKV_RANK_MIX, LOW_MIX_W) \
+	ACT(PAST, WKV_PAST_WIDTH, PAST) \
 	ACT(WKV_R, WKV_WIDTH, WKV_R) \
 	ACT(WKV_W, WKV_WIDTH, WKV_R) \
 	ACT(WKV_K, WKV_WIDTH, WKV_R) \
@@ -89,16 +95,21 @@ enum bb_op_kind {
 	OP_SSD,        /* the same of Mamba-2's heads; scalars: limits of dt, a second of 0 is none */
 	OP_MLSTM,      /* out = in = xLSTM's cell of values in by LSTM_Q, LSTM_K, LSTM_I, LSTM_F */
 	OP_COPY,       /* out = in */
-	OP_TANH,       /* out = tanh(in) */
+	OP_TANH,       /* out = tanh(in); in place out ... last */
 	OP_SIGMOID,    /* out = sigmoid(in) */
+	OP_SILU,       /* out = silu(in) */
+	OP_HALF,       /* out = in / 2 */
 	OP_RELU2,      /* out = max(in, 0)^2 */
-	OP_DECAY,      /* out = exp(-e^-0.5 sigmoid(in)) */
-	OP_LERP,       /* out = in + (in2 - in) out */
+	OP_DECAY6,     /* out = exp(-e^in) */
+	OP_DECAY7,      /* out = exp(-e^-0.5 sigmoid(in)) */
+	OP_LERP,       /* out = in + (in2 - in) w; without w: by what out was */
 	OP_SHIFT,      /* out ... last, each as wide as in, = in + (the token before's in - in) w; w has
-	                * a row for each */
+	                * a row for each. Without w: out = the token before's in */
 	OP_WKV7_KEYS,  /* out = WKV_A from in = WKV_K, in2 = WKV_B, which change; k_k: w, k_a: skip */
+	OP_WKV6,       /* out = RWKV-6's recurrence of in = WKV_R and WKV_W, _K, _V; u: w */
 	OP_WKV7,       /* out = RWKV-7's recurrence of in = WKV_R and WKV_W, _K, _V, _A, _B */
-	OP_WKV_OUT,    /* out = in = (in w + bias + the bonus of WKV_R, WKV_K, WKV_V by skip) WKV_G */
+	OP_WKV_OUT,    /* out = in = (in w + bias + the bonus of WKV_R, WKV_K, WKV_V by skip) WKV_G;
+	                * without skip, no bonus */
 	OP_COUNT,
 };
 

@@ -108,8 +108,11 @@ static void (*kernel_of(const struct bb_engine *e, const struct plan_op *o))(voi
 	case OP_COPY:
 	case OP_TANH:
 	case OP_SIGMOID:
+	case OP_SILU:
+	case OP_HALF:
 	case OP_RELU2:
-	case OP_DECAY:
+	case OP_DECAY6:
+	case OP_DECAY7:
 		return (void (*)(void))k->map;
 	case OP_LERP:
 		return (void (*)(void))k->lerp;
@@ -117,6 +120,8 @@ static void (*kernel_of(const struct bb_engine *e, const struct plan_op *o))(voi
 		return (void (*)(void))k->shift;
 	case OP_WKV7_KEYS:
 		return (void (*)(void))k->wkv7_keys;
+	case OP_WKV6:
+		return (void (*)(void))k->wkv6;
 	case OP_WKV7:
 		return (void (*)(void))k->wkv7;
 	case OP_WKV_OUT:

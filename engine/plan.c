@@ -219,12 +219,13 @@ static bool plan_small(struct planner *w, enum bb_slot slot, bool transposed, fl
 }
 
 static bool plan_recurrent(struct planner *w, struct plan_op *o, const struct bb_op *op) {
+	const bool is_transposed = op->kind != OP_SSD && op->kind != OP_SHIFT && op->kind != OP_WKV6;
 	const size_t floats = form_state_floats(&w->p->hp, op);
 	o->state_at = w->p->state_floats;
 	o->state_floats = (floats + BB_STATE_ALIGN - 1) / BB_STATE_ALIGN * BB_STATE_ALIGN;
 	o->state_rounds = form_state_rounds(&w->p->hp, op) / BB_STATE_ALIGN * BB_STATE_ALIGN;
 	w->p->state_floats += o->state_floats;
-	return plan_small(w, op->w, op->kind != OP_SSD && op->kind != OP_SHIFT, &o->w) &&
+	return plan_small(w, op->w, is_transposed, &o->w) &&
 		plan_small(w, op->bias, false, &o->bias) && plan_small(w, op->skip, false, &o->skip);
 }
 
@@ -341,7 +342,7 @@ static bool plan_one(struct planner *w, struct plan_op *o, const struct bb_op *o
 		o->n_groups = op->w != W_NONE ? 1 : n;
 		o->dim /= o->n_groups;
 		ok = plan_small(w, op->w, false, &o->w) && plan_small(w, op->bias, false, &o->bias);
-	} else if (op->kind == OP_WKV7_KEYS || op->kind == OP_WKV_OUT) {
+	} else if (op->kind == OP_LERP || op->kind == OP_WKV7_KEYS || op->kind == OP_WKV_OUT) {
 		ok = plan_small(w, op->w, false, &o->w) && plan_small(w, op->bias, false, &o->bias) &&
 			plan_small(w, op->skip, false, &o->skip);
 	} else if (op->kind == OP_RMSNORM) {

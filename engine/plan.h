@@ -13,6 +13,8 @@
 struct weight_set {
 	const struct bb_tensor **global;    /* [W_COUNT] */
 	const struct bb_tensor **per_layer; /* [n_layers, W_COUNT] */
+	struct bb_tensor *parts;            /* [n_parts]: weights that are parts of tensors */
+	int n_parts;
 	const struct bb_weight *rows[W_COUNT]; /* the description a slot came from */
 	enum bb_transform transforms[W_COUNT]; /* of the file's format */
 };

@@ -184,7 +184,8 @@ static bool derive_lstm(struct bb_hparams *hp, struct bb_error *err) {
 		(int)BB_MLSTM_KEYS);
 }
 
-/* Widths in a layer of RWKV-7, of which six inputs are mixed. The epsilon of the norm behind the
+/* Widths in a layer of RWKV-7, of which six inputs are mixed, or of RWKV-6, which mixes by what it
+ * computes in a lower rank from the token and the one before. The epsilon of the norm behind the
  * recurrence is the official implementation's, in no file. */
 static bool derive_wkv(struct bb_hparams *hp, struct bb_error *err) {
 	double *const v = hp->v;
@@ -195,6 +196,8 @@ static bool derive_wkv(struct bb_hparams *hp, struct bb_error *err) {
 	v[H_WKV_HEADS] = v[H_EMBD] / v[H_WKV_HEAD];
 	v[H_WKV_WIDTH] = v[H_EMBD];
 	v[H_WKV_MIXES] = 6;
+	v[H_WKV_LOW_MIX_WIDTH] = 5 * v[H_WKV_RANK_MIX];
+	v[H_WKV_PAST_WIDTH] = v[H_WKV_RANK_MIX] > 0 ? v[H_EMBD] : 0;
 	v[H_WKV_NORM_EPS] = 64e-5;
 	return true;
 }
@@ -324,7 +327,7 @@ static bool has_shape(const struct bb_tensor *t, int64_t rows, int64_t cols) {
 }
 
 static void check_shape(struct binder *b, const struct bb_weight *w, const struct bb_tensor *t) {
-	const int64_t rows = (int64_t)b->hp->v[w->rows];
+	const int64_t rows = (int64_t)b->hp->v[w->rows] * (w->n_parts > 0 ? w->n_parts : 1);
 	const int64_t cols = w->cols == H_NONE ? 1 : (int64_t)b->hp->v[w->cols];
 	const bool is_vector = w->cols == H_NONE;
 	const bool fits = has_shape(t, rows, cols);
@@ -344,6 +347,21 @@ static void check_shape(struct binder *b, const struct bb_weight *w, const struc
 			"tensor '%s': expected F32, F16 or BF16, the file has %s",
 			t->name, tensor_type_name(t->type));
 	}
+}
+
+/* The part of t that a weight is; t fits. */
+static const struct bb_tensor *part_of(struct binder *b, const struct bb_weight *w,
+	const struct bb_tensor *t) {
+	struct bb_tensor *part = &b->set->parts[b->set->n_parts++];
+	const bool is_vector = w->cols == H_NONE;
+	*part = *t;
+	part->n_dims = is_vector ? 1 : 2;
+	part->dims[0] = (int64_t)b->hp->v[w->rows];
+	part->dims[1] = is_vector ? 1 : (int64_t)b->hp->v[w->cols];
+	part->dims[2] = part->dims[3] = 1;
+	part->bytes = t->bytes / (size_t)w->n_parts;
+	part->data = (const uint8_t *)t->data + part->bytes * (size_t)w->part;
+	return part;
 }
 
 /* A tensor that the file may have and nobody reads. */
@@ -367,8 +385,10 @@ static void bind_one(struct binder *b, const struct bb_weight *w, int i_layer) {
 		: &b->set->global[w->slot];
 	*slot = t;
 	if (t != NULL) {
+		const int n_wrong = b->n_wrong;
 		b->used[t - b->file->tensors] = true;
 		check_shape(b, w, t);
+		*slot = w->n_parts > 0 && b->n_wrong == n_wrong ? part_of(b, w, t) : t;
 	} else if (!is_optional) {
 		b->n_wrong++;
 		base_fail(&b->first, BB_ERR_FORMAT, "tensor '%s' is missing; architecture %s needs it",
@@ -414,14 +434,25 @@ static bool bind_all(struct binder *b, struct bb_error *err) {
 		: base_fail(err, b->first.code, "%s", b->first.text);
 }
 
+/* How many weights are parts of tensors, at most. */
+static size_t count_parts(const struct bb_model *m, int n_layers) {
+	size_t n = 0;
+	for (const struct bb_weight *w = m->weights; w->slot != W_NONE; w++) {
+		n += w->n_parts == 0 ? 0 : (w->flags & PER_LAYER) != 0 ? (size_t)n_layers : 1;
+	}
+	return n;
+}
+
 bool weights_bind(struct weight_set *set, const struct bb_model *m, const struct bb_hparams *hp,
 	const struct model_file *f, struct bb_error *err) {
 	const int n_layers = hparam_int(hp, H_LAYERS);
 	memset(set, 0, sizeof(*set));
 	set->global = base_alloc(W_COUNT, sizeof(*set->global));
 	set->per_layer = base_alloc((size_t)n_layers * W_COUNT, sizeof(*set->per_layer));
+	set->parts = base_alloc(count_parts(m, n_layers) + 1, sizeof(*set->parts));
 	struct binder b = { set, m, hp, f, base_alloc(f->n_tensors, sizeof(bool)) };
-	bool ok = set->global != NULL && set->per_layer != NULL && b.used != NULL;
+	bool ok = set->global != NULL && set->per_layer != NULL && set->parts != NULL &&
+		b.used != NULL;
 	ok = ok ? bind_all(&b, err)
 		: base_no_memory(err, "weight table", (size_t)n_layers * W_COUNT * sizeof(void *));
 	base_free(b.used);
@@ -431,5 +462,6 @@ bool weights_bind(struct weight_set *set, const struct bb_model *m, const struct
 void weight_set_finish(struct weight_set *set) {
 	base_free(set->global);
 	base_free(set->per_layer);
+	base_free(set->parts);
 	memset(set, 0, sizeof(*set));
 }

@@ -74,6 +74,10 @@
 	X(WKV_RANK_A, "wkv_rate_rank") \
 	X(WKV_RANK_V, "wkv_value_rank") \
 	X(WKV_RANK_G, "wkv_gate_rank") \
+	X(WKV_RANK_MIX, "wkv_mix_rank") \
+	X(WKV_LOW_MIX_WIDTH, "5*wkv_mix_rank") \
+	X(WKV_PAST_WIDTH, "wkv_past_width") \
+	X(WKV_HALVE_EVERY, "wkv_halve_every") \
 	X(WKV_NORM_EPS, "wkv_norm_eps") \
 	X(CONV_WIDTH, "conv_width") \
 	X(CONV_IN_WIDTH, "3*conv_width") \
@@ -139,7 +143,9 @@ enum bb_slot {
 	W_EMBED_NORM, W_EMBED_NORM_BIAS, W_OUT_NORM_BIAS, W_ATTN_NORM_BIAS, W_FFN_NORM_BIAS,
 	W_WKV_MIX, W_WKV_W0, W_WKV_W1, W_WKV_W2, W_WKV_A0, W_WKV_A1, W_WKV_A2, W_WKV_V0, W_WKV_V1,
 	W_WKV_V2, W_WKV_G1, W_WKV_G2, W_WKV_K_K, W_WKV_K_A, W_WKV_R_K, W_WKV_NORM, W_WKV_NORM_BIAS,
-	W_FFN_MIX,
+	W_FFN_MIX, W_FFN_MIX_R, W_FFN_R, W_WKV_MIX_X, W_WKV_X1, W_WKV_FIRST, W_WKV_G,
+	W_WKV_MIX_W, W_WKV_MIX_K, W_WKV_MIX_V, W_WKV_MIX_R, W_WKV_MIX_G,
+	W_WKV_X2_W, W_WKV_X2_K, W_WKV_X2_V, W_WKV_X2_R, W_WKV_X2_G,
 	W_FFN_NORM, W_GATE, W_UP, W_DOWN, W_POST_FFN_NORM,
 	W_COUNT,
 };
@@ -168,6 +174,8 @@ struct bb_weight {
 	/* The file must have it if this isn't 0, and may not otherwise; H_NONE: must. */
 	enum bb_hparam when;
 	unsigned kinds; /* of layers that have it, a bit each; 0: all */
+	/* It's one of n_parts equal ones that lie behind each other in the tensor; 0: the tensor. */
+	int part, n_parts;
 };
 
 #endif

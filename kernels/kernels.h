@@ -457,7 +457,10 @@ enum bb_map {
 	BB_MAP_TANH,
 	BB_MAP_SIGMOID,  /* 1 / (1 + e^-x) */
 	BB_MAP_RELU2,    /* max(x, 0)^2 */
-	BB_MAP_DECAY,    /* exp(-e^-0.5 sigmoid(x)), RWKV-7's (arXiv:2503.14456, section 4) */
+	BB_MAP_SILU,     /* x / (1 + e^-x) */
+	BB_MAP_HALF,     /* x / 2 */
+	BB_MAP_DECAY6,   /* exp(-e^x), RWKV-6's (arXiv:2404.05892, section 4) */
+	BB_MAP_DECAY7,   /* exp(-e^-0.5 sigmoid(x)), RWKV-7's (arXiv:2503.14456, section 4) */
 	BB_N_MAPS,
 };
 

@@ -94,7 +94,13 @@ static double map_one(enum bb_map f, double x) {
 		return 1 / (1 + exp(-x));
 	case BB_MAP_RELU2:
 		return x > 0 ? x * x : 0;
-	case BB_MAP_DECAY:
+	case BB_MAP_SILU:
+		return x / (1 + exp(-x));
+	case BB_MAP_HALF:
+		return x / 2;
+	case BB_MAP_DECAY6:
+		return exp(-exp(x));
+	case BB_MAP_DECAY7:
 		return exp(-exp(-0.5) / (1 + exp(-x)));
 	case BB_MAP_COPY:
 	case BB_N_MAPS:

@@ -197,13 +197,28 @@ struct bb_wkv7 {
 	size_t state_at;
 };
 
+/* WKV of RWKV-6 (arXiv:2404.05892, section 4). As that of RWKV-7, but
+ *   y[t, h, i] = sum over j of (S[j, i] + u[h, j] k[t, h, j] v[t, h, i]) r[t, h, j]
+ *   S[j, i] = w[t, h, j] S[j, i] + k[t, h, j] v[t, h, i], after that */
+struct bb_wkv6 {
+	float *y;               /* [n_rows, ld_y]: n_heads, head_dim; none of the others */
+	const float *r, *w, *k, *v; /* [n_rows, ld] each: n_heads, head_dim; w in [0, 1] */
+	const float *u;         /* [n_heads, head_dim] */
+	int ld_y, ld;
+	int n_heads, head_dim;
+	const struct bb_state_seq *seqs;
+	int n_seqs;
+	size_t state_at;
+};
+
 /* Token shift of RWKV. Row t, with x before row 0 from the state [dim], of each of n_mixes:
- *   y[t, m, c] = x[t, c] + (x[t - 1, c] - x[t, c]) mix[m, c] */
+ *   y[t, m, c] = x[t, c] + (x[t - 1, c] - x[t, c]) mix[m, c]
+ * or without mix, of one: y[t, c] = x[t - 1, c] */
 struct bb_shift {
 	float *y;               /* [n_rows, ld_y]: n_mixes, dim; not x */
 	const float *x;         /* [n_rows, ld_x] */
 	int ld_y, ld_x;
-	const float *mix;       /* [n_mixes, dim] */
+	const float *mix;       /* [n_mixes, dim] or NULL */
 	int dim, n_mixes;
 	const struct bb_state_seq *seqs;
 	int n_seqs;
@@ -221,11 +236,12 @@ struct bb_wkv7_keys {
 };
 
 /* … and of y behind wkv7 and the norm of each head. Row by row:
- *   y = (y * w + bias + v * (sum over the head of r * k * r_k)) * gate */
+ *   y = (y * w + bias + v * (sum over the head of r * k * r_k)) * gate
+ * Without r_k, as RWKV-6 has it: y = (y * w + bias) * gate */
 struct bb_wkv_out {
 	float *y;               /* [n_rows, ld] as all: n_heads, head_dim */
 	const float *r, *k, *v, *gate;
-	const float *w, *bias, *r_k; /* [n_heads, head_dim] each */
+	const float *w, *bias, *r_k; /* [n_heads, head_dim] each; r_k may be NULL */
 	int ld, n_rows, n_heads, head_dim;
 };
 

@@ -11,6 +11,7 @@
 	X(mamba) \
 	X(mamba2) \
 	X(qwen2) \
+	X(rwkv6) \
 	X(rwkv7) \
 	X(xlstm)
 

@@ -82,7 +82,7 @@ static const struct bb_op head[] = {
 	{ OP_MATMUL, ACT_LOW_W, ACT_MIX_W, W_WKV_W1 }, \
 	{ OP_TANH, ACT_LOW_W, ACT_LOW_W }, \
 	{ OP_MATMUL, ACT_WKV_W, ACT_LOW_W, W_WKV_W2, W_WKV_W0 }, \
-	{ OP_DECAY, ACT_WKV_W, ACT_WKV_W }, \
+	{ OP_DECAY7, ACT_WKV_W, ACT_WKV_W }, \
 	{ OP_MATMUL, ACT_WKV_K, ACT_MIX_K, W_K }
 
 #define END \

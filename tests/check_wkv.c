@@ -5,6 +5,7 @@
 
 #include <math.h>
 
+RUN(wkv6)
 RUN(wkv7)
 RUN(shift)
 
@@ -72,6 +73,53 @@ CHECK(wkv7) {
 	}
 }
 
+/* ---- wkv6 ---- */
+
+static void wkv6_operands(struct check *c, struct bb_wkv6 *a, int n_rows) {
+	const size_t n = (size_t)n_rows * a->ld;
+	float *w = check_in(c, n);
+	for (size_t i = 0; i < n; i++) {
+		w[i] = expf(-expf(2 * w[i] - 2));
+	}
+	a->r = check_in(c, n);
+	a->v = check_in(c, n);
+	a->k = check_in(c, n);
+	a->u = check_in(c, (size_t)a->n_heads * a->head_dim);
+	a->w = w;
+}
+
+CHECK(wkv6) {
+	static const int dims[] = { 1, 3, 8, 16, 20, 31, 32, 48, 64, 100 };
+	const struct tol tol = { .rel = 1e-5f, .abs = 3e-5f };
+	for (int i = 0; i < n_cases(c); i++) {
+		const bool is_bench = check_is_bench(c);
+		struct wkv6_run run = { .fn = fn };
+		struct bb_wkv6 *a = &run.a;
+		struct scene s;
+		a->n_heads = is_bench ? 32 : check_rand(c, 1, 3);
+		a->head_dim = is_bench ? 64
+			: dims[check_rand(c, 0, COUNT(dims) - (check_is_small(c) ? 2 : 1))];
+		const int width = a->n_heads * a->head_dim;
+		a->ld_y = width + check_rand(c, 0, 5);
+		a->ld = width + check_rand(c, 0, 5);
+		make_scene(c, &s, (size_t)a->head_dim * width, is_bench ? 1 : check_rand(c, 1, MAX_SEQS),
+			is_bench ? (i == 0 ? 1 : 512) : 0, tol);
+		a->seqs = s.seqs;
+		a->n_seqs = s.n_seqs;
+		a->state_at = s.state_at;
+		wkv6_operands(c, a, s.n_rows);
+		a->y = check_out(c, "y", (size_t)s.n_rows * a->ld_y, tol);
+		check_ops(c, 7.0 * width * a->head_dim * s.n_rows);
+		while (check_next(c, 4.0 * width * (5.0 * s.n_rows + 2.0 * a->head_dim * s.n_seqs),
+			"rows=%d seqs=%d heads=%d dim=%d", s.n_rows, s.n_seqs, a->n_heads, a->head_dim)) {
+			fn(check_queue(c), a);
+		}
+		if (!is_bench) {
+			run_again(c, &s, run_wkv6, &run, a->y, a->ld_y, width);
+		}
+	}
+}
+
 /* ---- token shift ---- */
 
 CHECK(shift) {
@@ -82,7 +130,7 @@ CHECK(shift) {
 		struct bb_shift *a = &run.a;
 		struct scene s;
 		a->dim = is_bench ? 2048 : check_rand(c, 1, 150);
-		a->n_mixes = is_bench ? 6 : check_rand(c, 1, 6);
+		a->n_mixes = is_bench ? 6 : i % 4 == 1 ? 1 : check_rand(c, 1, 6);
 		const int width = a->dim * a->n_mixes;
 		a->ld_y = width + check_rand(c, 0, 5);
 		a->ld_x = a->dim + check_rand(c, 0, 5);
@@ -92,7 +140,7 @@ CHECK(shift) {
 		a->n_seqs = s.n_seqs;
 		a->state_at = s.state_at;
 		a->x = check_in(c, (size_t)s.n_rows * a->ld_x);
-		a->mix = check_in(c, width);
+		a->mix = a->n_mixes > 1 || i % 2 == 0 ? check_in(c, width) : NULL;
 		a->y = check_out(c, "y", (size_t)s.n_rows * a->ld_y, tol);
 		while (check_next(c, 4.0 * a->dim * (s.n_rows * (1.0 + a->n_mixes) + a->n_mixes),
 			"rows=%d seqs=%d dim=%d mixes=%d", s.n_rows, s.n_seqs, a->dim, a->n_mixes)) {
@@ -150,7 +198,7 @@ CHECK(wkv_out) {
 		a.gate = check_in(c, n);
 		a.w = check_in(c, width);
 		a.bias = check_in(c, width);
-		a.r_k = check_in(c, width);
+		a.r_k = i % 4 != 3 ? check_in(c, width) : NULL;
 		a.y = check_inout(c, "y", n, tol);
 		while (check_next(c, 24.0 * n, "rows=%d heads=%d dim=%d", a.n_rows, a.n_heads,
 			a.head_dim)) {

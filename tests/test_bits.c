@@ -216,6 +216,8 @@ DEVICE(llama_f32, "llama", BB_KV_F32)
 DEVICE(llama_window_bf16, "llama-window", BB_KV_BF16)
 DEVICE(qwen2_int8, "qwen2", BB_KV_INT8)
 DEVICE(gemma3_f16, "gemma3", BB_KV_F16)
+DEVICE(rwkv6, "rwkv6", BB_KV_AUTO)
+DEVICE(rwkv7, "rwkv7", BB_KV_AUTO)
 
 /* Block types take other ways than floats, and another one for one row than for several: norms and
  * gates go with the products, and x is quantised. */
@@ -248,6 +250,9 @@ Test(bits_recurrent, mamba2) {
 }
 Test(bits_recurrent, xlstm) {
 	check_tiny("xlstm", BB_KV_AUTO);
+}
+Test(bits_recurrent, rwkv6) {
+	check_tiny("rwkv6", BB_KV_AUTO);
 }
 Test(bits_recurrent, rwkv7) {
 	check_tiny("rwkv7", BB_KV_AUTO);

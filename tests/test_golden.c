@@ -219,6 +219,10 @@ RECURRENT(mamba2, "mamba2")
 /* Heads of 8, an output matrix of its own. */
 RECURRENT(mamba2_heads, "mamba2-heads")
 /* Heads of 16; ranks that no vector divides. */
+RECURRENT(rwkv6, "rwkv6")
+/* Heads of 20; halved behind every second layer. */
+RECURRENT(rwkv6_halved, "rwkv6-halved")
+/* As rwkv6. */
 RECURRENT(rwkv7, "rwkv7")
 /* Heads of 20, ranks of whole vectors. */
 RECURRENT(rwkv7_heads, "rwkv7-heads")

@@ -134,7 +134,13 @@ DEVICE float map_one(float x, int f) {
 		return sigmoid_f32(x);
 	case BB_MAP_RELU2:
 		return x > 0.0f ? x * x : 0.0f;
-	case BB_MAP_DECAY:
+	case BB_MAP_SILU:
+		return x * sigmoid_f32(x);
+	case BB_MAP_HALF:
+		return 0.5f * x;
+	case BB_MAP_DECAY6:
+		return exp_f32(-exp_f32(x));
+	case BB_MAP_DECAY7:
 		return exp_f32(-0.60653066f * sigmoid_f32(x));
 	default:
 		return x;

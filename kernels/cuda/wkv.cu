@@ -129,6 +129,91 @@ extern "C" void wkv7_sm80(bb_queue *q, const struct bb_wkv7 *a) {
 	}
 }
 
+/* ---- RWKV-6: the same threads, without sums that a row's update needs ---- */
+
+template <int n_each>
+__global__ void __launch_bounds__(WKV_THREADS, WKV_BLOCKS) wkv6_kernel(bb_wkv6 a, bool wide) {
+	SHARED(float, sums, [2][WKV_WARPS][WKV_COLUMNS]); /* [turn] */
+	const int n_tiles = (a.head_dim + WKV_COLUMNS - 1) / WKV_COLUMNS;
+	const int h = (int)blockIdx.x / n_tiles, tile = (int)blockIdx.x % n_tiles * WKV_COLUMNS;
+	const int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
+	const int column = lane % 8 * 4, p = tile + column, n_columns = a.head_dim - p;
+	const int n0 = (warp * 4 + lane / 8) * n_each, n_keys = a.head_dim;
+	const bb_state_seq &seq = a.seqs[blockIdx.y];
+	const size_t head = a.state_at + (size_t)h * a.head_dim * a.head_dim;
+	const size_t at = (size_t)h * a.head_dim;
+	float4 S[n_each];
+	float u[n_each];
+	UNROLL
+	for (int i = 0; i < n_each; i++) {
+		S[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+		if (n0 + i < n_keys && n_columns > 0 && seq.from != NULL) {
+			S[i] = load4(seq.from + head + (size_t)(n0 + i) * a.head_dim + p, n_columns, wide);
+		}
+		u[i] = n0 + i < n_keys ? a.u[at + n0 + i] : 0.0f;
+	}
+	int turn = 0;
+	for (int k = 0; k <= seq.n_saves; k++) {
+		const bb_stretch s = state_stretch(&seq, k, head);
+		for (int r = s.row0; r < s.row0 + s.n_rows; r++) {
+			const size_t row = (size_t)r * a.ld + at;
+			const float4 v = load4(a.v + row + p, n_columns, wide);
+			float4 y = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+			UNROLL
+			for (int i = 0; i < n_each; i++) {
+				if (n0 + i < n_keys) {
+					const size_t j = row + n0 + i;
+					const float4 kv = mul4(a.k[j], v);
+					y = fma4(a.r[j], fma4(u[i], kv, S[i]), y);
+					S[i] = fma4(a.w[j], S[i], kv);
+				}
+			}
+			y = sum_across(sum_across(y, 8), 16);
+			if (lane < 8) {
+				st_vec((float4 *)&sums[turn][warp][column], y);
+			}
+			__syncthreads();
+			if (warp == 0 && tile + lane < a.head_dim) {
+				float sum = sums[turn][0][lane];
+				for (int i = 1; i < WKV_WARPS; i++) {
+					sum += sums[turn][i][lane];
+				}
+				a.y[(size_t)r * a.ld_y + at + tile + lane] = sum;
+			}
+			turn = 1 - turn;
+		}
+		UNROLL
+		for (int i = 0; i < n_each; i++) {
+			if (n0 + i < n_keys && n_columns > 0) {
+				store4(s.to + (size_t)(n0 + i) * a.head_dim + p, S[i], n_columns, wide);
+			}
+		}
+	}
+}
+
+template <int n_each>
+static void launch_wkv6(bb_queue *q, const struct bb_wkv6 *a) {
+	const unsigned tiles = blocks_for(a->head_dim, WKV_COLUMNS);
+	const bool wide = a->head_dim % 4 == 0 && a->state_at % 4 == 0 && is_wide(a->v, a->ld);
+	LAUNCH((wkv6_kernel<n_each>), dim3(tiles * (unsigned)a->n_heads, (unsigned)a->n_seqs),
+		WKV_THREADS, 0, q->stream, *a, wide);
+	queue_launched(q, "wkv6");
+}
+
+extern "C" void wkv6_sm80(bb_queue *q, const struct bb_wkv6 *a) {
+	assert(a->head_dim <= BB_WKV_HEAD);
+	if (a->n_seqs == 0) {
+		return;
+	}
+	if (a->head_dim <= 2 * WKV_ALONG_KEYS) {
+		launch_wkv6<2>(q, a);
+	} else if (a->head_dim <= 4 * WKV_ALONG_KEYS) {
+		launch_wkv6<4>(q, a);
+	} else {
+		launch_wkv6<8>(q, a);
+	}
+}
+
 /* ---- token shift: a thread is a channel ---- */
 
 enum { SHIFT_THREADS = 128, HEAD_THREADS = 128, HEADS_PER_BLOCK = HEAD_THREADS / WARP };
@@ -146,7 +231,8 @@ __global__ void __launch_bounds__(SHIFT_THREADS) shift_kernel(bb_shift a) {
 			const float x = a.x[(size_t)r * a.ld_x + c];
 			for (int m = 0; m < a.n_mixes; m++) {
 				const size_t at = (size_t)m * a.dim + c;
-				a.y[(size_t)r * a.ld_y + at] = fmaf(before - x, a.mix[at], x);
+				a.y[(size_t)r * a.ld_y + at] = a.mix == NULL ? before
+					: fmaf(before - x, a.mix[at], x);
 			}
 			before = x;
 		}
@@ -213,13 +299,13 @@ __global__ void __launch_bounds__(HEAD_THREADS) wkv_out_kernel(bb_wkv_out a) {
 	const size_t first = (size_t)(t % a.n_heads) * a.head_dim;
 	const size_t row = (size_t)(t / a.n_heads) * a.ld + first;
 	float sum = 0.0f;
-	for (int i = lane; i < a.head_dim; i += WARP) {
+	for (int i = lane; a.r_k != NULL && i < a.head_dim; i += WARP) {
 		sum = fmaf(a.r[row + i] * a.k[row + i], a.r_k[first + i], sum);
 	}
 	const float bonus = sum_of_warp(sum);
 	for (int i = lane; i < a.head_dim; i += WARP) {
 		const float y = fmaf(a.y[row + i], a.w[first + i], a.bias[first + i]);
-		a.y[row + i] = fmaf(bonus, a.v[row + i], y) * a.gate[row + i];
+		a.y[row + i] = (a.r_k != NULL ? fmaf(bonus, a.v[row + i], y) : y) * a.gate[row + i];
 	}
 }
 

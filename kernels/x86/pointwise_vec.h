@@ -149,7 +149,16 @@ static inline vec map_one(enum bb_map f, vec x) {
 		const vec above = vec_max(x, vec_set(0));
 		return vec_mul(above, above);
 	}
-	if (f == BB_MAP_DECAY) {
+	if (f == BB_MAP_SILU) {
+		return vec_mul(x, vec_sigmoid(x));
+	}
+	if (f == BB_MAP_HALF) {
+		return vec_mul(x, vec_set(0.5f));
+	}
+	if (f == BB_MAP_DECAY6) {
+		return vec_exp(vec_sub(vec_set(0), vec_exp(x)));
+	}
+	if (f == BB_MAP_DECAY7) {
 		return vec_exp(vec_mul(vec_set(-0.60653066f), vec_sigmoid(x)));
 	}
 	return x;
@@ -177,8 +186,17 @@ static void map_rows(const void *arg, int begin, int end) {
 		case BB_MAP_RELU2:
 			map_row(job, r, BB_MAP_RELU2);
 			break;
-		case BB_MAP_DECAY:
-			map_row(job, r, BB_MAP_DECAY);
+		case BB_MAP_SILU:
+			map_row(job, r, BB_MAP_SILU);
+			break;
+		case BB_MAP_HALF:
+			map_row(job, r, BB_MAP_HALF);
+			break;
+		case BB_MAP_DECAY6:
+			map_row(job, r, BB_MAP_DECAY6);
+			break;
+		case BB_MAP_DECAY7:
+			map_row(job, r, BB_MAP_DECAY7);
 			break;
 		case BB_MAP_COPY:
 		case BB_N_MAPS:

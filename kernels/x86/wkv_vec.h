@@ -14,7 +14,8 @@ static void shift_lanes(const struct bb_shift *a, const struct bb_stretch *s, in
 		const vec x = load_n(a->x + (size_t)r * a->ld_x + c, n), way = vec_sub(before, x);
 		for (int m = 0; m < a->n_mixes; m++) {
 			const size_t at = (size_t)m * a->dim + c;
-			store_n(a->y + (size_t)r * a->ld_y + at, vec_fma(way, load_n(a->mix + at, n), x), n);
+			store_n(a->y + (size_t)r * a->ld_y + at, a->mix == NULL ? before
+				: vec_fma(way, load_n(a->mix + at, n), x), n);
 		}
 		before = x;
 	}
@@ -99,29 +100,75 @@ static inline void wkv7_lanes(const struct bb_wkv7 *a, const struct bb_stretch *
 	}
 }
 
-static void wkv7_units(const void *arg, int begin, int end) {
-	const struct bb_wkv7 *a = arg;
-	for (int t = begin; t < end; t++) {
-		const struct bb_state_seq *seq = &a->seqs[t / a->n_heads];
-		for (int k = 0; k <= seq->n_saves; k++) {
-			const struct bb_stretch s = state_stretch(seq, k, a->state_at);
-			int i = 0;
-			for (; i + WKV_VECTORS * VEC <= a->head_dim; i += WKV_VECTORS * VEC) {
-				wkv7_lanes(a, &s, t % a->n_heads, i, WKV_VECTORS * VEC, WKV_VECTORS);
-			}
-			for (; i < a->head_dim; i += VEC) {
-				wkv7_lanes(a, &s, t % a->n_heads, i,
-					a->head_dim - i < VEC ? a->head_dim - i : VEC, 1);
-			}
-		}
+/* Units for queue_run that are a head of a sequence each, all its stretches. */
+#define WKV_UNITS(name) \
+	static void name##_units(const void *arg, int begin, int end) { \
+		const struct bb_##name *a = arg; \
+		const int both = WKV_VECTORS * VEC; \
+		for (int t = begin; t < end; t++) { \
+			const struct bb_state_seq *seq = &a->seqs[t / a->n_heads]; \
+			const int h = t % a->n_heads; \
+			for (int k = 0; k <= seq->n_saves; k++) { \
+				const struct bb_stretch s = state_stretch(seq, k, a->state_at); \
+				int i = 0; \
+				for (; i + both <= a->head_dim; i += both) { \
+					name##_lanes(a, &s, h, i, both, WKV_VECTORS); \
+				} \
+				for (; i < a->head_dim; i += VEC) { \
+					name##_lanes(a, &s, h, i, a->head_dim - i < VEC ? a->head_dim - i : VEC, 1); \
+				} \
+			} \
+		} \
 	}
-}
+WKV_UNITS(wkv7)
 
 void TAG(wkv7)(bb_queue *q, const struct bb_wkv7 *a) {
 	const size_t rows = state_mean_rows(a->seqs, a->n_seqs);
 	queue_run(q, wkv7_units, a, a->n_seqs * a->n_heads,
 		vec_grain(rows * (size_t)a->head_dim * (size_t)a->head_dim));
 }
+
+/* ---- RWKV-6: the same lanes ---- */
+
+static inline void wkv6_lanes(const struct bb_wkv6 *a, const struct bb_stretch *s, int h, int i,
+	int n, int n_vec) {
+	const size_t first = (size_t)h * a->head_dim, head = first * a->head_dim + i;
+	const float *from = s->from != NULL ? s->from + head : NULL, *u = a->u + first;
+	float *to = s->to + head;
+	vec y[WKV_VECTORS], v[WKV_VECTORS];
+	for (int r = s->row0; r < s->row0 + s->n_rows; r++) {
+		const size_t at = (size_t)r * a->ld + first;
+		for (int e = 0; e < n_vec; e++) {
+			v[e] = load_n(a->v + at + i + e * VEC, n - e * VEC);
+			y[e] = vec_set(0);
+		}
+		for (int j = 0; j < a->head_dim; j++) {
+			const size_t row = (size_t)j * a->head_dim;
+			const vec w = vec_set(a->w[at + j]), k = vec_set(a->k[at + j]);
+			const vec R = vec_set(a->r[at + j]), U = vec_set(u[j]);
+			for (int e = 0; e < n_vec; e++) {
+				const vec S = from != NULL ? load_n(from + row + e * VEC, n - e * VEC) : vec_set(0);
+				const vec kv = vec_mul(k, v[e]);
+				y[e] = vec_fma(R, vec_fma(U, kv, S), y[e]);
+				store_n(to + row + e * VEC, vec_fma(w, S, kv), n - e * VEC);
+			}
+		}
+		for (int e = 0; e < n_vec; e++) {
+			store_n(a->y + (size_t)r * a->ld_y + first + i + e * VEC, y[e], n - e * VEC);
+		}
+		from = to;
+	}
+}
+
+WKV_UNITS(wkv6)
+
+void TAG(wkv6)(bb_queue *q, const struct bb_wkv6 *a) {
+	const size_t rows = state_mean_rows(a->seqs, a->n_seqs);
+	queue_run(q, wkv6_units, a, a->n_seqs * a->n_heads,
+		vec_grain(rows * (size_t)a->head_dim * (size_t)a->head_dim));
+}
+
+/* ---- before and behind them ---- */
 
 static void wkv7_keys_rows(const void *arg, int begin, int end) {
 	const struct bb_wkv7_keys *a = arg;
@@ -159,7 +206,7 @@ static void wkv_out_rows(const void *arg, int begin, int end) {
 		const size_t first = (size_t)(t % a->n_heads) * a->head_dim;
 		const size_t row = (size_t)(t / a->n_heads) * a->ld + first;
 		vec sum = vec_set(0);
-		for (int i = 0; i < a->head_dim; i += VEC) {
+		for (int i = 0; a->r_k != NULL && i < a->head_dim; i += VEC) {
 			const int n = a->head_dim - i;
 			sum = vec_fma(vec_mul(load_n(a->r + row + i, n), load_n(a->k + row + i, n)),
 				load_n(a->r_k + first + i, n), sum);
@@ -169,8 +216,8 @@ static void wkv_out_rows(const void *arg, int begin, int end) {
 			const int n = a->head_dim - i;
 			const vec y = vec_fma(load_n(a->y + row + i, n), load_n(a->w + first + i, n),
 				load_n(a->bias + first + i, n));
-			store_n(a->y + row + i, vec_mul(vec_fma(bonus, load_n(a->v + row + i, n), y),
-				load_n(a->gate + row + i, n)), n);
+			const vec sums = a->r_k != NULL ? vec_fma(bonus, load_n(a->v + row + i, n), y) : y;
+			store_n(a->y + row + i, vec_mul(sums, load_n(a->gate + row + i, n)), n);
 		}
 	}
 }

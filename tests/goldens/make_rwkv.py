@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the goldens of RWKV-7: its formulas (arXiv:2503.14456, section 4) in float64.
+"""Makes the goldens of RWKV-6 and RWKV-7: their formulas (arXiv:2404.05892 and 2503.14456, section 4) in float64.
 
 Usage: tests/goldens/make_rwkv.py [NAME]...           writes NAME.gguf and NAME-LENGTH.npy beside itself
-       tests/goldens/make_rwkv.py --official [NAME]   compares with the package rwkv in float32 instead
+       tests/goldens/make_rwkv.py --official NAME     compares with the package rwkv in float32 instead
 
 Needs the packages gguf and numpy, and for --official torch and rwkv."""
 import os
@@ -19,9 +19,14 @@ VOCAB = 199
 LENGTHS = (1, 63, 64, 65, 500)
 ROWS = 8  # logits after at most this many last tokens are kept
 MIXES = "rwkvag"
-MODELS = {  # width, head size, layers, inner width of the channel mix, ranks of w, a, v, g
+MIXES6 = "wkvrg"
+# Width, head size, layers, inner width of the channel mix; ranks of w, a, v, g, or of mixes and of decays, and after
+# how many layers what goes on is halved.
+MODELS = {
     "rwkv7": dict(dim=48, head=16, layers=3, ff=80, w=9, a=7, v=5, g=12),
     "rwkv7-heads": dict(dim=60, head=20, layers=3, ff=130, w=16, a=16, v=32, g=24),
+    "rwkv6": dict(dim=48, head=16, layers=3, ff=84, mix=7, decay=9, halve=0),
+    "rwkv6-halved": dict(dim=60, head=20, layers=4, ff=130, mix=16, decay=24, halve=2),
 }
 
 
@@ -39,9 +44,40 @@ def random_weights(m, seed):
     def add(name, shape, spread, center=0.0):
         weights[name] = (center + spread * rng.standard_normal(shape)).astype(np.float32)
 
+    def add_mix(name, shape=dim):
+        weights[name] = rng.uniform(0, 1, shape).astype(np.float32)
+
     def add_norm(name):
         add(name + ".weight", dim, 0.2, 1.0)
         add(name + ".bias", dim, 0.2)
+
+    def add_time_mix7(att, is_first):
+        for mix in MIXES:
+            add_mix(att + "x_" + mix)
+        for name in ("receptance", "key", "value", "output"):
+            add(att + name + ".weight", (dim, dim), 1 / dim ** 0.5)
+        for low in "wavg":
+            if low == "v" and is_first:
+                continue
+            add(att + low + "1", (dim, m[low]), 1 / dim ** 0.5)
+            add(att + low + "2", (m[low], dim), 1.5 / m[low] ** 0.5)
+            if low != "g":
+                add(att + low + "0", dim, 1.0, -1.0 if low == "w" else 0.0)
+        add(att + "k_k", dim, 0.2, 0.8)
+        add(att + "k_a", dim, 0.2, 0.9)
+        add(att + "r_k", (dim // m["head"], m["head"]), 0.3)
+
+    def add_time_mix6(att):
+        for mix in "x" + MIXES6:
+            add_mix(f"{att}time_maa_{mix}", (1, 1, dim))
+        add(att + "time_maa_w1", (dim, 5 * m["mix"]), 1 / dim ** 0.5)
+        add(att + "time_maa_w2", (5, m["mix"], dim), 0.7 / m["mix"] ** 0.5)
+        add(att + "time_decay", (1, 1, dim), 1.5, -3.0)
+        add(att + "time_decay_w1", (dim, m["decay"]), 1 / dim ** 0.5)
+        add(att + "time_decay_w2", (m["decay"], dim), 1 / m["decay"] ** 0.5)
+        add(att + "time_faaaa", (dim // m["head"], m["head"]), 0.5)
+        for name in ("receptance", "key", "value", "gate", "output"):
+            add(att + name + ".weight", (dim, dim), 1 / dim ** 0.5)
 
     add("emb.weight", (VOCAB, dim), 0.7)
     add("head.weight", (VOCAB, dim), 2 / dim ** 0.5)
@@ -52,21 +88,14 @@ def random_weights(m, seed):
         add_norm(f"blocks.{i}.ln1")
         add_norm(f"blocks.{i}.ln2")
         add_norm(att + "ln_x")
-        for mix in MIXES:
-            weights[att + "x_" + mix] = rng.uniform(0, 1, dim).astype(np.float32)
-        for name in ("receptance", "key", "value", "output"):
-            add(att + name + ".weight", (dim, dim), 1 / dim ** 0.5)
-        for low in "wavg":
-            if low == "v" and i == 0:
-                continue
-            add(att + low + "1", (dim, m[low]), 1 / dim ** 0.5)
-            add(att + low + "2", (m[low], dim), 1.5 / m[low] ** 0.5)
-            if low != "g":
-                add(att + low + "0", dim, 1.0, -1.0 if low == "w" else 0.0)
-        add(att + "k_k", dim, 0.2, 0.8)
-        add(att + "k_a", dim, 0.2, 0.9)
-        add(att + "r_k", (dim // m["head"], m["head"]), 0.3)
-        weights[ffn + "x_k"] = rng.uniform(0, 1, dim).astype(np.float32)
+        if "mix" in m:
+            add_time_mix6(att)
+            add_mix(ffn + "time_maa_k", (1, 1, dim))
+            add_mix(ffn + "time_maa_r", (1, 1, dim))
+            add(ffn + "receptance.weight", (dim, dim), 1 / dim ** 0.5)
+        else:
+            add_time_mix7(att, i == 0)
+            add_mix(ffn + "x_k")
         add(ffn + "key.weight", (m["ff"], dim), 1 / dim ** 0.5)
         add(ffn + "value.weight", (dim, m["ff"]), 0.7 / m["ff"] ** 0.5)
     return weights
@@ -119,8 +148,33 @@ def time_mix(z, x, first, head):
     return (y.reshape(n, -1) * g) @ z["output.weight"].T, first
 
 
+def time_mix6(z, x, head):
+    """The state is [heads, key, value]."""
+    difference, n = shifted(x), len(x)
+    low = np.tanh((x + difference * z["time_maa_x"]) @ z["time_maa_w1"]).reshape(n, 5, -1)
+    xw, xk, xv, xr, xg = (x + difference * (z[f"time_maa_{mix}"] + low[:, i] @ z["time_maa_w2"][i])
+                          for i, mix in enumerate(MIXES6))
+    w = np.exp(-np.exp(z["time_decay"] + np.tanh(xw @ z["time_decay_w1"]) @ z["time_decay_w2"]))
+    gate = xg @ z["gate.weight"].T
+    r, k, v, w = (y.reshape(n, -1, head) for y in (xr @ z["receptance.weight"].T, xk @ z["key.weight"].T,
+                                                   xv @ z["value.weight"].T, w))
+    state, y = np.zeros((r.shape[1], head, head)), np.zeros_like(r)
+    for t in range(n):
+        kv = k[t][:, :, None] * v[t][:, None]
+        y[t] = np.einsum("hj,hji->hi", r[t], state + z["time_faaaa"][:, :, None] * kv)
+        state = state * w[t][:, :, None] + kv
+    y = norm(y, z["ln_x.weight"].reshape(-1, head), z["ln_x.bias"].reshape(-1, head), 64e-5)
+    return (y.reshape(n, -1) * gate * sigmoid(gate)) @ z["output.weight"].T
+
+
+def halving(m, i_layer):
+    """By what the official implementation in float16 divides matrices of a layer, and so does llama.cpp's converter."""
+    return 2.0 ** (i_layer // m["halve"]) if m.get("halve") else 1.0
+
+
 def logits_of(m, weights, tokens):
-    z = {name: value.astype(np.float64) for name, value in weights.items()}
+    z = {name: (value.squeeze() if "time_maa_" in name or name.endswith("time_decay") else value).astype(np.float64)
+         for name, value in weights.items()}
 
     def part(prefix):
         return {n[len(prefix):]: value for n, value in z.items() if n.startswith(prefix)}
@@ -128,48 +182,63 @@ def logits_of(m, weights, tokens):
     x = norm(z["emb.weight"][tokens], z["blocks.0.ln0.weight"], z["blocks.0.ln0.bias"])
     first = None
     for i in range(m["layers"]):
-        block = part(f"blocks.{i}.")
-        y, first = time_mix(part(f"blocks.{i}.att."), norm(x, block["ln1.weight"], block["ln1.bias"]),
-                            first, m["head"])
+        block, att, ffn = part(f"blocks.{i}."), part(f"blocks.{i}.att."), part(f"blocks.{i}.ffn.")
+        h = norm(x, block["ln1.weight"], block["ln1.bias"])
+        if "mix" in m:
+            x = x + time_mix6(att, h, m["head"]) / halving(m, i)
+        else:
+            y, first = time_mix(att, h, first, m["head"])
+            x = x + y
+        h = norm(x, block["ln2.weight"], block["ln2.bias"])
+        k = np.maximum((h + shifted(h) * ffn["time_maa_k" if "mix" in m else "x_k"]) @ ffn["key.weight"].T, 0) ** 2
+        y = k @ ffn["value.weight"].T / halving(m, i)
+        if "mix" in m:
+            y *= sigmoid((h + shifted(h) * ffn["time_maa_r"]) @ ffn["receptance.weight"].T)
         x = x + y
-        h, ffn = norm(x, block["ln2.weight"], block["ln2.bias"]), part(f"blocks.{i}.ffn.")
-        k = np.maximum((h + shifted(h) * ffn["x_k"]) @ ffn["key.weight"].T, 0) ** 2
-        x = x + k @ ffn["value.weight"].T
+        if m.get("halve") and (i + 1) % m["halve"] == 0:
+            x = x / 2
     return norm(x, z["ln_out.weight"], z["ln_out.bias"]) @ z["head.weight"].T
 
 
 # ---- the GGUF file, as llama.cpp's converter lays it out ----
 
+ENDS = {"emb.": "token_embd.", "head.": "output.", "blocks.0.ln0.": "token_embd_norm.", "ln_out.": "output_norm."}
+INNER = {"ln1.": "attn_norm.", "ln2.": "attn_norm_2.", "att.ln_x.": "time_mix_ln.",
+         "ffn.x_k": "channel_mix_lerp_k", "ffn.time_maa_": "channel_mix_lerp_", "ffn.": "channel_mix_",
+         "att.time_maa_x": "time_mix_lerp_x", "att.time_maa_": "time_mix_", "att.time_faaaa": "time_mix_first",
+         "att.time_decay": "time_mix_decay", "att.": "time_mix_"}
+
+
 def gguf_tensors(m, weights):
-    ends = {"emb.": "token_embd.", "head.": "output.", "blocks.0.ln0.": "token_embd_norm.",
-            "ln_out.": "output_norm."}
-    inner = {"ln1.": "attn_norm.", "ln2.": "attn_norm_2.", "att.ln_x.": "time_mix_ln.",
-             "ffn.x_k": "channel_mix_lerp_k.weight", "ffn.": "channel_mix_", "att.": "time_mix_"}
+    mixes = [f"time_maa_{mix}" for mix in MIXES6] if "mix" in m else [f"x_{mix}" for mix in MIXES]
     for i in range(m["layers"]):
-        mixes = [weights[f"blocks.{i}.att.x_{mix}"] for mix in MIXES]
-        yield f"blk.{i}.time_mix_lerp_fused.weight", np.stack(mixes).reshape(len(MIXES), 1, 1, -1)
+        fused = np.stack([weights[f"blocks.{i}.att.{mix}"] for mix in mixes])
+        yield f"blk.{i}.time_mix_lerp_fused.weight", fused.reshape(len(mixes), 1, 1, -1)
     for name, value in weights.items():
-        if ".att.x_" in name:
+        if ".att." in name and name.split(".att.")[1] in mixes:
             continue
-        end = [e for e in ends if name.startswith(e)]
+        end = [e for e in ENDS if name.startswith(e)]
         if end:
-            yield ends[end[0]] + name[len(end[0]):], value
+            yield ENDS[end[0]] + name[len(end[0]):], value
             continue
         _, i_layer, rest = name.split(".", 2)
-        begin = next(b for b in inner if rest.startswith(b))
+        begin = next(b for b in INNER if rest.startswith(b))
         if rest[-1] in "12":
-            value = value.T
-        new = f"blk.{i_layer}.{inner[begin]}{rest[len(begin):]}"
+            value = value.swapaxes(-1, -2)
+        new = f"blk.{i_layer}.{INNER[begin]}{rest[len(begin):]}"
         if not new.endswith((".weight", ".bias")):
             new += ".weight"
-        value = value.flatten() if rest == "att.r_k" else value
+        if rest in ("att.output.weight", "ffn.value.weight"):
+            value = value / np.float32(halving(m, int(i_layer)))
+        value = value.flatten() if rest == "att.r_k" else value.squeeze() if "time_maa" in rest else value
+        value = value.squeeze() if rest == "att.time_decay" else value
         if i_layer == "0" and "time_mix_a" in new:  # stand-ins, which nobody may read
             yield new.replace("time_mix_a", "time_mix_v"), value
         yield new, value
 
 
 def write_gguf(name, m, weights):
-    w = gguf.GGUFWriter(HERE / f"{name}.gguf", "rwkv7")
+    w = gguf.GGUFWriter(HERE / f"{name}.gguf", name.split("-")[0])
     w.add_type(gguf.GGUFType.MODEL)
     w.add_name(f"golden {name}")
     w.add_context_length(1 << 20)
@@ -177,10 +246,15 @@ def write_gguf(name, m, weights):
     w.add_block_count(m["layers"])
     w.add_layer_norm_eps(1e-5)
     w.add_wkv_head_size(m["head"])
-    w.add_decay_lora_rank(m["w"])
-    w.add_iclr_lora_rank(m["a"])
-    w.add_value_residual_mix_lora_rank(m["v"])
-    w.add_gate_lora_rank(m["g"])
+    if "mix" in m:
+        w.add_rescale_every_n_layers(m["halve"])
+        w.add_time_mix_extra_dim(m["mix"])
+        w.add_time_decay_extra_dim(m["decay"])
+    else:
+        w.add_decay_lora_rank(m["w"])
+        w.add_iclr_lora_rank(m["a"])
+        w.add_value_residual_mix_lora_rank(m["v"])
+        w.add_gate_lora_rank(m["g"])
     w.add_feed_forward_length(m["ff"])
     w.add_head_count(0)
     w.add_vocab_size(VOCAB)
@@ -197,16 +271,16 @@ def write_gguf(name, m, weights):
 # ---- the official package ----
 
 def official(m, weights):
-    """The largest difference from the oracle, as a share of the logits' range."""
-    os.environ.update(RWKV_V7_ON="1", RWKV_JIT_ON="0", RWKV_CUDA_ON="0")
+    """The largest difference from the oracle, as a share of the logits' range. In float32 nothing is halved there."""
+    os.environ.update(RWKV_V7_ON="0" if "mix" in m else "1", RWKV_JIT_ON="0", RWKV_CUDA_ON="0")
     import torch
     from rwkv.model import RWKV
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         path = os.path.join(folder, "model")
         torch.save({n: torch.from_numpy(v.copy()) for n, v in weights.items()}, path + ".pth")
-        model = RWKV(model=path, strategy="cpu fp32")
+        model = RWKV(model=path + ".pth" * ("mix" in m), strategy="cpu fp32")
         got, _ = model.forward(prompt(LENGTHS[-1]), None, full_output=True)
-    want = logits_of(m, weights, prompt(LENGTHS[-1]))
+    want = logits_of(dict(m, halve=0) if "mix" in m else m, weights, prompt(LENGTHS[-1]))
     return np.abs(got.double().numpy() - want).max() / np.ptp(want)
 
 
