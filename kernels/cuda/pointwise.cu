@@ -138,8 +138,8 @@ DEVICE float map_one(float x, int f) {
 		return x * sigmoid_f32(x);
 	case BB_MAP_HALF:
 		return 0.5f * x;
-	case BB_MAP_DECAY6:
-		return exp_f32(-exp_f32(x));
+	case BB_MAP_DECAY6: /* 0 from 5 on, and e^x of much more isn't defined */
+		return exp_f32(-exp_f32(x > 5.0f ? 5.0f : x));
 	case BB_MAP_DECAY7:
 		return exp_f32(-0.60653066f * sigmoid_f32(x));
 	default:

@@ -155,8 +155,8 @@ static inline vec map_one(enum bb_map f, vec x) {
 	if (f == BB_MAP_HALF) {
 		return vec_mul(x, vec_set(0.5f));
 	}
-	if (f == BB_MAP_DECAY6) {
-		return vec_exp(vec_sub(vec_set(0), vec_exp(x)));
+	if (f == BB_MAP_DECAY6) { /* 0 from 5 on, and e^x of much more isn't defined */
+		return vec_exp(vec_sub(vec_set(0), vec_exp(vec_min(vec_set(5.0f), x))));
 	}
 	if (f == BB_MAP_DECAY7) {
 		return vec_exp(vec_mul(vec_set(-0.60653066f), vec_sigmoid(x)));
