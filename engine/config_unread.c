@@ -14,12 +14,13 @@
  * With a star: whatever begins so. */
 static const char *const harmless[] = {
 	"_*", "add_cross_attention", "architectures", "attention_bias", "attention_dropout",
-	"attention_probs_dropout_prob", "attn_implementation", "attn_pdrop", "auto_map",
+	"attention_probs_dropout_prob", "attn_implementation", "attn_mode", "attn_pdrop", "auto_map",
 	"autocast_kernel_dtype", "block_mlp_init_scale", "block_out_init_scale",
 	"block_use_xavier_init", "bos_token_id", "cache_implementation", "chunk_size",
 	"chunkwise_kernel", "classifier_dropout*", "conv_use_xavier_init", "d_model",
 	"decoder_start_token_id", "dtype", "embd_pdrop", "eos_token_id", "expand", "finetuning_task",
-	"fused_add_norm", "gradient_checkpointing", "hidden_dropout*", "id2label",
+	"fuse_cross_entropy", "fuse_linear_cross_entropy", "fuse_norm", "fused_add_norm",
+	"gradient_checkpointing", "hidden_dropout*", "hidden_ratio", "id2label",
 	"inference_state_dtype", "initializer_range", "is_decoder", "is_llama_config", "label2id",
 	"mamba_chunk_size", "max_inference_chunksize", "max_length", "mlp_bias", "mode", "model_type",
 	"n_layer", "norm_before_gate", "norm_reduction_force_float32", "num_labels",
@@ -56,8 +57,11 @@ static const struct effect {
 	{ "intermediate_size", .same = H_SSM_INNER },
 	{ "lm_head_multiplier", .neutral = 1, .has_number = true },
 	{ "logits_scaling", .neutral = 1, .has_number = true },
+	{ "max_position_embeddings", .same = H_CONTEXT, .only = H_HEADS },
 	{ "max_window_layers", .neutral = 0, .has_number = true, .only = H_WINDOW },
 	{ "num_blocks", .same = H_LAYERS },
+	{ "norm_bias", .neutral = 1, .has_number = true },
+	{ "norm_first", .neutral = 1, .has_number = true },
 	{ "num_heads", .same = H_HEADS },
 	{ "partial_rotary_factor", .neutral = 1, .has_number = true },
 	{ "residual_multiplier", .neutral = 1, .has_number = true },
@@ -71,6 +75,7 @@ static const struct effect {
 	{ "rope_scaling.truncate", .neutral = 1, .has_number = true },
 	{ "sliding_window" },
 	{ "use_pos_enc", .neutral = 1, .has_number = true },
+	{ "value_dim", .same = H_WKV_WIDTH },
 	{ "weight_mode", .texts = "single" },
 };
 
@@ -135,7 +140,7 @@ static bool uses(const struct bb_model *m, enum bb_op_kind kind) {
 
 /* Names of the activation function that the model's op lists compute. */
 static const char *activations(const struct bb_model *m) {
-	return uses(m, OP_GELU_MUL) ? "gelu_pytorch_tanh" : "silu|swish";
+	return uses(m, OP_GELU_MUL) ? "gelu_pytorch_tanh" : uses(m, OP_RELU2) ? "sqrelu" : "silu|swish";
 }
 
 static bool is_activation(const char *path) {
@@ -163,8 +168,22 @@ static bool is_off(const json_t *value) {
 		(json_is_string(value) && json_string_length(value) == 0);
 }
 
+/* A number of each layer, all the same. */
+static bool is_same_each(const json_t *list, double number) {
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const json_t *value = json_array_get(list, i);
+		if (!json_is_number(value) || json_number_value(value) != number) {
+			return false;
+		}
+	}
+	return json_array_size(list) > 0;
+}
+
 static bool is_neutral(const struct effect *e, const struct bb_hparams *hp, const json_t *value) {
 	if (e->only != H_NONE && hp->v[e->only] == 0) {
+		return true;
+	}
+	if (e->same != H_NONE && is_same_each(value, hp->v[e->same])) {
 		return true;
 	}
 	if (json_is_string(value)) {

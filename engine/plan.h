@@ -13,8 +13,9 @@
 struct weight_set {
 	const struct bb_tensor **global;    /* [W_COUNT] */
 	const struct bb_tensor **per_layer; /* [n_layers, W_COUNT] */
-	struct bb_tensor *parts;            /* [n_parts]: weights that are parts of tensors */
-	int n_parts;
+	struct bb_tensor *made;             /* [n_made]: weights that are no tensor of the file */
+	void **joined;                      /* [n_joined]: bytes of those made of several */
+	int n_made, n_joined;
 	const struct bb_weight *rows[W_COUNT]; /* the description a slot came from */
 	enum bb_transform transforms[W_COUNT]; /* of the file's format */
 };

@@ -185,8 +185,7 @@ static bool derive_lstm(struct bb_hparams *hp, struct bb_error *err) {
 }
 
 /* Widths in a layer of RWKV-7, of which six inputs are mixed, or of RWKV-6, which mixes by what it
- * computes in a lower rank from the token and the one before. The epsilon of the norm behind the
- * recurrence is the official implementation's, in no file. */
+ * computes in a lower rank from the token and the one before. */
 static bool derive_wkv(struct bb_hparams *hp, struct bb_error *err) {
 	double *const v = hp->v;
 	if (fmod(v[H_EMBD], v[H_WKV_HEAD]) != 0) {
@@ -198,7 +197,6 @@ static bool derive_wkv(struct bb_hparams *hp, struct bb_error *err) {
 	v[H_WKV_MIXES] = 6;
 	v[H_WKV_LOW_MIX_WIDTH] = 5 * v[H_WKV_RANK_MIX];
 	v[H_WKV_PAST_WIDTH] = v[H_WKV_RANK_MIX] > 0 ? v[H_EMBD] : 0;
-	v[H_WKV_NORM_EPS] = 64e-5;
 	return true;
 }
 
@@ -349,19 +347,72 @@ static void check_shape(struct binder *b, const struct bb_weight *w, const struc
 	}
 }
 
+/* A tensor [rows, cols] of t's type, or [rows] with cols 1, for what isn't one of the file. */
+static struct bb_tensor *make_tensor(struct binder *b, const struct bb_tensor *t, int64_t rows,
+	int64_t cols) {
+	struct bb_tensor *made = &b->set->made[b->set->n_made++];
+	*made = *t;
+	made->n_dims = cols > 1 ? 2 : 1;
+	made->dims[0] = rows;
+	made->dims[1] = cols;
+	made->dims[2] = made->dims[3] = 1;
+	return made;
+}
+
 /* The part of t that a weight is; t fits. */
 static const struct bb_tensor *part_of(struct binder *b, const struct bb_weight *w,
 	const struct bb_tensor *t) {
-	struct bb_tensor *part = &b->set->parts[b->set->n_parts++];
-	const bool is_vector = w->cols == H_NONE;
-	*part = *t;
-	part->n_dims = is_vector ? 1 : 2;
-	part->dims[0] = (int64_t)b->hp->v[w->rows];
-	part->dims[1] = is_vector ? 1 : (int64_t)b->hp->v[w->cols];
-	part->dims[2] = part->dims[3] = 1;
+	struct bb_tensor *part = make_tensor(b, t, (int64_t)b->hp->v[w->rows],
+		w->cols == H_NONE ? 1 : (int64_t)b->hp->v[w->cols]);
 	part->bytes = t->bytes / (size_t)w->n_parts;
 	part->data = (const uint8_t *)t->data + part->bytes * (size_t)w->part;
 	return part;
+}
+
+static void say_missing(struct binder *b, const char *name) {
+	b->n_wrong++;
+	base_fail(&b->first, BB_ERR_FORMAT, "tensor '%s' is missing; architecture %s needs it", name,
+		b->model->name);
+}
+
+/* The tensors that "x_{ab}" means, each a row. NULL if they aren't all there and alike. */
+static const struct bb_tensor *join(struct binder *b, const char *name) {
+	const char *open = strchr(name, '{'), *close = strchr(open, '}');
+	const size_t n = (size_t)(close - open - 1);
+	const struct bb_tensor *first = NULL;
+	struct bb_tensor *made = NULL;
+	char *data = NULL;
+	for (size_t i = 0; i < n; i++) {
+		char one[128];
+		snprintf(one, sizeof(one), "%.*s%c%s", (int)(open - name), name, open[1 + i], close + 1);
+		const struct bb_tensor *t = file_tensor(b->file, one);
+		if (t == NULL) {
+			say_missing(b, one);
+			return NULL;
+		}
+		b->used[t - b->file->tensors] = true;
+		first = i == 0 ? t : first;
+		if (t->type != first->type || t->bytes != first->bytes) {
+			b->n_wrong++;
+			base_fail(&b->first, BB_ERR_FORMAT, "tensor '%s': expected %zu bytes of %s as '%s' "
+				"has, the file has %zu of %s", one, first->bytes, tensor_type_name(first->type),
+				first->name, t->bytes, tensor_type_name(t->type));
+			return NULL;
+		}
+		if (i == 0) {
+			data = b->set->joined[b->set->n_joined++] = base_alloc(n, t->bytes);
+			made = make_tensor(b, t, (int64_t)n, t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3]);
+			made->bytes = n * t->bytes;
+			made->data = data;
+		}
+		if (data == NULL) {
+			b->n_wrong++;
+			base_no_memory(&b->first, one, n * t->bytes);
+			return NULL;
+		}
+		memcpy(data + i * t->bytes, t->data, t->bytes);
+	}
+	return made;
 }
 
 /* A tensor that the file may have and nobody reads. */
@@ -376,23 +427,24 @@ static void bind_stray(struct binder *b, const struct bb_weight *w, int i_layer)
 
 static void bind_one(struct binder *b, const struct bb_weight *w, int i_layer) {
 	const struct bb_weight_name *column = file_column(b->file, w);
-	const bool is_optional = (w->flags & OPTIONAL) != 0;
+	const bool is_joined = column->name != NULL && strchr(column->name, '{') != NULL;
 	char name[128];
 	snprintf(name, sizeof(name), column->name != NULL ? column->name : "", i_layer);
-	const struct bb_tensor *t = column->name != NULL ? file_tensor(b->file, name) : NULL;
+	const struct bb_tensor *t = is_joined ? join(b, name)
+		: column->name != NULL ? file_tensor(b->file, name) : NULL;
 	const struct bb_tensor **slot = (w->flags & PER_LAYER) != 0
 		? &b->set->per_layer[(size_t)i_layer * W_COUNT + w->slot]
 		: &b->set->global[w->slot];
 	*slot = t;
 	if (t != NULL) {
 		const int n_wrong = b->n_wrong;
-		b->used[t - b->file->tensors] = true;
+		if (!is_joined) {
+			b->used[t - b->file->tensors] = true;
+		}
 		check_shape(b, w, t);
 		*slot = w->n_parts > 0 && b->n_wrong == n_wrong ? part_of(b, w, t) : t;
-	} else if (!is_optional) {
-		b->n_wrong++;
-		base_fail(&b->first, BB_ERR_FORMAT, "tensor '%s' is missing; architecture %s needs it",
-			name, b->model->name);
+	} else if (!is_joined && (w->flags & OPTIONAL) == 0) {
+		say_missing(b, name);
 	}
 }
 
@@ -434,11 +486,13 @@ static bool bind_all(struct binder *b, struct bb_error *err) {
 		: base_fail(err, b->first.code, "%s", b->first.text);
 }
 
-/* How many weights are parts of tensors, at most. */
-static size_t count_parts(const struct bb_model *m, int n_layers) {
+/* How many weights are no tensor of the file, at most. */
+static size_t count_made(const struct bb_model *m, const struct model_file *f, int n_layers) {
 	size_t n = 0;
 	for (const struct bb_weight *w = m->weights; w->slot != W_NONE; w++) {
-		n += w->n_parts == 0 ? 0 : (w->flags & PER_LAYER) != 0 ? (size_t)n_layers : 1;
+		const char *name = file_column(f, w)->name;
+		const bool is_made = w->n_parts > 0 || (name != NULL && strchr(name, '{') != NULL);
+		n += !is_made ? 0 : (w->flags & PER_LAYER) != 0 ? (size_t)n_layers : 1;
 	}
 	return n;
 }
@@ -449,10 +503,12 @@ bool weights_bind(struct weight_set *set, const struct bb_model *m, const struct
 	memset(set, 0, sizeof(*set));
 	set->global = base_alloc(W_COUNT, sizeof(*set->global));
 	set->per_layer = base_alloc((size_t)n_layers * W_COUNT, sizeof(*set->per_layer));
-	set->parts = base_alloc(count_parts(m, n_layers) + 1, sizeof(*set->parts));
+	const size_t n_made = count_made(m, f, n_layers) + 1;
+	set->made = base_alloc(n_made, sizeof(*set->made));
+	set->joined = base_alloc(n_made, sizeof(*set->joined));
 	struct binder b = { set, m, hp, f, base_alloc(f->n_tensors, sizeof(bool)) };
-	bool ok = set->global != NULL && set->per_layer != NULL && set->parts != NULL &&
-		b.used != NULL;
+	bool ok = set->global != NULL && set->per_layer != NULL && set->made != NULL &&
+		set->joined != NULL && b.used != NULL;
 	ok = ok ? bind_all(&b, err)
 		: base_no_memory(err, "weight table", (size_t)n_layers * W_COUNT * sizeof(void *));
 	base_free(b.used);
@@ -462,6 +518,10 @@ bool weights_bind(struct weight_set *set, const struct bb_model *m, const struct
 void weight_set_finish(struct weight_set *set) {
 	base_free(set->global);
 	base_free(set->per_layer);
-	base_free(set->parts);
+	base_free(set->made);
+	for (int i = 0; i < set->n_joined; i++) {
+		base_free(set->joined[i]);
+	}
+	base_free(set->joined);
 	memset(set, 0, sizeof(*set));
 }

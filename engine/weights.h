@@ -157,7 +157,7 @@ enum bb_weight_flag {
 };
 
 /* A weight's name in one file format, and what the format stores differently. NULL: it hasn't got
- * the weight, which must be OPTIONAL then. */
+ * the weight, which must be OPTIONAL then. "x_{ab}": a row from x_a and one from x_b. */
 struct bb_weight_name {
 	const char *name;
 	enum bb_transform transform;

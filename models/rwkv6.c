@@ -17,6 +17,7 @@ static const struct bb_key keys[] = {
 	{ H_WKV_HEAD, "wkv.head_size", "", 1, 128 },
 	{ H_WKV_RANK_MIX, "time_mix_extra_dim", "", 1, 1 << 16 },
 	{ H_WKV_RANK_W, "time_decay_extra_dim", "", 1, 1 << 16 },
+	{ H_WKV_NORM_EPS, NULL, NULL, 0, 1, true, 64e-5 },
 	{ H_WKV_HALVE_EVERY, "rescale_every_n_layers", "", 0, 1 << 20, true },
 	{ 0 },
 };

@@ -61,6 +61,7 @@ int LLVMFuzzerInitialize(int *n_args, char ***args) {
 		write_config(folder, "seed-gemma3", "gemma3-linear/config.json");
 		write_config(folder, "seed-mamba2", "mamba2/config-4.json");
 		write_config(folder, "seed-falcon-mamba", "falcon-mamba/config.json");
+		write_config(folder, "seed-rwkv7", "rwkv7-folder/config.json");
 		write_text(folder, "seed-tokenizer", '1', tokenizer, sizeof(tokenizer) - 1);
 	}
 	return 0;

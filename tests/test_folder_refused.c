@@ -283,6 +283,50 @@ Test(folder_refused, entries_of_published_lfm2_are_not) {
 	expect(BB_ERR_FORMAT, "tensor 'model.embed_tokens.weight': expected shape");
 }
 
+Test(folder_refused, other_rwkv7) {
+	configure("rwkv7-folder", "{\"value_dim\": [64, 32]}");
+	expect(BB_ERR_UNSUPPORTED, "'value_dim' is [64,32]");
+	configure("rwkv7-folder", "{\"norm_first\": false}");
+	expect(BB_ERR_UNSUPPORTED, "'norm_first' is false");
+	configure("rwkv7-folder", "{\"norm_bias\": false}");
+	expect(BB_ERR_UNSUPPORTED, "'norm_bias' is false");
+	configure("rwkv7-folder", "{\"hidden_act\": \"silu\"}");
+	expect(BB_ERR_UNSUPPORTED, "expected sqrelu");
+	configure("rwkv7-folder", "{\"attn\": {\"layers\": [1], \"num_heads\": 1}}");
+	expect(BB_ERR_UNSUPPORTED, "'attn");
+}
+
+/* The weights of the golden, with one text in the header changed to another that is as long. */
+static void write_patched(const char *golden, const char *from, const char *to) {
+	char path[1024];
+	snprintf(path, sizeof(path), "%s/goldens/hf/%s/model.safetensors", BOBBIN_TESTS, golden);
+	FILE *f = fopen(path, "rb");
+	cr_assert_not_null(f);
+	static char bytes[1 << 20];
+	const size_t n = fread(bytes, 1, sizeof(bytes), f);
+	fclose(f);
+	char *at = memmem(bytes, n, from, strlen(from));
+	cr_assert(n < sizeof(bytes) && at != NULL && strlen(from) == strlen(to));
+	memcpy(at, to, strlen(to));
+	snprintf(path, sizeof(path), "%s/model.safetensors", made);
+	unlink(path);
+	f = fopen(path, "wb");
+	cr_assert(f != NULL && fwrite(bytes, 1, n, f) == n && fclose(f) == 0);
+}
+
+/* Six tensors are the rows of one weight. */
+Test(folder_refused, rows_that_are_not_there_or_unlike) {
+	remove_made();
+	make_folder("rwkv7-folder");
+	configure("rwkv7-folder", "{}");
+	write_patched("rwkv7-folder", "layers.1.attn.x_a", "layers.1.attn.x_b");
+	expect(BB_ERR_FORMAT, "tensor 'model.layers.1.attn.x_a' is missing");
+	write_patched("rwkv7-folder", "attn.x_w\":{\"dtype\":\"F32\",\"shape\":[1,1,64]",
+		"attn.x_w\":{\"dtype\":\"F16\",\"shape\":[2,1,64]");
+	expect(BB_ERR_FORMAT, "attn.x_w': expected 256 bytes of F32 as 'model.layers.0.attn.x_r' has, "
+		"the file has 256 of F16");
+}
+
 Test(folder_refused, rope_with_more_to_it) {
 	expect_config("{\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 1e4, "
 		"\"mrope_section\": [2, 3, 3]}}", BB_ERR_UNSUPPORTED,

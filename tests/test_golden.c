@@ -226,6 +226,8 @@ RECURRENT(rwkv6_halved, "rwkv6-halved")
 RECURRENT(rwkv7, "rwkv7")
 /* Heads of 20, ranks of whole vectors. */
 RECURRENT(rwkv7_heads, "rwkv7-heads")
+/* A head of 64, where files and folders mean the same epsilon. */
+RECURRENT(rwkv7_folder, "rwkv7-folder")
 /* Attention beside Mamba-2; 5 heads on one, groups, a norm behind the scan. */
 RECURRENT(falcon_h1, "falcon-h1")
 /* Without that norm, and without the convolution's bias. */

@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the goldens of RWKV-6 and RWKV-7: their formulas (arXiv:2404.05892 and 2503.14456, section 4) in float64.
 
-Usage: tests/goldens/make_rwkv.py [NAME]...           writes NAME.gguf and NAME-LENGTH.npy beside itself
+Usage: tests/goldens/make_rwkv.py [NAME]...           writes NAME.gguf and NAME-LENGTH.npy beside itself,
+                                                      and hf/NAME for one
        tests/goldens/make_rwkv.py --official NAME     compares with the package rwkv in float32 instead
 
-Needs the packages gguf and numpy, and for --official torch and rwkv."""
+Needs the packages gguf, numpy and safetensors, and for --official torch and rwkv."""
+import json
 import os
 import pathlib
 import sys
@@ -13,6 +15,7 @@ import tempfile
 
 import gguf
 import numpy as np
+import safetensors.numpy
 
 HERE = pathlib.Path(__file__).resolve().parent
 VOCAB = 199
@@ -25,9 +28,12 @@ MIXES6 = "wkvrg"
 MODELS = {
     "rwkv7": dict(dim=48, head=16, layers=3, ff=80, w=9, a=7, v=5, g=12),
     "rwkv7-heads": dict(dim=60, head=20, layers=3, ff=130, w=16, a=16, v=32, g=24),
+    "rwkv7-folder": dict(dim=64, head=64, layers=2, ff=72, w=8, a=6, v=5, g=10),
     "rwkv6": dict(dim=48, head=16, layers=3, ff=84, mix=7, decay=9, halve=0),
     "rwkv6-halved": dict(dim=60, head=20, layers=4, ff=130, mix=16, decay=24, halve=2),
 }
+# In the order in which they came.
+SEEDS = ("rwkv7", "rwkv7-heads", "rwkv6", "rwkv6-halved", "rwkv7-folder")
 
 
 def prompt(length):
@@ -268,6 +274,50 @@ def write_gguf(name, m, weights):
     w.close()
 
 
+# ---- the folder, as flash-linear-attention names things; the norm over heads has head_dim * norm_eps there ----
+
+FLA = {"emb.": "embeddings.", "ln_out.": "norm.", "blocks.0.ln0.": "layers.0.pre_norm."}
+FLA_INNER = {"ln1.": "attn_norm.", "ln2.": "ffn_norm.", "att.ln_x.": "attn.g_norm.", "att.receptance.": "attn.r_proj.",
+             "att.key.": "attn.k_proj.", "att.value.": "attn.v_proj.", "att.output.": "attn.o_proj.", "att.": "attn.",
+             "ffn.": "ffn."}
+FLA_LOW = {"0": "2.bias", "1": "0.weight", "2": "2.weight"}
+
+
+def fla_tensor(name, value):
+    if name == "head.weight":
+        return "lm_head.weight", value
+    end = [e for e in FLA if name.startswith(e)]
+    if end:
+        return "model." + FLA[end[0]] + name[len(end[0]):], value
+    _, i_layer, rest = name.split(".", 2)
+    begin = next(b for b in FLA_INNER if rest.startswith(b))
+    inner = FLA_INNER[begin] + rest[len(begin):]
+    if rest[-1] in "012":
+        inner = f"{inner[:-1]}_lora.lora.{FLA_LOW[rest[-1]]}"
+        value = value if rest[-1] == "0" else value.T
+    value = value.reshape(1, 1, -1) if ".x_" in inner and begin == "att." else value
+    return f"model.layers.{i_layer}.{inner}", value
+
+
+def write_folder(name, m, weights):
+    path = HERE / "hf" / name
+    path.mkdir(exist_ok=True)
+    tensors = dict(fla_tensor(n, value) for n, value in weights.items())
+    safetensors.numpy.save_file({n: np.ascontiguousarray(value) for n, value in tensors.items()},
+                                path / "model.safetensors", {"format": "pt"})
+    config = {
+        "a_low_rank_dim": m["a"], "architectures": ["RWKV7ForCausalLM"], "attn": None, "attn_mode": "chunk",
+        "bos_token_id": 0, "decay_low_rank_dim": m["w"], "eos_token_id": 0, "fuse_cross_entropy": True,
+        "fuse_norm": False, "gate_low_rank_dim": m["g"], "head_dim": m["head"], "hidden_act": "sqrelu",
+        "hidden_ratio": 4.0, "hidden_size": m["dim"], "initializer_range": 0.006, "intermediate_size": m["ff"],
+        "max_position_embeddings": 2048, "model_type": "rwkv7", "norm_bias": True, "norm_eps": 1e-5,
+        "norm_first": True, "num_heads": 32, "num_hidden_layers": m["layers"], "tie_word_embeddings": False,
+        "torch_dtype": "float32", "transformers_version": "4.48.0", "use_cache": True, "v_low_rank_dim": m["v"],
+        "value_dim": [m["dim"]] * m["layers"], "vocab_size": VOCAB,
+    }
+    (path / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
 # ---- the official package ----
 
 def official(m, weights):
@@ -287,12 +337,14 @@ def official(m, weights):
 def main():
     names = [a for a in sys.argv[1:] if a != "--official"] or list(MODELS)
     for name in names:
-        m, seed = MODELS[name], 200 + list(MODELS).index(name)
+        m, seed = MODELS[name], 200 + SEEDS.index(name)
         weights = random_weights(m, seed)
         if "--official" in sys.argv:
             print(f"{name}: the official float32 is off by {official(m, weights):.1e} of the range")
             continue
         write_gguf(name, m, weights)
+        if name.endswith("folder"):
+            write_folder(name, m, weights)
         for length in LENGTHS:
             rows = logits_of(m, weights, prompt(length))
             np.save(HERE / f"{name}-{length}.npy", rows[-ROWS:].astype(np.float32))
