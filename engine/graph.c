@@ -310,7 +310,7 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 	case OP_ADD:
 		/* X and H: their rows follow each other without a gap. */
 		assert(o->ld_out == o->dim && o->ld_in == o->dim);
-		r->k->add(r->q, o->out, o->in, (size_t)r->n_rows * (size_t)o->dim);
+		r->k->add(r->q, o->out, o->in, (size_t)r->n_rows * (size_t)o->dim, 1);
 		break;
 	case OP_CONV:
 	case OP_CONV_SILU:

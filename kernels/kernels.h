@@ -481,7 +481,7 @@ enum bb_map {
  * sigmoid_mul y = u / (1 + e^-g) (output gates of LSTM cells, arXiv:2405.04517)
  * softcap     y = cap tanh(y / cap), cap above 0 (arXiv:2408.00118)
  * mul         y = a * b
- * add         y += x
+ * add         y += scale * x, both rounded
  * map         y = f(x), f of enum bb_map; y may be x
  * lerp        y = from + (to - from) * by, y may be each of them; ld_by 0: one row for all
  * argmax      lowest index of the largest element; NaNs never win; index 0 when all are NaN

@@ -80,9 +80,9 @@ void softcap_c(bb_queue *q, float *y, size_t n, float cap) {
 	}
 }
 
-void add_c(bb_queue *q, float *y, const float *x, size_t n) {
+void add_c(bb_queue *q, float *y, const float *x, size_t n, float scale) {
 	for (size_t i = 0; i < n; i++) {
-		y[i] += x[i];
+		y[i] += scale * x[i];
 	}
 }
 

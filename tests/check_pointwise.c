@@ -105,7 +105,7 @@ CHECK(add) {
 		const float *x = check_in(c, n);
 		float *y = check_inout(c, "y", n, (struct tol){ 0 });
 		while (check_next(c, 12.0 * n, "n=%d", n)) {
-			fn(check_queue(c), y, x, n);
+			fn(check_queue(c), y, x, n, s % 3 == 0 ? 1 : 0.22f);
 		}
 	}
 }

@@ -338,31 +338,31 @@ static void check_kernel(const struct kernel *kernel, uint64_t seed) {
 
 /* ---- the harness checked by variants that must fail ---- */
 
-static void add_wrong(bb_queue *q, float *y, const float *x, size_t n) {
-	add_c(q, y, x, n);
+static void add_wrong(bb_queue *q, float *y, const float *x, size_t n, float scale) {
+	add_c(q, y, x, n, scale);
 	y[n / 2] += 1;
 }
 
-static void add_forgets(bb_queue *q, float *y, const float *x, size_t n) {
-	add_c(q, y, x, n - 1);
+static void add_forgets(bb_queue *q, float *y, const float *x, size_t n, float scale) {
+	add_c(q, y, x, n - 1, scale);
 }
 
-static void add_over_reads(bb_queue *q, float *y, const float *x, size_t n) {
-	add_c(q, y, x, n);
+static void add_over_reads(bb_queue *q, float *y, const float *x, size_t n, float scale) {
+	add_c(q, y, x, n, scale);
 	(void)*(const volatile float *)(x + n);
 }
 
-static void add_under_writes(bb_queue *q, float *y, const float *x, size_t n) {
-	add_c(q, y, x, n);
+static void add_under_writes(bb_queue *q, float *y, const float *x, size_t n, float scale) {
+	add_c(q, y, x, n, scale);
 	*(volatile float *)(y - 1) = 0;
 }
 
-static void add_writes_input(bb_queue *q, float *y, const float *x, size_t n) {
-	add_c(q, y, x, n);
+static void add_writes_input(bb_queue *q, float *y, const float *x, size_t n, float scale) {
+	add_c(q, y, x, n, scale);
 	*(volatile float *)(uintptr_t)x = 0;
 }
 
-static void add_illegal(bb_queue *q, float *y, const float *x, size_t n) {
+static void add_illegal(bb_queue *q, float *y, const float *x, size_t n, float scale) {
 	__builtin_trap();
 }
 

@@ -211,10 +211,10 @@ Test(device, work_goes_there_and_back, .init = setup) {
 	m->copy_in(copies, x, host, N * sizeof(*x));
 	m->after(q, copies);
 	m->fill(q, y, 0, N * sizeof(*y));
-	k.add(q, y, x, N);
+	k.add(q, y, x, N, 1);
 	m->capture_begin(q);
-	k.add(q, y, x, N);
-	k.add(q, x, y, N);
+	k.add(q, y, x, N, 1);
+	k.add(q, x, y, N, 1);
 	bb_graph *g = m->capture_end(q, text, sizeof(text));
 	cr_assert_not_null(g, "%s", text);
 	cr_assert_eq(m->graph_nodes(g), 2);
@@ -241,7 +241,7 @@ Test(device, a_failed_launch_sticks_to_the_queue, .init = setup) {
 	float *x = m->alloc(d, N * sizeof(*x), text, sizeof(text));
 	m->fill(q, x, 0, N * sizeof(*x));
 	simt_fail_launch(1);
-	k.add(q, x, x, N);
+	k.add(q, x, x, N, 1);
 	cr_assert_not(m->wait(q, text, sizeof(text)));
 	cr_assert_eq(strncmp(text, "add: ", 5), 0, "%s", text);
 	m->queue_destroy(q);

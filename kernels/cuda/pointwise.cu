@@ -102,24 +102,25 @@ extern "C" void softcap_sm80(bb_queue *q, float *y, size_t n, float cap) {
 	queue_launched(q, "softcap");
 }
 
-/* ---- y = y + x ---- */
+/* ---- y = y + scale x ---- */
 
 __global__ void __launch_bounds__(THREADS) add_kernel(float *y, const float *x, size_t n,
-	bool wide) {
+	float scale, bool wide) {
 	const size_t i = (size_t)blockIdx.x * PER_BLOCK + 4 * threadIdx.x;
 	if (i >= n) {
 		return;
 	}
 	const int left = n - i < 4 ? (int)(n - i) : 4;
 	const float4 a = load4(y + i, left, wide), b = load4(x + i, left, wide);
-	store4(y + i, make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w), left, wide);
+	store4(y + i, make_float4(a.x + scale * b.x, a.y + scale * b.y, a.z + scale * b.z,
+		a.w + scale * b.w), left, wide);
 }
 
-extern "C" void add_sm80(bb_queue *q, float *y, const float *x, size_t n) {
+extern "C" void add_sm80(bb_queue *q, float *y, const float *x, size_t n, float scale) {
 	if (n == 0) {
 		return;
 	}
-	LAUNCH(add_kernel, blocks_for(n, PER_BLOCK), THREADS, 0, q->stream, y, x, n,
+	LAUNCH(add_kernel, blocks_for(n, PER_BLOCK), THREADS, 0, q->stream, y, x, n, scale,
 		is_wide(y) && is_wide(x));
 	queue_launched(q, "add");
 }

@@ -75,7 +75,7 @@ void TAG(mul)(bb_queue *q, float *y, int ld_y, const float *a, const float *b, i
 	queue_run(q, plain_rows, &job, n_rows, vec_grain((size_t)dim));
 }
 
-/* ---- y = y + x, y = cap tanh(y / cap) ---- */
+/* ---- y = y + scale x, y = cap tanh(y / cap) ---- */
 
 enum { BLOCK = 4096 }; /* elements of a unit of work */
 
@@ -83,7 +83,7 @@ struct flat_job {
 	float *y;       /* [n] */
 	const float *x; /* [n] */
 	size_t n;
-	float cap;
+	float cap, scale;
 };
 
 static int blocks(size_t n) {
@@ -98,19 +98,21 @@ static size_t flat_end(const struct flat_job *job, int end) {
 static void add_blocks(const void *arg, int begin, int end) {
 	const struct flat_job *job = arg;
 	const size_t last = flat_end(job, end);
+	const vec scale = vec_set(job->scale);
 	size_t i = (size_t)begin * BLOCK;
 	for (; i + VEC <= last; i += VEC) {
-		vec_store(job->y + i, vec_add(vec_load(job->y + i), vec_load(job->x + i)));
+		const vec x = vec_mul(scale, vec_load(job->x + i));
+		vec_store(job->y + i, vec_add(vec_load(job->y + i), x));
 	}
 	const int n = (int)(last - i);
 	if (n > 0) {
-		const vec sum = vec_add(vec_load_part(job->y + i, n), vec_load_part(job->x + i, n));
-		vec_store_part(job->y + i, sum, n);
+		const vec x = vec_mul(scale, vec_load_part(job->x + i, n));
+		vec_store_part(job->y + i, vec_add(vec_load_part(job->y + i, n), x), n);
 	}
 }
 
-void TAG(add)(bb_queue *q, float *y, const float *x, size_t n) {
-	const struct flat_job job = { .y = y, .x = x, .n = n };
+void TAG(add)(bb_queue *q, float *y, const float *x, size_t n, float scale) {
+	const struct flat_job job = { .y = y, .x = x, .n = n, .scale = scale };
 	queue_run(q, add_blocks, &job, blocks(n), vec_grain(BLOCK));
 }
 
