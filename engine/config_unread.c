@@ -22,7 +22,8 @@ static const char *const harmless[] = {
 	"fuse_cross_entropy", "fuse_linear_cross_entropy", "fuse_norm", "fused_add_norm",
 	"gradient_checkpointing", "hidden_dropout*", "hidden_ratio", "id2label",
 	"inference_state_dtype", "initializer_range", "is_decoder", "is_llama_config", "label2id",
-	"mamba_chunk_size", "max_inference_chunksize", "max_length", "mlp_bias", "mode", "model_type",
+	"init_method", "mamba_chunk_size", "mamba_conv_bias", "mamba_d_head", "mamba_proj_bias",
+	"max_inference_chunksize", "max_length", "mlp_bias", "mode", "model_type",
 	"n_layer", "norm_before_gate", "norm_reduction_force_float32", "num_labels",
 	"num_logits_to_keep", "output_router_logits", "pad_token_id", "pad_vocab_size_multiple",
 	"pretraining_tp", "problem_type", "rescale_prenorm_residual", "resid_pdrop",
@@ -32,7 +33,7 @@ static const char *const harmless[] = {
 	"time_step_scale", "tokenizer_class", "torch_dtype", "transformers.js_config*",
 	"transformers_version", "unsloth_*", "use_associative_scan", "use_bias", "use_cache",
 	"use_conv_bias", "use_falcon_mambapy", "use_flash_attention*", "use_mamba_kernels",
-	"use_mambapy", "use_qkv_bias",
+	"use_mambapy", "use_qkv_bias", "z_loss_coefficient",
 };
 
 /* What changes logits, and which values don't. */
@@ -46,6 +47,7 @@ static const struct effect {
 } effects[] = {
 	{ "add_out_norm", .neutral = 1, .has_number = true },
 	{ "attention_multiplier", .same = H_ATTN_SCALE },
+	{ "attn_rotary_emb", .same = H_ROPE_DIM },
 	{ "block_dim", .same = H_EMBD },
 	{ "block_use_swiglu", .neutral = 1, .has_number = true },
 	{ "conv_dim", .same = H_EMBD },
@@ -59,6 +61,7 @@ static const struct effect {
 	{ "logits_scaling", .neutral = 1, .has_number = true },
 	{ "max_position_embeddings", .same = H_CONTEXT, .only = H_HEADS },
 	{ "max_window_layers", .neutral = 0, .has_number = true, .only = H_WINDOW },
+	{ "normalization_function", .texts = "rmsnorm" },
 	{ "num_blocks", .same = H_LAYERS },
 	{ "norm_bias", .neutral = 1, .has_number = true },
 	{ "norm_first", .neutral = 1, .has_number = true },
@@ -114,7 +117,8 @@ static bool names_mention(const char *names, const char *path) {
 }
 
 static bool model_reads(const struct bb_model *m, const char *path) {
-	if (names_mention(m->hf_layers, path) || names_mention(CONFIG_ROPE_TYPE, path)) {
+	if (names_mention(m->hf_layers, path) || names_mention(m->hf_first_kind, path) ||
+		names_mention(CONFIG_ROPE_TYPE, path)) {
 		return true;
 	}
 	for (const struct bb_key *k = m->keys; k->h != H_NONE; k++) {

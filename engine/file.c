@@ -198,9 +198,26 @@ static bool kind_by_number(const struct gguf *g, const struct bb_model *m, int n
 	return true;
 }
 
+/* Of a folder that lists the layers of the first kind. */
+static bool kind_by_index(const json_t *list, const struct bb_model *m, int n_layers, int i_layer,
+	int *kind, struct bb_error *err) {
+	*kind = 1;
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const json_t *entry = json_array_get(list, i);
+		const json_int_t at = json_integer_value(entry);
+		if (!json_is_integer(entry) || at < 0 || at >= n_layers) {
+			return base_fail(err, BB_ERR_FORMAT, "config.json: expected numbers of layers, 0 to "
+				"%d, in '%s'", n_layers - 1, m->hf_first_kind);
+		}
+		*kind = at == i_layer ? 0 : *kind;
+	}
+	return true;
+}
+
 bool file_layer_kind(const struct model_file *f, const struct bb_model *m,
 	const struct bb_hparams *hp, int i_layer, int *kind, struct bb_error *err) {
 	const json_t *list = f->is_folder ? config_value(f->folder.config, m->hf_layers) : NULL;
+	const json_t *first = f->is_folder ? config_value(f->folder.config, m->hf_first_kind) : NULL;
 	bool listed = false;
 	if (!f->is_folder && m->gguf_layers != NULL && !kind_by_number(&f->gguf, m,
 		hparam_int(hp, H_LAYERS), i_layer, kind, &listed, err)) {
@@ -208,6 +225,9 @@ bool file_layer_kind(const struct model_file *f, const struct bb_model *m,
 	}
 	if (listed) {
 		return true;
+	}
+	if (first != NULL) {
+		return kind_by_index(first, m, hparam_int(hp, H_LAYERS), i_layer, kind, err);
 	}
 	if (list == NULL) {
 		*kind = m->pick != NULL ? m->pick(hp, i_layer) : 0;

@@ -4,6 +4,8 @@
  * hyper-parameters only: the shapes that a file holds are weights.c's matter. */
 #include "form.h"
 
+#include "kernels.h"
+
 #include <string.h>
 
 /* What an op of a kind is given; what isn't here it would ignore. */
@@ -28,7 +30,7 @@ static const struct rule {
 	[OP_GELU_MUL] = { "gelu_mul", .in = true, .in2 = true },
 	[OP_SIGMOID_MUL] = { "sigmoid_mul", .in = true, .in2 = true },
 	[OP_MUL] = { "mul", .in = true, .in2 = true },
-	[OP_ADD] = { "add", .in = true },
+	[OP_ADD] = { "add", .in = true, .n_scalars = 1 },
 	[OP_CONV] = { "conv", .in = true, .w = true, .bias = true, .in_layers_only = true,
 		.last = true },
 	[OP_CONV_SILU] = { "conv_silu", .in = true, .w = true, .bias = true, .in_layers_only = true,
@@ -53,6 +55,9 @@ static const struct rule {
 	[OP_WKV6] = { "wkv6", .in = true, .w = true, .in_layers_only = true },
 	[OP_WKV7] = { "wkv7", .in = true, .in_layers_only = true },
 	[OP_WKV_OUT] = { "wkv_out", .in = true, .w = true, .bias = true, .skip = true },
+	[OP_ROUTE] = { "route", .in = true, .in_layers_only = true },
+	[OP_ROUTE_CHOSEN] = { "route_chosen", .in = true, .in_layers_only = true },
+	[OP_COMBINE] = { "combine", .in = true, .in2 = true, .in_layers_only = true },
 };
 
 static const struct {
@@ -139,8 +144,20 @@ enum bb_act form_group(enum bb_act act) {
 	return acts[act].group;
 }
 
-bool form_is_dense(enum bb_act act) {
+static bool is_stream(enum bb_act act) {
 	return act == ACT_X || act == ACT_H;
+}
+
+bool form_is_dense(enum bb_act act) {
+	return is_stream(act) || act == ACT_CHOICE;
+}
+
+bool form_is_of_experts(enum bb_act act) {
+	return act >= ACT_E_GATE && act <= ACT_E_OUT;
+}
+
+int form_rows(const struct bb_hparams *hp, enum bb_act act) {
+	return form_is_of_experts(act) ? hparam_int(hp, H_EXPERTS_USED) : 1;
 }
 
 bool form_is_there(const struct bb_hparams *hp, enum bb_hparam when) {
@@ -199,7 +216,7 @@ static bool check_slot(const struct checker *c, const char *what, bool takes, en
 		return slot == W_NONE || refuse(c, expected, "one");
 	}
 	for (const struct bb_weight *w = c->model->weights; w->slot != W_NONE; w++) {
-		*row = w->slot == slot ? w : *row;
+		*row = w->slot == slot && (*row == NULL || form_is_there(c->hp, w->when)) ? w : *row;
 	}
 	snprintf(expected, sizeof(expected), "a %s of the table of weights", what);
 	if (*row == NULL) {
@@ -250,6 +267,31 @@ static bool check_matrix(const struct checker *c, const struct bb_weight *w,
 		check_width(c, "an output", n_out, (int)v[w->rows]) &&
 		(bias == NULL || (bias->cols == H_NONE ? check_width(c, "a bias", (int)v[bias->rows], n_out)
 			: refuse(c, "a vector", weight_name(bias))));
+}
+
+static bool check_most(const struct checker *c, const char *what, int n, int most) {
+	char want[64], have[32];
+	snprintf(want, sizeof(want), "1 to %d %s", most, what);
+	snprintf(have, sizeof(have), "%d", n);
+	return (n >= 1 && n <= most) || refuse(c, want, have);
+}
+
+/* Operands are of experts where the op can do with that: a stack's product gives such rows, gates
+ * keep them, joining takes them. */
+static bool check_rows(const struct checker *c, const struct bb_op *op, const struct bb_weight *w) {
+	const bool in = form_is_of_experts(op->in), out = form_is_of_experts(op->out);
+	const bool is_stack = w != NULL && w->stack != H_NONE;
+	const bool is_gated = op->kind == OP_SILU_MUL || op->kind == OP_GELU_MUL ||
+		op->kind == OP_SIGMOID_MUL || op->kind == OP_MUL;
+	if (is_stack && (op->kind != OP_MATMUL || op->bias != W_NONE)) {
+		return refuse(c, "no stack, or a product without a bias", weight_name(w));
+	}
+	if (out != (is_stack || (is_gated && in))) {
+		return refuse(c, out ? "an output that isn't of experts" : "one of experts",
+			act_name(op->out));
+	}
+	return !in || is_stack || is_gated || op->kind == OP_COMBINE ||
+		refuse(c, "an input that isn't of experts", act_name(op->in));
 }
 
 static bool check_in_place(const struct checker *c, const struct bb_op *op) {
@@ -324,13 +366,25 @@ static bool check_wkv(const struct checker *c, const struct bb_op *op, const str
 	}
 }
 
+static bool check_mixture(const struct checker *c, const struct bb_op *op, int n_out, int n_in) {
+	if (op->kind == OP_COMBINE) {
+		return check_width(c, "an input", n_in, n_out) &&
+			check_width(c, "a second input", form_width(c->hp, op->in2),
+				form_rows(c->hp, op->in)) &&
+			(form_is_dense(op->in2) || refuse(c, "second input CHOICE", act_name(op->in2)));
+	}
+	return (form_is_dense(op->out) || refuse(c, "output CHOICE", act_name(op->out))) &&
+		check_most(c, "experts", n_in, BB_MOE_EXPERTS) &&
+		check_most(c, "chosen ones", n_out, n_in < BB_MOE_USED ? n_in : BB_MOE_USED);
+}
+
 static bool check_widths(const struct checker *c, const struct bb_op *op, const struct bb_weight *w,
 	const struct bb_weight *bias, const struct bb_weight *skip) {
 	const struct bb_hparams *hp = c->hp;
 	const int n_out = form_span(hp, op->out, op->last), n_in = form_width(hp, op->in);
 	switch (op->kind) {
 	case OP_EMBED:
-		return (form_is_dense(op->out) || refuse(c, "output X or H", act_name(op->out))) &&
+		return (is_stream(op->out) || refuse(c, "output X or H", act_name(op->out))) &&
 			check_matrix(c, w, NULL, hparam_int(c->hp, w->rows), n_out);
 	case OP_RMSNORM:
 		return check_width(c, "an input", n_in, n_out) && (w == NULL ||
@@ -362,7 +416,7 @@ static bool check_widths(const struct checker *c, const struct bb_op *op, const 
 				refuse(c, "inputs side by side", act_name(op->in2)));
 	case OP_ADD:
 		return check_width(c, "an input", n_in, n_out) &&
-			((form_is_dense(op->out) && form_is_dense(op->in)) ||
+			((is_stream(op->out) && is_stream(op->in)) ||
 				refuse(c, "X and H", act_name(op->in)));
 	case OP_CONV:
 	case OP_CONV_SILU:
@@ -381,6 +435,10 @@ static bool check_widths(const struct checker *c, const struct bb_op *op, const 
 		return check_in_place(c, op) &&
 			check_multiple(c, "heads", n_out, hparam_int(hp, H_LSTM_HEADS)) &&
 			check_multiple(c, "heads", form_width(hp, ACT_LSTM_Q), hparam_int(hp, H_LSTM_HEADS));
+	case OP_ROUTE:
+	case OP_ROUTE_CHOSEN:
+	case OP_COMBINE:
+		return check_mixture(c, op, n_out, n_in);
 	default:
 		return check_wkv(c, op, w, bias, skip);
 	}
@@ -404,7 +462,8 @@ static bool check_op(struct checker *c, const struct bb_op *op) {
 		return refuse(c, "no last output, or a later one of its group", act_name(op->last));
 	}
 	/* Of what isn't there the widths may be 0. */
-	return !form_is_there(c->hp, op->when) || check_widths(c, op, w, bias, skip);
+	return check_rows(c, op, w) &&
+		(!form_is_there(c->hp, op->when) || check_widths(c, op, w, bias, skip));
 }
 
 static bool check_list(struct checker *c, const struct bb_op *list, const char *where,

@@ -23,8 +23,12 @@ size_t form_state_rounds(const struct bb_hparams *hp, const struct bb_op *op);
 bool form_keeps_tokens(const struct bb_layer_kind *kind);
 /* The first activation of the group that `act` lies in; ACT_NONE: in none. */
 enum bb_act form_group(enum bb_act act);
-/* Do its rows follow each other without a gap, as OP_EMBED and OP_ADD want them? */
+/* Do its rows follow each other without a gap, as OP_EMBED, OP_ADD and OP_COMBINE want them? */
 bool form_is_dense(enum bb_act act);
+/* Is it of experts, with a row for each that a row of the step has chosen? */
+bool form_is_of_experts(enum bb_act act);
+/* Its rows per row of the step: 1, or as many as that. */
+int form_rows(const struct bb_hparams *hp, enum bb_act act);
 /* Is what asks for `when` there in a model of these sizes? */
 bool form_is_there(const struct bb_hparams *hp, enum bb_hparam when);
 /* Refuses an op list that doesn't type-check, naming the op: an operand that its kind lacks or

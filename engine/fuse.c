@@ -6,8 +6,9 @@
 #include "form.h"
 #include "plan.h"
 
+/* Of all rows with one matrix: those with experts' prepare their rows themselves. */
 static bool is_product(const struct plan_op *o) {
-	return o->kind == OP_MATMUL || o->kind == OP_ADD_MATMUL;
+	return (o->kind == OP_MATMUL || o->kind == OP_ADD_MATMUL) && o->matrix->n_stack == 0;
 }
 
 /* Whether an op from the i-th on reads what `act` holds now. */
@@ -17,7 +18,8 @@ static bool is_read(const struct plan_ops *list, int i, enum bb_act act) {
 		/* logits prepare their rows anew; products may find theirs prepared */
 		const bool takes_in = o->in_act == act && (!is_product(o) || o->prepare ||
 			o->out_act == ACT_LOGITS);
-		const bool adds_to = (o->kind == OP_ADD || o->kind == OP_ADD_MATMUL) && o->out_act == act;
+		const bool adds_to = (o->kind == OP_ADD || o->kind == OP_ADD_MATMUL ||
+			o->kind == OP_COMBINE) && o->out_act == act;
 		const bool looks_back = (o->kind == OP_ATTENTION && (act == ACT_K || act == ACT_V)) ||
 			form_keeps_state(o->kind);
 		if (takes_in || adds_to || looks_back || o->in2_act == act) {

@@ -75,6 +75,29 @@ static void multiply(const struct run *r, const struct plan_op *o, int first, in
 	m->fn(r->q, y, ld_y, m->packed, r->p->prepared, m->bias, n, m->n, m->k, accumulate);
 }
 
+/* The product of each row with the matrices of the experts that it has chosen. */
+static void multiply_experts(const struct run *r, const struct plan_op *o) {
+	const struct plan *p = r->p;
+	const struct plan_matrix *m = o->matrix;
+	const struct bb_grouped a = { .y = o->out, .w = m->packed, .x = o->in,
+		.experts = p->choice.experts, .pairs = p->choice.pairs, .offsets = p->choice.offsets,
+		.ld_y = o->ld_out, .ld_x = o->ld_in, .n_rows = r->n_rows, .n_used = o->n_rows,
+		.n_experts = m->n_stack, .n = m->n, .k = m->k,
+		.has_x_of_pairs = form_is_of_experts(o->in_act), .type = m->type, .matmul = m->fn,
+		.layout = m->layout, .scratch = p->prepared };
+	r->k->matmul_grouped(r->q, &a);
+}
+
+/* Which experts each row is for, and the weights of what they give. */
+static void run_route(const struct run *r, const struct plan_op *o) {
+	const struct plan *p = r->p;
+	const struct bb_moe_route a = { .experts = p->choice.experts, .weights = o->out,
+		.pairs = p->choice.pairs, .offsets = p->choice.offsets, .logits = o->in, .ld = o->ld_in,
+		.n_rows = r->n_rows, .n_experts = form_width(&p->hp, o->in_act), .n_used = o->dim,
+		.score = o->kind == OP_ROUTE ? MOE_SOFTMAX : MOE_SOFTMAX_CHOSEN, .scale = 1 };
+	r->k->moe_route(r->q, &a);
+}
+
 /* How many of the places of logits, from the i-th on, follow each other in memory. */
 static int run_length(const struct batch *b, int i, int n_vocab) {
 	const float *first = b->logits[i];
@@ -271,7 +294,7 @@ static void run_gated(const struct run *r, const struct plan_op *o) {
 	silu_mul_fn *fn = o->kind == OP_SILU_MUL ? r->k->silu_mul
 		: o->kind == OP_GELU_MUL ? r->k->gelu_mul
 		: o->kind == OP_SIGMOID_MUL ? r->k->sigmoid_mul : r->k->mul;
-	fn(r->q, o->out, o->ld_out, o->in, o->in2, o->ld_in, r->n_rows, o->dim);
+	fn(r->q, o->out, o->ld_out, o->in, o->in2, o->ld_in, r->n_rows * o->n_rows, o->dim);
 }
 
 static void run_op(const struct run *r, const struct plan_op *o) {
@@ -290,6 +313,8 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 	case OP_ADD_MATMUL:
 		if (o->out_act == ACT_LOGITS) {
 			run_logits(r, o);
+		} else if (o->matrix->n_stack > 0) {
+			multiply_experts(r, o);
 		} else {
 			multiply(r, o, 0, r->n_rows, o->out, o->ld_out);
 		}
@@ -310,7 +335,7 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 	case OP_ADD:
 		/* X and H: their rows follow each other without a gap. */
 		assert(o->ld_out == o->dim && o->ld_in == o->dim);
-		r->k->add(r->q, o->out, o->in, (size_t)r->n_rows * (size_t)o->dim, 1);
+		r->k->add(r->q, o->out, o->in, (size_t)r->n_rows * (size_t)o->dim, o->scalar[0]);
 		break;
 	case OP_CONV:
 	case OP_CONV_SILU:
@@ -339,6 +364,14 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 	case OP_WKV_OUT:
 		run_wkv(r, o);
 		break;
+	case OP_ROUTE:
+	case OP_ROUTE_CHOSEN:
+		run_route(r, o);
+		break;
+	case OP_COMBINE:
+		r->k->moe_combine(r->q, o->out, o->ld_out, o->in, o->ld_in, o->in2, r->n_rows,
+			form_width(&p->hp, o->in2_act), o->dim, true);
+		break;
 	case OP_END:
 	case OP_COUNT:
 		assert(!"not an operation");
@@ -364,6 +397,9 @@ void graph_run(struct bb_engine *e, bool keeps_logits) {
 	const struct plan *p = &e->plan;
 	struct run r = { e, p, &e->kernels, e->memory.queue, e->batch.n_rows, -1, keeps_logits };
 	for (int i = 0; i < p->n_paged; i++) {
+		if (p->ropes[i].inv_freq == NULL) {
+			continue;
+		}
 		e->kernels.rope_table(r.q, p->ropes[i].table, e->batch.at.pos, p->ropes[i].inv_freq,
 			r.n_rows, hparam_int(&p->hp, H_ROPE_PAIRS), p->ropes[i].scale);
 	}

@@ -11,7 +11,8 @@
 /* Activations: [rows of the step, width], and the group that each lies in, named by its first
  * member. Members of a group lie side by side in one buffer, in the order of this list, so that
  * products which share their input can be one product. X is the residual stream; LOGITS has
- * memory of its own. */
+ * memory of its own. E_*: of an expert, [rows of the step, experts used, width], a row for every
+ * expert that a row has chosen. */
 #define BB_ACTS(ACT) \
 	ACT(X, EMBD, X) \
 	ACT(H, EMBD, H) \
@@ -62,6 +63,12 @@
 	ACT(WKV_G, WKV_WIDTH, WKV_R) \
 	ACT(WKV_Y, WKV_WIDTH, WKV_R) \
 	ACT(WKV_V0, WKV_WIDTH, WKV_V0) \
+	ACT(ROUTER, EXPERTS, ROUTER) \
+	ACT(CHOICE, EXPERTS_USED, CHOICE) \
+	ACT(E_GATE, EXPERT_FF, E_GATE) \
+	ACT(E_UP, EXPERT_FF, E_GATE) \
+	ACT(E_FF, EXPERT_FF, E_FF) \
+	ACT(E_OUT, EMBD, E_OUT) \
 	ACT(LOGITS, VOCAB, NONE)
 
 enum bb_act {
@@ -80,7 +87,8 @@ enum bb_op_kind {
 	                * epsilon, without it norm_eps */
 	OP_LAYERNORM,  /* out = layernorm(in) * w + bias, over as many groups as a scalar says, or one,
 	                * each with its part of w; without w: 1. A second scalar is the epsilon */
-	OP_MATMUL,     /* out = in w^T (+ bias); LOGITS with a scalar that isn't 0: softly capped */
+	OP_MATMUL,     /* out = in w^T (+ bias); LOGITS with a scalar that isn't 0: softly capped.
+	                * w a stack: out, of experts, by the matrix of each; in may be of experts */
 	OP_ADD_MATMUL, /* out += in w^T (+ bias) */
 	OP_ROPE,       /* out = in, turned by the position's angles; the layer kind says which */
 	OP_ATTENTION,  /* out = attention of in over the context's K, V; appends ACT_K, ACT_V first */
@@ -88,7 +96,7 @@ enum bb_op_kind {
 	OP_GELU_MUL,   /* out = gelu_tanh(in) * in2 */
 	OP_SIGMOID_MUL, /* out = sigmoid(in) * in2 */
 	OP_MUL,        /* out = in * in2; in and in2 of one group */
-	OP_ADD,        /* out += in; X and H only */
+	OP_ADD,        /* out += scalar[0] * in; without a scalar: 1; X and H only */
 	OP_CONV,       /* out = in = causal depthwise convolution of in with w (+ bias) */
 	OP_CONV_SILU,  /* out = in = silu of that */
 	OP_SCAN,       /* out = in = Mamba's scan of in by SSM_B, SSM_C, SSM_DT + bias; A: w, D: skip */
@@ -110,6 +118,10 @@ enum bb_op_kind {
 	OP_WKV7,       /* out = RWKV-7's recurrence of in = WKV_R and WKV_W, _K, _V, _A, _B */
 	OP_WKV_OUT,    /* out = in = (in w + bias + the bonus of WKV_R, WKV_K, WKV_V by skip) WKV_G;
 	                * without skip, no bonus */
+	OP_ROUTE,      /* each row chooses the experts of its largest logits in: out = their shares of
+	                * softmax(in); products with stacks go by the last choice */
+	OP_ROUTE_CHOSEN, /* the same, by softmax over the chosen ones */
+	OP_COMBINE,    /* out += sum over experts of in2, their shares, times in */
 	OP_COUNT,
 };
 
@@ -148,6 +160,8 @@ struct bb_model {
 	struct bb_layer_kind kinds[MAX_LAYER_KINDS];
 	/* Name in config.json of the list of the layers' kinds; NULL, or not there: `pick` says. */
 	const char *hf_layers;
+	/* … or of the numbers of those layers that are kinds[0], the others being kinds[1]. */
+	const char *hf_first_kind;
 	/* Key of a GGUF file's numbers per layer: kinds[0] where one isn't 0, else kinds[1]; NULL, or
 	 * not a list: `pick` says. */
 	const char *gguf_layers;

@@ -126,6 +126,11 @@ static void (*kernel_of(const struct bb_engine *e, const struct plan_op *o))(voi
 		return (void (*)(void))k->wkv7;
 	case OP_WKV_OUT:
 		return (void (*)(void))k->wkv_out;
+	case OP_ROUTE:
+	case OP_ROUTE_CHOSEN:
+		return (void (*)(void))k->moe_route;
+	case OP_COMBINE:
+		return (void (*)(void))k->moe_combine;
 	case OP_END:
 	case OP_COUNT:
 		break;
@@ -150,8 +155,12 @@ static void product_text(const struct plan_matrix *m, char *buf, size_t bytes) {
 		snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s", i > 0 ? " + " : "",
 			m->sources[i].w->name);
 	}
-	snprintf(buf, bytes, "%s %s [%d, %d], layout %s", names, tensor_type_name(m->type), m->n, m->k,
-		m->layout->name);
+	char experts[48] = "";
+	if (m->n_stack > 0) {
+		snprintf(experts, sizeof(experts), ", of %d experts those chosen", m->n_stack);
+	}
+	snprintf(buf, bytes, "%s %s [%d, %d], layout %s%s", names, tensor_type_name(m->type), m->n,
+		m->k, m->layout->name, experts);
 }
 
 static void op_text(const struct bb_engine *e, const struct plan_op *o, const struct bb_variant *v,
@@ -327,7 +336,7 @@ static void print_layers(FILE *out, const json_t *list) {
 		for (size_t j = 0; j < json_array_size(ops); j++) {
 			const json_t *o = json_array_get(ops, j);
 			const char *in2 = text_of(o, "in2"), *detail = text_of(o, "detail");
-			fprintf(out, "  %-11s %-7s <- %-5s%s%-4s %*s%s%s\n", text_of(o, "op"),
+			fprintf(out, "  %-12s %-7s <- %-6s%s%-6s %*s%s%s\n", text_of(o, "op"),
 				text_of(o, "out"), text_of(o, "in"), *in2 ? ", " : "  ", in2, *detail ? -12 : 0,
 				text_of(o, "variant"), *detail ? " " : "", detail);
 		}

@@ -42,7 +42,8 @@ static bool plan_activations(struct plan *p, struct bb_error *err) {
 		if (group == act) {
 			p->act_ld[act] = width > 0 ? row_distance(act, width) : 0;
 			offset[act] = total;
-			total += rows * (size_t)round_up(p->act_ld[act], 16) * sizeof(float);
+			total += rows * (size_t)form_rows(&p->hp, act) *
+				(size_t)round_up(p->act_ld[act], 16) * sizeof(float);
 		} else if (group != ACT_NONE) {
 			assert(group < act); /* the first of a group names it */
 			p->act_ld[act] = p->act_ld[group];
@@ -55,6 +56,10 @@ static bool plan_activations(struct plan *p, struct bb_error *err) {
 		: p->max_rows < LOGITS_ROWS_DEVICE ? p->max_rows : LOGITS_ROWS_DEVICE;
 	total += (size_t)p->logits_rows * (size_t)round_up(form_width(&p->hp, ACT_LOGITS), 16) *
 		sizeof(float);
+	const size_t choice_offset = total;
+	const size_t n_pairs = rows * (size_t)round_up(hparam_int(&p->hp, H_EXPERTS_USED), 16);
+	total += (2 * n_pairs + (size_t)round_up(form_width(&p->hp, ACT_ROUTER) + 1, 16)) *
+		sizeof(int32_t);
 	const size_t rope_floats = rows * (size_t)round_up(hparam_int(&p->hp, H_ROPE_DIM), 16);
 	const size_t rope_offset = total;
 	total += (size_t)p->n_paged * rope_floats * sizeof(float);
@@ -71,6 +76,9 @@ static bool plan_activations(struct plan *p, struct bb_error *err) {
 	}
 	p->out_rows = (float *)(base + out_offset);
 	p->acts[ACT_LOGITS] = (float *)(base + logits_offset);
+	p->choice.experts = (int32_t *)(base + choice_offset);
+	p->choice.pairs = p->choice.experts + n_pairs;
+	p->choice.offsets = p->choice.pairs + n_pairs;
 	for (int i = 0; i < p->n_paged; i++) {
 		p->ropes[i].table = (float *)(base + rope_offset) + (size_t)i * rope_floats;
 	}
@@ -109,6 +117,9 @@ static bool plan_rope(struct plan *p, int i_kind, struct bb_error *err) {
 	const int n_pairs = hparam_int(hp, H_ROPE_PAIRS);
 	const double base = hp->v[kind->rope_base], factor = hp->v[H_ROPE_FACTOR];
 	rope->scale = 1;
+	if (kind->rope_base == H_NONE) {
+		return true; /* nothing turns */
+	}
 	double *inv_freq = base_alloc((size_t)n_pairs, sizeof(double));
 	float *divisors = base_alloc((size_t)n_pairs, sizeof(float));
 	if (inv_freq == NULL || divisors == NULL) {
@@ -170,10 +181,14 @@ static const struct bb_tensor *find_weight(const struct planner *w, enum bb_slot
 static void decode_small(const struct planner *w, enum bb_slot slot, const struct bb_tensor *t,
 	float *out, size_t n) {
 	const enum bb_transform transform = w->p->weights.transforms[slot];
+	const enum bb_hparam divisor = w->p->weights.rows[slot]->divisor;
 	dtype_decode(out, t->data, t->type, (int64_t)n);
 	for (size_t i = 0; i < n && transform != T_NONE; i++) {
 		out[i] = transform == T_PLUS_ONE ? 1 + out[i]
 			: transform == T_NEGATIVE_EXP ? (float)-exp((double)out[i]) : out[i];
+	}
+	for (size_t i = 0; i < n && divisor != H_NONE; i++) {
+		out[i] = (float)((double)out[i] / w->p->hp.v[divisor]);
 	}
 }
 
@@ -229,10 +244,19 @@ static bool plan_recurrent(struct planner *w, struct plan_op *o, const struct bb
 		plan_small(w, op->bias, false, &o->bias) && plan_small(w, op->skip, false, &o->skip);
 }
 
+/* How many matrices a weight has, if it's a stack, else 0. */
+static int stack_of(const struct planner *w, enum bb_slot slot) {
+	const enum bb_hparam stack = w->p->weights.rows[slot]->stack;
+	return stack == H_NONE ? 0 : hparam_int(&w->p->hp, stack);
+}
+
 static bool add_source(struct planner *w, struct plan_matrix *m, const struct bb_op *op) {
 	const struct bb_tensor *t = find_weight(w, op->w);
 	const int i = m->n_sources++;
+	const struct weight_set *set = &w->p->weights;
 	m->sources[i].w = t;
+	m->sources[i].experts = set->experts[op->w] == NULL ? NULL
+		: set->experts[op->w] + (size_t)w->i_layer * (size_t)m->n_stack;
 	m->sources[i].bias = op->bias != W_NONE ? find_weight(w, op->bias) : NULL;
 	m->sources[i].transform = w->p->weights.transforms[op->w];
 	m->sources[i].first = m->n;
@@ -251,7 +275,8 @@ static bool can_stack(const struct planner *w, const struct plan_matrix *m,
 		return false;
 	}
 	const float *after = w->p->acts[op->out] + form_span(&w->p->hp, op->out, op->last);
-	return w->p->acts[next->out] == after && find_weight(w, next->w)->type == m->type;
+	return w->p->acts[next->out] == after && find_weight(w, next->w)->type == m->type &&
+		stack_of(w, next->w) == m->n_stack;
 }
 
 /* That rows of n_in columns are whole blocks. */
@@ -278,6 +303,7 @@ static bool plan_product(struct planner *w, struct plan_op *o, const struct bb_o
 	const struct bb_tensor *t = find_weight(w, op->w);
 	m->type = t->type;
 	m->k = form_width(&p->hp, op->in);
+	m->n_stack = stack_of(w, op->w);
 	m->fn = kernels_matmul(p->kernels, m->type, &m->layout);
 	if (m->fn == NULL) {
 		return base_fail(w->err, BB_ERR_UNSUPPORTED, "tensor '%s': no matrix product for type %s",
@@ -293,8 +319,13 @@ static bool plan_product(struct planner *w, struct plan_op *o, const struct bb_o
 			break;
 		}
 	}
-	m->bytes = m->layout->weight_bytes(m->type, m->n, m->k);
+	m->bytes = m->layout->weight_bytes(m->type, m->n, m->k) *
+		(size_t)(m->n_stack > 0 ? m->n_stack : 1);
 	o->matrix = m;
+	if (m->n_stack > 0) { /* prepares the rows of each expert itself, in the same buffer */
+		w->prepared = ACT_NONE;
+		return true;
+	}
 	o->prepare = !(w->prepared == op->in && w->prepared_layout == m->layout &&
 		has_one_form(m->layout, w->prepared_type, m->type));
 	w->prepared = op->in;
@@ -323,6 +354,7 @@ static bool plan_one(struct planner *w, struct plan_op *o, const struct bb_op *o
 	o->ld_in = p->act_ld[op->in];
 	o->dim = form_span(&p->hp, op->out, op->last);
 	o->n_groups = 1;
+	o->n_rows = form_rows(&p->hp, op->out);
 	for (int i = 0; i < MAX_SCALARS; i++) {
 		o->scalar_of[i] = op->scalar[i];
 		o->scalar[i] = op->scalar[i] == H_NONE ? 1.0f : (float)p->hp.v[op->scalar[i]];
@@ -501,7 +533,9 @@ unsigned plan_flags(const struct plan *p, unsigned flags) {
 size_t plan_step_bytes(const struct plan *p) {
 	size_t bytes = 0;
 	for (int i = 0; i < p->n_matrices; i++) {
-		bytes += p->matrices[i].bytes;
+		const struct plan_matrix *m = &p->matrices[i];
+		bytes += m->n_stack == 0 ? m->bytes
+			: m->bytes / (size_t)m->n_stack * (size_t)hparam_int(&p->hp, H_EXPERTS_USED);
 	}
 	return bytes;
 }

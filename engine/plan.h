@@ -12,7 +12,9 @@
 /* The tensors of a file by slot and layer. */
 struct weight_set {
 	const struct bb_tensor **global;    /* [W_COUNT] */
-	const struct bb_tensor **per_layer; /* [n_layers, W_COUNT] */
+	const struct bb_tensor **per_layer; /* [n_layers, W_COUNT]; of experts the first */
+	/* of stacks that a file has as a tensor per expert [n_layers, stack], else NULL */
+	const struct bb_tensor **experts[W_COUNT];
 	struct bb_tensor *made;             /* [n_made]: weights that are no tensor of the file */
 	void **joined;                      /* [n_joined]: bytes of those made of several */
 	int n_made, n_joined;
@@ -31,11 +33,13 @@ bool weights_bind(struct weight_set *set, const struct bb_model *m, const struct
 	const struct model_file *f, struct bb_error *err);
 void weight_set_finish(struct weight_set *set);
 
-/* One packed matrix [n, k]: one tensor, or several stacked whose products share their input. */
+/* One packed matrix [n, k]: one tensor, or several stacked whose products share their input. Or of
+ * a mixture's experts one each, one after another. */
 enum { MAX_STACK = 3 };
 /* A tensor of the file whose rows become rows `first` and on of a matrix. */
 struct plan_source {
 	const struct bb_tensor *w, *bias;
+	const struct bb_tensor *const *experts; /* of a stack: [n_stack], or NULL: w has them all */
 	enum bb_transform transform;
 	int first, n_rows;
 };
@@ -45,8 +49,9 @@ struct plan_matrix {
 	const struct bb_layout *layout;
 	enum bb_dtype type;
 	int n, k;
+	int n_stack;               /* experts; 0: it's one matrix */
 	void *packed;
-	size_t bytes;
+	size_t bytes;              /* of all */
 	float *bias;               /* [n], NULL = none */
 	int n_sources;
 	struct plan_source sources[MAX_STACK];
@@ -58,6 +63,7 @@ struct plan_op {
 	float *out, *in, *in2;      /* [max_rows, ld_*] */
 	int ld_out, ld_in;
 	int n_groups, dim;          /* columns: n_groups * dim */
+	int n_rows;                 /* of out per row of the step: 1, or the experts used */
 	int n_parts;                /* of a norm: groups in w, each with its part; else 0 or 1 */
 	float *w;                   /* small weights, f32: [dim]; of recurrent ops [·, channels] */
 	float *bias, *skip;         /* of those, [channels] or [heads]; NULL = none */
@@ -100,6 +106,12 @@ struct plan_kind {
 	int window; /* 0 = all */
 };
 
+/* The last choice of experts, as in struct bb_moe_route. */
+struct plan_choice {
+	int32_t *experts, *pairs;   /* [max_rows, experts used] */
+	int32_t *offsets;           /* [n_experts + 1] */
+};
+
 /* Rows of logits on their way to scattered arrays, or from a device: enough for the head's product
  * to be bound by arithmetic, no longer by its weights' way from memory. */
 enum { LOGITS_ROWS = 16, LOGITS_ROWS_DEVICE = 64 };
@@ -124,6 +136,7 @@ struct plan {
 	float *acts[ACT_COUNT];     /* [max_rows, act_ld] in `memory`; LOGITS: [logits_rows, n_vocab] */
 	int act_ld[ACT_COUNT], logits_rows;
 	float *out_rows;            /* [max_rows, ld of X]: rows whose logits are wanted */
+	struct plan_choice choice;
 	void *prepared;
 	void *memory, *packed_memory;
 	size_t memory_bytes, packed_bytes;

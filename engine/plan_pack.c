@@ -8,9 +8,9 @@
 #include <assert.h>
 #include <string.h>
 
-/* Row r of a head-wise matrix whose RoPE pairs are adjacent in the file: where it comes from. */
-static int halves_source(const struct bb_hparams *hp, int r) {
-	const int head_dim = hparam_int(hp, H_HEAD), n_pairs = hparam_int(hp, H_ROPE_PAIRS);
+/* Row r of a head-wise matrix whose pairs are adjacent in the file: where it comes from. */
+static int halves_source(const struct bb_hparams *hp, int r, int n_pairs) {
+	const int head_dim = hparam_int(hp, H_HEAD);
 	const int head = r / head_dim, d = r % head_dim;
 	if (d >= 2 * n_pairs) {
 		return r;
@@ -20,9 +20,12 @@ static int halves_source(const struct bb_hparams *hp, int r) {
 
 /* Row r of what a source gives to a matrix: where it comes from in the file. */
 static int source_row(const struct plan *p, const struct plan_source *from, int r) {
+	const int head_dim = hparam_int(&p->hp, H_HEAD);
 	switch (from->transform) {
 	case T_ROPE_HALVES:
-		return halves_source(&p->hp, r);
+		return halves_source(&p->hp, r, hparam_int(&p->hp, H_ROPE_PAIRS));
+	case T_HEAD_HALVES:
+		return halves_source(&p->hp, r, head_dim / 2);
 	case T_SWAP_HALVES:
 		return (r + from->n_rows / 2) % from->n_rows;
 	default:
@@ -30,8 +33,30 @@ static int source_row(const struct plan *p, const struct plan_source *from, int 
 	}
 }
 
+/* Matrices that are packed one after another. */
+static int parts(const struct plan_matrix *m) {
+	return m->n_stack > 0 ? m->n_stack : 1;
+}
+
 static bool moves_rows(const struct plan_source *from) {
-	return from->transform == T_ROPE_HALVES || from->transform == T_SWAP_HALVES;
+	return from->transform == T_ROPE_HALVES || from->transform == T_HEAD_HALVES ||
+		from->transform == T_SWAP_HALVES;
+}
+
+/* A matrix, or one of a stack: where it goes, and where a source of it begins in the file. */
+static void *packed_part(const struct plan_matrix *m, int i_stack) {
+	return (uint8_t *)m->packed + m->bytes / (size_t)parts(m) * (size_t)i_stack;
+}
+
+static const uint8_t *source_part(const struct plan_matrix *m, const struct plan_source *from,
+	int i_stack) {
+	const size_t bytes = dtype_row_bytes(m->type, m->k) * (size_t)from->n_rows;
+	const bool is_lower = from->transform == T_LOWER_HALF;
+	const size_t stride = from->transform == T_UPPER_HALF || is_lower ? 2 * bytes : bytes;
+	const size_t before = (is_lower ? bytes : 0) +
+		(from->experts == NULL ? (size_t)i_stack * stride : 0);
+	const struct bb_tensor *t = from->experts != NULL ? from->experts[i_stack] : from->w;
+	return (const uint8_t *)t->data + before;
 }
 
 static bool pack_bias(struct plan *p, struct plan_matrix *m, struct bb_error *err) {
@@ -80,18 +105,19 @@ static bool pack_mapped(const struct plan *p, const struct plan_matrix *m,
 			map[r] = source_row(p, from, r);
 		}
 	}
-	m->layout->pack(p->where->queue, m->packed, m->type, m->n, m->k, from->w->data, from->first,
-		from->n_rows, map);
+	for (int i = 0; i < parts(m); i++) {
+		m->layout->pack(p->where->queue, packed_part(m, i), m->type, m->n, m->k,
+			source_part(m, from, i), from->first, from->n_rows, map);
+	}
 	base_free(map);
 	return true;
 }
 
 /* ---- for a device ---- */
 
-/* Rows [first, first + n) of a source, in the order in which they are packed. */
-static void read_rows(const struct plan *p, const struct plan_source *from, size_t row_bytes,
-	int first, int n, uint8_t *out) {
-	const uint8_t *data = from->w->data;
+/* Rows [first, first + n) of a source's data, in the order in which they are packed. */
+static void read_rows(const struct plan *p, const struct plan_source *from, const uint8_t *data,
+	size_t row_bytes, int first, int n, uint8_t *out) {
 	if (!moves_rows(from)) {
 		memcpy(out, data + (size_t)first * row_bytes, (size_t)n * row_bytes);
 		return;
@@ -103,7 +129,8 @@ static void read_rows(const struct plan *p, const struct plan_source *from, size
 }
 
 static bool pack_uploaded(const struct plan *p, const struct plan_matrix *m,
-	const struct plan_source *from, struct upload *u, struct bb_error *err) {
+	const struct plan_source *from, int i_stack, struct upload *u, struct bb_error *err) {
+	const uint8_t *data = source_part(m, from, i_stack);
 	const size_t row_bytes = dtype_row_bytes(m->type, m->k);
 	for (int first = 0, n; first < from->n_rows; first += n) {
 		struct upload_lane *lane = upload_next(u, err);
@@ -113,9 +140,9 @@ static bool pack_uploaded(const struct plan *p, const struct plan_matrix *m,
 		const size_t fit = u->piece_bytes / row_bytes;
 		const int left = from->n_rows - first;
 		n = (size_t)left < fit ? left : (int)fit;
-		read_rows(p, from, row_bytes, first, n, lane->host);
+		read_rows(p, from, data, row_bytes, first, n, lane->host);
 		upload_send(u, lane, lane->there, (size_t)n * row_bytes);
-		m->layout->pack(lane->queue, m->packed, m->type, m->n, m->k, lane->there,
+		m->layout->pack(lane->queue, packed_part(m, i_stack), m->type, m->n, m->k, lane->there,
 			from->first + first, n, NULL);
 	}
 	return true;
@@ -146,8 +173,13 @@ static bool pack_matrix(struct plan *p, struct plan_matrix *m, struct upload *u,
 	struct bb_error *err) {
 	for (int i = 0; i < m->n_sources; i++) {
 		const struct plan_source *from = &m->sources[i];
-		if (!(u != NULL ? pack_uploaded(p, m, from, u, err) : pack_mapped(p, m, from, err))) {
+		if (u == NULL && !pack_mapped(p, m, from, err)) {
 			return false;
+		}
+		for (int j = 0; u != NULL && j < parts(m); j++) {
+			if (!pack_uploaded(p, m, from, j, u, err)) {
+				return false;
+			}
 		}
 	}
 	return pack_bias(p, m, err);
@@ -162,11 +194,20 @@ static bool place_table(struct plan *p, struct plan_op *o, struct upload *u,
 	return true;
 }
 
+/* What a product with a stack works in. */
+static size_t grouped_bytes(const struct plan *p, const struct plan_matrix *m) {
+	const struct bb_grouped a = { .n_rows = p->max_rows, .n_experts = m->n_stack, .n = m->n,
+		.k = m->k, .n_used = hparam_int(&p->hp, H_EXPERTS_USED), .has_x_of_pairs = true,
+		.type = m->type, .layout = m->layout };
+	return matmul_grouped_scratch_bytes(&a);
+}
+
 static size_t prepared_bytes(const struct plan *p) {
 	size_t most = 0;
 	for (int i = 0; i < p->n_matrices; i++) {
 		const struct plan_matrix *m = &p->matrices[i];
-		const size_t bytes = m->layout->prep_bytes(m->type, p->max_rows, m->k);
+		const size_t bytes = m->n_stack > 0 ? grouped_bytes(p, m)
+			: m->layout->prep_bytes(m->type, p->max_rows, m->k);
 		most = bytes > most ? bytes : most;
 	}
 	return most;
@@ -245,8 +286,9 @@ static bool gemm_list(struct plan *p, const struct plan_ops *list, struct bb_err
 		const struct plan_op *o = &list->ops[i];
 		const struct plan_matrix *m = o->matrix;
 		const bool is_head = o->out_act == ACT_LOGITS;
-		if (m != NULL && !d->module->gemm_plan(d->d, o->out, is_head ? m->n : o->ld_out, m->n,
-			m->k, is_head ? p->logits_rows : p->max_rows, why, sizeof(why))) {
+		if (m != NULL && m->n_stack == 0 && !d->module->gemm_plan(d->d, o->out,
+			is_head ? m->n : o->ld_out, m->n, m->k, is_head ? p->logits_rows : p->max_rows, why,
+			sizeof(why))) {
 			return base_fail(err, BB_ERR_UNSUPPORTED, "gemm fast, tensor '%s': %s",
 				m->sources[0].w->name, why);
 		}

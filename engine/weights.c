@@ -34,6 +34,9 @@ bool hparam_is_int(enum bb_hparam h) {
 	case H_YARN_SLOW:
 	case H_ATTN_SCALE:
 	case H_EMBED_SCALE:
+	case H_RESIDUAL_SCALE:
+	case H_LOGIT_SCALE:
+	case H_ROPE_PART:
 	case H_LSTM_QK_FACTOR:
 	case H_LSTM_V_FACTOR:
 	case H_LSTM_EPS:
@@ -59,6 +62,9 @@ static bool read_key(struct bb_hparams *hp, const struct bb_model *m, const stru
 		return false;
 	}
 	if (!found) {
+		if (hp->given[k->h]) {
+			return true; /* a row before had it */
+		}
 		if (!k->optional) {
 			return base_fail(err, BB_ERR_FORMAT, "%s is missing; architecture %s needs it", name,
 				m->name);
@@ -225,7 +231,7 @@ static bool derive(struct bb_hparams *hp, struct bb_error *err) {
 		v[H_HEAD_V] = v[H_HEAD];
 	}
 	if (!hp->given[H_ROPE_DIM]) {
-		v[H_ROPE_DIM] = v[H_HEAD];
+		v[H_ROPE_DIM] = v[H_ROPE_PART] > 0 ? floor(v[H_HEAD] * v[H_ROPE_PART]) : v[H_HEAD];
 	}
 	if (v[H_YARN_EXT] < 0) {
 		v[H_YARN_EXT] = 1; /* how some files say "unset" */
@@ -324,14 +330,31 @@ static bool has_shape(const struct bb_tensor *t, int64_t rows, int64_t cols) {
 	return n == rows * cols && (cols == 1 || last == cols || n == cols);
 }
 
+/* Whether a name holds the layer's number and another one. */
+static bool names_experts(const char *name) {
+	const char *first = strstr(name, "%d");
+	return first != NULL && strstr(first + 2, "%d") != NULL;
+}
+
+static bool is_half(enum bb_transform transform) {
+	return transform == T_UPPER_HALF || transform == T_LOWER_HALF;
+}
+
 static void check_shape(struct binder *b, const struct bb_weight *w, const struct bb_tensor *t) {
-	const int64_t rows = (int64_t)b->hp->v[w->rows] * (w->n_parts > 0 ? w->n_parts : 1);
+	const struct bb_weight_name *column = file_column(b->file, w);
+	const int64_t rows = (int64_t)b->hp->v[w->rows] *
+		(is_half(column->transform) ? 2 : w->n_parts > 0 ? w->n_parts : 1);
 	const int64_t cols = w->cols == H_NONE ? 1 : (int64_t)b->hp->v[w->cols];
 	const bool is_vector = w->cols == H_NONE;
-	const bool fits = has_shape(t, rows, cols);
+	const bool is_stack = w->stack != H_NONE && !names_experts(column->name);
+	const int64_t stack = is_stack ? (int64_t)b->hp->v[w->stack] : 1;
+	const bool fits = has_shape(t, stack * rows, cols);
 	char have[96], want[96];
 	if (is_vector) {
 		snprintf(want, sizeof(want), "[%lld]", (long long)rows);
+	} else if (is_stack) {
+		snprintf(want, sizeof(want), "[%lld, %lld, %lld]", (long long)stack, (long long)rows,
+			(long long)cols);
 	} else {
 		snprintf(want, sizeof(want), "[%lld, %lld]", (long long)rows, (long long)cols);
 	}
@@ -425,27 +448,66 @@ static void bind_stray(struct binder *b, const struct bb_weight *w, int i_layer)
 	}
 }
 
-static void bind_one(struct binder *b, const struct bb_weight *w, int i_layer) {
+/* The tensor of a layer, and of an expert if the name asks for one; NULL: none fits. */
+static const struct bb_tensor *bind_tensor(struct binder *b, const struct bb_weight *w, int i_layer,
+	int i_expert) {
 	const struct bb_weight_name *column = file_column(b->file, w);
 	const bool is_joined = column->name != NULL && strchr(column->name, '{') != NULL;
 	char name[128];
-	snprintf(name, sizeof(name), column->name != NULL ? column->name : "", i_layer);
+	snprintf(name, sizeof(name), column->name != NULL ? column->name : "", i_layer, i_expert);
 	const struct bb_tensor *t = is_joined ? join(b, name)
 		: column->name != NULL ? file_tensor(b->file, name) : NULL;
-	const struct bb_tensor **slot = (w->flags & PER_LAYER) != 0
-		? &b->set->per_layer[(size_t)i_layer * W_COUNT + w->slot]
-		: &b->set->global[w->slot];
-	*slot = t;
 	if (t != NULL) {
 		const int n_wrong = b->n_wrong;
 		if (!is_joined) {
 			b->used[t - b->file->tensors] = true;
 		}
 		check_shape(b, w, t);
-		*slot = w->n_parts > 0 && b->n_wrong == n_wrong ? part_of(b, w, t) : t;
+		t = w->n_parts > 0 && b->n_wrong == n_wrong ? part_of(b, w, t) : t;
 	} else if (!is_joined && (w->flags & OPTIONAL) == 0) {
 		say_missing(b, name);
 	}
+	return t;
+}
+
+/* A tensor per expert: they become one packed matrix each, of one type. */
+static void bind_experts(struct binder *b, const struct bb_weight *w, int i_layer,
+	const struct bb_tensor **experts, int n) {
+	for (int i = 0; i < n; i++) {
+		experts[i] = bind_tensor(b, w, i_layer, i);
+		if (experts[i] != NULL && experts[0] != NULL && experts[i]->type != experts[0]->type) {
+			b->n_wrong++;
+			base_fail(&b->first, BB_ERR_UNSUPPORTED,
+				"tensor '%s': expected %s as the first expert's, the file has %s", experts[i]->name,
+				tensor_type_name(experts[0]->type), tensor_type_name(experts[i]->type));
+		}
+	}
+}
+
+static bool bind_one(struct binder *b, const struct bb_weight *w, int i_layer,
+	struct bb_error *err) {
+	const char *name = file_column(b->file, w)->name;
+	if (w->stack == H_NONE || name == NULL || !names_experts(name)) {
+		const struct bb_tensor *t = bind_tensor(b, w, i_layer, 0);
+		if ((w->flags & PER_LAYER) != 0) {
+			b->set->per_layer[(size_t)i_layer * W_COUNT + w->slot] = t;
+		} else {
+			b->set->global[w->slot] = t;
+		}
+		return true;
+	}
+	const size_t n = (size_t)hparam_int(b->hp, w->stack);
+	const struct bb_tensor ***experts = &b->set->experts[w->slot];
+	const size_t n_all = n * (size_t)hparam_int(b->hp, H_LAYERS);
+	if (*experts == NULL) {
+		*experts = base_alloc(n_all, sizeof(**experts));
+	}
+	if (*experts == NULL) {
+		return base_no_memory(err, "table of experts", n_all * sizeof(**experts));
+	}
+	bind_experts(b, w, i_layer, *experts + (size_t)i_layer * n, (int)n);
+	b->set->per_layer[(size_t)i_layer * W_COUNT + w->slot] = (*experts)[(size_t)i_layer * n];
+	return true;
 }
 
 static void name_unknown(struct binder *b) {
@@ -463,16 +525,20 @@ static void name_unknown(struct binder *b) {
 static bool bind_all(struct binder *b, struct bb_error *err) {
 	struct weight_set *const set = b->set;
 	for (const struct bb_weight *w = b->model->weights; w->slot != W_NONE; w++) {
-		set->rows[w->slot] = w;
-		set->transforms[w->slot] = file_column(b->file, w)->transform;
+		if (set->rows[w->slot] == NULL || form_is_there(b->hp, w->when)) {
+			set->rows[w->slot] = w;
+			set->transforms[w->slot] = file_column(b->file, w)->transform;
+		}
 		const int n = (w->flags & PER_LAYER) != 0 ? hparam_int(b->hp, H_LAYERS) : 1;
 		for (int i = 0, kind = 0; i < n && form_is_there(b->hp, w->when); i++) {
 			if (w->kinds != 0 && !file_layer_kind(b->file, b->model, b->hp, i, &kind, err)) {
 				return false;
 			}
-			if (w->kinds == 0 || (w->kinds >> kind & 1) != 0) {
-				bind_one(b, w, i);
-			} else if ((w->flags & STRAY) != 0) {
+			const bool is_here = w->kinds == 0 || (w->kinds >> kind & 1) != 0;
+			if (is_here && !bind_one(b, w, i, err)) {
+				return false;
+			}
+			if (!is_here && (w->flags & STRAY) != 0) {
 				bind_stray(b, w, i);
 			}
 		}
@@ -523,5 +589,8 @@ void weight_set_finish(struct weight_set *set) {
 		base_free(set->joined[i]);
 	}
 	base_free(set->joined);
+	for (int i = 0; i < W_COUNT; i++) {
+		base_free(set->experts[i]);
+	}
 	memset(set, 0, sizeof(*set));
 }

@@ -40,6 +40,14 @@
 	X(ATTN_SCALE, "attention_scale") \
 	X(ATTN_SCALE_DIM, "attention_scale_dim") \
 	X(EMBED_SCALE, "embedding_scale") \
+	X(RESIDUAL_SCALE, "residual_scale") \
+	X(LOGIT_SCALE, "logit_scale") \
+	X(HAS_ROPE, "has_rope") \
+	X(ROPE_PART, "rope_part_of_head") \
+	X(EXPERTS, "experts") \
+	X(EXPERTS_USED, "experts_used") \
+	X(EXPERT_FF, "expert_ff") \
+	X(DENSE, "dense") \
 	X(SSM_CONV, "ssm_conv") \
 	X(SSM_INNER, "ssm_inner") \
 	X(SSM_STATE, "ssm_state") \
@@ -110,8 +118,9 @@ static inline int hparam_int(const struct bb_hparams *hp, enum bb_hparam h) {
  * name in config.json: a dot goes into an object, or to the element of an array that a digit counts
  * from 0; | separates alternatives, of which the first that is there (and not null) counts; *
  * multiplies; name=text is 1 if the string there, or the first of the array, is text, else 0. A
- * format whose name is "" or NULL never has the key. One that is neither optional nor found is an
- * error that names it. Values outside [min, max] are refused. */
+ * format whose name is "" or NULL never has the key. Of several rows for a hyper-parameter the last
+ * one found counts. One that is neither optional nor found is an error that names it. Values
+ * outside [min, max] are refused. */
 struct bb_key {
 	enum bb_hparam h;
 	const char *gguf, *hf;
@@ -125,9 +134,12 @@ struct bb_key {
 enum bb_transform {
 	T_NONE,
 	T_ROPE_HALVES, /* rows of each head pair (2i, 2i+1) adjacent in the file; wanted (i, i + d/2) */
+	T_HEAD_HALVES, /* the same of whole heads, also where RoPE turns a part of them */
 	T_PLUS_ONE,     /* the file holds w, wanted 1 + w */
 	T_SWAP_HALVES,  /* rows [n / 2, n) first */
 	T_NEGATIVE_EXP, /* the file holds log(-w) */
+	T_UPPER_HALF,   /* the file's matrix has these rows, then as many others */
+	T_LOWER_HALF,   /* … as many others, then these */
 };
 
 enum bb_slot {
@@ -147,6 +159,7 @@ enum bb_slot {
 	W_WKV_MIX_W, W_WKV_MIX_K, W_WKV_MIX_V, W_WKV_MIX_R, W_WKV_MIX_G,
 	W_WKV_X2_W, W_WKV_X2_K, W_WKV_X2_V, W_WKV_X2_R, W_WKV_X2_G,
 	W_FFN_NORM, W_GATE, W_UP, W_DOWN, W_POST_FFN_NORM,
+	W_ROUTER, W_E_GATE, W_E_UP, W_E_DOWN,
 	W_COUNT,
 };
 
@@ -165,7 +178,7 @@ struct bb_weight_name {
 
 /* A weight: matrices are [rows, cols], vectors [rows] with cols H_NONE. OPTIONAL is for biases
  * and for W_HEAD; what only some sizes of a family have says `when`, as the op that uses it
- * does. */
+ * does. A slot may have several rows of which one is there in a model of given sizes. */
 struct bb_weight {
 	enum bb_slot slot;
 	enum bb_hparam rows, cols;
@@ -176,6 +189,10 @@ struct bb_weight {
 	unsigned kinds; /* of layers that have it, a bit each; 0: all */
 	/* It's one of n_parts equal ones that lie behind each other in the tensor; 0: the tensor. */
 	int part, n_parts;
+	/* A stack of so many matrices, one per expert: one tensor [stack, rows, cols], or one for each
+	 * where the name holds a second %d, the expert's number. H_NONE: no stack. */
+	enum bb_hparam stack;
+	enum bb_hparam divisor; /* of vectors: what all their numbers are divided by; H_NONE: 1 */
 };
 
 #endif

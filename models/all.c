@@ -4,8 +4,10 @@
 #include "graph.h"
 
 #define MODELS(X) \
+	X(bamba) \
 	X(falcon_h1) \
 	X(gemma3) \
+	X(granite_hybrid) \
 	X(lfm2) \
 	X(llama) \
 	X(mamba) \

@@ -56,6 +56,27 @@
 	{ H_SSM_INNER, "ssm.inner_size", "intermediate_size", 1, 1 << 20 }, \
 	{ H_SSM_STATE, "ssm.state_size", "state_size", 1, 1 << 16 }
 
+/* Mamba-2 in layers beside others, as transformers names it there. One group: transformers
+ * normalises all groups of a file as one, llama.cpp each by itself. */
+#define KEYS_MAMBA2_LAYERS \
+	{ H_SSM_CONV, "ssm.conv_kernel", "mamba_d_conv", 2, 8 }, \
+	{ H_SSM_INNER, "ssm.inner_size", "mamba_expand*hidden_size", 1, 1 << 20 }, \
+	{ H_SSM_STATE, "ssm.state_size", "mamba_d_state", 1, 1 << 16 }, \
+	{ H_SSM_HEADS, "ssm.time_step_rank", "mamba_n_heads", 1, 1 << 20 }, \
+	{ H_SSM_GROUPS, "ssm.group_count", "mamba_n_groups", 1, 1 }, \
+	{ H_SSM_DT_MIN, NULL, "time_step_limit.0", 0, 1e6, true }, \
+	{ H_SSM_DT_MAX, NULL, "time_step_limit.1", 0, INFINITY, true }
+
+/* E_OUT = what each expert gives that `route` chooses for a row of H; more members of each row may
+ * follow. */
+#define OPS_EXPERTS(route, ...) \
+	{ OP_MATMUL, ACT_ROUTER, ACT_H, W_ROUTER, __VA_ARGS__ }, \
+	{ route, ACT_CHOICE, ACT_ROUTER, __VA_ARGS__ }, \
+	{ OP_MATMUL, ACT_E_GATE, ACT_H, W_E_GATE, __VA_ARGS__ }, \
+	{ OP_MATMUL, ACT_E_UP, ACT_H, W_E_UP, __VA_ARGS__ }, \
+	{ OP_SILU_MUL, ACT_E_FF, ACT_E_GATE, .in2 = ACT_E_UP, __VA_ARGS__ }, \
+	{ OP_MATMUL, ACT_E_OUT, ACT_E_FF, W_E_DOWN, __VA_ARGS__ }
+
 /* Names of the weights that llama and its descendants agree on. */
 #define B "blk.%d."
 #define L "model.layers.%d."

@@ -268,6 +268,13 @@ Test(bits_hybrid, falcon_h1_int8) {
 Test(bits_hybrid, lfm2) {
 	check_tiny("lfm2", BB_KV_F16);
 }
+/* Rows that share a step choose experts of their own. */
+Test(bits_hybrid, granite) {
+	check_tiny("granitehybrid", BB_KV_F16);
+}
+Test(bits_hybrid, granite_int8) {
+	check_tiny("granitehybrid-rope", BB_KV_INT8);
+}
 
 static void check_real(const char *name, enum bb_kv_type kv_type) {
 	const int chunks[] = { 65 };

@@ -140,7 +140,7 @@ Test(folder_refused, architecture_that_is_no_name) {
 
 Test(folder_refused, unknown_architecture) {
 	expect_config("{\"architectures\": [\"GizmoForCausalLM\"]}", BB_ERR_UNSUPPORTED,
-		"architecture 'GizmoForCausalLM' isn't one that this build runs (Gemma3ForCausalLM, Lfm2");
+		"architecture 'GizmoForCausalLM' isn't one that this build runs (BambaForCausalLM, Gemma3");
 }
 
 Test(folder_refused, architecture_by_its_gguf_name) {
@@ -325,6 +325,31 @@ Test(folder_refused, rows_that_are_not_there_or_unlike) {
 		"attn.x_w\":{\"dtype\":\"F16\",\"shape\":[2,1,64]");
 	expect(BB_ERR_FORMAT, "attn.x_w': expected 256 bytes of F32 as 'model.layers.0.attn.x_r' has, "
 		"the file has 256 of F16");
+}
+
+/* … and of Granite 4.0 and Bamba. */
+Test(folder_refused, entries_of_published_granite_are_not) {
+	configure("granitehybrid", "{\"init_method\": \"mup\", \"normalization_function\": "
+		"\"rmsnorm\", \"position_embedding_type\": \"nope\"}");
+	expect(BB_ERR_FORMAT, "tensor 'model.embed_tokens.weight': expected shape");
+	configure("bamba", "{\"attn_rotary_emb\": 8}");
+	expect(BB_ERR_FORMAT, "tensor 'model.final_layernorm.weight' is missing");
+}
+
+Test(folder_refused, scans_and_layers_that_are_not_clear) {
+	configure("granitehybrid", "{\"mamba_n_groups\": 2}");
+	expect(BB_ERR_FORMAT, "config.json: 'mamba_n_groups' is 2, expected 1 to 1");
+	configure("bamba", "{\"attn_rotary_emb\": 16}");
+	expect(BB_ERR_UNSUPPORTED, "'attn_rotary_emb' is 16");
+	configure("bamba", "{\"attn_layer_indices\": [1, 4]}");
+	expect(BB_ERR_FORMAT, "expected numbers of layers, 0 to 3, in 'attn_layer_indices'");
+	configure("bamba", "{\"attn_layer_indices\": [\"1\"]}");
+	expect(BB_ERR_FORMAT, "expected numbers of layers");
+}
+
+Test(folder_refused, experts_that_a_folder_lacks) {
+	configure("granitehybrid", "{\"num_experts_per_tok\": 8}");
+	expect(BB_ERR_UNSUPPORTED, "(route_chosen): expected 1 to 7 chosen ones, has 8");
 }
 
 Test(folder_refused, rope_with_more_to_it) {

@@ -240,3 +240,12 @@ RECURRENT(xlstm_caps, "xlstm-caps")
 RECURRENT(lfm2, "lfm2")
 /* Attention first, convolutions of 4, an output matrix of its own. */
 RECURRENT(lfm2_plain, "lfm2-plain")
+/* Mamba-2 and attention without RoPE before 3 of 7 experts and one that all rows share; odd
+ * widths, four multipliers. */
+RECURRENT(granite_hybrid, "granitehybrid")
+/* RoPE, attention first, every expert used, an output matrix of its own. */
+RECURRENT(granite_hybrid_rope, "granitehybrid-rope")
+/* No experts. */
+RECURRENT(granite_hybrid_dense, "granitehybrid-dense")
+/* Half of each head turns, by positions halved; a GGUF file whose rows pair whole heads. */
+RECURRENT(bamba, "bamba")

@@ -189,9 +189,9 @@ enum { MAX_OPS = 32 };
 static struct bb_op ops[MAX_OPS];
 static struct bb_weight weights[64];
 
-/* Llama with a list of its own, to be changed: a copy of the layer's. */
-static struct bb_model changed_llama(void) {
-	struct bb_model m = *model_named("llama");
+/* A model with a list of its own, to be changed: a copy of its first kind of layer's. */
+static struct bb_model changed(const char *name) {
+	struct bb_model m = *model_named(name);
 	int n = 0;
 	for (; m.kinds[0].ops[n].kind != OP_END; n++) {
 		ops[n] = m.kinds[0].ops[n];
@@ -206,6 +206,10 @@ static struct bb_model changed_llama(void) {
 	return m;
 }
 
+static struct bb_model changed_llama(void) {
+	return changed("llama");
+}
+
 static int index_of(enum bb_op_kind kind) {
 	int i = 0;
 	while (ops[i].kind != kind) {
@@ -215,7 +219,7 @@ static int index_of(enum bb_op_kind kind) {
 }
 
 static struct bb_error plan_of(const struct bb_model *m, struct plan *p) {
-	struct gguf g = tiny("llama");
+	struct gguf g = tiny(m->name);
 	struct bb_kernels k;
 	struct bb_error err = { 0 };
 	bb_kernels_cpu(&k, 0);
@@ -372,6 +376,72 @@ Test(plan, weight_is_of_some_kinds_of_layer) {
 	weights[k].kinds = 1 << 1;
 	m.kinds[0].ops = model_named("mamba")->tail; /* nothing of K */
 	expect_refused(&m, "attn_k.weight' isn't part of architecture llama");
+}
+
+/* ---- mixtures of experts ---- */
+
+static int index_of_weight(enum bb_slot slot) {
+	int i = 0;
+	while (ops[i].w != slot) {
+		i++;
+	}
+	return i;
+}
+
+static struct bb_weight *row_of(enum bb_slot slot) {
+	int i = 0;
+	while (weights[i].slot != slot) {
+		i++;
+	}
+	return &weights[i];
+}
+
+Test(plan, rows_of_experts_are_refused_where_rows_are_wanted) {
+	struct bb_model m = changed("granitehybrid");
+	ops[index_of_weight(W_E_DOWN)].out = ACT_H;
+	expect_refused(&m, "(matmul): expected one of experts, has H");
+	m = changed("granitehybrid");
+	ops[index_of_weight(W_O)].out = ACT_E_OUT;
+	expect_refused(&m, "(matmul): expected an output that isn't of experts, has E_OUT");
+	m = changed("granitehybrid");
+	ops[index_of_weight(W_DOWN)].in = ACT_E_FF;
+	expect_refused(&m, "(matmul): expected an input that isn't of experts, has E_FF");
+	m = changed("granitehybrid");
+	ops[index_of_weight(W_E_DOWN)].kind = OP_ADD_MATMUL;
+	expect_refused(&m, "(add_matmul): expected no stack");
+	m = changed("granitehybrid");
+	row_of(W_E_UP)->stack = H_NONE;
+	expect_refused(&m, "(matmul): expected an output that isn't of experts, has E_UP");
+}
+
+Test(plan, choices_that_do_not_meet_are_refused) {
+	struct bb_model m = changed("granitehybrid");
+	ops[index_of(OP_COMBINE)].in2 = ACT_ROUTER;
+	expect_refused(&m, "(combine): expected a second input of 3 columns, has 7");
+	m = changed("granitehybrid");
+	ops[index_of(OP_ROUTE_CHOSEN)].out = ACT_GATE;
+	expect_refused(&m, "(route_chosen): expected output CHOICE, has GATE");
+	m = changed("granitehybrid");
+	ops[index_of(OP_ROUTE_CHOSEN)].in = ACT_CHOICE;
+	ops[index_of(OP_ROUTE_CHOSEN)].out = ACT_X;
+	expect_refused(&m, "(route_chosen): expected 1 to 3 chosen ones, has 36");
+}
+
+/* Of 7 experts a row reads 3; gate and up are two products, as 24 rows are no whole panels. */
+Test(plan, step_reads_the_experts_used) {
+	struct bb_model m = changed("granitehybrid");
+	struct plan p;
+	cr_assert_eq(plan_of(&m, &p).code, BB_OK);
+	size_t all = 0;
+	int n_stacks = 0;
+	for (int i = 0; i < p.n_matrices; i++) {
+		all += p.matrices[i].bytes;
+		n_stacks += p.matrices[i].n_stack == 7;
+	}
+	cr_assert_eq(n_stacks, 3 * 4);
+	const size_t expert = 3 * 24 * 36 * sizeof(float);
+	cr_assert_eq(all - plan_step_bytes(&p), 4 * 4 * expert);
+	plan_finish(&p);
 }
 
 Test(plan, groups_lie_side_by_side) {

@@ -284,6 +284,8 @@ def write_older(path):
         del config["_sliding_window_pattern"]
     if rope is not None:
         config["rope_theta"] = rope.pop("rope_theta")
+        if "partial_rotary_factor" in rope:
+            config["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
         rope["type"] = rope.pop("rope_type")
         config["rope_scaling"] = None if rope["type"] == "default" else rope
     if "time_step_limit" in config:

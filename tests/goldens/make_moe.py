@@ -1,0 +1,181 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the goldens of hybrids with mixtures of experts, and of their relatives without, as make.py does it
+for the others.
+
+Usage: tests/goldens/make_moe.py [NAME]...      writes NAME.gguf and NAME-LENGTH.npy beside itself, and hf/NAME
+
+Needs what make.py needs."""
+import sys
+
+import gguf
+import numpy as np
+import torch
+import transformers
+
+import make
+import make_recurrent
+
+
+# ---- the models: GGUF architecture, Hugging Face class and config ----
+
+def mamba2_layers(**kwargs):
+    return {"hidden_size": 36, "num_hidden_layers": 4, "num_attention_heads": 3, "num_key_value_heads": 1,
+            "mamba_n_heads": 8, "mamba_d_head": 9, "mamba_expand": 2, "mamba_n_groups": 1, "mamba_d_state": 19,
+            "mamba_d_conv": 4, "mamba_chunk_size": 16, "mamba_conv_bias": True, "mamba_proj_bias": False,
+            "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "tie_word_embeddings": True, **kwargs}
+
+
+def granite(**kwargs):
+    config = mamba2_layers(
+        layer_types=["mamba", "attention", "mamba", "attention"], intermediate_size=24, num_local_experts=7,
+        num_experts_per_tok=3, shared_intermediate_size=40, embedding_multiplier=3.5, residual_multiplier=0.6,
+        attention_multiplier=0.35, logits_scaling=2.5, position_embedding_type=None,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
+    return ("granitehybrid", transformers.GraniteMoeHybridForCausalLM, transformers.GraniteMoeHybridConfig,
+            {**config, **kwargs})
+
+
+def bamba(**kwargs):
+    # RoPE is "linear" since transformers 5.2 turns half of a head only where it isn't "default".
+    config = mamba2_layers(
+        hidden_size=48, mamba_d_head=12, intermediate_size=56, attn_layer_indices=[1, 2],
+        tie_word_embeddings=False, rope_parameters={"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0,
+                                                    "partial_rotary_factor": 0.5})
+    return "granitehybrid", transformers.BambaForCausalLM, transformers.BambaConfig, {**config, **kwargs}
+
+
+MODELS = {
+    "granitehybrid": granite(),
+    "granitehybrid-rope": granite(position_embedding_type="rope", num_local_experts=5, num_experts_per_tok=5,
+                                  layer_types=["attention", "mamba", "attention", "mamba"], intermediate_size=32,
+                                  tie_word_embeddings=False, mamba_conv_bias=False),
+    "granitehybrid-dense": granite(num_local_experts=0, num_experts_per_tok=0, shared_intermediate_size=56,
+                                   intermediate_size=56, hidden_size=32, mamba_d_head=8, num_attention_heads=4,
+                                   num_key_value_heads=2),
+    "bamba": bamba(),
+}
+
+
+def build(name, weights):
+    _, cls, config_cls, config = MODELS[name]
+    model = cls(config_cls(vocab_size=make.VOCAB, attn_implementation="eager", pad_token_id=None,
+                           bos_token_id=None, eos_token_id=None, **config)).eval()
+    if weights is not None:
+        state = {n: torch.from_numpy(w).to(torch.get_default_dtype()) for n, w in weights.items()}
+        missing = model.load_state_dict(state, strict=False)
+        tied = ["lm_head.weight"] if model.config.tie_word_embeddings else []
+        assert not missing.unexpected_keys and missing.missing_keys == tied, missing
+    return model
+
+
+# ---- the GGUF file, as llama.cpp's converter lays it out ----
+
+NAMES = {
+    "model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
+    "model.final_layernorm.weight": "output_norm.weight", "lm_head.weight": "output.weight",
+    "input_layernorm.weight": "attn_norm.weight", "self_attn.q_proj.weight": "attn_q.weight",
+    "self_attn.k_proj.weight": "attn_k.weight", "self_attn.v_proj.weight": "attn_v.weight",
+    "self_attn.o_proj.weight": "attn_output.weight", "mamba.in_proj.weight": "ssm_in.weight",
+    "mamba.conv1d.weight": "ssm_conv1d.weight", "mamba.conv1d.bias": "ssm_conv1d.bias",
+    "mamba.dt_bias": "ssm_dt.bias", "mamba.A_log": "ssm_a", "mamba.D": "ssm_d",
+    "mamba.norm.weight": "ssm_norm.weight", "mamba.out_proj.weight": "ssm_out.weight",
+    "post_attention_layernorm.weight": "ffn_norm.weight", "pre_ff_layernorm.weight": "ffn_norm.weight",
+    "feed_forward.gate_proj.weight": "ffn_gate.weight", "feed_forward.up_proj.weight": "ffn_up.weight",
+    "feed_forward.down_proj.weight": "ffn_down.weight", "block_sparse_moe.router.layer.weight": "ffn_gate_inp.weight",
+    "block_sparse_moe.output_linear.weight": "ffn_down_exps.weight",
+}
+
+
+def stored(name, value, config):
+    """Names and arrays that a tensor becomes; `name` without the layer's prefix."""
+    suffix = "_shexp" if config.get("num_local_experts") else ""
+    if name == "block_sparse_moe.input_linear.weight":
+        gate, up = np.split(value, 2, axis=1)
+        return {"ffn_gate_exps.weight": gate, "ffn_up_exps.weight": up}
+    if name == "shared_mlp.input_linear.weight":
+        gate, up = np.split(value, 2)
+        return {f"ffn_gate{suffix}.weight": gate, f"ffn_up{suffix}.weight": up}
+    if name == "shared_mlp.output_linear.weight":
+        return {f"ffn_down{suffix}.weight": value}
+    heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
+    projection = name.split(".")[-2] if "." in name else name
+    if projection in heads:
+        value = make.pairs_adjacent(value, heads[projection])
+    return {NAMES[name]: make_recurrent.as_stored("mamba2", name, value)}
+
+
+def add_tensors(w, weights, config):
+    for full_name, value in weights.items():
+        prefix, name = "", full_name
+        if full_name.startswith("model.layers."):
+            _, _, i_layer, name = full_name.split(".", 3)
+            prefix = f"blk.{i_layer}."
+        for short, array in stored(name, value, config).items():
+            w.add_tensor(prefix + short, np.ascontiguousarray(array, dtype=np.float32))
+
+
+def add_granite(w, config):
+    attends = [kind == "attention" for kind in config["layer_types"]] if "layer_types" in config else [
+        i in config["attn_layer_indices"] for i in range(config["num_hidden_layers"])]
+    has_rope = "attn_layer_indices" in config  # not as position_embedding_type says
+    head_dim = config["hidden_size"] // config["num_attention_heads"]
+    rope = config["rope_parameters"]
+    w.add_feed_forward_length(config["intermediate_size"])
+    w.add_head_count_kv([config["num_key_value_heads"] if a else 0 for a in attends])
+    w.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    w.add_rope_freq_base(rope["rope_theta"])
+    w.add_rope_dimension_count(head_dim // 2 if has_rope else head_dim)
+    w.add_rope_scaling_finetuned(has_rope or config["position_embedding_type"] == "rope")
+    if rope["rope_type"] == "linear":
+        w.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        w.add_rope_scaling_factor(rope["factor"])
+    w.add_ssm_conv_kernel(config["mamba_d_conv"])
+    w.add_ssm_state_size(config["mamba_d_state"])
+    w.add_ssm_group_count(config["mamba_n_groups"])
+    w.add_ssm_inner_size(config["mamba_expand"] * config["hidden_size"])
+    w.add_ssm_time_step_rank(config["mamba_n_heads"])
+    if "attention_multiplier" in config:
+        w.add_attention_scale(config["attention_multiplier"])
+        w.add_embedding_scale(config["embedding_multiplier"])
+        w.add_residual_scale(config["residual_multiplier"])
+        w.add_logit_scale(config["logits_scaling"])
+        w.add_expert_count(config["num_local_experts"])
+        w.add_expert_used_count(config["num_experts_per_tok"])
+        w.add_expert_shared_feed_forward_length(config["shared_intermediate_size"])
+
+
+def write_gguf(path, name, arch, config, weights):
+    w = gguf.GGUFWriter(path, arch)
+    w.add_type(gguf.GGUFType.MODEL)
+    w.add_name(f"golden {name}")
+    w.add_block_count(config["num_hidden_layers"])
+    w.add_context_length(config["max_position_embeddings"])
+    w.add_embedding_length(config["hidden_size"])
+    w.add_head_count(config["num_attention_heads"])
+    w.add_vocab_size(make.VOCAB)
+    w.add_file_type(gguf.LlamaFileType.ALL_F32)
+    add_granite(w, config)
+    w.add_tokenizer_model("no_vocab")
+    add_tensors(w, weights, config)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+
+
+def write(name, seed):
+    arch, _, _, config = MODELS[name]
+    weights, plain = make_recurrent.write_logits(name, build, seed)
+    write_gguf(make.HERE / f"{name}.gguf", name, arch, config, weights)
+    make.write_folder(name, plain, None)
+
+
+def main():
+    names = sys.argv[1:] or list(MODELS)
+    for name in names:
+        write(name, 300 + list(MODELS).index(name))
+
+
+if __name__ == "__main__":
+    main()
