@@ -59,6 +59,7 @@ static const struct effect {
 	{ "intermediate_size", .same = H_SSM_INNER },
 	{ "lm_head_multiplier", .neutral = 1, .has_number = true },
 	{ "logits_scaling", .neutral = 1, .has_number = true },
+	{ "mamba_inner_layernorms", .neutral = 1, .has_number = true },
 	{ "max_position_embeddings", .same = H_CONTEXT, .only = H_HEADS },
 	{ "max_window_layers", .neutral = 0, .has_number = true, .only = H_WINDOW },
 	{ "normalization_function", .texts = "rmsnorm" },

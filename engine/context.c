@@ -16,7 +16,9 @@ static struct kv_pool *pool_of(struct bb_engine *e, int i_kind, enum bb_kv_dtype
 	if (pool->page_bytes == 0) {
 		const size_t slabs = (size_t)e->plan.kinds[i_kind].n_layers *
 			(size_t)hparam_int(&e->plan.hp, H_KV_HEADS);
-		kv_pool_init(pool, slabs * engine_slab_bytes(e, type), &e->memory, &e->budget);
+		const size_t least = 64; /* a kind that no layer is of has tables like the others */
+		const size_t bytes = slabs * engine_slab_bytes(e, type);
+		kv_pool_init(pool, bytes > 0 ? bytes : least, &e->memory, &e->budget);
 	}
 	return pool;
 }

@@ -223,6 +223,11 @@ bool file_layer_kind(const struct model_file *f, const struct bb_model *m,
 		hparam_int(hp, H_LAYERS), i_layer, kind, &listed, err)) {
 		return false;
 	}
+	if (listed && m->gguf_second_kind != NULL) {
+		char name[128];
+		snprintf(name, sizeof(name), m->gguf_second_kind, i_layer);
+		*kind = 2 * *kind + (file_tensor(f, name) != NULL);
+	}
 	if (listed) {
 		return true;
 	}

@@ -165,6 +165,9 @@ struct bb_model {
 	/* Key of a GGUF file's numbers per layer: kinds[0] where one isn't 0, else kinds[1]; NULL, or
 	 * not a list: `pick` says. */
 	const char *gguf_layers;
+	/* A tensor of a GGUF file, with %d for the layer; NULL: none. With it kinds come in pairs, of
+	 * which gguf_layers tells the pair; layers that have it are the second of theirs. */
+	const char *gguf_second_kind;
 	/* Which kind layer i is; NULL = kinds[0]. */
 	int (*pick)(const struct bb_hparams *hp, int i_layer);
 	/* Fills what follows from other hyper-parameters by this architecture's own rules, or refuses a

@@ -48,6 +48,10 @@
 	X(EXPERTS_USED, "experts_used") \
 	X(EXPERT_FF, "expert_ff") \
 	X(DENSE, "dense") \
+	X(EXPERTS_PERIOD, "experts_period") \
+	X(EXPERTS_OFFSET, "experts_offset") \
+	X(ATTN_PERIOD, "attention_period") \
+	X(ATTN_OFFSET, "attention_offset") \
 	X(SSM_CONV, "ssm_conv") \
 	X(SSM_INNER, "ssm_inner") \
 	X(SSM_STATE, "ssm_state") \
@@ -148,7 +152,7 @@ enum bb_slot {
 	W_ATTN_NORM, W_Q, W_K, W_V, W_Q_BIAS, W_K_BIAS, W_V_BIAS, W_Q_NORM, W_K_NORM, W_O, W_O_BIAS,
 	W_POST_ATTN_NORM,
 	W_SSM_IN, W_SSM_CONV, W_SSM_CONV_BIAS, W_SSM_X, W_SSM_DT, W_SSM_DT_BIAS, W_SSM_A, W_SSM_D,
-	W_SSM_NORM, W_SSM_OUT,
+	W_SSM_NORM, W_SSM_OUT, W_SSM_DT_NORM, W_SSM_B_NORM, W_SSM_C_NORM,
 	W_LSTM_Z, W_LSTM_V, W_LSTM_Q, W_LSTM_K, W_LSTM_I, W_LSTM_I_BIAS, W_LSTM_F, W_LSTM_F_BIAS,
 	W_LSTM_NORM, W_LSTM_OUT,
 	W_CONV_IN, W_CONV, W_CONV_OUT,

@@ -8,6 +8,7 @@
 	X(falcon_h1) \
 	X(gemma3) \
 	X(granite_hybrid) \
+	X(jamba) \
 	X(lfm2) \
 	X(llama) \
 	X(mamba) \

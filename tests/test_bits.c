@@ -275,6 +275,9 @@ Test(bits_hybrid, granite) {
 Test(bits_hybrid, granite_int8) {
 	check_tiny("granitehybrid-rope", BB_KV_INT8);
 }
+Test(bits_hybrid, jamba) {
+	check_tiny("jamba", BB_KV_F16);
+}
 
 static void check_real(const char *name, enum bb_kv_type kv_type) {
 	const int chunks[] = { 65 };

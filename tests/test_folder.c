@@ -123,6 +123,7 @@ Test(folder, older_falcon_mamba) { play_older("falcon-mamba"); }
 Test(folder, older_mamba2) { play_older("mamba2"); }
 Test(folder, older_granite) { play_older("granitehybrid-rope"); }
 Test(folder, older_bamba) { play_older("bamba"); }
+Test(folder, older_jamba) { play_older("jamba"); }
 
 Test(folder, llama3_rope) { play_variant("llama-llama3", "llama"); }
 Test(folder, linear_rope) { play_variant("llama-longer", "llama"); }

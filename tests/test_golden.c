@@ -249,3 +249,7 @@ RECURRENT(granite_hybrid_rope, "granitehybrid-rope")
 RECURRENT(granite_hybrid_dense, "granitehybrid-dense")
 /* Half of each head turns, by positions halved; a GGUF file whose rows pair whole heads. */
 RECURRENT(bamba, "bamba")
+/* Mamba with norms of dt, B and C, attention in two layers, experts in every second. */
+RECURRENT(jamba, "jamba")
+/* No experts; heads side by side. */
+RECURRENT(jamba_dense, "jamba-dense")

@@ -45,6 +45,16 @@ def bamba(**kwargs):
     return "granitehybrid", transformers.BambaForCausalLM, transformers.BambaConfig, {**config, **kwargs}
 
 
+def jamba(**kwargs):
+    config = {"hidden_size": 36, "intermediate_size": 40, "num_hidden_layers": 4, "num_attention_heads": 3,
+              "num_key_value_heads": 1, "attn_layer_period": 3, "attn_layer_offset": 0, "num_experts": 6,
+              "num_experts_per_tok": 2, "expert_layer_period": 2, "expert_layer_offset": 1, "mamba_d_state": 11,
+              "mamba_d_conv": 4, "mamba_expand": 2, "mamba_dt_rank": 5, "mamba_conv_bias": True,
+              "mamba_proj_bias": False, "use_mamba_kernels": False, "max_position_embeddings": 4096,
+              "rms_norm_eps": 1e-5, "tie_word_embeddings": False}
+    return "jamba", transformers.JambaForCausalLM, transformers.JambaConfig, {**config, **kwargs}
+
+
 MODELS = {
     "granitehybrid": granite(),
     "granitehybrid-rope": granite(position_embedding_type="rope", num_local_experts=5, num_experts_per_tok=5,
@@ -54,13 +64,16 @@ MODELS = {
                                    intermediate_size=56, hidden_size=32, mamba_d_head=8, num_attention_heads=4,
                                    num_key_value_heads=2),
     "bamba": bamba(),
+    "jamba": jamba(),
+    "jamba-dense": jamba(num_experts=1, num_experts_per_tok=1, attn_layer_period=2, attn_layer_offset=0,
+                         num_key_value_heads=3, tie_word_embeddings=True),
 }
 
 
 def build(name, weights):
     _, cls, config_cls, config = MODELS[name]
-    model = cls(config_cls(vocab_size=make.VOCAB, attn_implementation="eager", pad_token_id=None,
-                           bos_token_id=None, eos_token_id=None, **config)).eval()
+    model = cls(config_cls(vocab_size=make.VOCAB, attn_implementation="eager", experts_implementation="eager",
+                           pad_token_id=None, bos_token_id=None, eos_token_id=None, **config)).eval()
     if weights is not None:
         state = {n: torch.from_numpy(w).to(torch.get_default_dtype()) for n, w in weights.items()}
         missing = model.load_state_dict(state, strict=False)
@@ -83,14 +96,18 @@ NAMES = {
     "post_attention_layernorm.weight": "ffn_norm.weight", "pre_ff_layernorm.weight": "ffn_norm.weight",
     "feed_forward.gate_proj.weight": "ffn_gate.weight", "feed_forward.up_proj.weight": "ffn_up.weight",
     "feed_forward.down_proj.weight": "ffn_down.weight", "block_sparse_moe.router.layer.weight": "ffn_gate_inp.weight",
-    "block_sparse_moe.output_linear.weight": "ffn_down_exps.weight",
+    "block_sparse_moe.output_linear.weight": "ffn_down_exps.weight", "mamba.x_proj.weight": "ssm_x.weight",
+    "mamba.dt_proj.weight": "ssm_dt.weight", "mamba.dt_proj.bias": "ssm_dt.bias",
+    "mamba.dt_layernorm.weight": "ssm_dt_norm.weight", "mamba.b_layernorm.weight": "ssm_b_norm.weight",
+    "mamba.c_layernorm.weight": "ssm_c_norm.weight", "feed_forward.router.weight": "ffn_gate_inp.weight",
+    "feed_forward.experts.down_proj": "ffn_down_exps.weight",
 }
 
 
-def stored(name, value, config):
+def stored(arch, name, value, config):
     """Names and arrays that a tensor becomes; `name` without the layer's prefix."""
     suffix = "_shexp" if config.get("num_local_experts") else ""
-    if name == "block_sparse_moe.input_linear.weight":
+    if name in ("block_sparse_moe.input_linear.weight", "feed_forward.experts.gate_up_proj"):
         gate, up = np.split(value, 2, axis=1)
         return {"ffn_gate_exps.weight": gate, "ffn_up_exps.weight": up}
     if name == "shared_mlp.input_linear.weight":
@@ -100,18 +117,18 @@ def stored(name, value, config):
         return {f"ffn_down{suffix}.weight": value}
     heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
     projection = name.split(".")[-2] if "." in name else name
-    if projection in heads:
+    if projection in heads and arch == "granitehybrid":
         value = make.pairs_adjacent(value, heads[projection])
-    return {NAMES[name]: make_recurrent.as_stored("mamba2", name, value)}
+    return {NAMES[name]: make_recurrent.as_stored("mamba" if arch == "jamba" else "mamba2", name, value)}
 
 
-def add_tensors(w, weights, config):
+def add_tensors(w, arch, weights, config):
     for full_name, value in weights.items():
         prefix, name = "", full_name
         if full_name.startswith("model.layers."):
             _, _, i_layer, name = full_name.split(".", 3)
             prefix = f"blk.{i_layer}."
-        for short, array in stored(name, value, config).items():
+        for short, array in stored(arch, name, value, config).items():
             w.add_tensor(prefix + short, np.ascontiguousarray(array, dtype=np.float32))
 
 
@@ -145,6 +162,20 @@ def add_granite(w, config):
         w.add_expert_shared_feed_forward_length(config["shared_intermediate_size"])
 
 
+def add_jamba(w, config):
+    period, offset = config["attn_layer_period"], config["attn_layer_offset"]
+    w.add_feed_forward_length(config["intermediate_size"])
+    w.add_head_count_kv([config["num_key_value_heads"] if i % period == offset else 0
+                         for i in range(config["num_hidden_layers"])])
+    w.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    w.add_ssm_conv_kernel(config["mamba_d_conv"])
+    w.add_ssm_state_size(config["mamba_d_state"])
+    w.add_ssm_inner_size(config["mamba_expand"] * config["hidden_size"])
+    w.add_ssm_time_step_rank(config["mamba_dt_rank"])
+    w.add_expert_count(config["num_experts"])
+    w.add_expert_used_count(config["num_experts_per_tok"])
+
+
 def write_gguf(path, name, arch, config, weights):
     w = gguf.GGUFWriter(path, arch)
     w.add_type(gguf.GGUFType.MODEL)
@@ -155,9 +186,9 @@ def write_gguf(path, name, arch, config, weights):
     w.add_head_count(config["num_attention_heads"])
     w.add_vocab_size(make.VOCAB)
     w.add_file_type(gguf.LlamaFileType.ALL_F32)
-    add_granite(w, config)
+    (add_jamba if arch == "jamba" else add_granite)(w, config)
     w.add_tokenizer_model("no_vocab")
-    add_tensors(w, weights, config)
+    add_tensors(w, arch, weights, config)
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
