@@ -53,6 +53,7 @@ static const struct effect {
 	{ "conv_dim", .same = H_EMBD },
 	{ "conv_dim_out", .same = H_EMBD },
 	{ "d_inner", .same = H_SSM_INNER },
+	{ "decoder_sparse_step", .neutral = 1, .has_number = true },
 	{ "embedding_dim", .same = H_EMBD },
 	{ "embedding_multiplier", .neutral = 1, .has_number = true },
 	{ "head_dim", .same = H_HEAD },

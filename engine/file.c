@@ -76,8 +76,11 @@ const struct bb_weight_name *file_column(const struct model_file *f, const struc
 bool file_is_ballast(const struct model_file *f, const char *name) {
 	/* RoPE's frequencies, which transformers once saved and now computes */
 	static const char ending[] = ".rotary_emb.inv_freq";
+	/* layers that draft tokens, which transformers hasn't got */
+	static const char drafts[] = "mtp.";
 	const size_t n = strlen(name), n_ending = sizeof(ending) - 1;
-	return f->is_folder && n > n_ending && strcmp(name + n - n_ending, ending) == 0;
+	return f->is_folder && ((n > n_ending && strcmp(name + n - n_ending, ending) == 0) ||
+		strncmp(name, drafts, sizeof(drafts) - 1) == 0);
 }
 
 bool file_check_tie(const struct model_file *f, const struct bb_tensor *embed,
@@ -184,7 +187,8 @@ static bool kind_by_name(const struct bb_model *m, const char *name, int i_layer
 static bool kind_by_number(const struct gguf *g, const struct bb_model *m, int n_layers,
 	int i_layer, int *kind, bool *listed, struct bb_error *err) {
 	char full[128];
-	snprintf(full, sizeof(full), "%s.%s", m->name, m->gguf_layers);
+	const bool is_zero_first = m->gguf_layers[0] == '!';
+	snprintf(full, sizeof(full), "%s.%s", m->name, m->gguf_layers + is_zero_first);
 	const struct gguf_kv *kv = gguf_find(g, full);
 	*listed = kv != NULL && kv->type == GGUF_ARRAY;
 	if (*listed && (kv->n != (uint64_t)n_layers || kv->strings != NULL)) {
@@ -193,7 +197,7 @@ static bool kind_by_number(const struct gguf *g, const struct bb_model *m, int n
 			n_layers, (unsigned long long)kv->n);
 	}
 	if (*listed) {
-		*kind = gguf_array_float(kv, (uint64_t)i_layer) == 0;
+		*kind = (gguf_array_float(kv, (uint64_t)i_layer) == 0) != is_zero_first;
 	}
 	return true;
 }

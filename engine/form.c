@@ -55,8 +55,10 @@ static const struct rule {
 	[OP_WKV6] = { "wkv6", .in = true, .w = true, .in_layers_only = true },
 	[OP_WKV7] = { "wkv7", .in = true, .in_layers_only = true },
 	[OP_WKV_OUT] = { "wkv_out", .in = true, .w = true, .bias = true, .skip = true },
+	[OP_DELTA] = { "delta", .in = true, .w = true, .bias = true, .in_layers_only = true },
 	[OP_ROUTE] = { "route", .in = true, .in_layers_only = true },
 	[OP_ROUTE_CHOSEN] = { "route_chosen", .in = true, .in_layers_only = true },
+	[OP_ROUTE_SIGMOID] = { "route_sigmoid", .in = true, .in_layers_only = true },
 	[OP_COMBINE] = { "combine", .in = true, .in2 = true, .in_layers_only = true },
 };
 
@@ -94,13 +96,16 @@ int form_span(const struct bb_hparams *hp, enum bb_act act, enum bb_act last) {
 bool form_keeps_state(enum bb_op_kind kind) {
 	return kind == OP_CONV || kind == OP_CONV_SILU || kind == OP_SCAN || kind == OP_SSD ||
 		kind == OP_MLSTM || kind == OP_SHIFT || kind == OP_WKV6 ||
-		kind == OP_WKV7;
+		kind == OP_WKV7 || kind == OP_DELTA;
 }
 
 size_t form_state_floats(const struct bb_hparams *hp, const struct bb_op *op) {
 	const size_t width = (size_t)form_span(hp, op->out, op->last);
 	if (op->kind == OP_CONV || op->kind == OP_CONV_SILU) {
 		return width * (size_t)(hparam_int(hp, H_SSM_CONV) - 1);
+	}
+	if (op->kind == OP_DELTA) {
+		return width * (size_t)hparam_int(hp, H_DELTA_KEY);
 	}
 	if (op->kind == OP_MLSTM) { /* C, n and m */
 		const size_t n_heads = (size_t)hparam_int(hp, H_LSTM_HEADS);
@@ -122,6 +127,7 @@ size_t form_state_rounds(const struct bb_hparams *hp, const struct bb_op *op) {
 	case OP_SSD:
 	case OP_WKV6:
 	case OP_WKV7:
+	case OP_DELTA:
 		return form_state_floats(hp, op);
 	case OP_MLSTM: /* C; m is a logarithm, and n divides */
 		return form_state_floats(hp, op) - (size_t)hparam_int(hp, H_LSTM_QK_WIDTH) -
@@ -131,17 +137,38 @@ size_t form_state_rounds(const struct bb_hparams *hp, const struct bb_op *op) {
 	}
 }
 
-bool form_keeps_tokens(const struct bb_layer_kind *kind) {
+static bool has_op(const struct bb_layer_kind *kind, enum bb_op_kind want) {
 	for (const struct bb_op *op = kind->ops; op->kind != OP_END; op++) {
-		if (op->kind == OP_ATTENTION) {
+		if (op->kind == want) {
 			return true;
 		}
 	}
 	return false;
 }
 
+bool form_keeps_tokens(const struct bb_layer_kind *kind) {
+	return has_op(kind, OP_ATTENTION);
+}
+
+bool form_turns(const struct bb_layer_kind *kind) {
+	return has_op(kind, OP_ROPE);
+}
+
 enum bb_act form_group(enum bb_act act) {
 	return acts[act].group;
+}
+
+static int number_or(const struct bb_hparams *hp, enum bb_hparam h, int otherwise) {
+	return h == H_NONE ? otherwise : hparam_int(hp, h);
+}
+
+int form_file_rows(const struct bb_hparams *hp, const struct bb_weight_name *name) {
+	return number_or(hp, name->groups, 1) * hparam_int(hp, name->group_rows);
+}
+
+int form_part_row(const struct bb_hparams *hp, const struct bb_weight_name *name, int r, int n) {
+	const int each = n / number_or(hp, name->groups, 1);
+	return r / each * hparam_int(hp, name->group_rows) + number_or(hp, name->before, 0) + r % each;
 }
 
 static bool is_stream(enum bb_act act) {
@@ -149,7 +176,7 @@ static bool is_stream(enum bb_act act) {
 }
 
 bool form_is_dense(enum bb_act act) {
-	return is_stream(act) || act == ACT_CHOICE;
+	return is_stream(act) || act == ACT_CHOICE || act == ACT_S_CHOICE;
 }
 
 bool form_is_of_experts(enum bb_act act) {
@@ -366,6 +393,36 @@ static bool check_wkv(const struct checker *c, const struct bb_op *op, const str
 	}
 }
 
+/* What keeps a state, in place. */
+static bool check_recurrent(const struct checker *c, const struct bb_op *op,
+	const struct bb_weight *w, int n_out) {
+	const struct bb_hparams *hp = c->hp;
+	switch (op->kind) {
+	case OP_CONV:
+	case OP_CONV_SILU:
+		return check_channels(c, w, n_out) &&
+			check_width(c, "a weight", hparam_int(hp, w->cols), hparam_int(hp, H_SSM_CONV));
+	case OP_SCAN:
+		return check_channels(c, w, n_out) &&
+			check_width(c, "a weight", hparam_int(hp, w->cols), hparam_int(hp, H_SSM_STATE)) &&
+			check_width(c, "SSM_DT", form_width(hp, ACT_SSM_DT), n_out) &&
+			check_width(c, "SSM_B", form_width(hp, ACT_SSM_B), hparam_int(hp, H_SSM_STATE));
+	case OP_SSD:
+		return check_channels(c, w, hparam_int(hp, H_SSM_HEADS)) &&
+			check_width(c, "SSM_DT", form_width(hp, ACT_SSM_DT), hparam_int(hp, H_SSM_HEADS)) &&
+			check_multiple(c, "heads", n_out, hparam_int(hp, H_SSM_HEADS));
+	case OP_MLSTM:
+		return check_multiple(c, "heads", n_out, hparam_int(hp, H_LSTM_HEADS)) &&
+			check_multiple(c, "heads", form_width(hp, ACT_LSTM_Q), hparam_int(hp, H_LSTM_HEADS));
+	case OP_DELTA:
+		return check_channels(c, w, hparam_int(hp, H_DELTA_HEADS)) &&
+			check_multiple(c, "heads", n_out, hparam_int(hp, H_DELTA_HEADS)) &&
+			check_most(c, "keys of a head", hparam_int(hp, H_DELTA_KEY), BB_DELTA_KEYS);
+	default:
+		return refuse(c, "an operation that keeps a state", "another");
+	}
+}
+
 static bool check_mixture(const struct checker *c, const struct bb_op *op, int n_out, int n_in) {
 	if (op->kind == OP_COMBINE) {
 		return check_width(c, "an input", n_in, n_out) &&
@@ -420,23 +477,14 @@ static bool check_widths(const struct checker *c, const struct bb_op *op, const 
 				refuse(c, "X and H", act_name(op->in)));
 	case OP_CONV:
 	case OP_CONV_SILU:
-		return check_in_place(c, op) && check_channels(c, w, n_out) &&
-			check_width(c, "a weight", hparam_int(hp, w->cols), hparam_int(hp, H_SSM_CONV));
 	case OP_SCAN:
-		return check_in_place(c, op) && check_channels(c, w, n_out) &&
-			check_width(c, "a weight", hparam_int(hp, w->cols), hparam_int(hp, H_SSM_STATE)) &&
-			check_width(c, "SSM_DT", form_width(hp, ACT_SSM_DT), n_out) &&
-			check_width(c, "SSM_B", form_width(hp, ACT_SSM_B), hparam_int(hp, H_SSM_STATE));
 	case OP_SSD:
-		return check_in_place(c, op) && check_channels(c, w, hparam_int(hp, H_SSM_HEADS)) &&
-			check_width(c, "SSM_DT", form_width(hp, ACT_SSM_DT), hparam_int(hp, H_SSM_HEADS)) &&
-			check_multiple(c, "heads", n_out, hparam_int(hp, H_SSM_HEADS));
 	case OP_MLSTM:
-		return check_in_place(c, op) &&
-			check_multiple(c, "heads", n_out, hparam_int(hp, H_LSTM_HEADS)) &&
-			check_multiple(c, "heads", form_width(hp, ACT_LSTM_Q), hparam_int(hp, H_LSTM_HEADS));
+	case OP_DELTA:
+		return check_in_place(c, op) && check_recurrent(c, op, w, n_out);
 	case OP_ROUTE:
 	case OP_ROUTE_CHOSEN:
+	case OP_ROUTE_SIGMOID:
 	case OP_COMBINE:
 		return check_mixture(c, op, n_out, n_in);
 	default:

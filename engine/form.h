@@ -21,6 +21,8 @@ size_t form_state_floats(const struct bb_hparams *hp, const struct bb_op *op);
 size_t form_state_rounds(const struct bb_hparams *hp, const struct bb_op *op);
 /* Whether layers of a kind keep keys and values of tokens. */
 bool form_keeps_tokens(const struct bb_layer_kind *kind);
+/* … and turn them by their position. */
+bool form_turns(const struct bb_layer_kind *kind);
 /* The first activation of the group that `act` lies in; ACT_NONE: in none. */
 enum bb_act form_group(enum bb_act act);
 /* Do its rows follow each other without a gap, as OP_EMBED, OP_ADD and OP_COMBINE want them? */
@@ -29,6 +31,9 @@ bool form_is_dense(enum bb_act act);
 bool form_is_of_experts(enum bb_act act);
 /* Its rows per row of the step: 1, or as many as that. */
 int form_rows(const struct bb_hparams *hp, enum bb_act act);
+/* Rows of a file's matrix of which T_PART takes some, and where row r of these is there, of n. */
+int form_file_rows(const struct bb_hparams *hp, const struct bb_weight_name *name);
+int form_part_row(const struct bb_hparams *hp, const struct bb_weight_name *name, int r, int n);
 /* Is what asks for `when` there in a model of these sizes? */
 bool form_is_there(const struct bb_hparams *hp, enum bb_hparam when);
 /* Refuses an op list that doesn't type-check, naming the op: an operand that its kind lacks or

@@ -94,8 +94,14 @@ static void run_route(const struct run *r, const struct plan_op *o) {
 	const struct bb_moe_route a = { .experts = p->choice.experts, .weights = o->out,
 		.pairs = p->choice.pairs, .offsets = p->choice.offsets, .logits = o->in, .ld = o->ld_in,
 		.n_rows = r->n_rows, .n_experts = form_width(&p->hp, o->in_act), .n_used = o->dim,
-		.score = o->kind == OP_ROUTE ? MOE_SOFTMAX : MOE_SOFTMAX_CHOSEN, .scale = 1 };
+		.score = o->kind == OP_ROUTE ? MOE_SOFTMAX
+			: o->kind == OP_ROUTE_SIGMOID ? MOE_SIGMOID : MOE_SOFTMAX_CHOSEN, .scale = 1 };
 	r->k->moe_route(r->q, &a);
+}
+
+static void run_combine(const struct run *r, const struct plan_op *o) {
+	r->k->moe_combine(r->q, o->out, o->ld_out, o->in, o->ld_in, o->in2, r->n_rows,
+		form_width(&r->p->hp, o->in2_act), o->dim, true);
 }
 
 /* How many of the places of logits, from the i-th on, follow each other in memory. */
@@ -193,6 +199,24 @@ static void run_mlstm(const struct run *r, const struct plan_op *o) {
 		.cap = (float)hp->v[H_LSTM_GATE_CAP], .eps = (float)hp->v[H_LSTM_EPS],
 		.seqs = b->at.states, .n_seqs = b->n_seqs, .state_at = o->state_at };
 	r->k->mlstm(r->q, &a);
+}
+
+static void run_delta(const struct run *r, const struct plan_op *o) {
+	const struct plan *p = r->p;
+	const struct bb_hparams *hp = &p->hp;
+	const struct batch *b = &r->e->batch;
+	const int ld = o->ld_in, n_heads = hparam_int(hp, H_DELTA_HEADS);
+	const struct bb_delta a = { .y = o->out, .q = p->acts[ACT_DELTA_Q], .k = p->acts[ACT_DELTA_K],
+		.v = o->in, .dt = p->acts[ACT_DELTA_A], .gate_b = p->acts[ACT_DELTA_B], .ld_y = ld,
+		.ld_qk = ld, .ld_v = ld, .ld_gate = ld, .a = o->w, .dt_bias = o->bias, .n_heads = n_heads,
+		.n_key_heads = hparam_int(hp, H_DELTA_KEY_HEADS), .dim_k = hparam_int(hp, H_DELTA_KEY),
+		.dim_v = o->dim / n_heads, .seqs = b->at.states, .n_seqs = b->n_seqs,
+		.state_at = o->state_at };
+	r->k->delta(r->q, &a);
+}
+
+static void run_cell(const struct run *r, const struct plan_op *o) {
+	(o->kind == OP_MLSTM ? run_mlstm : run_delta)(r, o);
 }
 
 static void run_recurrent(const struct run *r, const struct plan_op *o) {
@@ -297,6 +321,12 @@ static void run_gated(const struct run *r, const struct plan_op *o) {
 	fn(r->q, o->out, o->ld_out, o->in, o->in2, o->ld_in, r->n_rows * o->n_rows, o->dim);
 }
 
+/* X and H: their rows follow each other without a gap. */
+static void run_add(const struct run *r, const struct plan_op *o) {
+	assert(o->ld_out == o->dim && o->ld_in == o->dim);
+	r->k->add(r->q, o->out, o->in, (size_t)r->n_rows * (size_t)o->dim, o->scalar[0]);
+}
+
 static void run_op(const struct run *r, const struct plan_op *o) {
 	const struct plan *p = r->p;
 	const int n_pairs = hparam_int(&p->hp, H_ROPE_PAIRS);
@@ -333,18 +363,13 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 		run_gated(r, o);
 		break;
 	case OP_ADD:
-		/* X and H: their rows follow each other without a gap. */
-		assert(o->ld_out == o->dim && o->ld_in == o->dim);
-		r->k->add(r->q, o->out, o->in, (size_t)r->n_rows * (size_t)o->dim, o->scalar[0]);
+		run_add(r, o);
 		break;
 	case OP_CONV:
 	case OP_CONV_SILU:
 	case OP_SCAN:
 	case OP_SSD:
 		run_recurrent(r, o);
-		break;
-	case OP_MLSTM:
-		run_mlstm(r, o);
 		break;
 	case OP_COPY:
 	case OP_TANH:
@@ -364,13 +389,17 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 	case OP_WKV_OUT:
 		run_wkv(r, o);
 		break;
+	case OP_MLSTM:
+	case OP_DELTA:
+		run_cell(r, o);
+		break;
 	case OP_ROUTE:
 	case OP_ROUTE_CHOSEN:
+	case OP_ROUTE_SIGMOID:
 		run_route(r, o);
 		break;
 	case OP_COMBINE:
-		r->k->moe_combine(r->q, o->out, o->ld_out, o->in, o->ld_in, o->in2, r->n_rows,
-			form_width(&p->hp, o->in2_act), o->dim, true);
+		run_combine(r, o);
 		break;
 	case OP_END:
 	case OP_COUNT:
@@ -397,11 +426,10 @@ void graph_run(struct bb_engine *e, bool keeps_logits) {
 	const struct plan *p = &e->plan;
 	struct run r = { e, p, &e->kernels, e->memory.queue, e->batch.n_rows, -1, keeps_logits };
 	for (int i = 0; i < p->n_paged; i++) {
-		if (p->ropes[i].inv_freq == NULL) {
-			continue;
+		if (p->ropes[i].inv_freq != NULL) {
+			e->kernels.rope_table(r.q, p->ropes[i].table, e->batch.at.pos, p->ropes[i].inv_freq,
+				r.n_rows, hparam_int(&p->hp, H_ROPE_PAIRS), p->ropes[i].scale);
 		}
-		e->kernels.rope_table(r.q, p->ropes[i].table, e->batch.at.pos, p->ropes[i].inv_freq,
-			r.n_rows, hparam_int(&p->hp, H_ROPE_PAIRS), p->ropes[i].scale);
 	}
 	run_list(&r, &p->head);
 	for (r.i_layer = 0; r.i_layer < p->n_layers; r.i_layer++) {

@@ -20,6 +20,7 @@
 	ACT(K, KV_WIDTH, Q) \
 	ACT(V, KV_WIDTH, Q) \
 	ACT(ATT, Q_WIDTH, ATT) \
+	ACT(ATT_GATE, ATTN_GATE_WIDTH, ATT) \
 	ACT(GATE, FF, GATE) \
 	ACT(UP, FF, GATE) \
 	ACT(FF, FF, FF) \
@@ -63,6 +64,14 @@
 	ACT(WKV_G, WKV_WIDTH, WKV_R) \
 	ACT(WKV_Y, WKV_WIDTH, WKV_R) \
 	ACT(WKV_V0, WKV_WIDTH, WKV_V0) \
+	ACT(DELTA_Q, DELTA_KEYS, DELTA_Q) \
+	ACT(DELTA_K, DELTA_KEYS, DELTA_Q) \
+	ACT(DELTA_V, DELTA_VALUES, DELTA_Q) \
+	ACT(DELTA_Z, DELTA_VALUES, DELTA_Q) \
+	ACT(DELTA_B, DELTA_HEADS, DELTA_Q) \
+	ACT(DELTA_A, DELTA_HEADS, DELTA_Q) \
+	ACT(S_ROUTER, SHARED_EXPERTS, S_ROUTER) \
+	ACT(S_CHOICE, SHARED_EXPERTS, S_CHOICE) \
 	ACT(ROUTER, EXPERTS, ROUTER) \
 	ACT(CHOICE, EXPERTS_USED, CHOICE) \
 	ACT(E_GATE, EXPERT_FF, E_GATE) \
@@ -118,9 +127,12 @@ enum bb_op_kind {
 	OP_WKV7,       /* out = RWKV-7's recurrence of in = WKV_R and WKV_W, _K, _V, _A, _B */
 	OP_WKV_OUT,    /* out = in = (in w + bias + the bonus of WKV_R, WKV_K, WKV_V by skip) WKV_G;
 	                * without skip, no bonus */
+	OP_DELTA,      /* out = in = gated delta rule of values in by DELTA_Q, DELTA_K, DELTA_B and
+	                * DELTA_A + bias; A: w */
 	OP_ROUTE,      /* each row chooses the experts of its largest logits in: out = their shares of
 	                * softmax(in); products with stacks go by the last choice */
 	OP_ROUTE_CHOSEN, /* the same, by softmax over the chosen ones */
+	OP_ROUTE_SIGMOID, /* … by the sigmoid of each */
 	OP_COMBINE,    /* out += sum over experts of in2, their shares, times in */
 	OP_COUNT,
 };
@@ -162,8 +174,8 @@ struct bb_model {
 	const char *hf_layers;
 	/* … or of the numbers of those layers that are kinds[0], the others being kinds[1]. */
 	const char *hf_first_kind;
-	/* Key of a GGUF file's numbers per layer: kinds[0] where one isn't 0, else kinds[1]; NULL, or
-	 * not a list: `pick` says. */
+	/* Key of a GGUF file's numbers per layer: kinds[0] where one isn't 0 (behind a ! is 0), else
+	 * kinds[1]; NULL, or not a list: `pick` says. */
 	const char *gguf_layers;
 	/* A tensor of a GGUF file, with %d for the layer; NULL: none. With it kinds come in pairs, of
 	 * which gguf_layers tells the pair; layers that have it are the second of theirs. */

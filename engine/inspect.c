@@ -126,8 +126,11 @@ static void (*kernel_of(const struct bb_engine *e, const struct plan_op *o))(voi
 		return (void (*)(void))k->wkv7;
 	case OP_WKV_OUT:
 		return (void (*)(void))k->wkv_out;
+	case OP_DELTA:
+		return (void (*)(void))k->delta;
 	case OP_ROUTE:
 	case OP_ROUTE_CHOSEN:
+	case OP_ROUTE_SIGMOID:
 		return (void (*)(void))k->moe_route;
 	case OP_COMBINE:
 		return (void (*)(void))k->moe_combine;

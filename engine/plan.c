@@ -117,9 +117,6 @@ static bool plan_rope(struct plan *p, int i_kind, struct bb_error *err) {
 	const int n_pairs = hparam_int(hp, H_ROPE_PAIRS);
 	const double base = hp->v[kind->rope_base], factor = hp->v[H_ROPE_FACTOR];
 	rope->scale = 1;
-	if (kind->rope_base == H_NONE) {
-		return true; /* nothing turns */
-	}
 	double *inv_freq = base_alloc((size_t)n_pairs, sizeof(double));
 	float *divisors = base_alloc((size_t)n_pairs, sizeof(float));
 	if (inv_freq == NULL || divisors == NULL) {
@@ -180,7 +177,7 @@ static const struct bb_tensor *find_weight(const struct planner *w, enum bb_slot
 /* n numbers of a file, as the op list expects them. In double where that isn't exact anyway. */
 static void decode_small(const struct planner *w, enum bb_slot slot, const struct bb_tensor *t,
 	float *out, size_t n) {
-	const enum bb_transform transform = w->p->weights.transforms[slot];
+	const enum bb_transform transform = w->p->weights.names[slot]->transform;
 	const enum bb_hparam divisor = w->p->weights.rows[slot]->divisor;
 	dtype_decode(out, t->data, t->type, (int64_t)n);
 	for (size_t i = 0; i < n && transform != T_NONE; i++) {
@@ -258,7 +255,7 @@ static bool add_source(struct planner *w, struct plan_matrix *m, const struct bb
 	m->sources[i].experts = set->experts[op->w] == NULL ? NULL
 		: set->experts[op->w] + (size_t)w->i_layer * (size_t)m->n_stack;
 	m->sources[i].bias = op->bias != W_NONE ? find_weight(w, op->bias) : NULL;
-	m->sources[i].transform = w->p->weights.transforms[op->w];
+	m->sources[i].name = set->names[op->w];
 	m->sources[i].first = m->n;
 	m->sources[i].n_rows = hparam_int(&w->p->hp, w->p->weights.rows[op->w]->rows);
 	m->n += m->sources[i].n_rows;
@@ -514,7 +511,7 @@ bool plan_create(struct plan *p, const struct bb_model *m, const struct model_fi
 		return false;
 	}
 	for (int i = 0; i < p->n_paged; i++) {
-		if (!plan_rope(p, i, err)) {
+		if (form_turns(&m->kinds[i]) && !plan_rope(p, i, err)) {
 			return false;
 		}
 	}

@@ -19,7 +19,7 @@ struct weight_set {
 	void **joined;                      /* [n_joined]: bytes of those made of several */
 	int n_made, n_joined;
 	const struct bb_weight *rows[W_COUNT]; /* the description a slot came from */
-	enum bb_transform transforms[W_COUNT]; /* of the file's format */
+	const struct bb_weight_name *names[W_COUNT]; /* of the file's format */
 };
 /* Reads every key of the model and derives the rest. */
 bool hparams_read(struct bb_hparams *hp, const struct bb_model *m, const struct model_file *f,
@@ -39,8 +39,8 @@ enum { MAX_STACK = 3 };
 /* A tensor of the file whose rows become rows `first` and on of a matrix. */
 struct plan_source {
 	const struct bb_tensor *w, *bias;
+	const struct bb_weight_name *name; /* w's in the file's format */
 	const struct bb_tensor *const *experts; /* of a stack: [n_stack], or NULL: w has them all */
-	enum bb_transform transform;
 	int first, n_rows;
 };
 
@@ -95,7 +95,7 @@ static inline bool plan_is_fused(const struct plan_ops *list, int i) {
 
 /* One set of rotation angles; layers of one kind share it. */
 struct plan_rope {
-	double *inv_freq; /* [n_pairs] */
+	double *inv_freq; /* [n_pairs]; NULL: the kind doesn't turn its heads */
 	float scale;
 	float *table;     /* [max_rows, n_pairs, 2], filled once per step */
 };

@@ -2,6 +2,7 @@
  *
  * Packs a plan's weights: on the host from the mapped file, for a device through its upload lanes,
  * where it packs one piece while the next is read. */
+#include "form.h"
 #include "plan.h"
 #include "upload.h"
 
@@ -21,11 +22,13 @@ static int halves_source(const struct bb_hparams *hp, int r, int n_pairs) {
 /* Row r of what a source gives to a matrix: where it comes from in the file. */
 static int source_row(const struct plan *p, const struct plan_source *from, int r) {
 	const int head_dim = hparam_int(&p->hp, H_HEAD);
-	switch (from->transform) {
+	switch (from->name->transform) {
 	case T_ROPE_HALVES:
 		return halves_source(&p->hp, r, hparam_int(&p->hp, H_ROPE_PAIRS));
 	case T_HEAD_HALVES:
 		return halves_source(&p->hp, r, head_dim / 2);
+	case T_PART:
+		return form_part_row(&p->hp, from->name, r, from->n_rows);
 	case T_SWAP_HALVES:
 		return (r + from->n_rows / 2) % from->n_rows;
 	default:
@@ -39,8 +42,7 @@ static int parts(const struct plan_matrix *m) {
 }
 
 static bool moves_rows(const struct plan_source *from) {
-	return from->transform == T_ROPE_HALVES || from->transform == T_HEAD_HALVES ||
-		from->transform == T_SWAP_HALVES;
+	return from->name->transform != T_NONE;
 }
 
 /* A matrix, or one of a stack: where it goes, and where a source of it begins in the file. */
@@ -48,15 +50,15 @@ static void *packed_part(const struct plan_matrix *m, int i_stack) {
 	return (uint8_t *)m->packed + m->bytes / (size_t)parts(m) * (size_t)i_stack;
 }
 
-static const uint8_t *source_part(const struct plan_matrix *m, const struct plan_source *from,
-	int i_stack) {
-	const size_t bytes = dtype_row_bytes(m->type, m->k) * (size_t)from->n_rows;
-	const bool is_lower = from->transform == T_LOWER_HALF;
-	const size_t stride = from->transform == T_UPPER_HALF || is_lower ? 2 * bytes : bytes;
-	const size_t before = (is_lower ? bytes : 0) +
-		(from->experts == NULL ? (size_t)i_stack * stride : 0);
-	const struct bb_tensor *t = from->experts != NULL ? from->experts[i_stack] : from->w;
-	return (const uint8_t *)t->data + before;
+static const uint8_t *source_part(const struct plan *p, const struct plan_matrix *m,
+	const struct plan_source *from, int i_stack) {
+	if (from->experts != NULL) {
+		return from->experts[i_stack]->data;
+	}
+	const int rows = from->name->transform == T_PART ? form_file_rows(&p->hp, from->name)
+		: from->n_rows;
+	return (const uint8_t *)from->w->data +
+		(size_t)i_stack * (size_t)rows * dtype_row_bytes(m->type, m->k);
 }
 
 static bool pack_bias(struct plan *p, struct plan_matrix *m, struct bb_error *err) {
@@ -107,7 +109,7 @@ static bool pack_mapped(const struct plan *p, const struct plan_matrix *m,
 	}
 	for (int i = 0; i < parts(m); i++) {
 		m->layout->pack(p->where->queue, packed_part(m, i), m->type, m->n, m->k,
-			source_part(m, from, i), from->first, from->n_rows, map);
+			source_part(p, m, from, i), from->first, from->n_rows, map);
 	}
 	base_free(map);
 	return true;
@@ -130,7 +132,7 @@ static void read_rows(const struct plan *p, const struct plan_source *from, cons
 
 static bool pack_uploaded(const struct plan *p, const struct plan_matrix *m,
 	const struct plan_source *from, int i_stack, struct upload *u, struct bb_error *err) {
-	const uint8_t *data = source_part(m, from, i_stack);
+	const uint8_t *data = source_part(p, m, from, i_stack);
 	const size_t row_bytes = dtype_row_bytes(m->type, m->k);
 	for (int first = 0, n; first < from->n_rows; first += n) {
 		struct upload_lane *lane = upload_next(u, err);

@@ -80,6 +80,9 @@ static const struct unread *find_unread(const char *key) {
 }
 
 static bool model_reads(const struct bb_model *m, const char *key) {
+	if (m->gguf_layers != NULL && strcmp(m->gguf_layers + (m->gguf_layers[0] == '!'), key) == 0) {
+		return true;
+	}
 	for (const struct bb_key *k = m->keys; k->h != H_NONE; k++) {
 		if (k->gguf != NULL && strcmp(k->gguf, key) == 0) {
 			return true;

@@ -22,6 +22,7 @@ const char *hparam_name(enum bb_hparam h) {
 bool hparam_is_int(enum bb_hparam h) {
 	switch (h) {
 	case H_NORM_EPS:
+	case H_ROPE_PART:
 	case H_ROPE_BASE:
 	case H_ROPE_BASE_LOCAL:
 	case H_ROPE_FACTOR:
@@ -36,7 +37,6 @@ bool hparam_is_int(enum bb_hparam h) {
 	case H_EMBED_SCALE:
 	case H_RESIDUAL_SCALE:
 	case H_LOGIT_SCALE:
-	case H_ROPE_PART:
 	case H_LSTM_QK_FACTOR:
 	case H_LSTM_V_FACTOR:
 	case H_LSTM_EPS:
@@ -206,6 +206,27 @@ static bool derive_wkv(struct bb_hparams *hp, struct bb_error *err) {
 	return true;
 }
 
+/* Widths of the gated delta rule, and where parts begin in matrices that key heads share. */
+static bool derive_delta(struct bb_hparams *hp, struct bb_error *err) {
+	double *const v = hp->v;
+	const double n_heads = v[H_DELTA_HEADS], n_key_heads = v[H_DELTA_KEY_HEADS];
+	const double values_of_key = v[H_DELTA_VALUES] / n_key_heads;
+	if (fmod(n_heads, n_key_heads) != 0 || fmod(v[H_DELTA_VALUES], n_heads) != 0) {
+		return base_fail(err, BB_ERR_FORMAT, "values of %g columns can't have %g heads that share "
+			"%g key heads evenly", v[H_DELTA_VALUES], n_heads, n_key_heads);
+	}
+	v[H_DELTA_VALUE] = v[H_DELTA_VALUES] / n_heads;
+	v[H_DELTA_KEYS] = n_key_heads * v[H_DELTA_KEY];
+	v[H_DELTA_KEYS_TWICE] = 2 * v[H_DELTA_KEYS];
+	v[H_DELTA_CONV_WIDTH] = v[H_DELTA_KEYS_TWICE] + v[H_DELTA_VALUES];
+	v[H_DELTA_V_AT] = 2 * v[H_DELTA_KEY];
+	v[H_DELTA_Z_AT] = v[H_DELTA_V_AT] + values_of_key;
+	v[H_DELTA_GROUP] = v[H_DELTA_Z_AT] + values_of_key;
+	v[H_DELTA_A_AT] = n_heads / n_key_heads;
+	v[H_DELTA_BA_GROUP] = 2 * v[H_DELTA_A_AT];
+	return true;
+}
+
 /* Values that an absent key takes from others. */
 static bool derive(struct bb_hparams *hp, struct bb_error *err) {
 	double *const v = hp->v;
@@ -216,6 +237,9 @@ static bool derive(struct bb_hparams *hp, struct bb_error *err) {
 		return false;
 	}
 	if (v[H_WKV_HEAD] > 0 && !derive_wkv(hp, err)) {
+		return false;
+	}
+	if (v[H_DELTA_HEADS] > 0 && !derive_delta(hp, err)) {
 		return false;
 	}
 	if (v[H_HEADS] == 0) {
@@ -336,14 +360,10 @@ static bool names_experts(const char *name) {
 	return first != NULL && strstr(first + 2, "%d") != NULL;
 }
 
-static bool is_half(enum bb_transform transform) {
-	return transform == T_UPPER_HALF || transform == T_LOWER_HALF;
-}
-
 static void check_shape(struct binder *b, const struct bb_weight *w, const struct bb_tensor *t) {
 	const struct bb_weight_name *column = file_column(b->file, w);
-	const int64_t rows = (int64_t)b->hp->v[w->rows] *
-		(is_half(column->transform) ? 2 : w->n_parts > 0 ? w->n_parts : 1);
+	const int64_t rows = column->transform == T_PART ? form_file_rows(b->hp, column)
+		: (int64_t)b->hp->v[w->rows] * (w->n_parts > 0 ? w->n_parts : 1);
 	const int64_t cols = w->cols == H_NONE ? 1 : (int64_t)b->hp->v[w->cols];
 	const bool is_vector = w->cols == H_NONE;
 	const bool is_stack = w->stack != H_NONE && !names_experts(column->name);
@@ -527,7 +547,7 @@ static bool bind_all(struct binder *b, struct bb_error *err) {
 	for (const struct bb_weight *w = b->model->weights; w->slot != W_NONE; w++) {
 		if (set->rows[w->slot] == NULL || form_is_there(b->hp, w->when)) {
 			set->rows[w->slot] = w;
-			set->transforms[w->slot] = file_column(b->file, w)->transform;
+			set->names[w->slot] = file_column(b->file, w);
 		}
 		const int n = (w->flags & PER_LAYER) != 0 ? hparam_int(b->hp, H_LAYERS) : 1;
 		for (int i = 0, kind = 0; i < n && form_is_there(b->hp, w->when); i++) {

@@ -24,6 +24,7 @@
 	X(CONTEXT, "context_length") \
 	X(NORM_EPS, "norm_eps") \
 	X(ROPE_DIM, "rope_dim") \
+	X(ROPE_PART, "rope_part_of_head") \
 	X(ROPE_BASE, "rope_base") \
 	X(ROPE_BASE_LOCAL, "rope_base_local") \
 	X(ROPE_FACTOR, "rope_factor") \
@@ -43,11 +44,17 @@
 	X(RESIDUAL_SCALE, "residual_scale") \
 	X(LOGIT_SCALE, "logit_scale") \
 	X(HAS_ROPE, "has_rope") \
-	X(ROPE_PART, "rope_part_of_head") \
 	X(EXPERTS, "experts") \
 	X(EXPERTS_USED, "experts_used") \
 	X(EXPERT_FF, "expert_ff") \
 	X(DENSE, "dense") \
+	X(SHARED_EXPERTS, "shared_experts") \
+	X(FF_TWICE, "2*ff") \
+	X(EXPERT_FF_TWICE, "2*expert_ff") \
+	X(NORM_CHOSEN, "experts_normalised") \
+	X(ATTN_GATE_WIDTH, "attention_gate_width") \
+	X(HEAD_TWICE, "2*head_dim") \
+	X(ATTN_INTERVAL, "attention_interval") \
 	X(EXPERTS_PERIOD, "experts_period") \
 	X(EXPERTS_OFFSET, "experts_offset") \
 	X(ATTN_PERIOD, "attention_period") \
@@ -68,6 +75,19 @@
 	X(SSM_CONV_WIDTH, "ssm_inner+2*ssm_groups*ssm_state") \
 	X(SSM_IN_WIDTH, "ssm_in_width") \
 	X(SSM_X_WIDTH, "ssm_dt_rank+2*ssm_state") \
+	X(DELTA_HEADS, "delta_heads") \
+	X(DELTA_KEY_HEADS, "delta_key_heads") \
+	X(DELTA_KEY, "delta_key_dim") \
+	X(DELTA_VALUE, "delta_value_dim") \
+	X(DELTA_VALUES, "delta_heads*delta_value_dim") \
+	X(DELTA_KEYS, "delta_key_heads*delta_key_dim") \
+	X(DELTA_KEYS_TWICE, "2*delta_keys") \
+	X(DELTA_CONV_WIDTH, "2*delta_keys+delta_values") \
+	X(DELTA_V_AT, "2*delta_key_dim") \
+	X(DELTA_Z_AT, "2*delta_key_dim+delta_values/delta_key_heads") \
+	X(DELTA_GROUP, "2*(delta_key_dim+delta_values/delta_key_heads)") \
+	X(DELTA_A_AT, "delta_heads/delta_key_heads") \
+	X(DELTA_BA_GROUP, "2*delta_heads/delta_key_heads") \
 	X(LSTM_HEADS, "lstm_heads") \
 	X(LSTM_QK_FACTOR, "lstm_qk_factor") \
 	X(LSTM_V_FACTOR, "lstm_v_factor") \
@@ -142,8 +162,7 @@ enum bb_transform {
 	T_PLUS_ONE,     /* the file holds w, wanted 1 + w */
 	T_SWAP_HALVES,  /* rows [n / 2, n) first */
 	T_NEGATIVE_EXP, /* the file holds log(-w) */
-	T_UPPER_HALF,   /* the file's matrix has these rows, then as many others */
-	T_LOWER_HALF,   /* … as many others, then these */
+	T_PART,         /* the file's matrix has rows of others too: see struct bb_weight_name */
 };
 
 enum bb_slot {
@@ -163,7 +182,8 @@ enum bb_slot {
 	W_WKV_MIX_W, W_WKV_MIX_K, W_WKV_MIX_V, W_WKV_MIX_R, W_WKV_MIX_G,
 	W_WKV_X2_W, W_WKV_X2_K, W_WKV_X2_V, W_WKV_X2_R, W_WKV_X2_G,
 	W_FFN_NORM, W_GATE, W_UP, W_DOWN, W_POST_FFN_NORM,
-	W_ROUTER, W_E_GATE, W_E_UP, W_E_DOWN,
+	W_ROUTER, W_E_GATE, W_E_UP, W_E_DOWN, W_S_ROUTER,
+	W_Q_GATE, W_DELTA_Q, W_DELTA_K, W_DELTA_V, W_DELTA_Z, W_DELTA_B, W_DELTA_A,
 	W_COUNT,
 };
 
@@ -178,6 +198,9 @@ enum bb_weight_flag {
 struct bb_weight_name {
 	const char *name;
 	enum bb_transform transform;
+	/* T_PART: the file's rows lie in `groups` groups of `group_rows`; of each those behind `before`
+	 * others are this weight's. H_NONE: one group, none before. */
+	enum bb_hparam groups, group_rows, before;
 };
 
 /* A weight: matrices are [rows, cols], vectors [rows] with cols H_NONE. OPTIONAL is for biases

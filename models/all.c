@@ -14,6 +14,7 @@
 	X(mamba) \
 	X(mamba2) \
 	X(qwen2) \
+	X(qwen3_next) \
 	X(rwkv6) \
 	X(rwkv7) \
 	X(xlstm)

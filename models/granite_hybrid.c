@@ -4,7 +4,7 @@
  * either a gated feed-forward that all rows share, and in the sizes that have them a mixture of
  * experts beside it. A GGUF file of this name may hold Bamba too, see bamba.c. Easy to get wrong:
  * multipliers of the embedding, of scores and of what a layer adds, and a divisor of logits, which
- * sits in the last norm here; gates are a softmax over the chosen experts; without
+ * sits in the last norm here; weights of experts are a softmax over the chosen ones; without
  * position_embedding_type nothing is rotated; folders hold gate and up as one matrix, the gate
  * first; GGUF files have rows of Q and K in pairs of whole heads, also where RoPE turns a part. */
 #include "common.h"
@@ -60,25 +60,25 @@ static const struct bb_weight weights[] = {
 	{ W_FFN_NORM, H_EMBD, 0, PER_LAYER, { B "ffn_norm.weight" },
 		{ L "post_attention_layernorm.weight" } },
 	{ W_GATE, H_FF, H_EMBD, PER_LAYER, { B "ffn_gate.weight" },
-		{ L "shared_mlp.input_linear.weight", T_UPPER_HALF }, .when = H_DENSE },
+		{ L "shared_mlp.input_linear.weight", T_PART, 0, H_FF_TWICE }, .when = H_DENSE },
 	{ W_UP, H_FF, H_EMBD, PER_LAYER, { B "ffn_up.weight" },
-		{ L "shared_mlp.input_linear.weight", T_LOWER_HALF }, .when = H_DENSE },
+		{ L "shared_mlp.input_linear.weight", T_PART, 0, H_FF_TWICE, H_FF }, .when = H_DENSE },
 	{ W_DOWN, H_EMBD, H_FF, PER_LAYER, { B "ffn_down.weight" },
 		{ L "shared_mlp.output_linear.weight" }, .when = H_DENSE },
 	{ W_GATE, H_FF, H_EMBD, PER_LAYER, { B "ffn_gate_shexp.weight" },
-		{ L "shared_mlp.input_linear.weight", T_UPPER_HALF }, .when = H_EXPERTS },
+		{ L "shared_mlp.input_linear.weight", T_PART, 0, H_FF_TWICE }, .when = H_EXPERTS },
 	{ W_UP, H_FF, H_EMBD, PER_LAYER, { B "ffn_up_shexp.weight" },
-		{ L "shared_mlp.input_linear.weight", T_LOWER_HALF }, .when = H_EXPERTS },
+		{ L "shared_mlp.input_linear.weight", T_PART, 0, H_FF_TWICE, H_FF }, .when = H_EXPERTS },
 	{ W_DOWN, H_EMBD, H_FF, PER_LAYER, { B "ffn_down_shexp.weight" },
 		{ L "shared_mlp.output_linear.weight" }, .when = H_EXPERTS },
 	{ W_ROUTER, H_EXPERTS, H_EMBD, PER_LAYER, { B "ffn_gate_inp.weight" },
 		{ L "block_sparse_moe.router.layer.weight" }, .when = H_EXPERTS },
 	{ W_E_GATE, H_EXPERT_FF, H_EMBD, PER_LAYER, { B "ffn_gate_exps.weight" },
-		{ L "block_sparse_moe.input_linear.weight", T_UPPER_HALF }, .when = H_EXPERTS,
-		.stack = H_EXPERTS },
+		{ L "block_sparse_moe.input_linear.weight", T_PART, 0, H_EXPERT_FF_TWICE },
+		.when = H_EXPERTS, .stack = H_EXPERTS },
 	{ W_E_UP, H_EXPERT_FF, H_EMBD, PER_LAYER, { B "ffn_up_exps.weight" },
-		{ L "block_sparse_moe.input_linear.weight", T_LOWER_HALF }, .when = H_EXPERTS,
-		.stack = H_EXPERTS },
+		{ L "block_sparse_moe.input_linear.weight", T_PART, 0, H_EXPERT_FF_TWICE, H_EXPERT_FF },
+		.when = H_EXPERTS, .stack = H_EXPERTS },
 	{ W_E_DOWN, H_EMBD, H_EXPERT_FF, PER_LAYER, { B "ffn_down_exps.weight" },
 		{ L "block_sparse_moe.output_linear.weight" }, .when = H_EXPERTS, .stack = H_EXPERTS },
 	{ 0 },
@@ -143,6 +143,8 @@ static int pick(const struct bb_hparams *hp, int i_layer) {
 static bool finish(struct bb_hparams *hp, struct bb_error *err) {
 	double *const v = hp->v;
 	v[H_DENSE] = v[H_EXPERTS] == 0;
+	v[H_FF_TWICE] = 2 * v[H_FF];
+	v[H_EXPERT_FF_TWICE] = 2 * v[H_EXPERT_FF];
 	if (v[H_EXPERTS] == 0) {
 		v[H_EXPERTS_USED] = v[H_EXPERT_FF] = 0;
 	}

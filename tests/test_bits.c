@@ -278,6 +278,9 @@ Test(bits_hybrid, granite_int8) {
 Test(bits_hybrid, jamba) {
 	check_tiny("jamba", BB_KV_F16);
 }
+Test(bits_hybrid, qwen3_next) {
+	check_tiny("qwen3next", BB_KV_F16);
+}
 
 static void check_real(const char *name, enum bb_kv_type kv_type) {
 	const int chunks[] = { 65 };

@@ -124,6 +124,7 @@ Test(folder, older_mamba2) { play_older("mamba2"); }
 Test(folder, older_granite) { play_older("granitehybrid-rope"); }
 Test(folder, older_bamba) { play_older("bamba"); }
 Test(folder, older_jamba) { play_older("jamba"); }
+Test(folder, older_qwen3_next) { play_older("qwen3next"); }
 
 Test(folder, llama3_rope) { play_variant("llama-llama3", "llama"); }
 Test(folder, linear_rope) { play_variant("llama-longer", "llama"); }

@@ -347,6 +347,17 @@ Test(folder_refused, scans_and_layers_that_are_not_clear) {
 	expect(BB_ERR_FORMAT, "expected numbers of layers");
 }
 
+Test(folder_refused, what_no_qwen3_next_has) {
+	configure("qwen3next", "{\"norm_topk_prob\": false}");
+	expect(BB_ERR_FORMAT, "config.json: 'norm_topk_prob' is 0, expected 1 to 1");
+	configure("qwen3next", "{\"decoder_sparse_step\": 2}");
+	expect(BB_ERR_UNSUPPORTED, "'decoder_sparse_step' is 2");
+	configure("qwen3next", "{\"mlp_only_layers\": [1]}");
+	expect(BB_ERR_UNSUPPORTED, "'mlp_only_layers' is [1]");
+	configure("qwen3next", "{\"linear_num_value_heads\": 5}");
+	expect(BB_ERR_FORMAT, "values of 55 columns can't have 5 heads that share 2 key heads evenly");
+}
+
 Test(folder_refused, experts_that_a_folder_lacks) {
 	configure("granitehybrid", "{\"num_experts_per_tok\": 8}");
 	expect(BB_ERR_UNSUPPORTED, "(route_chosen): expected 1 to 7 chosen ones, has 8");

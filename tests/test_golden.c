@@ -253,3 +253,7 @@ RECURRENT(bamba, "bamba")
 RECURRENT(jamba, "jamba")
 /* No experts; heads side by side. */
 RECURRENT(jamba_dense, "jamba-dense")
+/* The gated delta rule, three value heads to a key head; gated attention over a quarter turned. */
+RECURRENT(qwen3_next, "qwen3next")
+/* Every second layer attends, told by the interval; as many key heads, one expert used. */
+RECURRENT(qwen3_next_interval, "qwen3next-interval")

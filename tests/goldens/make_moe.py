@@ -55,6 +55,18 @@ def jamba(**kwargs):
     return "jamba", transformers.JambaForCausalLM, transformers.JambaConfig, {**config, **kwargs}
 
 
+def qwen3_next(**kwargs):
+    config = {"hidden_size": 40, "intermediate_size": 24, "num_hidden_layers": 4, "num_attention_heads": 3,
+              "num_key_value_heads": 1, "head_dim": 24, "linear_conv_kernel_dim": 4, "linear_key_head_dim": 11,
+              "linear_value_head_dim": 11, "linear_num_key_heads": 2, "linear_num_value_heads": 6,
+              "moe_intermediate_size": 20, "shared_expert_intermediate_size": 28, "num_experts": 9,
+              "num_experts_per_tok": 4, "max_position_embeddings": 4096, "rms_norm_eps": 1e-6,
+              "layer_types": ["linear_attention", "linear_attention", "full_attention", "linear_attention"],
+              "tie_word_embeddings": False, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0,
+                                                                "partial_rotary_factor": 0.25}}
+    return "qwen3next", transformers.Qwen3NextForCausalLM, transformers.Qwen3NextConfig, {**config, **kwargs}
+
+
 MODELS = {
     "granitehybrid": granite(),
     "granitehybrid-rope": granite(position_embedding_type="rope", num_local_experts=5, num_experts_per_tok=5,
@@ -67,6 +79,12 @@ MODELS = {
     "jamba": jamba(),
     "jamba-dense": jamba(num_experts=1, num_experts_per_tok=1, attn_layer_period=2, attn_layer_offset=0,
                          num_key_value_heads=3, tie_word_embeddings=True),
+    "qwen3next": qwen3_next(),
+    "qwen3next-interval": qwen3_next(
+        layer_types=["linear_attention", "full_attention"] * 2, linear_num_key_heads=4, linear_num_value_heads=4,
+        linear_conv_kernel_dim=3, linear_key_head_dim=16, linear_value_head_dim=16, head_dim=16, hidden_size=32,
+        num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True, moe_intermediate_size=16,
+        num_experts_per_tok=1),
 }
 
 
@@ -104,12 +122,35 @@ NAMES = {
 }
 
 
+NAMES_OF = {"qwen3next": {
+    "post_attention_layernorm.weight": "post_attention_norm.weight", "self_attn.q_norm.weight": "attn_q_norm.weight",
+    "self_attn.k_norm.weight": "attn_k_norm.weight", "linear_attn.in_proj_ba.weight": "ssm_ba.weight",
+    "linear_attn.conv1d.weight": "ssm_conv1d.weight", "linear_attn.dt_bias": "ssm_dt.bias",
+    "linear_attn.A_log": "ssm_a", "linear_attn.norm.weight": "ssm_norm.weight",
+    "linear_attn.out_proj.weight": "ssm_out.weight", "mlp.gate.weight": "ffn_gate_inp.weight",
+    "mlp.experts.down_proj": "ffn_down_exps.weight", "mlp.shared_expert_gate.weight": "ffn_gate_inp_shexp.weight",
+    "mlp.shared_expert.gate_proj.weight": "ffn_gate_shexp.weight",
+    "mlp.shared_expert.up_proj.weight": "ffn_up_shexp.weight",
+    "mlp.shared_expert.down_proj.weight": "ffn_down_shexp.weight",
+}}
+
+
 def stored(arch, name, value, config):
     """Names and arrays that a tensor becomes; `name` without the layer's prefix."""
     suffix = "_shexp" if config.get("num_local_experts") else ""
     if name in ("block_sparse_moe.input_linear.weight", "feed_forward.experts.gate_up_proj"):
         gate, up = np.split(value, 2, axis=1)
         return {"ffn_gate_exps.weight": gate, "ffn_up_exps.weight": up}
+    if name == "mlp.experts.gate_up_proj":
+        gate, up = np.split(value, 2, axis=1)
+        return {"ffn_gate_exps.weight": gate, "ffn_up_exps.weight": up}
+    if name == "linear_attn.in_proj_qkvz.weight":
+        keys, values = config["linear_key_head_dim"], config["linear_value_head_dim"]
+        values *= config["linear_num_value_heads"] // config["linear_num_key_heads"]
+        heads = value.reshape(config["linear_num_key_heads"], -1, value.shape[-1])
+        parts = [part.reshape(-1, value.shape[-1]) for part in np.split(
+            heads, [keys, 2 * keys, 2 * keys + values], axis=1)]
+        return {"attn_qkv.weight": np.concatenate(parts[:3]), "attn_gate.weight": parts[3]}
     if name == "shared_mlp.input_linear.weight":
         gate, up = np.split(value, 2)
         return {f"ffn_gate{suffix}.weight": gate, f"ffn_up{suffix}.weight": up}
@@ -119,7 +160,12 @@ def stored(arch, name, value, config):
     projection = name.split(".")[-2] if "." in name else name
     if projection in heads and arch == "granitehybrid":
         value = make.pairs_adjacent(value, heads[projection])
-    return {NAMES[name]: make_recurrent.as_stored("mamba" if arch == "jamba" else "mamba2", name, value)}
+    names = {**NAMES, **NAMES_OF.get(arch, {})}
+    if arch == "qwen3next" and name.endswith("norm.weight") and name != "linear_attn.norm.weight":
+        value = value + np.float32(1)
+    if name == "mlp.shared_expert_gate.weight":
+        value = value[0]
+    return {names[name]: make_recurrent.as_stored("mamba2" if arch == "granitehybrid" else "mamba", name, value)}
 
 
 def add_tensors(w, arch, weights, config):
@@ -176,6 +222,30 @@ def add_jamba(w, config):
     w.add_expert_used_count(config["num_experts_per_tok"])
 
 
+def add_qwen3_next(w, config):
+    recurs = [kind == "linear_attention" for kind in config["layer_types"]]
+    w.add_feed_forward_length(config["intermediate_size"])
+    w.add_head_count_kv(config["num_key_value_heads"])
+    w.add_key_length(config["head_dim"])
+    w.add_value_length(config["head_dim"])
+    w.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    w.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
+    w.add_rope_dimension_count(config["head_dim"] // 4)
+    w.add_ssm_conv_kernel(config["linear_conv_kernel_dim"])
+    w.add_ssm_state_size(config["linear_key_head_dim"])
+    w.add_ssm_group_count(config["linear_num_key_heads"])
+    w.add_ssm_time_step_rank(config["linear_num_value_heads"])
+    w.add_ssm_inner_size(config["linear_num_value_heads"] * config["linear_value_head_dim"])
+    interval = 2 if recurs == [True, False] * 2 else 4
+    if interval == 4:  # files of earlier converters have no list
+        w.add_array("qwen3next.attention.recurrent_layers", recurs)
+    w.add_uint32("qwen3next.full_attention_interval", interval)
+    w.add_expert_count(config["num_experts"])
+    w.add_expert_used_count(config["num_experts_per_tok"])
+    w.add_expert_feed_forward_length(config["moe_intermediate_size"])
+    w.add_expert_shared_feed_forward_length(config["shared_expert_intermediate_size"])
+
+
 def write_gguf(path, name, arch, config, weights):
     w = gguf.GGUFWriter(path, arch)
     w.add_type(gguf.GGUFType.MODEL)
@@ -186,7 +256,7 @@ def write_gguf(path, name, arch, config, weights):
     w.add_head_count(config["num_attention_heads"])
     w.add_vocab_size(make.VOCAB)
     w.add_file_type(gguf.LlamaFileType.ALL_F32)
-    (add_jamba if arch == "jamba" else add_granite)(w, config)
+    {"granitehybrid": add_granite, "jamba": add_jamba, "qwen3next": add_qwen3_next}[arch](w, config)
     w.add_tokenizer_model("no_vocab")
     add_tensors(w, arch, weights, config)
     w.write_header_to_file()
@@ -197,7 +267,8 @@ def write_gguf(path, name, arch, config, weights):
 
 def write(name, seed):
     arch, _, _, config = MODELS[name]
-    weights, plain = make_recurrent.write_logits(name, build, seed)
+    norm_center = 0.25 if arch == "qwen3next" else 1.0  # most of its norms multiply with 1 + w
+    weights, plain = make_recurrent.write_logits(name, build, seed, norm_center)
     write_gguf(make.HERE / f"{name}.gguf", name, arch, config, weights)
     make.write_folder(name, plain, None)
 

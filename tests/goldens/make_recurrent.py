@@ -78,9 +78,9 @@ VARIANTS = {
 
 # ---- weights ----
 
-def random_weights(shapes, seed):
+def random_weights(shapes, seed, norm_center=1.0):
     """As make.random_weights; decays from slow to fast, steps mostly below 1."""
-    weights = make.random_weights(shapes, 1.0, seed)
+    weights = make.random_weights(shapes, norm_center, seed)
     rng = np.random.default_rng(seed + 1000)
     for name, shape in sorted(shapes.items()):
         value = None
@@ -181,10 +181,10 @@ def build(name, weights, **changes):
     return model
 
 
-def write_logits(name, build, seed):
+def write_logits(name, build, seed, norm_center=1.0):
     """The goldens of random weights; returns the weights, and the model in float32."""
     shapes = {n: tuple(p.shape) for n, p in build(name, None).named_parameters()}
-    weights = random_weights(shapes, seed)
+    weights = random_weights(shapes, seed, norm_center)
     plain = build(name, weights)
     with make.float64():
         exact = build(name, weights).double()
