@@ -249,8 +249,9 @@ static void print_launches(const struct device *device, const struct bb_variant 
 		const struct bb_launch *l = &launches[i];
 		printf("{\"launch\": \"%s\", \"grid\": [%u, %u, %u], \"block\": [%u, %u, %u], "
 			"\"shared_bytes\": %u, \"read_bytes\": %llu, \"written_bytes\": %llu, "
-			"\"new_read_bytes\": %llu, \"new_written_bytes\": %llu, \"wavefronts\": %llu, \"ideal_wavefronts\": %llu}\n", l->kernel, l->grid[0],
-			l->grid[1], l->grid[2], l->block[0], l->block[1], l->block[2], l->shared_bytes,
+			"\"new_read_bytes\": %llu, \"new_written_bytes\": %llu, \"wavefronts\": %llu, "
+			"\"ideal_wavefronts\": %llu}\n", l->kernel, l->grid[0], l->grid[1], l->grid[2],
+			l->block[0], l->block[1], l->block[2], l->shared_bytes,
 			(unsigned long long)l->read_bytes, (unsigned long long)l->written_bytes,
 			(unsigned long long)l->new_read_bytes, (unsigned long long)l->new_written_bytes,
 			(unsigned long long)l->wavefronts, (unsigned long long)l->ideal_wavefronts);
@@ -418,7 +419,8 @@ static void print_bench(const struct bb_variant *v, const struct sample *s, doub
 	if (run.options.is_json) {
 		printf("{\"kernel\": \"%s\", \"variant\": \"%s\"", v->kernel, v->tag);
 		print_json_text("case", s->label);
-		printf(", \"bytes\": %.0f, \"seconds\": %.9f, \"spread\": %.4f, \"runs\": %d, \"gb_per_s\": %.4f, "
+		printf(", \"bytes\": %.0f, \"seconds\": %.9f, \"spread\": %.4f, \"runs\": %d, "
+			"\"gb_per_s\": %.4f, "
 			"\"share_of_bandwidth\": %.4f, \"gop_per_s\": %.4f, \"times_c\": %.3f}\n",
 			s->bytes, s->seconds, s->spread, s->n_runs, rate * 1e-9, share, ops * 1e-9,
 			c_seconds / s->seconds);
