@@ -119,6 +119,16 @@ static bool list_number(const struct gguf_kv *kv, double *value, struct bb_error
 	return true;
 }
 
+static bool gguf_number(const struct gguf *g, const char *key, bool may_list, double *value,
+	bool *found, struct bb_error *err) {
+	const struct gguf_kv *kv = may_list ? gguf_find(g, key) : NULL;
+	if (kv != NULL && kv->type == GGUF_ARRAY) {
+		*found = true;
+		return list_number(kv, value, err);
+	}
+	return gguf_float(g, key, value, found, err);
+}
+
 bool file_number(const struct model_file *f, const struct bb_model *m, const struct bb_key *k,
 	double *value, bool *found, char *name, size_t bytes, struct bb_error *err) {
 	const char *key = f->is_folder ? k->hf : k->gguf;
@@ -138,17 +148,16 @@ bool file_number(const struct model_file *f, const struct bb_model *m, const str
 		*value = file_tensor(f, key + 1) != NULL;
 		return true;
 	}
-	char full[128];
-	const char *list = strstr(key, "[]");
-	snprintf(full, sizeof(full), "%s.%.*s", m->name,
-		(int)(list != NULL ? (size_t)(list - key) : strlen(key)), key);
-	snprintf(name, bytes, "metadata key '%s'", full);
-	const struct gguf_kv *kv = list != NULL ? gguf_find(&f->gguf, full) : NULL;
-	if (kv != NULL && kv->type == GGUF_ARRAY) {
-		*found = true;
-		return list_number(kv, value, err);
+	bool ok = true;
+	for (size_t n; ok && !*found && *key != '\0'; key += n + (key[n] == '|')) {
+		char full[128];
+		n = strcspn(key, "|");
+		const bool is_list = n > 2 && strncmp(key + n - 2, "[]", 2) == 0;
+		snprintf(full, sizeof(full), "%s.%.*s", m->name, (int)(is_list ? n - 2 : n), key);
+		snprintf(name, bytes, "metadata key '%s'", full);
+		ok = gguf_number(&f->gguf, full, is_list, value, found, err);
 	}
-	return gguf_float(&f->gguf, full, value, found, err);
+	return ok;
 }
 
 bool file_rope_type(const struct model_file *f, const struct bb_model *m, struct gguf_string *type,
@@ -183,21 +192,30 @@ static bool kind_by_name(const struct bb_model *m, const char *name, int i_layer
 		base_show(name, strlen(name), shown, sizeof(shown)), m->name);
 }
 
-/* Of a GGUF file that lists a number per layer; *listed is false where it doesn't. */
+/* Of a GGUF file that lists numbers per layer; *listed is false where it doesn't. */
 static bool kind_by_number(const struct gguf *g, const struct bb_model *m, int n_layers,
 	int i_layer, int *kind, bool *listed, struct bb_error *err) {
 	char full[128];
 	const bool is_zero_first = m->gguf_layers[0] == '!';
-	snprintf(full, sizeof(full), "%s.%s", m->name, m->gguf_layers + is_zero_first);
-	const struct gguf_kv *kv = gguf_find(g, full);
-	*listed = kv != NULL && kv->type == GGUF_ARRAY;
-	if (*listed && (kv->n != (uint64_t)n_layers || kv->strings != NULL)) {
-		return base_fail(err, BB_ERR_FORMAT,
-			"key '%s': expected a list of %d numbers, one per layer, has %llu elements", full,
-			n_layers, (unsigned long long)kv->n);
-	}
-	if (*listed) {
-		*kind = (gguf_array_float(kv, (uint64_t)i_layer) == 0) != is_zero_first;
+	*listed = true;
+	*kind = 0;
+	for (const char *key = m->gguf_layers + is_zero_first; *key != '\0'; ++*kind) {
+		const size_t n = strcspn(key, "|");
+		snprintf(full, sizeof(full), "%s.%.*s", m->name, (int)n, key);
+		const struct gguf_kv *kv = gguf_find(g, full);
+		if (kv == NULL || kv->type != GGUF_ARRAY) {
+			*listed = false;
+			return true;
+		}
+		if (kv->n != (uint64_t)n_layers || kv->strings != NULL) {
+			return base_fail(err, BB_ERR_FORMAT,
+				"key '%s': expected a list of %d numbers, one per layer, has %llu elements", full,
+				n_layers, (unsigned long long)kv->n);
+		}
+		if ((gguf_array_float(kv, (uint64_t)i_layer) != 0) != is_zero_first) {
+			return true;
+		}
+		key += n + (key[n] == '|');
 	}
 	return true;
 }
@@ -242,8 +260,12 @@ bool file_layer_kind(const struct model_file *f, const struct bb_model *m,
 		*kind = m->pick != NULL ? m->pick(hp, i_layer) : 0;
 		return true;
 	}
-	const size_t n = json_array_size(list);
-	const char *name = json_string_value(json_array_get(list, (size_t)i_layer));
+	const bool is_text = json_is_string(list);
+	const size_t n = is_text ? json_string_length(list) : json_array_size(list);
+	const bool has_letter = is_text && (size_t)i_layer < n;
+	const char letter[2] = { has_letter ? json_string_value(list)[i_layer] : '\0' };
+	const char *name = is_text ? letter
+		: json_string_value(json_array_get(list, (size_t)i_layer));
 	if (n != (size_t)hparam_int(hp, H_LAYERS) || name == NULL) {
 		return base_fail(err, BB_ERR_FORMAT,
 			"config.json: expected a list of %d strings, one per layer, in '%s', has %zu elements",

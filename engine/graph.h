@@ -170,12 +170,14 @@ struct bb_model {
 	const struct bb_weight *weights;      /* ends with W_NONE */
 	const struct bb_op *head, *tail;
 	struct bb_layer_kind kinds[MAX_LAYER_KINDS];
-	/* Name in config.json of the list of the layers' kinds; NULL, or not there: `pick` says. */
+	/* Name in config.json of the list of the layers' kinds, or of a string with a letter for each;
+	 * NULL, or not there: `pick` says. */
 	const char *hf_layers;
 	/* … or of the numbers of those layers that are kinds[0], the others being kinds[1]. */
 	const char *hf_first_kind;
-	/* Key of a GGUF file's numbers per layer: kinds[0] where one isn't 0 (behind a ! is 0), else
-	 * kinds[1]; NULL, or not a list: `pick` says. */
+	/* Keys of a GGUF file's numbers per layer, separated by |: kinds[i] where that of the i-th key
+	 * is the first that isn't 0 (behind a ! before them all: is 0), the kind behind them where none
+	 * is so; NULL, or not a list: `pick` says. */
 	const char *gguf_layers;
 	/* A tensor of a GGUF file, with %d for the layer; NULL: none. With it kinds come in pairs, of
 	 * which gguf_layers tells the pair; layers that have it are the second of theirs. */

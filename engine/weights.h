@@ -140,10 +140,10 @@ static inline int hparam_int(const struct bb_hparams *hp, enum bb_hparam h) {
 /* A metadata key. `gguf` follows "<arch>."; "?tensor" is 1 if the file has that tensor; of "key[]",
  * which may list a number per layer, the one that isn't 0 counts: more are refused. `hf` is its
  * name in config.json: a dot goes into an object, or to the element of an array that a digit counts
- * from 0; | separates alternatives, of which the first that is there (and not null) counts; *
- * multiplies; name=text is 1 if the string there, or the first of the array, is text, else 0. A
- * format whose name is "" or NULL never has the key. Of several rows for a hyper-parameter the last
- * one found counts. One that is neither optional nor found is an error that names it. Values
+ * from 0; * multiplies; name=text is 1 if the string there, or the first of the array, is text,
+ * else 0. In both | separates alternatives, of which the first that is there (and not null) counts.
+ * A format whose name is "" or NULL never has the key. Of several rows for a hyper-parameter the
+ * last one found counts. One that is neither optional nor found is an error that names it. Values
  * outside [min, max] are refused. */
 struct bb_key {
 	enum bb_hparam h;
@@ -184,6 +184,7 @@ enum bb_slot {
 	W_FFN_NORM, W_GATE, W_UP, W_DOWN, W_POST_FFN_NORM,
 	W_ROUTER, W_E_GATE, W_E_UP, W_E_DOWN, W_S_ROUTER,
 	W_Q_GATE, W_DELTA_Q, W_DELTA_K, W_DELTA_V, W_DELTA_Z, W_DELTA_B, W_DELTA_A,
+	W_UP_BIAS, W_DOWN_BIAS,
 	W_COUNT,
 };
 

@@ -13,6 +13,7 @@
 	X(llama) \
 	X(mamba) \
 	X(mamba2) \
+	X(nemotron_h) \
 	X(qwen2) \
 	X(qwen3_next) \
 	X(rwkv6) \

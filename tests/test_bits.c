@@ -281,6 +281,10 @@ Test(bits_hybrid, jamba) {
 Test(bits_hybrid, qwen3_next) {
 	check_tiny("qwen3next", BB_KV_F16);
 }
+/* Some attend, some scan, some do neither. */
+Test(bits_hybrid, nemotron_h) {
+	check_tiny("nemotron_h", BB_KV_F16);
+}
 
 static void check_real(const char *name, enum bb_kv_type kv_type) {
 	const int chunks[] = { 65 };

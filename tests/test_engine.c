@@ -106,6 +106,14 @@ Test(engine, list_of_other_length_than_layers_is_refused) {
 		"'lfm2.attention.head_count_kv': expected a list of 3 numbers, one per layer, has 4");
 }
 
+/* Two lists: what neither attends nor feeds forward scans. */
+#define FF_WIDTHS "feed_forward_length\11\0\0\0\5\0\0\0\5\0\0\0\0\0\0\0\0\0\0\0"
+Test(engine, kinds_of_layers_follow_the_second_list) {
+	const char from[] = FF_WIDTHS "8\0\0\0\0\0\0\0", to[] = FF_WIDTHS "\0\0\0\0008\0\0\0";
+	expect_refused(patched_bytes("nemotron_h", from, to, sizeof(from) - 1), BB_ERR_FORMAT,
+		"tensor 'blk.1.ssm_in.weight' is missing");
+}
+
 Test(engine, missing_key_is_named) {
 	expect_refused(patched("llama", "llama.block_count", "llama.block_caunt"), BB_ERR_FORMAT,
 		"'llama.block_count' is missing");

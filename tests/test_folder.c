@@ -79,6 +79,7 @@ Test(folder, gemma3_has_the_bits_of_gguf) { play("gemma3-linear", true); }
 /* The GGUF files hold A as NumPy rounds exp; here it is the nearest float. */
 Test(folder, falcon_mamba_is_close_to_gguf) { play("falcon-mamba", false); }
 Test(folder, mamba2_is_close_to_gguf) { play("mamba2", false); }
+Test(folder, nemotron_h_is_close_to_gguf) { play("nemotron_h", false); }
 
 /* ---- configurations ---- */
 
@@ -125,6 +126,7 @@ Test(folder, older_granite) { play_older("granitehybrid-rope"); }
 Test(folder, older_bamba) { play_older("bamba"); }
 Test(folder, older_jamba) { play_older("jamba"); }
 Test(folder, older_qwen3_next) { play_older("qwen3next"); }
+Test(folder, published_nemotron_h) { play_older("nemotron_h"); }
 
 Test(folder, llama3_rope) { play_variant("llama-llama3", "llama"); }
 Test(folder, linear_rope) { play_variant("llama-longer", "llama"); }

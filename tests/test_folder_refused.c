@@ -484,3 +484,33 @@ Test(folder_refused, kind_of_layer_that_is_unknown) {
 	expect(BB_ERR_UNSUPPORTED,
 		"config.json: layer 2 is of type 'gizmo_attention', which this build's gemma3 hasn't");
 }
+
+Test(folder_refused, letters_of_layers_that_do_not_count) {
+	remove_made();
+	make_folder("nemotron_h");
+	configure("nemotron_h", "{\"hybrid_override_pattern\": \"M-*M\"}");
+	expect(BB_ERR_FORMAT, "config.json: expected a list of 5 strings, one per layer, in "
+		"'hybrid_override_pattern|layers_block_type', has 4 elements");
+}
+
+Test(folder_refused, letter_of_a_layer_that_is_unknown) {
+	remove_made();
+	make_folder("nemotron_h");
+	configure("nemotron_h", "{\"hybrid_override_pattern\": \"M-*ME\"}");
+	expect(BB_ERR_UNSUPPORTED,
+		"config.json: layer 4 is of type 'E', which this build's nemotron_h hasn't");
+}
+
+/* As transformers names the letters since it has the architecture. */
+Test(folder_refused, layers_of_nemotron_by_name_are_not) {
+	remove_made();
+	make_folder("nemotron_h");
+	configure("nemotron_h", "{\"hybrid_override_pattern\": null, \"layers_block_type\": "
+		"[\"mamba\", \"mlp\", \"attention\", \"mamba\", \"mlp\"]}");
+	expect(BB_OK, NULL);
+}
+
+Test(folder_refused, another_activation_of_a_feed_forward) {
+	configure("nemotron_h", "{\"mlp_hidden_act\": \"silu\"}");
+	expect(BB_ERR_UNSUPPORTED, "'mlp_hidden_act' is \"silu\"");
+}

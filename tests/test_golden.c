@@ -257,3 +257,7 @@ RECURRENT(jamba_dense, "jamba-dense")
 RECURRENT(qwen3_next, "qwen3next")
 /* Every second layer attends, told by the interval; as many key heads, one expert used. */
 RECURRENT(qwen3_next_interval, "qwen3next-interval")
+/* One of Mamba-2, attention without RoPE and a squared ReLU in each layer. */
+RECURRENT(nemotron_h, "nemotron_h")
+/* With biases, another epsilon under another key, and no bias of the convolution. */
+RECURRENT(nemotron_h_bias, "nemotron_h-bias")
