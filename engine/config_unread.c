@@ -19,8 +19,8 @@ static const char *const harmless[] = {
 	"block_use_xavier_init", "bos_token_id", "cache_implementation", "chunk_size",
 	"chunkwise_kernel", "classifier_dropout*", "conv_use_xavier_init", "d_model",
 	"decoder_start_token_id", "dtype", "embd_pdrop", "eos_token_id", "expand", "finetuning_task",
-	"fuse_cross_entropy", "fuse_linear_cross_entropy", "fuse_norm", "fused_add_norm",
-	"gradient_checkpointing", "hidden_dropout*", "hidden_ratio", "id2label",
+	"final_w_init_variance_scale", "fuse_cross_entropy", "fuse_linear_cross_entropy", "fuse_norm",
+	"fused_add_norm", "gradient_checkpointing", "hidden_dropout*", "hidden_ratio", "id2label",
 	"inference_state_dtype", "initializer_range", "is_decoder", "is_llama_config", "label2id",
 	"init_method", "mamba_chunk_size", "mamba_conv_bias", "mamba_d_head", "mamba_proj_bias",
 	"mamba_ssm_cache_dtype", "max_inference_chunksize", "max_length", "mlp_bias", "mode",
@@ -34,7 +34,7 @@ static const char *const harmless[] = {
 	"time_step_scale", "tokenizer_class", "torch_dtype", "transformers.js_config*",
 	"transformers_version", "unsloth_*", "use_associative_scan", "use_bias", "use_cache",
 	"use_conv_bias", "use_falcon_mambapy", "use_flash_attention*", "use_mamba_kernels",
-	"use_mambapy", "use_qkv_bias", "z_loss_coefficient",
+	"use_mambapy", "use_qkv_bias", "w_init_variance_scale", "z_loss_coefficient",
 };
 
 /* What changes logits, and which values don't. */
@@ -57,6 +57,7 @@ static const struct effect {
 	{ "decoder_sparse_step", .neutral = 1, .has_number = true },
 	{ "embedding_dim", .same = H_EMBD },
 	{ "embedding_multiplier", .neutral = 1, .has_number = true },
+	{ "embeddings_scale_by_sqrt_dim", .neutral = 1, .has_number = true },
 	{ "head_dim", .same = H_HEAD },
 	{ "intermediate_size", .same = H_SSM_INNER },
 	{ "lm_head_multiplier", .neutral = 1, .has_number = true },

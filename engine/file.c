@@ -262,11 +262,10 @@ bool file_layer_kind(const struct model_file *f, const struct bb_model *m,
 	}
 	const bool is_text = json_is_string(list);
 	const size_t n = is_text ? json_string_length(list) : json_array_size(list);
-	const bool has_letter = is_text && (size_t)i_layer < n;
-	const char letter[2] = { has_letter ? json_string_value(list)[i_layer] : '\0' };
-	const char *name = is_text ? letter
-		: json_string_value(json_array_get(list, (size_t)i_layer));
-	if (n != (size_t)hparam_int(hp, H_LAYERS) || name == NULL) {
+	const size_t i = m->hf_layers_repeat && n > 0 ? (size_t)i_layer % n : (size_t)i_layer;
+	const char letter[2] = { is_text && i < n ? json_string_value(list)[i] : '\0' };
+	const char *name = is_text ? letter : json_string_value(json_array_get(list, i));
+	if ((n != (size_t)hparam_int(hp, H_LAYERS) && !m->hf_layers_repeat) || name == NULL) {
 		return base_fail(err, BB_ERR_FORMAT,
 			"config.json: expected a list of %d strings, one per layer, in '%s', has %zu elements",
 			hparam_int(hp, H_LAYERS), m->hf_layers, n);

@@ -40,6 +40,8 @@ static const struct rule {
 	[OP_SSD] = { "ssd", .in = true, .w = true, .bias = true, .n_scalars = 2,
 		.in_layers_only = true, .skip = true },
 	[OP_MLSTM] = { "mlstm", .in = true, .in_layers_only = true },
+	[OP_HEADS_MATMUL] = { "heads_matmul", .in = true, .w = true, .bias = true },
+	[OP_RG_LRU] = { "rg_lru", .in = true, .w = true, .in_layers_only = true },
 	[OP_COPY] = { "copy", .in = true },
 	[OP_TANH] = { "tanh", .in = true, .last = true },
 	[OP_SIGMOID] = { "sigmoid", .in = true },
@@ -95,7 +97,7 @@ int form_span(const struct bb_hparams *hp, enum bb_act act, enum bb_act last) {
 
 bool form_keeps_state(enum bb_op_kind kind) {
 	return kind == OP_CONV || kind == OP_CONV_SILU || kind == OP_SCAN || kind == OP_SSD ||
-		kind == OP_MLSTM || kind == OP_SHIFT || kind == OP_WKV6 ||
+		kind == OP_MLSTM || kind == OP_RG_LRU || kind == OP_SHIFT || kind == OP_WKV6 ||
 		kind == OP_WKV7 || kind == OP_DELTA;
 }
 
@@ -111,6 +113,9 @@ size_t form_state_floats(const struct bb_hparams *hp, const struct bb_op *op) {
 		const size_t n_heads = (size_t)hparam_int(hp, H_LSTM_HEADS);
 		const size_t keys = (size_t)hparam_int(hp, H_LSTM_QK_WIDTH);
 		return keys / n_heads * width + keys + n_heads;
+	}
+	if (op->kind == OP_RG_LRU) {
+		return width;
 	}
 	if (op->kind == OP_SHIFT) {
 		return (size_t)form_width(hp, op->in);
@@ -414,6 +419,9 @@ static bool check_recurrent(const struct checker *c, const struct bb_op *op,
 	case OP_MLSTM:
 		return check_multiple(c, "heads", n_out, hparam_int(hp, H_LSTM_HEADS)) &&
 			check_multiple(c, "heads", form_width(hp, ACT_LSTM_Q), hparam_int(hp, H_LSTM_HEADS));
+	case OP_RG_LRU:
+		return check_channels(c, w, n_out) &&
+			check_width(c, "LRU_R", form_width(hp, ACT_LRU_R), n_out);
 	case OP_DELTA:
 		return check_channels(c, w, hparam_int(hp, H_DELTA_HEADS)) &&
 			check_multiple(c, "heads", n_out, hparam_int(hp, H_DELTA_HEADS)) &&
@@ -480,8 +488,14 @@ static bool check_widths(const struct checker *c, const struct bb_op *op, const 
 	case OP_SCAN:
 	case OP_SSD:
 	case OP_MLSTM:
+	case OP_RG_LRU:
 	case OP_DELTA:
 		return check_in_place(c, op) && check_recurrent(c, op, w, n_out);
+	case OP_HEADS_MATMUL:
+		return check_width(c, "an input", n_in, n_out) && check_channels(c, w, n_out) &&
+			check_multiple(c, "heads", n_in, hparam_int(hp, w->cols)) &&
+			(bias == NULL || check_channels(c, bias, n_out)) &&
+			(op->out != op->in || refuse(c, "another output than its input", act_name(op->out)));
 	case OP_ROUTE:
 	case OP_ROUTE_CHOSEN:
 	case OP_ROUTE_SIGMOID:

@@ -215,8 +215,18 @@ static void run_delta(const struct run *r, const struct plan_op *o) {
 	r->k->delta(r->q, &a);
 }
 
+static void run_rg_lru(const struct run *r, const struct plan_op *o) {
+	const struct plan *p = r->p;
+	const struct batch *b = &r->e->batch;
+	const struct bb_rg_lru a = { .y = o->out, .x = o->in, .gate_r = p->acts[ACT_LRU_R],
+		.gate_i = p->acts[ACT_LRU_I], .ld_y = o->ld_out, .ld_x = o->ld_in, .ld_gate = o->ld_in,
+		.log_a = o->w, .dim = o->dim, .seqs = b->at.states, .n_seqs = b->n_seqs,
+		.state_at = o->state_at };
+	r->k->rg_lru(r->q, &a);
+}
+
 static void run_cell(const struct run *r, const struct plan_op *o) {
-	(o->kind == OP_MLSTM ? run_mlstm : run_delta)(r, o);
+	(o->kind == OP_MLSTM ? run_mlstm : o->kind == OP_DELTA ? run_delta : run_rg_lru)(r, o);
 }
 
 static void run_recurrent(const struct run *r, const struct plan_op *o) {
@@ -371,6 +381,10 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 	case OP_SSD:
 		run_recurrent(r, o);
 		break;
+	case OP_HEADS_MATMUL:
+		r->k->heads_matmul(r->q, o->out, o->ld_out, o->in, o->ld_in, o->w, o->bias, r->n_rows,
+			o->n_groups, o->dim);
+		break;
 	case OP_COPY:
 	case OP_TANH:
 	case OP_SIGMOID:
@@ -390,6 +404,7 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 		run_wkv(r, o);
 		break;
 	case OP_MLSTM:
+	case OP_RG_LRU:
 	case OP_DELTA:
 		run_cell(r, o);
 		break;

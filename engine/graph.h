@@ -36,6 +36,10 @@
 	ACT(LSTM_K, LSTM_QK_WIDTH, LSTM_Z) \
 	ACT(LSTM_I, LSTM_HEADS, LSTM_Z) \
 	ACT(LSTM_F, LSTM_HEADS, LSTM_Z) \
+	ACT(LRU_Y, LRU_WIDTH, LRU_Y) \
+	ACT(LRU_X, LRU_WIDTH, LRU_Y) \
+	ACT(LRU_R, LRU_WIDTH, LRU_Y) \
+	ACT(LRU_I, LRU_WIDTH, LRU_Y) \
 	ACT(CONV_B, CONV_WIDTH, CONV_B) \
 	ACT(CONV_C, CONV_WIDTH, CONV_B) \
 	ACT(CONV_X, CONV_WIDTH, CONV_B) \
@@ -111,6 +115,9 @@ enum bb_op_kind {
 	OP_SCAN,       /* out = in = Mamba's scan of in by SSM_B, SSM_C, SSM_DT + bias; A: w, D: skip */
 	OP_SSD,        /* the same of Mamba-2's heads; scalars: limits of dt, a second of 0 is none */
 	OP_MLSTM,      /* out = in = xLSTM's cell of values in by LSTM_Q, LSTM_K, LSTM_I, LSTM_F */
+	OP_HEADS_MATMUL, /* out = each head of in, as wide as w, times its rows of w, not transposed, +
+	                * bias */
+	OP_RG_LRU,     /* out = in = RG-LRU of in by LRU_R, LRU_I, which are still to be squashed */
 	OP_COPY,       /* out = in */
 	OP_TANH,       /* out = tanh(in); in place out ... last */
 	OP_SIGMOID,    /* out = sigmoid(in) */
@@ -173,6 +180,7 @@ struct bb_model {
 	/* Name in config.json of the list of the layers' kinds, or of a string with a letter for each;
 	 * NULL, or not there: `pick` says. */
 	const char *hf_layers;
+	bool hf_layers_repeat;        /* the list goes on as it begins, as far as there are layers */
 	/* … or of the numbers of those layers that are kinds[0], the others being kinds[1]. */
 	const char *hf_first_kind;
 	/* Keys of a GGUF file's numbers per layer, separated by |: kinds[i] where that of the i-th key

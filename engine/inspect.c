@@ -105,6 +105,10 @@ static void (*kernel_of(const struct bb_engine *e, const struct plan_op *o))(voi
 		return (void (*)(void))k->ssd;
 	case OP_MLSTM:
 		return (void (*)(void))k->mlstm;
+	case OP_HEADS_MATMUL:
+		return (void (*)(void))k->heads_matmul;
+	case OP_RG_LRU:
+		return (void (*)(void))k->rg_lru;
 	case OP_COPY:
 	case OP_TANH:
 	case OP_SIGMOID:

@@ -174,6 +174,10 @@ static const struct bb_tensor *find_weight(const struct planner *w, enum bb_slot
 	return set->global[slot] == NULL && slot == W_HEAD ? set->global[W_EMBED] : set->global[slot];
 }
 
+static double softplus(double x) {
+	return fmax(x, 0) + log1p(exp(-fabs(x)));
+}
+
 /* n numbers of a file, as the op list expects them. In double where that isn't exact anyway. */
 static void decode_small(const struct planner *w, enum bb_slot slot, const struct bb_tensor *t,
 	float *out, size_t n) {
@@ -182,7 +186,8 @@ static void decode_small(const struct planner *w, enum bb_slot slot, const struc
 	dtype_decode(out, t->data, t->type, (int64_t)n);
 	for (size_t i = 0; i < n && transform != T_NONE; i++) {
 		out[i] = transform == T_PLUS_ONE ? 1 + out[i]
-			: transform == T_NEGATIVE_EXP ? (float)-exp((double)out[i]) : out[i];
+			: transform == T_NEGATIVE_EXP ? (float)-exp((double)out[i])
+			: transform == T_LRU_DECAY ? (float)(-8 * softplus(out[i])) : out[i];
 	}
 	for (size_t i = 0; i < n && divisor != H_NONE; i++) {
 		out[i] = (float)((double)out[i] / w->p->hp.v[divisor]);
@@ -381,6 +386,10 @@ static bool plan_one(struct planner *w, struct plan_op *o, const struct bb_op *o
 		}
 		o->n_groups = form_width(&p->hp, op->in) / o->dim;
 		o->n_parts = op->scalar[0] != H_NONE ? hparam_int(&p->hp, op->scalar[0]) : 1;
+	} else if (op->kind == OP_HEADS_MATMUL) {
+		o->dim = hparam_int(&p->hp, p->weights.rows[op->w]->cols);
+		o->n_groups = form_width(&p->hp, op->in) / o->dim;
+		ok = plan_small(w, op->w, false, &o->w) && plan_small(w, op->bias, false, &o->bias);
 	} else if (op->kind == OP_ROPE) {
 		o->dim = hparam_int(&p->hp, H_HEAD);
 		o->n_groups = form_width(&p->hp, op->in) / o->dim;

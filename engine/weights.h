@@ -98,6 +98,8 @@
 	X(LOGIT_CAP, "logit_cap") \
 	X(LSTM_QK_WIDTH, "lstm_qk_width") \
 	X(LSTM_V_WIDTH, "lstm_v_width") \
+	X(LRU_WIDTH, "lru_width") \
+	X(LRU_HEAD, "lru_width/heads") \
 	X(WKV_HEAD, "wkv_head_size") \
 	X(WKV_HEADS, "wkv_heads") \
 	X(WKV_WIDTH, "wkv_heads*wkv_head_size") \
@@ -163,6 +165,7 @@ enum bb_transform {
 	T_SWAP_HALVES,  /* rows [n / 2, n) first */
 	T_NEGATIVE_EXP, /* the file holds log(-w) */
 	T_PART,         /* the file's matrix has rows of others too: see struct bb_weight_name */
+	T_LRU_DECAY,    /* the file holds w, wanted -8 softplus(w) */
 };
 
 enum bb_slot {
@@ -174,7 +177,9 @@ enum bb_slot {
 	W_SSM_NORM, W_SSM_OUT, W_SSM_DT_NORM, W_SSM_B_NORM, W_SSM_C_NORM,
 	W_LSTM_Z, W_LSTM_V, W_LSTM_Q, W_LSTM_K, W_LSTM_I, W_LSTM_I_BIAS, W_LSTM_F, W_LSTM_F_BIAS,
 	W_LSTM_NORM, W_LSTM_OUT,
-	W_CONV_IN, W_CONV, W_CONV_OUT,
+	W_CONV_IN, W_CONV, W_CONV_BIAS, W_CONV_OUT,
+	W_LRU_Y, W_LRU_Y_BIAS, W_LRU_X, W_LRU_X_BIAS, W_LRU_R, W_LRU_R_BIAS, W_LRU_I, W_LRU_I_BIAS,
+	W_LRU_A, W_LRU_OUT, W_LRU_OUT_BIAS,
 	W_EMBED_NORM, W_EMBED_NORM_BIAS, W_OUT_NORM_BIAS, W_ATTN_NORM_BIAS, W_FFN_NORM_BIAS,
 	W_WKV_MIX, W_WKV_W0, W_WKV_W1, W_WKV_W2, W_WKV_A0, W_WKV_A1, W_WKV_A2, W_WKV_V0, W_WKV_V1,
 	W_WKV_V2, W_WKV_G1, W_WKV_G2, W_WKV_K_K, W_WKV_K_A, W_WKV_R_K, W_WKV_NORM, W_WKV_NORM_BIAS,
@@ -184,7 +189,7 @@ enum bb_slot {
 	W_FFN_NORM, W_GATE, W_UP, W_DOWN, W_POST_FFN_NORM,
 	W_ROUTER, W_E_GATE, W_E_UP, W_E_DOWN, W_S_ROUTER,
 	W_Q_GATE, W_DELTA_Q, W_DELTA_K, W_DELTA_V, W_DELTA_Z, W_DELTA_B, W_DELTA_A,
-	W_UP_BIAS, W_DOWN_BIAS,
+	W_GATE_BIAS, W_UP_BIAS, W_DOWN_BIAS,
 	W_COUNT,
 };
 

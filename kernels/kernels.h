@@ -493,6 +493,9 @@ enum bb_map {
  *             then acc = fmaf(int, d_w * d_x, acc) [, acc = fmaf(min_w, sum_x, acc)] in block order
  *             (variants that need BB_LT: see gemm_fast in device.h)
  * attention_* as above
+ * heads_matmul y[r, h, j] = bias[h, j] + sum_i x[r, h, i] w[h, i, j]: the dim columns of each head
+ *             by a matrix of its own; w [n_heads, dim, dim], bias [n_heads, dim] or NULL; y isn't x
+ *             (the gates of RG-LRU, arXiv:2402.19427, appendix A)
  * moe_route   as above
  * matmul_grouped as struct bb_grouped says
  * moe_combine y[r, i] (+)= sum_s weights[r, s] x[r * n_used + s, i], in slot order, every operation

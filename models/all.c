@@ -16,6 +16,7 @@
 	X(nemotron_h) \
 	X(qwen2) \
 	X(qwen3_next) \
+	X(recurrent_gemma) \
 	X(rwkv6) \
 	X(rwkv7) \
 	X(xlstm)

@@ -281,6 +281,9 @@ Test(bits_hybrid, jamba) {
 Test(bits_hybrid, qwen3_next) {
 	check_tiny("qwen3next", BB_KV_F16);
 }
+Test(bits_hybrid, recurrent_gemma) {
+	check_tiny("recurrent_gemma", BB_KV_F16);
+}
 /* Some attend, some scan, some do neither. */
 Test(bits_hybrid, nemotron_h) {
 	check_tiny("nemotron_h", BB_KV_F16);

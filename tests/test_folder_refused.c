@@ -514,3 +514,19 @@ Test(folder_refused, another_activation_of_a_feed_forward) {
 	configure("nemotron_h", "{\"mlp_hidden_act\": \"silu\"}");
 	expect(BB_ERR_UNSUPPORTED, "'mlp_hidden_act' is \"silu\"");
 }
+
+/* As the published ones have them. */
+Test(folder_refused, entries_of_published_recurrent_gemma_are_not) {
+	remove_made();
+	make_folder("recurrent_gemma");
+	configure("recurrent_gemma", "{\"embeddings_scale_by_sqrt_dim\": true, "
+		"\"_block_types\": [\"recurrent\", \"recurrent\", \"attention\"]}");
+	expect(BB_OK, NULL);
+	configure("recurrent_gemma", "{\"embeddings_scale_by_sqrt_dim\": false}");
+	expect(BB_ERR_UNSUPPORTED, "'embeddings_scale_by_sqrt_dim' is false");
+}
+
+Test(folder_refused, gates_that_heads_do_not_divide) {
+	configure("recurrent_gemma", "{\"lru_width\": 61}");
+	expect(BB_ERR_UNSUPPORTED, "expected a width in heads of 12 columns, has 61");
+}

@@ -261,3 +261,7 @@ RECURRENT(qwen3_next_interval, "qwen3next-interval")
 RECURRENT(nemotron_h, "nemotron_h")
 /* With biases, another epsilon under another key, and no bias of the convolution. */
 RECURRENT(nemotron_h_bias, "nemotron_h-bias")
+/* Griffin: gates of 5 heads of 12, a window of 37 tokens beside the newest, one KV head. */
+RECURRENT(recurrent_gemma, "recurrent_gemma")
+/* Attention first, biases of its products, a window of 100, a cap that bends much. */
+RECURRENT(recurrent_gemma_bias, "recurrent_gemma-bias")

@@ -12,6 +12,7 @@ import gguf
 import numpy as np
 import torch
 import transformers
+from transformers.models.recurrent_gemma import modeling_recurrent_gemma
 
 import make
 import make_recurrent
@@ -40,6 +41,13 @@ def lfm2(**kwargs):
             "tie_word_embeddings": True, **kwargs}
 
 
+def recurrent_gemma(**kwargs):
+    return {"hidden_size": 40, "intermediate_size": 113, "num_hidden_layers": 5, "num_attention_heads": 5,
+            "num_key_value_heads": 1, "lru_width": 60, "attention_window_size": 37, "conv1d_width": 4,
+            "logits_soft_cap": 30.0, "rms_norm_eps": 1e-6, "tie_word_embeddings": True,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}, **kwargs}
+
+
 MODELS = {
     "falcon-h1": falcon_h1(),
     "falcon-h1-plain": falcon_h1(mamba_rms_norm=False, mamba_conv_bias=False, mamba_n_groups=1,
@@ -48,6 +56,11 @@ MODELS = {
     "lfm2-plain": lfm2(block_auto_adjust_ff_dim=False, intermediate_size=56, conv_L_cache=4,
                        num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=False,
                        layer_types=["full_attention", "conv", "conv", "conv"]),
+    "recurrent_gemma": recurrent_gemma(),
+    "recurrent_gemma-bias": recurrent_gemma(
+        hidden_size=48, intermediate_size=96, num_hidden_layers=4, num_attention_heads=3, num_key_value_heads=3,
+        lru_width=48, attention_window_size=100, conv1d_width=3, logits_soft_cap=4.0, attention_bias=True,
+        block_types=["attention", "recurrent"]),
 }
 
 
@@ -55,10 +68,35 @@ def is_lfm2(config):
     return "conv_L_cache" in config
 
 
+def is_recurrent_gemma(config):
+    return "lru_width" in config
+
+
+def limit_window(model):
+    """transformers 5.2.0 lets prompts see everything. DeepMind's code: the window, and the token itself."""
+    mask_of, window = model._update_causal_mask, model.config.attention_window_size
+
+    def limited(attention_mask, x, positions):
+        mask = mask_of(attention_mask, x, positions)
+        too_old = torch.arange(mask.shape[-1]) < positions[:, None] - window
+        return mask.masked_fill(too_old, torch.finfo(mask.dtype).min)
+    model._update_causal_mask = limited
+
+
+def build_recurrent_gemma(config):
+    kinds = modeling_recurrent_gemma.RecurrentGemmaRglru
+    kinds._rnn_scan.__defaults__ = (torch.get_default_dtype(),)  # what it adds up in
+    model = transformers.RecurrentGemmaForCausalLM(transformers.RecurrentGemmaConfig(**config)).eval()
+    limit_window(model.model)
+    return model
+
+
 def build(name, weights):
     changes = {"vocab_size": make.VOCAB, "pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
     if is_lfm2(MODELS[name]):
         model = transformers.Lfm2ForCausalLM(transformers.Lfm2Config(**changes, **MODELS[name])).eval()
+    elif is_recurrent_gemma(MODELS[name]):
+        model = build_recurrent_gemma({**changes, **MODELS[name]})
     else:
         model = transformers.FalconH1ForCausalLM(transformers.FalconH1Config(**changes, **MODELS[name])).eval()
     if weights is not None:
@@ -170,8 +208,9 @@ def add_falcon_h1(w, config, weights):
 def write(name, seed):
     config = MODELS[name]
     weights, plain = make_recurrent.write_logits(name, build, seed)
-    write_gguf(make.HERE / f"{name}.gguf", name, config, weights)
-    if is_lfm2(config):
+    if not is_recurrent_gemma(config):
+        write_gguf(make.HERE / f"{name}.gguf", name, config, weights)
+    if is_lfm2(config) or is_recurrent_gemma(config):
         make.write_folder(name, plain, None)
 
 

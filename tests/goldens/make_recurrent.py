@@ -98,6 +98,10 @@ def random_weights(shapes, seed, norm_center=1.0):
             value = -1 + rng.standard_normal(shape)
         elif "fgate_preact.bias" in name:
             value = 3 + rng.standard_normal(shape)
+        elif name.endswith("recurrent_param"):
+            value = -4 + 1.5 * rng.standard_normal(shape)
+        elif name.endswith(("_pre_norm.weight", "final_norm.weight")):  # of 1 + w
+            value = 0.3 * rng.standard_normal(shape)
         if value is not None:
             weights[name] = value.astype(np.float32)
     return weights
