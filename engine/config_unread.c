@@ -20,12 +20,13 @@ static const char *const harmless[] = {
 	"chunkwise_kernel", "classifier_dropout*", "conv_use_xavier_init", "d_model",
 	"decoder_start_token_id", "dtype", "embd_pdrop", "eos_token_id", "expand", "finetuning_task",
 	"final_w_init_variance_scale", "fuse_cross_entropy", "fuse_linear_cross_entropy", "fuse_norm",
-	"fused_add_norm", "gradient_checkpointing", "hidden_dropout*", "hidden_ratio", "id2label",
-	"inference_state_dtype", "initializer_range", "is_decoder", "is_llama_config", "label2id",
-	"init_method", "mamba_chunk_size", "mamba_conv_bias", "mamba_d_head", "mamba_proj_bias",
+	"fused_add_norm", "gradient_checkpointing", "hidden_dropout*", "hidden_ratio",
+	"hybrid_layer_ids", "id2label", "inference_state_dtype", "initializer_range", "is_decoder",
+	"is_llama_config", "kv_channels", "label2id", "init_method", "mamba_chunk_size",
+	"mamba_conv_bias", "mamba_d_head", "mamba_headdim", "mamba_proj_bias",
 	"mamba_ssm_cache_dtype", "max_inference_chunksize", "max_length", "mlp_bias", "mode",
 	"model_type",
-	"n_layer", "norm_before_gate", "norm_reduction_force_float32", "num_labels",
+	"n_layer", "norm_before_gate", "norm_reduction_force_float32", "num_labels", "num_query_groups",
 	"num_logits_to_keep", "output_router_logits", "pad_token_id", "pad_vocab_size_multiple",
 	"pretraining_tp", "problem_type", "rescale_prenorm_residual", "resid_pdrop",
 	"residual_in_fp32", "return_last_states", "router_aux_loss_coef", "sep_token_id",
@@ -34,7 +35,8 @@ static const char *const harmless[] = {
 	"time_step_scale", "tokenizer_class", "torch_dtype", "transformers.js_config*",
 	"transformers_version", "unsloth_*", "use_associative_scan", "use_bias", "use_cache",
 	"use_conv_bias", "use_falcon_mambapy", "use_flash_attention*", "use_mamba_kernels",
-	"use_mambapy", "use_qkv_bias", "w_init_variance_scale", "z_loss_coefficient",
+	"use_mambapy", "use_mem_eff_path", "use_qkv_bias", "w_init_variance_scale",
+	"z_loss_coefficient",
 };
 
 /* What changes logits, and which values don't. */
@@ -48,6 +50,7 @@ static const struct effect {
 } effects[] = {
 	{ "add_out_norm", .neutral = 1, .has_number = true },
 	{ "attention_multiplier", .same = H_ATTN_SCALE },
+	{ "attention_hidden_size", .same = H_CAT },
 	{ "attn_rotary_emb", .same = H_ROPE_DIM },
 	{ "block_dim", .same = H_EMBD },
 	{ "block_use_swiglu", .neutral = 1, .has_number = true },
@@ -151,7 +154,8 @@ static bool uses(const struct bb_model *m, enum bb_op_kind kind) {
 
 /* Names of the activation function that the model's op lists compute. */
 static const char *activations(const struct bb_model *m) {
-	return uses(m, OP_GELU_MUL) ? "gelu_pytorch_tanh" : uses(m, OP_RELU2) ? "sqrelu" : "silu|swish";
+	return uses(m, OP_GELU_MUL) ? "gelu_pytorch_tanh" : uses(m, OP_GELU_ERF_MUL) ? "gelu"
+		: uses(m, OP_RELU2) ? "sqrelu" : "silu|swish";
 }
 
 static bool is_activation(const char *path) {

@@ -23,11 +23,12 @@ static const struct rule {
 	[OP_LAYERNORM] = { "layernorm", .in = true, .w = true, .bias = true, .n_scalars = 2,
 		.w_may_lack = true },
 	[OP_MATMUL] = { "matmul", .in = true, .w = true, .bias = true, .n_scalars = 1, .last = true },
-	[OP_ADD_MATMUL] = { "add_matmul", .in = true, .w = true, .bias = true },
+	[OP_ADD_MATMUL] = { "add_matmul", .in = true, .w = true, .bias = true, .last = true },
 	[OP_ROPE] = { "rope", .in = true, .in_layers_only = true },
 	[OP_ATTENTION] = { "attention", .in = true, .in_layers_only = true },
 	[OP_SILU_MUL] = { "silu_mul", .in = true, .in2 = true },
 	[OP_GELU_MUL] = { "gelu_mul", .in = true, .in2 = true },
+	[OP_GELU_ERF_MUL] = { "gelu_erf_mul", .in = true, .in2 = true },
 	[OP_SIGMOID_MUL] = { "sigmoid_mul", .in = true, .in2 = true },
 	[OP_MUL] = { "mul", .in = true, .in2 = true },
 	[OP_ADD] = { "add", .in = true, .n_scalars = 1 },
@@ -42,6 +43,7 @@ static const struct rule {
 	[OP_MLSTM] = { "mlstm", .in = true, .in_layers_only = true },
 	[OP_HEADS_MATMUL] = { "heads_matmul", .in = true, .w = true, .bias = true },
 	[OP_RG_LRU] = { "rg_lru", .in = true, .w = true, .in_layers_only = true },
+	[OP_PLACE] = { "place", .in = true, .n_scalars = 1 },
 	[OP_COPY] = { "copy", .in = true },
 	[OP_TANH] = { "tanh", .in = true, .last = true },
 	[OP_SIGMOID] = { "sigmoid", .in = true },
@@ -326,6 +328,17 @@ static bool check_rows(const struct checker *c, const struct bb_op *op, const st
 		refuse(c, "an input that isn't of experts", act_name(op->in));
 }
 
+static int first_column(const struct bb_hparams *hp, const struct bb_op *op) {
+	return op->scalar[0] != H_NONE ? hparam_int(hp, op->scalar[0]) : 0;
+}
+
+static bool check_room(const struct checker *c, int end, int n_out) {
+	char want[64], have[32];
+	snprintf(want, sizeof(want), "an output of at least %d columns", end);
+	snprintf(have, sizeof(have), "%d", n_out);
+	return end <= n_out || refuse(c, want, have);
+}
+
 static bool check_in_place(const struct checker *c, const struct bb_op *op) {
 	return op->out == op->in || refuse(c, "its input as output", act_name(op->out));
 }
@@ -473,6 +486,7 @@ static bool check_widths(const struct checker *c, const struct bb_op *op, const 
 			check_width(c, "an output", n_out, n_in);
 	case OP_SILU_MUL:
 	case OP_GELU_MUL:
+	case OP_GELU_ERF_MUL:
 	case OP_SIGMOID_MUL:
 	case OP_MUL:
 		return check_width(c, "an input", n_in, n_out) &&
@@ -501,6 +515,8 @@ static bool check_widths(const struct checker *c, const struct bb_op *op, const 
 	case OP_ROUTE_SIGMOID:
 	case OP_COMBINE:
 		return check_mixture(c, op, n_out, n_in);
+	case OP_PLACE:
+		return check_room(c, n_in + first_column(hp, op), n_out);
 	default:
 		return check_wkv(c, op, w, bias, skip);
 	}

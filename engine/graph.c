@@ -225,11 +225,7 @@ static void run_rg_lru(const struct run *r, const struct plan_op *o) {
 	r->k->rg_lru(r->q, &a);
 }
 
-static void run_cell(const struct run *r, const struct plan_op *o) {
-	(o->kind == OP_MLSTM ? run_mlstm : o->kind == OP_DELTA ? run_delta : run_rg_lru)(r, o);
-}
-
-static void run_recurrent(const struct run *r, const struct plan_op *o) {
+static void run_scan(const struct run *r, const struct plan_op *o) {
 	const struct plan *p = r->p;
 	const struct bb_hparams *hp = &p->hp;
 	const struct batch *b = &r->e->batch;
@@ -258,6 +254,11 @@ static void run_recurrent(const struct run *r, const struct plan_op *o) {
 			.n_seqs = b->n_seqs, .state_at = o->state_at };
 		r->k->ssd(r->q, &a);
 	}
+}
+
+static void run_recurrent(const struct run *r, const struct plan_op *o) {
+	(o->kind == OP_MLSTM ? run_mlstm : o->kind == OP_DELTA ? run_delta
+		: o->kind == OP_RG_LRU ? run_rg_lru : run_scan)(r, o);
 }
 
 /* What RWKV brought. All of the group of WKV_R are side by side. */
@@ -303,9 +304,10 @@ static void run_wkv(const struct run *r, const struct plan_op *o) {
 }
 
 static void run_map(const struct run *r, const struct plan_op *o) {
-	static const enum bb_map maps[OP_COUNT] = { [OP_COPY] = BB_MAP_COPY, [OP_TANH] = BB_MAP_TANH,
-		[OP_SIGMOID] = BB_MAP_SIGMOID, [OP_SILU] = BB_MAP_SILU, [OP_HALF] = BB_MAP_HALF,
-		[OP_RELU2] = BB_MAP_RELU2, [OP_DECAY6] = BB_MAP_DECAY6, [OP_DECAY7] = BB_MAP_DECAY7 };
+	static const enum bb_map maps[OP_COUNT] = { [OP_COPY] = BB_MAP_COPY, [OP_PLACE] = BB_MAP_COPY,
+		[OP_TANH] = BB_MAP_TANH, [OP_SIGMOID] = BB_MAP_SIGMOID, [OP_SILU] = BB_MAP_SILU,
+		[OP_HALF] = BB_MAP_HALF, [OP_RELU2] = BB_MAP_RELU2, [OP_DECAY6] = BB_MAP_DECAY6,
+		[OP_DECAY7] = BB_MAP_DECAY7 };
 	r->k->map(r->q, o->out, o->ld_out, o->in, o->ld_in, r->n_rows, o->dim, maps[o->kind]);
 }
 
@@ -327,6 +329,7 @@ static void run_norm(const struct run *r, const struct plan_op *o) {
 static void run_gated(const struct run *r, const struct plan_op *o) {
 	silu_mul_fn *fn = o->kind == OP_SILU_MUL ? r->k->silu_mul
 		: o->kind == OP_GELU_MUL ? r->k->gelu_mul
+		: o->kind == OP_GELU_ERF_MUL ? r->k->gelu_erf_mul
 		: o->kind == OP_SIGMOID_MUL ? r->k->sigmoid_mul : r->k->mul;
 	fn(r->q, o->out, o->ld_out, o->in, o->in2, o->ld_in, r->n_rows * o->n_rows, o->dim);
 }
@@ -337,9 +340,12 @@ static void run_add(const struct run *r, const struct plan_op *o) {
 	r->k->add(r->q, o->out, o->in, (size_t)r->n_rows * (size_t)o->dim, o->scalar[0]);
 }
 
+static void run_heads(const struct run *r, const struct plan_op *o) {
+	r->k->heads_matmul(r->q, o->out, o->ld_out, o->in, o->ld_in, o->w, o->bias, r->n_rows,
+		o->n_groups, o->dim);
+}
+
 static void run_op(const struct run *r, const struct plan_op *o) {
-	const struct plan *p = r->p;
-	const int n_pairs = hparam_int(&p->hp, H_ROPE_PAIRS);
 	switch (o->kind) {
 	case OP_EMBED:
 		r->k->embed(r->q, o->out, o->table_data, o->table->type, r->e->batch.at.ids, r->n_rows,
@@ -360,14 +366,15 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 		}
 		break;
 	case OP_ROPE:
-		r->k->rope(r->q, o->out, o->ld_out, p->ropes[o->i_rope].table, r->n_rows, o->n_groups,
-			o->dim, n_pairs);
+		r->k->rope(r->q, o->out, o->ld_out, r->p->ropes[o->i_rope].table, r->n_rows, o->n_groups,
+			o->dim, hparam_int(&r->p->hp, H_ROPE_PAIRS));
 		break;
 	case OP_ATTENTION:
 		run_attention(r, o);
 		break;
 	case OP_SILU_MUL:
 	case OP_GELU_MUL:
+	case OP_GELU_ERF_MUL:
 	case OP_SIGMOID_MUL:
 	case OP_MUL:
 		run_gated(r, o);
@@ -379,13 +386,16 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 	case OP_CONV_SILU:
 	case OP_SCAN:
 	case OP_SSD:
+	case OP_MLSTM:
+	case OP_RG_LRU:
+	case OP_DELTA:
 		run_recurrent(r, o);
 		break;
 	case OP_HEADS_MATMUL:
-		r->k->heads_matmul(r->q, o->out, o->ld_out, o->in, o->ld_in, o->w, o->bias, r->n_rows,
-			o->n_groups, o->dim);
+		run_heads(r, o);
 		break;
 	case OP_COPY:
+	case OP_PLACE:
 	case OP_TANH:
 	case OP_SIGMOID:
 	case OP_SILU:
@@ -403,18 +413,11 @@ static void run_op(const struct run *r, const struct plan_op *o) {
 	case OP_WKV_OUT:
 		run_wkv(r, o);
 		break;
-	case OP_MLSTM:
-	case OP_RG_LRU:
-	case OP_DELTA:
-		run_cell(r, o);
-		break;
 	case OP_ROUTE:
 	case OP_ROUTE_CHOSEN:
 	case OP_ROUTE_SIGMOID:
-		run_route(r, o);
-		break;
 	case OP_COMBINE:
-		run_combine(r, o);
+		(o->kind == OP_COMBINE ? run_combine : run_route)(r, o);
 		break;
 	case OP_END:
 	case OP_COUNT:

@@ -36,6 +36,12 @@
 	ACT(LSTM_K, LSTM_QK_WIDTH, LSTM_Z) \
 	ACT(LSTM_I, LSTM_HEADS, LSTM_Z) \
 	ACT(LSTM_F, LSTM_HEADS, LSTM_Z) \
+	ACT(CAT, CAT, CAT) \
+	ACT(CATN, CAT, CATN) \
+	ACT(LORA_Q, LORA_RANK, LORA_Q) \
+	ACT(LORA_K, LORA_RANK, LORA_Q) \
+	ACT(LORA_V, LORA_RANK, LORA_Q) \
+	ACT(BLOCK, EMBD, BLOCK) \
 	ACT(LRU_Y, LRU_WIDTH, LRU_Y) \
 	ACT(LRU_X, LRU_WIDTH, LRU_Y) \
 	ACT(LRU_R, LRU_WIDTH, LRU_Y) \
@@ -107,6 +113,7 @@ enum bb_op_kind {
 	OP_ATTENTION,  /* out = attention of in over the context's K, V; appends ACT_K, ACT_V first */
 	OP_SILU_MUL,   /* out = silu(in) * in2; in and in2 of one group */
 	OP_GELU_MUL,   /* out = gelu_tanh(in) * in2 */
+	OP_GELU_ERF_MUL, /* out = gelu(in) * in2 */
 	OP_SIGMOID_MUL, /* out = sigmoid(in) * in2 */
 	OP_MUL,        /* out = in * in2; in and in2 of one group */
 	OP_ADD,        /* out += scalar[0] * in; without a scalar: 1; X and H only */
@@ -118,6 +125,7 @@ enum bb_op_kind {
 	OP_HEADS_MATMUL, /* out = each head of in, as wide as w, times its rows of w, not transposed, +
 	                * bias */
 	OP_RG_LRU,     /* out = in = RG-LRU of in by LRU_R, LRU_I, which are still to be squashed */
+	OP_PLACE,      /* columns of out, from a scalar on or the first, = in; the others stay */
 	OP_COPY,       /* out = in */
 	OP_TANH,       /* out = tanh(in); in place out ... last */
 	OP_SIGMOID,    /* out = sigmoid(in) */
@@ -192,6 +200,11 @@ struct bb_model {
 	const char *gguf_second_kind;
 	/* Which kind layer i is; NULL = kinds[0]. */
 	int (*pick)(const struct bb_hparams *hp, int i_layer);
+	/* Of a model in which layers share weights: how many have such of their own. Of the layers of
+	 * a kind with SHARED weights, the i-th shares with each whose number is i modulo this: the file
+	 * has them under the name of one of these, or of more, of which its own counts. A second %d is
+	 * i, for weights of that turn alone. */
+	enum bb_hparam n_sharing;
 	/* Fills what follows from other hyper-parameters by this architecture's own rules, or refuses a
 	 * combination; NULL = nothing. */
 	bool (*finish)(struct bb_hparams *hp, struct bb_error *err);

@@ -90,6 +90,8 @@ static void (*kernel_of(const struct bb_engine *e, const struct plan_op *o))(voi
 		return (void (*)(void))k->silu_mul;
 	case OP_GELU_MUL:
 		return (void (*)(void))k->gelu_mul;
+	case OP_GELU_ERF_MUL:
+		return (void (*)(void))k->gelu_erf_mul;
 	case OP_SIGMOID_MUL:
 		return (void (*)(void))k->sigmoid_mul;
 	case OP_MUL:
@@ -110,6 +112,7 @@ static void (*kernel_of(const struct bb_engine *e, const struct plan_op *o))(voi
 	case OP_RG_LRU:
 		return (void (*)(void))k->rg_lru;
 	case OP_COPY:
+	case OP_PLACE:
 	case OP_TANH:
 	case OP_SIGMOID:
 	case OP_SILU:

@@ -296,6 +296,22 @@ static bool has_one_form(const struct bb_layout *layout, enum bb_dtype a, enum b
 	return a == b || (layout->fuses != NULL && layout->fuses(a) && layout->fuses(b));
 }
 
+/* The matrix before m that is of the same tensors; NULL: there is none. */
+static struct plan_matrix *same_matrix(struct plan *p, const struct plan_matrix *m) {
+	for (struct plan_matrix *e = p->matrices; e < m; e++) {
+		bool is_same = e->n_sources == m->n_sources;
+		for (int i = 0; is_same && i < m->n_sources; i++) {
+			is_same = e->sources[i].w == m->sources[i].w &&
+				e->sources[i].name == m->sources[i].name && /* the same part of it */
+				e->sources[i].bias == m->sources[i].bias;
+		}
+		if (is_same) {
+			return e;
+		}
+	}
+	return NULL;
+}
+
 /* Plans one product with everything that stacks on it; *n_ops is how many rows of the list it
  * took. */
 static bool plan_product(struct planner *w, struct plan_op *o, const struct bb_op *op, int *n_ops) {
@@ -321,6 +337,13 @@ static bool plan_product(struct planner *w, struct plan_op *o, const struct bb_o
 			break;
 		}
 	}
+	struct plan_matrix *same = same_matrix(p, m);
+	if (same != NULL) { /* packed once */
+		memset(m, 0, sizeof(*m));
+		p->n_matrices--;
+		m = same;
+	}
+	m->n_uses++;
 	m->bytes = m->layout->weight_bytes(m->type, m->n, m->k) *
 		(size_t)(m->n_stack > 0 ? m->n_stack : 1);
 	o->matrix = m;
@@ -386,6 +409,9 @@ static bool plan_one(struct planner *w, struct plan_op *o, const struct bb_op *o
 		}
 		o->n_groups = form_width(&p->hp, op->in) / o->dim;
 		o->n_parts = op->scalar[0] != H_NONE ? hparam_int(&p->hp, op->scalar[0]) : 1;
+	} else if (op->kind == OP_PLACE) {
+		o->out += op->scalar[0] != H_NONE ? hparam_int(&p->hp, op->scalar[0]) : 0;
+		o->dim = form_width(&p->hp, op->in);
 	} else if (op->kind == OP_HEADS_MATMUL) {
 		o->dim = hparam_int(&p->hp, p->weights.rows[op->w]->cols);
 		o->n_groups = form_width(&p->hp, op->in) / o->dim;
@@ -540,7 +566,7 @@ size_t plan_step_bytes(const struct plan *p) {
 	size_t bytes = 0;
 	for (int i = 0; i < p->n_matrices; i++) {
 		const struct plan_matrix *m = &p->matrices[i];
-		bytes += m->n_stack == 0 ? m->bytes
+		bytes += m->n_stack == 0 ? m->bytes * (size_t)m->n_uses
 			: m->bytes / (size_t)m->n_stack * (size_t)hparam_int(&p->hp, H_EXPERTS_USED);
 	}
 	return bytes;

@@ -53,6 +53,7 @@ struct plan_matrix {
 	void *packed;
 	size_t bytes;              /* of all */
 	float *bias;               /* [n], NULL = none */
+	int n_uses;                /* products with it: layers may share it */
 	int n_sources;
 	struct plan_source sources[MAX_STACK];
 };

@@ -339,6 +339,7 @@ struct binder {
 	const struct bb_hparams *hp;
 	const struct model_file *file;
 	bool *used; /* [n_tensors of the file] */
+	int *kinds; /* [n_layers] */
 	int n_wrong;
 	struct bb_error first; /* the first mismatch */
 };
@@ -468,20 +469,71 @@ static void bind_stray(struct binder *b, const struct bb_weight *w, int i_layer)
 	}
 }
 
+/* How many layers of its kind come before layer i. */
+static int turn_of(const struct binder *b, int i_layer) {
+	int n = 0;
+	for (int i = 0; i < i_layer; i++) {
+		n += b->kinds[i] == b->kinds[i_layer];
+	}
+	return n;
+}
+
+enum { MAX_NAME = 160 };
+
+/* A name for a layer and a turn: of alternatives the first that the file has, marked as used;
+ * NULL: it has none. `name` [MAX_NAME] is then what the first would be. */
+static const struct bb_tensor *find_named(struct binder *b, const char *names, int i_layer,
+	int i_turn, char *name) {
+	for (const char *at = names; at != NULL;) {
+		const size_t n = strcspn(at, "|");
+		char format[MAX_NAME], full[MAX_NAME];
+		snprintf(format, sizeof(format), "%.*s", (int)n, at);
+		snprintf(full, sizeof(full), format, i_layer, i_turn);
+		const struct bb_tensor *t = file_tensor(b->file, full);
+		if (t != NULL || at == names) {
+			memcpy(name, full, sizeof(full));
+		}
+		if (t != NULL) {
+			b->used[t - b->file->tensors] = true;
+			return t;
+		}
+		at = at[n] == '|' ? at + n + 1 : NULL;
+	}
+	return NULL;
+}
+
+/* The same of a weight that layers share: the layer's own, or the first of theirs. */
+static const struct bb_tensor *find_shared(struct binder *b, const char *names, int i_layer,
+	char *name) {
+	const int n = hparam_int(b->hp, b->model->n_sharing), turn = turn_of(b, i_layer);
+	const struct bb_tensor *first = NULL, *own = NULL;
+	for (int i = hparam_int(b->hp, H_LAYERS) - 1; i >= 0; i--) {
+		if (b->kinds[i] == b->kinds[i_layer] && turn_of(b, i) % n == turn % n) {
+			const struct bb_tensor *t = find_named(b, names, i, turn, name);
+			first = t != NULL ? t : first;
+			own = i == i_layer ? t : own;
+		}
+	}
+	return own != NULL ? own : first;
+}
+
 /* The tensor of a layer, and of an expert if the name asks for one; NULL: none fits. */
 static const struct bb_tensor *bind_tensor(struct binder *b, const struct bb_weight *w, int i_layer,
 	int i_expert) {
 	const struct bb_weight_name *column = file_column(b->file, w);
 	const bool is_joined = column->name != NULL && strchr(column->name, '{') != NULL;
-	char name[128];
-	snprintf(name, sizeof(name), column->name != NULL ? column->name : "", i_layer, i_expert);
-	const struct bb_tensor *t = is_joined ? join(b, name)
-		: column->name != NULL ? file_tensor(b->file, name) : NULL;
+	char name[MAX_NAME] = "";
+	const struct bb_tensor *t;
+	if (is_joined) {
+		snprintf(name, sizeof(name), column->name, i_layer, i_expert);
+		t = join(b, name);
+	} else if ((w->flags & SHARED) != 0) {
+		t = find_shared(b, column->name, i_layer, name);
+	} else {
+		t = find_named(b, column->name, i_layer, i_expert, name);
+	}
 	if (t != NULL) {
 		const int n_wrong = b->n_wrong;
-		if (!is_joined) {
-			b->used[t - b->file->tensors] = true;
-		}
 		check_shape(b, w, t);
 		t = w->n_parts > 0 && b->n_wrong == n_wrong ? part_of(b, w, t) : t;
 	} else if (!is_joined && (w->flags & OPTIONAL) == 0) {
@@ -542,6 +594,24 @@ static void name_unknown(struct binder *b) {
 	}
 }
 
+/* Of all layers, once. */
+static bool find_kinds(struct binder *b, struct bb_error *err) {
+	const int n = hparam_int(b->hp, H_LAYERS);
+	if (b->kinds != NULL) {
+		return true;
+	}
+	b->kinds = base_alloc((size_t)n, sizeof(*b->kinds));
+	if (b->kinds == NULL) {
+		return base_no_memory(err, "kinds of layers", (size_t)n * sizeof(*b->kinds));
+	}
+	for (int i = 0; i < n; i++) {
+		if (!file_layer_kind(b->file, b->model, b->hp, i, &b->kinds[i], err)) {
+			return false;
+		}
+	}
+	return true;
+}
+
 static bool bind_all(struct binder *b, struct bb_error *err) {
 	struct weight_set *const set = b->set;
 	for (const struct bb_weight *w = b->model->weights; w->slot != W_NONE; w++) {
@@ -550,11 +620,11 @@ static bool bind_all(struct binder *b, struct bb_error *err) {
 			set->names[w->slot] = file_column(b->file, w);
 		}
 		const int n = (w->flags & PER_LAYER) != 0 ? hparam_int(b->hp, H_LAYERS) : 1;
-		for (int i = 0, kind = 0; i < n && form_is_there(b->hp, w->when); i++) {
-			if (w->kinds != 0 && !file_layer_kind(b->file, b->model, b->hp, i, &kind, err)) {
-				return false;
-			}
-			const bool is_here = w->kinds == 0 || (w->kinds >> kind & 1) != 0;
+		if (w->kinds != 0 && !find_kinds(b, err)) {
+			return false;
+		}
+		for (int i = 0; i < n && form_is_there(b->hp, w->when); i++) {
+			const bool is_here = w->kinds == 0 || (w->kinds >> b->kinds[i] & 1) != 0;
 			if (is_here && !bind_one(b, w, i, err)) {
 				return false;
 			}
@@ -598,6 +668,7 @@ bool weights_bind(struct weight_set *set, const struct bb_model *m, const struct
 	ok = ok ? bind_all(&b, err)
 		: base_no_memory(err, "weight table", (size_t)n_layers * W_COUNT * sizeof(void *));
 	base_free(b.used);
+	base_free(b.kinds);
 	return ok;
 }
 

@@ -98,6 +98,11 @@
 	X(LOGIT_CAP, "logit_cap") \
 	X(LSTM_QK_WIDTH, "lstm_qk_width") \
 	X(LSTM_V_WIDTH, "lstm_v_width") \
+	X(BLOCKS, "shared_blocks") \
+	X(LORA_RANK, "lora_rank") \
+	X(LORA_ATTENDS, "lora_of_attention") \
+	X(CAT, "2*embd") \
+	X(GATE_UP, "2*ff") \
 	X(LRU_WIDTH, "lru_width") \
 	X(LRU_HEAD, "lru_width/heads") \
 	X(WKV_HEAD, "wkv_head_size") \
@@ -189,7 +194,9 @@ enum bb_slot {
 	W_FFN_NORM, W_GATE, W_UP, W_DOWN, W_POST_FFN_NORM,
 	W_ROUTER, W_E_GATE, W_E_UP, W_E_DOWN, W_S_ROUTER,
 	W_Q_GATE, W_DELTA_Q, W_DELTA_K, W_DELTA_V, W_DELTA_Z, W_DELTA_B, W_DELTA_A,
-	W_GATE_BIAS, W_UP_BIAS, W_DOWN_BIAS,
+	W_GATE_BIAS, W_UP_BIAS, W_DOWN_BIAS, W_GATE_UP, W_CAT_NORM, W_LINK,
+	W_LORA_Q_A, W_LORA_Q_B, W_LORA_K_A, W_LORA_K_B, W_LORA_V_A, W_LORA_V_B, W_LORA_FF_A,
+	W_LORA_FF_B,
 	W_COUNT,
 };
 
@@ -197,10 +204,12 @@ enum bb_weight_flag {
 	PER_LAYER = 1, /* names hold one %d */
 	OPTIONAL = 2,
 	STRAY = 4,     /* layers of other kinds may have one, too, which nobody reads */
+	SHARED = 8,    /* of layers of a kind that take turns with few: see n_sharing in graph.h */
 };
 
 /* A weight's name in one file format, and what the format stores differently. NULL: it hasn't got
- * the weight, which must be OPTIONAL then. "x_{ab}": a row from x_a and one from x_b. */
+ * the weight, which must be OPTIONAL then. | separates alternatives, of which the first that is
+ * there counts. "x_{ab}": a row from x_a and one from x_b. */
 struct bb_weight_name {
 	const char *name;
 	enum bb_transform transform;

@@ -478,6 +478,7 @@ enum bb_map {
  *             2 n_pairs on are left alone
  * silu_mul    y = g / (1 + e^-g) * u (SwiGLU, arXiv:2002.05202)
  * gelu_mul    y = 0.5 g (1 + tanh(sqrt(2/pi) (g + 0.044715 g^3))) * u (GeGLU)
+ * gelu_erf_mul y = 0.5 g (1 + erf(g / sqrt(2))) * u (arXiv:1606.08415)
  * sigmoid_mul y = u / (1 + e^-g) (output gates of LSTM cells, arXiv:2405.04517)
  * softcap     y = cap tanh(y / cap), cap above 0 (arXiv:2408.00118)
  * mul         y = a * b

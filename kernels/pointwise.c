@@ -55,6 +55,17 @@ void gelu_mul_c(bb_queue *q, float *y, int ld_y, const float *gate, const float 
 	}
 }
 
+void gelu_erf_mul_c(bb_queue *q, float *y, int ld_y, const float *gate, const float *up, int ld,
+	int n_rows, int dim) {
+	const double sqrt_half = 0.70710678118654752440;
+	for (int r = 0; r < n_rows; r++) {
+		for (int i = 0; i < dim; i++) {
+			const double g = gate[(size_t)r * ld + i], u = up[(size_t)r * ld + i];
+			y[(size_t)r * ld_y + i] = (float)(0.5 * g * erfc(-g * sqrt_half) * u);
+		}
+	}
+}
+
 void sigmoid_mul_c(bb_queue *q, float *y, int ld_y, const float *gate, const float *up, int ld,
 	int n_rows, int dim) {
 	for (int r = 0; r < n_rows; r++) {

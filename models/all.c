@@ -19,7 +19,8 @@
 	X(recurrent_gemma) \
 	X(rwkv6) \
 	X(rwkv7) \
-	X(xlstm)
+	X(xlstm) \
+	X(zamba2)
 
 #define X(name) extern const struct bb_model bb_model_##name;
 MODELS(X)

@@ -284,6 +284,9 @@ Test(bits_hybrid, qwen3_next) {
 Test(bits_hybrid, recurrent_gemma) {
 	check_tiny("recurrent_gemma", BB_KV_F16);
 }
+Test(bits_hybrid, zamba2) {
+	check_tiny("zamba2", BB_KV_F16);
+}
 /* Some attend, some scan, some do neither. */
 Test(bits_hybrid, nemotron_h) {
 	check_tiny("nemotron_h", BB_KV_F16);

@@ -127,6 +127,7 @@ Test(folder, older_bamba) { play_older("bamba"); }
 Test(folder, older_jamba) { play_older("jamba"); }
 Test(folder, older_qwen3_next) { play_older("qwen3next"); }
 Test(folder, older_recurrent_gemma) { play_older("recurrent_gemma"); }
+Test(folder, older_zamba2) { play_older("zamba2"); }
 Test(folder, published_nemotron_h) { play_older("nemotron_h"); }
 
 Test(folder, llama3_rope) { play_variant("llama-llama3", "llama"); }

@@ -530,3 +530,13 @@ Test(folder_refused, gates_that_heads_do_not_divide) {
 	configure("recurrent_gemma", "{\"lru_width\": 61}");
 	expect(BB_ERR_UNSUPPORTED, "expected a width in heads of 12 columns, has 61");
 }
+
+Test(folder_refused, low_rank_matrices_that_are_missing) {
+	remove_made();
+	make_folder("zamba2-plain");
+	configure("zamba2-plain", "{\"use_shared_attention_adapter\": true}");
+	expect(BB_ERR_FORMAT, "'model.layers.0.shared_transformer.self_attn.linear_q_adapter_list.0.0."
+		"weight' is missing");
+	configure("zamba2-plain", "{\"hidden_act\": \"silu\"}");
+	expect(BB_ERR_UNSUPPORTED, "'hidden_act' is \"silu\"");
+}

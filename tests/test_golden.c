@@ -265,3 +265,7 @@ RECURRENT(nemotron_h_bias, "nemotron_h-bias")
 RECURRENT(recurrent_gemma, "recurrent_gemma")
 /* Attention first, biases of its products, a window of 100, a cap that bends much. */
 RECURRENT(recurrent_gemma_bias, "recurrent_gemma-bias")
+/* Two blocks take three turns, with low-rank matrices of each; two groups. */
+RECURRENT(zamba2, "zamba2")
+/* A block in each such layer, no RoPE, low-rank matrices in its feed-forward alone. */
+RECURRENT(zamba2_plain, "zamba2-plain")

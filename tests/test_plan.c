@@ -218,6 +218,37 @@ static int index_of(enum bb_op_kind kind) {
 	return i;
 }
 
+/* The product of layer i that gives ACT_Q. */
+static const struct plan_matrix *query_matrix(const struct plan *p, int i_layer) {
+	const struct plan_op *o = p->layers[i_layer].ops;
+	while (o->kind != OP_MATMUL || o->out_act != ACT_Q) {
+		o++;
+	}
+	return o->matrix;
+}
+
+/* Two blocks, three turns: in layers 2, 5 and 6. */
+Test(plan, what_layers_share_is_packed_once) {
+	struct model_file f;
+	struct bb_kernels k;
+	struct plan p;
+	struct bb_error err = { 0 };
+	bb_kernels_cpu(&k, 0);
+	cr_assert(file_open(&f, tiny_path("zamba2"), true, &err), "%s", err.text);
+	cr_assert(plan_create(&p, model_named("zamba2"), &f, &k, &host, 199, 8, 0, &err), "%s",
+		err.text);
+	cr_assert_eq(query_matrix(&p, 2), query_matrix(&p, 6));
+	cr_assert_neq(query_matrix(&p, 2), query_matrix(&p, 5));
+	cr_assert_eq(query_matrix(&p, 2)->n_uses, 2);
+	size_t bytes = 0;
+	for (int i = 0; i < p.n_matrices; i++) {
+		bytes += p.matrices[i].bytes;
+	}
+	cr_assert_gt(plan_step_bytes(&p), bytes);
+	plan_finish(&p);
+	file_finish(&f);
+}
+
 static struct bb_error plan_of(const struct bb_model *m, struct plan *p) {
 	struct gguf g = tiny(m->name);
 	struct bb_kernels k;

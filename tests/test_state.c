@@ -106,6 +106,7 @@ Test(state, conversations_that_diverge_share_what_they_can) {
 	check_divergence("qwen3next");
 	check_divergence("nemotron_h");
 	check_divergence("recurrent_gemma");
+	check_divergence("zamba2");
 }
 
 /* Beside attention a state depends on how keys and values are stored: what one context computed

@@ -60,13 +60,16 @@ template <int n_warps> DEVICE float rms_inverse(const float *x, int dim, float e
 	return rms_joined<n_warps>(sum, dim, eps, t, sums);
 }
 
-enum gate_kind { GATE_SILU, GATE_GELU, GATE_NONE };
+enum gate_kind { GATE_SILU, GATE_GELU, GATE_GELU_ERF, GATE_NONE };
 
 /* silu: g sigmoid(g). gelu: 0.5 (1 + tanh(z)) is sigmoid(2 z), so g sigmoid(2 z) with
  * 2 z = g (2 s + g^2 2 s 0.044715), s = sqrt(2 / pi). */
 template <int kind> DEVICE float gated(float g, float up) {
 	if (kind == GATE_NONE) {
 		return g * up;
+	}
+	if (kind == GATE_GELU_ERF) {
+		return g * normal_f32(g) * up;
 	}
 	const float twice = 2 * 0.797884561f;
 	const float at = kind == GATE_SILU ? g : g * fmaf(g * g, twice * 0.044715f, twice);

@@ -89,6 +89,23 @@ DEVICE float softplus_f32(float x) {
 	return fmaf(s + s, p, x < 0.0f ? 0.0f : x);
 }
 
+/* The normal distribution's integral up to x; see vec_normal of the AVX variants. */
+DEVICE float normal_f32(float x) {
+	const float size = fabsf(x), t = 1.0f / fmaf(0.24f, size, 1.0f);
+	float p = 0.0254733546f;
+	p = fmaf(p, t, -0.124334602f);
+	p = fmaf(p, t, 0.204723741f);
+	p = fmaf(p, t, -0.14319323f);
+	p = fmaf(p, t, 0.140487851f);
+	p = fmaf(p, t, 0.0287142797f);
+	p = fmaf(p, t, 0.0875517736f);
+	p = fmaf(p, t, 0.0889836182f);
+	p = fmaf(p, t, 0.0958507774f);
+	p = fmaf(p, t, 0.0957424386f);
+	const float tail = t * p * exp_f32(-0.5f * size * size);
+	return x < 0.0f ? tail : 1.0f - tail;
+}
+
 /* 1 - e^-x for x >= 0; see vec_one_less_exp of the AVX variants. */
 DEVICE float one_less_exp_f32(float x) {
 	float p = 1.0f / 362880;

@@ -49,6 +49,11 @@ extern "C" void gelu_mul_sm80(bb_queue *q, float *y, int ld_y, const float *gate
 	run_gated<GATE_GELU>(q, y, ld_y, gate, up, ld, n_rows, dim, "gelu_mul");
 }
 
+extern "C" void gelu_erf_mul_sm80(bb_queue *q, float *y, int ld_y, const float *gate,
+	const float *up, int ld, int n_rows, int dim) {
+	run_gated<GATE_GELU_ERF>(q, y, ld_y, gate, up, ld, n_rows, dim, "gelu_erf_mul");
+}
+
 extern "C" void mul_sm80(bb_queue *q, float *y, int ld_y, const float *a, const float *b, int ld,
 	int n_rows, int dim) {
 	run_gated<GATE_NONE>(q, y, ld_y, a, b, ld, n_rows, dim, "mul");

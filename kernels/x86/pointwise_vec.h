@@ -23,6 +23,10 @@ static inline vec gelu(vec g) {
 	return vec_mul(g, vec_sigmoid(vec_mul(g, factor)));
 }
 
+static inline vec gelu_erf(vec g) {
+	return vec_mul(g, vec_normal(g));
+}
+
 static inline vec plain(vec g) {
 	return g;
 }
@@ -47,6 +51,7 @@ static inline vec plain(vec g) {
 	}
 GATED_ROWS(silu)
 GATED_ROWS(gelu)
+GATED_ROWS(gelu_erf)
 GATED_ROWS(vec_sigmoid)
 GATED_ROWS(plain)
 #undef GATED_ROWS
@@ -61,6 +66,12 @@ void TAG(gelu_mul)(bb_queue *q, float *y, int ld_y, const float *gate, const flo
 	int n_rows, int dim) {
 	const struct gated_job job = { y, gate, up, ld_y, ld, dim };
 	queue_run(q, gelu_rows, &job, n_rows, vec_grain((size_t)dim));
+}
+
+void TAG(gelu_erf_mul)(bb_queue *q, float *y, int ld_y, const float *gate, const float *up, int ld,
+	int n_rows, int dim) {
+	const struct gated_job job = { y, gate, up, ld_y, ld, dim };
+	queue_run(q, gelu_erf_rows, &job, n_rows, vec_grain((size_t)dim));
 }
 
 void TAG(sigmoid_mul)(bb_queue *q, float *y, int ld_y, const float *gate, const float *up, int ld,

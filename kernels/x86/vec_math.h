@@ -51,6 +51,26 @@ static inline vec vec_softcap(vec x, float cap) {
 	return vec_mul(vec_set(cap), vec_sub(vec_add(s, s), vec_set(1.0f)));
 }
 
+/* The normal distribution's integral up to x. Of -|x| it is t e^(-x^2 / 2) p(t), t = 1 / (1 + 0.24
+ * |x|), with a polynomial p of degree 9 that is off by 3e-9 of it up to |x| = 14. */
+static inline vec vec_normal(vec x) {
+	const vec one = vec_set(1.0f), below = vec_negative(x);
+	const vec t = vec_div(one, vec_fnma(vec_set(0.24f), below, one));
+	vec p = vec_set(0.0254733546f);
+	p = vec_fma(p, t, vec_set(-0.124334602f));
+	p = vec_fma(p, t, vec_set(0.204723741f));
+	p = vec_fma(p, t, vec_set(-0.14319323f));
+	p = vec_fma(p, t, vec_set(0.140487851f));
+	p = vec_fma(p, t, vec_set(0.0287142797f));
+	p = vec_fma(p, t, vec_set(0.0875517736f));
+	p = vec_fma(p, t, vec_set(0.0889836182f));
+	p = vec_fma(p, t, vec_set(0.0958507774f));
+	p = vec_fma(p, t, vec_set(0.0957424386f));
+	const vec e = vec_exp(vec_mul(vec_mul(vec_set(-0.5f), below), below));
+	const vec tail = vec_mul(vec_mul(t, p), e);
+	return vec_if_below_zero(x, tail, vec_sub(one, tail));
+}
+
 /* 1 - e^-x for x >= 0, of small x by Taylor's series up to x^9 / 9!: the relative error is below
  * 3e-7. */
 static inline vec vec_one_less_exp(vec x) {

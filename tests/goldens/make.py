@@ -288,7 +288,7 @@ def write_older(path):
             config["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
         rope["type"] = rope.pop("rope_type")
         config["rope_scaling"] = None if rope["type"] == "default" else rope
-    if "time_step_limit" in config:
+    if config.get("time_step_limit") is not None:
         config["time_step_limit"] = [math.inf if isinstance(v, dict) else v for v in config["time_step_limit"]]
     config["torch_dtype"] = config.pop("dtype", "float32")
     (path / "config-4.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
