@@ -118,7 +118,8 @@ static const struct effect *find_effect(const char *path) {
 /* Whether one of the names that `names` is made of is path, or an element of the array there. */
 static bool names_mention(const char *names, const char *path) {
 	const size_t n = strlen(path);
-	for (const char *at = names; at != NULL && (at = strstr(at, path)) != NULL; at++) {
+	const char *at = n > 0 ? names : NULL; /* an empty one is in every text */
+	for (; at != NULL && (at = strstr(at, path)) != NULL; at++) {
 		if ((at == names || strchr("|*", at[-1]) != NULL) && strchr("|*=.", at[n]) != NULL) {
 			return true; /* strchr finds the end of the string too */
 		}

@@ -211,6 +211,10 @@ Test(folder_refused, entry_that_nobody_knows) {
 		"is 3, an entry that this build's llama doesn't know, so it may change what is computed");
 }
 
+Test(folder_refused, entry_without_a_name) {
+	expect_config("{\"\": true}", BB_ERR_UNSUPPORTED, "'' is true, an entry that this build's");
+}
+
 Test(folder_refused, entry_that_does_not_print) {
 	expect_config("{\"gi\\u001bzmo\": \"\\u009b2J\"}", BB_ERR_UNSUPPORTED, "config.json: 'gi?zmo'");
 }
