@@ -323,7 +323,8 @@ static float rounding_error(const char *name, const char *device) {
 
 /* What is rounded is seen, and small. */
 Test(state, checkpoints_of_int8_round_matrices) {
-	static const char *const names[] = { "mamba", "mamba2", "falcon-h1", "xlstm" };
+	static const char *const names[] = { "mamba", "mamba2", "falcon-h1", "xlstm", "rwkv6",
+		"rwkv7" };
 	for (size_t i = 0; i < COUNT(names); i++) {
 		const float error = rounding_error(names[i], "cpu");
 		cr_log_info("%s: %g of the largest logit", names[i], (double)error);
