@@ -288,8 +288,8 @@ Test(engine, a_row_without_finite_logits_takes_no_other_token_on_the_emulator) {
 
 /* ---- memory ---- */
 
-Test(engine, every_failed_allocation_at_load_is_a_clean_error, .timeout = 120) {
-	const struct bb_engine_params params = { .path = tiny_path("gemma3"), .n_threads = 1,
+static void fail_every_allocation(const char *path) {
+	const struct bb_engine_params params = { .path = path, .n_threads = 1,
 		.max_batch_tokens = 8 };
 	long n = 0;
 	for (bool opened = false; !opened; n++) {
@@ -303,6 +303,15 @@ Test(engine, every_failed_allocation_at_load_is_a_clean_error, .timeout = 120) {
 		bb_engine_destroy(e);
 	}
 	cr_assert_gt(n, 50);
+}
+
+Test(engine, every_failed_allocation_at_load_is_a_clean_error, .timeout = 120) {
+	fail_every_allocation(tiny_path("gemma3"));
+}
+
+/* Which has a tensor for each expert. */
+Test(engine, every_failed_allocation_at_load_of_a_folder_is_too, .timeout = 120) {
+	fail_every_allocation(BOBBIN_TESTS "/goldens/hf/jamba");
 }
 
 Test(engine, every_failed_allocation_in_a_step_loses_nothing) {

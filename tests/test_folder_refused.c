@@ -362,6 +362,20 @@ Test(folder_refused, what_no_qwen3_next_has) {
 	expect(BB_ERR_FORMAT, "values of 55 columns can't have 5 heads that share 2 key heads evenly");
 }
 
+Test(folder_refused, experts_that_are_not_there_or_unlike) {
+	remove_made();
+	make_folder("jamba");
+	configure("jamba", "{}");
+	write_patched("jamba", "1.feed_forward.experts.5.up", "1.feed_forward.experts.5.ap");
+	expect(BB_ERR_FORMAT, "'model.layers.1.feed_forward.experts.5.up_proj.weight' is missing");
+#define DOWN "1.feed_forward.experts.2.down_proj.weight\":{\"dtype\":"
+	write_patched("jamba", DOWN "\"F32\",\"shape\":[36,40]", DOWN "\"F16\",\"shape\":[72,40]");
+	expect(BB_ERR_FORMAT, "experts.2.down_proj.weight': expected shape [36, 40]");
+	configure("jamba", "{\"num_experts\": 5}");
+	write_patched("jamba", "layers.1.mamba.D", "layers.1.mamba.D");
+	expect(BB_ERR_FORMAT, "layers.1.feed_forward.router.weight': expected shape [5, 36]");
+}
+
 Test(folder_refused, experts_that_a_folder_lacks) {
 	configure("granitehybrid", "{\"num_experts_per_tok\": 8}");
 	expect(BB_ERR_UNSUPPORTED, "(route_chosen): expected 1 to 7 chosen ones, has 8");
