@@ -119,6 +119,7 @@ const struct bb_model bb_model_lfm2 = {
 	},
 	.tail = tail,
 	.hf_layers = "layer_types",
+	.hf_first_kind = "full_attn_idxs",
 	.gguf_layers = "attention.head_count_kv",
 	.finish = finish,
 };

@@ -16,10 +16,11 @@ static const struct bb_key keys[] = {
 	{ H_LSTM_QK_FACTOR, NULL, "qk_dim_factor", 0, 64, true, 0.5 },
 	{ H_LSTM_V_FACTOR, NULL, "v_dim_factor", 0, 64, true, 1 },
 	{ H_LSTM_EPS, NULL, "eps", 0, 1, true, 1e-6 },
-	{ H_LSTM_GATE_CAP, NULL, "gate_soft_cap", 0, 1e6, true, 0 },
+	{ H_LSTM_GATE_CAP, NULL, "gate_soft_cap", 0, 1e6, true, .in_folder = 15 },
 	{ H_FF_FACTOR, NULL, "ffn_proj_factor", 0, 64, true, 2.667 },
 	{ H_FF_MULTIPLE, NULL, "ffn_round_up_to_multiple_of", 1, 1 << 20, true, 64 },
-	{ H_LOGIT_CAP, NULL, "output_logit_soft_cap", 0, 1e6, true, 0 },
+	{ H_LOGIT_CAP, NULL, "output_logit_soft_cap", 0, 1e6, true,
+		.in_folder = 30 },
 	{ 0 },
 };
 

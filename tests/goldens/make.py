@@ -282,6 +282,8 @@ def write_older(path):
         rope = rope["full_attention"]
         config["sliding_window_pattern"] = config.pop("layer_types").index("full_attention") + 1
         del config["_sliding_window_pattern"]
+    if config["model_type"] == "lfm2":  # as published at first: the numbers of the layers that attend
+        config["full_attn_idxs"] = [i for i, kind in enumerate(config.pop("layer_types")) if kind == "full_attention"]
     if rope is not None:
         config["rope_theta"] = rope.pop("rope_theta")
         if "partial_rotary_factor" in rope:
