@@ -118,6 +118,48 @@ static void play_older(const char *name) {
 	remove_made();
 }
 
+/* The weights of a golden folder in the one that is made here, with the names of tensors changed;
+ * `from` and `to` are of one length. */
+static void make_renamed(const char *golden, const char *from, const char *to) {
+	static char bytes[1 << 20];
+	char path[1024];
+	const size_t n_name = strlen(from);
+	cr_assert_eq(strlen(to), n_name);
+	snprintf(path, sizeof(path), "%s/hf/%s/model.safetensors", GOLDENS_DIR, golden);
+	FILE *f = fopen(path, "rb");
+	cr_assert_not_null(f);
+	const size_t n = fread(bytes, 1, sizeof(bytes), f);
+	fclose(f);
+	int n_changed = 0;
+	for (size_t i = 0; i + n_name <= n; i++) {
+		if (memcmp(bytes + i, from, n_name) == 0) {
+			memcpy(bytes + i, to, n_name);
+			n_changed++;
+		}
+	}
+	cr_assert_gt(n_changed, 0);
+	make_folder(golden);
+	snprintf(path, sizeof(path), "%s/model.safetensors", made);
+	unlink(path);
+	f = fopen(path, "wb");
+	cr_assert_not_null(f);
+	cr_assert_eq(fwrite(bytes, 1, n, f), n);
+	cr_assert_eq(fclose(f), 0);
+}
+
+/* Layers 2 and 6 share a block; transformers has saved it under the name of either. */
+Test(folder, shared_block_under_the_name_of_a_later_layer) {
+	char folder[1024];
+	snprintf(folder, sizeof(folder), "%s/hf/zamba2", GOLDENS_DIR);
+	make_renamed("zamba2", "layers.2.shared_transformer", "layers.6.shared_transformer");
+	link_to("zamba2", "config.json", "config.json");
+	float *a = logits_of(folder, NULL), *b = logits_of(made, NULL);
+	cr_assert_eq(memcmp(a, b, (size_t)LENGTH * VOCAB * sizeof(*a)), 0);
+	free(a);
+	free(b);
+	remove_made();
+}
+
 Test(folder, older_llama) { play_older("llama"); }
 Test(folder, older_gemma3) { play_older("gemma3-linear"); }
 Test(folder, older_falcon_mamba) { play_older("falcon-mamba"); }
