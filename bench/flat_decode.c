@@ -16,6 +16,7 @@ struct run {
 	struct bb_context *old, *fresh;
 	int n_vocab, n_steps;
 	double *ms_old, *ms_fresh; /* [n_steps] */
+	float *logits;             /* [n_vocab] */
 	uint32_t random;
 };
 
@@ -64,7 +65,8 @@ static bool read_to(struct run *r, int n_tokens, struct bb_error *err) {
 
 static bool time_step(struct run *r, struct bb_context *c, int32_t id, double *ms,
 	struct bb_error *err) {
-	const struct bb_step_item item = { .context = c, .tokens = &id, .n_tokens = 1 };
+	const struct bb_step_item item = { .context = c, .tokens = &id, .n_tokens = 1,
+		.logits = r->logits };
 	const double before = now_ms();
 	if (!bb_step(r->engine, &item, 1, err)) {
 		return false;
@@ -105,9 +107,9 @@ static bool work(struct run *r, int from, int to, int n_positions, struct bb_err
 		ok = compare_at(r, position, &ratios[i], err);
 	}
 	if (ok) {
-		const double worst = ratios[n_positions - 1];
+		const double last = ratios[n_positions - 1];
 		printf("\nmedian of the ratios: %.3f; at the last position: %.3f\n",
-			median(ratios, n_positions), worst);
+			median(ratios, n_positions), last);
 	}
 	free(ratios);
 	bb_context_destroy(r->old);
@@ -116,7 +118,7 @@ static bool work(struct run *r, int from, int to, int n_positions, struct bb_err
 
 static int number(int n_args, char **args, int i, int fallback) {
 	const long n = i < n_args ? strtol(args[i], NULL, 10) : fallback;
-	return n > 0 && n <= 1 << 30 ? (int)n : 0;
+	return n > 0 && n < 1 << 30 ? (int)n : 0;
 }
 
 int main(int n_args, char **args) {
@@ -124,6 +126,11 @@ int main(int n_args, char **args) {
 	const int n_positions = number(n_args, args, 4, 10), n_steps = number(n_args, args, 5, 64);
 	if (n_args < 2 || n_args > 6 || from == 0 || to < from || n_positions == 0 || n_steps == 0) {
 		fprintf(stderr, "usage: flat_decode MODEL [FROM TO [POSITIONS [STEPS]]]\n");
+		return 2;
+	}
+	if (n_positions > 1 && (to - from) / (n_positions - 1) < n_steps) {
+		fprintf(stderr, "flat_decode: positions stand %d tokens apart; expected at least STEPS, "
+			"%d\n", (to - from) / (n_positions - 1), n_steps);
 		return 2;
 	}
 	struct run r = { .n_steps = n_steps, .random = 1 };
@@ -138,13 +145,15 @@ int main(int n_args, char **args) {
 	r.n_vocab = info.n_vocab;
 	r.ms_old = calloc((size_t)n_steps, sizeof(*r.ms_old));
 	r.ms_fresh = calloc((size_t)n_steps, sizeof(*r.ms_fresh));
+	r.logits = calloc((size_t)r.n_vocab, sizeof(*r.logits));
 	printf("%s %s, %s, %d threads; steps of both in turns, %d a position\n\n", info.arch,
 		info.weight_type, info.cpu, info.n_threads, n_steps);
-	const bool ok = (r.ms_old != NULL && r.ms_fresh != NULL &&
+	const bool ok = (r.ms_old != NULL && r.ms_fresh != NULL && r.logits != NULL &&
 			work(&r, from, to, n_positions, &err))
 		|| fail(&err);
 	free(r.ms_old);
 	free(r.ms_fresh);
+	free(r.logits);
 	bb_engine_destroy(r.engine);
 	return ok ? 0 : 1;
 }

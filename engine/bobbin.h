@@ -8,11 +8,13 @@
  *   sampler   turns logits into tokens, reproducibly
  *
  * Rules. Functions that can fail because of the world (files, memory, requests) return bool and
- * fill *err with one sentence; breaking a documented precondition is an assert. Pointers are
+ * fill *err, which is zeroed before, with one sentence: an error that it holds already is kept.
+ * Breaking a documented precondition is an assert. Pointers are
  * borrowed unless the name says `take`. Arrays are row-major, outermost dimension first. One thread
  * at a time may use an engine. The same request gives the same bits: the logits of a context depend
  * only on its tokens, never on what shares the step, how a prompt was cut into steps, the number of
- * threads, or forks and rewinds on the way. (But for `gemm` "fast", which is asked for.) */
+ * threads, or forks and rewinds on the way. (But for what is asked for by `gemm`
+ * "fast" and checkpoints of int8.) */
 #ifndef BOBBIN_H
 #define BOBBIN_H
 
@@ -86,7 +88,7 @@ struct bb_engine_params { /* zeroed = defaults */
 	size_t max_kv_bytes;       /* limit on pages of all contexts; 0 = no limit of our own */
 	size_t state_cache_bytes;  /* of checkpoints of all contexts, for models with recurrent layers;
 	                            * 0 = 1 GiB, BB_STATE_CACHE_NONE = none */
-	/* AUTO or F32: checkpoints are the states as they were. INT8, about a quarter of the bytes: the
+	/* AUTO or F32: checkpoints are the states as they were. INT8, down to 0.3 of the bytes: the
 	 * matrices among them are rounded, each 32 floats to 127 steps up to their largest. What goes
 	 * on behind a rewind that used one then has other bits than without. */
 	enum bb_kv_type state_cache_type;
@@ -202,12 +204,12 @@ void bb_context_destroy(struct bb_context *c);
 bool bb_context_fork(struct bb_context **out, struct bb_context *c, struct bb_error *err);
 /* Forgets every token from index n_tokens on, with the segments that begin there or later, and
  * gives back reserved room. Where layers are recurrent the state behind n_tokens may be gone: then
- * the tokens from the last checkpoint on are computed again, with the same bits, and a checkpoint
- * stays there. Checkpoints stand where segments begin and every 512 tokens, as many as the state
- * cache holds; old ones are thinned out first. BB_ERR_CONTEXT when n_tokens is beyond the timeline,
- * or before what a sliding window still holds; BB_ERR_MEMORY is possible where pages on both sides
- * of the cut are shared with a fork, or tokens are computed again. On an error the context is as it
- * was. */
+ * the tokens from the last checkpoint on are computed again, with the same bits (but behind one of
+ * int8), and a checkpoint stays there. Checkpoints stand where segments begin and every 512 tokens,
+ * as many as the state cache holds; old ones are thinned out first. BB_ERR_CONTEXT when n_tokens is
+ * beyond the timeline, or before what a sliding window still holds; BB_ERR_MEMORY is possible where
+ * pages on both sides of the cut are shared with a fork, or tokens are computed again. On an error
+ * the context is as it was. */
 bool bb_context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err);
 int bb_context_length(const struct bb_context *c);
 /* Makes room for n_tokens (>= 1) more tokens, in pages, their table and the timeline: until they
@@ -222,7 +224,8 @@ const int32_t *bb_context_tokens(const struct bb_context *c);
 
 /* Writes the whole context to a file: tokens, segments, keys and values, states and checkpoints.
  * Written aside and renamed when it's on the disk: a file of that name is whole, that of before or
- * this one. BB_ERR_IO, BB_ERR_MEMORY; BB_ERR_DEVICE after a step that failed and left no state. */
+ * this one. What stands there and is no regular file, a link too, is refused. BB_ERR_IO,
+ * BB_ERR_MEMORY; BB_ERR_DEVICE after a step that failed and left no state. */
 bool bb_context_save(struct bb_context *c, const char *path, struct bb_error *err);
 /* A context as it was saved, of its KV type, which goes on without computing anything again.
  * *same_bits (may be NULL): whether it goes on with the bits that the saved one would have: the
@@ -230,7 +233,7 @@ bool bb_context_save(struct bb_context *c, const char *path, struct bb_error *er
  * back as the state cache holds. BB_ERR_FORMAT for what isn't a snapshot, or is damaged;
  * BB_ERR_UNSUPPORTED for one of another model, told by the names, shapes and parts of the data of
  * its tensors, its hyper-parameters and windows; BB_ERR_CONTEXT where it has more tokens than
- * contexts hold here; BB_ERR_IO, BB_ERR_MEMORY. Then *out is NULL. */
+ * contexts hold here; BB_ERR_IO, BB_ERR_MEMORY, BB_ERR_DEVICE. Then *out is NULL. */
 bool bb_context_load(struct bb_context **out, struct bb_engine *e, const char *path,
 	bool *same_bits, struct bb_error *err);
 

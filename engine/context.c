@@ -13,12 +13,10 @@ enum { REWIND_SLACK = 4 * BB_PAGE, REWIND_SLACK_STATE = 2 * STATE_EVERY + 4 * BB
 
 static struct kv_pool *pool_of(struct bb_engine *e, int i_kind, enum bb_kv_dtype type) {
 	struct kv_pool *pool = &e->pools[i_kind][type];
-	if (pool->page_bytes == 0) {
+	if (pool->memory == NULL) {
 		const size_t slabs = (size_t)e->plan.kinds[i_kind].n_layers *
 			(size_t)hparam_int(&e->plan.hp, H_KV_HEADS);
-		const size_t least = 64; /* a kind that no layer is of has tables like the others */
-		const size_t bytes = slabs * engine_slab_bytes(e, type);
-		kv_pool_init(pool, bytes > 0 ? bytes : least, &e->memory, &e->budget);
+		kv_pool_init(pool, slabs * engine_slab_bytes(e, type), &e->memory, &e->budget);
 	}
 	return pool;
 }

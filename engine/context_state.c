@@ -44,14 +44,16 @@ static void make_room(struct bb_engine *e, int n) {
 	}
 }
 
-/* What a checkpoint keeps of a state, with a reference; NULL: no room. */
-static struct state *kept_form(struct bb_context *c, struct state *s, struct bb_error *err) {
+/* What a checkpoint keeps of a state, with a reference; NULL: no room. In a step it's taken of what
+ * bb_context_reserve promised. */
+static struct state *kept_form(struct bb_context *c, struct state *s, bool in_step,
+	struct bb_error *err) {
 	struct bb_engine *e = c->engine;
 	if (e->kept_states == &e->states) {
 		s->n_refs++;
 		return s;
 	}
-	const bool promised = c->n_promised_kept > 0;
+	const bool promised = in_step && c->n_promised_kept > 0;
 	struct state *packed = state_take(&e->packed_states, promised, err);
 	c->n_promised_kept -= promised && packed != NULL;
 	if (packed != NULL) {
@@ -63,7 +65,7 @@ static struct state *kept_form(struct bb_context *c, struct state *s, struct bb_
 /* Room in the cache for one more state is made; where it's as large as that, the context gets a
  * checkpoint, for which its list has room. */
 static bool keep(struct bb_context *c, int n_tokens, enum checkpoint_kind kind, struct state *s,
-	struct bb_error *err) {
+	bool in_step, struct bb_error *err) {
 	struct state_pool *p = c->engine->kept_states;
 	const struct checkpoint *there = checkpoints_find(&c->checkpoints, n_tokens);
 	if (there != NULL && there->n_tokens == n_tokens) {
@@ -74,7 +76,7 @@ static bool keep(struct bb_context *c, int n_tokens, enum checkpoint_kind kind, 
 	if (s->n_kept == 0 && p->n_kept >= p->max_kept) {
 		return true;
 	}
-	struct state *kept = kept_form(c, s, err);
+	struct state *kept = kept_form(c, s, in_step, err);
 	if (kept != NULL) {
 		checkpoints_add(&c->checkpoints, p, n_tokens, kind, kept);
 		state_unref(p, kept);
@@ -84,7 +86,15 @@ static bool keep(struct bb_context *c, int n_tokens, enum checkpoint_kind kind, 
 
 bool context_state_keep(struct bb_context *c, int n_tokens, enum checkpoint_kind kind,
 	struct state *s, struct bb_error *err) {
-	return checkpoints_reserve(&c->checkpoints, 1, err) && keep(c, n_tokens, kind, s, err);
+	/* where steps have a promise, the next one can't write to a state that is kept */
+	const bool is_shared = c->n_promised > 0 && s == c->state && s->n_refs == 1 &&
+		c->engine->kept_states == pool_of(c);
+	if (!checkpoints_reserve(&c->checkpoints, 1 + c->n_promised, err) ||
+		(is_shared && !state_promise(pool_of(c), 1, err))) {
+		return false;
+	}
+	c->n_promised += is_shared;
+	return keep(c, n_tokens, kind, s, false, err);
 }
 
 /* ---- a step ---- */
@@ -167,12 +177,12 @@ void context_state_commit(struct bb_context *c) {
 	c->next_state = NULL;
 	struct bb_error ignored = { 0 }; /* a checkpoint less costs time only */
 	for (int i = 0; i < c->n_saves; i++) {
-		keep(c, c->saves[i].n_tokens, CHECKPOINT_GRID, c->saves[i].state, &ignored);
+		keep(c, c->saves[i].n_tokens, CHECKPOINT_GRID, c->saves[i].state, true, &ignored);
 		state_unref(p, c->saves[i].state);
 	}
 	c->n_saves = 0;
 	if (length % STATE_EVERY == 0) {
-		keep(c, length, CHECKPOINT_GRID, c->state, &ignored);
+		keep(c, length, CHECKPOINT_GRID, c->state, true, &ignored);
 	}
 }
 
@@ -261,7 +271,8 @@ static bool begins_alike(const struct bb_context *a, const struct bb_context *b,
 void context_state_tell(const struct bb_context *c, int reach) {
 	const int n_tokens = bb_context_length(c);
 	const struct checkpoint *k = checkpoints_find(&c->checkpoints, n_tokens);
-	if (k == NULL || k->n_tokens != n_tokens) {
+	/* what came of a rounded state is this context's own */
+	if (k == NULL || k->n_tokens != n_tokens || c->engine->kept_states != &c->engine->states) {
 		return;
 	}
 	for (struct bb_context *o = c->engine->contexts; o != NULL; o = o->after) {

@@ -153,16 +153,18 @@ static bool find_model(struct bb_engine *e, const struct bb_model *const *models
 	if (!found) {
 		return base_fail(err, BB_ERR_FORMAT, "metadata key 'general.architecture' is missing");
 	}
-	char known[256] = "";
+	char known[400] = "";
+	bool is_cut = false;
 	for (; *models != NULL; models++) {
 		if (file_is_of(&e->file, *models)) {
 			e->model = *models;
 			return true;
 		}
 		const char *name = file_arch_name(&e->file, *models);
-		if (name != NULL) {
-			snprintf(known + strlen(known), sizeof(known) - strlen(known), "%s%s",
-				known[0] ? ", " : "", name);
+		if (name != NULL && !is_cut) { /* as many as the sentence has room for */
+			const size_t n = strlen(known);
+			is_cut = n + strlen(", ") + strlen(name) + sizeof(", …") > sizeof(known);
+			snprintf(known + n, sizeof(known) - n, "%s%s", n > 0 ? ", " : "", is_cut ? "…" : name);
 		}
 	}
 	char shown[BASE_SHOWN];

@@ -48,6 +48,7 @@ struct bb_engine {
 	struct bb_context *contexts; /* all there are */
 	int n_contexts;
 	struct bb_engine_stats stats;
+	uint64_t model_hash;         /* of snapshots; 0: not made yet */
 };
 
 struct bb_context {

@@ -373,10 +373,14 @@ static void print_memory(FILE *out, const json_t *memory_plan) {
 	const json_t *kept = json_object_get(memory_plan, "checkpoints");
 	for (size_t i = 0; i < json_array_size(kept); i++) {
 		const json_t *c = json_array_get(kept, i);
+		const char *which = i == 2 || json_array_size(kept) == 1 ? " (--state-cache-bytes)" : "";
+		const json_int_t bytes = json_integer_value(json_object_get(c, "bytes"));
+		if (bytes == 0) {
+			fprintf(out, "  no checkpoints%s: a rewind computes all tokens again\n", which);
+			continue;
+		}
 		fprintf(out, "  %" JSON_INTEGER_FORMAT " bytes of checkpoints%s: a rewind by up to %"
-			JSON_INTEGER_FORMAT " tokens computes at most %d again\n",
-			json_integer_value(json_object_get(c, "bytes")),
-			i == 2 || json_array_size(kept) == 1 ? " (--state-cache-bytes)" : "",
+			JSON_INTEGER_FORMAT " tokens computes at most %d again\n", bytes, which,
 			json_integer_value(json_object_get(c, "newest_tokens")), STATE_EVERY);
 	}
 }

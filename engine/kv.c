@@ -275,6 +275,9 @@ static void drop_pages(struct kv_table *t, int keep) {
 bool kv_reserve(struct kv_table *t, int n_tokens, int n_new, int first_token,
 	struct bb_error *err) {
 	const int before = t->n_pages, want = divide_up((int64_t)n_tokens + n_new, BB_PAGE);
+	if (t->pool->page_bytes == 0) {
+		return true;
+	}
 	assert(divide_up(want, BB_CHUNK) <= t->max_chunks);
 	if (!own_chunks(t, t->first_page, first_token / BB_PAGE, err) ||
 		!own_chunks(t, n_tokens / BB_PAGE, want, err) || !own_last_page(t, n_tokens, err)) {

@@ -15,7 +15,7 @@ struct kv_budget {
 
 /* Hands out pages of one size. A page holds BB_PAGE tokens of every layer of one kind. */
 struct kv_pool {
-	size_t page_bytes;
+	size_t page_bytes;           /* 0: no layer is of the kind, and its tables stay empty */
 	const struct memory *memory; /* which the pages are of */
 	struct kv_budget *budget;
 	struct kv_page *free;       /* list of pages that nobody refers to */

@@ -66,8 +66,9 @@ static void hash_tensor(XXH3_state_t *h, const struct bb_tensor *t) {
 	XXH3_64bits_update(h, data + t->bytes - part, part);
 }
 
-/* Of the tensors, and of the numbers that the file gives or that were asked for instead. */
-static uint64_t model_hash(const struct bb_engine *e) {
+/* Of the tensors, of the numbers that the file gives or that were asked for instead, and of what
+ * kinds the layers are. */
+static uint64_t hash_model(const struct bb_engine *e) {
 	const struct bb_hparams *hp = &e->plan.hp;
 	XXH3_state_t h;
 	XXH3_64bits_reset(&h);
@@ -81,11 +82,20 @@ static uint64_t model_hash(const struct bb_engine *e) {
 			XXH3_64bits_update(&h, &hp->v[i], sizeof(hp->v[i]));
 		}
 	}
+	const int32_t scaling = hp->rope_scaling;
+	XXH3_64bits_update(&h, &scaling, sizeof(scaling));
+	XXH3_64bits_update(&h, e->plan.layer_kind, (size_t)e->plan.n_layers * sizeof(int));
 	for (int i = 0; i < e->plan.n_paged; i++) {
 		const int32_t window = e->plan.kinds[i].window;
 		XXH3_64bits_update(&h, &window, sizeof(window));
 	}
 	return XXH3_64bits_digest(&h);
+}
+
+/* Once: its tensors lie all over the file. */
+static uint64_t model_hash(struct bb_engine *e) {
+	e->model_hash = e->model_hash != 0 ? e->model_hash : hash_model(e);
+	return e->model_hash;
 }
 
 static const struct bb_kv_layout *layout_of(const struct bb_engine *e, enum bb_kv_dtype type) {
@@ -111,9 +121,13 @@ static int n_slabs(const struct bb_engine *e, int i_kind) {
 	return e->plan.kinds[i_kind].n_layers * hparam_int(&e->plan.hp, H_KV_HEADS);
 }
 
+static uint32_t n_pages_of(uint32_t n_tokens) {
+	return n_tokens / BB_PAGE + (n_tokens % BB_PAGE != 0);
+}
+
 /* The head of what c would be stored as, complete but for counts of segments and checkpoints. */
 static void head_init(struct head *h, const struct bb_context *c) {
-	const struct bb_engine *e = c->engine;
+	struct bb_engine *e = c->engine;
 	memset(h, 0, sizeof(*h));
 	memcpy(h->magic, magic, sizeof(magic));
 	h->version = VERSION;
@@ -126,14 +140,16 @@ static void head_init(struct head *h, const struct bb_context *c) {
 	h->state_bytes = e->states.bytes;
 	snprintf(h->layout, sizeof(h->layout), "%s",
 		e->plan.n_paged > 0 ? layout_of(e, c->kv_type)->name : "");
-	snprintf(h->made_by, sizeof(h->made_by), "bobbin %s, %.8s, %.64s, %s", BB_VERSION,
+	snprintf(h->made_by, sizeof(h->made_by), "bobbin %s, %.8s, %.64s, %s%s", BB_VERSION,
 		device_kind(&e->memory.device), e->memory.device.module != NULL ? e->device.name : e->isa,
-		e->is_fast ? "fast" : e->is_wgmma ? "wgmma" : "exact");
+		e->is_fast ? "fast" : e->is_wgmma ? "wgmma" : "exact",
+		e->kept_states == &e->states ? "" : ", int8");
 	for (int i = 0; i < e->plan.n_paged; i++) {
-		h->kinds[i].first_page = (uint32_t)c->tables[i].first_page;
-		h->kinds[i].n_pages = h->n_tokens / BB_PAGE + (h->n_tokens % BB_PAGE != 0) -
-			h->kinds[i].first_page;
-		h->kinds[i].page_bytes = (size_t)n_slabs(e, i) * engine_slab_bytes(e, c->kv_type);
+		if (n_slabs(e, i) > 0) {
+			h->kinds[i].first_page = (uint32_t)c->tables[i].first_page;
+			h->kinds[i].n_pages = n_pages_of(h->n_tokens) - h->kinds[i].first_page;
+			h->kinds[i].page_bytes = c->tables[i].pool->page_bytes;
+		}
 	}
 }
 
@@ -196,6 +212,9 @@ static bool put_pages(struct sink *s, const struct bb_context *c, int i_kind, ui
 	const size_t bytes = t->pool->page_bytes;
 	const int n_full = bb_context_length(c) / BB_PAGE, rest = bb_context_length(c) % BB_PAGE;
 	bool ok = true;
+	if (bytes == 0) { /* no layer is of this kind */
+		return true;
+	}
 	for (int i = t->first_page; ok && i < n_full; i++) {
 		ok = put_from(s, &e->memory, kv_page(t, i), bytes, room);
 	}
@@ -311,6 +330,10 @@ bool bb_context_save(struct bb_context *c, const char *path, struct bb_error *er
 			"state behind token %d; a rewind to it, or before, computes it again",
 			bb_context_length(c));
 	}
+	struct stat st;
+	if (lstat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
+		return base_fail(err, BB_ERR_IO, "%.150s: expected a regular file, or none", path);
+	}
 	if (snprintf(aside, sizeof(aside), "%s.%d.part", path, (int)getpid()) >= (int)sizeof(aside)) {
 		return base_fail(err, BB_ERR_IO, "%.150s…: the name of a file is too long", path);
 	}
@@ -338,7 +361,6 @@ bool bb_context_save(struct bb_context *c, const char *path, struct bb_error *er
 struct source {
 	int fd;
 	const char *path;
-	XXH3_state_t hash;
 	struct bb_error *err;
 };
 
@@ -360,8 +382,33 @@ static bool get(struct source *s, void *data, size_t bytes) {
 		p += n > 0 ? n : 0;
 		left -= n > 0 ? (size_t)n : 0;
 	}
-	XXH3_64bits_update(&s->hash, data, bytes);
 	return true;
+}
+
+/* Before anything is made of it: a damaged file costs no other context its checkpoints. */
+static bool check_hash(struct source *s, uint64_t size) {
+	enum { PIECE = 1 << 16 };
+	XXH64_hash_t stored;
+	XXH3_state_t hash;
+	uint8_t *piece = base_alloc(PIECE, 1);
+	if (piece == NULL) {
+		return base_no_memory(s->err, "snapshot", PIECE);
+	}
+	XXH3_64bits_reset(&hash);
+	bool ok = true;
+	for (uint64_t left = size - HASH_BYTES; ok && left > 0;) {
+		const size_t n = left < PIECE ? (size_t)left : PIECE;
+		ok = get(s, piece, n);
+		XXH3_64bits_update(&hash, piece, n);
+		left -= n;
+	}
+	base_free(piece);
+	ok = ok && get(s, &stored, sizeof(stored));
+	if (ok && stored != XXH3_64bits_digest(&hash)) {
+		return damaged(s, "its checksum isn't that of its bytes");
+	}
+	return ok && (lseek(s->fd, 0, SEEK_SET) == 0 || base_fail(s->err, BB_ERR_IO,
+		"%.150s: can't be read: %s", s->path, strerror(errno)));
 }
 
 /* As get, to where steps compute; `room` [bytes] is for a device's. */
@@ -396,7 +443,7 @@ static bool is_size(const struct head *h, uint64_t size) {
 }
 
 /* What must be as this engine has it, and what follows from other numbers of the head. */
-static bool check_head(const struct source *s, const struct bb_engine *e, const struct head *h,
+static bool check_head(const struct source *s, struct bb_engine *e, const struct head *h,
 	uint64_t size) {
 	if (memcmp(h->magic, magic, sizeof(magic)) != 0) {
 		return base_fail(s->err, BB_ERR_FORMAT, "%.150s: not a snapshot of a context", s->path);
@@ -410,7 +457,7 @@ static bool check_head(const struct source *s, const struct bb_engine *e, const 
 			"this one with another window", s->path);
 	}
 	const bool is_pages = h->n_kinds == (uint32_t)e->plan.n_paged && h->kv_type < N_KV_TYPES &&
-		h->kv_group <= INT_MAX && memchr(h->layout, 0, sizeof(h->layout)) != NULL &&
+		h->kv_group <= MAX_HEAD_DIM && memchr(h->layout, 0, sizeof(h->layout)) != NULL &&
 		memchr(h->made_by, 0, sizeof(h->made_by)) != NULL;
 	if (!is_pages || !is_size(h, size)) {
 		return damaged(s, "its size isn't that of what it tells of");
@@ -424,10 +471,10 @@ static bool check_head(const struct source *s, const struct bb_engine *e, const 
 		return base_fail(s->err, BB_ERR_UNSUPPORTED, "%.150s: its pages are laid out in a way that "
 			"this build doesn't know", s->path);
 	}
-	const uint32_t n_pages = h->n_tokens / BB_PAGE + (h->n_tokens % BB_PAGE != 0);
 	for (int i = 0; i < e->plan.n_paged; i++) {
 		const size_t slab = layout->slab_bytes((enum bb_kv_dtype)h->kv_type,
 			hparam_int(&e->plan.hp, H_HEAD), (int)h->kv_group);
+		const uint32_t n_pages = n_slabs(e, i) > 0 ? n_pages_of(h->n_tokens) : 0;
 		if (h->kinds[i].page_bytes != (size_t)n_slabs(e, i) * slab ||
 			h->kinds[i].first_page > n_pages ||
 			h->kinds[i].n_pages != n_pages - h->kinds[i].first_page) {
@@ -437,7 +484,7 @@ static bool check_head(const struct source *s, const struct bb_engine *e, const 
 	/* every checkpoint has a state, and the last token */
 	const bool has_state = e->states.bytes > 0 && h->n_tokens > 0;
 	const uint32_t n_others = has_state && h->n_states > 0 ? h->n_states - 1 : 0;
-	const bool is_states = h->state_bytes == e->states.bytes && h->n_states <= h->n_tokens &&
+	const bool is_states = h->state_bytes == e->states.bytes && n_others <= h->n_tokens &&
 		h->own_state == (has_state ? (int32_t)n_others : -1) &&
 		h->n_states == n_others + has_state &&
 		(h->n_checkpoints == n_others || h->n_checkpoints == h->n_states);
@@ -558,10 +605,10 @@ static bool get_pages(struct source *s, struct bb_context *c, const struct head 
 	return true;
 }
 
-static bool get_all(struct source *s, struct bb_context *c, const struct head *h) {
-	struct head own;
-	head_init(&own, c);
-	const size_t bytes = room_bytes(h) + room_bytes(&own);
+/* own: as the engine would have it. */
+static bool get_all(struct source *s, struct bb_context *c, const struct head *h,
+	const struct head *own) {
+	const size_t bytes = room_bytes(h) + room_bytes(own);
 	uint8_t *room = base_alloc(bytes, 1);
 	if (room == NULL) {
 		return base_no_memory(s->err, "snapshot", bytes);
@@ -571,13 +618,8 @@ static bool get_all(struct source *s, struct bb_context *c, const struct head *h
 		ok = get_pages(s, c, h, i, room);
 	}
 	base_free(room);
-	XXH64_hash_t stored;
-	const XXH64_hash_t hash = XXH3_64bits_digest(&s->hash);
-	if (!ok || !get(s, &stored, sizeof(stored))) {
-		return false;
-	}
-	return (stored == hash && context_holds(c, (int)h->n_tokens)) ||
-		damaged(s, "its checksum isn't that of its bytes");
+	return ok && (context_holds(c, (int)h->n_tokens) ||
+		damaged(s, "its windows lack pages"));
 }
 
 static bool load(struct source *s, struct bb_context **out, struct bb_engine *e, bool *same_bits) {
@@ -586,12 +628,13 @@ static bool load(struct source *s, struct bb_context **out, struct bb_engine *e,
 	static const enum bb_kv_type types[N_KV_TYPES] = {
 		[KV_F32] = BB_KV_F32, [KV_F16] = BB_KV_F16, [KV_BF16] = BB_KV_BF16, [KV_INT8] = BB_KV_INT8,
 	};
-	XXH3_64bits_reset(&s->hash);
 	if (fstat(s->fd, &st) != 0 || !S_ISREG(st.st_mode) ||
 		(uint64_t)st.st_size < sizeof(h) + HASH_BYTES) {
 		return base_fail(s->err, BB_ERR_FORMAT, "%.150s: not a snapshot of a context", s->path);
 	}
-	if (!get(s, &h, sizeof(h)) || !check_head(s, e, &h, (uint64_t)st.st_size)) {
+	if (!get(s, &h, sizeof(h)) || !check_head(s, e, &h, (uint64_t)st.st_size) ||
+		lseek(s->fd, 0, SEEK_SET) != 0 || !check_hash(s, (uint64_t)st.st_size) ||
+		!get(s, &h, sizeof(h))) {
 		return false;
 	}
 	const struct bb_context_params params = { .kv_type = types[h.kv_type] };
@@ -599,7 +642,7 @@ static bool load(struct source *s, struct bb_context **out, struct bb_engine *e,
 		return false;
 	}
 	head_init(&own, *out);
-	if (!get_all(s, *out, &h)) {
+	if (!get_all(s, *out, &h, &own)) {
 		bb_context_destroy(*out);
 		*out = NULL;
 		return false;

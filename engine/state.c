@@ -204,6 +204,8 @@ void checkpoints_thin(struct checkpoints *c, struct state_pool *p, enum checkpoi
 	drop(p, s);
 }
 
+enum { MOST_PLAYED = 1 << 22 };
+
 bool checkpoints_reach(int max_kept, int n_tokens, int *out, struct bb_error *err) {
 	struct state_pool p = { 0 };
 	struct state any = { .n_refs = 1 };
@@ -215,8 +217,9 @@ bool checkpoints_reach(int max_kept, int n_tokens, int *out, struct bb_error *er
 	if (!checkpoints_reserve(&c, max_kept + 1, err)) {
 		return false;
 	}
-	for (int at = STATE_EVERY; max_kept > 0 && at <= n_tokens - n_tokens % STATE_EVERY;
-		at += STATE_EVERY) {
+	/* of longer contexts the newest part is as long */
+	const int end = n_tokens < MOST_PLAYED ? n_tokens : MOST_PLAYED;
+	for (int at = STATE_EVERY; max_kept > 0 && at <= end; at += STATE_EVERY) {
 		if (c.n == max_kept) {
 			checkpoints_thin(&c, &p, CHECKPOINT_GRID, at);
 		}

@@ -7,10 +7,10 @@
 typedef void visit_fn(const struct bb_engine *e, const struct plan_op *o, uint8_t *packed,
 	float *state);
 
-/* Bytes of an op's part. */
+/* Bytes of an op's part: each begins at a multiple of 64. */
 static size_t part_bytes(const struct plan_op *o) {
-	return state_packed_bytes(o->state_rounds) +
-		(o->state_floats - o->state_rounds) * sizeof(float);
+	const size_t exact = (o->state_floats - o->state_rounds) * sizeof(float);
+	return state_packed_bytes(o->state_rounds) + (exact + 63) / 64 * 64;
 }
 
 /* Returns the bytes of all parts; `visit` may be NULL. */

@@ -339,7 +339,7 @@ struct binder {
 	const struct bb_hparams *hp;
 	const struct model_file *file;
 	bool *used; /* [n_tensors of the file] */
-	int *kinds; /* [n_layers] */
+	int *kinds, *turns; /* [n_layers]; turns: how many layers of its kind come before */
 	int n_wrong;
 	struct bb_error first; /* the first mismatch */
 };
@@ -469,15 +469,6 @@ static void bind_stray(struct binder *b, const struct bb_weight *w, int i_layer)
 	}
 }
 
-/* How many layers of its kind come before layer i. */
-static int turn_of(const struct binder *b, int i_layer) {
-	int n = 0;
-	for (int i = 0; i < i_layer; i++) {
-		n += b->kinds[i] == b->kinds[i_layer];
-	}
-	return n;
-}
-
 enum { MAX_NAME = 160 };
 
 /* A name for a layer and a turn: of alternatives the first that the file has, marked as used;
@@ -502,13 +493,14 @@ static const struct bb_tensor *find_named(struct binder *b, const char *names, i
 	return NULL;
 }
 
-/* The same of a weight that layers share: the layer's own, or the first of theirs. */
+/* The same of a weight that layers share: the layer's own, or the first of theirs. All names that
+ * it may have are marked as used: files write it under each. */
 static const struct bb_tensor *find_shared(struct binder *b, const char *names, int i_layer,
 	char *name) {
-	const int n = hparam_int(b->hp, b->model->n_sharing), turn = turn_of(b, i_layer);
+	const int n = hparam_int(b->hp, b->model->n_sharing), turn = b->turns[i_layer];
 	const struct bb_tensor *first = NULL, *own = NULL;
 	for (int i = hparam_int(b->hp, H_LAYERS) - 1; i >= 0; i--) {
-		if (b->kinds[i] == b->kinds[i_layer] && turn_of(b, i) % n == turn % n) {
+		if (b->kinds[i] == b->kinds[i_layer] && b->turns[i] % n == turn % n) {
 			const struct bb_tensor *t = find_named(b, names, i, turn, name);
 			first = t != NULL ? t : first;
 			own = i == i_layer ? t : own;
@@ -600,14 +592,17 @@ static bool find_kinds(struct binder *b, struct bb_error *err) {
 	if (b->kinds != NULL) {
 		return true;
 	}
+	int n_before[MAX_LAYER_KINDS] = { 0 };
 	b->kinds = base_alloc((size_t)n, sizeof(*b->kinds));
-	if (b->kinds == NULL) {
+	b->turns = base_alloc((size_t)n, sizeof(*b->turns));
+	if (b->kinds == NULL || b->turns == NULL) {
 		return base_no_memory(err, "kinds of layers", (size_t)n * sizeof(*b->kinds));
 	}
 	for (int i = 0; i < n; i++) {
 		if (!file_layer_kind(b->file, b->model, b->hp, i, &b->kinds[i], err)) {
 			return false;
 		}
+		b->turns[i] = n_before[b->kinds[i]]++;
 	}
 	return true;
 }
@@ -669,6 +664,7 @@ bool weights_bind(struct weight_set *set, const struct bb_model *m, const struct
 		: base_no_memory(err, "weight table", (size_t)n_layers * W_COUNT * sizeof(void *));
 	base_free(b.used);
 	base_free(b.kinds);
+	base_free(b.turns);
 	return ok;
 }
 

@@ -20,6 +20,10 @@ int main(int argc, char **argv) {
 	bool ok = bb_engine_open(&engine, bb_models, &open, &err) &&
 		bb_tokenize(engine, text, bytes, true, true, &prompt, &err) &&
 		bb_context_create(&context, engine, NULL, &err);
+	if (ok && prompt.n == 0) {
+		ok = false;
+		snprintf(err.text, sizeof(err.text), "the prompt is empty");
+	}
 	if (ok) {
 		bb_sampling_default(engine, &params.sampling); /* seed 0: the same text each time */
 		ok = bb_generation_create(&generation, context, &params, prompt.ids, prompt.n, NULL, NULL,

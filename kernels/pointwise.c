@@ -104,7 +104,7 @@ static double map_one(enum bb_map f, double x) {
 	case BB_MAP_SIGMOID:
 		return 1 / (1 + exp(-x));
 	case BB_MAP_RELU2:
-		return x > 0 ? x * x : 0;
+		return x <= 0 ? 0 : x * x; /* a NaN stays one */
 	case BB_MAP_SILU:
 		return x / (1 + exp(-x));
 	case BB_MAP_HALF:

@@ -21,6 +21,8 @@ static const struct bb_key keys[] = {
 	{ H_NORM_EPS, NULL, "rms_norm_eps", 0, 1 },
 	{ H_VOCAB, NULL, "vocab_size", 1, 1 << 24, true },
 	KEYS_ROPE(10000),
+	/* shared weights are sought under the name of every layer */
+	{ H_LAYERS, NULL, "num_hidden_layers", 1, 512 },
 	{ H_HAS_ROPE, NULL, "use_mem_rope", 0, 1, true },
 	{ H_BLOCKS, NULL, "num_mem_blocks", 1, 4096, true, 1 },
 	{ H_LORA_RANK, NULL, "adapter_rank", 1, 1 << 16, true, 128 },

@@ -3,6 +3,7 @@
  * Checks of pointwise kernels and of the embedding lookup. */
 #include "check.h"
 
+#include <math.h>
 #include <string.h>
 
 CHECK(embed) {
@@ -127,9 +128,13 @@ CHECK(map) {
 		for (int j = 0; j < n_rows * ld_x; j++) {
 			x[j] *= i / BB_N_MAPS % 2 == 0 ? 1 : 40;
 		}
-		float *y = check_out(c, "y", (size_t)n_rows * ld_y, tol);
-		while (check_next(c, 8.0 * n_rows * dim, "f=%d rows=%d dim=%d", (int)f, n_rows, dim)) {
-			fn(check_queue(c), y, ld_y, x, ld_x, n_rows, dim, f);
+		x[check_rand(c, 0, dim - 1)] = i / BB_N_MAPS == 1 ? NAN : 1; /* which must be seen in y */
+		const bool in_place = !check_is_bench(c) && i / BB_N_MAPS % 3 == 2;
+		float *y = in_place ? check_inout(c, "y", (size_t)n_rows * ld_x, tol)
+			: check_out(c, "y", (size_t)n_rows * ld_y, tol);
+		while (check_next(c, 8.0 * n_rows * dim, "f=%d rows=%d dim=%d%s", (int)f, n_rows, dim,
+			in_place ? " in place" : "")) {
+			fn(check_queue(c), y, in_place ? ld_x : ld_y, in_place ? y : x, ld_x, n_rows, dim, f);
 		}
 	}
 }
@@ -147,8 +152,12 @@ CHECK(lerp) {
 		const float *to = check_in(c, (size_t)n_rows * ld_to);
 		float *y = check_inout(c, "y", (size_t)n_rows * ld_y, tol);
 		const float *by = i % 3 == 0 ? y : check_in(c, (size_t)(ld_by > 0 ? n_rows * ld_by : dim));
-		while (check_next(c, 16.0 * n_rows * dim, "rows=%d dim=%d ld_by=%d", n_rows, dim, ld_by)) {
-			fn(check_queue(c), y, ld_y, from, ld_from, to, ld_to, by, ld_by, n_rows, dim);
+		/* y may be any of the three */
+		const bool is_from = i % 6 == 1, is_to = i % 6 == 2;
+		while (check_next(c, 16.0 * n_rows * dim, "rows=%d dim=%d ld_by=%d%s", n_rows, dim, ld_by,
+			is_from ? " y=from" : is_to ? " y=to" : "")) {
+			fn(check_queue(c), y, ld_y, is_from ? y : from, is_from ? ld_y : ld_from,
+				is_to ? y : to, is_to ? ld_y : ld_to, by, ld_by, n_rows, dim);
 		}
 	}
 }

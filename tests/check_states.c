@@ -13,17 +13,33 @@ static int rows_of_seq(struct check *c, int i) {
 	return check_is_small(c) ? check_rand(c, 1, 11) : check_rand(c, 1, 40);
 }
 
+enum { MAX_SAVES = 3 };
+
+/* Up to MAX_SAVES states to keep on the way through n rows; returns how many. */
+static int make_saves(struct check *c, struct bb_state_save *saves, int n, float *to,
+	size_t total) {
+	const int most = check_rand(c, 0, MAX_SAVES);
+	int n_saves = 0;
+	for (int at = 0; n_saves < most && at + 1 < n; n_saves++) {
+		at = check_rand(c, at + 1, n - 1);
+		saves[n_saves] = (struct bb_state_save){ at, to + total * (size_t)n_saves };
+	}
+	return n_saves;
+}
+
 void make_scene(struct check *c, struct scene *s, size_t floats, int n_seqs, int n_rows,
 	struct tol tol) {
 	s->n_seqs = n_seqs;
+	s->floats = floats;
 	s->state_at = check_is_bench(c) ? 0 : BB_STATE_ALIGN * (size_t)check_rand(c, 0, 3);
 	s->total = s->state_at + floats + (check_is_bench(c) ? 0 : (size_t)check_rand(c, 0, 50));
 	s->total = (s->total + BB_STATE_ALIGN - 1) / BB_STATE_ALIGN * BB_STATE_ALIGN;
 	s->seqs = check_scratch(c, sizeof(*s->seqs) * (size_t)n_seqs, 8);
 	s->start = check_in(c, s->total * (size_t)n_seqs);
 	float *to = check_inout(c, "state", s->total * (size_t)n_seqs, tol);
-	float *kept = check_inout(c, "kept state", s->total * (size_t)n_seqs, tol);
-	struct bb_state_save *saves = check_scratch(c, sizeof(*saves) * (size_t)n_seqs, 8);
+	float *kept = check_inout(c, "kept states", s->total * (size_t)(n_seqs * MAX_SAVES), tol);
+	struct bb_state_save *saves = check_scratch(c, sizeof(*saves) * (size_t)(n_seqs * MAX_SAVES),
+		8);
 	s->n_rows = 0;
 	for (int i = 0; i < n_seqs; i++) {
 		const int kind = check_is_bench(c) ? 2 : check_rand(c, 0, 2);
@@ -31,10 +47,11 @@ void make_scene(struct check *c, struct scene *s, size_t floats, int n_seqs, int
 		float *mine = to + s->total * (size_t)i;
 		s->is_empty[i] = kind == 0;
 		memcpy(mine, s->start + s->total * (size_t)i, sizeof(float) * s->total);
-		saves[i] = (struct bb_state_save){ check_rand(c, 1, n), kept + s->total * (size_t)i };
+		const int n_saves = make_saves(c, saves + i * MAX_SAVES, n_rows > 0 ? 1 : n,
+			kept + s->total * (size_t)(i * MAX_SAVES), s->total);
 		s->seqs[i] = (struct bb_state_seq){
 			.from = kind == 0 ? NULL : kind == 1 ? s->start + s->total * (size_t)i : mine,
-			.to = mine, .saves = &saves[i], .n_saves = saves[i].n_rows < n && n_rows == 0,
+			.to = mine, .saves = saves + i * MAX_SAVES, .n_saves = n_saves,
 			.row0 = s->n_rows, .n_rows = n,
 		};
 		s->n_rows += n;
@@ -61,6 +78,8 @@ void run_again(struct check *c, const struct scene *s, run_fn *run, void *args, 
 			check_same(c, "a row in two steps", again + (size_t)r * ld_y, y + (size_t)r * ld_y,
 				sizeof(float) * (size_t)n_cols);
 		}
+		check_same(c, "the state in two steps", state + s->state_at, seq->to + s->state_at,
+			sizeof(float) * s->floats);
 	}
 }
 

@@ -14,7 +14,7 @@ enum { MAX_SEQS = 3 };
 struct scene {
 	struct bb_state_seq *seqs; /* [n_seqs] */
 	int n_seqs, n_rows;
-	size_t state_at, total;    /* floats: where the layer's part begins, and of a state */
+	size_t state_at, floats, total; /* floats: where the layer's part begins, of it, of a state */
 	float *start;              /* [n_seqs, total] */
 	bool is_empty[MAX_SEQS];
 };

@@ -38,9 +38,9 @@ const struct arg_option open_engine[] = {
 	{ "--kv-cache-bytes,--kv-cache-memory-bytes", "N", "limit on the KV cache of all contexts, as "
 		"512M or 2G; 0 = none (default)", ARG_BYTES, AT(max_kv_bytes) },
 	{ "--state-cache-bytes", "N", "limit on the checkpoints of recurrent layers, which spare a "
-		"rewind computing again; 0 = none (default 1G)", ARG_LIMIT, AT(state_cache_bytes) },
-	{ "--state-cache-type", "TYPE", "of checkpoints: f32 (default), or int8, which holds about "
-		"four times as many, rounded", ARG_TEXT, AT(state_cache_type), 0, 0, "f32|int8" },
+		"rewind computing again; 0 keeps none (default 1G)", ARG_LIMIT, AT(state_cache_bytes) },
+	{ "--state-cache-type", "TYPE", "of checkpoints: f32 (default), or int8, which holds up to "
+		"3.5 times as many, rounded", ARG_TEXT, AT(state_cache_type), 0, 0, "f32|int8" },
 	{ "--window", "N", "attend to the last N tokens only; 0 = as the model says (default)", ARG_INT,
 		AT(window), 0, 1 << 30 },
 	{ "--deterministic,--enable-deterministic-inference", NULL, "accepted: on anyway, but refused "

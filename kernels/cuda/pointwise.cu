@@ -139,7 +139,7 @@ DEVICE float map_one(float x, int f) {
 	case BB_MAP_SIGMOID:
 		return sigmoid_f32(x);
 	case BB_MAP_RELU2:
-		return x > 0.0f ? x * x : 0.0f;
+		return x <= 0.0f ? 0.0f : x * x; /* a NaN stays one */
 	case BB_MAP_SILU:
 		return x * sigmoid_f32(x);
 	case BB_MAP_HALF:

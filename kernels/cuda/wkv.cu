@@ -21,7 +21,7 @@ DEVICE float4 add4(float4 a, float4 b) {
 	return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
 }
 
-/* u += the part of sum over j of S[j] a[j] that is this thread's. */
+/* The part of sum over j of S[j] x[j] that is this thread's. */
 template <int n_each>
 DEVICE float4 own_sum(const float4 (&S)[n_each], const float *x, int n0, int n_keys) {
 	float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
@@ -250,14 +250,6 @@ extern "C" void shift_sm80(bb_queue *q, const struct bb_shift *a) {
 
 /* ---- before and behind wkv7: a warp is a head of a row ---- */
 
-/* The same in each lane. */
-DEVICE float sum_of_warp(float x) {
-	for (int mask = WARP / 2; mask > 0; mask /= 2) {
-		x += __shfl_xor_sync(ALL_LANES, x, mask);
-	}
-	return x;
-}
-
 __global__ void __launch_bounds__(HEAD_THREADS) wkv7_keys_kernel(bb_wkv7_keys a) {
 	const int t = (int)(blockIdx.x * HEADS_PER_BLOCK + threadIdx.x / WARP);
 	const int lane = (int)threadIdx.x % WARP;
@@ -271,7 +263,7 @@ __global__ void __launch_bounds__(HEAD_THREADS) wkv7_keys_kernel(bb_wkv7_keys a)
 		const float z = a.k[row + i] * a.k_k[first + i];
 		sum = fmaf(z, z, sum);
 	}
-	const float length = sqrtf(sum_of_warp(sum));
+	const float length = sqrtf(warp_sum(sum));
 	const float inverse = 1.0f / (length > 1e-12f ? length : 1e-12f);
 	for (int i = lane; i < a.head_dim; i += WARP) {
 		const float k = a.k[row + i], rate = a.a[row + i];
@@ -302,7 +294,7 @@ __global__ void __launch_bounds__(HEAD_THREADS) wkv_out_kernel(bb_wkv_out a) {
 	for (int i = lane; a.r_k != NULL && i < a.head_dim; i += WARP) {
 		sum = fmaf(a.r[row + i] * a.k[row + i], a.r_k[first + i], sum);
 	}
-	const float bonus = sum_of_warp(sum);
+	const float bonus = warp_sum(sum);
 	for (int i = lane; i < a.head_dim; i += WARP) {
 		const float y = fmaf(a.y[row + i], a.w[first + i], a.bias[first + i]);
 		a.y[row + i] = (a.r_k != NULL ? fmaf(bonus, a.v[row + i], y) : y) * a.gate[row + i];

@@ -159,7 +159,7 @@ static inline vec map_one(enum bb_map f, vec x) {
 		return vec_sigmoid(x);
 	}
 	if (f == BB_MAP_RELU2) {
-		const vec above = vec_max(x, vec_set(0));
+		const vec above = vec_max(vec_set(0), x); /* a NaN stays one */
 		return vec_mul(above, above);
 	}
 	if (f == BB_MAP_SILU) {

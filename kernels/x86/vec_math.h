@@ -52,7 +52,7 @@ static inline vec vec_softcap(vec x, float cap) {
 }
 
 /* The normal distribution's integral up to x. Of -|x| it is t e^(-x^2 / 2) p(t), t = 1 / (1 + 0.24
- * |x|), with a polynomial p of degree 9 that is off by 3e-9 of it up to |x| = 14. */
+ * |x|), with a polynomial p of degree 9 that is off by 4e-9 of it up to |x| = 14. */
 static inline vec vec_normal(vec x) {
 	const vec one = vec_set(1.0f), below = vec_negative(x);
 	const vec t = vec_div(one, vec_fnma(vec_set(0.24f), below, one));
