@@ -4,6 +4,7 @@
  * row, all else is double. */
 #include "kernels.h"
 
+#include <assert.h>
 #include <math.h>
 
 static double softplus(double x) {
@@ -67,6 +68,59 @@ void mlstm_c(bb_queue *q, const struct bb_mlstm *a) {
 
 static double sigmoid(double x) {
 	return 1 / (1 + exp(-x));
+}
+
+/* G of row r in head h; H [head_dim] is the head's before it. */
+static void slstm_gates(const struct bb_slstm *a, double G[4 * BB_SLSTM_HEAD], const float *H,
+	int r, int h) {
+	const float *gates[4] = { a->gate_i, a->gate_f, a->gate_z, a->gate_o };
+	const int dim = a->head_dim, width = 4 * dim;
+	for (int i = 0; i < width; i++) {
+		const size_t g = (size_t)(i / dim), at = (size_t)h * dim + i % dim;
+		G[i] = gates[g][(size_t)r * a->ld_gate + at];
+		G[i] += a->bias != NULL ? a->bias[g * a->n_heads * dim + at] : 0;
+	}
+	for (int j = 0; j < dim; j++) {
+		const float *w = a->w + ((size_t)h * dim + j) * width;
+		for (int i = 0; i < width; i++) {
+			G[i] += (double)H[j] * w[i];
+		}
+	}
+}
+
+/* Head h of one row, whose state's parts are `width` apart from S on. */
+static void slstm_row(const struct bb_slstm *a, float *S, size_t width, int r, int h) {
+	const int dim = a->head_dim;
+	double G[4 * BB_SLSTM_HEAD];
+	slstm_gates(a, G, S, r, h);
+	for (int j = 0; j < dim; j++) {
+		float *C = S + width + j, *n = C + width, *m = n + width;
+		const double i = G[j], f = *m - softplus(-G[dim + j]);
+		const double z = tanh(G[2 * dim + j]), o = sigmoid(G[3 * dim + j]);
+		const double shift = *n == 0 ? i : fmax(f, i);
+		const double keep = *n == 0 ? 0 : exp(f - shift), u = exp(i - shift);
+		*C = (float)(keep * *C + u * z);
+		*n = (float)(keep * *n + u);
+		*m = (float)shift;
+		S[j] = (float)(o * *C / *n);
+		a->y[(size_t)r * a->ld_y + (size_t)h * dim + j] = S[j];
+	}
+}
+
+void slstm_c(bb_queue *q, const struct bb_slstm *a) {
+	const size_t width = (size_t)a->n_heads * a->head_dim;
+	assert(a->head_dim <= BB_SLSTM_HEAD);
+	for (int i = 0; i < a->n_seqs; i++) {
+		for (int k = 0; k <= a->seqs[i].n_saves; k++) {
+			const struct bb_stretch s = state_stretch(&a->seqs[i], k, a->state_at);
+			copy_state(s.to, s.from, 4 * width);
+			for (int r = s.row0; r < s.row0 + s.n_rows; r++) {
+				for (int h = 0; h < a->n_heads; h++) {
+					slstm_row(a, s.to + (size_t)h * a->head_dim, width, r, h);
+				}
+			}
+		}
+	}
 }
 
 /* is_first: nothing came before. */

@@ -139,6 +139,29 @@ struct bb_mlstm {
 	size_t state_at;
 };
 
+/* The sLSTM cell of xLSTM (arXiv:2405.04517, section 2.2, with the shift of its appendix A), whose
+ * forget gates are sigmoids. Row t, channel c of head h, with G = gate_g[t, h, c] + bias[g, h, c]
+ * + sum over j of H[h, j] w[h, j, g, c] of each gate g = i, f, z, o, in this order of bias and w,
+ * where H is that before the row:
+ *   f = m - softplus(-G of f), m' = max(f, G of i), keep = exp(f - m'), u = exp(G of i - m'),
+ *   m = m', C = keep C + u tanh(G of z), n = keep n + u
+ *   y[t, h, c] = H = sigmoid(G of o) C / n
+ * but a channel with n = 0, to which nothing has come yet, takes m' = G of i and keep = 0, as
+ * NX-AI's xlstm has it; n is 1 behind that, and never less from there on.
+ * State: H, C, n, m [n_heads, head_dim] each. */
+enum { BB_SLSTM_HEAD = 1024 }; /* head_dim, at most */
+struct bb_slstm {
+	float *y;               /* [n_rows, ld_y]: n_heads, head_dim; may be one of the gates */
+	const float *gate_i, *gate_f, *gate_z, *gate_o; /* [n_rows, ld_gate] each: n_heads, head_dim */
+	int ld_y, ld_gate;
+	const float *w;         /* [n_heads, head_dim, 4, head_dim] */
+	const float *bias;      /* [4, n_heads, head_dim] or NULL */
+	int n_heads, head_dim;
+	const struct bb_state_seq *seqs;
+	int n_seqs;
+	size_t state_at;
+};
+
 /* The real-gated linear recurrent unit of Griffin (arXiv:2402.19427, section 2.4). Row t, channel
  * c, with r = sigmoid(gate_r[t, c]), i = sigmoid(gate_i[t, c]), a = exp(r log_a[c]):
  *   S[c] = a S[c] + sqrt(1 - a^2) i x[t, c], but S[c] = i x[t, c] in the first row of a sequence

@@ -221,6 +221,142 @@ extern "C" void mlstm_sm80(bb_queue *q, const struct bb_mlstm *a) {
 	queue_launched(q, "mlstm");
 }
 
+/* ---- sLSTM ----
+ *
+ * A block has a head of a sequence and takes its channels 32 at a time, one a lane, with all their
+ * gates: each warp adds up every eighth row of w, from the lowest on, and one warp the eight sums
+ * in order. No SM holds the matrix of a head of 256 channels, which is 1 MiB: it comes from L2,
+ * once a row, and that of a small head from L1.
+ *
+ * Where a sequence has one row, each 32 channels have a block of their own. As these all read the
+ * H before, which may lie where the new one goes, a second launch copies that there from y. */
+
+enum { SLSTM_THREADS = 256, SLSTM_WARPS = SLSTM_THREADS / WARP };
+
+/* Gates i, f, z, o of channel `at` of row r, before what H adds. */
+DEVICE float4 slstm_input(const bb_slstm &a, size_t r, size_t at) {
+	const size_t x = r * a.ld_gate + at, width = (size_t)a.n_heads * a.head_dim;
+	float4 in = make_float4(a.gate_i[x], a.gate_f[x], a.gate_z[x], a.gate_o[x]);
+	if (a.bias != NULL) {
+		in.x += a.bias[at];
+		in.y += a.bias[width + at];
+		in.z += a.bias[2 * width + at];
+		in.w += a.bias[3 * width + at];
+	}
+	return in;
+}
+
+/* A warp's share of the sums over H of the four gates of a channel, whose column of w begins
+ * there. */
+template <class array> DEVICE float4 slstm_share(array &H, const float *w, int dim) {
+	float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+	UNROLL_BY(4)
+	for (int j = (int)threadIdx.x / WARP; j < dim; j += SLSTM_WARPS) {
+		const float *row = w + (size_t)j * 4 * dim;
+		const float4 of_gates = make_float4(ld_nc(row), ld_nc(row + dim), ld_nc(row + 2 * dim),
+			ld_nc(row + 3 * dim));
+		sum = fma4(H[j], of_gates, sum);
+	}
+	return sum;
+}
+
+/* What a row makes of a channel's state; returns the new H. */
+DEVICE float slstm_cell(float4 gates, float *C, float *n, float *m) {
+	const bool is_new = *n == 0.0f;
+	const float f = *m - softplus_f32(-gates.y);
+	const float shift = is_new || f < gates.x ? gates.x : f;
+	const float keep = is_new ? 0.0f : exp_f32(f - shift), u = exp_f32(gates.x - shift);
+	*C = fmaf(keep, *C, u * softcap_f32(gates.z, 1.0f));
+	*n = fmaf(keep, *n, u);
+	*m = shift;
+	return sigmoid_f32(gates.w) * *C / *n;
+}
+
+__global__ void __launch_bounds__(SLSTM_THREADS) slstm_kernel(bb_slstm a) {
+	SHARED(float, H, [2][BB_SLSTM_HEAD]);
+	SHARED(float, past, [3][BB_SLSTM_HEAD]); /* C, n, m */
+	SHARED(float4, sums, [2][SLSTM_WARPS][WARP]);
+	const int dim = a.head_dim, n_tiles = (dim + WARP - 1) / WARP;
+	const int h = (int)blockIdx.x / n_tiles, tile0 = (int)blockIdx.x % n_tiles;
+	const int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
+	const bb_state_seq &seq = a.seqs[blockIdx.y];
+	const bool is_split = seq.n_rows == 1;
+	const size_t width = (size_t)a.n_heads * dim, at = (size_t)h * dim;
+	const float *from = seq.from != NULL ? seq.from + a.state_at + at : NULL;
+	const int n_mine = is_split ? 1 : n_tiles; /* tiles, and where their channels end */
+	const int end = min(dim, (tile0 + n_mine) * WARP);
+	if (!is_split && tile0 > 0) {
+		return;
+	}
+	for (int j = (int)threadIdx.x; j < dim; j += SLSTM_THREADS) {
+		H[0][j] = from != NULL ? from[j] : 0.0f;
+	}
+	for (int j = tile0 * WARP + (int)threadIdx.x; j < end; j += SLSTM_THREADS) {
+		for (int k = 0; k < 3; k++) {
+			past[k][j] = from != NULL ? from[(k + 1) * width + j] : 0.0f;
+		}
+	}
+	__syncthreads();
+	int i = 0, now = 0; /* of sums, of H */
+	for (int s = 0; s <= seq.n_saves; s++) {
+		const bb_stretch part = state_stretch(&seq, s, a.state_at + at);
+		for (int r = part.row0; r < part.row0 + part.n_rows; r++) {
+			for (int tile = tile0; tile < tile0 + n_mine; tile++, i ^= 1) {
+				const int c = tile * WARP + lane;
+				const bool is_mine = warp == tile % SLSTM_WARPS && c < dim;
+				float4 gates = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+				if (is_mine) {
+					gates = slstm_input(a, (size_t)r, at + c);
+				}
+				if (c < dim) {
+					st_vec(&sums[i][warp][lane], slstm_share(H[now], a.w + at * 4 * dim + c, dim));
+				}
+				__syncthreads();
+				if (is_mine) {
+					for (int k = 0; k < SLSTM_WARPS; k++) {
+						gates = fma4(1.0f, ld_vec(&sums[i][k][lane]), gates);
+					}
+					const float y = slstm_cell(gates, &past[0][c], &past[1][c], &past[2][c]);
+					H[now ^ 1][c] = y;
+					a.y[(size_t)r * a.ld_y + at + c] = y;
+				}
+			}
+			__syncthreads();
+			now ^= 1;
+		}
+		for (int j = tile0 * WARP + (int)threadIdx.x; j < end; j += SLSTM_THREADS) {
+			if (!is_split || s < seq.n_saves) {
+				part.to[j] = H[now][j];
+			}
+			for (int k = 0; k < 3; k++) {
+				part.to[(k + 1) * width + j] = past[k][j];
+			}
+		}
+	}
+}
+
+__global__ void __launch_bounds__(SLSTM_THREADS) slstm_keep_kernel(bb_slstm a) {
+	const bb_state_seq &seq = a.seqs[blockIdx.y];
+	const int c = (int)(blockIdx.x * SLSTM_THREADS + threadIdx.x);
+	if (seq.n_rows == 1 && c < a.n_heads * a.head_dim) {
+		seq.to[a.state_at + c] = a.y[(size_t)seq.row0 * a.ld_y + c];
+	}
+}
+
+extern "C" void slstm_sm80(bb_queue *q, const struct bb_slstm *a) {
+	assert(a->head_dim <= BB_SLSTM_HEAD);
+	if (a->n_seqs == 0) {
+		return;
+	}
+	const unsigned n_seqs = (unsigned)a->n_seqs, heads = (unsigned)a->n_heads;
+	LAUNCH(slstm_kernel, dim3(blocks_for(a->head_dim, WARP) * heads, n_seqs), SLSTM_THREADS, 0,
+		q->stream, *a);
+	queue_launched(q, "slstm");
+	LAUNCH(slstm_keep_kernel, dim3(blocks_for((size_t)a->n_heads * a->head_dim, SLSTM_THREADS),
+		n_seqs), SLSTM_THREADS, 0, q->stream, *a);
+	queue_launched(q, "slstm");
+}
+
 /* ---- RG-LRU: a thread is a channel ---- */
 
 enum { RG_LRU_THREADS = 64 };

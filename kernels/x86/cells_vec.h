@@ -5,6 +5,7 @@
 #include "../kernels.h"
 #include "vec_math.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -146,6 +147,112 @@ void TAG(mlstm)(bb_queue *q, const struct bb_mlstm *a) {
 	const size_t rows = state_mean_rows(a->seqs, a->n_seqs);
 	queue_run(q, mlstm_units, a, a->n_seqs * a->n_heads,
 		vec_grain(rows * (size_t)a->dim_k * (size_t)a->dim_v));
+}
+
+/* ---- sLSTM ---- */
+
+enum { SLSTM_ROWS = 4 }; /* of w, added together: sums are read and written once for them */
+
+/* sums[width] += sum over j < n of H[j] w[j, width], n <= SLSTM_ROWS; n is a constant where this is
+ * inlined. */
+static inline void slstm_add(float *sums, const float *H, const float *w, int width, int n) {
+	vec by[SLSTM_ROWS];
+	for (int j = 0; j < n; j++) {
+		by[j] = vec_set(H[j]);
+	}
+	for (int p = 0; p < width; p += VEC) {
+		const int n_lanes = width - p < VEC ? width - p : VEC;
+		vec sum = load_n(sums + p, n_lanes);
+		for (int j = 0; j < n; j++) {
+			sum = vec_fma(by[j], load_n(w + (size_t)j * width + p, n_lanes), sum);
+		}
+		store_n(sums + p, sum, n_lanes);
+	}
+}
+
+/* The gates' rows of head h to sums[4, head_dim]. */
+static void slstm_gates(const struct bb_slstm *a, float *sums, const float *H, int r, int h) {
+	const float *gates[4] = { a->gate_i, a->gate_f, a->gate_z, a->gate_o };
+	const int dim = a->head_dim, width = 4 * dim;
+	const size_t at = (size_t)h * dim;
+	const float *w = a->w + at * width;
+	for (int g = 0; g < 4; g++) {
+		const float *x = gates[g] + (size_t)r * a->ld_gate + at;
+		const float *bias = a->bias != NULL ? a->bias + (size_t)g * a->n_heads * dim + at : NULL;
+		for (int p = 0; p < dim; p += VEC) {
+			const int n = dim - p < VEC ? dim - p : VEC;
+			const vec sum = load_n(x + p, n);
+			store_n(sums + g * dim + p, bias != NULL ? vec_add(sum, load_n(bias + p, n)) : sum, n);
+		}
+	}
+	int j = 0;
+	for (; j + SLSTM_ROWS <= dim; j += SLSTM_ROWS) {
+		slstm_add(sums, H + j, w + (size_t)j * width, width, SLSTM_ROWS);
+	}
+	for (; j < dim; j++) {
+		slstm_add(sums, H + j, w + (size_t)j * width, width, 1);
+	}
+}
+
+/* n channels, of whose state S is H, C `width` behind it, and so on; sums are `dim` apart. Returns
+ * the new H. */
+static vec slstm_lanes(float *S, size_t width, const float *sums, int dim, int n) {
+	const vec zero = vec_set(0), i = load_n(sums, n), before = load_n(S + 2 * width, n);
+	const vec forget = vec_softplus(vec_sub(zero, load_n(sums + dim, n)));
+	const vec f = vec_sub(load_n(S + 3 * width, n), forget);
+	const vec is_old = vec_sub(zero, before); /* below zero where something has come */
+	const vec shift = vec_if_below_zero(is_old, vec_max(f, i), i);
+	const vec keep = vec_if_below_zero(is_old, vec_exp(vec_sub(f, shift)), zero);
+	const vec u = vec_exp(vec_sub(i, shift)), z = vec_softcap(load_n(sums + 2 * dim, n), 1);
+	const vec C = vec_fma(keep, load_n(S + width, n), vec_mul(u, z));
+	const vec now = vec_fma(keep, before, u);
+	const vec H = vec_div(vec_mul(vec_sigmoid(load_n(sums + 3 * dim, n)), C), now);
+	store_n(S, H, n);
+	store_n(S + width, C, n);
+	store_n(S + 2 * width, now, n);
+	store_n(S + 3 * width, shift, n);
+	return H;
+}
+
+/* Head h of a stretch. */
+static void slstm_head(const struct bb_slstm *a, const struct bb_stretch *s, int h) {
+	const size_t width = (size_t)a->n_heads * a->head_dim, at = (size_t)h * a->head_dim;
+	const int dim = a->head_dim;
+	float sums[4 * BB_SLSTM_HEAD], *S = s->to + at;
+	for (int part = 0; part < 4 && s->from != s->to; part++) {
+		if (s->from != NULL) {
+			memcpy(S + part * width, s->from + part * width + at, sizeof(*S) * (size_t)dim);
+		} else {
+			memset(S + part * width, 0, sizeof(*S) * (size_t)dim);
+		}
+	}
+	for (int r = s->row0; r < s->row0 + s->n_rows; r++) {
+		slstm_gates(a, sums, S, r, h);
+		for (int p = 0; p < dim; p += VEC) {
+			const int n = dim - p < VEC ? dim - p : VEC;
+			const vec H = slstm_lanes(S + p, width, sums + p, dim, n);
+			store_n(a->y + (size_t)r * a->ld_y + at + p, H, n);
+		}
+	}
+}
+
+/* Sequences of a head are neighbours, which find its matrix in a cache. */
+static void slstm_units(const void *arg, int begin, int end) {
+	const struct bb_slstm *a = arg;
+	for (int i = begin; i < end; i++) {
+		const struct bb_state_seq *seq = &a->seqs[i % a->n_seqs];
+		for (int k = 0; k <= seq->n_saves; k++) {
+			const struct bb_stretch s = state_stretch(seq, k, a->state_at);
+			slstm_head(a, &s, i / a->n_seqs);
+		}
+	}
+}
+
+void TAG(slstm)(bb_queue *q, const struct bb_slstm *a) {
+	const size_t rows = state_mean_rows(a->seqs, a->n_seqs);
+	assert(a->head_dim <= BB_SLSTM_HEAD);
+	queue_run(q, slstm_units, a, a->n_seqs * a->n_heads,
+		vec_grain(4 * rows * (size_t)a->head_dim * (size_t)a->head_dim));
 }
 
 /* ---- RG-LRU ---- */
