@@ -2,7 +2,7 @@
  *
  * What is RWKV's own. The state of a head stays in registers while the rows of its sequence
  * pass. */
-#include "math.cuh"
+#include "fused.cuh"
 #include "module.h"
 
 #include <assert.h>
