@@ -187,7 +187,8 @@ CHECK(rg_lru) {
 		a->gate_i = a->gate_r + dim;
 		a->log_a = decays(c, dim, -3);
 		a->y = check_out(c, "y", (size_t)s.n_rows * a->ld_y, tol);
-		while (check_next(c, 4.0 * dim * (4.0 * s.n_rows + 2 * s.n_seqs), "rows=%d seqs=%d dim=%d",
+		while (check_next(c, 4.0 * dim * (4.0 * s.n_rows + 2 * s.n_seqs + 1),
+			"rows=%d seqs=%d dim=%d",
 			s.n_rows, s.n_seqs, dim)) {
 			fn(check_queue(c), a);
 		}

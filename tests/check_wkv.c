@@ -146,7 +146,8 @@ CHECK(shift) {
 		a->x = check_in(c, (size_t)s.n_rows * a->ld_x);
 		a->mix = a->n_mixes > 1 || i % 2 == 0 ? check_in(c, width) : NULL;
 		a->y = check_out(c, "y", (size_t)s.n_rows * a->ld_y, tol);
-		while (check_next(c, 4.0 * a->dim * (s.n_rows * (1.0 + a->n_mixes) + a->n_mixes),
+		while (check_next(c, 4.0 * a->dim * (s.n_rows * (1.0 + a->n_mixes) + a->n_mixes +
+			2.0 * s.n_seqs),
 			"rows=%d seqs=%d dim=%d mixes=%d", s.n_rows, s.n_seqs, a->dim, a->n_mixes)) {
 			fn(check_queue(c), a);
 		}
