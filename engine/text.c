@@ -12,7 +12,8 @@ bool bb_tokenize(const struct bb_engine *e, const char *text, size_t bytes, bool
 	if (tokenizer_encode(e->tokenizer, text, bytes, add_special, parse_special, out, &inner)) {
 		return true;
 	}
-	const char *why = e->file.no_tokenizer;
+	const char *why = e->file.no_tokenizer != NULL ? e->file.no_tokenizer
+		: bb_has_vocab(e) ? NULL : "the model has no vocabulary";
 	return why == NULL ? base_fail(err, inner.code, "%s", inner.text)
 		: base_fail(err, inner.code, "%s, so text means token ids: %.300s", why, inner.text);
 }

@@ -39,7 +39,7 @@ static bool open_module(struct device *out, const char *name, size_t max_bytes, 
 	char path[MAX_PATH + 64];
 	if (!find_module(name, path, sizeof(path))) {
 		snprintf(text, bytes, "device %s: its module libbobbin_%s.so isn't there; 'ninja' in the "
-			"build folder makes all that this machine can%s", name, name,
+			"build folder makes it unless Meson was given -D%s=disabled%s", name, name, name,
 			strcmp(name, "cuda") == 0 ? " (it needs nvcc)" : "");
 		return false;
 	}
