@@ -182,15 +182,15 @@ static double softplus(double x) {
 static void decode_small(const struct planner *w, enum bb_slot slot, const struct bb_tensor *t,
 	float *out, size_t n) {
 	const enum bb_transform transform = w->p->weights.names[slot]->transform;
-	const enum bb_hparam divisor = w->p->weights.rows[slot]->divisor;
+	const enum bb_hparam factor = w->p->weights.rows[slot]->factor;
 	dtype_decode(out, t->data, t->type, (int64_t)n);
 	for (size_t i = 0; i < n && transform != T_NONE; i++) {
 		out[i] = transform == T_PLUS_ONE ? 1 + out[i]
 			: transform == T_NEGATIVE_EXP ? (float)-exp((double)out[i])
 			: transform == T_LRU_DECAY ? (float)(-8 * softplus(out[i])) : out[i];
 	}
-	for (size_t i = 0; i < n && divisor != H_NONE; i++) {
-		out[i] = (float)((double)out[i] / w->p->hp.v[divisor]);
+	for (size_t i = 0; i < n && factor != H_NONE; i++) {
+		out[i] = (float)((double)out[i] * w->p->hp.v[factor]);
 	}
 }
 
@@ -261,6 +261,8 @@ static bool add_source(struct planner *w, struct plan_matrix *m, const struct bb
 		: set->experts[op->w] + (size_t)w->i_layer * (size_t)m->n_stack;
 	m->sources[i].bias = op->bias != W_NONE ? find_weight(w, op->bias) : NULL;
 	m->sources[i].name = set->names[op->w];
+	m->sources[i].factor = set->rows[op->w]->factor != H_NONE
+		? w->p->hp.v[set->rows[op->w]->factor] : 1;
 	m->sources[i].first = m->n;
 	m->sources[i].n_rows = hparam_int(&w->p->hp, w->p->weights.rows[op->w]->rows);
 	m->n += m->sources[i].n_rows;
@@ -303,6 +305,7 @@ static struct plan_matrix *same_matrix(struct plan *p, const struct plan_matrix 
 		for (int i = 0; is_same && i < m->n_sources; i++) {
 			is_same = e->sources[i].w == m->sources[i].w &&
 				e->sources[i].name == m->sources[i].name && /* the same part of it */
+				e->sources[i].factor == m->sources[i].factor &&
 				e->sources[i].bias == m->sources[i].bias;
 		}
 		if (is_same) {

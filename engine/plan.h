@@ -35,11 +35,12 @@ void weight_set_finish(struct weight_set *set);
 
 /* One packed matrix [n, k]: one tensor, or several stacked whose products share their input. Or of
  * a mixture's experts one each, one after another. */
-enum { MAX_STACK = 3 };
+enum { MAX_STACK = 5 };
 /* A tensor of the file whose rows become rows `first` and on of a matrix. */
 struct plan_source {
 	const struct bb_tensor *w, *bias;
 	const struct bb_weight_name *name; /* w's in the file's format */
+	double factor;             /* of w's numbers */
 	const struct bb_tensor *const *experts; /* of a stack: [n_stack], or NULL: w has them all */
 	int first, n_rows;
 };

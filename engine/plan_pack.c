@@ -45,6 +45,19 @@ static bool moves_rows(const struct plan_source *from) {
 	return from->name->transform != T_NONE;
 }
 
+/* n numbers of a float type times the source's factor, in place. */
+static void multiply(const struct plan_source *from, enum bb_dtype type, uint8_t *data, size_t n) {
+	for (size_t i = 0; i < n; i++) {
+		float x;
+		uint8_t *at = data + i * (size_t)dtype_block_bytes(type);
+		dtype_decode(&x, at, type, 1);
+		x = (float)((double)x * from->factor);
+		const uint16_t half = type == BB_F16 ? f32_to_f16(x) : f32_to_bf16(x);
+		memcpy(at, type == BB_F32 ? (const void *)&x : (const void *)&half,
+			(size_t)dtype_block_bytes(type));
+	}
+}
+
 /* A matrix, or one of a stack: where it goes, and where a source of it begins in the file. */
 static void *packed_part(const struct plan_matrix *m, int i_stack) {
 	return (uint8_t *)m->packed + m->bytes / (size_t)parts(m) * (size_t)i_stack;
@@ -93,11 +106,52 @@ static bool pack_bias(struct plan *p, struct plan_matrix *m, struct bb_error *er
 	return m->bias != NULL;
 }
 
+/* Rows [first, first + n) of a source's data, in the order in which they are packed. */
+static void read_rows(const struct plan *p, const struct plan_source *from,
+	const struct plan_matrix *m, const uint8_t *data, int first, int n, uint8_t *out) {
+	const size_t row_bytes = dtype_row_bytes(m->type, m->k);
+	if (!moves_rows(from)) {
+		memcpy(out, data + (size_t)first * row_bytes, (size_t)n * row_bytes);
+	} else {
+		for (int r = 0; r < n; r++) {
+			memcpy(out + (size_t)r * row_bytes,
+				data + (size_t)source_row(p, from, first + r) * row_bytes, row_bytes);
+		}
+	}
+	if (from->factor != 1) {
+		multiply(from, m->type, out, (size_t)n * (size_t)m->k);
+	}
+}
+
 /* ---- on the host ---- */
+
+/* Numbers that aren't the file's: in pieces through memory of their own. */
+static bool pack_multiplied(const struct plan *p, const struct plan_matrix *m,
+	const struct plan_source *from, struct bb_error *err) {
+	enum { PIECE = 256 };
+	const size_t bytes = PIECE * dtype_row_bytes(m->type, m->k);
+	uint8_t *piece = base_alloc(bytes, 1);
+	if (piece == NULL) {
+		return base_no_memory(err, from->w->name, bytes);
+	}
+	for (int i = 0; i < parts(m); i++) {
+		for (int first = 0, n; first < from->n_rows; first += n) {
+			n = from->n_rows - first < PIECE ? from->n_rows - first : PIECE;
+			read_rows(p, from, m, source_part(p, m, from, i), first, n, piece);
+			m->layout->pack(p->where->queue, packed_part(m, i), m->type, m->n, m->k, piece,
+				from->first + first, n, NULL);
+		}
+	}
+	base_free(piece);
+	return true;
+}
 
 static bool pack_mapped(const struct plan *p, const struct plan_matrix *m,
 	const struct plan_source *from, struct bb_error *err) {
 	int32_t *map = NULL;
+	if (from->factor != 1) {
+		return pack_multiplied(p, m, from, err);
+	}
 	if (moves_rows(from)) {
 		map = base_alloc((size_t)from->n_rows, sizeof(*map));
 		if (map == NULL) {
@@ -117,19 +171,6 @@ static bool pack_mapped(const struct plan *p, const struct plan_matrix *m,
 
 /* ---- for a device ---- */
 
-/* Rows [first, first + n) of a source's data, in the order in which they are packed. */
-static void read_rows(const struct plan *p, const struct plan_source *from, const uint8_t *data,
-	size_t row_bytes, int first, int n, uint8_t *out) {
-	if (!moves_rows(from)) {
-		memcpy(out, data + (size_t)first * row_bytes, (size_t)n * row_bytes);
-		return;
-	}
-	for (int r = 0; r < n; r++) {
-		memcpy(out + (size_t)r * row_bytes,
-			data + (size_t)source_row(p, from, first + r) * row_bytes, row_bytes);
-	}
-}
-
 static bool pack_uploaded(const struct plan *p, const struct plan_matrix *m,
 	const struct plan_source *from, int i_stack, struct upload *u, struct bb_error *err) {
 	const uint8_t *data = source_part(p, m, from, i_stack);
@@ -142,7 +183,7 @@ static bool pack_uploaded(const struct plan *p, const struct plan_matrix *m,
 		const size_t fit = u->piece_bytes / row_bytes;
 		const int left = from->n_rows - first;
 		n = (size_t)left < fit ? left : (int)fit;
-		read_rows(p, from, data, row_bytes, first, n, lane->host);
+		read_rows(p, from, m, data, first, n, lane->host);
 		upload_send(u, lane, lane->there, (size_t)n * row_bytes);
 		m->layout->pack(lane->queue, packed_part(m, i_stack), m->type, m->n, m->k, lane->there,
 			from->first + first, n, NULL);

@@ -37,6 +37,20 @@ bool hparam_is_int(enum bb_hparam h) {
 	case H_EMBED_SCALE:
 	case H_RESIDUAL_SCALE:
 	case H_LOGIT_SCALE:
+	case H_LOGIT_FACTOR:
+	case H_MUL_ATTN_IN:
+	case H_MUL_ATTN_OUT:
+	case H_MUL_KEY:
+	case H_MUL_SSM_IN:
+	case H_MUL_SSM_OUT:
+	case H_MUL_SSM_Z:
+	case H_MUL_SSM_X:
+	case H_MUL_SSM_B:
+	case H_MUL_SSM_C:
+	case H_MUL_SSM_DT:
+	case H_MUL_GATE:
+	case H_MUL_DOWN:
+	case H_MUL_HEAD:
 	case H_LSTM_QK_FACTOR:
 	case H_LSTM_V_FACTOR:
 	case H_LSTM_EPS:

@@ -43,6 +43,7 @@
 	X(EMBED_SCALE, "embedding_scale") \
 	X(RESIDUAL_SCALE, "residual_scale") \
 	X(LOGIT_SCALE, "logit_scale") \
+	X(LOGIT_FACTOR, "1/logit_scale") \
 	X(HAS_ROPE, "has_rope") \
 	X(EXPERTS, "experts") \
 	X(EXPERTS_USED, "experts_used") \
@@ -75,6 +76,24 @@
 	X(SSM_CONV_WIDTH, "ssm_inner+2*ssm_groups*ssm_state") \
 	X(SSM_IN_WIDTH, "ssm_in_width") \
 	X(SSM_X_WIDTH, "ssm_dt_rank+2*ssm_state") \
+	X(SSM_IN_WHOLE, "ssm_in_whole") \
+	X(SSM_IN_PARTS, "ssm_in_parts") \
+	X(SSM_B_AT, "2*ssm_inner") \
+	X(SSM_C_AT, "2*ssm_inner+ssm_groups*ssm_state") \
+	X(SSM_DT_AT, "2*ssm_inner+2*ssm_groups*ssm_state") \
+	X(MUL_ATTN_IN, "attention_in_multiplier") \
+	X(MUL_ATTN_OUT, "attention_out_multiplier") \
+	X(MUL_KEY, "key_multiplier") \
+	X(MUL_SSM_IN, "ssm_in_multiplier") \
+	X(MUL_SSM_OUT, "ssm_out_multiplier") \
+	X(MUL_SSM_Z, "ssm_multiplier_z") \
+	X(MUL_SSM_X, "ssm_multiplier_x") \
+	X(MUL_SSM_B, "ssm_multiplier_b") \
+	X(MUL_SSM_C, "ssm_multiplier_c") \
+	X(MUL_SSM_DT, "ssm_multiplier_dt") \
+	X(MUL_GATE, "gate_multiplier") \
+	X(MUL_DOWN, "down_multiplier") \
+	X(MUL_HEAD, "lm_head_multiplier") \
 	X(DELTA_HEADS, "delta_heads") \
 	X(DELTA_KEY_HEADS, "delta_key_heads") \
 	X(DELTA_KEY, "delta_key_dim") \
@@ -180,6 +199,7 @@ enum bb_slot {
 	W_POST_ATTN_NORM,
 	W_SSM_IN, W_SSM_CONV, W_SSM_CONV_BIAS, W_SSM_X, W_SSM_DT, W_SSM_DT_BIAS, W_SSM_A, W_SSM_D,
 	W_SSM_NORM, W_SSM_OUT, W_SSM_DT_NORM, W_SSM_B_NORM, W_SSM_C_NORM,
+	W_SSM_IN_Z, W_SSM_IN_X, W_SSM_IN_B, W_SSM_IN_C, W_SSM_IN_DT,
 	W_LSTM_Z, W_LSTM_V, W_LSTM_Q, W_LSTM_K, W_LSTM_I, W_LSTM_I_BIAS, W_LSTM_F, W_LSTM_F_BIAS,
 	W_LSTM_NORM, W_LSTM_OUT,
 	W_CONV_IN, W_CONV, W_CONV_BIAS, W_CONV_OUT,
@@ -234,7 +254,9 @@ struct bb_weight {
 	/* A stack of so many matrices, one per expert: one tensor [stack, rows, cols], or one for each
 	 * where the name holds a second %d, the expert's number. H_NONE: no stack. */
 	enum bb_hparam stack;
-	enum bb_hparam divisor; /* of vectors: what all their numbers are divided by; H_NONE: 1 */
+	/* What all numbers are multiplied by; H_NONE: 1. Those of a matrix are rounded to the file's
+	 * type again, F32, F16 or BF16. */
+	enum bb_hparam factor;
 };
 
 #endif

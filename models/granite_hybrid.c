@@ -32,7 +32,7 @@ enum { ATTENDS, RECURS };
 static const struct bb_weight weights[] = {
 	WEIGHTS_ENDS,
 	{ W_OUT_NORM, H_EMBD, 0, 0, { "output_norm.weight" }, { "model.norm.weight" },
-		.divisor = H_LOGIT_SCALE },
+		.factor = H_LOGIT_FACTOR },
 	{ W_ATTN_NORM, H_EMBD, 0, PER_LAYER, { B "attn_norm.weight" }, { L "input_layernorm.weight" } },
 	{ W_Q, H_Q_WIDTH, H_EMBD, PER_LAYER, { B "attn_q.weight", T_HEAD_HALVES },
 		{ L "self_attn.q_proj.weight" }, .kinds = 1 << ATTENDS },
@@ -143,6 +143,7 @@ static int pick(const struct bb_hparams *hp, int i_layer) {
 static bool finish(struct bb_hparams *hp, struct bb_error *err) {
 	double *const v = hp->v;
 	v[H_DENSE] = v[H_EXPERTS] == 0;
+	v[H_LOGIT_FACTOR] = 1 / v[H_LOGIT_SCALE];
 	v[H_FF_TWICE] = 2 * v[H_FF];
 	v[H_EXPERT_FF_TWICE] = 2 * v[H_EXPERT_FF];
 	if (v[H_EXPERTS] == 0) {

@@ -165,6 +165,7 @@ Test(folder, older_gemma3) { play_older("gemma3-linear"); }
 Test(folder, older_falcon_mamba) { play_older("falcon-mamba"); }
 Test(folder, older_mamba2) { play_older("mamba2"); }
 Test(folder, older_lfm2) { play_older("lfm2"); }
+Test(folder, older_falcon_h1) { play_older("falcon-h1"); }
 Test(folder, older_xlstm) { play_older("xlstm"); }
 Test(folder, older_granite) { play_older("granitehybrid-rope"); }
 Test(folder, older_bamba) { play_older("bamba"); }

@@ -243,8 +243,7 @@ def write(name, seed):
     has_no_gguf = is_recurrent_gemma(config) or is_zamba2(config)
     if not has_no_gguf:
         write_gguf(make.HERE / f"{name}.gguf", name, config, weights)
-    if is_lfm2(config) or has_no_gguf:
-        make.write_folder(name, plain, None)
+    make.write_folder(name, plain, None)
 
 
 def main():
