@@ -153,7 +153,7 @@ static bool find_model(struct bb_engine *e, const struct bb_model *const *models
 	if (!found) {
 		return base_fail(err, BB_ERR_FORMAT, "metadata key 'general.architecture' is missing");
 	}
-	char known[400] = "";
+	char known[300] = "";
 	bool is_cut = false;
 	for (; *models != NULL; models++) {
 		if (file_is_of(&e->file, *models)) {
