@@ -335,7 +335,7 @@ bool bb_context_save(struct bb_context *c, const char *path, struct bb_error *er
 		return base_fail(err, BB_ERR_IO, "%.150s: expected a regular file, or none", path);
 	}
 	if (snprintf(aside, sizeof(aside), "%s.%d.part", path, (int)getpid()) >= (int)sizeof(aside)) {
-		return base_fail(err, BB_ERR_IO, "%.150s…: the name of a file is too long", path);
+		return base_fail(err, BB_ERR_IO, "%.150s...: the name of a file is too long", path);
 	}
 	struct sink s = { .path = path, .err = err };
 	s.fd = open(aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
