@@ -198,9 +198,10 @@ Test(state, old_checkpoints_are_thinned_out) {
 	bb_engine_destroy(e);
 }
 
-/* A context of 20000 tokens takes the states that one of 2000 does. */
-Test(state, memory_is_flat) {
-	struct bb_engine *e = open_cached("mamba2", BB_STATE_CACHE_NONE);
+/* A context of 20000 tokens takes the states that one of 2000 does, and not an allocation more where
+ * its tokens had room. */
+static void grow(const char *name) {
+	struct bb_engine *e = open_cached(name, BB_STATE_CACHE_NONE);
 	struct bb_context *c = new_context(e);
 	struct bb_error err = { 0 };
 	int32_t ids[2000];
@@ -210,14 +211,23 @@ Test(state, memory_is_flat) {
 	cr_assert_eq(n_all, 1);
 	cr_assert(bb_context_reserve(c, 18000, &err), "%s", err.text);
 	const int reserved = e->states.n_all;
+	const long n_allocs = base_count_allocs();
 	for (int i = 0; i < 9; i++) {
 		free(read_all(c, e, ids, 2000));
 	}
+	cr_assert_eq(base_count_allocs(), n_allocs, "%s", name);
 	cr_assert_eq(e->states.n_all, reserved);
 	cr_assert_leq(reserved, 2);
 	cr_assert_eq(bb_context_kv_bytes(c), 0);
 	bb_context_destroy(c);
 	bb_engine_destroy(e);
+}
+
+Test(state, memory_is_flat) {
+	static const char *const names[] = { "mamba", "mamba2", "rwkv6", "rwkv7", "xlstm" };
+	for (size_t i = 0; i < COUNT(names); i++) {
+		grow(names[i]);
+	}
 }
 
 /* Steps that were reserved for allocate nothing, at a checkpoint neither. */
