@@ -164,7 +164,8 @@ static bool find_model(struct bb_engine *e, const struct bb_model *const *models
 		if (name != NULL && !is_cut) { /* as many as the sentence has room for */
 			const size_t n = strlen(known);
 			is_cut = n + strlen(", ") + strlen(name) + sizeof(", ...") > sizeof(known);
-			snprintf(known + n, sizeof(known) - n, "%s%s", n > 0 ? ", " : "", is_cut ? "..." : name);
+			snprintf(known + n, sizeof(known) - n, "%s%s", n > 0 ? ", " : "",
+				is_cut ? "..." : name);
 		}
 	}
 	char shown[BASE_SHOWN];

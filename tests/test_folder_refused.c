@@ -140,7 +140,8 @@ Test(folder_refused, architecture_that_is_no_name) {
 
 Test(folder_refused, unknown_architecture) {
 	expect_config("{\"architectures\": [\"GizmoForCausalLM\"]}", BB_ERR_UNSUPPORTED,
-		"architecture 'GizmoForCausalLM' isn't one that this build runs (BambaForCausalLM, FalconH1");
+		"architecture 'GizmoForCausalLM' isn't one that this build runs (BambaForCausalLM, "
+		"FalconH1");
 }
 
 Test(folder_refused, architecture_by_its_gguf_name) {

@@ -198,8 +198,8 @@ Test(state, old_checkpoints_are_thinned_out) {
 	bb_engine_destroy(e);
 }
 
-/* A context of 20000 tokens takes the states that one of 2000 does, and not an allocation more where
- * its tokens had room. */
+/* A context of 20000 tokens takes the states that one of 2000 does, and not an allocation more
+ * where its tokens had room. */
 static void grow(const char *name) {
 	struct bb_engine *e = open_cached(name, BB_STATE_CACHE_NONE);
 	struct bb_context *c = new_context(e);
