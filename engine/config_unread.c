@@ -28,7 +28,7 @@ static const char *const harmless[] = {
 	"mlp_expansion_factor", "mode", "model_type",
 	"n_layer", "norm_before_gate", "norm_reduction_force_float32", "num_labels", "num_query_groups",
 	"num_logits_to_keep", "output_router_logits", "pad_token_id", "pad_vocab_size_multiple",
-	"pretraining_tp", "problem_type", "rescale_prenorm_residual", "resid_pdrop",
+	"pretraining_tp", "problem_type", "rescale_every", "rescale_prenorm_residual", "resid_pdrop",
 	"residual_in_fp32", "return_last_states", "router_aux_loss_coef", "sep_token_id",
 	"sequence_kernel", "ssm_cfg", "step_kernel", "task_specific_params", "tie_word_embeddings",
 	"time_step_floor", "time_step_init_scheme", "time_step_max", "time_step_min", "time_step_rank",
@@ -39,7 +39,7 @@ static const char *const harmless[] = {
 	"z_loss_coefficient",
 };
 
-/* What changes logits, and which values don't. */
+/* What changes logits, and which values don't. Of rows for one entry each may allow it. */
 static const struct effect {
 	const char *path;
 	const char *texts;    /* strings that change nothing, separated by |; NULL: none */
@@ -51,9 +51,11 @@ static const struct effect {
 	{ "add_out_norm", .neutral = 1, .has_number = true },
 	{ "attention_multiplier", .same = H_ATTN_SCALE },
 	{ "attention_hidden_size", .same = H_CAT },
+	{ "attention_hidden_size", .same = H_WKV_WIDTH },
 	{ "attn_rotary_emb", .same = H_ROPE_DIM },
 	{ "block_dim", .same = H_EMBD },
 	{ "block_use_swiglu", .neutral = 1, .has_number = true },
+	{ "context_length", .same = H_CONTEXT, .only = H_HEADS },
 	{ "conv_dim", .same = H_EMBD },
 	{ "conv_dim_out", .same = H_EMBD },
 	{ "d_inner", .same = H_SSM_INNER },
@@ -62,6 +64,7 @@ static const struct effect {
 	{ "embedding_multiplier", .neutral = 1, .has_number = true },
 	{ "embeddings_scale_by_sqrt_dim", .neutral = 1, .has_number = true },
 	{ "head_dim", .same = H_HEAD },
+	{ "head_size_divisor", .neutral = 8, .has_number = true },
 	{ "intermediate_size", .same = H_SSM_INNER },
 	{ "lm_head_multiplier", .neutral = 1, .has_number = true },
 	{ "logits_scaling", .neutral = 1, .has_number = true },
@@ -215,6 +218,15 @@ static bool is_neutral(const struct effect *e, const struct bb_hparams *hp, cons
 		(e->same != H_NONE && (float)number == (float)hp->v[e->same]);
 }
 
+static bool any_is_neutral(const char *path, const struct bb_hparams *hp, const json_t *value) {
+	for (size_t i = 0; i < COUNT(effects); i++) {
+		if (strcmp(effects[i].path, path) == 0 && is_neutral(&effects[i], hp, value)) {
+			return true;
+		}
+	}
+	return false;
+}
+
 static void show(const json_t *value, char *buf, size_t bytes) {
 	char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9));
 	base_show(text != NULL ? text : "?", text != NULL ? strlen(text) : 1, buf, bytes);
@@ -226,7 +238,7 @@ static bool check_entry(const struct bb_model *m, const struct bb_hparams *hp, c
 	char shown[BASE_SHOWN], name[BASE_SHOWN];
 	const struct effect *e = find_effect(path);
 	if (model_reads(m, path) || is_harmless(path) || (e == NULL && is_off(value)) ||
-		(e != NULL && is_neutral(e, hp, value)) ||
+		any_is_neutral(path, hp, value) ||
 		(strcmp(path, "layer_types") == 0 && is_one_kind(value, hp)) ||
 		(is_activation(path) && json_is_string(value) &&
 			config_names(activations(m), json_string_value(value)))) {

@@ -41,6 +41,10 @@ static int parts(const struct plan_matrix *m) {
 	return m->n_stack > 0 ? m->n_stack : 1;
 }
 
+static bool is_transposed(const struct plan_source *from) {
+	return from->name->transform == T_TRANSPOSED;
+}
+
 static bool moves_rows(const struct plan_source *from) {
 	return from->name->transform != T_NONE;
 }
@@ -106,11 +110,25 @@ static bool pack_bias(struct plan *p, struct plan_matrix *m, struct bb_error *er
 	return m->bias != NULL;
 }
 
+/* Rows [first, first + n) of a source, which are columns of its data [k, n_rows]. */
+static void read_columns(const struct plan_source *from, const struct plan_matrix *m,
+	const uint8_t *data, int first, int n, uint8_t *out) {
+	const size_t bytes = (size_t)dtype_block_bytes(m->type), k = (size_t)m->k;
+	for (size_t r = 0; r < (size_t)n; r++) {
+		for (size_t c = 0; c < k; c++) {
+			memcpy(out + (r * k + c) * bytes,
+				data + (c * (size_t)from->n_rows + (size_t)first + r) * bytes, bytes);
+		}
+	}
+}
+
 /* Rows [first, first + n) of a source's data, in the order in which they are packed. */
 static void read_rows(const struct plan *p, const struct plan_source *from,
 	const struct plan_matrix *m, const uint8_t *data, int first, int n, uint8_t *out) {
 	const size_t row_bytes = dtype_row_bytes(m->type, m->k);
-	if (!moves_rows(from)) {
+	if (is_transposed(from)) {
+		read_columns(from, m, data, first, n, out);
+	} else if (!moves_rows(from)) {
 		memcpy(out, data + (size_t)first * row_bytes, (size_t)n * row_bytes);
 	} else {
 		for (int r = 0; r < n; r++) {
@@ -125,8 +143,8 @@ static void read_rows(const struct plan *p, const struct plan_source *from,
 
 /* ---- on the host ---- */
 
-/* Numbers that aren't the file's: in pieces through memory of their own. */
-static bool pack_multiplied(const struct plan *p, const struct plan_matrix *m,
+/* Rows that aren't the file's: in pieces through memory of their own. */
+static bool pack_read(const struct plan *p, const struct plan_matrix *m,
 	const struct plan_source *from, struct bb_error *err) {
 	enum { PIECE = 256 };
 	const size_t bytes = PIECE * dtype_row_bytes(m->type, m->k);
@@ -149,8 +167,8 @@ static bool pack_multiplied(const struct plan *p, const struct plan_matrix *m,
 static bool pack_mapped(const struct plan *p, const struct plan_matrix *m,
 	const struct plan_source *from, struct bb_error *err) {
 	int32_t *map = NULL;
-	if (from->factor != 1) {
-		return pack_multiplied(p, m, from, err);
+	if (from->factor != 1 || is_transposed(from)) {
+		return pack_read(p, m, from, err);
 	}
 	if (moves_rows(from)) {
 		map = base_alloc((size_t)from->n_rows, sizeof(*map));

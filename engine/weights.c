@@ -377,9 +377,11 @@ static bool names_experts(const char *name) {
 
 static void check_shape(struct binder *b, const struct bb_weight *w, const struct bb_tensor *t) {
 	const struct bb_weight_name *column = file_column(b->file, w);
+	const bool is_turned = column->transform == T_TRANSPOSED;
+	const int64_t own_rows = (int64_t)b->hp->v[is_turned ? w->cols : w->rows];
 	const int64_t rows = column->transform == T_PART ? form_file_rows(b->hp, column)
-		: (int64_t)b->hp->v[w->rows] * (w->n_parts > 0 ? w->n_parts : 1);
-	const int64_t cols = w->cols == H_NONE ? 1 : (int64_t)b->hp->v[w->cols];
+		: own_rows * (column->n_parts > 0 ? column->n_parts : 1);
+	const int64_t cols = w->cols == H_NONE ? 1 : (int64_t)b->hp->v[is_turned ? w->rows : w->cols];
 	const bool is_vector = w->cols == H_NONE;
 	const bool is_stack = w->stack != H_NONE && !names_experts(column->name);
 	const int64_t stack = is_stack ? (int64_t)b->hp->v[w->stack] : 1;
@@ -397,7 +399,8 @@ static void check_shape(struct binder *b, const struct bb_weight *w, const struc
 		b->n_wrong++;
 		base_fail(&b->first, BB_ERR_FORMAT, "tensor '%s': expected shape %s, the file has %s",
 			t->name, want, tensor_shape_text(t, have, sizeof(have)));
-	} else if (is_vector && t->type != BB_F32 && t->type != BB_F16 && t->type != BB_BF16) {
+	} else if ((is_vector || is_turned) && t->type != BB_F32 && t->type != BB_F16 &&
+		t->type != BB_BF16) {
 		b->n_wrong++;
 		base_fail(&b->first, BB_ERR_UNSUPPORTED,
 			"tensor '%s': expected F32, F16 or BF16, the file has %s",
@@ -417,13 +420,14 @@ static struct bb_tensor *make_tensor(struct binder *b, const struct bb_tensor *t
 	return made;
 }
 
-/* The part of t that a weight is; t fits. */
+/* The part of t that a weight is; t fits. A transposed one is so still. */
 static const struct bb_tensor *part_of(struct binder *b, const struct bb_weight *w,
 	const struct bb_tensor *t) {
+	const struct bb_weight_name *column = file_column(b->file, w);
 	struct bb_tensor *part = make_tensor(b, t, (int64_t)b->hp->v[w->rows],
 		w->cols == H_NONE ? 1 : (int64_t)b->hp->v[w->cols]);
-	part->bytes = t->bytes / (size_t)w->n_parts;
-	part->data = (const uint8_t *)t->data + part->bytes * (size_t)w->part;
+	part->bytes = t->bytes / (size_t)column->n_parts;
+	part->data = (const uint8_t *)t->data + part->bytes * (size_t)column->part;
 	return part;
 }
 
@@ -541,7 +545,7 @@ static const struct bb_tensor *bind_tensor(struct binder *b, const struct bb_wei
 	if (t != NULL) {
 		const int n_wrong = b->n_wrong;
 		check_shape(b, w, t);
-		t = w->n_parts > 0 && b->n_wrong == n_wrong ? part_of(b, w, t) : t;
+		t = column->n_parts > 0 && b->n_wrong == n_wrong ? part_of(b, w, t) : t;
 	} else if (!is_joined && (w->flags & OPTIONAL) == 0) {
 		say_missing(b, name);
 	}
@@ -655,8 +659,9 @@ static bool bind_all(struct binder *b, struct bb_error *err) {
 static size_t count_made(const struct bb_model *m, const struct model_file *f, int n_layers) {
 	size_t n = 0;
 	for (const struct bb_weight *w = m->weights; w->slot != W_NONE; w++) {
-		const char *name = file_column(f, w)->name;
-		const bool is_made = w->n_parts > 0 || (name != NULL && strchr(name, '{') != NULL);
+		const struct bb_weight_name *column = file_column(f, w);
+		const bool is_joined = column->name != NULL && strchr(column->name, '{') != NULL;
+		const bool is_made = column->n_parts > 0 || is_joined;
 		n += !is_made ? 0 : (w->flags & PER_LAYER) != 0 ? (size_t)n_layers : 1;
 	}
 	return n;

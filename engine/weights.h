@@ -190,6 +190,7 @@ enum bb_transform {
 	T_NEGATIVE_EXP, /* the file holds log(-w) */
 	T_PART,         /* the file's matrix has rows of others too: see struct bb_weight_name */
 	T_LRU_DECAY,    /* the file holds w, wanted -8 softplus(w) */
+	T_TRANSPOSED,   /* the file's matrix is [cols, rows]; of a product, F32, F16 or BF16 */
 };
 
 enum bb_slot {
@@ -236,6 +237,8 @@ struct bb_weight_name {
 	/* T_PART: the file's rows lie in `groups` groups of `group_rows`; of each those behind `before`
 	 * others are this weight's. H_NONE: one group, none before. */
 	enum bb_hparam groups, group_rows, before;
+	/* It's one of n_parts equal ones that lie behind each other in the tensor; 0: the tensor. */
+	int part, n_parts;
 };
 
 /* A weight: matrices are [rows, cols], vectors [rows] with cols H_NONE. OPTIONAL is for biases
@@ -249,8 +252,6 @@ struct bb_weight {
 	/* The file must have it if this isn't 0, and may not otherwise; H_NONE: must. */
 	enum bb_hparam when;
 	unsigned kinds; /* of layers that have it, a bit each; 0: all */
-	/* It's one of n_parts equal ones that lie behind each other in the tensor; 0: the tensor. */
-	int part, n_parts;
 	/* A stack of so many matrices, one per expert: one tensor [stack, rows, cols], or one for each
 	 * where the name holds a second %d, the expert's number. H_NONE: no stack. */
 	enum bb_hparam stack;

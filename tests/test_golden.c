@@ -222,6 +222,8 @@ RECURRENT(mamba2_heads, "mamba2-heads")
 RECURRENT(rwkv6, "rwkv6")
 /* Heads of 20; halved behind every second layer. */
 RECURRENT(rwkv6_halved, "rwkv6-halved")
+/* A folder, whose ranks and inner width follow from its width; it asks for halving in vain. */
+RECURRENT(rwkv6_folder, "rwkv6-folder")
 /* As rwkv6. */
 RECURRENT(rwkv7, "rwkv7")
 /* Heads of 20, ranks of whole vectors. */

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the goldens of RWKV-6 and RWKV-7: their formulas (arXiv:2404.05892 and 2503.14456, section 4) in float64.
 
-Usage: tests/goldens/make_rwkv.py [NAME]...           writes NAME.gguf and NAME-LENGTH.npy beside itself,
-                                                      and hf/NAME for one
+Usage: tests/goldens/make_rwkv.py [NAME]...           writes NAME.gguf, hf/NAME or both, and NAME-LENGTH.npy,
+                                                      beside itself
        tests/goldens/make_rwkv.py --official NAME     compares with the package rwkv in float32 instead
 
 Needs the packages gguf, numpy and safetensors, and for --official torch and rwkv."""
@@ -23,17 +23,18 @@ LENGTHS = (1, 63, 64, 65, 500)
 ROWS = 8  # logits after at most this many last tokens are kept
 MIXES = "rwkvag"
 MIXES6 = "wkvrg"
-# Width, head size, layers, inner width of the channel mix; ranks of w, a, v, g, or of mixes and of decays, and after
-# how many layers what goes on is halved.
+# Width, head size, layers, inner width of the channel mix; ranks of w, a, v, g, or of mixes and of decays, after how
+# many layers what goes on is halved, and whether matrices of low rank are in float16.
 MODELS = {
     "rwkv7": dict(dim=48, head=16, layers=3, ff=80, w=9, a=7, v=5, g=12),
     "rwkv7-heads": dict(dim=60, head=20, layers=3, ff=130, w=16, a=16, v=32, g=24),
     "rwkv7-folder": dict(dim=64, head=64, layers=2, ff=72, w=8, a=6, v=5, g=10),
     "rwkv6": dict(dim=48, head=16, layers=3, ff=84, mix=7, decay=9, halve=0),
     "rwkv6-halved": dict(dim=60, head=20, layers=4, ff=130, mix=16, decay=24, halve=2),
+    "rwkv6-folder": dict(dim=36, head=12, layers=2, ff=96, mix=32, decay=64, halve=0, half=True),
 }
 # In the order in which they came.
-SEEDS = ("rwkv7", "rwkv7-heads", "rwkv6", "rwkv6-halved", "rwkv7-folder")
+SEEDS = ("rwkv7", "rwkv7-heads", "rwkv6", "rwkv6-halved", "rwkv7-folder", "rwkv6-folder")
 
 
 def prompt(length):
@@ -42,6 +43,10 @@ def prompt(length):
 
 
 # ---- weights, by the official names; matrices are [out, in] but for w1 ... g2, which are [in, out] ----
+
+def low_rank6(name):
+    return name.endswith(("time_maa_w1", "time_maa_w2", "time_decay_w1", "time_decay_w2"))
+
 
 def random_weights(m, seed):
     rng = np.random.default_rng(seed)
@@ -104,6 +109,9 @@ def random_weights(m, seed):
             add_mix(ffn + "x_k")
         add(ffn + "key.weight", (m["ff"], dim), 1 / dim ** 0.5)
         add(ffn + "value.weight", (dim, m["ff"]), 0.7 / m["ff"] ** 0.5)
+    if m.get("half"):
+        weights = {n: value.astype(np.float16).astype(np.float32) if low_rank6(n) else value
+                   for n, value in weights.items()}
     return weights
 
 
@@ -299,13 +307,8 @@ def fla_tensor(name, value):
     return f"model.layers.{i_layer}.{inner}", value
 
 
-def write_folder(name, m, weights):
-    path = HERE / "hf" / name
-    path.mkdir(exist_ok=True)
-    tensors = dict(fla_tensor(n, value) for n, value in weights.items())
-    safetensors.numpy.save_file({n: np.ascontiguousarray(value) for n, value in tensors.items()},
-                                path / "model.safetensors", {"format": "pt"})
-    config = {
+def fla_config(m):
+    return {
         "a_low_rank_dim": m["a"], "architectures": ["RWKV7ForCausalLM"], "attn": None, "attn_mode": "chunk",
         "bos_token_id": 0, "decay_low_rank_dim": m["w"], "eos_token_id": 0, "fuse_cross_entropy": True,
         "fuse_norm": False, "gate_low_rank_dim": m["g"], "head_dim": m["head"], "hidden_act": "sqrelu",
@@ -315,6 +318,43 @@ def write_folder(name, m, weights):
         "torch_dtype": "float32", "transformers_version": "4.48.0", "use_cache": True, "v_low_rank_dim": m["v"],
         "value_dim": [m["dim"]] * m["layers"], "vocab_size": VOCAB,
     }
+
+
+# ---- the folder, as modeling_rwkv6.py of the folders RWKV/v6-Finch-*-HF names things ----
+
+FINCH = {".att.": ".attention.", ".ffn.": ".feed_forward.", "blocks.0.ln0.": "blocks.0.pre_ln.", "emb.": "embeddings."}
+
+
+def finch_tensor(name, value):
+    value = value.astype(np.float16) if low_rank6(name) else value
+    if name == "head.weight":
+        return name, value
+    for official_name, new in FINCH.items():
+        name = name.replace(official_name, new)
+    return "rwkv." + name, value
+
+
+def finch_config(m):
+    """That code halves in 16 bits only, and has ranks of 32 and 64, and the inner width, from the width."""
+    assert m["mix"] == 32 and m["decay"] == 64 and m["ff"] == m["dim"] * 7 // 2 // 32 * 32
+    return {
+        "architectures": ["Rwkv6ForCausalLM"], "attention_hidden_size": m["dim"],
+        "auto_map": {"AutoConfig": "configuration_rwkv6.Rwkv6Config",
+                     "AutoModelForCausalLM": "modeling_rwkv6.Rwkv6ForCausalLM"},
+        "bos_token_id": 0, "context_length": 4096, "eos_token_id": 0, "head_size": m["head"], "head_size_divisor": 8,
+        "hidden_size": m["dim"], "intermediate_size": None, "layer_norm_epsilon": 1e-05, "model_type": "rwkv6",
+        "num_attention_heads": 64, "num_hidden_layers": m["layers"], "rescale_every": 1, "tie_word_embeddings": False,
+        "transformers_version": "4.33.1", "use_cache": True, "vocab_size": VOCAB,
+    }
+
+
+def write_folder(name, m, weights):
+    path = HERE / "hf" / name
+    path.mkdir(exist_ok=True)
+    tensor, config = (finch_tensor, finch_config(m)) if "mix" in m else (fla_tensor, fla_config(m))
+    tensors = dict(tensor(n, value) for n, value in weights.items())
+    safetensors.numpy.save_file({n: np.ascontiguousarray(value) for n, value in tensors.items()},
+                                path / "model.safetensors", {"format": "pt"})
     (path / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
@@ -342,7 +382,8 @@ def main():
         if "--official" in sys.argv:
             print(f"{name}: the official float32 is off by {official(m, weights):.1e} of the range")
             continue
-        write_gguf(name, m, weights)
+        if name != "rwkv6-folder":
+            write_gguf(name, m, weights)
         if name.endswith("folder"):
             write_folder(name, m, weights)
         for length in LENGTHS:
