@@ -57,13 +57,6 @@ static const struct bb_op head[] = {
 	{ 0 },
 };
 
-#define FEED_FORWARD \
-	{ OP_RMSNORM, ACT_H, ACT_X, W_FFN_NORM }, \
-	{ OP_MATMUL, ACT_GATE, ACT_H, W_GATE }, \
-	{ OP_MATMUL, ACT_UP, ACT_H, W_UP }, \
-	{ OP_SILU_MUL, ACT_FF, ACT_GATE, .in2 = ACT_UP }, \
-	{ OP_ADD_MATMUL, ACT_X, ACT_FF, W_DOWN }
-
 static const struct bb_op attends[] = {
 	{ OP_RMSNORM, ACT_H, ACT_X, W_ATTN_NORM },
 	{ OP_MATMUL, ACT_Q, ACT_H, W_Q },
@@ -73,20 +66,17 @@ static const struct bb_op attends[] = {
 	{ OP_ROPE, ACT_K, ACT_K },
 	{ OP_ATTENTION, ACT_ATT, ACT_Q },
 	{ OP_ADD_MATMUL, ACT_X, ACT_ATT, W_O },
-	FEED_FORWARD,
+	OPS_FEED_FORWARD,
 	{ 0 },
 };
 
 static const struct bb_op recurs[] = {
 	{ OP_RMSNORM, ACT_H, ACT_X, W_ATTN_NORM },
 	{ OP_MATMUL, ACT_SSM_Z, ACT_H, W_SSM_IN, .last = ACT_SSM_DT },
-	{ OP_CONV_SILU, ACT_SSM_X, ACT_SSM_X, W_SSM_CONV, W_SSM_CONV_BIAS, .last = ACT_SSM_C },
-	{ OP_SSD, ACT_SSM_X, ACT_SSM_X, W_SSM_A, W_SSM_DT_BIAS, .skip = W_SSM_D,
-		.scalar = { H_SSM_DT_MIN, H_SSM_DT_MAX } },
-	{ OP_SILU_MUL, ACT_SSM_X, ACT_SSM_Z, .in2 = ACT_SSM_X },
+	OPS_MAMBA2,
 	{ OP_RMSNORM, ACT_SSM_X, ACT_SSM_X, W_SSM_NORM },
 	{ OP_ADD_MATMUL, ACT_X, ACT_SSM_X, W_SSM_OUT },
-	FEED_FORWARD,
+	OPS_FEED_FORWARD,
 	{ 0 },
 };
 

@@ -67,6 +67,21 @@
 	{ H_SSM_DT_MIN, NULL, "time_step_limit.0", 0, 1e6, true }, \
 	{ H_SSM_DT_MAX, NULL, "time_step_limit.1", 0, INFINITY, true }
 
+/* Mamba-2 behind its product into SSM_Z to SSM_DT: SSM_X, gated. */
+#define OPS_MAMBA2 \
+	{ OP_CONV_SILU, ACT_SSM_X, ACT_SSM_X, W_SSM_CONV, W_SSM_CONV_BIAS, .last = ACT_SSM_C }, \
+	{ OP_SSD, ACT_SSM_X, ACT_SSM_X, W_SSM_A, W_SSM_DT_BIAS, .skip = W_SSM_D, \
+		.scalar = { H_SSM_DT_MIN, H_SSM_DT_MAX } }, \
+	{ OP_SILU_MUL, ACT_SSM_X, ACT_SSM_Z, .in2 = ACT_SSM_X }
+
+/* X += a feed-forward that SiLU gates. */
+#define OPS_FEED_FORWARD \
+	{ OP_RMSNORM, ACT_H, ACT_X, W_FFN_NORM }, \
+	{ OP_MATMUL, ACT_GATE, ACT_H, W_GATE }, \
+	{ OP_MATMUL, ACT_UP, ACT_H, W_UP }, \
+	{ OP_SILU_MUL, ACT_FF, ACT_GATE, .in2 = ACT_UP }, \
+	{ OP_ADD_MATMUL, ACT_X, ACT_FF, W_DOWN }
+
 /* E_OUT = what each expert gives that `route` chooses for a row of H; more members of each row may
  * follow. */
 #define OPS_EXPERTS(route, ...) \

@@ -118,10 +118,7 @@ static const struct bb_op attends[] = {
 static const struct bb_op recurs[] = {
 	{ OP_RMSNORM, ACT_H, ACT_X, W_ATTN_NORM },
 	{ OP_MATMUL, ACT_SSM_Z, ACT_H, W_SSM_IN, .last = ACT_SSM_DT },
-	{ OP_CONV_SILU, ACT_SSM_X, ACT_SSM_X, W_SSM_CONV, W_SSM_CONV_BIAS, .last = ACT_SSM_C },
-	{ OP_SSD, ACT_SSM_X, ACT_SSM_X, W_SSM_A, W_SSM_DT_BIAS, .skip = W_SSM_D,
-		.scalar = { H_SSM_DT_MIN, H_SSM_DT_MAX } },
-	{ OP_SILU_MUL, ACT_SSM_X, ACT_SSM_Z, .in2 = ACT_SSM_X },
+	OPS_MAMBA2,
 	{ OP_RMSNORM, ACT_SSM_X, ACT_SSM_X, W_SSM_NORM },
 	{ OP_MATMUL, ACT_H, ACT_SSM_X, W_SSM_OUT },
 	ADD_TO_STREAM,

@@ -108,21 +108,14 @@ static const struct bb_op head[] = {
 	{ OP_SILU_MUL, ACT_SSM_X, ACT_SSM_Z, .in2 = ACT_SSM_X }, \
 	{ OP_ADD_MATMUL, ACT_X, ACT_SSM_X, W_SSM_OUT }
 
-#define FEED_FORWARD \
-	{ OP_RMSNORM, ACT_H, ACT_X, W_FFN_NORM }, \
-	{ OP_MATMUL, ACT_GATE, ACT_H, W_GATE }, \
-	{ OP_MATMUL, ACT_UP, ACT_H, W_UP }, \
-	{ OP_SILU_MUL, ACT_FF, ACT_GATE, .in2 = ACT_UP }, \
-	{ OP_ADD_MATMUL, ACT_X, ACT_FF, W_DOWN }
-
 #define EXPERTS \
 	{ OP_RMSNORM, ACT_H, ACT_X, W_FFN_NORM }, \
 	OPS_EXPERTS(OP_ROUTE, .when = H_EXPERTS), \
 	{ OP_COMBINE, ACT_X, ACT_E_OUT, .in2 = ACT_CHOICE, .when = H_EXPERTS }
 
-static const struct bb_op attends[] = { ATTEND, FEED_FORWARD, { 0 } };
+static const struct bb_op attends[] = { ATTEND, OPS_FEED_FORWARD, { 0 } };
 static const struct bb_op attends_experts[] = { ATTEND, EXPERTS, { 0 } };
-static const struct bb_op recurs[] = { RECUR, FEED_FORWARD, { 0 } };
+static const struct bb_op recurs[] = { RECUR, OPS_FEED_FORWARD, { 0 } };
 static const struct bb_op recurs_experts[] = { RECUR, EXPERTS, { 0 } };
 
 static const struct bb_op tail[] = {

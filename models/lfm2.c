@@ -56,13 +56,6 @@ static const struct bb_op head[] = {
 	{ 0 },
 };
 
-#define FEED_FORWARD \
-	{ OP_RMSNORM, ACT_H, ACT_X, W_FFN_NORM }, \
-	{ OP_MATMUL, ACT_GATE, ACT_H, W_GATE }, \
-	{ OP_MATMUL, ACT_UP, ACT_H, W_UP }, \
-	{ OP_SILU_MUL, ACT_FF, ACT_GATE, .in2 = ACT_UP }, \
-	{ OP_ADD_MATMUL, ACT_X, ACT_FF, W_DOWN }
-
 static const struct bb_op attends[] = {
 	{ OP_RMSNORM, ACT_H, ACT_X, W_ATTN_NORM },
 	{ OP_MATMUL, ACT_Q, ACT_H, W_Q },
@@ -74,7 +67,7 @@ static const struct bb_op attends[] = {
 	{ OP_ROPE, ACT_K, ACT_K },
 	{ OP_ATTENTION, ACT_ATT, ACT_Q },
 	{ OP_ADD_MATMUL, ACT_X, ACT_ATT, W_O },
-	FEED_FORWARD,
+	OPS_FEED_FORWARD,
 	{ 0 },
 };
 
@@ -85,7 +78,7 @@ static const struct bb_op convolves[] = {
 	{ OP_CONV, ACT_CONV_X, ACT_CONV_X, W_CONV },
 	{ OP_MUL, ACT_CONV_X, ACT_CONV_C, .in2 = ACT_CONV_X },
 	{ OP_ADD_MATMUL, ACT_X, ACT_CONV_X, W_CONV_OUT },
-	FEED_FORWARD,
+	OPS_FEED_FORWARD,
 	{ 0 },
 };
 

@@ -47,11 +47,7 @@ static const struct bb_op layer[] = {
 	{ OP_ROPE, ACT_K, ACT_K },
 	{ OP_ATTENTION, ACT_ATT, ACT_Q },
 	{ OP_ADD_MATMUL, ACT_X, ACT_ATT, W_O },
-	{ OP_RMSNORM, ACT_H, ACT_X, W_FFN_NORM },
-	{ OP_MATMUL, ACT_GATE, ACT_H, W_GATE },
-	{ OP_MATMUL, ACT_UP, ACT_H, W_UP },
-	{ OP_SILU_MUL, ACT_FF, ACT_GATE, .in2 = ACT_UP },
-	{ OP_ADD_MATMUL, ACT_X, ACT_FF, W_DOWN },
+	OPS_FEED_FORWARD,
 	{ 0 },
 };
 

@@ -66,11 +66,7 @@ static const struct bb_op layer[] = {
 	{ OP_LAYERNORM, ACT_LSTM_V, ACT_LSTM_V, W_LSTM_NORM, .scalar = { H_LSTM_HEADS } },
 	{ OP_SIGMOID_MUL, ACT_LSTM_V, ACT_LSTM_Z, .in2 = ACT_LSTM_V },
 	{ OP_ADD_MATMUL, ACT_X, ACT_LSTM_V, W_LSTM_OUT },
-	{ OP_RMSNORM, ACT_H, ACT_X, W_FFN_NORM },
-	{ OP_MATMUL, ACT_GATE, ACT_H, W_GATE },
-	{ OP_MATMUL, ACT_UP, ACT_H, W_UP },
-	{ OP_SILU_MUL, ACT_FF, ACT_GATE, .in2 = ACT_UP },
-	{ OP_ADD_MATMUL, ACT_X, ACT_FF, W_DOWN },
+	OPS_FEED_FORWARD,
 	{ 0 },
 };
 
