@@ -30,8 +30,7 @@ size_t batch_scratch_bytes(const struct bb_engine *e) {
 		return 64; /* there is no attention */
 	}
 	const int n_heads = hparam_int(hp, H_HEADS), head_dim = hparam_int(hp, H_HEAD);
-	const struct bb_kv_layout *layout;
-	kernels_attention(&e->kernels, e->kv_type, &layout);
+	const struct bb_kv_layout *layout = engine_kv_layout(e, e->kv_type);
 	return layout->scratch_bytes != NULL
 		? layout->scratch_bytes(e->plan.max_rows, capture_kept(e->max_len), n_heads, head_dim)
 		: attention_scratch_bytes(e->plan.max_rows, e->n_threads, n_heads, head_dim);

@@ -124,15 +124,20 @@ static bool reserve_saves(struct bb_context *c, int n, struct bb_error *err) {
 	return checkpoints_reserve(&c->checkpoints, n + 1, err);
 }
 
+bool context_state_check(const struct bb_context *c, struct bb_error *err) {
+	return !c->is_lost || base_fail(err, BB_ERR_DEVICE, "a step that failed left the context "
+		"without the state behind token %d; a rewind to it, or before, computes it again",
+		bb_context_length(c));
+}
+
 bool context_state_reserve(struct bb_context *c, int n_new, struct bb_error *err) {
 	struct bb_engine *e = c->engine;
 	const int length = bb_context_length(c);
 	if (!has_state(c)) {
 		return true;
 	}
-	if (c->is_lost) {
-		return base_fail(err, BB_ERR_DEVICE, "a step that failed left the context without the "
-			"state behind token %d; a rewind to it, or before, computes it again", length);
+	if (!context_state_check(c, err)) {
+		return false;
 	}
 	assert(c->n_saves == 0 && c->next_state == NULL);
 	const int n = e->kept_states->max_kept > 0 ? n_grid(length, length + n_new - 1) : 0;

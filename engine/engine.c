@@ -48,10 +48,15 @@ int engine_n_vocab(const struct bb_engine *e) {
 	return e->is_planned ? hparam_int(&e->plan.hp, H_VOCAB) : tokenizer_n_vocab(e->tokenizer);
 }
 
-size_t engine_slab_bytes(const struct bb_engine *e, enum bb_kv_dtype type) {
+const struct bb_kv_layout *engine_kv_layout(const struct bb_engine *e, enum bb_kv_dtype type) {
 	const struct bb_kv_layout *layout;
 	kernels_attention(&e->kernels, type, &layout);
-	return layout->slab_bytes(type, hparam_int(&e->plan.hp, H_HEAD), e->kv_group);
+	return layout;
+}
+
+size_t engine_slab_bytes(const struct bb_engine *e, enum bb_kv_dtype type) {
+	return engine_kv_layout(e, type)->slab_bytes(type, hparam_int(&e->plan.hp, H_HEAD),
+		e->kv_group);
 }
 
 /* ---- ISA levels ---- */

@@ -71,6 +71,8 @@ struct bb_context {
 
 /* Ids that may come from outside are below this: rows of the embedding, or tokens without one. */
 int engine_n_vocab(const struct bb_engine *e);
+/* In what order the slabs of its contexts of a type lie. */
+const struct bb_kv_layout *engine_kv_layout(const struct bb_engine *e, enum bb_kv_dtype type);
 /* Bytes of the slab of one (layer, kv head) in a page. */
 size_t engine_slab_bytes(const struct bb_engine *e, enum bb_kv_dtype type);
 /* Bytes of pages that a context of n tokens holds, windows and what they keep for a rewind
@@ -87,6 +89,8 @@ bool context_reserve(struct bb_context *c, int n_new, struct bb_error *err);
 bool context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err);
 /* ---- context_state.c: the fixed state of a context; nothing to do for models without ---- */
 
+/* Whether the state behind the last token is there; BB_ERR_DEVICE where a failed step lost it. */
+bool context_state_check(const struct bb_context *c, struct bb_error *err);
 /* Room for the state behind n_new more tokens, and for those to keep on the way. */
 bool context_state_reserve(struct bb_context *c, int n_new, struct bb_error *err);
 void context_state_unreserve(struct bb_context *c);

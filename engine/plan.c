@@ -479,13 +479,12 @@ static int count_products(const struct bb_op *list) {
 	return n;
 }
 
-static bool plan_layer_kinds(struct plan *p, const struct model_file *f, int window,
-	struct bb_error *err) {
+static bool plan_layer_kinds(struct plan *p, int window, struct bb_error *err) {
 	const struct bb_model *m = p->model;
-	p->layer_kind = base_alloc((size_t)p->n_layers, sizeof(int));
+	p->layer_kind = p->weights.kinds;
 	p->layer_index = base_alloc((size_t)p->n_layers, sizeof(int));
 	p->layers = base_alloc((size_t)p->n_layers, sizeof(*p->layers));
-	if (p->layer_kind == NULL || p->layer_index == NULL || p->layers == NULL) {
+	if (p->layer_index == NULL || p->layers == NULL) {
 		return base_no_memory(err, "layer table", (size_t)p->n_layers * sizeof(*p->layers));
 	}
 	while (p->n_kinds < MAX_LAYER_KINDS && m->kinds[p->n_kinds].ops != NULL) {
@@ -496,12 +495,8 @@ static bool plan_layer_kinds(struct plan *p, const struct model_file *f, int win
 	}
 	p->max_matrices = count_products(m->head) + count_products(m->tail);
 	for (int i = 0; i < p->n_layers; i++) {
-		int kind = 0;
-		if (!file_layer_kind(f, m, &p->hp, i, &kind, err)) {
-			return false;
-		}
+		const int kind = p->layer_kind[i];
 		assert(kind < p->n_kinds);
-		p->layer_kind[i] = kind;
 		p->layer_index[i] = p->kinds[kind].n_layers++;
 		p->max_matrices += count_products(m->kinds[kind].ops);
 	}
@@ -545,7 +540,7 @@ bool plan_create(struct plan *p, const struct bb_model *m, const struct model_fi
 		return false;
 	}
 	p->n_layers = hparam_int(&p->hp, H_LAYERS);
-	if (!plan_layer_kinds(p, f, window, err) || !plan_activations(p, err)) {
+	if (!plan_layer_kinds(p, window, err) || !plan_activations(p, err)) {
 		return false;
 	}
 	for (int i = 0; i < p->n_paged; i++) {
@@ -603,7 +598,6 @@ void plan_finish(struct plan *p) {
 		memory_drop(p->where, p->ropes[i].inv_freq);
 	}
 	base_free(p->layers);
-	base_free(p->layer_kind);
 	base_free(p->layer_index);
 	base_free(p->matrices);
 	memory_unmap(p->where, p->memory, p->memory_bytes);

@@ -11,6 +11,7 @@
 
 /* The tensors of a file by slot and layer. */
 struct weight_set {
+	int *kinds;                         /* [n_layers]: which kind each layer is */
 	const struct bb_tensor **global;    /* [W_COUNT] */
 	const struct bb_tensor **per_layer; /* [n_layers, W_COUNT]; of experts the first */
 	/* of stacks that a file has as a tensor per expert [n_layers, stack], else NULL */
@@ -129,7 +130,7 @@ struct plan {
 	size_t state_floats;        /* of a context's fixed state; 0: it has none */
 	struct plan_kind kinds[MAX_LAYER_KINDS];
 	struct plan_rope ropes[MAX_LAYER_KINDS]; /* by kind */
-	int *layer_kind;            /* [n_layers] */
+	const int *layer_kind;      /* [n_layers], of `weights` */
 	int *layer_index;           /* [n_layers]: how many layers of its kind come before it */
 	struct plan_ops head, tail;
 	struct plan_ops *layers;    /* [n_layers] */

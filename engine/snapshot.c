@@ -98,12 +98,6 @@ static uint64_t model_hash(struct bb_engine *e) {
 	return e->model_hash;
 }
 
-static const struct bb_kv_layout *layout_of(const struct bb_engine *e, enum bb_kv_dtype type) {
-	const struct bb_kv_layout *layout;
-	kernels_attention(&e->kernels, type, &layout);
-	return layout;
-}
-
 static const struct bb_kv_layout *find_layout(const char *name) {
 	static const struct bb_kv_layout *const all[] = {
 		&layout_kv_rows, &layout_kv_lanes, &layout_kv_pairs, &layout_kv_padded_rows,
@@ -139,7 +133,7 @@ static void head_init(struct head *h, const struct bb_context *c) {
 	h->model = model_hash(e);
 	h->state_bytes = e->states.bytes;
 	snprintf(h->layout, sizeof(h->layout), "%s",
-		e->plan.n_paged > 0 ? layout_of(e, c->kv_type)->name : "");
+		e->plan.n_paged > 0 ? engine_kv_layout(e, c->kv_type)->name : "");
 	snprintf(h->made_by, sizeof(h->made_by), "bobbin %s, %.8s, %.64s, %s%s", BB_VERSION,
 		device_kind(&e->memory.device), e->memory.device.module != NULL ? e->device.name : e->isa,
 		e->is_fast ? "fast" : e->is_wgmma ? "wgmma" : "exact",
@@ -187,14 +181,14 @@ static bool put_from(struct sink *s, const struct memory *m, const void *data, s
 	return memory_wait(m, s->err) && put(s, room, bytes);
 }
 
-/* The n tokens of slabs in `page`, in layout `from`, into the same slots of `to`. */
+/* The n tokens of n_parts slabs in `page`, in layout `from`, into the same slots of `to`. */
 static void move_slots(uint8_t *to, const struct bb_kv_layout *to_layout, int to_group,
 	const uint8_t *page, const struct bb_kv_layout *from, int from_group, enum bb_kv_dtype type,
-	int head_dim, int n_slabs, int n) {
+	int head_dim, int n_parts, int n) {
 	const size_t to_bytes = to_layout->slab_bytes(type, head_dim, to_group);
 	const size_t from_bytes = from->slab_bytes(type, head_dim, from_group);
 	float k[MAX_HEAD_DIM], v[MAX_HEAD_DIM];
-	for (int i = 0; i < n_slabs * n; i++) {
+	for (int i = 0; i < n_parts * n; i++) {
 		uint8_t *dst = to + (size_t)(i / n) * to_bytes;
 		const uint8_t *src = page + (size_t)(i / n) * from_bytes;
 		if (strcmp(to_layout->name, from->name) == 0 && to_group == from_group) {
@@ -227,7 +221,7 @@ static bool put_pages(struct sink *s, const struct bb_context *c, int i_kind, ui
 		return false;
 	}
 	memset(last, 0, bytes);
-	const struct bb_kv_layout *layout = layout_of(e, c->kv_type);
+	const struct bb_kv_layout *layout = engine_kv_layout(e, c->kv_type);
 	move_slots(last, layout, e->kv_group, room, layout, e->kv_group, c->kv_type,
 		hparam_int(&e->plan.hp, H_HEAD), n_slabs(e, i_kind), rest);
 	return put(s, last, bytes);
@@ -278,7 +272,7 @@ static bool put_checkpoint(struct sink *s, struct bb_context *c, struct state *k
 	return ok;
 }
 
-static bool put_all(struct sink *s,  struct bb_context *c) {
+static bool put_all(struct sink *s, struct bb_context *c) {
 	const struct bb_engine *e = c->engine;
 	const struct checkpoints *k = &c->checkpoints;
 	struct head h;
@@ -325,12 +319,10 @@ static bool sync_folder(const char *path, struct bb_error *err) {
 
 bool bb_context_save(struct bb_context *c, const char *path, struct bb_error *err) {
 	char aside[PATH_MAX];
-	if (c->is_lost) {
-		return base_fail(err, BB_ERR_DEVICE, "a step that failed left the context without the "
-			"state behind token %d; a rewind to it, or before, computes it again",
-			bb_context_length(c));
-	}
 	struct stat st;
+	if (!context_state_check(c, err)) {
+		return false;
+	}
 	if (lstat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
 		return base_fail(err, BB_ERR_IO, "%.150s: expected a regular file, or none", path);
 	}
@@ -577,7 +569,7 @@ static bool get_pages(struct source *s, struct bb_context *c, const struct head 
 	uint8_t *room) {
 	const struct bb_engine *e = c->engine;
 	struct kv_table *t = &c->tables[i_kind];
-	const struct bb_kv_layout *from = find_layout(h->layout), *to = layout_of(e, c->kv_type);
+	const struct bb_kv_layout *from = find_layout(h->layout), *to = engine_kv_layout(e, c->kv_type);
 	const size_t bytes = h->kinds[i_kind].page_bytes;
 	const int end = (int)(h->kinds[i_kind].first_page + h->kinds[i_kind].n_pages);
 	if (!kv_restore(t, (int)h->kinds[i_kind].first_page, end, s->err)) {

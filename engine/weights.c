@@ -353,7 +353,7 @@ struct binder {
 	const struct bb_hparams *hp;
 	const struct model_file *file;
 	bool *used; /* [n_tensors of the file] */
-	int *kinds, *turns; /* [n_layers]; turns: how many layers of its kind come before */
+	int *turns; /* [n_layers]: how many layers of its kind come before */
 	int n_wrong;
 	struct bb_error first; /* the first mismatch */
 };
@@ -518,7 +518,7 @@ static const struct bb_tensor *find_shared(struct binder *b, const char *names, 
 	const int n = hparam_int(b->hp, b->model->n_sharing), turn = b->turns[i_layer];
 	const struct bb_tensor *first = NULL, *own = NULL;
 	for (int i = hparam_int(b->hp, H_LAYERS) - 1; i >= 0; i--) {
-		if (b->kinds[i] == b->kinds[i_layer] && b->turns[i] % n == turn % n) {
+		if (b->set->kinds[i] == b->set->kinds[i_layer] && b->turns[i] % n == turn % n) {
 			const struct bb_tensor *t = find_named(b, names, i, turn, name);
 			first = t != NULL ? t : first;
 			own = i == i_layer ? t : own;
@@ -604,40 +604,32 @@ static void name_unknown(struct binder *b) {
 	}
 }
 
-/* Of all layers, once. */
+/* Which kind each layer is, worked out once. */
 static bool find_kinds(struct binder *b, struct bb_error *err) {
 	const int n = hparam_int(b->hp, H_LAYERS);
-	if (b->kinds != NULL) {
-		return true;
-	}
-	int n_before[MAX_LAYER_KINDS] = { 0 };
-	b->kinds = base_alloc((size_t)n, sizeof(*b->kinds));
-	b->turns = base_alloc((size_t)n, sizeof(*b->turns));
-	if (b->kinds == NULL || b->turns == NULL) {
-		return base_no_memory(err, "kinds of layers", (size_t)n * sizeof(*b->kinds));
-	}
+	int *const kinds = b->set->kinds, n_before[MAX_LAYER_KINDS] = { 0 };
 	for (int i = 0; i < n; i++) {
-		if (!file_layer_kind(b->file, b->model, b->hp, i, &b->kinds[i], err)) {
+		if (!file_layer_kind(b->file, b->model, b->hp, i, &kinds[i], err)) {
 			return false;
 		}
-		b->turns[i] = n_before[b->kinds[i]]++;
+		b->turns[i] = n_before[kinds[i]]++;
 	}
 	return true;
 }
 
 static bool bind_all(struct binder *b, struct bb_error *err) {
 	struct weight_set *const set = b->set;
+	if (!find_kinds(b, err)) {
+		return false;
+	}
 	for (const struct bb_weight *w = b->model->weights; w->slot != W_NONE; w++) {
 		if (set->rows[w->slot] == NULL || form_is_there(b->hp, w->when)) {
 			set->rows[w->slot] = w;
 			set->names[w->slot] = file_column(b->file, w);
 		}
 		const int n = (w->flags & PER_LAYER) != 0 ? hparam_int(b->hp, H_LAYERS) : 1;
-		if (w->kinds != 0 && !find_kinds(b, err)) {
-			return false;
-		}
 		for (int i = 0; i < n && form_is_there(b->hp, w->when); i++) {
-			const bool is_here = w->kinds == 0 || (w->kinds >> b->kinds[i] & 1) != 0;
+			const bool is_here = w->kinds == 0 || (w->kinds >> set->kinds[i] & 1) != 0;
 			if (is_here && !bind_one(b, w, i, err)) {
 				return false;
 			}
@@ -671,23 +663,26 @@ bool weights_bind(struct weight_set *set, const struct bb_model *m, const struct
 	const struct model_file *f, struct bb_error *err) {
 	const int n_layers = hparam_int(hp, H_LAYERS);
 	memset(set, 0, sizeof(*set));
+	set->kinds = base_alloc((size_t)n_layers, sizeof(*set->kinds));
 	set->global = base_alloc(W_COUNT, sizeof(*set->global));
 	set->per_layer = base_alloc((size_t)n_layers * W_COUNT, sizeof(*set->per_layer));
 	const size_t n_made = count_made(m, f, n_layers) + 1;
 	set->made = base_alloc(n_made, sizeof(*set->made));
 	set->joined = base_alloc(n_made, sizeof(*set->joined));
-	struct binder b = { set, m, hp, f, base_alloc(f->n_tensors, sizeof(bool)) };
-	bool ok = set->global != NULL && set->per_layer != NULL && set->made != NULL &&
+	struct binder b = { set, m, hp, f, base_alloc(f->n_tensors, sizeof(bool)),
+		base_alloc((size_t)n_layers, sizeof(int)) };
+	bool ok = set->kinds != NULL && b.turns != NULL && set->global != NULL &&
+		set->per_layer != NULL && set->made != NULL &&
 		set->joined != NULL && b.used != NULL;
 	ok = ok ? bind_all(&b, err)
 		: base_no_memory(err, "weight table", (size_t)n_layers * W_COUNT * sizeof(void *));
 	base_free(b.used);
-	base_free(b.kinds);
 	base_free(b.turns);
 	return ok;
 }
 
 void weight_set_finish(struct weight_set *set) {
+	base_free(set->kinds);
 	base_free(set->global);
 	base_free(set->per_layer);
 	base_free(set->made);

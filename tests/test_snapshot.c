@@ -396,7 +396,7 @@ Test(snapshot, other_models_and_longer_contexts_are_refused) {
 	expect_refused(other, file_name(0), BB_ERR_UNSUPPORTED, "another model");
 	bb_engine_destroy(other);
 	other = open_as("llama", "cpu", NULL, BB_KV_AUTO, 0);
-	other->plan.layer_kind[0]++;
+	other->plan.weights.kinds[0]++;
 	expect_refused(other, file_name(0), BB_ERR_UNSUPPORTED, "another model");
 	bb_engine_destroy(other);
 	other = open_as("llama", "cpu", NULL, BB_KV_AUTO, 40);
