@@ -31,9 +31,10 @@ CHECK(conv) {
 		a->w = check_in(c, (size_t)width * dim);
 		a->bias = check_rand(c, 0, 2) > 0 ? check_in(c, dim) : NULL;
 		a->y = check_out(c, "y", (size_t)s.n_rows * a->ld_y, tol);
-		while (check_next(c, 4.0 * dim * (2.0 * s.n_rows + 3 * width), "rows=%d seqs=%d dim=%d "
-			"width=%d%s%s", s.n_rows, s.n_seqs, dim, width, a->silu ? " silu" : "",
-			a->bias != NULL ? " bias" : "")) {
+		const double least = 4.0 * dim * (2.0 * s.n_rows + 2.0 * (width - 1) * s.n_seqs + width +
+			(a->bias != NULL));
+		while (check_next(c, least, "rows=%d seqs=%d dim=%d width=%d%s%s", s.n_rows, s.n_seqs,
+			dim, width, a->silu ? " silu" : "", a->bias != NULL ? " bias" : "")) {
 			fn(check_queue(c), a);
 		}
 		if (!is_bench) {
