@@ -177,6 +177,9 @@ int bb_token_eos(const struct bb_engine *e); /* -1: none */
 bool bb_token_adds_bos(const struct bb_engine *e);
 bool bb_token_is_end(const struct bb_engine *e, int32_t id); /* generation stops there */
 bool bb_has_vocab(const struct bb_engine *e);
+/* What a file without a vocabulary calls a token in its metadata (`bobbin.token_names`, one for
+ * each id): [*bytes], not NUL-terminated, borrowed. NULL: it doesn't. */
+const char *bb_token_name(const struct bb_engine *e, int32_t id, size_t *bytes);
 
 /* Source of the model's chat template, or NULL. */
 const char *bb_chat_template(const struct bb_engine *e);
@@ -376,6 +379,25 @@ void bb_generation_destroy(struct bb_generation *g);
  * BB_ERR_FORMAT when the model's logits aren't finite. */
 bool bb_generation_next(struct bb_generation *g, struct bb_sampled *token, const char **text,
 	size_t *bytes, enum bb_finish *finish, struct bb_error *err);
+/* What others have to say, behind the token that was given out last (one must have been): the next
+ * token is drawn behind these ids [n], which penalties count as prompt. BB_ERR_USAGE for an id that
+ * the model doesn't have, BB_ERR_MEMORY; then nothing has changed. */
+bool bb_generation_feed(struct bb_generation *g, const int32_t *ids, size_t n,
+	struct bb_error *err);
+
+/* A stretch of generated text in which thought is measured. It ends with the token that completes a
+ * blank line behind words, or, from 64 tokens on, a line or a sentence; a file may say that each
+ * token is a step (`bobbin.cot_step`: "token"). */
+struct bb_cot_step {
+	int index;           /* 0: the first of the generation */
+	int first, n_tokens; /* of the timeline; what was fed in between is not counted */
+	double logprob;      /* the sum of the log-probabilities of its tokens */
+	const char *text;    /* [bytes], also what a stop string cut off; until the next call */
+	size_t bytes;
+};
+/* What the step that the last token belongs to has so far; true if it ended with it, be it that
+ * everything did. */
+bool bb_generation_cot_step(const struct bb_generation *g, struct bb_cot_step *step);
 
 #ifdef __cplusplus
 }

@@ -227,7 +227,7 @@ static bool open_text(struct bb_engine *e, const struct bb_engine_params *params
 	if (!sampling_read(&e->sampling, g, &inner)) {
 		return fail_text(e, "generation_config.json", &inner, err);
 	}
-	return model_name(e, params->path, err) &&
+	return model_name(e, params->path, err) && cot_read(g, &e->cot_each_token, err) &&
 		copy_string(g, "tokenizer.chat_template", &e->chat_template, err);
 }
 

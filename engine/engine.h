@@ -7,6 +7,7 @@
 
 #include "batch.h"
 #include "capture.h"
+#include "cot.h"
 #include "kv.h"
 #include "plan.h"
 #include "state.h"
@@ -21,6 +22,7 @@ struct bb_engine {
 	struct model_file file;
 	char *name, *chat_template;
 	struct bb_sampling sampling; /* what the file recommends */
+	bool cot_each_token;         /* each token is a CoT step */
 	const struct bb_model *model;
 	struct tokenizer *tokenizer;
 	struct memory memory;       /* where steps are computed */

@@ -17,10 +17,11 @@ struct bb_generation {
 	int32_t *stop_ids;         /* [n_stop_ids], owned */
 	int n_stop, n_stop_ids, max_tokens, min_tokens, n_tokens;
 	bool special, is_done;
+	struct cot cot;            /* of all tokens given out */
 	struct bb_sampled next;    /* drawn from what the context holds, not given out yet */
 	bool has_next;
-	int refused;               /* where no token could be drawn, or 0 */
-	int32_t last;              /* given out, not yet in the context */
+	struct bb_error refused;   /* why a step failed behind which nothing can follow */
+	struct bb_tokens pending;  /* the last one given out, and what was fed behind it */
 };
 
 static bool copy_stops(struct bb_generation *g, const struct bb_generation_params *p,
@@ -88,6 +89,7 @@ bool bb_generation_create(struct bb_generation **out, struct bb_context *c,
 	g->max_tokens = params->max_tokens;
 	g->min_tokens = params->min_tokens;
 	g->special = params->special;
+	g->cot.each_token = c->engine->cot_each_token;
 	g->stream.started = true; /* the text goes on after a prompt: its first space is real */
 	bool ok = bb_generation_check(c->engine, params, err) &&
 		engine_check_ids(c->engine, prompt, n_prompt, err) && copy_stops(g, params, err) &&
@@ -118,6 +120,8 @@ void bb_generation_destroy(struct bb_generation *g) {
 	}
 	base_free(g->stop);
 	base_free(g->stop_ids);
+	bb_tokens_finish(&g->pending);
+	cot_finish(&g->cot);
 	bb_text_finish(&g->held);
 	bb_text_finish(&g->ready);
 	sampler_finish(&g->sampler);
@@ -163,6 +167,23 @@ static bool release(struct bb_generation *g, size_t n, struct bb_error *err) {
 	return true;
 }
 
+/* What the next token is drawn behind joins the context. */
+static bool step_pending(struct bb_generation *g, struct bb_error *err) {
+	struct bb_context *c = g->context;
+	const int length = bb_context_length(c);
+	const struct bb_step_item item = {
+		.context = c, .tokens = g->pending.ids, .n_tokens = (int)g->pending.n,
+		.sampler = &g->sampler, .sampled = &g->next,
+	};
+	const bool ok = g->pending.n == 1 ? bb_step(c->engine, &item, 1, err)
+		: engine_prefill(c, g->pending.ids, g->pending.n, NULL, &g->sampler, &g->next, NULL, NULL,
+			err);
+	if (!ok && bb_context_length(c) != length) {
+		g->refused = *err;
+	}
+	return ok;
+}
+
 static bool add_text(struct bb_generation *g, int32_t id, struct bb_error *err) {
 	const struct tokenizer *t = g->context->engine->tokenizer;
 	if (tokenizer_is_vocabless(t)) {
@@ -174,6 +195,15 @@ static bool add_text(struct bb_generation *g, int32_t id, struct bb_error *err) 
 		return true;
 	}
 	return token_stream_push(&g->stream, t, id, g->special, &g->held, err);
+}
+
+/* The text of a token, also as a part of a CoT step. */
+static bool add_token(struct bb_generation *g, const struct bb_sampled *token,
+	struct bb_error *err) {
+	const size_t before = g->held.bytes;
+	return bb_tokens_push(&g->pending, token->id, err) && add_text(g, token->id, err) &&
+		cot_add(&g->cot, bb_context_length(g->context), (double)token->logprob,
+			g->held.data != NULL ? g->held.data + before : "", g->held.bytes - before, err);
 }
 
 static bool give_out(struct bb_generation *g, enum bb_finish *finish, struct bb_error *err) {
@@ -213,34 +243,55 @@ static enum bb_finish why_finished(const struct bb_generation *g, int32_t id) {
 bool bb_generation_next(struct bb_generation *g, struct bb_sampled *token, const char **text,
 	size_t *bytes, enum bb_finish *finish, struct bb_error *err) {
 	assert(!g->is_done);
-	if (g->refused > 0) {
-		return sampler_refuse(g->refused, err);
+	if (g->refused.code != BB_OK) {
+		*err = g->refused;
+		return false;
 	}
 	if (!g->has_next) {
-		const int length = bb_context_length(g->context);
 		if (g->n_tokens == g->min_tokens) {
 			sampler_allow_ends(&g->sampler);
 		}
-		const struct bb_step_item item = {
-			.context = g->context, .tokens = &g->last, .n_tokens = 1, .sampler = &g->sampler,
-			.sampled = &g->next,
-		};
-		if (!bb_step(g->context->engine, &item, 1, err)) {
-			g->refused = bb_context_length(g->context) > length ? length + 1 : 0;
+		if (!step_pending(g, err)) {
 			return false;
 		}
 	}
 	*token = g->next;
-	g->last = token->id;
+	g->pending.n = 0;
 	g->has_next = false;
 	g->n_tokens++;
 	*finish = why_finished(g, token->id);
 	g->ready.bytes = 0;
-	if (!add_text(g, token->id, err) || !give_out(g, finish, err)) {
+	if (!add_token(g, token, err) || !give_out(g, finish, err)) {
 		return false;
 	}
 	g->is_done = *finish != BB_FINISH_NONE;
 	*text = g->ready.data != NULL ? g->ready.data : "";
 	*bytes = g->ready.bytes;
 	return true;
+}
+
+bool bb_generation_feed(struct bb_generation *g, const int32_t *ids, size_t n,
+	struct bb_error *err) {
+	assert(!g->is_done && !g->has_next);
+	if (!engine_check_ids(g->context->engine, ids, n, err)) {
+		return false;
+	}
+	const size_t before = g->pending.n;
+	for (size_t i = 0; i < n; i++) {
+		if (!bb_tokens_push(&g->pending, ids[i], err)) {
+			g->pending.n = before;
+			return false;
+		}
+	}
+	bb_sampler_prompt(&g->sampler, ids, n);
+	return true;
+}
+
+bool bb_generation_cot_step(const struct bb_generation *g, struct bb_cot_step *step) {
+	const struct cot *c = &g->cot;
+	*step = (struct bb_cot_step){
+		.index = c->i_step, .first = c->first, .n_tokens = c->n_tokens, .logprob = c->logprob,
+		.text = c->text.data != NULL ? c->text.data : "", .bytes = c->text.bytes,
+	};
+	return c->n_tokens > 0 && (c->has_ended || g->is_done);
 }

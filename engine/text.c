@@ -56,6 +56,15 @@ bool bb_has_vocab(const struct bb_engine *e) {
 	return !tokenizer_is_vocabless(e->tokenizer);
 }
 
+const char *bb_token_name(const struct bb_engine *e, int32_t id, size_t *bytes) {
+	const struct gguf_kv *names = gguf_find(&e->file.gguf, "bobbin.token_names");
+	if (names == NULL || names->strings == NULL || id < 0 || (uint64_t)id >= names->n) {
+		return NULL;
+	}
+	*bytes = names->strings[id].bytes;
+	return names->strings[id].data;
+}
+
 const char *bb_chat_template(const struct bb_engine *e) {
 	return e->chat_template;
 }

@@ -62,17 +62,27 @@ static void add_logprobs(struct answer *a, const struct bb_engine *e, const stru
 
 /* ---- generating ---- */
 
-static bool generate(struct answer *a, struct bb_engine *e, struct bb_generation *g,
-	struct bb_error *err) {
+/* The next of what others say; behind the last one the answer is at its length. */
+static bool feed(struct answer *a, struct bb_generation *g, struct bb_error *err) {
+	if (a->feed == NULL || a->finish != BB_FINISH_NONE) {
+		return true;
+	}
+	const size_t i = a->tokens.n - 1;
+	if (i == a->feed->n) {
+		a->finish = BB_FINISH_LENGTH;
+		return true;
+	}
+	return bb_generation_feed(g, &a->feed->ids[i], 1, err);
+}
+
+static bool generate(struct answer *a, struct bb_engine *e, struct bb_context *c,
+	struct bb_generation *g, struct bb_error *err) {
 	const double start = seconds_now();
-	while (a->finish == BB_FINISH_NONE) {
+	a->was_interrupted = interrupted();
+	while (a->finish == BB_FINISH_NONE && !a->was_interrupted) {
 		struct bb_sampled token;
 		const char *text;
 		size_t bytes;
-		if (interrupted()) {
-			a->was_interrupted = true;
-			return true;
-		}
 		if (!bb_generation_next(g, &token, &text, &bytes, &a->finish, err) ||
 			!bb_tokens_push(&a->tokens, token.id, err)) {
 			return false;
@@ -82,6 +92,14 @@ static bool generate(struct answer *a, struct bb_engine *e, struct bb_generation
 		fwrite(text, 1, bytes, a->text_file);
 		if (a->logprobs != NULL) {
 			add_logprobs(a, e, &token);
+		}
+		if (!feed(a, g, err)) {
+			return false;
+		}
+		a->was_interrupted = a->finish == BB_FINISH_NONE && interrupted();
+		const bool is_last = a->finish != BB_FINISH_NONE || a->was_interrupted;
+		if (a->trace != NULL && !trace_add(a->trace, e, c, g, token.id, is_last)) {
+			return true;
 		}
 		if (a->is_shown && bytes > 0 && (!out_write(text, bytes) || !out_flush())) {
 			return true;
@@ -117,7 +135,7 @@ bool answer_generate(struct answer *a, struct bb_engine *e, struct bb_context *c
 		a->n_read = 0; /* how far it came isn't known, and nothing of it is kept */
 		ok = true;
 	} else if (ok && g != NULL) {
-		ok = generate(a, e, g, err);
+		ok = generate(a, e, c, g, err);
 	}
 	bb_generation_destroy(g);
 	if (fflush(a->text_file) != 0 && ok) {

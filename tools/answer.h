@@ -6,12 +6,15 @@
 #define ANSWER_H
 
 #include "parts.h"
+#include "trace.h"
 
 #include <jansson.h>
 
 struct answer { /* answer_init .. answer_finish */
 	bool is_shown;            /* text goes to stdout as it comes */
 	json_t *logprobs;         /* NULL = not asked for; one object per token */
+	struct trace *trace;      /* of CoT steps, borrowed; NULL = not asked for */
+	const struct bb_tokens *feed; /* one goes behind each token, until none is left; NULL = none */
 	struct bb_tokens tokens;  /* sampled, the end token included */
 	char *text;               /* [text_bytes], a NUL behind */
 	size_t text_bytes;

@@ -18,8 +18,9 @@ struct options {
 	struct open_options open;
 	struct sampling_options sampling;
 	const char *prompt, *file, *system, *template_file;
+	const char *feed;
 	int n_logprobs;
-	bool raw, json, verbose_prompt;
+	bool raw, json, verbose_prompt, trace_state;
 };
 
 #define AT(member) offsetof(struct options, member)
@@ -36,6 +37,11 @@ static const struct arg_option own[] = {
 	{ "--logprobs", "N",
 		"with --json: log-probabilities, and the N likeliest of each place (0 to 20)",
 		ARG_INT, AT(n_logprobs), 0, BB_MAX_LOGPROBS },
+	{ "--trace-state", NULL, "in place of the text, a line for each CoT step: what was written, "
+		"its log-probability, the bytes of the context's state; with --json a list, cot_steps",
+		ARG_FLAG, AT(trace_state) },
+	{ "--feed", "TEXT", "put one of this text's tokens behind each token that is written, as if "
+		"somebody answered it, until none is left", ARG_TEXT, AT(feed) },
 	{ "--verbose-prompt", NULL, "show the prompt as the model sees it on stderr", ARG_FLAG,
 		AT(verbose_prompt) },
 	{ 0 },
@@ -68,9 +74,10 @@ struct job { /* what a run owns; finish_job frees it */
 	struct bb_context *context;
 	struct input text, template_text;
 	struct bb_text rendered;
-	struct bb_tokens prompt;
+	struct bb_tokens prompt, feed;
 	struct parts parts;
 	struct answer answer;
+	struct trace trace;
 };
 
 static void finish_job(struct job *j) {
@@ -78,6 +85,8 @@ static void finish_job(struct job *j) {
 	bb_context_destroy(j->context);
 	bb_engine_destroy(j->engine);
 	bb_tokens_finish(&j->prompt);
+	bb_tokens_finish(&j->feed);
+	trace_finish(&j->trace);
 	parts_finish(&j->parts);
 	bb_text_finish(&j->rendered);
 	input_finish(&j->text);
@@ -177,6 +186,11 @@ static bool make_prompt(const struct options *o, struct job *j, struct bb_error 
 	return ok && prompt_check(&j->prompt, info.max_len, err);
 }
 
+static bool read_feed(const struct options *o, struct job *j, struct bb_error *err) {
+	return o->feed == NULL ||
+		bb_tokenize(j->engine, o->feed, strlen(o->feed), false, true, &j->feed, err);
+}
+
 static void print_json(const struct job *j, uint64_t seed) {
 	const struct answer *a = &j->answer;
 	json_t *tokens = json_array();
@@ -198,6 +212,9 @@ static void print_json(const struct job *j, uint64_t seed) {
 	if (root != NULL && a->logprobs != NULL) {
 		json_object_set_new(root, "logprobs", json_pack("{s:O}", "content", a->logprobs));
 	}
+	if (root != NULL && a->trace != NULL) {
+		json_object_set(root, "cot_steps", a->trace->steps);
+	}
 	out_json_take(root, JSON_COMPACT);
 }
 
@@ -216,15 +233,19 @@ static int generate(const struct options *o, struct job *j) {
 		return status;
 	}
 	params.sampling.n_logprobs = o->n_logprobs > 0 ? o->n_logprobs : 0;
-	if (!make_prompt(o, j, &err) || !bb_context_create(&j->context, j->engine, NULL, &err) ||
-		!answer_init(&j->answer, !o->json, o->n_logprobs >= 0, &err)) {
+	if (!make_prompt(o, j, &err) || !read_feed(o, j, &err) ||
+		!bb_context_create(&j->context, j->engine, NULL, &err) ||
+		!answer_init(&j->answer, !o->json && !o->trace_state, o->n_logprobs >= 0, &err)) {
 		return failure_of(&err);
 	}
+	j->trace.steps = o->json && o->trace_state ? json_array() : NULL;
+	j->answer.trace = o->trace_state ? &j->trace : NULL;
+	j->answer.feed = o->feed != NULL ? &j->feed : NULL;
 	const bool ok = answer_generate(&j->answer, j->engine, j->context, &params, &j->prompt,
 		&j->parts, &err);
 	if (o->json && ok) {
 		print_json(j, params.sampling.seed);
-	} else if (!o->json && out_is_terminal()) {
+	} else if (!o->json && !o->trace_state && out_is_terminal()) {
 		out_write("\n", 1); /* a program that reads this wants the text alone */
 	}
 	if (!out_flush()) {

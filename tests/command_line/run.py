@@ -50,6 +50,41 @@ class Run(Case):
         self.assertEqual(root["finish_reason"], "length")
         self.assertEqual(root["timings"]["predicted_n"], 5)
 
+    def test_trace_of_one_step(self):
+        lines = bobbin("run", TINY, "-p", "1 2 3", "-n", "5", "--temp", "0", "--trace-state")[0].decode().splitlines()
+        text = bobbin("run", TINY, "-p", "1 2 3", "-n", "5", "--temp", "0")[0].decode()
+        self.assertEqual(lines[0].split(), ["step", "at", "token", "tokens", "logprob", "state", "written"])
+        self.assertRegex(lines[1], r"^ +0 +3 +5 +-\d+\.\d{3} +[\d.]+ [KM]iB  " + re.escape(text) + "$")
+        self.assertEqual(len(lines), 2)
+
+    def test_trace_as_json(self):
+        args = ("run", TINY, "-p", "1 2 3", "-n", "5", "--temp", "0", "--json", "--trace-state", "--logprobs", "0")
+        root = json.loads(bobbin(*args)[0])
+        step, = root["cot_steps"]
+        self.assertEqual((step["index"], step["first"], step["n_tokens"], step["text"], step["state_bytes"]),
+                         (0, 3, 5, root["text"], 0))
+        self.assertAlmostEqual(step["logprob"], sum(entry["logprob"] for entry in root["logprobs"]["content"]), 4)
+        self.assertGreater(step["kv_bytes"], 0)
+
+    def test_trace_of_nothing(self):
+        self.assertEqual(bobbin("run", TINY, "-p", "1 2 3", "-n", "0", "--trace-state")[0], b"")
+        root = json.loads(bobbin("run", TINY, "-p", "1 2 3", "-n", "0", "--trace-state", "--json")[0])
+        self.assertEqual(root["cot_steps"], [])
+
+    def test_feed(self):
+        fed = json.loads(bobbin("run", TINY, "-p", "1 2 3", "--feed", "7 8", "--temp", "0", "--json")[0])
+        self.assertEqual((len(fed["tokens"]), fed["finish_reason"]), (3, "length"))
+        history = [1, 2, 3]
+        for token, answer in zip(fed["tokens"], (7, 8, None)):
+            prompt = " ".join(map(str, history))
+            alone = json.loads(bobbin("run", TINY, "-p", prompt, "-n", "1", "--temp", "0", "--json")[0])
+            self.assertEqual(alone["tokens"], [token])
+            history += [token, answer]
+
+    def test_feed_is_checked(self):
+        err = bobbin("run", TINY, "-p", "1 2 3", "--feed", "7 x", "-n", "9", status=1)[1].decode()
+        self.assertRegex(err, "expected decimal ids|token id")
+
     def test_logprobs(self):
         root = json.loads(bobbin("run", TINY, "-p", "1 2", "-n", "4", "--temp", "0", "--json", "--logprobs", "3")[0])
         content = root["logprobs"]["content"]

@@ -9,6 +9,8 @@ complete -c bobbin -n '__fish_seen_subcommand_from run' -l raw -d 'continue the 
 complete -c bobbin -n '__fish_seen_subcommand_from run' -l chat-template-file -r -d 'use this template instead of the model'\''s'
 complete -c bobbin -n '__fish_seen_subcommand_from run' -l json -d 'print one object: text, tokens, finish_reason, counts, timings'
 complete -c bobbin -n '__fish_seen_subcommand_from run' -l logprobs -x -d 'with --json: log-probabilities, and the N likeliest of each place (0 to 20)'
+complete -c bobbin -n '__fish_seen_subcommand_from run' -l trace-state -d 'in place of the text, a line for each CoT step: what was written, its log-probability, the bytes of the context'\''s state; with --json a list, cot_steps'
+complete -c bobbin -n '__fish_seen_subcommand_from run' -l feed -x -d 'put one of this text'\''s tokens behind each token that is written, as if somebody answered it, until none is left'
 complete -c bobbin -n '__fish_seen_subcommand_from run' -l verbose-prompt -d 'show the prompt as the model sees it on stderr'
 complete -c bobbin -n '__fish_seen_subcommand_from run' -s n -l max-tokens -l n-predict -x -d 'tokens to generate; -1 = to the end of the context (default)'
 complete -c bobbin -n '__fish_seen_subcommand_from run' -l temp -l temperature -x -d '0 = always the likeliest token (default: the model'\''s, else 1)'
