@@ -46,8 +46,8 @@ Test(cot, sentences_and_lines_end_long_steps_only) {
 		bool ends;
 	} cases[] = {
 		{ " end.", true }, { " end!", true }, { " why?\"", true }, { " it.)*", true },
-		{ "\n", true }, { "\u3002", true }, { "\u2026\u201D", true }, { " 3.", false }, { " end", false },
-		{ " (", false }, { " .", true },
+		{ "\n", true }, { "\u3002", true }, { "\u2026\u201D", true }, { " 3.", false },
+		{ " end", false }, { " (", false }, { " .", true },
 	};
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		struct cot c = { 0 };

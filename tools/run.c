@@ -37,11 +37,10 @@ static const struct arg_option own[] = {
 	{ "--logprobs", "N",
 		"with --json: log-probabilities, and the N likeliest of each place (0 to 20)",
 		ARG_INT, AT(n_logprobs), 0, BB_MAX_LOGPROBS },
-	{ "--trace-state", NULL, "in place of the text, a line for each CoT step: what was written, "
-		"its log-probability, the bytes of the context's state; with --json a list, cot_steps",
+	{ "--trace-state", NULL, "print a line per CoT step: its log-probability, bytes of state, text",
 		ARG_FLAG, AT(trace_state) },
-	{ "--feed", "TEXT", "put one of this text's tokens behind each token that is written, as if "
-		"somebody answered it, until none is left", ARG_TEXT, AT(feed) },
+	{ "--feed", "TEXT", "answer each token that is written with one of this text's", ARG_TEXT,
+		AT(feed) },
 	{ "--verbose-prompt", NULL, "show the prompt as the model sees it on stderr", ARG_FLAG,
 		AT(verbose_prompt) },
 	{ 0 },
