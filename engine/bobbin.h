@@ -153,6 +153,7 @@ bool bb_kernels_print(FILE *out, const char *isa, bool as_json, struct bb_error 
 struct bb_tokens { /* growable; zeroed = empty */
 	int32_t *ids; /* [n] */
 	size_t n, cap;
+	size_t n_lost; /* bytes of text that were left out, for the vocabulary has no token for them */
 };
 void bb_tokens_finish(struct bb_tokens *t);
 bool bb_tokens_push(struct bb_tokens *t, int32_t id, struct bb_error *err);

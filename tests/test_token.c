@@ -249,6 +249,9 @@ Test(bpe, a_missing_byte_keeps_its_neighbours_apart) {
 	cr_assert_str_eq(vocab_ids(t, "ab", 0), "2");
 	cr_assert_str_eq(vocab_ids(t, "axb", 0), "0 1");
 	cr_assert_str_eq(vocab_ids(t, "xxx x", 0), "");
+	cr_assert_eq(vocab_lost(t, "ab"), 0);
+	cr_assert_eq(vocab_lost(t, "axb"), 1);
+	cr_assert_eq(vocab_lost(t, "xxx x"), 5);
 	tokenizer_destroy(t);
 }
 

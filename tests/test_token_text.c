@@ -130,6 +130,7 @@ Test(spm, the_unknown_token_without_bytes) {
 	vocab_add_scored("a", -1);
 	struct tokenizer *t = vocab_end();
 	cr_assert_str_eq(vocab_ids(t, "a\xC3\xA9z", 0), "1 0 0");
+	cr_assert_eq(vocab_lost(t, "a\xC3\xA9z"), 0);
 	cr_assert_eq(tokenizer_eos(t), -1); /* the default, 2, is beyond this vocabulary */
 	tokenizer_destroy(t);
 }

@@ -105,6 +105,7 @@ Test(world, a_missing_byte_is_left_out_or_unknown) {
 		struct tokenizer *t = vocab_end();
 		cr_assert_str_eq(vocab_ids(t, "abba", 0), k == 0 ? "1 1" : "1 0 0 1");
 		cr_assert_str_eq(vocab_ids(t, "abc", 0), "2");
+		cr_assert_eq(vocab_lost(t, "abba"), k == 0 ? 2 : 0);
 		tokenizer_destroy(t);
 	}
 }

@@ -133,6 +133,13 @@ const char *vocab_ids(const struct tokenizer *t, const char *text, int how) {
 	return shown;
 }
 
+size_t vocab_lost(const struct tokenizer *t, const char *text) {
+	struct bb_tokens ids = vocab_encode(t, text, strlen(text), 0);
+	const size_t n_lost = ids.n_lost;
+	bb_tokens_finish(&ids);
+	return n_lost;
+}
+
 struct bb_text vocab_bytes(const struct tokenizer *t, const struct bb_tokens *ids) {
 	struct bb_text text = { 0 };
 	for (size_t i = 0; i < ids->n; i++) {

@@ -43,6 +43,8 @@ bool vocab_try(struct tokenizer **t, struct bb_error *err);
 /* The ids as "1 2 3", in a static buffer. */
 const char *vocab_print(const struct bb_tokens *ids);
 const char *vocab_ids(const struct tokenizer *t, const char *text, int how);
+/* Bytes of text that have no token. */
+size_t vocab_lost(const struct tokenizer *t, const char *text);
 struct bb_tokens vocab_encode(const struct tokenizer *t, const void *text, size_t bytes, int how);
 /* All pieces one after the other. */
 struct bb_text vocab_bytes(const struct tokenizer *t, const struct bb_tokens *ids);

@@ -245,6 +245,12 @@ static int set(const struct found *f, const char *name, const char *text) {
 
 /* ---- parsing ---- */
 
+/* Others have long options with one dash, as -ngl: no number begins with a letter. */
+static bool may_be_value(const struct arg_option *o, const char *text) {
+	const bool is_text = o->kind == ARG_TEXT || o->kind == ARG_TEXTS;
+	return is_text || strchr("0123456789+-.", text[0]) != NULL;
+}
+
 /* Splits "--name=value", "-n=value" and "-n5"; *value stays NULL where the word has none. */
 static bool split(const struct arg_command *command, void *options, const char *word, char *name,
 	size_t name_bytes, const char **value, struct found *f) {
@@ -260,7 +266,8 @@ static bool split(const struct arg_command *command, void *options, const char *
 	}
 	if (word[1] != '-' && word[2] != '\0') {
 		const char letter[3] = { '-', word[1], '\0' };
-		if (find(command, options, letter, f) && f->option->value != NULL) {
+		if (find(command, options, letter, f) && f->option->value != NULL &&
+			may_be_value(f->option, word + 2)) {
 			snprintf(name, name_bytes, "%s", letter);
 			*value = word + 2;
 			return true;

@@ -121,6 +121,9 @@ int open_model(const struct open_options *o, enum open_what what, struct bb_engi
 	if (o->path == NULL) {
 		return usage_error("no MODEL was given");
 	}
+	if (o->path[0] == '\0') {
+		return usage_error("MODEL is empty, expected a GGUF file or a Hugging Face folder");
+	}
 	if (strcmp(o->path, "-") == 0) {
 		return usage_error("MODEL is '-', but a model can't be read from stdin; "
 			"expected a GGUF file or a Hugging Face folder");

@@ -4,6 +4,7 @@
 #include "prompt.h"
 
 #include "input.h"
+#include "terminal.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -88,6 +89,14 @@ bool prompt_chat(const struct bb_engine *e, const char *source, json_t *messages
 bool prompt_raw(const struct bb_engine *e, const char *text, size_t bytes, struct bb_tokens *out,
 	struct bb_error *err) {
 	return bb_tokenize(e, text, bytes, true, true, out, err);
+}
+
+void prompt_note_lost(const struct bb_tokens *tokens) {
+	if (tokens->n_lost > 0) {
+		notice("%zu byte%s of the text %s left out: the vocabulary has no token for %s",
+			tokens->n_lost, tokens->n_lost == 1 ? "" : "s", tokens->n_lost == 1 ? "is" : "are",
+			tokens->n_lost == 1 ? "it" : "them");
+	}
 }
 
 bool prompt_check(const struct bb_tokens *prompt, int max_len, struct bb_error *err) {

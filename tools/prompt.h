@@ -22,6 +22,8 @@ bool prompt_check_template(const struct bb_engine *e, const char *source, struct
 bool prompt_check_system(const struct bb_engine *e, const char *source, struct bb_error *err);
 bool prompt_raw(const struct bb_engine *e, const char *text, size_t bytes, struct bb_tokens *out,
 	struct bb_error *err);
+/* Says on stderr how much of the text has no tokens. */
+void prompt_note_lost(const struct bb_tokens *tokens);
 /* A prompt of no tokens, or of more than the context holds, is refused before any work is done. */
 bool prompt_check(const struct bb_tokens *prompt, int max_len, struct bb_error *err);
 

@@ -170,6 +170,7 @@ static bool make_prompt(const struct options *o, struct job *j, struct bb_error 
 			parts_find(&j->parts, j->engine, source, list, &j->prompt, err);
 		json_decref(list);
 	}
+	prompt_note_lost(&j->prompt);
 	struct bb_engine_info info;
 	bb_engine_info(j->engine, &info);
 	if (ok && o->verbose_prompt) {
@@ -244,7 +245,7 @@ static int generate(const struct options *o, struct job *j) {
 		&j->parts, &err);
 	if (o->json && ok) {
 		print_json(j, params.sampling.seed);
-	} else if (!o->json && !o->trace_state && out_is_terminal()) {
+	} else if (!o->json && !o->trace_state && out_meets_stderr()) {
 		out_write("\n", 1); /* a program that reads this wants the text alone */
 	}
 	if (!out_flush()) {

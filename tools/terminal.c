@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -248,6 +249,13 @@ bool out_capture(bool (*print)(FILE *out, const void *user, struct bb_error *err
 
 bool out_is_terminal(void) {
 	return isatty(STDOUT_FILENO) != 0;
+}
+
+bool out_meets_stderr(void) {
+	struct stat out, err;
+	return out_is_terminal() || (fstat(STDOUT_FILENO, &out) == 0 &&
+		fstat(STDERR_FILENO, &err) == 0 && S_ISREG(out.st_mode) && out.st_dev == err.st_dev &&
+		out.st_ino == err.st_ino);
 }
 
 /* ---- helpers ---- */

@@ -56,6 +56,8 @@ bool out_flush(void);
 /* Prints the value with a newline and drops the reference to it; NULL = there was no memory. */
 bool out_json_take(json_t *value, size_t flags);
 bool out_is_terminal(void);
+/* Whether people see what is on stdout above what is on stderr: on a terminal, or in one file. */
+bool out_meets_stderr(void);
 /* What print writes to its FILE goes to stdout, if it succeeds; for the engine's own reports. */
 bool out_capture(bool (*print)(FILE *out, const void *user, struct bb_error *err), const void *user,
 	struct bb_error *err);

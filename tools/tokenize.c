@@ -5,6 +5,7 @@
 
 #include "input.h"
 #include "open.h"
+#include "prompt.h"
 #include "terminal.h"
 
 struct options {
@@ -61,6 +62,7 @@ int tokenize_main(int argc, char **argv) {
 	const bool ok = input_read("-", &text, &err) &&
 		bb_tokenize(e, text.data, text.bytes, !o.no_bos, !o.no_parse_special, &tokens, &err);
 	if (ok) {
+		prompt_note_lost(&tokens);
 		print(&tokens);
 	}
 	input_finish(&text);

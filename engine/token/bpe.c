@@ -109,6 +109,7 @@ static bool encode_word(const struct tokenizer *t, const char *word, size_t byte
 	if (bytes == 1 || pretoken_ignores_merges(t->pretoken)) {
 		const int32_t whole = bytes == 1 ? t->byte_id[(uint8_t)*word] : vocab_find(t, word, bytes);
 		if (whole >= 0 || bytes == 1) {
+			out->n_lost += whole < 0;
 			return whole < 0 || bb_tokens_push(out, whole, err);
 		}
 	}
@@ -120,7 +121,9 @@ static bool encode_word(const struct tokenizer *t, const char *word, size_t byte
 	}
 	merge_run(w, t, word, pair);
 	for (int32_t i = 0; i >= 0; i = w->symbols[i].next) {
-		if (w->symbols[i].id >= 0 && !bb_tokens_push(out, w->symbols[i].id, err)) {
+		const int32_t id = w->symbols[i].id;
+		out->n_lost += id < 0 ? w->symbols[i].bytes : 0;
+		if (id >= 0 && !bb_tokens_push(out, id, err)) {
 			return false;
 		}
 	}

@@ -49,6 +49,7 @@ static bool push_bytes(const struct tokenizer *t, const char *p, size_t bytes,
 		has_all = has_all && t->byte_id[(uint8_t)p[i]] >= 0;
 	}
 	if (!has_all) {
+		out->n_lost += t->unknown < 0 ? bytes : 0;
 		return t->unknown < 0 || bb_tokens_push(out, t->unknown, err);
 	}
 	for (size_t i = 0; i < bytes; i++) {

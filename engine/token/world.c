@@ -88,6 +88,7 @@ bool world_encode(const struct tokenizer *t, const char *text, size_t bytes, str
 				longest = n;
 			}
 		}
+		out->n_lost += id < 0;
 		if (id >= 0 && !bb_tokens_push(out, id, err)) {
 			return false;
 		}

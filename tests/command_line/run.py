@@ -2,8 +2,9 @@
 """bobbin run."""
 import json
 import re
+import subprocess
 
-from case import TINY, REAL, Case, Terminal, bobbin, real
+from case import BOBBIN, TINY, REAL, Case, Terminal, bobbin, real
 
 
 class Run(Case):
@@ -18,6 +19,24 @@ class Run(Case):
         self.assertRegex(out, rb"\d$")
         with Terminal(*args) as t:
             t.wait_for(out.strip() + b"\r\nprompt: 3 tokens")
+
+    def test_speed_begins_a_line_where_both_go_to_one_file(self):
+        path = self.folder / "both"
+        with open(path, "wb") as out:
+            subprocess.run([BOBBIN, "run", TINY, "-p", "1 2 3", "-n", "5"], stdout=out, stderr=out, check=True)
+        self.assertRegex(path.read_text(encoding="utf-8"), r"\n[\d ]+\nprompt: 3 tokens")
+
+    @real
+    def test_bytes_without_a_token_are_counted(self):
+        every_byte = bytes(range(256))
+        ids, lost = bobbin("tokenize", REAL, stdin=every_byte)
+        back = bobbin("detokenize", REAL, stdin=ids)[0]
+        n_lost = len(every_byte) - len(back)
+        self.assertGreater(n_lost, 0)
+        self.assertIn(f"{n_lost} bytes of the text are left out", lost.decode())
+        said = bobbin("run", REAL, "--raw", "-n", "1", stdin=every_byte)[1].decode()
+        self.assertIn(f"{n_lost} bytes of the text are left out", said)
+        self.assertNotIn("left out", bobbin("run", REAL, "--raw", "-n", "1", "-p", "a")[1].decode())
 
     def test_seed_repeats(self):
         one, two, other = (bobbin("run", TINY, "-p", "1 2 3", "-n", "20", "--seed", s)[0] for s in (5, 5, 6))

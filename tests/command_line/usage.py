@@ -157,6 +157,8 @@ class Usage(Case):
                     option = name.split("=")[0].replace("_", "-")
                     self.sentence(bobbin(command, TINY, name, "x", status=1)[1], f"'{option}' isn't in this build")
         self.sentence(bobbin("run", TINY, "--session", "x", status=2)[1], "unknown option '--session'")
+        self.sentence(bobbin("run", TINY, "-ngl", "99", status=2)[1], "unknown option '-ngl'")
+        self.sentence(bobbin("run", "", "-p", "1", status=2)[1], "MODEL is empty")
 
     def test_bytes(self):
         for value in ("0", "64M", "1G", "65536K", "67108864"):
