@@ -21,7 +21,7 @@
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "numbers go to files as they are");
 
 static const char magic[8] = "BBSNAP\r\n";
-enum { MAX_HEAD_DIM = 512, VERSION = 1, HASH_BYTES = sizeof(XXH64_hash_t) };
+enum { VERSION = 1, HASH_BYTES = sizeof(XXH64_hash_t) };
 
 /* The beginning of the file. Then: ids [n_tokens] i32, segments, checkpoints, states [n_states],
  * the pages of each kind of layer, the hash. State i is that of checkpoint i; the context's own,
@@ -187,7 +187,7 @@ static void move_slots(uint8_t *to, const struct bb_kv_layout *to_layout, int to
 	int head_dim, int n_parts, int n) {
 	const size_t to_bytes = to_layout->slab_bytes(type, head_dim, to_group);
 	const size_t from_bytes = from->slab_bytes(type, head_dim, from_group);
-	float k[MAX_HEAD_DIM], v[MAX_HEAD_DIM];
+	float k[BB_MAX_HEAD_DIM], v[BB_MAX_HEAD_DIM];
 	for (int i = 0; i < n_parts * n; i++) {
 		uint8_t *dst = to + (size_t)(i / n) * to_bytes;
 		const uint8_t *src = page + (size_t)(i / n) * from_bytes;
@@ -449,7 +449,7 @@ static bool check_head(const struct source *s, struct bb_engine *e, const struct
 			"this one with another window", s->path);
 	}
 	const bool is_pages = h->n_kinds == (uint32_t)e->plan.n_paged && h->kv_type < N_KV_TYPES &&
-		h->kv_group <= MAX_HEAD_DIM && memchr(h->layout, 0, sizeof(h->layout)) != NULL &&
+		h->kv_group <= BB_MAX_HEAD_DIM && memchr(h->layout, 0, sizeof(h->layout)) != NULL &&
 		memchr(h->made_by, 0, sizeof(h->made_by)) != NULL;
 	if (!is_pages || !is_size(h, size)) {
 		return damaged(s, "its size isn't that of what it tells of");

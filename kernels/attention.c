@@ -13,7 +13,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { MAX_HEAD_DIM = 512, GRAIN = 4 };
+enum { GRAIN = 4 };
 
 struct job {
 	const struct bb_attention *a;
@@ -27,12 +27,12 @@ struct query {
 	size_t slab; /* offset of the head's slab in a page */
 	const float *q;
 	int begin, end;
-	int8_t q8[MAX_HEAD_DIM];
-	float q8_scale[MAX_HEAD_DIM]; /* per group */
+	int8_t q8[BB_MAX_HEAD_DIM];
+	float q8_scale[BB_MAX_HEAD_DIM]; /* per group */
 };
 
 struct partial {
-	double m, l, o[MAX_HEAD_DIM];
+	double m, l, o[BB_MAX_HEAD_DIM];
 };
 
 static double capped(const struct bb_attention *a, double score) {
@@ -41,7 +41,7 @@ static double capped(const struct bb_attention *a, double score) {
 
 static double score_float(const struct query *q, const uint8_t *slab, int slot) {
 	const struct bb_attention *a = q->job->a;
-	float k[MAX_HEAD_DIM], v[MAX_HEAD_DIM];
+	float k[BB_MAX_HEAD_DIM], v[BB_MAX_HEAD_DIM];
 	layout_kv_rows.read(slab, q->job->type, a->head_dim, a->kv_group, slot, k, v);
 	double sum = 0;
 	for (int d = 0; d < a->head_dim; d++) {
@@ -53,7 +53,7 @@ static double score_float(const struct query *q, const uint8_t *slab, int slot) 
 static void add_values_float(struct partial *part, const struct query *q, const uint8_t *slab,
 	int first, int end, const double *p) {
 	const struct bb_attention *a = q->job->a;
-	float k[MAX_HEAD_DIM], v[MAX_HEAD_DIM];
+	float k[BB_MAX_HEAD_DIM], v[BB_MAX_HEAD_DIM];
 	for (int slot = first; slot < end; slot++) {
 		layout_kv_rows.read(slab, q->job->type, a->head_dim, a->kv_group, slot, k, v);
 		for (int d = 0; d < a->head_dim; d++) {
@@ -182,7 +182,7 @@ static void run(bb_queue *queue, const struct bb_attention *a, enum bb_kv_dtype 
 	for (int i = 0; i < a->n_seqs; i++) {
 		n_rows += a->seqs[i].n_rows;
 	}
-	assert(a->head_dim <= MAX_HEAD_DIM && a->n_heads % a->n_kv_heads == 0);
+	assert(a->head_dim <= BB_MAX_HEAD_DIM && a->n_heads % a->n_kv_heads == 0);
 	queue_run(queue, run_units, &job, n_rows * a->n_heads, GRAIN);
 }
 

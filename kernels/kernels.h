@@ -130,6 +130,8 @@ struct bb_layout {
 /* A page holds 64 tokens. The slab of one (page, layer, kv head) is a K plane and a V plane, each
  * in the order that the attention variant wants, each 64-byte aligned. */
 enum { BB_PAGE = 64, BB_SPLIT = 256 };
+/* Channels of a head at most. */
+enum { BB_MAX_HEAD_DIM = 512 };
 
 /* Page tables are lists of chunks of 64 page addresses, so that contexts can share all but the
  * chunks in which they differ. 64 make 4096 tokens and 512 bytes: the list of a million tokens

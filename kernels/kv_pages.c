@@ -9,8 +9,6 @@
 #include <assert.h>
 #include <string.h>
 
-enum { MAX_HEAD_DIM = 512 };
-
 struct copy_job {
 	void *const *to, *const *from; /* [n] addresses */
 	size_t bytes;
@@ -31,7 +29,7 @@ void kv_copy_c(bb_queue *q, void *const *to, void *const *from, int n, size_t by
 
 static void quantise_slabs(const void *arg, int begin, int end) {
 	const struct bb_kv_quantise *a = arg;
-	float k[MAX_HEAD_DIM], v[MAX_HEAD_DIM];
+	float k[BB_MAX_HEAD_DIM], v[BB_MAX_HEAD_DIM];
 	for (int i = begin; i < end; i++) {
 		const struct bb_kv_slab *slab = &a->slabs[i];
 		for (int slot = 0; slot < slab->n_tokens; slot++) {
@@ -42,7 +40,7 @@ static void quantise_slabs(const void *arg, int begin, int end) {
 }
 
 void kv_quantise_c(bb_queue *q, const struct bb_kv_quantise *a) {
-	assert(a->head_dim <= MAX_HEAD_DIM && a->from != KV_INT8);
+	assert(a->head_dim <= BB_MAX_HEAD_DIM && a->from != KV_INT8);
 	queue_run(q, quantise_slabs, a, a->n_slabs, 1);
 }
 
@@ -92,7 +90,7 @@ struct rerotate_job {
 static void rerotate_heads(const void *arg, int begin, int end) {
 	const struct rerotate_job *job = arg;
 	const struct bb_kv_runs *a = job->a;
-	float k[MAX_HEAD_DIM];
+	float k[BB_MAX_HEAD_DIM];
 	for (int unit = begin; unit < end; unit++) {
 		const struct bb_kv_head *head = &a->kv_heads[unit % a->n_kv_heads];
 		const struct bb_kv_run *run = &a->runs[unit / a->n_kv_heads * a->n_groups + head->i_group];
@@ -109,6 +107,6 @@ static void rerotate_heads(const void *arg, int begin, int end) {
 
 void kv_rerotate_c(bb_queue *q, const struct bb_kv_runs *a, const float *cs, int n_pairs) {
 	const struct rerotate_job job = { a, cs, n_pairs };
-	assert(a->head_dim <= MAX_HEAD_DIM && 2 * n_pairs <= a->head_dim);
+	assert(a->head_dim <= BB_MAX_HEAD_DIM && 2 * n_pairs <= a->head_dim);
 	queue_run(q, rerotate_heads, &job, a->n_seqs * a->n_kv_heads, 1);
 }

@@ -7,8 +7,6 @@
 #include <assert.h>
 #include <math.h>
 
-enum { MAX_HEAD_DIM = 512 };
-
 size_t kv_bounds_bytes(int head_dim) {
 	return 2 * (size_t)kv_vd(head_dim) * sizeof(float);
 }
@@ -46,7 +44,7 @@ struct job {
 static void bound_page(float *bounds, const struct bb_kv_runs *a, const uint8_t *slab,
 	int n_slots) {
 	const int width = kv_vd(a->head_dim);
-	float k[MAX_HEAD_DIM], *least = bounds, *largest = bounds + width;
+	float k[BB_MAX_HEAD_DIM], *least = bounds, *largest = bounds + width;
 	for (int d = 0; d < width; d++) {
 		least[d] = d < a->head_dim ? INFINITY : 0;
 		largest[d] = d < a->head_dim ? -INFINITY : 0;
@@ -80,7 +78,7 @@ static void bound_heads(const void *arg, int begin, int end) {
 
 void kv_bounds_c(bb_queue *q, const struct bb_kv_runs *a, const size_t *bounds) {
 	const struct job job = { .a = a, .bounds = bounds };
-	assert(a->head_dim <= MAX_HEAD_DIM);
+	assert(a->head_dim <= BB_MAX_HEAD_DIM);
 	queue_run(q, bound_heads, &job, a->n_seqs * a->n_kv_heads, 1);
 }
 
@@ -132,7 +130,7 @@ static float norm(const float *x, int n) {
 static void norm_heads(const void *arg, int begin, int end) {
 	const struct job *job = arg;
 	const struct bb_kv_runs *a = job->a;
-	float x[MAX_HEAD_DIM];
+	float x[BB_MAX_HEAD_DIM];
 	for (int unit = begin; unit < end; unit++) {
 		const struct head_run r = head_run_of(a, unit);
 		for (int i = 0; i < r.run->n_tokens; i++) {
@@ -154,6 +152,6 @@ static void norm_heads(const void *arg, int begin, int end) {
 
 void kv_norms_c(bb_queue *q, float *k_norms, float *v_norms, int ld, const struct bb_kv_runs *a) {
 	const struct job job = { .a = a, .k_norms = k_norms, .v_norms = v_norms, .ld = ld };
-	assert(a->head_dim <= MAX_HEAD_DIM);
+	assert(a->head_dim <= BB_MAX_HEAD_DIM);
 	queue_run(q, norm_heads, &job, a->n_seqs * a->n_kv_heads, 1);
 }

@@ -136,7 +136,7 @@ static bool encode_marked(const struct tokenizer *t, const char *text, size_t by
 			while (end < bytes && mark[end] == 1) {
 				end++;
 			}
-			if (!bb_tokens_push(out, special_find(&t->special, text + i, end - i), err)) {
+			if (!bb_tokens_push(out, trie_find(&t->special, text + i, end - i), err)) {
 				return false;
 			}
 			after_special = true;

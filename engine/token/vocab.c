@@ -382,8 +382,8 @@ void vocab_finish(struct tokenizer *t) {
 	base_free(t->score);
 	base_free(t->pieces.slots);
 	base_free(t->merges.slots);
-	special_finish(&t->special);
-	special_finish(&t->words);
+	trie_finish(&t->special);
+	trie_finish(&t->words);
 }
 
 /* ---- tokens with a meaning ---- */
@@ -432,7 +432,7 @@ static const char *const eog_texts[] = {
 static void find_eog(struct tokenizer *t) {
 	for (size_t i = 0; i < COUNT(eog_texts); i++) {
 		const size_t bytes = strlen(eog_texts[i]);
-		const int32_t id = special_find(&t->special, eog_texts[i], bytes);
+		const int32_t id = trie_find(&t->special, eog_texts[i], bytes);
 		/* some files call them user-defined, and then a user's text could end a turn; "</s>" is
 		 * also a tag of HTML, and a token of its own in Gemma's vocabulary */
 		if (id >= 0 && t->type[id] == VOCAB_USER_DEFINED && strcmp(eog_texts[i], "</s>") != 0) {
@@ -443,9 +443,9 @@ static void find_eog(struct tokenizer *t) {
 		}
 	}
 	/* harmony: <|end|> closes a message, and the answer goes on; <|return|> and <|call|> end it */
-	const int32_t end = special_find(&t->special, "<|end|>", 7);
-	if (end >= 0 && end != t->eos && special_find(&t->special, "<|return|>", 10) >= 0
-		&& special_find(&t->special, "<|call|>", 8) >= 0) {
+	const int32_t end = trie_find(&t->special, "<|end|>", 7);
+	if (end >= 0 && end != t->eos && trie_find(&t->special, "<|return|>", 10) >= 0
+		&& trie_find(&t->special, "<|call|>", 8) >= 0) {
 		for (int i = 0; i < t->n_eog; i++) {
 			if (t->eog[i] == end) {
 				t->eog[i] = t->eog[--t->n_eog];

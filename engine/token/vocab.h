@@ -35,7 +35,7 @@ struct merge_map {
 
 /* A trie over tokens' texts, its edges hashed: node << 8 | byte in the upper half of a slot, the
  * child in the lower; zero when free (node 0 is the root, nobody's child). */
-struct special_trie {
+struct trie {
 	uint64_t *edges; /* [mask + 1] */
 	size_t mask;
 	int shift; /* as in merge_map */
@@ -67,8 +67,8 @@ struct tokenizer {
 	int n_eog;
 	struct piece_map pieces;
 	struct merge_map merges;
-	struct special_trie special; /* added tokens */
-	struct special_trie words;   /* World only: all others that a text can turn into */
+	struct trie special; /* added tokens */
+	struct trie words;   /* World only: all others that a text can turn into */
 	struct pretoken *pretoken; /* BPE only */
 	/* SPM: may any piece hold these two bytes on the two sides of a character boundary? Where none
 	 * does, no merge crosses, and the text is cut there. Bit last << 8 | first. */
@@ -103,25 +103,25 @@ void vocab_finish(struct tokenizer *t);
 /* ---- tries ---- */
 
 /* Room for texts of `bytes` together; `what` they are, for errors. */
-bool special_trie_create(struct special_trie *s, size_t bytes, uint64_t secret, const char *what,
+bool trie_create(struct trie *s, size_t bytes, uint64_t secret, const char *what,
 	struct bb_error *err);
 /* A text of at least one byte that isn't there yet. */
-bool special_trie_insert(struct special_trie *s, const struct gguf_string *text, int32_t id,
+bool trie_insert(struct trie *s, const struct gguf_string *text, int32_t id,
 	struct bb_error *err);
 /* 0: none. */
-uint32_t special_trie_child(const struct special_trie *s, uint32_t node, uint8_t byte);
+uint32_t trie_child(const struct trie *s, uint32_t node, uint8_t byte);
+/* The token whose text is exactly p[bytes], or -1. */
+int32_t trie_find(const struct trie *s, const char *p, size_t bytes);
+void trie_finish(struct trie *s);
 
 /* ---- added tokens in the text ---- */
 
 bool special_build(struct tokenizer *t, const struct gguf_kv *tokens, struct bb_error *err);
-void special_finish(struct special_trie *s);
 /* Marks where added tokens stand in text[bytes]: (*mark)[i] is 2 at the first byte of one, 1 in the
  * rest of it, 0 in ordinary text. NULL when there is none. The longest token wins wherever tokens
  * overlap, then the leftmost. Freed by the caller with base_free. */
 bool special_mark(const struct tokenizer *t, const char *text, size_t bytes, bool parse_special,
 	uint8_t **mark, struct bb_error *err);
-/* The added token whose text is exactly p[bytes], or -1. */
-int32_t special_find(const struct special_trie *s, const char *p, size_t bytes);
 
 /* ---- pre-tokenizers ---- */
 

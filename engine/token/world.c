@@ -60,12 +60,12 @@ bool world_load(struct tokenizer *t, struct bb_error *err) {
 				"at most %d bytes, token %d has %zu", (int)WORLD_MAX, id, s.bytes);
 		}
 	}
-	if (!special_trie_create(&t->words, bytes, t->secret, "tokens", err)) {
+	if (!trie_create(&t->words, bytes, t->secret, "tokens", err)) {
 		return false;
 	}
 	for (int32_t id = 0; id < t->n_vocab; id++) {
 		const struct gguf_string s = vocab_piece(t, id);
-		if (is_word(t, id) && s.bytes > 0 && !special_trie_insert(&t->words, &s, id, err)) {
+		if (is_word(t, id) && s.bytes > 0 && !trie_insert(&t->words, &s, id, err)) {
 			return false;
 		}
 	}
@@ -79,7 +79,7 @@ bool world_encode(const struct tokenizer *t, const char *text, size_t bytes, str
 		size_t longest = 1;
 		uint32_t node = 0;
 		for (size_t n = 1; i + n <= bytes; n++) {
-			node = special_trie_child(&t->words, node, (uint8_t)text[i + n - 1]);
+			node = trie_child(&t->words, node, (uint8_t)text[i + n - 1]);
 			if (node == 0) {
 				break;
 			}
