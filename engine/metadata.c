@@ -64,6 +64,16 @@ void metadata_float(struct metadata *m, const char *key, double value) {
 	put(m, &value, sizeof(value));
 }
 
+void metadata_u32(struct metadata *m, const char *key, uint32_t value) {
+	put_key(m, key, GGUF_U32);
+	put_u32(m, value);
+}
+
+void metadata_f32(struct metadata *m, const char *key, float value) {
+	put_key(m, key, GGUF_F32);
+	put(m, &value, sizeof(value));
+}
+
 void metadata_bool(struct metadata *m, const char *key, bool value) {
 	const uint8_t byte = value;
 	put_key(m, key, GGUF_BOOL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Writes a GGUF file without tensors into memory: metadata of another format, for those who read
- * GGUF's. */
+ * GGUF's; and the beginning of files with tensors (gguf_write.h). */
 #ifndef METADATA_H
 #define METADATA_H
 
@@ -23,6 +23,9 @@ void metadata_text(struct metadata *m, const char *key, const char *text, size_t
 void metadata_string(struct metadata *m, const char *key, const char *text); /* NUL-terminated */
 void metadata_int(struct metadata *m, const char *key, int64_t value);
 void metadata_float(struct metadata *m, const char *key, double value);
+/* As llama.cpp demands most numbers. */
+void metadata_u32(struct metadata *m, const char *key, uint32_t value);
+void metadata_f32(struct metadata *m, const char *key, float value);
 void metadata_bool(struct metadata *m, const char *key, bool value);
 /* An array of n i32, or of n strings, whose bytes the caller appends one by one. */
 void metadata_ints(struct metadata *m, const char *key, const int32_t *values, size_t n);

@@ -5,12 +5,12 @@
  * engine that wrote them had them, so that one like it only copies: the file names their layout,
  * and another engine stores their values anew. Slots without a token are zero: what another
  * context left in a page's memory isn't written. */
+#include "aside.h"
 #include "engine.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -150,25 +150,14 @@ static void head_init(struct head *h, const struct bb_context *c) {
 /* ---- writing ---- */
 
 struct sink {
-	int fd;
-	const char *path;
+	struct aside file;
 	XXH3_state_t hash;
 	struct bb_error *err;
 };
 
 static bool put(struct sink *s, const void *data, size_t bytes) {
-	const uint8_t *p = data;
 	XXH3_64bits_update(&s->hash, data, bytes);
-	while (bytes > 0) {
-		const ssize_t n = write(s->fd, p, bytes);
-		if (n < 0 && errno != EINTR) {
-			return base_fail(s->err, BB_ERR_IO, "%.150s: can't be written: %s", s->path,
-				strerror(errno));
-		}
-		p += n > 0 ? n : 0;
-		bytes -= n > 0 ? (size_t)n : 0;
-	}
-	return true;
+	return aside_write(&s->file, data, bytes);
 }
 
 /* `data` is where steps compute; `room` [bytes] is for a device's. */
@@ -300,52 +289,10 @@ static bool put_all(struct sink *s, struct bb_context *c) {
 	return ok && put(s, &hash, sizeof(hash));
 }
 
-/* The folder's entry of a renamed file must reach the disk too. */
-static bool sync_folder(const char *path, struct bb_error *err) {
-	char folder[PATH_MAX];
-	const char *slash = strrchr(path, '/');
-	const int n = slash == NULL ? 0 : slash == path ? 1 : (int)(slash - path);
-	snprintf(folder, sizeof(folder), "%.*s", n > 0 ? n : 1, n > 0 ? path : ".");
-	const int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	const bool ok = fd >= 0 && fsync(fd) == 0;
-	if (!ok) {
-		base_fail(err, BB_ERR_IO, "%.150s: can't be written: %s", path, strerror(errno));
-	}
-	if (fd >= 0) {
-		close(fd);
-	}
-	return ok;
-}
-
 bool bb_context_save(struct bb_context *c, const char *path, struct bb_error *err) {
-	char aside[PATH_MAX];
-	struct stat st;
-	if (!context_state_check(c, err)) {
-		return false;
-	}
-	if (lstat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
-		return base_fail(err, BB_ERR_IO, "%.150s: expected a regular file, or none", path);
-	}
-	if (snprintf(aside, sizeof(aside), "%s.%d.part", path, (int)getpid()) >= (int)sizeof(aside)) {
-		return base_fail(err, BB_ERR_IO, "%.150s...: the name of a file is too long", path);
-	}
-	struct sink s = { .path = path, .err = err };
-	s.fd = open(aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (s.fd < 0) {
-		return base_fail(err, BB_ERR_IO, "%.150s: can't be created: %s", path, strerror(errno));
-	}
-	bool ok = put_all(&s, c);
-	if (ok && fsync(s.fd) != 0) {
-		ok = base_fail(err, BB_ERR_IO, "%.150s: can't be written: %s", path, strerror(errno));
-	}
-	close(s.fd);
-	if (ok && rename(aside, path) != 0) {
-		ok = base_fail(err, BB_ERR_IO, "%.150s: can't be created: %s", path, strerror(errno));
-	}
-	if (!ok) {
-		unlink(aside);
-	}
-	return ok && sync_folder(path, err);
+	struct sink s = { .err = err };
+	return context_state_check(c, err) && aside_open(&s.file, path, 0600, err) &&
+		aside_close(&s.file, put_all(&s, c));
 }
 
 /* ---- reading ---- */

@@ -378,4 +378,7 @@ void args_help(const struct arg_command *command) {
 	out_print("\n");
 	help_row(&help_option);
 	help_row(&version_option);
+	if (command->help_more != NULL) {
+		command->help_more();
+	}
 }

@@ -71,6 +71,7 @@ struct arg_command {
 	const char *positional;             /* name of the one plain argument, or NULL */
 	size_t positional_at;               /* const char *, as -m would set it */
 	const char *later; /* spellings that are understood, but not in this build; or NULL */
+	void (*help_more)(void); /* prints what follows the options in help, or NULL */
 	int (*main)(int argc, char **argv);
 };
 

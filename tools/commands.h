@@ -6,12 +6,13 @@
 
 #include "args.h"
 
-extern const struct arg_command cmd_bench, cmd_chat, cmd_detokenize, cmd_inspect, cmd_kernels,
-	cmd_logits, cmd_perplexity, cmd_run, cmd_template, cmd_tokenize;
+extern const struct arg_command cmd_bench, cmd_chat, cmd_detokenize, cmd_handset, cmd_inspect,
+	cmd_kernels, cmd_logits, cmd_perplexity, cmd_run, cmd_template, cmd_tokenize;
 
 int bench_main(int argc, char **argv);
 int chat_main(int argc, char **argv);
 int detokenize_main(int argc, char **argv);
+int handset_main(int argc, char **argv);
 int inspect_main(int argc, char **argv);
 int kernels_main(int argc, char **argv);
 int logits_main(int argc, char **argv);

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Models whose weights are set by hand, so that the right output is known for every input and any
+ * length: ordinary GGUF files of architectures that this build runs. Each kind is one file here and
+ * one row in all.c; beside the weights it holds what they compute, for tests to compare. */
+#ifndef HANDSET_H
+#define HANDSET_H
+
+#include "bobbin.h"
+
+/* ---- automata ---- */
+
+struct handset_table { /* finish frees it; zeroed = empty */
+	char *name;
+	int n_states, n_symbols;
+	int *next;      /* [n_states, n_symbols]; a run begins in state 0 */
+	char **states;  /* [n_states] */
+	char **symbols; /* [n_symbols] */
+};
+
+/* "parity, mod7, …", joined as a sentence lists them. */
+extern const char handset_tables[];
+/* One of those. False without an error when there is none of that name. */
+bool handset_table_builtin(struct handset_table *t, const char *name, struct bb_error *err);
+/* JSON: {"delta": [[next state per symbol] per state]}, and perhaps "states" and "symbols", names
+ * of each; `name` is the automaton's, and begins the sentence of an error. */
+bool handset_table_parse(struct handset_table *t, const char *name, const void *json, size_t bytes,
+	struct bb_error *err);
+void handset_table_finish(struct handset_table *t);
+
+/* ---- kinds ---- */
+
+enum handset_type { HANDSET_F32, HANDSET_F16, HANDSET_BF16 };
+
+struct handset_options { /* zeroed = a kind's defaults */
+	const struct handset_table *tables; /* [n_tables], in one model: their disjoint union */
+	int n_tables;
+	int length;             /* N: what it means is up to the kind; 0 = its default */
+	int bits;               /* of a token's code; 0 = the kind's default */
+	bool recency;           /* of several matches the last one answers */
+	bool non_negative;      /* keys without negative numbers */
+	enum handset_type type; /* of matrices; vectors are F32 */
+};
+
+enum { /* which of them a kind takes */
+	HANDSET_TAKES_TABLES = 1 << 0, /* and needs */
+	HANDSET_TAKES_LENGTH = 1 << 1,
+	HANDSET_TAKES_BITS = 1 << 2,
+	HANDSET_TAKES_RECENCY = 1 << 3,
+	HANDSET_TAKES_NON_NEGATIVE = 1 << 4,
+};
+
+struct handset_build; /* a file in the making: build.h */
+
+struct handset_kind {
+	const char *name;
+	const char *summary; /* one line: what it computes, and by what */
+	const char *format;  /* of its prompts, and what it answers; lines */
+	const char *length;  /* what options.length means, with limits; NULL: not taken */
+	int takes;           /* HANDSET_TAKES_… */
+	int min_length, max_length, default_length;
+	int min_bits, max_bits, default_bits;
+
+	/* Writes metadata and tensors. Only what `takes` names may be set in *o, within the limits;
+	 * zeros have become defaults. False for options that together can't be built. */
+	bool (*build)(struct handset_build *b, const struct handset_options *o, struct bb_error *err);
+	/* What the model answers behind each of ids[n], -1 where that isn't defined: expected [n].
+	 * Ids outside of the vocabulary are undefined too. False when there is no memory. */
+	bool (*expect)(const struct handset_options *o, const int32_t *ids, size_t n, int32_t *expected,
+		struct bb_error *err);
+	/* Appends a prompt to try; returns the number of tokens to generate, -1: until the model ends,
+	 * or 0 when there is no memory. */
+	int (*example)(const struct handset_options *o, struct bb_tokens *prompt, struct bb_error *err);
+};
+
+/* NULL-terminated, in the order of their names. */
+extern const struct handset_kind *const handset_kinds[];
+const struct handset_kind *handset_find(const char *name); /* NULL: unknown */
+
+/* BB_ERR_USAGE for what the kind doesn't take and for what is out of range; then fills in the
+ * defaults. Everything below wants options that it has accepted. */
+bool handset_check(const struct handset_kind *kind, struct handset_options *o,
+	struct bb_error *err);
+/* Writes the model; on an error what stood at `path` stays. */
+bool handset_write(const struct handset_kind *kind, const struct handset_options *o,
+	const char *path, struct bb_error *err);
+
+#endif

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * bobbin handset: writes a model whose weights are set by hand, and says how to try it. */
+#include "commands.h"
+
+#include "handset.h"
+#include "input.h"
+#include "terminal.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+struct options {
+	const char *kind, *output, *type;
+	struct arg_texts tables;
+	int length, bits;
+	bool recency, non_negative;
+};
+
+#define AT(member) offsetof(struct options, member)
+
+static const struct arg_option own[] = {
+	{ "-o,--output", "FILE", "the GGUF file to write", ARG_TEXT, AT(output) },
+	{ "--table", "T", "an automaton: parity, mod7, bracket8, s5, or a JSON file; - reads stdin. "
+		"Again for more in one model", ARG_TEXTS, AT(tables) },
+	{ "-N,--length", "N", "what N means, and its default, is below", ARG_INT, AT(length), 1,
+		INT32_MAX },
+	{ "--bits", "N", "of the code that stands for a token", ARG_INT, AT(bits), 1, 32 },
+	{ "--recency", NULL, "of several matches the last one answers", ARG_FLAG, AT(recency) },
+	{ "--non-negative", NULL, "keys without negative numbers", ARG_FLAG, AT(non_negative) },
+	{ "--type", "TYPE", "of the weights: f32, f16 or bf16 (default f32)", ARG_TEXT, AT(type), 0, 0,
+		"f32|f16|bf16" },
+	{ 0 },
+};
+
+static const struct arg_group groups[] = {
+	{ "options", own, 0 },
+	{ 0 },
+};
+
+/* "  a line of it" for each line. */
+static void print_lines(const char *text) {
+	while (*text != '\0') {
+		const size_t n = strcspn(text, "\n");
+		out_print("      %.*s\n", (int)n, text);
+		text += n + (text[n] == '\n');
+	}
+}
+
+static void print_kinds(void) {
+	out_print("\nkinds, what they compute, the format of their prompts\n");
+	for (int i = 0; handset_kinds[i] != NULL; i++) {
+		const struct handset_kind *k = handset_kinds[i];
+		out_print("  %-14s  %s\n", k->name, k->summary);
+		print_lines(k->format);
+		if (k->takes & HANDSET_TAKES_TABLES) {
+			out_print("      --table: at least one\n");
+		}
+		if (k->takes & HANDSET_TAKES_LENGTH) {
+			out_print("      --length: %s; %d to %d, default %d\n", k->length, k->min_length,
+				k->max_length, k->default_length);
+		}
+		if (k->takes & HANDSET_TAKES_BITS) {
+			out_print("      --bits: %d to %d, default %d\n", k->min_bits, k->max_bits,
+				k->default_bits);
+		}
+		if (k->takes & (HANDSET_TAKES_RECENCY | HANDSET_TAKES_NON_NEGATIVE)) {
+			out_print("     %s%s\n", k->takes & HANDSET_TAKES_RECENCY ? " --recency" : "",
+				k->takes & HANDSET_TAKES_NON_NEGATIVE ? " --non-negative" : "");
+		}
+	}
+}
+
+const struct arg_command cmd_handset = {
+	.name = "handset",
+	.usage = "KIND -o FILE.gguf [--table T]... [options]",
+	.summary = "Writes a model whose weights are set by hand, so that its right output is known.\n"
+		"It is an ordinary GGUF file without a tokenizer: prompts are token ids. A table in JSON "
+		"is {\"delta\": [[next state per symbol] per state]},\nperhaps with \"states\" and "
+		"\"symbols\", their names.",
+	.groups = groups,
+	.positional = "KIND",
+	.positional_at = AT(kind),
+	.help_more = print_kinds,
+	.main = handset_main,
+};
+
+/* ---- tables ---- */
+
+/* The file's name without folders and extension. */
+static const char *stem(const char *path, char *out, size_t cap) {
+	const char *slash = strrchr(path, '/');
+	const char *name = slash != NULL ? slash + 1 : input_name(path);
+	const char *dot = strrchr(name, '.');
+	snprintf(out, cap, "%.*s", (int)(dot != NULL && dot != name ? (size_t)(dot - name)
+		: strlen(name)), name);
+	return out;
+}
+
+static bool read_table(const char *name, struct handset_table *t, struct bb_error *err) {
+	struct input json;
+	char short_name[40];
+	if (handset_table_builtin(t, name, err) || err->code != BB_OK) {
+		return err->code == BB_OK;
+	}
+	struct stat info;
+	if (strcmp(name, "-") != 0 && strpbrk(name, "./") == NULL && stat(name, &info) != 0) {
+		return input_fail(err, BB_ERR_USAGE, "no table is called '%s'; those built in are %s, and a "
+			"JSON file may be named", name, handset_tables);
+	}
+	const bool ok = input_read(name, &json, err) && handset_table_parse(t,
+		stem(name, short_name, sizeof(short_name)), json.data, json.bytes, err);
+	input_finish(&json);
+	return ok;
+}
+
+/* ---- what to try ---- */
+
+enum { SHORT_RUN = 8 };
+
+/* Ids as an argument for a shell, which repeats long runs itself. */
+static void print_prompt(const struct bb_tokens *prompt) {
+	for (size_t i = 0; i < prompt->n;) {
+		size_t n = 1;
+		while (i + n < prompt->n && prompt->ids[i + n] == prompt->ids[i]) {
+			n++;
+		}
+		fputs(i > 0 ? " " : "", stderr);
+		if (n > SHORT_RUN) {
+			fprintf(stderr, "$(yes %d | head -n %zu | tr '\\n' ' ')", prompt->ids[i], n);
+		} else {
+			n = 1;
+			fprintf(stderr, "%d", prompt->ids[i]);
+		}
+		i += n;
+	}
+}
+
+static bool report(const struct options *o, const struct handset_kind *kind,
+	const struct handset_options *handset, struct bb_error *err) {
+	struct bb_tokens prompt = { 0 };
+	struct stat info = { 0 };
+	const int n = kind->example(handset, &prompt, err);
+	if (n != 0 && stat(o->output, &info) == 0) {
+		fprintf(stderr, "%s: %s, %.1f MB\ntry: bobbin run %s --raw ", o->output, kind->name,
+			(double)info.st_size / 1e6, o->output);
+		if (n > 0) {
+			fprintf(stderr, "-n %d ", n);
+		}
+		fputs("-p \"", stderr);
+		print_prompt(&prompt);
+		fputs("\"\n", stderr);
+	}
+	bb_tokens_finish(&prompt);
+	return n != 0;
+}
+
+/* ---- the command ---- */
+
+static int unknown_kind(const char *name) {
+	const char *names[32];
+	int n = 0;
+	for (; handset_kinds[n] != NULL && n < 32; n++) {
+		names[n] = handset_kinds[n]->name;
+	}
+	const char *nearest = args_nearest(name, names, n);
+	if (nearest != NULL) {
+		return usage_error("unknown kind '%s'; did you mean '%s'?", name, nearest);
+	}
+	return usage_error("unknown kind '%s'; 'bobbin handset --help' lists those there are", name);
+}
+
+static int work(const struct options *o, const struct handset_kind *kind,
+	struct handset_table *tables) {
+	static const char *const types[] = { "f32", "f16", "bf16" };
+	struct bb_error err = { 0 };
+	struct handset_options handset = { .tables = tables, .n_tables = o->tables.n,
+		.length = o->length, .bits = o->bits, .recency = o->recency,
+		.non_negative = o->non_negative };
+	while (strcmp(types[handset.type], o->type) != 0) {
+		handset.type++;
+	}
+	for (int i = 0; i < o->tables.n; i++) {
+		if (!read_table(o->tables.v[i], &tables[i], &err)) {
+			return failure_of(&err);
+		}
+	}
+	const bool ok = handset_check(kind, &handset, &err) &&
+		handset_write(kind, &handset, o->output, &err) && report(o, kind, &handset, &err);
+	return ok ? STATUS_OK : failure_of(&err);
+}
+
+int handset_main(int argc, char **argv) {
+	struct options o = { .type = "f32" };
+	const int status = args_parse(&cmd_handset, argc, argv, &o);
+	if (status >= 0) {
+		return status;
+	}
+	if (o.kind == NULL || o.output == NULL) {
+		return usage_error(o.kind == NULL ? "no KIND was given; 'bobbin handset --help' lists them"
+			: "no -o was given");
+	}
+	const struct handset_kind *kind = handset_find(o.kind);
+	if (kind == NULL) {
+		return unknown_kind(o.kind);
+	}
+	struct handset_table tables[ARG_LIST_MAX] = { 0 };
+	const int result = work(&o, kind, tables);
+	for (int i = 0; i < o.tables.n; i++) {
+		handset_table_finish(&tables[i]);
+	}
+	return result;
+}
