@@ -106,8 +106,8 @@ static bool read_table(const char *name, struct handset_table *t, struct bb_erro
 	}
 	struct stat info;
 	if (strcmp(name, "-") != 0 && strpbrk(name, "./") == NULL && stat(name, &info) != 0) {
-		return input_fail(err, BB_ERR_USAGE, "no table is called '%s'; those built in are %s, and a "
-			"JSON file may be named", name, handset_tables);
+		return input_fail(err, BB_ERR_USAGE, "no table is called '%s'; those built in are %s, and "
+			"a JSON file may be named", name, handset_tables);
 	}
 	const bool ok = input_read(name, &json, err) && handset_table_parse(t,
 		stem(name, short_name, sizeof(short_name)), json.data, json.bytes, err);

@@ -9,8 +9,12 @@
 #include <string.h>
 
 #define KINDS(X) \
+	X(census) \
+	X(conv_dfa) \
 	X(dfa) \
-	X(dfa_block)
+	X(dfa_block) \
+	X(latch) \
+	X(selective_copy)
 
 #define X(name) extern const struct handset_kind handset_##name;
 KINDS(X)

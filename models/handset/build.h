@@ -88,4 +88,30 @@ struct decoder_layer decoder_layer(struct handset_build *b, const struct decoder
 void decoder_look_back(const struct decoder_layer *l, int head, int one, int64_t delta, int first,
 	int n);
 
+/* ---- arch mamba ---- */
+
+/* Of every layer; its inner width is twice the rows'. */
+enum { SSM_STATE = 16, SSM_DT = 4, SSM_CONV = 4, SSM_B = SSM_DT, SSM_C = SSM_DT + SSM_STATE };
+
+struct ssm {
+	int n_layers, width, n_vocab, context_length, eos;
+};
+
+struct ssm_layer {
+	struct matrix in;        /* [2 * inner, width]: x, then the gate z */
+	struct matrix conv;      /* [inner, SSM_CONV], the last tap is this token's: all of it, at first */
+	struct matrix conv_bias; /* [inner] */
+	struct matrix x;         /* [SSM_C + SSM_STATE, inner]: dt, B, C */
+	struct matrix dt;        /* [inner, SSM_DT] */
+	struct matrix a;         /* [inner, SSM_STATE]: at first what keeps a state for ever */
+	struct matrix skip;      /* [inner] */
+	struct matrix out;       /* [width, inner] */
+};
+
+/* All metadata, and norms. */
+void ssm_begin(struct handset_build *b, const struct ssm *s);
+void ssm_ends(struct handset_build *b, const struct ssm *s, struct matrix *embed,
+	struct matrix *output);
+struct ssm_layer ssm_layer(struct handset_build *b, const struct ssm *s, int i_layer);
+
 #endif

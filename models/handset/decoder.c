@@ -7,7 +7,7 @@
 #include <math.h>
 
 #define ROPE_BASE 10000.0
-/* Of queries and keys: scores are P sum_j cos(w_j (distance - delta)), P = 32^2 / sqrt(64) = 128. */
+/* Of queries and keys: scores are P sum_j cos(w_j (distance - delta)), P = 32^2 / sqrt(64). */
 #define AMPLITUDE 32.0
 
 void decoder_begin(struct handset_build *b, const struct decoder *d) {

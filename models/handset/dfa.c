@@ -5,7 +5,7 @@
  * O, the state one token back S, and three constants, of which one goes out when S comes in and one
  * when the feed-forward puts the answer into O, so that the sum of squares is 4 throughout.
  * The feed-forward has a unit for each pair of state and symbol: silu(32) * 1 = 32 in f32, and
- * silu(0) = 0, so each is an exact AND. Logits are 1.0 for the next state and 0.0 for all others. */
+ * silu(0) = 0, so each is an exact AND. Logits are 1.0 for the next state, 0.0 for all others. */
 #include "build.h"
 #include "union.h"
 
@@ -48,20 +48,16 @@ static bool build(struct handset_build *b, const struct handset_options *o, stru
 	decoder_begin(b, &d);
 	decoder_ends(b, &d, &embed, &output);
 	const struct decoder_layer l = decoder_layer(b, &d, 0);
-	char name[128];
 	for (int id = 0; id < d.n_vocab; id++) {
 		set(&embed, id, id, 1); /* X, then O */
 		set(&embed, id, c1, 1);
 		set(&embed, id, c2, 1);
 		set(&embed, id, c3, 1);
-		if (id < n_symbols) {
-			automata_symbol_name(&u, id, name, sizeof(name));
-		} else {
+		if (id >= n_symbols) {
 			set(&output, id, id, 1);
-			automata_state_name(&u, id - n_symbols, name, sizeof(name));
 		}
-		build_name(b, id, "%s", name);
 	}
+	automata_name_tokens(&u, b, 0, n_symbols);
 	build_attention(&l, first_o, first_s, n_states, c1, c3);
 	int unit = 0;
 	for (int q = 0; q < n_states; q++) {
@@ -80,30 +76,6 @@ static bool build(struct handset_build *b, const struct handset_options *o, stru
 	return true;
 }
 
-static bool expect(const struct handset_options *o, const int32_t *ids, size_t n, int32_t *expected,
-	struct bb_error *err) {
-	const struct automata u = automata_of(o);
-	for (size_t i = 0; i < n; i++) {
-		const int symbol = ids[i], state = i > 0 ? ids[i - 1] - u.n_symbols : -1;
-		const bool is_pair = symbol >= 0 && symbol < u.n_symbols && state >= 0 &&
-			state < u.n_states;
-		const int next = is_pair ? automata_next(&u, state, symbol) : -1;
-		expected[i] = next >= 0 ? u.n_symbols + next : -1;
-	}
-	return true;
-}
-
-static int example(const struct handset_options *o, struct bb_tokens *prompt,
-	struct bb_error *err) {
-	const struct automata u = automata_of(o);
-	const int last = o->tables[0].n_symbols - 1;
-	const int state = o->tables[0].next[last];
-	const bool ok = bb_tokens_push(prompt, u.n_symbols, err) &&
-		bb_tokens_push(prompt, last, err) && bb_tokens_push(prompt, u.n_symbols + state, err) &&
-		bb_tokens_push(prompt, last, err);
-	return ok ? 1 : 0;
-}
-
 const struct handset_kind handset_dfa = {
 	.name = "dfa",
 	.summary = "an automaton: reads a symbol, writes the state, in one attention layer",
@@ -113,6 +85,6 @@ const struct handset_kind handset_dfa = {
 		"A window of 2 is enough.",
 	.takes = HANDSET_TAKES_TABLES,
 	.build = build,
-	.expect = expect,
-	.example = example,
+	.expect = automata_expect_stream,
+	.example = automata_example_stream,
 };

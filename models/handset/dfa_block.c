@@ -38,7 +38,7 @@ static int state_of(const struct ids *x, int id) {
 		? automata_first_state(&x->u, id - x->first_sep) : -1;
 }
 
-/* What follows a token of state `state` when `symbol`, perhaps PAD, is N tokens back; -1: unknown. */
+/* What follows a token of that state when `symbol`, perhaps PAD, is N tokens back; -1: unknown. */
 static int answer(const struct ids *x, int state, int symbol) {
 	if (symbol == x->pad) {
 		return x->eos;
@@ -48,15 +48,7 @@ static int answer(const struct ids *x, int state, int symbol) {
 }
 
 static void name_tokens(struct handset_build *b, const struct ids *x) {
-	char name[128];
-	for (int a = 0; a < x->u.n_symbols; a++) {
-		automata_symbol_name(&x->u, a, name, sizeof(name));
-		build_name(b, a, "%s", name);
-	}
-	for (int q = 0; q < x->u.n_states; q++) {
-		automata_state_name(&x->u, q, name, sizeof(name));
-		build_name(b, x->first_state + q, "%s", name);
-	}
+	automata_name_tokens(&x->u, b, 0, x->first_state);
 	build_name(b, x->pad, "PAD");
 	build_name(b, x->eos, "EOS");
 	for (int i = 0; i < x->u.n; i++) {

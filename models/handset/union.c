@@ -3,8 +3,6 @@
  * The disjoint union of automata. */
 #include "union.h"
 
-#include <stdio.h>
-
 struct automata automata_of(const struct handset_options *o) {
 	struct automata u = { o->tables, o->n_tables, 0, 0 };
 	for (int i = 0; i < u.n; i++) {
@@ -44,23 +42,47 @@ int automata_next(const struct automata *u, int state, int symbol) {
 	return -1;
 }
 
-static void put_name(const struct automata *u, const struct handset_table *t, const char *name,
-	char *out, size_t cap) {
-	snprintf(out, cap, "%.40s%s%.40s", u->n > 1 ? t->name : "", u->n > 1 ? "." : "", name);
+static void name_token(const struct automata *u, struct handset_build *b, int id, int i_table,
+	const char *name) {
+	if (u->n > 1) {
+		build_name(b, id, "%s.%s", u->tables[i_table].name, name);
+	} else {
+		build_name(b, id, "%s", name);
+	}
 }
 
-void automata_symbol_name(const struct automata *u, int symbol, char *out, size_t cap) {
-	int i = 0;
-	while (symbol >= u->tables[i].n_symbols) {
-		symbol -= u->tables[i++].n_symbols;
+void automata_name_tokens(const struct automata *u, struct handset_build *b, int first_symbol,
+	int first_state) {
+	for (int i = 0; i < u->n; i++) {
+		const struct handset_table *t = &u->tables[i];
+		for (int a = 0; a < t->n_symbols; a++) {
+			name_token(u, b, first_symbol++, i, t->symbols[a]);
+		}
+		for (int q = 0; q < t->n_states; q++) {
+			name_token(u, b, first_state++, i, t->states[q]);
+		}
 	}
-	put_name(u, &u->tables[i], u->tables[i].symbols[symbol], out, cap);
 }
 
-void automata_state_name(const struct automata *u, int state, char *out, size_t cap) {
-	int i = 0;
-	while (state >= u->tables[i].n_states) {
-		state -= u->tables[i++].n_states;
+bool automata_expect_stream(const struct handset_options *o, const int32_t *ids, size_t n,
+	int32_t *expected, struct bb_error *err) {
+	const struct automata u = automata_of(o);
+	for (size_t i = 0; i < n; i++) {
+		const int symbol = ids[i], state = i > 0 ? ids[i - 1] - u.n_symbols : -1;
+		const bool is_pair = symbol >= 0 && symbol < u.n_symbols && state >= 0 &&
+			state < u.n_states;
+		const int next = is_pair ? automata_next(&u, state, symbol) : -1;
+		expected[i] = next >= 0 ? u.n_symbols + next : -1;
 	}
-	put_name(u, &u->tables[i], u->tables[i].states[state], out, cap);
+	return true;
+}
+
+int automata_example_stream(const struct handset_options *o, struct bb_tokens *prompt,
+	struct bb_error *err) {
+	const struct automata u = automata_of(o);
+	const int last = o->tables[0].n_symbols - 1, state = o->tables[0].next[last];
+	const bool ok = bb_tokens_push(prompt, u.n_symbols, err) &&
+		bb_tokens_push(prompt, last, err) && bb_tokens_push(prompt, u.n_symbols + state, err) &&
+		bb_tokens_push(prompt, last, err);
+	return ok ? 1 : 0;
 }

@@ -5,7 +5,7 @@
 #ifndef HANDSET_UNION_H
 #define HANDSET_UNION_H
 
-#include "handset.h"
+#include "build.h"
 
 struct automata {
 	const struct handset_table *tables; /* [n] */
@@ -18,8 +18,15 @@ int automata_first_symbol(const struct automata *u, int i);
 int automata_first_state(const struct automata *u, int i);
 /* The state behind `state` and `symbol`, counted among all; -1 where they are of two automata. */
 int automata_next(const struct automata *u, int state, int symbol);
-/* "mod7.3": the automaton's name is there only where there are several. */
-void automata_symbol_name(const struct automata *u, int symbol, char *out, size_t cap);
-void automata_state_name(const struct automata *u, int state, char *out, size_t cap);
+/* Names the tokens from first_symbol and from first_state on: "mod7.3", the automaton's name only
+ * where there are several. */
+void automata_name_tokens(const struct automata *u, struct handset_build *b, int first_symbol,
+	int first_state);
+
+/* handset_kind's functions, for the format q0 x1 q1 x2 q2 ..., symbols 0.., then states. */
+bool automata_expect_stream(const struct handset_options *o, const int32_t *ids, size_t n,
+	int32_t *expected, struct bb_error *err);
+int automata_example_stream(const struct handset_options *o, struct bb_tokens *prompt,
+	struct bb_error *err);
 
 #endif
