@@ -114,6 +114,7 @@ static bool put_names(struct handset_build *b, struct bb_error *err) {
 	if (b->names == NULL) {
 		return base_no_memory(err, "names of tokens", sizeof(*b->names));
 	}
+	gguf_writer_string(b->w, "bobbin.cot_step", "token");
 	gguf_writer_strings(b->w, "bobbin.token_names", (const char *const *)b->names,
 		(size_t)b->n_vocab);
 	return true;
