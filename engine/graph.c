@@ -279,8 +279,8 @@ static void run_wkv(const struct run *r, const struct plan_op *o) {
 			o->w != NULL ? o->w : o->out, o->w != NULL ? 0 : o->ld_out, r->n_rows, o->dim);
 	} else if (o->kind == OP_WKV7_KEYS) {
 		const struct bb_wkv7_keys a = { .down = o->out, .k = acts[ACT_WKV_K],
-			.a = acts[ACT_WKV_B], .k_k = o->w, .k_a = o->skip, .ld = ld, .n_rows = r->n_rows,
-			.n_heads = n_heads, .head_dim = head_dim };
+			.a = acts[ACT_WKV_B], .k_k = o->w, .k_a = o->skip, .scale = o->scalar[0], .ld = ld,
+			.n_rows = r->n_rows, .n_heads = n_heads, .head_dim = head_dim };
 		r->k->wkv7_keys(r->q, &a);
 	} else if (o->kind == OP_WKV6) {
 		const struct bb_wkv6 a = { .y = o->out, .r = o->in, .w = acts[ACT_WKV_W],

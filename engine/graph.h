@@ -137,7 +137,8 @@ enum bb_op_kind {
 	OP_LERP,       /* out = in + (in2 - in) w; without w: by what out was */
 	OP_SHIFT,      /* out ... last, each as wide as in, = in + (the token before's in - in) w; w has
 	                * a row for each. Without w: out = the token before's in */
-	OP_WKV7_KEYS,  /* out = WKV_A from in = WKV_K, in2 = WKV_B, which change; k_k: w, k_a: skip */
+	OP_WKV7_KEYS,  /* out = WKV_A from in = WKV_K, in2 = WKV_B, which change; k_k: w, k_a: skip. A
+	                * scalar multiplies WKV_B first; without it: 1 */
 	OP_WKV6,       /* out = RWKV-6's recurrence of in = WKV_R and WKV_W, _K, _V; u: w */
 	OP_WKV7,       /* out = RWKV-7's recurrence of in = WKV_R and WKV_W, _K, _V, _A, _B */
 	OP_WKV_OUT,    /* out = in = (in w + bias + the bonus of WKV_R, WKV_K, WKV_V by skip) WKV_G;

@@ -19,6 +19,7 @@ static const struct unread {
 	{ "attention.clamp_kqv" },
 	{ "attention.compress_*" },
 	{ "attention.group_norm_*" },
+	{ "attention.iclr_scale", { 1 } },
 	{ "attention.indexer.*" },
 	{ "attention.key_length_*", .same = H_HEAD },
 	{ "attention.max_alibi_bias" },

@@ -34,6 +34,7 @@ bool hparam_is_int(enum bb_hparam h) {
 	case H_YARN_FAST:
 	case H_YARN_SLOW:
 	case H_ATTN_SCALE:
+	case H_WKV_RATE_SCALE:
 	case H_EMBED_SCALE:
 	case H_RESIDUAL_SCALE:
 	case H_LOGIT_SCALE:

@@ -137,6 +137,7 @@
 	X(WKV_PAST_WIDTH, "wkv_past_width") \
 	X(WKV_HALVE_EVERY, "wkv_halve_every") \
 	X(WKV_NORM_EPS, "wkv_norm_eps") \
+	X(WKV_RATE_SCALE, "wkv_rate_scale") \
 	X(CONV_WIDTH, "conv_width") \
 	X(CONV_IN_WIDTH, "3*conv_width") \
 	X(FF_ADJUSTED, "ff_adjusted") \

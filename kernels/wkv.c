@@ -104,7 +104,7 @@ void wkv7_keys_c(bb_queue *q, const struct bb_wkv7_keys *a) {
 			}
 			const double length = fmax(sqrt(sum), 1e-12);
 			for (size_t i = first; i < first + a->head_dim; i++) {
-				const double k = a->k[row + i], rate = a->a[row + i];
+				const double k = a->k[row + i], rate = (double)a->scale * a->a[row + i];
 				const double z = k * a->k_k[i] / length;
 				a->down[row + i] = (float)-z;
 				a->k[row + i] = (float)(k * (1 + (rate - 1) * a->k_a[i]));

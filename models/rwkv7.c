@@ -4,7 +4,9 @@
  * the values of layer 0 go into those of all others, before anything else is made of them, and
  * layer 0 has no weights for it (files may hold some that mean nothing); the order of the shifts is
  * r, w, k, v, a, g; the norm behind the recurrence is over heads, with an epsilon of its own; its
- * bonus takes k as the recurrence does. Folders are such as flash-linear-attention writes. */
+ * bonus takes k as the recurrence does. rwkv7.attention.iclr_scale is a key of ours, which no file
+ * from elsewhere has: what the sigmoid of the rates is multiplied by, 2 for the extended range of
+ * arXiv:2411.12537. Folders are such as flash-linear-attention writes. */
 #include "common.h"
 
 static const struct bb_key keys[] = {
@@ -19,6 +21,7 @@ static const struct bb_key keys[] = {
 	{ H_WKV_RANK_A, "attention.iclr_lora_rank", "a_low_rank_dim", 1, 1 << 16 },
 	{ H_WKV_RANK_V, "attention.value_residual_mix_lora_rank", "v_low_rank_dim", 1, 1 << 16 },
 	{ H_WKV_RANK_G, "attention.gate_lora_rank", "gate_low_rank_dim", 1, 1 << 16 },
+	{ H_WKV_RATE_SCALE, "attention.iclr_scale", "", 0, 2, true, 1 },
 	{ H_WKV_NORM_EPS, NULL, "head_dim*norm_eps", 0, 1, true, 64e-5 },
 	{ H_WKV_HEADS, NULL, "num_heads", 0, 1 << 20, true }, /* head_dim says how many */
 	{ 0 },
@@ -100,7 +103,8 @@ static const struct bb_op head[] = {
 	{ OP_MATMUL, ACT_LOW_G, ACT_MIX_G, W_WKV_G1 }, \
 	{ OP_SIGMOID, ACT_LOW_G, ACT_LOW_G }, \
 	{ OP_MATMUL, ACT_WKV_G, ACT_LOW_G, W_WKV_G2 }, \
-	{ OP_WKV7_KEYS, ACT_WKV_A, ACT_WKV_K, W_WKV_K_K, .in2 = ACT_WKV_B, .skip = W_WKV_K_A }, \
+	{ OP_WKV7_KEYS, ACT_WKV_A, ACT_WKV_K, W_WKV_K_K, .in2 = ACT_WKV_B, .skip = W_WKV_K_A, \
+		.scalar = { H_WKV_RATE_SCALE } }, \
 	{ OP_WKV7, ACT_WKV_Y, ACT_WKV_R }, \
 	{ OP_LAYERNORM, ACT_WKV_Y, ACT_WKV_Y, .scalar = { H_WKV_HEADS, H_WKV_NORM_EPS } }, \
 	{ OP_WKV_OUT, ACT_WKV_Y, ACT_WKV_Y, W_WKV_NORM, W_WKV_NORM_BIAS, .skip = W_WKV_R_K }, \

@@ -171,7 +171,7 @@ static void heads_shape(struct check *c, int *ld, int *n_rows, int *n_heads, int
 CHECK(wkv7_keys) {
 	const struct tol tol = { .rel = 3e-6f, .abs = 1e-6f };
 	for (int i = 0; i < (check_is_bench(c) ? 1 : 16); i++) {
-		struct bb_wkv7_keys a;
+		struct bb_wkv7_keys a = { .scale = i % 3 == 2 ? 2 : 1 };
 		heads_shape(c, &a.ld, &a.n_rows, &a.n_heads, &a.head_dim);
 		const size_t n = (size_t)a.n_rows * a.ld, width = (size_t)a.n_heads * a.head_dim;
 		a.k_k = check_in(c, width);

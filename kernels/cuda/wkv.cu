@@ -266,7 +266,7 @@ __global__ void __launch_bounds__(HEAD_THREADS) wkv7_keys_kernel(bb_wkv7_keys a)
 	const float length = sqrtf(warp_sum(sum));
 	const float inverse = 1.0f / (length > 1e-12f ? length : 1e-12f);
 	for (int i = lane; i < a.head_dim; i += WARP) {
-		const float k = a.k[row + i], rate = a.a[row + i];
+		const float k = a.k[row + i], rate = a.scale * a.a[row + i];
 		const float z = k * a.k_k[first + i] * inverse;
 		a.down[row + i] = -z;
 		a.k[row + i] = fmaf(k, (rate - 1.0f) * a.k_a[first + i], k);

@@ -186,7 +186,7 @@ static void wkv7_keys_rows(const void *arg, int begin, int end) {
 		const vec inverse = vec_set(1.0f / (length > 1e-12f ? length : 1e-12f));
 		for (int i = 0; i < a->head_dim; i += VEC) {
 			const int n = a->head_dim - i;
-			const vec x = load_n(k + i, n), A = load_n(rate + i, n);
+			const vec x = load_n(k + i, n), A = vec_mul(load_n(rate + i, n), vec_set(a->scale));
 			const vec z = vec_mul(vec_mul(x, load_n(a->k_k + first + i, n)), inverse);
 			const vec less = vec_mul(vec_sub(A, vec_set(1.0f)), load_n(a->k_a + first + i, n));
 			store_n(down + i, vec_sub(vec_set(0), z), n);
