@@ -15,7 +15,8 @@ enum { ALIGNMENT = 32, AT_N_TENSORS = 4 + 4, PIECE = 1 << 14 };
 struct written_tensor {
 	char *name;
 	enum bb_dtype type;
-	int64_t dims[2]; /* outermost first; dims[1] = 0: a vector */
+	int64_t dims[GGUF_WRITE_DIMS]; /* [n_dims], outermost first */
+	int n_dims;
 	float *values;   /* [n] */
 	size_t n;
 };
@@ -94,22 +95,27 @@ static struct written_tensor *add_tensor(struct gguf_writer *w) {
 	return t;
 }
 
-float *gguf_writer_tensor(struct gguf_writer *w, const char *name, enum gguf_write_type type,
-	int64_t n0, int64_t n1) {
+float *gguf_writer_shaped(struct gguf_writer *w, const char *name, enum gguf_write_type type,
+	int n_dims, const int64_t *dims) {
 	static const enum bb_dtype types[] = {
 		[GGUF_WRITE_F32] = BB_F32, [GGUF_WRITE_F16] = BB_F16, [GGUF_WRITE_BF16] = BB_BF16,
 	};
 	size_t bytes;
-	assert(n0 >= 1 && n1 >= 0);
+	assert(n_dims >= 1 && n_dims <= GGUF_WRITE_DIMS);
 	struct written_tensor *t = add_tensor(w);
 	if (t == NULL) {
 		return NULL;
 	}
 	t->type = types[type];
-	t->dims[0] = n0;
-	t->dims[1] = n1;
-	const bool fits = base_mul((size_t)n0, n1 > 0 ? (size_t)n1 : 1, &t->n) &&
-		base_mul(t->n, sizeof(float), &bytes);
+	t->n_dims = n_dims;
+	t->n = 1;
+	bool fits = true;
+	for (int i = 0; i < n_dims; i++) {
+		assert(dims[i] >= 1);
+		t->dims[i] = dims[i];
+		fits = fits && base_mul(t->n, (size_t)dims[i], &t->n);
+	}
+	fits = fits && base_mul(t->n, sizeof(float), &bytes);
 	t->name = base_strdup(name);
 	t->values = fits && t->name != NULL ? base_map(bytes) : NULL;
 	if (t->values == NULL) {
@@ -117,6 +123,12 @@ float *gguf_writer_tensor(struct gguf_writer *w, const char *name, enum gguf_wri
 		return NULL;
 	}
 	return t->values;
+}
+
+float *gguf_writer_tensor(struct gguf_writer *w, const char *name, enum gguf_write_type type,
+	int64_t n0, int64_t n1) {
+	const int64_t dims[2] = { n0, n1 };
+	return gguf_writer_shaped(w, name, type, n1 > 0 ? 2 : 1, dims);
 }
 
 /* ---- the file ---- */
@@ -133,7 +145,7 @@ static size_t stored_bytes(const struct written_tensor *t) {
 static bool put_entry(struct bb_text *out, const struct written_tensor *t, uint64_t offset,
 	struct bb_error *err) {
 	const uint64_t name_bytes = strlen(t->name);
-	const uint32_t n_dims = t->dims[1] > 0 ? 2 : 1, type = t->type;
+	const uint32_t n_dims = (uint32_t)t->n_dims, type = t->type;
 	bool ok = base_append(out, &name_bytes, sizeof(name_bytes), err) &&
 		base_append(out, t->name, name_bytes, err) &&
 		base_append(out, &n_dims, sizeof(n_dims), err);

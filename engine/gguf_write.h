@@ -8,6 +8,7 @@
 #include "bobbin.h"
 
 enum gguf_write_type { GGUF_WRITE_F32, GGUF_WRITE_F16, GGUF_WRITE_BF16 };
+enum { GGUF_WRITE_DIMS = 4 };
 
 struct gguf_writer;
 
@@ -30,6 +31,9 @@ void gguf_writer_bool(struct gguf_writer *w, const char *key, bool value);
  * there is no memory, which gguf_writer_save reports too. */
 float *gguf_writer_tensor(struct gguf_writer *w, const char *name, enum gguf_write_type type,
 	int64_t n0, int64_t n1);
+/* The same of any shape: dims [n_dims], outermost first. */
+float *gguf_writer_shaped(struct gguf_writer *w, const char *name, enum gguf_write_type type,
+	int n_dims, const int64_t *dims);
 
 /* Writes the file aside and renames it when it's on the disk: on an error what stood there stays.
  * BB_ERR_IO; BB_ERR_MEMORY, also of an earlier call. May be called again. */

@@ -10,10 +10,14 @@
 
 #define KINDS(X) \
 	X(census) \
+	X(circuit) \
 	X(conv_dfa) \
 	X(dfa) \
 	X(dfa_block) \
+	X(dictionary) \
+	X(induction) \
 	X(latch) \
+	X(s5_rwkv) \
 	X(selective_copy)
 
 #define X(name) extern const struct handset_kind handset_##name;

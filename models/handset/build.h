@@ -67,10 +67,12 @@ enum { HANDSET_HEAD = 64 }; /* width of heads */
 struct decoder {
 	int n_layers, width, n_ff, n_vocab, context_length, eos;
 	float norm; /* weight of every RMSNorm: 2 / sqrt(width), or what the kind's rows need */
+	int n_heads, head_dim; /* 0: as many of HANDSET_HEAD as make up the width */
 };
 
 struct decoder_layer {
-	struct matrix q, k, v, o;    /* [width, width] */
+	struct matrix q, k, v;       /* [n_heads * head_dim, width] */
+	struct matrix o;             /* [width, n_heads * head_dim] */
 	struct matrix gate, up;      /* [n_ff, width] */
 	struct matrix down;          /* [width, n_ff] */
 };
@@ -82,11 +84,22 @@ void decoder_ends(struct handset_build *b, const struct decoder *d, struct matri
 	struct matrix *output);
 struct decoder_layer decoder_layer(struct handset_build *b, const struct decoder *d, int i_layer);
 
+/* The divisors of RoPE's frequencies, [head_dim / 2, 1]: the first n pairs turn as they do in a head
+ * of HANDSET_HEAD, and the others stay where they are. */
+struct matrix decoder_divisors(struct handset_build *b, const struct decoder *d, int n);
+/* What they divide: of pair j, in radians per token. */
+double decoder_frequency(const struct decoder *d, int j);
+/* Powers of 2 in columns column..column + n - 1 of a row, whose squares add up to `sum`. */
+void decoder_fill(const struct matrix *m, int row, int column, int n, int sum);
+
 /* Pairs first..first + n - 1 of head `head`: its score grows by P cos(w_j (distance - delta)) for
  * each pair j, P = 128, where feature `one` is 1 in every row. Its peak is exactly at `delta`
  * tokens back, by more than 104 nats, so that the weight there is 1.0 and all others 0. */
 void decoder_look_back(const struct decoder_layer *l, int head, int one, int64_t delta, int first,
 	int n);
+/* The same of rows with feature `asks`. */
+void decoder_look_back_if(const struct decoder_layer *l, int head, int asks, int one, int64_t delta,
+	int first, int n);
 
 /* ---- arch mamba ---- */
 

@@ -28,6 +28,37 @@ bool handset_table_parse(struct handset_table *t, const char *name, const void *
 	struct bb_error *err);
 void handset_table_finish(struct handset_table *t);
 
+/* ---- circuits ---- */
+
+enum { HANDSET_OPS = 16 };
+/* Names of truth tables, whose number is the results for 00 01 10 11 as bits: "and" is 1. */
+extern const char *const handset_ops[HANDSET_OPS];
+
+struct handset_gate {
+	int op, a, b; /* operands are wires before its own */
+};
+
+/* Wires are the inputs, then the gates. */
+struct handset_circuit {
+	int n_inputs, n_gates;
+	const struct handset_gate *gates; /* [n_gates] */
+	char **names;                     /* [n_inputs + n_gates] or NULL */
+};
+
+/* JSON: {"inputs": ["a", …], "gates": [["x", "xor", "a", "b"], …]}: name, table, operands; a table
+ * is a name, or the results for 00 01 10 11 as in "0110". finish frees what this makes; zeroed =
+ * empty. */
+bool handset_circuit_parse(struct handset_circuit *c, const void *json, size_t bytes,
+	struct bb_error *err);
+void handset_circuit_finish(struct handset_circuit *c);
+/* Appends what asks a model of so many bits for the gates' values, given inputs[n_inputs]. */
+bool handset_circuit_prompt(const struct handset_circuit *c, int bits, const bool *inputs,
+	struct bb_tokens *out, struct bb_error *err);
+/* The token that says a wire has that value. */
+int32_t handset_circuit_value(int bits, int wire, bool value);
+/* values [n_inputs + n_gates]: fills in those of the gates. */
+void handset_circuit_run(const struct handset_circuit *c, bool *values);
+
 /* ---- kinds ---- */
 
 enum handset_type { HANDSET_F32, HANDSET_F16, HANDSET_BF16 };
@@ -76,6 +107,12 @@ struct handset_kind {
 /* NULL-terminated, in the order of their names. */
 extern const struct handset_kind *const handset_kinds[];
 const struct handset_kind *handset_find(const char *name); /* NULL: unknown */
+
+/* Not among them, for tests: what is lost without rates beyond 1. The weights of s5-rwkv in a file
+ * without rwkv7.attention.iclr_scale; and parity as well as RWKV-7 can hold it then, in the sign of
+ * a number that fades: right for 131 ones where numbers below 2^-126 are kept, and for about 110
+ * where they are flushed to zero. */
+extern const struct handset_kind handset_s5_unscaled, handset_fading_parity;
 
 /* BB_ERR_USAGE for what the kind doesn't take and for what is out of range; then fills in the
  * defaults. Everything below wants options that it has accepted. */
