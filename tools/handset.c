@@ -3,6 +3,7 @@
  * bobbin handset: writes a model whose weights are set by hand, and says how to try it. */
 #include "commands.h"
 
+#include "circuit.h"
 #include "handset.h"
 #include "input.h"
 #include "terminal.h"
@@ -12,7 +13,7 @@
 #include <sys/stat.h>
 
 struct options {
-	const char *kind, *output, *type;
+	const char *kind, *output, *type, *circuit, *values;
 	struct arg_texts tables;
 	int length, bits;
 	bool recency, non_negative;
@@ -29,6 +30,9 @@ static const struct arg_option own[] = {
 	{ "--bits", "N", "of the code that stands for a token", ARG_INT, AT(bits), 1, 32 },
 	{ "--recency", NULL, "of several matches the last one answers", ARG_FLAG, AT(recency) },
 	{ "--non-negative", NULL, "keys without negative numbers", ARG_FLAG, AT(non_negative) },
+	{ "--circuit", "C.json", "of circuit, instead of -o: prints the prompt that asks for the gates "
+		"of this circuit", ARG_TEXT, AT(circuit) },
+	{ "--values", "BITS", "of its inputs: a 0 or 1 for each, as in 101", ARG_TEXT, AT(values) },
 	{ "--type", "TYPE", "of the weights: f32, f16 or bf16 (default f32)", ARG_TEXT, AT(type), 0, 0,
 		"f32|f16|bf16" },
 	{ 0 },
@@ -191,19 +195,36 @@ static int work(const struct options *o, const struct handset_kind *kind,
 	return ok ? STATUS_OK : failure_of(&err);
 }
 
+/* --circuit and --values come together, and alone but for --bits. */
+static int print_circuit(const struct options *o, const struct handset_kind *kind) {
+	struct bb_error err = { 0 };
+	struct handset_options handset = { .bits = o->bits };
+	if (strcmp(kind->name, "circuit") != 0 || o->output != NULL) {
+		return usage_error("--circuit and --values are for the kind circuit, without -o");
+	}
+	if (o->circuit == NULL || o->values == NULL) {
+		return usage_error("--circuit needs --values, and --values needs --circuit");
+	}
+	return handset_check(kind, &handset, &err) &&
+		circuit_print(o->circuit, o->values, handset.bits, &err) ? STATUS_OK : failure_of(&err);
+}
+
 int handset_main(int argc, char **argv) {
 	struct options o = { .type = "f32" };
 	const int status = args_parse(&cmd_handset, argc, argv, &o);
 	if (status >= 0) {
 		return status;
 	}
-	if (o.kind == NULL || o.output == NULL) {
+	if (o.kind == NULL || (o.output == NULL && o.circuit == NULL)) {
 		return usage_error(o.kind == NULL ? "no KIND was given; 'bobbin handset --help' lists them"
 			: "no -o was given");
 	}
 	const struct handset_kind *kind = handset_find(o.kind);
 	if (kind == NULL) {
 		return unknown_kind(o.kind);
+	}
+	if (o.circuit != NULL || o.values != NULL) {
+		return print_circuit(&o, kind);
 	}
 	struct handset_table tables[ARG_LIST_MAX] = { 0 };
 	const int result = work(&o, kind, tables);
