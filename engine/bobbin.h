@@ -95,6 +95,9 @@ struct bb_engine_params { /* zeroed = defaults */
 	size_t max_device_bytes;   /* memory that a GPU may give; 0 = nine tenths of what is free */
 	bool vocab_only;           /* tokenizer, template and metadata only: no weights, no steps */
 	bool inspect_only;         /* checks and plans, but does not pack weights: no steps */
+	/* bb_taps_attach will be used: a device computes each op by itself, launch by launch, so that
+	 * its output can be looked at. Slower there, with the same bits; changes nothing on the CPU. */
+	bool taps;
 	bb_progress_fn *progress;
 	void *progress_user;
 };
@@ -297,6 +300,133 @@ bool bb_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
  * holds what that needs. */
 bool bb_prefill(struct bb_context *c, const int32_t *tokens, size_t n_tokens, float *logits,
 	bb_progress_fn *progress, void *user, struct bb_error *err);
+
+/* ---- looking inside: taps and edits ---- */
+
+/* The lists before the first and behind the last layer. */
+enum { BB_TAP_HEAD = -1, BB_TAP_TAIL = -2 };
+
+/* What an op writes: an activation, named as in the op lists (`bobbin inspect`), in small letters.
+ * One that a list writes several times is numbered in order: "q.1" is what the product gives, "q.2"
+ * the same turned by RoPE. What lies side by side and is computed at once has a site each.
+ *
+ * In a request a site is "3:q.2" or "blk.3.q.2", "head:x", "tail:logits", with "*" for all layers
+ * and "4-7" for some (those that have it). Without its number a name means the last of its list:
+ * "3:x" is the residual stream as layer 3 leaves it. The op's own name does where it writes one
+ * site of the list: "3:attention". Capital letters are the same. */
+struct bb_tap_site {
+	int layer;           /* 0 to n_layers - 1, BB_TAP_HEAD or BB_TAP_TAIL */
+	char name[32];       /* "q.2", "att" */
+	char full[48];       /* "blk.3.q.2", "head.x", "tail.logits" */
+	const char *op;      /* that writes it: "rope" */
+	int n_parts, width;  /* a row is [n_parts, width]; parts: of experts that it chose, else 1 */
+	int n_heads;         /* side by side in the width, equally wide; 1: it isn't made of heads */
+};
+/* Site i of the list of a layer, or of BB_TAP_HEAD or BB_TAP_TAIL, in the order in which they are
+ * computed; false: there are no more. Of engines that aren't vocab_only. */
+bool bb_tap_site(const struct bb_engine *e, int layer, int i, struct bb_tap_site *out);
+/* How many sites a request means, and the first of them. BB_ERR_USAGE with what would do instead
+ * where there is none. */
+bool bb_tap_find(const struct bb_engine *e, const char *at, struct bb_tap_site *first, int *n,
+	struct bb_error *err);
+
+/* Rows of one context that a step has computed at a site. Those of the tail are rows whose logits
+ * were asked for. */
+struct bb_tap_rows {
+	const struct bb_tap_site *site;
+	const struct bb_context *context;
+	int first, n_rows;   /* they are of tokens [first, first + n_rows) of its timeline */
+	const float *rows;   /* [n_rows, n_parts, width] */
+};
+/* Called within bb_step, in the order of the ops, for each context once or, where memory is short,
+ * for some of its rows at a time, in order. What it's given lasts until it returns; it may not call
+ * functions that take the engine or a context of it, but for those that only tell about them. */
+typedef void bb_tap_fn(void *user, const struct bb_tap_rows *rows);
+
+/* The weights of a head's attention: what the token looks at. Computed by the host in double from
+ * the queries of the step and the keys as they are kept, so after their rounding to the KV type, by
+ * the model's scale and window. The kernels round queries and weights in their own way, so that they
+ * attend a little differently: with KV of f32 to about 1e-6. */
+struct bb_attention_row {
+	const struct bb_context *context;
+	int layer, head, token;
+	int first, n_kept;    /* of the tokens [first, first + n_kept), the last of which is `token` */
+	const float *weights; /* [n_kept]; their sum is 1 */
+};
+typedef void bb_attention_fn(void *user, const struct bb_attention_row *row);
+
+/* n_tokens 0: of all tokens from `first` on. */
+struct bb_tap {
+	const char *at;
+	int first, n_tokens;
+	bb_tap_fn *fn;
+	void *user;
+};
+struct bb_attention_tap {
+	int layer, head;      /* -1: all that there are */
+	int first, n_tokens;  /* queries */
+	bb_attention_fn *fn;  /* rows come layer by layer, then context by context, then head by head */
+	void *user;
+};
+
+/* Changes a site's rows before anything reads them, and before taps see them; those of a list in
+ * its order. With `add` the vector [n_parts, width], which has n_add floats, is added to rows of
+ * these tokens; else head `head` of them (-1: all of each row) is multiplied by `factor`. To set a
+ * value: times 0, then add. */
+struct bb_edit {
+	const char *at;
+	int first, n_tokens;
+	const float *add;
+	int n_add;
+	int head;
+	float factor;
+};
+
+struct bb_taps {
+	const struct bb_tap *rows;                 /* [n_rows] */
+	int n_rows;
+	const struct bb_attention_tap *attention;  /* [n_attention] */
+	int n_attention;
+	const struct bb_edit *edits;               /* [n_edits] */
+	int n_edits;
+	/* Tokens that contexts may have where attention is looked at, for which room is made now; a
+	 * step beyond fails with BB_ERR_CONTEXT. 0: the engine's max_len. */
+	int max_tokens;
+};
+/* From now on all steps of the engine, which was opened with params.taps, are looked at and edited
+ * so, those of a rewind that computes tokens again too. Takes the place of what was attached; NULL
+ * takes it off. What is given here is copied, but for `user`. All memory is had here: a step
+ * allocates no more than without. Rows have the same bits however they are batched; taps alone
+ * change none. What edits have changed stays in the keys, values and states that came of it.
+ * BB_ERR_USAGE for a site, head, layer or width that isn't there, BB_ERR_MEMORY; then what was
+ * attached stays. */
+bool bb_taps_attach(struct bb_engine *e, const struct bb_taps *taps, struct bb_error *err);
+
+/* Keys and values of tokens [first, first + n_tokens) as a layer keeps them, with RoPE and after
+ * rounding: k and v [n_kv_heads, n_tokens, head_dim] each, or NULL. BB_ERR_USAGE for a layer that
+ * keeps none, BB_ERR_CONTEXT for tokens that aren't there or that a window has let go,
+ * BB_ERR_MEMORY, BB_ERR_DEVICE. */
+bool bb_context_kv(const struct bb_context *c, int layer, int first, int n_tokens, float *k,
+	float *v, struct bb_error *err);
+/* What that takes of a layer; false where it keeps no tokens. */
+bool bb_engine_kv_shape(const struct bb_engine *e, int layer, int *n_kv_heads, int *head_dim);
+
+/* A part of what a recurrent layer remembers. Convolutions keep their last inputs [width - 1,
+ * channels], oldest first; scans S [n_state, channels] (Mamba) or [n_heads, n_state, head_dim]
+ * (Mamba-2); the mLSTM C [n_heads, dim_k, dim_v], n [n_heads, dim_k] and m [n_heads]; delta rule and
+ * RWKV S [n_heads, dim_k, dim_v]; the RG-LRU [channels]; a token shift the last input [channels]. */
+struct bb_state_part {
+	int layer;
+	char name[32];        /* the op's, "ssd"; "mlstm.c"; "shift.2" where there are several */
+	char full[48];        /* "blk.3.ssd" */
+	int shape[3], n_axes;
+};
+/* Part i of a layer's; false: there are no more. */
+bool bb_state_part(const struct bb_engine *e, int layer, int i, struct bb_state_part *out);
+/* The same behind the context's last token, in the part's shape; 0 in a context without tokens.
+ * The part must be there. BB_ERR_DEVICE. */
+bool bb_context_state(const struct bb_context *c, int layer, int i, float *out,
+	struct bb_error *err);
 
 /* ---- sampling ---- */
 

@@ -316,6 +316,10 @@ static bool open_model(struct bb_engine *e, const struct bb_model *const *models
 		return false;
 	}
 	e->is_planned = true;
+	e->can_tap = params->taps;
+	if (e->can_tap) {
+		plan_part(&e->plan);
+	}
 	e->kv_group = choose_kv_group(&e->plan);
 	if (memory_is_host(&e->memory)) {
 		bb_kernels_cpu(&e->kernels, plan_flags(&e->plan, e->kernels.flags));
@@ -405,6 +409,7 @@ void bb_engine_destroy(struct bb_engine *e) {
 	state_pool_finish(&e->states);
 	state_pool_finish(&e->packed_states);
 	captures_drop(e);
+	taps_destroy(e->taps);
 	draws_finish(e);
 	batch_finish(e);
 	plan_finish(&e->plan);

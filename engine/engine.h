@@ -11,6 +11,7 @@
 #include "kv.h"
 #include "plan.h"
 #include "state.h"
+#include "taps.h"
 #include "template.h"
 #include "timeline.h"
 #include "token/token.h"
@@ -51,6 +52,8 @@ struct bb_engine {
 	int n_contexts;
 	struct bb_engine_stats stats;
 	uint64_t model_hash;         /* of snapshots; 0: not made yet */
+	bool can_tap;                /* each op of a step is computed by itself */
+	struct taps *taps;           /* NULL: nobody looks */
 };
 
 struct bb_context {

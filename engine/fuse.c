@@ -124,3 +124,19 @@ void plan_fuse(const struct plan *p, struct plan_ops *list) {
 		}
 	}
 }
+
+static void part(struct plan_ops *list) {
+	for (int i = 0; i < list->n; i++) {
+		struct plan_op *o = &list->ops[i];
+		o->fused = o->gives = NULL;
+		o->takes = o->normalises = false;
+	}
+}
+
+void plan_part(struct plan *p) {
+	part(&p->head);
+	part(&p->tail);
+	for (int i = 0; i < p->n_layers; i++) {
+		part(&p->layers[i]);
+	}
+}

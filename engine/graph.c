@@ -145,6 +145,9 @@ static void run_logits(const struct run *r, const struct plan_op *o) {
 		if (o->scalar_of[0] != H_NONE && o->scalar[0] > 0) {
 			r->k->softcap(r->q, y, (size_t)n * (size_t)m->n, o->scalar[0]);
 		}
+		if (r->e->taps != NULL) {
+			taps_logits(r->e, o, i, n, y);
+		}
 		if (!is_direct && !r->keeps_logits) {
 			draws_run(r->e, i, n);
 			graph_give_logits(r->e, i, n);
@@ -429,6 +432,9 @@ static void run_list(const struct run *r, const struct plan_ops *list) {
 	for (int i = 0; i < list->n; i++) {
 		if (!plan_is_fused(list, i)) {
 			run_op(r, &list->ops[i]);
+			if (r->e->taps != NULL) {
+				taps_after(r->e, &list->ops[i], r->i_layer, r->n_rows);
+			}
 		}
 	}
 }

@@ -159,6 +159,8 @@ bool plan_gemm(struct plan *p, struct bb_error *err);
 size_t plan_packed_bytes(const struct plan *p);
 /* Marks what a device does in one launch, see struct plan_op. */
 void plan_fuse(const struct plan *p, struct plan_ops *list);
+/* Takes all marks off again: each op is a launch of its own. */
+void plan_part(struct plan *p);
 void plan_finish(struct plan *p); /* zeroed is fine */
 /* What of these CPU flags the plan's kernels may use: an f32 checkpoint takes no bf16 path, in
  * attention neither, for its user asked for f32. */

@@ -64,13 +64,13 @@ static bool reserve_all(struct bb_engine *e, const struct bb_step_item *items, i
 bool bb_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
 	struct bb_error *err) {
 	assert(e->is_packed && n_items >= 1);
-	if (!check_items(e, items, n_items, err) || !draws_reserve(e, items, n_items, err) ||
-		!reserve_all(e, items, n_items, err)) {
+	if (!check_items(e, items, n_items, err) || !taps_begin(e, items, n_items, err) ||
+		!draws_reserve(e, items, n_items, err) || !reserve_all(e, items, n_items, err)) {
 		return false;
 	}
 	batch_compose(e, items, n_items);
 	draws_send(e);
-	if (!capture_step(e, err)) {
+	if (!capture_step(e, err) || !taps_end(e, err)) {
 		for (int i = 0; i < n_items; i++) { /* a state that was written in place is no more */
 			items[i].context->is_lost = items[i].context->next_state != NULL &&
 				items[i].context->next_state == items[i].context->state;
