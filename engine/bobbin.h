@@ -345,8 +345,8 @@ typedef void bb_tap_fn(void *user, const struct bb_tap_rows *rows);
 
 /* The weights of a head's attention: what the token looks at. Computed by the host in double from
  * the queries of the step and the keys as they are kept, so after their rounding to the KV type, by
- * the model's scale and window. The kernels round queries and weights in their own way, so that they
- * attend a little differently: with KV of f32 to about 1e-6. */
+ * the model's scale and window. Kernels may round queries and weights in their own way, and attend
+ * a little differently then: with KV of f32 by about 1e-6, with int8 by up to some percent. */
 struct bb_attention_row {
 	const struct bb_context *context;
 	int layer, head, token;
@@ -408,13 +408,18 @@ bool bb_taps_attach(struct bb_engine *e, const struct bb_taps *taps, struct bb_e
  * BB_ERR_MEMORY, BB_ERR_DEVICE. */
 bool bb_context_kv(const struct bb_context *c, int layer, int first, int n_tokens, float *k,
 	float *v, struct bb_error *err);
-/* What that takes of a layer; false where it keeps no tokens. */
-bool bb_engine_kv_shape(const struct bb_engine *e, int layer, int *n_kv_heads, int *head_dim);
+/* The numbers of a layer that attends; false, and all 0, for one that keeps no tokens. */
+struct bb_attention_shape {
+	int n_heads, n_kv_heads, head_dim;
+	int window;           /* tokens seen, itself included; 0: all */
+};
+bool bb_attention_shape(const struct bb_engine *e, int layer, struct bb_attention_shape *out);
 
 /* A part of what a recurrent layer remembers. Convolutions keep their last inputs [width - 1,
  * channels], oldest first; scans S [n_state, channels] (Mamba) or [n_heads, n_state, head_dim]
- * (Mamba-2); the mLSTM C [n_heads, dim_k, dim_v], n [n_heads, dim_k] and m [n_heads]; delta rule and
- * RWKV S [n_heads, dim_k, dim_v]; the RG-LRU [channels]; a token shift the last input [channels]. */
+ * (Mamba-2); the mLSTM C [n_heads, dim_k, dim_v], n [n_heads, dim_k] and m [n_heads]; delta rule
+ * and RWKV S [n_heads, dim_k, dim_v]; the RG-LRU [channels]; a token shift its last input
+ * [channels]. */
 struct bb_state_part {
 	int layer;
 	char name[32];        /* the op's, "ssd"; "mlstm.c"; "shift.2" where there are several */

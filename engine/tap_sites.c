@@ -26,8 +26,6 @@ static int columns_of(const struct plan *p, const struct plan_op *o) {
 	case OP_LAYERNORM:
 	case OP_HEADS_MATMUL:
 		return o->n_groups * o->dim;
-	case OP_PLACE: /* the whole of what it writes a part of */
-		return form_width(&p->hp, o->out_act);
 	default:
 		return o->dim;
 	}
@@ -122,7 +120,8 @@ static void fill_site(const struct plan *p, int layer, const struct tap_place *p
 	int n_same, struct bb_tap_site *site) {
 	char name[20];
 	*site = (struct bb_tap_site){ .layer = layer, .op = op_name(place->op->kind),
-		.n_parts = place->op->n_rows, .width = form_width(&p->hp, place->act) };
+		.n_parts = place->op->n_rows, .width = place->op->kind == OP_PLACE ? place->op->dim
+			: form_width(&p->hp, place->act) };
 	site->n_heads = n_heads_of(p, place->act, site->width);
 	small_letters(name, sizeof(name), act_name(place->act));
 	if (n_same > 1) {
@@ -162,9 +161,8 @@ bool tap_place(const struct plan *p, int layer, int i, struct tap_place *place,
 	if (place->op == NULL) {
 		return false;
 	}
-	if (place->act != ACT_LOGITS) { /* the tail's X lies elsewhere, as does a part's beginning */
-		place->at = place->op->kind == OP_PLACE ? p->acts[place->act]
-			: place->op->out + (p->acts[place->act] - p->acts[place->op->out_act]);
+	if (place->act != ACT_LOGITS) { /* the tail's X isn't where the plan has X, nor is a part */
+		place->at = place->op->out + (p->acts[place->act] - p->acts[place->op->out_act]);
 	}
 	fill_site(p, layer, place, number, n_same, site);
 	return true;

@@ -14,14 +14,18 @@ static bool keeps_tokens(const struct plan *p, int layer) {
 	return layer >= 0 && layer < p->n_layers && p->layer_kind[layer] < p->n_paged;
 }
 
-bool bb_engine_kv_shape(const struct bb_engine *e, int layer, int *n_kv_heads, int *head_dim) {
+bool bb_attention_shape(const struct bb_engine *e, int layer, struct bb_attention_shape *out) {
+	const struct plan *p = &e->plan;
 	assert(e->is_planned);
-	*n_kv_heads = *head_dim = 0;
-	if (keeps_tokens(&e->plan, layer)) {
-		*n_kv_heads = hparam_int(&e->plan.hp, H_KV_HEADS);
-		*head_dim = hparam_int(&e->plan.hp, H_HEAD);
+	*out = (struct bb_attention_shape){ 0 };
+	if (!keeps_tokens(p, layer)) {
+		return false;
 	}
-	return keeps_tokens(&e->plan, layer);
+	out->n_heads = hparam_int(&p->hp, H_HEADS);
+	out->n_kv_heads = hparam_int(&p->hp, H_KV_HEADS);
+	out->head_dim = hparam_int(&p->hp, H_HEAD);
+	out->window = p->kinds[p->layer_kind[layer]].window;
+	return true;
 }
 
 static bool check_kv(const struct bb_context *c, int layer, int first, int n_tokens,

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Writing NumPy arrays: float32, little-endian, two axes, format 1.0. The shape is known before the
- * first row, so that an array can go through a pipe. */
+ * NumPy arrays: written as float32, little-endian, format 1.0; read as float32 from that or from
+ * float64. The shape is known before the first row, so that an array can go through a pipe. */
 #ifndef NPY_H
 #define NPY_H
 
 #include "output.h"
+
+enum { NPY_AXES = 4 }; /* at most */
 
 struct npy { /* zeroed = closed */
 	struct output out;
@@ -18,5 +20,16 @@ bool npy_open(struct npy *f, const char *path, size_t n_rows, size_t n_columns,
 bool npy_write(struct npy *f, const float *rows, size_t n_rows, struct bb_error *err);
 /* As output_close: with ok all rows that npy_open promised were written. */
 bool npy_close(struct npy *f, bool ok, struct bb_error *err);
+
+/* A whole array. */
+struct npy_array { /* zeroed = empty */
+	float *data;            /* [shape...], row-major */
+	size_t shape[NPY_AXES], n;
+	int n_axes;             /* 1 to NPY_AXES */
+};
+bool npy_save(const struct npy_array *a, const char *path, struct bb_error *err);
+/* Refuses other types, orders and formats. Zeroed after an error. */
+bool npy_load(struct npy_array *a, const char *path, struct bb_error *err);
+void npy_array_finish(struct npy_array *a);
 
 #endif

@@ -146,7 +146,7 @@ int open_model(const struct open_options *o, enum open_what what, struct bb_engi
 		.state_cache_bytes = !o->state_cache_bytes.is_set ? 0
 			: o->state_cache_bytes.value > 0 ? o->state_cache_bytes.value : BB_STATE_CACHE_NONE,
 		.state_cache_type = is_int8 ? BB_KV_INT8 : BB_KV_F32,
-		.progress = progress_show,
+		.taps = o->taps, .progress = progress_show,
 	};
 	int status = kv_type(o->kv_type, &params.kv_type);
 	status = status >= 0 ? status : check_folder(o->path);

@@ -13,7 +13,8 @@ struct open_options { /* zeroed = defaults */
 	size_t max_kv_bytes, max_device_bytes;
 	struct arg_limit state_cache_bytes;
 	bool deterministic; /* as it is anyway, but for gemm "fast" */
-	int max_batch_tokens; /* set by the command, not by an option of this group */
+	int max_batch_tokens; /* set by the command, not by an option of this group, as `taps` */
+	bool taps;
 };
 
 extern const struct arg_option open_model_only[]; /* -m */

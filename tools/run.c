@@ -4,6 +4,7 @@
 #include "commands.h"
 
 #include "answer.h"
+#include "edits.h"
 #include "input.h"
 #include "open.h"
 #include "parts.h"
@@ -17,6 +18,7 @@
 struct options {
 	struct open_options open;
 	struct sampling_options sampling;
+	struct edit_options edits;
 	const char *prompt, *file, *system, *template_file;
 	const char *feed;
 	int n_logprobs;
@@ -49,6 +51,7 @@ static const struct arg_option own[] = {
 static const struct arg_group groups[] = {
 	{ "prompt and output", own, 0 },
 	{ "sampling", sampling_table, AT(sampling) },
+	{ "what to change on the way", edit_table, AT(edits) },
 	{ "model", open_engine, AT(open) },
 	{ "context", open_context, AT(open) },
 	{ 0 },
@@ -71,6 +74,7 @@ const struct arg_command cmd_run = {
 struct job { /* what a run owns; finish_job frees it */
 	struct bb_engine *engine;
 	struct bb_context *context;
+	struct edits edits;
 	struct input text, template_text;
 	struct bb_text rendered;
 	struct bb_tokens prompt, feed;
@@ -83,6 +87,7 @@ static void finish_job(struct job *j) {
 	answer_finish(&j->answer);
 	bb_context_destroy(j->context);
 	bb_engine_destroy(j->engine);
+	edits_finish(&j->edits);
 	bb_tokens_finish(&j->prompt);
 	bb_tokens_finish(&j->feed);
 	trace_finish(&j->trace);
@@ -224,6 +229,11 @@ static void print_summary(const struct answer *a, uint64_t seed) {
 		answer_generate_rate(a), seed);
 }
 
+static bool attach_edits(struct job *j, struct bb_error *err) {
+	const struct bb_taps taps = { .edits = j->edits.items, .n_edits = j->edits.n };
+	return j->edits.n == 0 || bb_taps_attach(j->engine, &taps, err);
+}
+
 static int generate(const struct options *o, struct job *j) {
 	struct bb_generation_params params;
 	struct sampling_storage storage;
@@ -233,8 +243,8 @@ static int generate(const struct options *o, struct job *j) {
 		return status;
 	}
 	params.sampling.n_logprobs = o->n_logprobs > 0 ? o->n_logprobs : 0;
-	if (!make_prompt(o, j, &err) || !read_feed(o, j, &err) ||
-		!bb_context_create(&j->context, j->engine, NULL, &err) ||
+	if (!attach_edits(j, &err) || !make_prompt(o, j, &err) ||
+		!read_feed(o, j, &err) || !bb_context_create(&j->context, j->engine, NULL, &err) ||
 		!answer_init(&j->answer, !o->json && !o->trace_state, o->n_logprobs >= 0, &err)) {
 		return failure_of(&err);
 	}
@@ -274,9 +284,10 @@ int run_main(int argc, char **argv) {
 	}
 	struct job j = { 0 };
 	struct bb_error err = { 0 };
-	if (!read_prompt(&o, &j, &err)) {
+	if (!read_prompt(&o, &j, &err) || !edits_read(&j.edits, &o.edits, &err)) {
 		status = failure_of(&err);
 	} else {
+		o.open.taps = j.edits.n > 0;
 		status = open_model(&o.open, OPEN_ALL, &j.engine);
 		status = status < 0 ? generate(&o, &j) : status;
 	}

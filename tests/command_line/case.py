@@ -22,8 +22,8 @@ BOBBIN = BUILD / "tools" / "bobbin"
 TINY, TINY_WINDOW = ROOT / "tests/goldens/llama.gguf", ROOT / "tests/goldens/gemma3.gguf"
 MODELS = pathlib.Path(os.environ.get("BOBBIN_MODELS", pathlib.Path.home() / ".cache/bobbin/models"))
 REAL = MODELS / "smollm2.gguf"
-COMMANDS = ("run", "chat", "tokenize", "detokenize", "template", "logits", "perplexity", "bench", "inspect",
-            "kernels")
+COMMANDS = ("run", "chat", "tokenize", "detokenize", "template", "logits", "perplexity", "taps", "bench",
+            "inspect", "kernels")
 SECONDS = 240
 
 # Started in the background, a shell passes SIGINT on as ignored, and so would every program tested here.

@@ -1,0 +1,559 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * bobbin taps: what ops compute on the way, what heads look at, what layers keep, as NumPy
+ * files. */
+#include "commands.h"
+
+#include "edits.h"
+#include "input.h"
+#include "npy.h"
+#include "open.h"
+#include "prompt.h"
+#include "terminal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* Of the tail every row is wanted, and so the logits of all: fewer rows, less memory. */
+enum { CHUNK = 512, CHUNK_LOGITS = 32 };
+
+struct options {
+	struct open_options open;
+	struct edit_options edits;
+	const char *prompt, *tokens, *rows, *output;
+	struct arg_texts at, attention, kv, state;
+	bool list;
+};
+
+#define OPT(member) offsetof(struct options, member)
+
+static const struct arg_option own[] = {
+	{ "-p,--prompt", "TEXT", "the text that the model reads, as it is; - reads stdin", ARG_TEXT,
+		OPT(prompt) },
+	{ "--tokens", "FILE", "a JSON array of token ids instead; - reads stdin", ARG_TEXT,
+		OPT(tokens) },
+	{ "-o,--output", "PATH", "a folder for the files, made if need be; or, for one array, a file "
+		"whose name ends with .npy, or -", ARG_TEXT, OPT(output) },
+	{ "--list", NULL, "print the names of all sites with their shapes, and what else layers have",
+		ARG_FLAG, OPT(list) },
+	{ "--at", "SITES", "what ops compute: LAYER:NAME, joined by commas, as 3:q,0-5:att,*:x,"
+		"tail:logits; float32 [tokens, width]", ARG_TEXTS, OPT(at) },
+	{ "--attention", "LAYER[:HEAD]", "the weights of attention, float32 [heads, tokens, tokens], "
+		"of one head [tokens, tokens]; LAYER *: of all", ARG_TEXTS, OPT(attention) },
+	{ "--kv", "LAYER", "keys and values as they are kept, float32 [heads, tokens, head_dim] each; "
+		"LAYER *: of all", ARG_TEXTS, OPT(kv) },
+	{ "--state", "LAYER", "what a recurrent layer remembers behind the last token; LAYER *: of all",
+		ARG_TEXTS, OPT(state) },
+	{ "--rows", "A-B", "of tokens A to B alone, counted from 0, as 12 or 3-7 (not of --state)",
+		ARG_TEXT, OPT(rows) },
+	{ 0 },
+};
+
+static const struct arg_group groups[] = {
+	{ "what to look at", own, 0 },
+	{ "what to change", edit_table, OPT(edits) },
+	{ "model", open_engine, OPT(open) },
+	{ "context", open_context, OPT(open) },
+	{ 0 },
+};
+
+const struct arg_command cmd_taps = {
+	.name = "taps",
+	.usage = "MODEL (-p TEXT | --tokens FILE.json) --at SITES -o FOLDER [options]",
+	.summary = "Writes what a model computes on the way to NumPy files.\n"
+		"A site is LAYER:NAME, its names are those of `bobbin inspect`, and --list has them all; a "
+		"name without its number means the last of the layer. Says the shape of each file on "
+		"stderr.",
+	.groups = groups,
+	.positional = "MODEL",
+	.positional_at = OPT(open.path),
+	.later = OPEN_LATER,
+	.main = taps_main,
+};
+
+/* An array that will be a file. */
+struct slot {
+	struct job *job;
+	char name[64];
+	struct npy_array array;
+	int layer, head; /* of attention */
+};
+
+struct job { /* finish_job frees it */
+	struct bb_engine *engine;
+	struct bb_engine_info info;
+	struct bb_tokens tokens;
+	struct bb_context *context;
+	struct edits edits;
+	struct slot **slots;           /* [n_slots] */
+	int n_slots;
+	struct bb_tap *rows;           /* [n_rows] */
+	char **names;                  /* [n_rows]: what they are at */
+	struct bb_attention_tap *attention; /* [n_attention] */
+	int n_rows, n_attention;
+	int first, n;                  /* tokens to look at */
+	float *logits;                 /* [CHUNK_LOGITS, n_vocab], or NULL */
+};
+
+static void finish_job(struct job *j) {
+	for (int i = 0; i < j->n_slots; i++) {
+		npy_array_finish(&j->slots[i]->array);
+		free(j->slots[i]);
+	}
+	for (int i = 0; i < j->n_rows; i++) {
+		free(j->names[i]);
+	}
+	free(j->slots);
+	free(j->rows);
+	free(j->names);
+	free(j->attention);
+	free(j->logits);
+	edits_finish(&j->edits);
+	bb_context_destroy(j->context);
+	bb_tokens_finish(&j->tokens);
+	bb_engine_destroy(j->engine);
+}
+
+static bool no_memory(struct bb_error *err) {
+	return input_fail(err, BB_ERR_MEMORY, "no memory for what was asked for");
+}
+
+/* ---- --list ---- */
+
+static void list_site(const struct bb_tap_site *s) {
+	char shape[64], parts[32] = "";
+	if (s->n_parts > 1) {
+		snprintf(parts, sizeof(parts), "%d experts, ", s->n_parts);
+	}
+	if (s->n_heads > 1) {
+		snprintf(shape, sizeof(shape), "[%s%d] = %d heads of %d", parts, s->width, s->n_heads,
+			s->width / s->n_heads);
+	} else {
+		snprintf(shape, sizeof(shape), "[%s%d]", parts, s->width);
+	}
+	out_print("%-24s %-14s %s\n", s->full, s->op, shape);
+}
+
+static void list_layer(const struct bb_engine *e, int layer) {
+	struct bb_tap_site site;
+	struct bb_state_part part;
+	struct bb_attention_shape kv;
+	for (int i = 0; bb_tap_site(e, layer, i, &site); i++) {
+		list_site(&site);
+	}
+	if (layer >= 0 && bb_attention_shape(e, layer, &kv)) {
+		for (int plane = 0; plane < 2; plane++) {
+			char name[48];
+			snprintf(name, sizeof(name), "blk.%d.%s", layer, plane == 0 ? "keys" : "values");
+			out_print("%-24s %-14s [%d, tokens, %d]\n", name, "--kv", kv.n_kv_heads, kv.head_dim);
+		}
+	}
+	for (int i = 0; layer >= 0 && bb_state_part(e, layer, i, &part); i++) {
+		out_print("%-24s %-14s [", part.full, "--state");
+		for (int axis = 0; axis < part.n_axes; axis++) {
+			out_print("%s%d", axis > 0 ? ", " : "", part.shape[axis]);
+		}
+		out_print("]\n");
+	}
+}
+
+static int list(struct job *j) {
+	bb_engine_info(j->engine, &j->info);
+	list_layer(j->engine, BB_TAP_HEAD);
+	for (int i = 0; i < j->info.n_layers; i++) {
+		list_layer(j->engine, i);
+	}
+	list_layer(j->engine, BB_TAP_TAIL);
+	return out_flush() ? STATUS_OK : STATUS_FAILED;
+}
+
+/* ---- what was asked for ---- */
+
+/* A new array of zeros; the same name twice is one file: *is_new. NULL: no memory. */
+static struct slot *add_slot(struct job *j, const char *name, const size_t *shape, int n_axes,
+	bool *is_new, struct bb_error *err) {
+	*is_new = false;
+	for (int i = 0; i < j->n_slots; i++) {
+		if (strcmp(j->slots[i]->name, name) == 0) {
+			return j->slots[i];
+		}
+	}
+	struct slot **more = realloc(j->slots, ((size_t)j->n_slots + 1) * sizeof(*more));
+	struct slot *slot = more != NULL ? calloc(1, sizeof(*slot)) : NULL;
+	j->slots = more != NULL ? more : j->slots;
+	if (slot == NULL) {
+		no_memory(err);
+		return NULL;
+	}
+	j->slots[j->n_slots++] = slot;
+	*is_new = true;
+	slot->job = j;
+	snprintf(slot->name, sizeof(slot->name), "%s", name);
+	slot->array.n_axes = n_axes;
+	slot->array.n = 1;
+	for (int i = 0; i < n_axes; i++) {
+		slot->array.shape[i] = shape[i];
+		slot->array.n *= shape[i];
+	}
+	slot->array.data = calloc(slot->array.n, sizeof(float));
+	if (slot->array.data == NULL) {
+		no_memory(err);
+		return NULL;
+	}
+	return slot;
+}
+
+static void take_rows(void *user, const struct bb_tap_rows *rows) {
+	struct slot *s = user;
+	const size_t width = (size_t)rows->site->n_parts * (size_t)rows->site->width;
+	memcpy(s->array.data + (size_t)(rows->first - s->job->first) * width, rows->rows,
+		(size_t)rows->n_rows * width * sizeof(float));
+}
+
+static void take_attention(void *user, const struct bb_attention_row *row) {
+	struct slot *s = user;
+	const size_t n = (size_t)s->job->n, n_tokens = s->job->tokens.n;
+	const size_t head = s->head < 0 ? (size_t)row->head : 0;
+	const size_t i = head * n + (size_t)(row->token - s->job->first);
+	memcpy(s->array.data + i * n_tokens + row->first, row->weights,
+		(size_t)row->n_kept * sizeof(float));
+}
+
+static bool add_site(struct job *j, const struct bb_tap_site *site, struct bb_error *err) {
+	const size_t parts[] = { (size_t)j->n, (size_t)site->n_parts, (size_t)site->width };
+	const size_t plain[] = { (size_t)j->n, (size_t)site->width };
+	bool is_new;
+	struct slot *s = add_slot(j, site->full, site->n_parts > 1 ? parts : plain,
+		site->n_parts > 1 ? 3 : 2, &is_new, err);
+	if (s == NULL || !is_new) {
+		return s != NULL;
+	}
+	struct bb_tap *rows = realloc(j->rows, ((size_t)j->n_rows + 1) * sizeof(*rows));
+	j->rows = rows != NULL ? rows : j->rows;
+	char **names = realloc(j->names, ((size_t)j->n_rows + 1) * sizeof(*names));
+	j->names = names != NULL ? names : j->names;
+	char *at = strdup(site->layer < 0 ? site->full : site->full + strlen("blk."));
+	if (rows == NULL || names == NULL || at == NULL) {
+		free(at);
+		return no_memory(err);
+	}
+	j->rows[j->n_rows] = (struct bb_tap){ at, j->first, j->n, take_rows, s };
+	j->names[j->n_rows++] = at;
+	return true;
+}
+
+/* One site of a list, or several. */
+static bool add_at(struct job *j, const char *at, struct bb_error *err) {
+	struct bb_tap_site first, site;
+	int n;
+	if (!bb_tap_find(j->engine, at, &first, &n, err)) {
+		return false;
+	}
+	const char *name = strpbrk(at + (strncmp(at, "blk.", 4) == 0 ? 4 : 0), ":.");
+	bool ok = add_site(j, &first, err);
+	for (int i = first.layer + 1; ok && n > 1 && i < j->info.n_layers; i++) {
+		char one[80];
+		int n_here;
+		struct bb_error ignored = { 0 };
+		snprintf(one, sizeof(one), "%d:%.60s", i, name + 1);
+		if (bb_tap_find(j->engine, one, &site, &n_here, &ignored)) {
+			ok = add_site(j, &site, err);
+			n--;
+		}
+	}
+	return ok;
+}
+
+static bool add_sites(struct job *j, const char *text, struct bb_error *err) {
+	bool ok = true;
+	while (ok && *text != '\0') {
+		const size_t n = strcspn(text, ",");
+		char *at = strndup(text, n);
+		ok = at != NULL ? add_at(j, at, err) : no_memory(err);
+		free(at);
+		text += n + (text[n] == ',');
+	}
+	return ok;
+}
+
+/* "*" or a number, and with `head` ":HEAD" behind it; -1: all. */
+static bool read_layer(const struct job *j, const char *option, const char *text, int *layer,
+	int *head, struct bb_error *err) {
+	int *const parts[] = { layer, head };
+	const char *rest = text;
+	*layer = -1;
+	bool ok = true;
+	for (int i = 0; ok && i < (head != NULL ? 2 : 1) && (i == 0 || *rest == ':'); i++) {
+		rest += i;
+		char *end;
+		const long n = strtol(rest, &end, 10);
+		const bool is_star = *rest == '*';
+		ok = is_star || (*rest >= '0' && *rest <= '9' && n <= 1 << 20);
+		*parts[i] = is_star ? -1 : (int)n;
+		rest = is_star ? rest + 1 : end;
+	}
+	if (!ok || *rest != '\0' || *layer >= j->info.n_layers) {
+		return input_fail(err, BB_ERR_USAGE, "option '%s' is '%.40s', expected a layer from 0 to "
+			"%d, or *%s", option, text, j->info.n_layers - 1,
+			head != NULL ? ", and perhaps :HEAD" : "");
+	}
+	return true;
+}
+
+static bool add_attention(struct job *j, const char *text, struct bb_error *err) {
+	int layer, head = -1;
+	struct bb_attention_shape attends;
+	if (!read_layer(j, "--attention", text, &layer, &head, err)) {
+		return false;
+	}
+	struct bb_attention_tap *more = realloc(j->attention,
+		(size_t)(j->n_attention + j->info.n_layers) * sizeof(*more));
+	if (more == NULL) {
+		return no_memory(err);
+	}
+	j->attention = more;
+	for (int i = layer < 0 ? 0 : layer; i < (layer < 0 ? j->info.n_layers : layer + 1); i++) {
+		char name[64], which[16] = "";
+		if (!bb_attention_shape(j->engine, i, &attends) && layer < 0) {
+			continue;
+		}
+		if (head >= 0) {
+			snprintf(which, sizeof(which), ".%d", head);
+		}
+		snprintf(name, sizeof(name), "blk.%d.attention%s", i, which);
+		const size_t shape[] = { (size_t)attends.n_heads, (size_t)j->n, j->tokens.n };
+		bool is_new;
+		struct slot *s = add_slot(j, name, head < 0 ? shape : shape + 1, head < 0 ? 3 : 2, &is_new,
+			err);
+		if (s == NULL) {
+			return false;
+		}
+		s->head = head;
+		j->attention[j->n_attention] = (struct bb_attention_tap){ i, head, j->first, j->n,
+			take_attention, s };
+		j->n_attention += is_new;
+	}
+	return true;
+}
+
+/* ---- what is read behind the last step ---- */
+
+static bool read_kv(struct job *j, const char *text, struct bb_error *err) {
+	int layer;
+	struct bb_attention_shape kv;
+	if (!read_layer(j, "--kv", text, &layer, NULL, err)) {
+		return false;
+	}
+	for (int i = layer < 0 ? 0 : layer; i < (layer < 0 ? j->info.n_layers : layer + 1); i++) {
+		if (!bb_attention_shape(j->engine, i, &kv) && layer < 0) {
+			continue;
+		}
+		const size_t shape[] = { (size_t)kv.n_kv_heads, (size_t)j->n, (size_t)kv.head_dim };
+		struct slot *s[2] = { NULL, NULL };
+		for (int plane = 0; plane < 2 && kv.n_kv_heads > 0; plane++) {
+			char name[64];
+			bool is_new;
+			snprintf(name, sizeof(name), "blk.%d.%s", i, plane == 0 ? "keys" : "values");
+			s[plane] = add_slot(j, name, shape, 3, &is_new, err);
+			if (s[plane] == NULL) {
+				return false;
+			}
+		}
+		if (!bb_context_kv(j->context, i, j->first, j->n, s[0] != NULL ? s[0]->array.data : NULL,
+			s[1] != NULL ? s[1]->array.data : NULL, err)) {
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool read_state(struct job *j, const char *text, struct bb_error *err) {
+	int layer;
+	struct bb_state_part part;
+	if (!read_layer(j, "--state", text, &layer, NULL, err)) {
+		return false;
+	}
+	if (layer >= 0 && !bb_state_part(j->engine, layer, 0, &part)) {
+		return input_fail(err, BB_ERR_USAGE, "layer %d keeps no state of a fixed size", layer);
+	}
+	for (int i = layer < 0 ? 0 : layer; i < (layer < 0 ? j->info.n_layers : layer + 1); i++) {
+		for (int k = 0; bb_state_part(j->engine, i, k, &part); k++) {
+			const size_t shape[] = { (size_t)part.shape[0], (size_t)part.shape[1],
+				(size_t)part.shape[2] };
+			char name[64];
+			bool is_new;
+			snprintf(name, sizeof(name), "blk.%d.state.%s", i, part.name);
+			struct slot *s = add_slot(j, name, shape, part.n_axes, &is_new, err);
+			if (s == NULL || !bb_context_state(j->context, i, k, s->array.data, err)) {
+				return false;
+			}
+		}
+	}
+	return true;
+}
+
+/* ---- the run ---- */
+
+static bool read_rows(struct job *j, const struct options *o, struct bb_error *err) {
+	j->n = (int)j->tokens.n;
+	if (o->rows == NULL) {
+		return true;
+	}
+	if (!edits_tokens(o->rows, &j->first, &j->n)) {
+		return input_fail(err, BB_ERR_USAGE, "option '--rows' is '%.40s', expected tokens as 12 or "
+			"3-7", o->rows);
+	}
+	return (j->first < (int)j->tokens.n && j->n <= (int)j->tokens.n - j->first) ||
+		input_fail(err, BB_ERR_USAGE, "option '--rows' is '%.40s', but there are tokens 0 to %zu",
+			o->rows, j->tokens.n - 1);
+}
+
+/* Whether the tail is looked at, or changed: it's computed where logits are asked for. */
+static bool wants_tail(const struct job *j) {
+	for (int i = 0; i < j->n_rows; i++) {
+		if (strncmp(j->rows[i].at, "tail", 4) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool attach(struct job *j, const struct options *o, struct bb_error *err) {
+	bool ok = edits_read(&j->edits, &o->edits, err);
+	for (int i = 0; ok && i < o->at.n; i++) {
+		ok = add_sites(j, o->at.v[i], err);
+	}
+	for (int i = 0; ok && i < o->attention.n; i++) {
+		ok = add_attention(j, o->attention.v[i], err);
+	}
+	const struct bb_taps taps = { j->rows, j->n_rows, j->attention, j->n_attention, j->edits.items,
+		j->edits.n, (int)j->tokens.n };
+	if (!ok || !bb_taps_attach(j->engine, &taps, err)) {
+		return false;
+	}
+	if (wants_tail(j)) {
+		j->logits = malloc((size_t)CHUNK_LOGITS * (size_t)j->info.n_vocab * sizeof(float));
+		return j->logits != NULL || no_memory(err);
+	}
+	return true;
+}
+
+static bool run(struct job *j, struct bb_error *err) {
+	const size_t chunk = j->logits != NULL ? CHUNK_LOGITS : CHUNK;
+	for (size_t done = 0; done < j->tokens.n; done += chunk) {
+		const size_t left = j->tokens.n - done;
+		const struct bb_step_item item = { .context = j->context, .tokens = j->tokens.ids + done,
+			.n_tokens = (int)(left < chunk ? left : chunk), .logits = j->logits,
+			.all_logits = j->logits != NULL };
+		if (!bb_step(j->engine, &item, 1, err)) {
+			return false;
+		}
+		if (!progress_show(NULL, "reading", (double)(done + (size_t)item.n_tokens),
+			(double)j->tokens.n)) {
+			return input_fail(err, BB_ERR_CANCELLED, "reading the tokens was stopped");
+		}
+	}
+	return true;
+}
+
+static bool save(const struct job *j, const char *output, struct bb_error *err) {
+	const size_t n = strlen(output);
+	const bool is_file = strcmp(output, "-") == 0 ||
+		(n > 4 && strcmp(output + n - 4, ".npy") == 0);
+	if (is_file && j->n_slots != 1) {
+		return input_fail(err, BB_ERR_USAGE, "%d arrays, but '%.150s' is one file; expected a "
+			"folder", j->n_slots, output);
+	}
+	if (!is_file && mkdir(output, 0777) != 0 && errno != EEXIST) {
+		return input_fail(err, BB_ERR_IO, "'%.150s' can't be made: %s", output, strerror(errno));
+	}
+	for (int i = 0; i < j->n_slots; i++) {
+		const struct npy_array *a = &j->slots[i]->array;
+		char *path = NULL;
+		if (!is_file && asprintf(&path, "%s%s%s.npy", output, output[n - 1] == '/' ? "" : "/",
+			j->slots[i]->name) < 0) {
+			return no_memory(err);
+		}
+		const char *name = is_file ? output : path;
+		const bool ok = npy_save(a, name, err);
+		if (ok) {
+			fprintf(stderr, "%s: %s [", name, j->slots[i]->name);
+			for (int axis = 0; axis < a->n_axes; axis++) {
+				fprintf(stderr, "%s%zu", axis > 0 ? ", " : "", a->shape[axis]);
+			}
+			fputs("]\n", stderr);
+		}
+		free(path);
+		if (!ok) {
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool read_tokens(struct job *j, const struct options *o, struct bb_error *err) {
+	struct input in = { 0 };
+	const bool is_stdin = o->prompt != NULL && strcmp(o->prompt, "-") == 0;
+	bool ok = true;
+	if (o->tokens != NULL) {
+		ok = input_read(o->tokens, &in, err) &&
+			input_ids(&in, input_name(o->tokens), &j->tokens, err);
+	} else {
+		ok = (!is_stdin || input_read("-", &in, err)) && prompt_raw(j->engine,
+			is_stdin ? in.data : o->prompt, is_stdin ? in.bytes : strlen(o->prompt), &j->tokens,
+			err);
+	}
+	input_finish(&in);
+	return ok && prompt_check(&j->tokens, j->info.max_len, err);
+}
+
+static int work(struct job *j, const struct options *o) {
+	struct bb_error err = { 0 };
+	bb_engine_info(j->engine, &j->info);
+	bool ok = read_tokens(j, o, &err) && read_rows(j, o, &err) && attach(j, o, &err) &&
+		bb_context_create(&j->context, j->engine, NULL, &err) && run(j, &err);
+	progress_clear();
+	for (int i = 0; ok && i < o->kv.n; i++) {
+		ok = read_kv(j, o->kv.v[i], &err);
+	}
+	for (int i = 0; ok && i < o->state.n; i++) {
+		ok = read_state(j, o->state.v[i], &err);
+	}
+	ok = ok && save(j, o->output, &err);
+	return ok ? STATUS_OK : failure_of(&err);
+}
+
+static int check_options(const struct options *o) {
+	if (o->open.path == NULL) {
+		return usage_error("no MODEL was given");
+	}
+	if (o->list) {
+		return -1;
+	}
+	if ((o->prompt == NULL) == (o->tokens == NULL)) {
+		return usage_error("expected one of -p and --tokens, or --list");
+	}
+	if (o->at.n + o->attention.n + o->kv.n + o->state.n == 0) {
+		return usage_error("nothing to look at was given; expected --at, --attention, --kv, "
+			"--state or --list");
+	}
+	return o->output != NULL ? -1 : usage_error("no -o was given");
+}
+
+int taps_main(int argc, char **argv) {
+	struct options o = { 0 };
+	int status = args_parse(&cmd_taps, argc, argv, &o);
+	status = status < 0 ? check_options(&o) : status;
+	if (status >= 0) {
+		return status;
+	}
+	static struct job j;
+	o.open.taps = true;
+	o.open.max_batch_tokens = CHUNK;
+	status = open_model(&o.open, o.list ? OPEN_INSPECT : OPEN_ALL, &j.engine);
+	status = status < 0 ? (o.list ? list(&j) : work(&j, &o)) : status;
+	finish_job(&j);
+	return status;
+}
