@@ -4,14 +4,13 @@
 _bobbin() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		COMPREPLY=($(compgen -W "run chat tokenize detokenize template logits perplexity bench inspect kernels --help --version" -- "$cur"))
+		COMPREPLY=($(compgen -W "run chat tokenize detokenize template logits perplexity taps bench inspect kernels --help --version" -- "$cur"))
 		return
 	fi
 	case ${COMP_WORDS[1]}:$prev in
 	run:-p|run:--prompt) return ;;
 	run:--system) return ;;
 	run:--logprobs) return ;;
-	run:--feed) return ;;
 	run:-n|run:--max-tokens|run:--n-predict) return ;;
 	run:--temp|run:--temperature) return ;;
 	run:--top-k) return ;;
@@ -25,6 +24,8 @@ _bobbin() {
 	run:--stop) return ;;
 	run:--stop-token-ids) return ;;
 	run:--min-tokens) return ;;
+	run:--add) return ;;
+	run:--scale-head) return ;;
 	run:-t|run:--threads) return ;;
 	run:--device) COMPREPLY=($(compgen -W "auto cpu" -- "$cur")); return ;;
 	run:--device-memory-bytes) return ;;
@@ -88,6 +89,26 @@ _bobbin() {
 	perplexity:--state-cache-bytes) return ;;
 	perplexity:--state-cache-type) return ;;
 	perplexity:--window) return ;;
+	taps:-p|taps:--prompt) return ;;
+	taps:-o|taps:--output) return ;;
+	taps:--at) return ;;
+	taps:--attention) return ;;
+	taps:--kv) return ;;
+	taps:--state) return ;;
+	taps:--rows) return ;;
+	taps:--add) return ;;
+	taps:--scale-head) return ;;
+	taps:-t|taps:--threads) return ;;
+	taps:--device) COMPREPLY=($(compgen -W "auto cpu" -- "$cur")); return ;;
+	taps:--device-memory-bytes) return ;;
+	taps:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
+	taps:--gemm) COMPREPLY=($(compgen -W "exact fast" -- "$cur")); return ;;
+	taps:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
+	taps:--kv-cache-bytes|taps:--kv-cache-memory-bytes) return ;;
+	taps:--state-cache-bytes) return ;;
+	taps:--state-cache-type) return ;;
+	taps:--window) return ;;
+	taps:-c|taps:--max-model-len|taps:--ctx-size) return ;;
 	bench:-p|bench:--n-prompt) return ;;
 	bench:-n|bench:--n-gen) return ;;
 	bench:-d|bench:--n-depth) return ;;
@@ -123,13 +144,14 @@ _bobbin() {
 	kernels:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
 	esac
 	case ${COMP_WORDS[1]} in
-	run) words="-p --prompt -f --file --system --raw --chat-template-file --json --logprobs --trace-state --feed --verbose-prompt -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
+	run) words="-p --prompt -f --file --system --raw --chat-template-file --json --logprobs --verbose-prompt -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos --add --scale-head -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
 	chat) words="--system --chat-template-file -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
 	tokenize) words="--no-bos --no-parse-special -m --model -h --help --version" ;;
 	detokenize) words="-m --model -h --help --version" ;;
 	template) words="--chat-template-file -m --model -h --help --version" ;;
 	logits) words="--tokens -o --output --chunk --beside -s --seed -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
 	perplexity) words="-f --file -c --ctx-size --max-model-len -b --batch-size -ub --ubatch-size --chunks --json -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -h --help --version" ;;
+	taps) words="-p --prompt --tokens -o --output --list --at --attention --kv --state --rows --add --scale-head -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
 	bench) words="-p --n-prompt -n --n-gen -d --n-depth -np --parallel --n-parallel -ctk --cache-type-k -ctv --cache-type-v -r --repetitions -b --batch-size -ub --ubatch-size -o --output --json --no-warmup -s --seed -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -h --help --version" ;;
 	inspect) words="--json -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
 	kernels) words="--isa --json -h --help --version" ;;
