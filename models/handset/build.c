@@ -83,6 +83,7 @@ void build_name(struct handset_build *b, int id, const char *name, ...) {
 	if (b->names != NULL) {
 		assert(id >= 0 && id < b->n_vocab && b->names[id] == NULL);
 		b->names[id] = base_strdup(text);
+		b->lacks_names = b->lacks_names || b->names[id] == NULL;
 	}
 }
 
@@ -103,16 +104,13 @@ bool build_check_size(int width, int n_units, struct bb_error *err) {
 
 /* Names, each there: those that nobody gave are the ids. */
 static bool put_names(struct handset_build *b, struct bb_error *err) {
-	for (int i = 0; i < b->n_vocab; i++) {
+	for (int i = 0; i < b->n_vocab && !b->lacks_names; i++) {
 		if (b->names[i] == NULL) {
 			build_name(b, i, "%d", i);
 		}
-		if (b->names[i] == NULL) {
-			return base_no_memory(err, "name of a token", MAX_NAME);
-		}
 	}
-	if (b->names == NULL) {
-		return base_no_memory(err, "names of tokens", sizeof(*b->names));
+	if (b->names == NULL || b->lacks_names) {
+		return base_no_memory(err, "names of tokens", MAX_NAME);
 	}
 	gguf_writer_string(b->w, "bobbin.cot_step", "token");
 	gguf_writer_strings(b->w, "bobbin.token_names", (const char *const *)b->names,

@@ -17,6 +17,7 @@ struct handset_build {
 	enum gguf_write_type type; /* of matrices */
 	char **names;              /* [n_vocab], of tokens */
 	int n_vocab;
+	bool lacks_names;          /* there was no memory for one */
 };
 
 /* A matrix [rows, columns] of zeros; columns = 0: a vector. */

@@ -2,10 +2,13 @@
  *
  * An automaton by chain of thought on Mamba, in the format of dfa.c: the convolution adds what the
  * state's token left to what the symbol's does, and a bias lets a channel through only where both
- * are there. The scan's state is unused and there are no positions: it is exact for ever. Logits
- * are 2 / sqrt(5) for the next state and 0 for all others: rows of 5 features. */
+ * are there. The scan's state is unused and there are no positions: it is exact for ever. A constant
+ * goes out when the answer comes in. Logits are 1.0 for the next state, 0.0 for all others. */
 #include "build.h"
 #include "union.h"
+
+/* silu(128) = 128 and silu(-128) = 0 in f32: e^128 is infinite there. */
+enum { PULSE = 128, GATE = 32 };
 
 static int width_of(const struct automata *u) {
 	int n_units = 0, width = build_width(2 * u->n_states + u->n_symbols + 3);
@@ -20,7 +23,8 @@ static int width_of(const struct automata *u) {
 
 /* Features: the token's id, the answer, three constants. */
 static void fill_units(const struct automata *u, int width, const struct ssm_layer *l) {
-	const int answer = u->n_symbols + u->n_states, one = width - 1, inner = 2 * width;
+	const int answer = u->n_symbols + u->n_states, inner = 2 * width;
+	const int one = width - 1, spare = width - 2;
 	int unit = 0;
 	for (int q = 0; q < u->n_states; q++) {
 		for (int a = 0; a < u->n_symbols; a++) {
@@ -28,13 +32,14 @@ static void fill_units(const struct automata *u, int width, const struct ssm_lay
 			if (next < 0) {
 				continue;
 			}
-			set(&l->in, unit, a, 32);
-			set(&l->in, unit, u->n_symbols + q, 32);
+			set(&l->in, unit, a, PULSE);
+			set(&l->in, unit, u->n_symbols + q, PULSE);
 			set(&l->conv, unit, SSM_CONV - 2, 1); /* and 1 for this token */
-			set(&l->conv_bias, unit, 0, -32);
+			set(&l->conv_bias, unit, 0, -PULSE);
 			set(&l->skip, unit, 0, 1);
-			set(&l->in, inner + unit, one, 32);
-			set(&l->out, answer + next, unit++, 0x1p-10f);
+			set(&l->in, inner + unit, one, GATE);
+			set(&l->out, answer + next, unit, 1.0f / (PULSE * GATE));
+			set(&l->out, spare, unit++, -1.0f / (PULSE * GATE));
 		}
 	}
 }

@@ -3,12 +3,13 @@
  * The last value seen, kept by the state of one Mamba layer through any amount of noise: the
  * flip-flop of Krohn and Rhodes (1965). A value's step is 32, which forgets the state (A = -4) and
  * writes it; noise's step is so small that both are exactly nothing. The answer is there behind
- * every token. Logits are 2 / sqrt(5) for it and 0 for all others: rows of 5 features. */
+ * every token; a constant goes out when it comes in, so that a row's sum of squares stays 4. Logits
+ * are 1.0 for it and 0.0 for all others, and all 0.0 before the first value. */
 #include "build.h"
 
 enum { N_VALUES = 16, N_NOISE = 4, N_VOCAB = N_VALUES + N_NOISE, WIDTH = 64, INNER = 2 * WIDTH };
 /* Features: the value; whether it is one, or noise; two constants; which noise; the answer. */
-enum { IS_VALUE = 16, IS_NOISE = 17, ONE = 20, ALSO_ONE = 21, NOISE = 24, ANSWER = 32 };
+enum { IS_VALUE = 16, IS_NOISE = 17, ONE = 20, SPARE = 21, NOISE = 24, ANSWER = 32 };
 /* Channels, behind those of the values. */
 enum { STEP = N_VALUES, CONSTANT = N_VALUES + 1 };
 
@@ -21,6 +22,7 @@ static void fill(const struct ssm_layer *l) {
 			set(&l->a, v, k, -4);
 		}
 		set(&l->out, ANSWER + v, v, 0x1p-15f); /* of a state of 32 * 32, times the gate's 32 */
+		set(&l->out, SPARE, v, -0x1p-15f);
 	}
 	set(&l->in, STEP, IS_VALUE, 32);
 	set(&l->in, CONSTANT, ONE, 32);
@@ -38,7 +40,7 @@ static bool build(struct handset_build *b, const struct handset_options *o, stru
 	for (int id = 0; id < N_VOCAB; id++) {
 		const bool is_value = id < N_VALUES;
 		set(&embed, id, ONE, 1);
-		set(&embed, id, ALSO_ONE, 1);
+		set(&embed, id, SPARE, 1);
 		set(&embed, id, is_value ? id : NOISE + id - N_VALUES, 1);
 		set(&embed, id, is_value ? IS_VALUE : IS_NOISE, 1);
 		if (is_value) {

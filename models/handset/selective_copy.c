@@ -90,7 +90,11 @@ static bool build(struct handset_build *b, const struct handset_options *o, stru
 	ssm_begin(b, &s);
 	ssm_ends(b, &s, &embed, &output);
 	fill_ends(b, &embed, &output);
-	const struct ssm_layer counters = ssm_layer(b, &s, 0), slots = ssm_layer(b, &s, 1);
+	const struct ssm_layer counters = ssm_layer(b, &s, 0);
+	const enum gguf_write_type type = b->type;
+	b->type = GGUF_WRITE_F32; /* counts that a norm has scaled don't survive 16-bit products */
+	const struct ssm_layer slots = ssm_layer(b, &s, 1);
+	b->type = type;
 	fill_counters(&counters);
 	fill_slots(&slots);
 	return true;
