@@ -57,8 +57,8 @@ static inline void play_open(struct played *p, const struct setting *s) {
 	p->options = (struct handset_options){ .tables = p->tables, .length = s->length,
 		.type = s->type };
 	for (int i = 0; i < 4 && s->tables[i] != NULL; i++) {
-		cr_assert(handset_table_builtin(&p->tables[p->options.n_tables++], s->tables[i], &err), "%s",
-			err.text);
+		struct handset_table *t = &p->tables[p->options.n_tables++];
+		cr_assert(handset_table_builtin(t, s->tables[i], &err), "%s", err.text);
 	}
 	cr_assert(handset_check(p->kind, &p->options, &err), "%s", err.text);
 	snprintf(path, sizeof(path), "/tmp/bobbin-handset-%d.gguf", (int)getpid());
@@ -92,7 +92,8 @@ static inline int play_argmax(const float *row, int n) {
 static inline bool row_looks(const float *row, int n_vocab, int want, const struct look *look) {
 	for (int i = 0; i < n_vocab; i++) {
 		const float aim = i == want ? look->top : 0;
-		if (look->top > 0 ? !(fabsf(row[i] - aim) <= look->near) : i != want && row[i] >= row[want]) {
+		const bool is_near = fabsf(row[i] - aim) <= look->near;
+		if (look->top > 0 ? !is_near : i != want && !(row[i] < row[want])) {
 			return false;
 		}
 	}
@@ -111,9 +112,9 @@ static inline void expect_row(const struct played *p, const float *row, const in
 		const float aim = i == want ? look->top : 0, aim_worst = worst == want ? look->top : 0;
 		worst = fabsf(row[i] - aim) > fabsf(row[worst] - aim_worst) ? i : worst;
 	}
-	cr_assert(false, "%s: first wrong behind token %d (id %d): expected %d (logit %.9g, want %.9g), "
-		"got %d (logit %.9g); farthest off is %d (%.9g)", setting_text(p->setting), at, ids[at],
-		want, (double)row[want], (double)look->top, got, (double)row[got], worst,
+	cr_assert(false, "%s: first wrong behind token %d (id %d): expected %d (logit %.9g, want "
+		"%.9g), got %d (logit %.9g); farthest off is %d (%.9g)", setting_text(p->setting), at,
+		ids[at], want, (double)row[want], (double)look->top, got, (double)row[got], worst,
 		(double)row[worst]);
 }
 

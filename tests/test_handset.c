@@ -114,6 +114,52 @@ Test(handset, stream_feeds_itself) {
 	}
 }
 
+/* Steps of long runs: $BOBBIN_SOAK, or what takes some seconds. */
+static int soak_steps(void) {
+	const char *text = getenv("BOBBIN_SOAK");
+	return text != NULL && atoi(text) > 0 ? atoi(text) : 20000;
+}
+
+/* The model's own states are fed back. S5 permutes its states, so that a wrong one never heals: the
+ * last state vouches for every step. The context's pages stay as few as at first. */
+static void soak(const struct setting *s) {
+	struct played p;
+	play_open(&p, s);
+	struct bb_context *c = new_context(p.engine);
+	const int n_symbols = p.tables[0].n_symbols, n_steps = soak_steps();
+	int state = 0;
+	size_t most = 0;
+	int32_t ids[2] = { n_symbols };
+	for (int i = 0; i < n_steps; i++) {
+		ids[1] = random_below(n_symbols);
+		state = p.tables[0].next[state * n_symbols + ids[1]];
+		feed(c, p.engine, ids, 2, p.logits);
+		expect_row(&p, p.logits + p.n_vocab, ids, 1, n_symbols + state, &exact);
+		ids[0] = play_argmax(p.logits + p.n_vocab, p.n_vocab);
+		const size_t bytes = bb_context_kv_bytes(c);
+		most = i < 200 && bytes > most ? bytes : most;
+		cr_assert_leq(bytes, most, "%s: %zu bytes of pages after step %d, %zu at most in the "
+			"first 200", setting_text(s), bytes, i, most);
+	}
+	cr_assert_eq(bb_context_length(c), 2 * n_steps);
+	bb_context_destroy(c);
+	play_close(&p);
+}
+
+Test(handset, s5_for_long, .timeout = 3600) {
+	static const enum bb_kv_type types[] = { BB_KV_F16, BB_KV_INT8 };
+	for (size_t i = 0; i < COUNT(types); i++) {
+		const struct setting s = { .kind = "dfa", .tables = { "s5" }, .window = 8,
+			.kv_type = types[i] };
+		soak(&s);
+	}
+}
+
+Test(handset, conv_s5_for_long, .timeout = 3600) {
+	static const struct setting s = { .kind = "conv-dfa", .tables = { "s5" } };
+	soak(&s);
+}
+
 Test(handset, conv_stream_of_every_table_type_and_isa_level) {
 	for (size_t t = 0; t < COUNT(all_tables); t++) {
 		for (int i = 0; bb_isa_names()[i] != NULL; i++) {
@@ -286,6 +332,32 @@ Test(handset, block_again_in_one_context) {
 	play_close(&p);
 }
 
+/* The whole run is fed, as the model's own: what it would write stands in the ids. */
+Test(handset, block_at_length, .timeout = 3600) {
+	const struct setting s = { .kind = "dfa-block", .tables = { "mod7" },
+		.length = getenv("BOBBIN_SOAK") != NULL ? 131072 : 2048 };
+	struct played p;
+	play_open(&p, &s);
+	const int n = s.length, n_symbols = 3, first_state = n_symbols + 1;
+	int32_t *ids = malloc((size_t)(2 * n) * sizeof(*ids));
+	int state = 0;
+	ids[n] = eos_of(&p) + 1;
+	for (int i = 0; i < n; i++) {
+		ids[i] = random_below(n_symbols);
+		state = p.tables[0].next[state * n_symbols + ids[i]];
+		if (i < n - 1) {
+			ids[n + 1 + i] = first_state + state;
+		}
+	}
+	struct bb_context *c = new_context(p.engine);
+	cr_assert_eq(play_ids(&p, c, ids, 2 * n, PLAY_ROWS, &exact), n);
+	cr_assert_eq(play_argmax(p.logits + (PLAY_ROWS - 1) * p.n_vocab, p.n_vocab),
+		first_state + state);
+	bb_context_destroy(c);
+	play_close(&p);
+	free(ids);
+}
+
 /* ---- without the chain of thought ---- */
 
 /* Behind symbols alone every state has the same logit, to the bit. */
@@ -389,7 +461,7 @@ Test(handset, latch) {
 		}
 	}
 	const struct setting best = { .kind = "latch" };
-	play_latch(&best, 20000, PLAY_ROWS);
+	play_latch(&best, 200000, PLAY_ROWS);
 }
 
 /* k items among noise, then the model on its own. */
@@ -432,7 +504,7 @@ Test(handset, selective_copy_through_much_noise) {
 	static const struct setting s = { .kind = "selective-copy" };
 	struct played p;
 	play_open(&p, &s);
-	play_copy(&p, 16, 20000, PLAY_ROWS);
+	play_copy(&p, 16, 200000, PLAY_ROWS);
 	play_close(&p);
 }
 

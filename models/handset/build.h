@@ -113,7 +113,7 @@ struct ssm {
 
 struct ssm_layer {
 	struct matrix in;        /* [2 * inner, width]: x, then the gate z */
-	struct matrix conv;      /* [inner, SSM_CONV], the last tap is this token's: all of it, at first */
+	struct matrix conv;      /* [inner, SSM_CONV]; at first the last tap, this token's, is 1 */
 	struct matrix conv_bias; /* [inner] */
 	struct matrix x;         /* [SSM_C + SSM_STATE, inner]: dt, B, C */
 	struct matrix dt;        /* [inner, SSM_DT] */

@@ -57,8 +57,8 @@ static int example(const struct handset_options *o, struct bb_tokens *prompt,
 const struct handset_kind handset_census = {
 	.name = "census",
 	.summary = "how many tokens attention sees, counted by one head with equal weights",
-	.format = "BOS = 0, then any ids from 1 on: the answer to each token is the number of tokens so "
-		"far.",
+	.format = "BOS = 0, then any ids from 1 on: the answer to each token is the number of tokens "
+		"so far.",
 	.length = "N, up to which it counts",
 	.takes = HANDSET_TAKES_LENGTH,
 	.min_length = 2,

@@ -2,8 +2,9 @@
  *
  * An automaton by chain of thought on Mamba, in the format of dfa.c: the convolution adds what the
  * state's token left to what the symbol's does, and a bias lets a channel through only where both
- * are there. The scan's state is unused and there are no positions: it is exact for ever. A constant
- * goes out when the answer comes in. Logits are 1.0 for the next state, 0.0 for all others. */
+ * are there. The scan's state is unused and there are no positions: it is exact for ever. One
+ * constant goes out when the answer comes in. Logits are 1.0 for the next state, 0.0 for all
+ * others. */
 #include "build.h"
 #include "union.h"
 

@@ -24,14 +24,16 @@ static void fill_counters(const struct ssm_layer *l) {
 		set(&l->in, INNER + i, ONE, 32);
 		set(&l->x, i, i, 1.0f / 32);
 		set(&l->dt, i, i, 64);
-		set(&l->out, to[i], i, 0x1p-15f); /* dt 32, u 32, gate 32 */
+		set(&l->out, to[i], i, 1.0f / 32);
 	}
+	/* dt 32, u 32, B and C 1/32, gate 32: what the counts are multiplied by stays small enough for
+	 * activations in f16, which llama.cpp has for weights in f16 */
 	set(&l->in, 2, ONE, 32);
-	set(&l->x, SSM_B, 2, 1.0f / 32);
-	set(&l->x, SSM_C, 2, 1.0f / 32);
+	set(&l->x, SSM_B, 2, 0x1p-10f);
+	set(&l->x, SSM_C, 2, 0x1p-10f);
 }
 
-/* Channels first..: max(count - j, 0); the rows of x that begin at `row`: 1 where count is s + 1. */
+/* Channels first..: max(count - j, 0); rows row.. of x: 1 where the count is s + 1. */
 static void fill_hats(const struct ssm_layer *l, int first, int count, int row) {
 	static const float weights[] = { 1, -2, 1 };
 	for (int j = 0; j < N_HATS; j++) {
@@ -134,8 +136,8 @@ static int example(const struct handset_options *o, struct bb_tokens *prompt,
 const struct handset_kind handset_selective_copy = {
 	.name = "selective-copy",
 	.summary = "up to 16 items among any noise, copied in their order by two Mamba layers",
-	.format = "items 0 to 15, noise 16 to 19, in any order, then GO = 20: the answer is each item's "
-		"copy, 21 + item, then EOS = 37.",
+	.format = "items 0 to 15, noise 16 to 19, in any order, then GO = 20: the answer is each "
+		"item's copy, 21 + item, then EOS = 37.",
 	.build = build,
 	.expect = expect,
 	.example = example,

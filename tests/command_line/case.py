@@ -23,7 +23,7 @@ TINY, TINY_WINDOW = ROOT / "tests/goldens/llama.gguf", ROOT / "tests/goldens/gem
 MODELS = pathlib.Path(os.environ.get("BOBBIN_MODELS", pathlib.Path.home() / ".cache/bobbin/models"))
 REAL = MODELS / "smollm2.gguf"
 COMMANDS = ("run", "chat", "tokenize", "detokenize", "template", "logits", "perplexity", "taps", "bench",
-            "inspect", "kernels")
+            "inspect", "kernels", "handset")
 SECONDS = 240
 
 # Started in the background, a shell passes SIGINT on as ignored, and so would every program tested here.

@@ -4,13 +4,14 @@
 _bobbin() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		COMPREPLY=($(compgen -W "run chat tokenize detokenize template logits perplexity taps bench inspect kernels --help --version" -- "$cur"))
+		COMPREPLY=($(compgen -W "run chat tokenize detokenize template logits perplexity taps bench inspect kernels handset --help --version" -- "$cur"))
 		return
 	fi
 	case ${COMP_WORDS[1]}:$prev in
 	run:-p|run:--prompt) return ;;
 	run:--system) return ;;
 	run:--logprobs) return ;;
+	run:--feed) return ;;
 	run:-n|run:--max-tokens|run:--n-predict) return ;;
 	run:--temp|run:--temperature) return ;;
 	run:--top-k) return ;;
@@ -142,9 +143,15 @@ _bobbin() {
 	inspect:--window) return ;;
 	inspect:-c|inspect:--max-model-len|inspect:--ctx-size) return ;;
 	kernels:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
+	handset:--table) return ;;
+	handset:-N|handset:--length) return ;;
+	handset:--bits) return ;;
+	handset:--circuit) return ;;
+	handset:--values) return ;;
+	handset:--type) return ;;
 	esac
 	case ${COMP_WORDS[1]} in
-	run) words="-p --prompt -f --file --system --raw --chat-template-file --json --logprobs --verbose-prompt -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos --add --scale-head -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
+	run) words="-p --prompt -f --file --system --raw --chat-template-file --json --logprobs --trace-state --feed --verbose-prompt -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos --add --scale-head -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
 	chat) words="--system --chat-template-file -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
 	tokenize) words="--no-bos --no-parse-special -m --model -h --help --version" ;;
 	detokenize) words="-m --model -h --help --version" ;;
@@ -155,6 +162,7 @@ _bobbin() {
 	bench) words="-p --n-prompt -n --n-gen -d --n-depth -np --parallel --n-parallel -ctk --cache-type-k -ctv --cache-type-v -r --repetitions -b --batch-size -ub --ubatch-size -o --output --json --no-warmup -s --seed -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -h --help --version" ;;
 	inspect) words="--json -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
 	kernels) words="--isa --json -h --help --version" ;;
+	handset) words="-o --output --table -N --length --bits --recency --non-negative --circuit --values --type -h --help --version" ;;
 	*) return ;;
 	esac
 	if [ "${cur#-}" != "$cur" ]; then
