@@ -19,6 +19,9 @@ struct setting {
 	const char *isa, *device;
 	enum bb_kv_type kv_type;
 	int window;
+	const struct handset_kind *unlisted; /* instead of the kind of that name */
+	int bits;
+	bool recency, non_negative;
 };
 
 /* What rows look like: the answer's logit, within `near` of `top`; those of all others within
@@ -42,9 +45,11 @@ enum { PLAY_ROWS = 512 };
 
 static inline const char *setting_text(const struct setting *s) {
 	static char text[256];
-	snprintf(text, sizeof(text), "%s %s%s, N %d, type %d, isa %s, device %s, kv %s, window %d",
-		s->kind, s->tables[0] != NULL ? s->tables[0] : "", s->tables[1] != NULL ? "+..." : "",
-		s->length, (int)s->type, s->isa != NULL ? s->isa : "best",
+	snprintf(text, sizeof(text), "%s %s%s%s%s, N %d, bits %d, type %d, isa %s, device %s, kv %s, "
+		"window %d", s->unlisted != NULL ? s->unlisted->name : s->kind,
+		s->tables[0] != NULL ? s->tables[0] : "", s->tables[1] != NULL ? "+..." : "",
+		s->recency ? "recency" : "", s->non_negative ? "non-negative" : "", s->length, s->bits,
+		(int)s->type, s->isa != NULL ? s->isa : "best",
 		s->device != NULL ? s->device : "cpu", bb_kv_type_name(s->kv_type), s->window);
 	return text;
 }
@@ -52,10 +57,12 @@ static inline const char *setting_text(const struct setting *s) {
 static inline void play_open(struct played *p, const struct setting *s) {
 	char path[128];
 	struct bb_error err = { 0 };
-	*p = (struct played){ .setting = s, .kind = handset_find(s->kind) };
+	*p = (struct played){ .setting = s,
+		.kind = s->unlisted != NULL ? s->unlisted : handset_find(s->kind) };
 	cr_assert_not_null(p->kind, "%s", s->kind);
 	p->options = (struct handset_options){ .tables = p->tables, .length = s->length,
-		.type = s->type };
+		.type = s->type, .bits = s->bits, .recency = s->recency,
+		.non_negative = s->non_negative };
 	for (int i = 0; i < 4 && s->tables[i] != NULL; i++) {
 		struct handset_table *t = &p->tables[p->options.n_tables++];
 		cr_assert(handset_table_builtin(t, s->tables[i], &err), "%s", err.text);
