@@ -177,7 +177,8 @@ Test(handset_options, too_many_states_for_a_model) {
 
 /* ---- files ---- */
 
-/* A name for each id, none twice; only 0 and +-2^k but in the phases of W_Q and in the census. */
+/* A name for each id; and matrices that no type rounds, but for the phases of W_Q and the census,
+ * whose are F32 throughout. */
 static void expect_file(const struct handset_kind *kind, enum handset_type type) {
 	struct gguf g;
 	struct bb_error err = { 0 };
@@ -190,14 +191,14 @@ static void expect_file(const struct handset_kind *kind, enum handset_type type)
 	}
 	for (size_t i = 0; i < g.n_tensors; i++) {
 		const struct bb_tensor *t = &g.tensors[i];
-		if (strstr(t->name, "attn_q") != NULL || strcmp(kind->name, "census") == 0) {
+		if (t->n_dims < 2 || strstr(t->name, "attn_q") != NULL ||
+			strcmp(kind->name, "census") == 0) {
 			continue;
 		}
 		for (size_t k = 0; k < t->bytes / (t->type == BB_F32 ? 4 : 2); k++) {
 			const uint16_t *half = (const uint16_t *)t->data;
 			const float v = t->type == BB_F32 ? ((const float *)t->data)[k]
 				: t->type == BB_F16 ? f16_to_f32(half[k]) : bf16_to_f32(half[k]);
-			/* an even number of powers of two would do, but rounding must not change it */
 			cr_assert(bf16_to_f32(f32_to_bf16(v)) == v, "%s, type %d: %s[%zu] is %.9g", kind->name,
 				(int)type, t->name, k, (double)v);
 		}
@@ -255,7 +256,7 @@ Test(handset_options, failed_allocations) {
 		cr_assert(make(handset_kinds[i], &none), "%s", none.text);
 		const long n_allocs = base_count_allocs() - before;
 		cr_assert_gt(n_allocs, 10);
-		for (long n = 1; n <= n_allocs; n++) {
+		for (long n = 1; n <= n_allocs; n += 1 + n_allocs / 100) { /* names of many tokens */
 			struct bb_error err = { 0 };
 			base_fail_alloc_at(n);
 			const bool ok = make(handset_kinds[i], &err);
