@@ -235,15 +235,19 @@ Test(handset_options, every_kind_has_what_a_kind_needs) {
 	handset_table_finish(&tables[1]);
 }
 
-/* Of a table, its model and the example of it, the n-th allocation fails. */
+/* Of a table, its model, the example of it and its answers, the n-th allocation fails. Codes are
+ * short: each token's name is one. */
 static bool make(const struct handset_kind *kind, struct bb_error *err) {
+	static int32_t expected[2048];
 	struct handset_table t = { 0 };
 	struct bb_tokens prompt = { 0 };
 	static const char json[] = "{\"delta\": [[0, 1], [1, 0]], \"symbols\": [\"a\", \"b\"]}";
-	struct handset_options o = { .tables = &t, .n_tables = kind->takes & HANDSET_TAKES_TABLES };
+	struct handset_options o = { .tables = &t, .n_tables = kind->takes & HANDSET_TAKES_TABLES,
+		.bits = kind->min_bits };
 	const bool ok = (o.n_tables == 0 || handset_table_parse(&t, "T", json, strlen(json), err)) &&
 		handset_check(kind, &o, err) && handset_write(kind, &o, file_name(), err) &&
-		kind->example(&o, &prompt, err) != 0;
+		kind->example(&o, &prompt, err) != 0 && prompt.n <= COUNT(expected) &&
+		kind->expect(&o, prompt.ids, prompt.n, expected, err);
 	bb_tokens_finish(&prompt);
 	handset_table_finish(&t);
 	return ok;

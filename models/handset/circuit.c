@@ -386,7 +386,7 @@ const struct handset_kind handset_circuit = {
 		"x of wire i 18 + i, its g 18 + n + i, its value 0 or 1 18 + 2 n + 2 i, or one more.\n"
 		"--circuit C.json --values 101 writes such a prompt.",
 	.takes = HANDSET_TAKES_BITS,
-	.min_bits = 3, .max_bits = 14, .default_bits = 13,
+	.min_bits = 4, .max_bits = 14, .default_bits = 13,
 	.build = build,
 	.expect = expect,
 	.example = example,

@@ -61,7 +61,7 @@ double decoder_frequency(const struct decoder *d, int j) {
 }
 
 struct matrix decoder_divisors(struct handset_build *b, const struct decoder *d, int n) {
-	const struct matrix m = build_vector(b, head_dim(d) / 2, 1e30f, "rope_freqs.weight");
+	const struct matrix m = build_vector(b, head_dim(d) / 2, 0x1p100f, "rope_freqs.weight");
 	for (int j = 0; j < n; j++) {
 		set(&m, j, 0, (float)(decoder_frequency(d, j) / pow(ROPE_BASE, -2.0 * j / HANDSET_HEAD)));
 	}
