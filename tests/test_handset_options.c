@@ -227,6 +227,7 @@ Test(handset_options, every_kind_has_what_a_kind_needs) {
 			cr_assert(prompt.n > 0 && prompt.n <= COUNT(expected));
 			cr_assert(kind->expect(&o, prompt.ids, prompt.n, expected, &err));
 			cr_assert_geq(expected[prompt.n - 1], 0, "%s: the example has no answer", kind->name);
+			cr_assert(kind->example_feed == NULL || kind->example_feed(&o, &prompt, &err));
 			bb_tokens_finish(&prompt);
 		}
 	}
@@ -247,7 +248,8 @@ static bool make(const struct handset_kind *kind, struct bb_error *err) {
 	const bool ok = (o.n_tables == 0 || handset_table_parse(&t, "T", json, strlen(json), err)) &&
 		handset_check(kind, &o, err) && handset_write(kind, &o, file_name(), err) &&
 		kind->example(&o, &prompt, err) != 0 && prompt.n <= COUNT(expected) &&
-		kind->expect(&o, prompt.ids, prompt.n, expected, err);
+		kind->expect(&o, prompt.ids, prompt.n, expected, err) &&
+		(kind->example_feed == NULL || kind->example_feed(&o, &prompt, err));
 	bb_tokens_finish(&prompt);
 	handset_table_finish(&t);
 	return ok;

@@ -124,40 +124,48 @@ static bool read_table(const char *name, struct handset_table *t, struct bb_erro
 enum { SHORT_RUN = 8 };
 
 /* Ids as an argument for a shell, which repeats long runs itself. */
-static void print_prompt(const struct bb_tokens *prompt) {
-	for (size_t i = 0; i < prompt->n;) {
+static void print_ids(const struct bb_tokens *ids) {
+	for (size_t i = 0; i < ids->n;) {
 		size_t n = 1;
-		while (i + n < prompt->n && prompt->ids[i + n] == prompt->ids[i]) {
+		while (i + n < ids->n && ids->ids[i + n] == ids->ids[i]) {
 			n++;
 		}
-		fputs(i > 0 ? " " : "", stderr);
+		fputs(i > 0 ? " " : " \"", stderr);
 		if (n > SHORT_RUN) {
-			fprintf(stderr, "$(yes %d | head -n %zu | tr '\\n' ' ')", prompt->ids[i], n);
+			fprintf(stderr, "$(yes %d | head -n %zu | tr '\\n' ' ')", ids->ids[i], n);
 		} else {
 			n = 1;
-			fprintf(stderr, "%d", prompt->ids[i]);
+			fprintf(stderr, "%d", ids->ids[i]);
 		}
 		i += n;
 	}
+	fputs("\"", stderr);
 }
 
 static bool report(const struct options *o, const struct handset_kind *kind,
 	const struct handset_options *handset, struct bb_error *err) {
-	struct bb_tokens prompt = { 0 };
+	struct bb_tokens prompt = { 0 }, feed = { 0 };
 	struct stat info = { 0 };
 	const int n = kind->example(handset, &prompt, err);
-	if (n != 0 && stat(o->output, &info) == 0) {
-		fprintf(stderr, "%s: %s, %.1f MB\ntry: bobbin run %s --raw ", o->output, kind->name,
-			(double)info.st_size / 1e6, o->output);
+	const bool ok = n != 0 && (kind->example_feed == NULL ||
+		kind->example_feed(handset, &feed, err));
+	if (ok && stat(o->output, &info) == 0) {
+		fprintf(stderr, "%s: %s, %.1f MB\ntry: bobbin run %s --raw --trace-state", o->output,
+			kind->name, (double)info.st_size / 1e6, o->output);
 		if (n > 0) {
-			fprintf(stderr, "-n %d ", n);
+			fprintf(stderr, " -n %d", n);
 		}
-		fputs("-p \"", stderr);
-		print_prompt(&prompt);
-		fputs("\"\n", stderr);
+		fputs(" -p", stderr);
+		print_ids(&prompt);
+		if (feed.n > 0) {
+			fputs(" --feed", stderr);
+			print_ids(&feed);
+		}
+		fputs("\n", stderr);
 	}
 	bb_tokens_finish(&prompt);
-	return n != 0;
+	bb_tokens_finish(&feed);
+	return ok;
 }
 
 /* ---- the command ---- */

@@ -80,4 +80,5 @@ const struct handset_kind handset_conv_dfa = {
 	.build = build,
 	.expect = automata_expect_stream,
 	.example = automata_example_stream,
+	.example_feed = automata_feed_stream,
 };

@@ -156,7 +156,7 @@ static int example(const struct handset_options *o, struct bb_tokens *prompt,
 	enum { N_SYMBOLS = 6 };
 	bool ok = true;
 	for (int i = 0; ok && i < o->length; i++) {
-		const int symbol = i / 2 % o->tables[0].n_symbols;
+		const int symbol = automata_example_symbol(o, i);
 		ok = bb_tokens_push(prompt, i < N_SYMBOLS && i < o->length - 1 ? symbol : x.pad, err);
 	}
 	return ok && bb_tokens_push(prompt, x.first_sep, err) ? -1 : 0;

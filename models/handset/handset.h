@@ -102,6 +102,9 @@ struct handset_kind {
 	/* Appends a prompt to try; returns the number of tokens to generate, -1: until the model ends,
 	 * or 0 when there is no memory. */
 	int (*example)(const struct handset_options *o, struct bb_tokens *prompt, struct bb_error *err);
+	/* Appends what somebody answers, a token behind each that the model writes; NULL: nothing. */
+	bool (*example_feed)(const struct handset_options *o, struct bb_tokens *feed,
+		struct bb_error *err);
 };
 
 /* NULL-terminated, in the order of their names. */

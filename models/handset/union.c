@@ -77,12 +77,24 @@ bool automata_expect_stream(const struct handset_options *o, const int32_t *ids,
 	return true;
 }
 
+int automata_example_symbol(const struct handset_options *o, int i) {
+	return i / 2 % o->tables[0].n_symbols;
+}
+
 int automata_example_stream(const struct handset_options *o, struct bb_tokens *prompt,
 	struct bb_error *err) {
 	const struct automata u = automata_of(o);
-	const int last = o->tables[0].n_symbols - 1, state = o->tables[0].next[last];
 	const bool ok = bb_tokens_push(prompt, u.n_symbols, err) &&
-		bb_tokens_push(prompt, last, err) && bb_tokens_push(prompt, u.n_symbols + state, err) &&
-		bb_tokens_push(prompt, last, err);
-	return ok ? 1 : 0;
+		bb_tokens_push(prompt, automata_example_symbol(o, 0), err);
+	return ok ? -1 : 0;
+}
+
+bool automata_feed_stream(const struct handset_options *o, struct bb_tokens *feed,
+	struct bb_error *err) {
+	enum { N_SYMBOLS = 6 };
+	bool ok = true;
+	for (int i = 1; ok && i < N_SYMBOLS; i++) {
+		ok = bb_tokens_push(feed, automata_example_symbol(o, i), err);
+	}
+	return ok;
 }

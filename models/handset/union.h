@@ -28,5 +28,9 @@ bool automata_expect_stream(const struct handset_options *o, const int32_t *ids,
 	int32_t *expected, struct bb_error *err);
 int automata_example_stream(const struct handset_options *o, struct bb_tokens *prompt,
 	struct bb_error *err);
+bool automata_feed_stream(const struct handset_options *o, struct bb_tokens *feed,
+	struct bb_error *err);
+/* The i-th symbol of examples for the first automaton. */
+int automata_example_symbol(const struct handset_options *o, int i);
 
 #endif

@@ -42,7 +42,7 @@ class Handset(Case):
                 done = subprocess.run(["bash", "-c", f"{shlex.quote(str(BOBBIN))} {command}"], capture_output=True,
                                       timeout=SECONDS, check=False)
                 self.assertEqual(done.returncode, 0, done.stderr)
-                self.assertRegex(done.stdout, rb"^\d+( \d+)*$")
+                self.assertRegex(done.stdout, rb"^ *step .* written\n(?: +\d.*\n)+$")
 
     def test_names_of_tokens(self):
         path, _ = self.write("dfa-block", "--table", "parity", "--table", "bracket8")
