@@ -573,11 +573,38 @@ Test(handset, census_counts_on) {
 
 /* ---- on a device ---- */
 
-Test(handset, on_a_device) {
+static void play_on_device(const struct setting *s) {
+	struct played p;
+	if (strcmp(s->kind, "dfa") == 0 || strcmp(s->kind, "conv-dfa") == 0) {
+		play_stream(s, 50);
+	} else if (strcmp(s->kind, "latch") == 0) {
+		play_latch(s, 300, 70);
+	} else if (strcmp(s->kind, "census") == 0) {
+		play_census(s, 70);
+	} else {
+		play_open(&p, s);
+		if (strcmp(s->kind, "dfa-block") == 0) {
+			play_block(&p, 0, 20);
+		} else {
+			play_copy(&p, 5, 100, 40);
+		}
+		play_close(&p);
+	}
+}
+
+Test(handset, on_a_device, .timeout = 600) {
 	static const struct setting settings[] = {
-		{ .kind = "dfa", .tables = { "mod7" }, .window = 8 },
-		{ .kind = "dfa", .tables = { "bracket8" }, .kv_type = BB_KV_INT8 },
+		{ .kind = "dfa", .tables = { "s5" }, .window = 8 },
+		{ .kind = "dfa", .tables = { "mod7" }, .window = 2, .type = HANDSET_BF16 },
+		{ .kind = "dfa", .tables = { "bracket8" }, .kv_type = BB_KV_INT8, .type = HANDSET_F16 },
+		{ .kind = "dfa", .tables = { "parity", "mod7" }, .kv_type = BB_KV_F32 },
+		{ .kind = "dfa-block", .tables = { "mod7" }, .length = 130 },
+		{ .kind = "dfa-block", .tables = { "s5" }, .length = 257, .kv_type = BB_KV_INT8 },
 		{ .kind = "conv-dfa", .tables = { "parity" } },
+		{ .kind = "latch" },
+		{ .kind = "selective-copy" },
+		{ .kind = "census", .length = 300 },
+		{ .kind = "census", .length = 130, .kv_type = BB_KV_INT8 },
 	};
 	if (!HAS_SIMT && named_device() == NULL) {
 		cr_skip_test("no emulator in this build");
@@ -585,6 +612,6 @@ Test(handset, on_a_device) {
 	for (size_t i = 0; i < COUNT(settings); i++) {
 		struct setting s = settings[i];
 		s.device = test_device();
-		play_stream(&s, 50);
+		play_on_device(&s);
 	}
 }
