@@ -252,7 +252,8 @@ struct bb_shift {
  * (arXiv:2503.14456, section 4). Row by row, with z = k * k_k divided by its length in each head,
  * or by 1e-12 where that is more, and s = scale * a:
  *   down = -z, k = k * (1 + (s - 1) * k_a), then a = z * s
- * With rates s above 1 a state's columns may change their sign (Grazzi et al., arXiv:2411.12537). */
+ * With rates s above 1 columns of a state may change their sign (Grazzi et al.,
+ * arXiv:2411.12537). */
 struct bb_wkv7_keys {
 	float *down, *k, *a;    /* [n_rows, ld] each: n_heads, head_dim */
 	const float *k_k, *k_a; /* [n_heads, head_dim] */

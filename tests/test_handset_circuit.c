@@ -94,11 +94,12 @@ static void generate(struct played *p, const struct sample *samples, int n) {
 	int longest = 0;
 	for (int i = 0; i < n; i++) {
 		struct bb_tokens prompt = prompt_of(p, &samples[i]);
+		float *row = p->logits + (size_t)i * n_vocab;
 		contexts[i] = new_context(p->engine);
-		cr_assert(bb_prefill(contexts[i], prompt.ids, prompt.n, p->logits + (size_t)i * n_vocab, NULL,
-			NULL, &err), "%s", err.text);
+		cr_assert(bb_prefill(contexts[i], prompt.ids, prompt.n, row, NULL, NULL, &err), "%s",
+			err.text);
 		bb_tokens_finish(&prompt);
-		check_row(p, p->logits + (size_t)i * n_vocab, &samples[i], samples[i].circuit.n_inputs - 1);
+		check_row(p, row, &samples[i], samples[i].circuit.n_inputs - 1);
 		longest = samples[i].circuit.n_gates > longest ? samples[i].circuit.n_gates : longest;
 	}
 	for (int t = 0; t < longest; t++) {
@@ -147,11 +148,11 @@ Test(handset_circuit, random_circuits_are_evaluated_gate_by_gate, .timeout = 600
 Test(handset_circuit, every_kv_type_and_weight_type_gives_the_same_logits, .timeout = 600) {
 	static const enum bb_kv_type kv_types[] = { BB_KV_F32, BB_KV_F16, BB_KV_BF16, BB_KV_INT8 };
 	for (size_t i = 0; i < COUNT(kv_types); i++) {
-		play_random(&(struct setting){ .kind = "circuit", .bits = 8, .kv_type = kv_types[i] }, BATCH,
-			150);
+		play_random(&(struct setting){ .kind = "circuit", .bits = 8, .kv_type = kv_types[i] },
+			BATCH, 150);
 	}
 	play_random(&(struct setting){ .kind = "circuit", .bits = 9, .type = HANDSET_F16 }, BATCH, 60);
-	play_random(&(struct setting){ .kind = "circuit", .bits = 10, .type = HANDSET_BF16 }, BATCH, 60);
+	play_random(&(struct setting){ .kind = "circuit", .bits = 9, .type = HANDSET_BF16 }, BATCH, 60);
 }
 
 Test(handset_circuit, every_isa_level_gives_the_same_logits, .timeout = 600) {
@@ -357,7 +358,8 @@ Test(handset_circuit, json_says_what_the_circuit_is) {
 Test(handset_circuit, json_that_is_no_circuit_gets_a_sentence) {
 	expect_refused("[]", "circuit");
 	expect_refused("{\"inputs\": [], \"gates\": []}", "expected {\"inputs\"");
-	expect_refused("{\"inputs\": [\"a\", \"a\"], \"gates\": []}", "inputs[1] is that of an earlier");
+	expect_refused("{\"inputs\": [\"a\", \"a\"], \"gates\": []}",
+		"inputs[1] is that of an earlier");
 	expect_refused("{\"inputs\": [\"\"], \"gates\": []}", "inputs[0] isn't a string of 1 to");
 	expect_refused("{\"inputs\": [\"a\"], \"gates\": [[\"x\", \"xor\", \"a\"]]}", "gates[0] to be");
 	expect_refused("{\"inputs\": [\"a\"], \"gates\": [[\"x\", \"xyz\", \"a\", \"a\"]]}",

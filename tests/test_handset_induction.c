@@ -48,8 +48,8 @@ static void check_row(const struct played *p, const float *row, int want, int at
 		const float shared = (float)(bits - 2 * __builtin_popcount((unsigned)(id ^ want)));
 		const bool ok = id == want ? row[id] == top : signs ? row[id] == shared
 			: row[id] >= 0 && row[id] <= most && row[id] == floorf(row[id]);
-		cr_assert(ok, "%s: first wrong behind token %d: expected %d (logit %g), got %d (logit %.9g); "
-			"that of id %d is %.9g", setting_text(p->setting), at, want, (double)top,
+		cr_assert(ok, "%s: first wrong behind token %d: expected %d (logit %g), got %d (logit "
+			"%.9g); that of id %d is %.9g", setting_text(p->setting), at, want, (double)top,
 			play_argmax(row, p->n_vocab), (double)row[play_argmax(row, p->n_vocab)], id,
 			(double)row[id]);
 	}
@@ -227,7 +227,7 @@ static void read_keys(struct keys *keys, const struct played *p, const struct bb
 	}
 }
 
-/* The most that the query can get from the box round `n` keys, and what it gets from one of them. */
+/* The most that the query can get from the box round n keys, and what it gets from one of them. */
 static void bound_of(const struct keys *keys, int first, int n, double *bound, double *score) {
 	*bound = 0;
 	*score = -INFINITY;
@@ -249,7 +249,7 @@ static void bound_of(const struct keys *keys, int first, int n, double *bound, d
 	}
 }
 
-/* Of boxes of `size` tokens, how many but that of the match reach its bound; the match's must be the
+/* Of boxes of `size` tokens, how many but that of the match reach its bound, which must be the
  * largest of all. */
 static int count_rivals(const struct keys *keys, int size, int match, bool is_tight) {
 	double best, score;
@@ -259,10 +259,10 @@ static int count_rivals(const struct keys *keys, int size, int match, bool is_ti
 	for (int first = 0; first + size <= keys->n_tokens; first += size) {
 		double bound, most;
 		bound_of(keys, first, size, &bound, &most);
-		cr_assert(bound <= best * (1 + 1e-4), "box of token %d: %g, that of the match %g", first, bound,
-			best);
-		cr_assert(!is_tight || fabs(bound - most) <= 1e-4 * best, "box of token %d: %g, its best key "
-			"gives %g", first, bound, most);
+		cr_assert(bound <= best * (1 + 1e-4), "box of token %d: %g, that of the match %g", first,
+			bound, best);
+		cr_assert(!is_tight || fabs(bound - most) <= 1e-4 * best, "box of token %d: %g, its best "
+			"key gives %g", first, bound, most);
 		n_rivals += first != match / size * size && bound >= best * (1 - 1e-4);
 	}
 	return n_rivals;
@@ -295,7 +295,7 @@ static void rank_pages(struct setting s, int n_pages, bool is_distinct, double s
 		read_keys(&keys, &p, c);
 		keys.n_tokens = n;
 		for (size_t d = 0; d < (size_t)n * (size_t)keys.head_dim; d++) {
-			cr_assert(s.non_negative ? keys.k[d] > -1e-20f : true, "a key has %g", (double)keys.k[d]);
+			cr_assert(keys.k[d] > -1e-20f, "a key has %g", (double)keys.k[d]);
 		}
 		n_rivals[0] += count_rivals(&keys, BB_PAGE, at + 1, is_tight);
 		n_rivals[1] += count_rivals(&keys, BB_PAGE / 2, at + 1, is_tight);
@@ -307,7 +307,8 @@ static void rank_pages(struct setting s, int n_pages, bool is_distinct, double s
 	cr_log_info("%s: of other pages %.3f reach the bound, of other halves %.3f",
 		setting_text(&s), (double)n_rivals[0] / all, (double)n_rivals[1] / all_halves);
 	cr_assert((double)n_rivals[0] <= share * all && (double)n_rivals[1] <= half_share * all_halves,
-		"%s: of other pages %.3f reach the bound, at most %.3f expected, of other halves %.3f, %.3f",
+		"%s: of other pages %.3f reach the bound, expected %.3f at most, of other halves %.3f, "
+		"%.3f",
 		setting_text(&s), (double)n_rivals[0] / all, share, (double)n_rivals[1] / all_halves,
 		half_share);
 	bb_context_destroy(c);

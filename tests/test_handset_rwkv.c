@@ -30,8 +30,8 @@ struct answer_row {
 	int width, first, n; /* ids first..first + n - 1 answer */
 };
 
-static void check_row(const struct played *p, const struct answer_row *a, const float *row, int want,
-	size_t at) {
+static void check_row(const struct played *p, const struct answer_row *a, const float *row,
+	int want, size_t at) {
 	const double head = 64, s = sqrt(1 / head - 1 / (head * head) + 64e-5);
 	const double on = (1 - 1 / head) / s, off = -1 / head / s;
 	const double mean = (on + (a->n - 1) * off) / a->width;
@@ -116,7 +116,8 @@ Test(handset_rwkv, dictionary_answers_with_the_latest_value, .timeout = 3000) {
 
 /* A key that is set again has the new value, also across a step, a fork and a rewind. */
 Test(handset_rwkv, dictionary_is_forked_and_rewound) {
-	static const int32_t ids[] = { 3, 20, 5, 21, 3 }, one[] = { 22, 35, 37 }, two[] = { 23, 35, 37 };
+	static const int32_t ids[] = { 3, 20, 5, 21, 3 };
+	static const int32_t one[] = { 22, 35, 37 }, two[] = { 23, 35, 37 };
 	struct played p;
 	struct bb_context *other;
 	struct bb_error err = { 0 };

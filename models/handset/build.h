@@ -85,7 +85,7 @@ void decoder_ends(struct handset_build *b, const struct decoder *d, struct matri
 	struct matrix *output);
 struct decoder_layer decoder_layer(struct handset_build *b, const struct decoder *d, int i_layer);
 
-/* The divisors of RoPE's frequencies, [head_dim / 2, 1]: the first n pairs turn as they do in a head
+/* The divisors of RoPE's frequencies, [head_dim / 2]: the first n pairs turn as they do in a head
  * of HANDSET_HEAD, and the others stay where they are. */
 struct matrix decoder_divisors(struct handset_build *b, const struct decoder *d, int n);
 /* What they divide: of pair j, in radians per token. */

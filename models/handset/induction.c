@@ -9,8 +9,9 @@
  * A code is b signs. With --non-negative it's digits, each with a one in the place of its value:
  * then an element-wise maximum over keys says which digits occur among them, and no query can get
  * more from the box of a page than the digits that it shares with some key there. One digit for
- * up to 7 bits: that bound is exact, and a page has the largest exactly when it holds a match. Three
- * of 64 values for more, of which any two tell the token, so that two codes share one at most. */
+ * up to 7 bits: that bound is exact, and a page has the largest exactly when it holds a match.
+ * Three of 64 values for more, of which any two tell the token, so that two codes share one at
+ * most. */
 #include "build.h"
 
 #include "base.h"

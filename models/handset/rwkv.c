@@ -291,8 +291,8 @@ static int s5_example(const struct handset_options *o, struct bb_tokens *prompt,
 	return push(prompt, ids, COUNT(ids), err);
 }
 
-#define S5_FORMAT "write0 ... write4, then swaps of two places; readi is answered by the label that " \
-	"is at place i now.\n" \
+#define S5_FORMAT "write0 ... write4, then swaps of two places; readi is answered by the label " \
+	"that is at place i now.\n" \
 	"ids: swaps 0 to 9, which are (0 1) (0 2) (0 3) (0 4) (1 2) (1 3) (1 4) (2 3) (2 4) (3 4); " \
 	"writes 10 to 14, reads 15 to 19, labels 20 to 24.\n"
 
