@@ -70,7 +70,7 @@ bool bb_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
 	}
 	batch_compose(e, items, n_items);
 	draws_send(e);
-	if (!capture_step(e, err) || !taps_end(e, err)) {
+	if (!capture_step(e, err) || !taps_end(e)) {
 		for (int i = 0; i < n_items; i++) { /* a state that was written in place is no more */
 			items[i].context->is_lost = items[i].context->next_state != NULL &&
 				items[i].context->next_state == items[i].context->state;

@@ -45,7 +45,8 @@ struct taps {
 	/* of the step that is under way: */
 	const struct bb_step_item *items;
 	int n_items;
-	struct bb_error err;            /* the device's, the first */
+	struct bb_error *err;           /* the step's */
+	bool has_failed;
 };
 
 /* ---- rows ---- */
@@ -79,9 +80,16 @@ static struct stretch part_of(struct stretch s, int first, int n, int row0, int 
 		stop > skip ? stop - skip : 0 };
 }
 
+/* What goes wrong is said at the first wait behind it, so here and not at the step's end. */
+static bool wait_for(const struct bb_engine *e) {
+	struct taps *t = e->taps;
+	t->has_failed = !memory_wait(&e->memory, t->err) || t->has_failed;
+	return !t->has_failed;
+}
+
 static bool copy_out(const struct bb_engine *e, const void *from, size_t bytes, void *to) {
 	memory_out(&e->memory, to, from, bytes);
-	return memory_wait(&e->memory, &e->taps->err);
+	return wait_for(e);
 }
 
 /* What an op has computed: rows [row0, end) of a matrix, the first of them at `at`. */
@@ -187,7 +195,7 @@ static void change(struct bb_engine *e, const struct output *out, const struct e
 				edit_row(d, t->room + r * each, each / (size_t)d->site.n_parts);
 			}
 			memory_in(&e->memory, at, t->room, bytes);
-			if (!memory_wait(&e->memory, &t->err)) { /* the room is used again */
+			if (!wait_for(e)) { /* the room is used again */
 				return;
 			}
 		}
@@ -308,13 +316,13 @@ bool taps_begin(struct bb_engine *e, const struct bb_step_item *items, int n_ite
 	}
 	t->items = items;
 	t->n_items = n_items;
-	t->err = (struct bb_error){ 0 };
+	t->err = err;
+	t->has_failed = false;
 	return true;
 }
 
-bool taps_end(struct bb_engine *e, struct bb_error *err) {
-	return e->taps == NULL || e->taps->err.code == BB_OK ||
-		base_fail(err, e->taps->err.code, "%s", e->taps->err.text);
+bool taps_end(const struct bb_engine *e) {
+	return e->taps == NULL || !e->taps->has_failed;
 }
 
 static void run(struct bb_engine *e, struct output *out) {

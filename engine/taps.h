@@ -42,8 +42,8 @@ bool tap_next(const struct tap_query *q, const struct plan *p, int *i_list,
 /* Before a step; without taps it does nothing, as taps_end. */
 bool taps_begin(struct bb_engine *e, const struct bb_step_item *items, int n_items,
 	struct bb_error *err);
-/* Behind it: what went wrong on the way. */
-bool taps_end(struct bb_engine *e, struct bb_error *err);
+/* Behind it: whether all rows could be had; else *err of taps_begin says why not. */
+bool taps_end(const struct bb_engine *e);
 /* Behind an op, whose n_rows rows lie where the plan says. */
 void taps_after(struct bb_engine *e, const struct plan_op *o, int i_layer, int n_rows);
 /* Rows [i, i + n) of the wanted logits, at y [n, n_vocab]. */

@@ -2,6 +2,7 @@
  *
  * Keys, values and states as contexts keep them, against what was tapped on the way; and the memory
  * of taps. */
+#include "on_device.h"
 #include "tapped.h"
 
 /* ---- what contexts keep ---- */
@@ -260,4 +261,60 @@ Test(kept, memory_that_is_not_there_changes_nothing) {
 	bb_context_destroy(c);
 	sinks_free(s, 1);
 	bb_engine_destroy(e);
+}
+
+/* The n-th copy behind a tap's rows. */
+struct saboteur {
+	const struct bb_module *module;
+	int n;
+};
+
+static void sabotage(void *user, const struct bb_tap_rows *rows) {
+	const struct saboteur *s = user;
+	cr_assert_eq(rows->n_rows, 5);
+	fail(s->module, BB_FAIL_COPY, s->n);
+}
+
+/* The n-th copy behind the tap of a site fails: it's one of rows on their way to a tap or back from
+ * an edit, and none of the step's tokens is appended. An error sticks to the device, so each is a
+ * test of its own. */
+static void check_failed_copy(const char *behind, int n) {
+	struct bb_engine *e = open_taps("qwen2", test_device(), true, BB_KV_F16);
+	struct bb_context *c = new_context(e);
+	struct attention a;
+	struct saboteur saboteur = { module_of(e), n };
+	attention_init(&a, e, c, 1);
+	const struct bb_tap rows = { behind, 0, 0, sabotage, &saboteur };
+	const struct bb_edit edit = { "1:q", 0, 0, NULL, 0, 2, 2 };
+	const struct bb_attention_tap tap = { 1, -1, 0, 0, take_weights, &a };
+	attach(e, &(struct bb_taps){ &rows, 1, &tap, 1, &edit, 1, 0 });
+	int32_t ids[5];
+	make_ids(ids, 5, vocab_of(e), 4);
+	const struct bb_step_item item = { .context = c, .tokens = ids, .n_tokens = 5 };
+	struct bb_error err = { 0 };
+	cr_assert(!bb_step(e, &item, 1, &err));
+	fail(module_of(e), BB_FAIL_COPY, 0);
+	cr_assert_eq(err.code, BB_ERR_DEVICE, "%s", err.text);
+	cr_assert_not_null(strstr(err.text, "a copy"), "%s", err.text);
+	cr_assert_eq(bb_context_length(c), 0);
+	cr_assert_eq(a.n_rows, n > 2 ? 10 : 0); /* of two KV heads, whose keys came */
+	free(a.weights);
+	bb_context_destroy(c);
+	bb_engine_destroy(e);
+}
+
+Test(kept, a_step_fails_where_an_edit_gets_no_rows_of_the_device) {
+	check_failed_copy("1:v", 1);
+}
+
+Test(kept, a_step_fails_where_an_edit_can_give_none_back) {
+	check_failed_copy("1:v", 2);
+}
+
+Test(kept, a_step_fails_where_a_tap_gets_no_queries_of_the_device) {
+	check_failed_copy("1:att", 1);
+}
+
+Test(kept, a_step_fails_where_a_tap_gets_no_keys_of_the_device) {
+	check_failed_copy("1:att", 4);
 }
