@@ -72,10 +72,12 @@ static struct stretch stretch_of(const struct bb_step_item *item, bool wanted, i
 /* The part of it that a request for tokens [first, first + n), n 0: without an end, is for and that
  * lies in rows [row0, end). */
 static struct stretch part_of(struct stretch s, int first, int n, int row0, int end) {
+	const int64_t last = n > 0 ? (int64_t)first + n - s.first : s.n_rows;
+	int stop = last < s.n_rows ? (int)last : s.n_rows;
+	stop = end - s.row0 < stop ? end - s.row0 : stop;
 	int skip = first > s.first ? first - s.first : 0;
 	skip = row0 - s.row0 > skip ? row0 - s.row0 : skip;
-	int stop = n > 0 && first + n - s.first < s.n_rows ? first + n - s.first : s.n_rows;
-	stop = end - s.row0 < stop ? end - s.row0 : stop;
+	skip = skip < s.n_rows ? skip : s.n_rows;
 	return (struct stretch){ s.context, s.first + skip, s.row0 + skip,
 		stop > skip ? stop - skip : 0 };
 }
