@@ -163,6 +163,17 @@ Test(handset_circuit, every_isa_level_gives_the_same_logits, .timeout = 600) {
 	}
 }
 
+Test(handset_circuit, on_a_device, .timeout = 600) {
+	static const enum bb_kv_type kv_types[] = { BB_KV_F16, BB_KV_INT8 };
+	if (!HAS_SIMT && named_device() == NULL) {
+		cr_skip_test("no emulator in this build");
+	}
+	for (size_t i = 0; i < COUNT(kv_types); i++) {
+		play_random(&(struct setting){ .kind = "circuit", .bits = 6, .kv_type = kv_types[i],
+			.device = test_device() }, 3, 12);
+	}
+}
+
 /* ---- a large one ---- */
 
 enum { LARGE_INPUTS = 64, LARGE_GATES = 4096, LARGE_ROWS = 64 };

@@ -204,6 +204,16 @@ Test(handset_induction, recency_and_no_negative_numbers_exclude_each_other) {
 	cr_assert(strstr(err.text, "--recency or --non-negative, got both") != NULL, "%s", err.text);
 }
 
+Test(handset_induction, on_a_device, .timeout = 600) {
+	if (!HAS_SIMT && named_device() == NULL) {
+		cr_skip_test("no emulator in this build");
+	}
+	play_distinct(&(struct setting){ .kind = "induction", .bits = 7, .kv_type = BB_KV_INT8,
+		.device = test_device() });
+	play_distinct(&(struct setting){ .kind = "induction", .bits = 7, .non_negative = true,
+		.device = test_device() });
+}
+
 /* ---- what boxes round keys say ---- */
 
 /* Keys of the second layer, as they lie in pages, and the last query. */

@@ -224,6 +224,7 @@ Test(handset_rwkv, without_rates_beyond_1_the_same_weights_lose_count, .timeout 
 	}
 	bb_context_destroy(c);
 	play_close(&p);
+	cr_log_info("%d of %d right", n_right, n_asked);
 	cr_assert(n_asked > N / 9 && n_right < n_asked * 2 / 5, "%d of %d right", n_right, n_asked);
 }
 
@@ -235,6 +236,14 @@ Test(handset_rwkv, scale_of_rates_comes_from_the_file) {
 	play_open(&p, &(struct setting){ .unlisted = &handset_s5_unscaled });
 	cr_assert_eq(p.engine->plan.hp.v[H_WKV_RATE_SCALE], 1);
 	play_close(&p);
+}
+
+Test(handset_rwkv, on_a_device, .timeout = 600) {
+	if (!HAS_SIMT && named_device() == NULL) {
+		cr_skip_test("no emulator in this build");
+	}
+	play_dictionary(&(struct setting){ .kind = "dictionary", .device = test_device() }, 130, 65);
+	play_s5(&(struct setting){ .kind = "s5-rwkv", .device = test_device() }, 130, 65);
 }
 
 /* ---- parity that fades ---- */
