@@ -149,6 +149,7 @@ static const struct {
 	{ "llama.attn_logit_softcapping", GGUF_F32, 50, 0 },
 	{ "llama.logit_scale", GGUF_F32, 0.0625, 1 },
 	{ "llama.residual_scale", GGUF_F32, 0.22, 1 },
+	{ "llama.attention.iclr_scale", GGUF_F32, 2, 1 },
 	{ "llama.embedding_scale", GGUF_F32, 12, 1 },
 	{ "llama.attention.clamp_kqv", GGUF_F32, 8, 0 },
 	{ "llama.attention.max_alibi_bias", GGUF_F32, 8, 0 },
