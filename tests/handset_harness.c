@@ -20,9 +20,15 @@ int hand_below(struct hand_random *r, int n) {
 
 /* ---- models ---- */
 
+/* It forgets on purpose, so users aren't offered it. */
+extern const struct handset_kind handset_fading_parity;
+
 bool hand_write(struct hand_model *m, const struct hand_spec *spec, struct bb_error *err) {
 	static int n_models;
 	*m = (struct hand_model){ .kind = handset_find(spec->kind) };
+	if (strcmp(spec->kind, handset_fading_parity.name) == 0) {
+		m->kind = &handset_fading_parity;
+	}
 	assert(m->kind != NULL);
 	m->options = (struct handset_options){ .tables = m->tables, .length = spec->length,
 		.bits = spec->bits, .recency = spec->recency };
@@ -182,8 +188,8 @@ static int32_t next_of_copy(const struct hand_model *m, struct hand_random *r, c
 		return answer >= 0 ? answer : N_ITEMS;
 	}
 	const int pick = hand_below(r, 24);
-	return n_items < 12 && pick < 3 ? hand_below(r, N_ITEMS)
-		: n_items >= 12 && pick == 0 ? GO : N_ITEMS + pick % 4;
+	return n_items < 12 && pick < 6 ? hand_below(r, N_ITEMS)
+		: n_items >= 12 && pick < 3 ? GO : N_ITEMS + pick % 4;
 }
 
 static int32_t next_of_dictionary(struct hand_random *r, const int32_t *ids, int n) {
@@ -259,7 +265,7 @@ static float aim_of(const struct hand_model *m, int at, int want, int v) {
 	}
 	if (is_kind(m, "census")) { /* BOS, the only one with a value, leaves a window */
 		const double y = m->window > 0 && at >= m->window ? 0 : 1.0 / (at + 1);
-		return (float)(2.0 * v - (double)v * v * y);
+		return (float)((2.0 * v - (double)v * v * y) * 2 / sqrt(4 + y * y)); /* y is in the norm */
 	}
 	return NAN;
 }
@@ -280,11 +286,11 @@ static int largest(const float *row, int n) {
 struct hand_look hand_look(const struct hand_model *m, const float *row, int at, int want) {
 	struct hand_look look = { HAND_RIGHT, largest(row, m->n_vocab), want, 0 };
 	const bool is_beyond = is_kind(m, "census") && m->window > 0 && at >= m->window;
-	bool is_off = false;
+	bool is_off = false, is_wrong = !(row[want] == row[want]);
 	for (int v = 0; v < m->n_vocab; v++) {
 		const float aim = aim_of(m, at, want, v);
+		is_wrong = is_wrong || (v != want && !(row[v] < row[want]));
 		if (aim != aim) {
-			is_off = is_off || !(row[v] < row[want] || v == want);
 			continue;
 		}
 		const float off = fabsf(row[v] - aim);
@@ -295,8 +301,7 @@ struct hand_look hand_look(const struct hand_model *m, const float *row, int at,
 		}
 	}
 	/* beyond a window the census has no answer, only its logits */
-	const bool is_wrong = !is_beyond && !(row[want] >= row[look.got]);
-	look.verdict = is_wrong ? HAND_WRONG : is_off ? HAND_LOGITS : HAND_RIGHT;
+	look.verdict = is_wrong && !is_beyond ? HAND_WRONG : is_off ? HAND_LOGITS : HAND_RIGHT;
 	return look;
 }
 

@@ -49,8 +49,8 @@ void hand_expect(const struct hand_model *m, const int32_t *ids, int n, int32_t 
 
 enum hand_verdict {
 	HAND_RIGHT,
-	HAND_LOGITS, /* the right token is the largest, but logits are off */
-	HAND_WRONG,
+	HAND_LOGITS, /* the right token is the largest alone, but logits are off */
+	HAND_WRONG,  /* or another one is as large */
 };
 struct hand_look {
 	enum hand_verdict verdict;
