@@ -222,7 +222,7 @@ static int32_t next_of(const struct hand_model *m, int i_table, struct hand_rand
 	if (is_kind(m, "dictionary")) {
 		return next_of_dictionary(r, ids, n);
 	}
-	if (is_kind(m, "s5-rwkv") || is_kind(m, "s5-unscaled")) {
+	if (is_kind(m, "s5-rwkv")) {
 		return next_of_s5(r, n);
 	}
 	if (is_kind(m, "fading-parity")) { /* begin, then a one and a read in turn */
@@ -252,13 +252,23 @@ void hand_expect(const struct hand_model *m, const int32_t *ids, int n, int32_t 
 
 /* ---- rows ---- */
 
+/* RWKV-7: a row is four features whose squares add up to its width, and the n answers' columns: what
+ * a norm over 64 columns with its epsilon of 64e-5 makes of a one in one of them; and then the last
+ * norm. Logits of the n ids from `first` on are these columns, of the others 0. */
+static float aim_of_recurrent(int width, int first, int n, int want, int v) {
+	const double mean_in = 1.0 / 64, spread = sqrt(mean_in - mean_in * mean_in + 64e-5);
+	const double on = (1 - mean_in) / spread, off = -mean_in / spread;
+	const double mean = (on + (n - 1) * off) / width;
+	const double squares = width + on * on + (n - 1) * off * off;
+	const double deviation = sqrt(squares / width - mean * mean);
+	return v < first || v >= first + n ? 0 : (float)(((v == want ? on : off) - mean) / deviation);
+}
+
 /* The logit of id `v` where `want` must come behind index `at`; NaN: only the order is promised. */
 static float aim_of(const struct hand_model *m, int at, int want, int v) {
-	if (is_kind(m, "dfa") || is_kind(m, "dfa-block")) {
+	if (is_kind(m, "dfa") || is_kind(m, "dfa-block") || is_kind(m, "conv-dfa") ||
+		is_kind(m, "latch")) {
 		return v == want ? 1 : 0;
-	}
-	if (is_kind(m, "conv-dfa") || is_kind(m, "latch")) {
-		return v == want ? 2 / sqrtf(5) : 0;
 	}
 	if (is_kind(m, "induction") && !m->options.non_negative) {
 		return (float)(m->options.bits - 2 * __builtin_popcount((unsigned)(v ^ want)));
@@ -267,12 +277,19 @@ static float aim_of(const struct hand_model *m, int at, int want, int v) {
 		const double y = m->window > 0 && at >= m->window ? 0 : 1.0 / (at + 1);
 		return (float)((2.0 * v - (double)v * v * y) * 2 / sqrt(4 + y * y)); /* y is in the norm */
 	}
+	if (is_kind(m, "dictionary")) {
+		return aim_of_recurrent(256, 16, 16, want, v);
+	}
+	if (is_kind(m, "s5-rwkv")) {
+		return aim_of_recurrent(64, 20, 5, want, v);
+	}
 	return NAN;
 }
 
 static float near_of(const struct hand_model *m, int v) {
-	return is_kind(m, "dfa") || is_kind(m, "dfa-block") || is_kind(m, "induction") ? 0
-		: is_kind(m, "census") ? 1e-3f + 1e-6f * (float)v * (float)v / 4 : 1e-3f;
+	const bool is_recurrent = is_kind(m, "dictionary") || is_kind(m, "s5-rwkv");
+	return m->near + (is_recurrent ? 1e-3f : is_kind(m, "census")
+		? 1e-3f + 1e-6f * (float)v * (float)v / 4 : 0);
 }
 
 static int largest(const float *row, int n) {

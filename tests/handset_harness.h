@@ -28,6 +28,7 @@ struct hand_model {
 	struct handset_options options;
 	struct bb_engine *engine;
 	int n_vocab, window; /* of the engine; 0: none */
+	float near;          /* that logits may be off beside what the kind promises; 0 at first */
 	char name[96];       /* "dfa parity+mod7" */
 	char path[64];       /* of its file */
 };
@@ -58,9 +59,9 @@ struct hand_look {
 	int worst;  /* which is farthest off, by `off`; NaN is the farthest */
 	float off;
 };
-/* The row behind the token at index `at` (of the timeline), where `want` >= 0 must come. Automata in
- * attention layers and induction heads: exact, the others within 1e-3; where only the order of
- * logits is promised, the answer must be the largest alone. */
+/* The row behind the token at index `at` (of the timeline), where `want` >= 0 must come. Automata,
+ * latches and induction heads: exact; the census within a few roundings, RWKV-7's within 1e-3; where
+ * only the order of logits is promised, the answer must be the largest alone. */
 struct hand_look hand_look(const struct hand_model *m, const float *row, int at, int want);
 
 /* What a failure of this kind usually means. */
