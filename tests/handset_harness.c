@@ -124,7 +124,7 @@ static int32_t next_of_stream(const struct hand_model *m, int i_table, struct ha
 		: answer_behind(m, ids, n, 2);
 }
 
-/* x1 ... xN-1 PAD SEP q1 ... qN-1 EOS, and so on: what a SEP or a state asks for is N tokens back. */
+/* x1 ... xN-1 PAD SEP q1 ... qN-1 EOS, and again: what a SEP or a state needs is N tokens back. */
 static int32_t next_of_block(const struct hand_model *m, int i_table, struct hand_random *r,
 	const int32_t *ids, int n) {
 	const int length = m->options.length, at = n % (2 * length + 1);
@@ -252,9 +252,9 @@ void hand_expect(const struct hand_model *m, const int32_t *ids, int n, int32_t 
 
 /* ---- rows ---- */
 
-/* RWKV-7: a row is four features whose squares add up to its width, and the n answers' columns: what
- * a norm over 64 columns with its epsilon of 64e-5 makes of a one in one of them; and then the last
- * norm. Logits of the n ids from `first` on are these columns, of the others 0. */
+/* RWKV-7: a row is four features whose squares add up to its width, and the n answers' columns:
+ * what a norm over 64 columns with its epsilon of 64e-5 makes of a one in one of them; and then the
+ * last norm. Logits of the n ids from `first` on are these columns, of the others 0. */
 static float aim_of_recurrent(int width, int first, int n, int want, int v) {
 	const double mean_in = 1.0 / 64, spread = sqrt(mean_in - mean_in * mean_in + 64e-5);
 	const double on = (1 - mean_in) / spread, off = -mean_in / spread;
@@ -338,9 +338,10 @@ static const struct meaning {
 	{ "census", "it counts what attention sees: a slot too many, one too few, a duplicate, what a "
 		"window should have let go" },
 	{ "latch", "one scan's state was lost, is another context's, or decays" },
-	{ "selective-copy", "a scan's state in one of two layers was lost, is another context's, or has "
-		"seen a token twice; chunks of a prompt end in the wrong state" },
-	{ "conv-dfa", "the convolution's last tokens were lost, or are another context's, for one step" },
+	{ "selective-copy", "a scan's state in one of two layers was lost, is another context's, or "
+		"has seen a token twice; chunks of a prompt end in the wrong state" },
+	{ "conv-dfa", "the convolution's last tokens were lost, or are another context's, for one "
+		"step" },
 	{ "dictionary", "the token shift's last row, or RWKV-7's state, was lost or is another "
 		"context's" },
 	{ "s5-rwkv", "RWKV-7's state was lost, or its rates end at 1" },

@@ -60,8 +60,8 @@ struct hand_look {
 	float off;
 };
 /* The row behind the token at index `at` (of the timeline), where `want` >= 0 must come. Automata,
- * latches and induction heads: exact; the census within a few roundings, RWKV-7's within 1e-3; where
- * only the order of logits is promised, the answer must be the largest alone. */
+ * latches and induction heads: exact; the census within a few roundings, RWKV-7's within 1e-3;
+ * where only the order of logits is promised, the answer must be the largest alone. */
 struct hand_look hand_look(const struct hand_model *m, const float *row, int at, int want);
 
 /* What a failure of this kind usually means. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * soak-handset: hand-set automata for as long as one likes. Streams run by themselves: the symbols
- * come from a seed, each state that the model writes is the one that it reads next, and every row of
- * logits must be 1.0 for the right state and 0.0 for all others, while pages stay as many as at
+ * come from a seed, each state that the model writes is the one that it reads next, and every row
+ * of logits must be 1.0 for the right state and 0.0 for all others, while pages stay as many as at
  * first. Blocks read each of N symbols once, N tokens back. The last line is
  * `N passed, N failed, N skipped`. */
 #include "base.h"
@@ -225,7 +225,8 @@ static bool soak_streams(const struct soak *o, const char *const *tables, const 
 			warm = now;
 		}
 		const int tenth = o->n_steps / 10 > WARM_UP ? o->n_steps / 10 : o->n_steps;
-		if (ok && ((step + 1) % tenth == 0 || step == WARM_UP)) {
+		const bool is_last = step + 1 == o->n_steps;
+		if (ok && ((step + 1) % tenth == 0 || step == WARM_UP || is_last)) {
 			now = cost_now(r->contexts, r->n);
 			ok = is_flat(r, step + 1, most_pages, &warm, &now);
 			print_cost(r, "steps", step + 1, o->n_steps, &first, &now);

@@ -3,7 +3,8 @@
  * Faults made on purpose, each against every hand-set model that might see it: what must be caught
  * is caught, at once where the expectation says so, and what a model can't see another one does.
  * docs/faults.md holds what was seen, as this suite writes it: BOBBIN_FAULTS=write rewrites the
- * tables there, otherwise they must be the same. Reference kernels only, so that the numbers are. */
+ * tables there, otherwise they must be the same. It plays the reference kernels, so that numbers
+ * are the same everywhere. */
 #include "models.h"
 
 #include "fault_hooks.h"
@@ -283,8 +284,8 @@ static void compare_table(const char *name, const char *table) {
 		cr_assert_eq(fclose(out), 0);
 	} else {
 		const size_t n = (size_t)(to - from);
-		cr_assert(n == strlen(table) && memcmp(from, table, n) == 0, "docs/faults.md isn't what was "
-			"seen; BOBBIN_FAULTS=write test_faults writes it anew. Seen:\n%s", table);
+		cr_assert(n == strlen(table) && memcmp(from, table, n) == 0, "docs/faults.md isn't what "
+			"was seen; BOBBIN_FAULTS=write test_faults writes it anew. Seen:\n%s", table);
 	}
 	base_free(text);
 }

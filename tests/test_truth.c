@@ -365,7 +365,7 @@ static void play_device(struct config c, enum bb_kv_type kv_type, int window, ui
 	c.window = window;
 	c.n_slots = 3;
 	if (!is_whole()) {
-		c.n_rounds = 12;
+		c.n_rounds = 24;
 		c.most_rows = 70;
 	}
 	play_seed(&c, seed);
