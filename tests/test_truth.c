@@ -3,7 +3,7 @@
  * Hand-set models as tests of all that a context can go through: batches of contexts of different
  * automata, lengths and phases; prompts in chunks of any size; forks that part and come back,
  * rewinds, files, at random points and at the ends of pages and splits; windows; every KV type;
- * states that are computed again from few checkpoints. Every row that has an answer is looked at. */
+ * states that are computed again from few checkpoints. Every row with an answer is looked at. */
 #include "handset_harness.h"
 #include "models.h"
 
@@ -79,7 +79,7 @@ static void look(struct game *g, const struct slot *s, int at, const float *row)
 	}
 }
 
-/* How many tokens come next: often those up to the end of a page or a split, or one more or less. */
+/* How many tokens come next: often up to the end of a page or a split, or one more or less. */
 static int next_rows(struct game *g, const struct slot *s) {
 	static const int ends[] = { 63, 64, 65, 255, 256, 257, 511, 512, 513 };
 	const int left = g->config->n_tokens - s->at;
