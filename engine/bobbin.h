@@ -515,20 +515,24 @@ void bb_generation_destroy(struct bb_generation *g);
  * BB_ERR_FORMAT when the model's logits aren't finite. */
 bool bb_generation_next(struct bb_generation *g, struct bb_sampled *token, const char **text,
 	size_t *bytes, enum bb_finish *finish, struct bb_error *err);
-/* What others have to say, behind the token that was given out last (one must have been): the next
- * token is drawn behind these ids [n], which penalties count as prompt. BB_ERR_USAGE for an id that
- * the model doesn't have, BB_ERR_MEMORY; then nothing has changed. */
+/* What others have to say, behind the token that was given out last, which must have been one and
+ * not the end: the next token is drawn behind these ids [n], which penalties count as prompt.
+ * BB_ERR_INPUT for an id that the model doesn't have, BB_ERR_CONTEXT where the context hasn't room
+ * for them and one token more, BB_ERR_MEMORY; then nothing has changed. */
 bool bb_generation_feed(struct bb_generation *g, const int32_t *ids, size_t n,
 	struct bb_error *err);
 
 /* A stretch of generated text in which thought is measured. It ends with the token that completes a
  * blank line behind words, or, from 64 tokens on, a line or a sentence; a file may say that each
- * token is a step (`bobbin.cot_step`: "token"). */
+ * token is a step (`bobbin.cot_step`: "token"). All that is generated is cut so, an answer behind
+ * the thinking too. */
 struct bb_cot_step {
 	int index;           /* 0: the first of the generation */
 	int first, n_tokens; /* of the timeline; what was fed in between is not counted */
-	double logprob;      /* the sum of the log-probabilities of its tokens */
-	const char *text;    /* [bytes], also what a stop string cut off; until the next call */
+	double logprob;      /* the sum of its tokens' log-probabilities, in nats */
+	/* [bytes], also what a stop string cut off; until the generation's next token. A token that
+	 * ends within a character leaves its first bytes for the next step. */
+	const char *text;
 	size_t bytes;
 };
 /* What the step that the last token belongs to has so far; true if it ended with it, be it that

@@ -94,6 +94,7 @@ bool bb_generation_create(struct bb_generation **out, struct bb_context *c,
 	bool ok = bb_generation_check(c->engine, params, err) &&
 		engine_check_ids(c->engine, prompt, n_prompt, err) && copy_stops(g, params, err) &&
 		copy_stop_ids(g, params, err) &&
+		bb_tokens_push(&g->pending, 0, err) && /* room for each token given out */
 		sampler_init(&g->sampler, c->engine, &params->sampling, err) &&
 		(g->min_tokens == 0 ||
 			sampler_ban_ends(&g->sampler, c->engine, g->stop_ids, g->n_stop_ids, err));
@@ -106,6 +107,7 @@ bool bb_generation_create(struct bb_generation **out, struct bb_context *c,
 		bb_generation_destroy(g);
 		return false;
 	}
+	g->pending.n = 0;
 	g->has_next = true;
 	*out = g;
 	return true;
@@ -273,10 +275,16 @@ bool bb_generation_next(struct bb_generation *g, struct bb_sampled *token, const
 bool bb_generation_feed(struct bb_generation *g, const int32_t *ids, size_t n,
 	struct bb_error *err) {
 	assert(!g->is_done && !g->has_next);
-	if (!engine_check_ids(g->context->engine, ids, n, err)) {
+	const struct bb_context *c = g->context;
+	const size_t before = g->pending.n;
+	const size_t room = (size_t)(c->max_len - bb_context_length(c)) - before;
+	if (!engine_check_ids(c->engine, ids, n, err)) {
 		return false;
 	}
-	const size_t before = g->pending.n;
+	if (n >= room) { /* and a token more */
+		return base_fail(err, BB_ERR_CONTEXT, "the context holds %d of at most %d tokens; %zu more "
+			"and an answer don't fit", bb_context_length(c) + (int)before, c->max_len, n);
+	}
 	for (size_t i = 0; i < n; i++) {
 		if (!bb_tokens_push(&g->pending, ids[i], err)) {
 			g->pending.n = before;

@@ -173,10 +173,110 @@ Test(cot, ids_that_the_model_lacks_are_not_fed) {
 	cr_assert(bb_generation_create(&g, c, &p, prompt, 1, NULL, NULL, &err), "%s", err.text);
 	cr_assert(bb_generation_next(g, &token, &text, &bytes, &finish, &err), "%s", err.text);
 	cr_assert_not(bb_generation_feed(g, wrong, 2, &err));
-	cr_assert_neq(err.code, BB_OK);
+	cr_assert_eq(err.code, BB_ERR_INPUT);
 	cr_assert(bb_generation_next(g, &token, &text, &bytes, &finish, &err));
 	cr_assert_eq(bb_context_length(c), 2); /* nothing of it */
 	bb_generation_destroy(g);
 	bb_context_destroy(c);
 	bb_engine_destroy(e);
+}
+
+/* A generation of the tiny llama behind one token, which has given out another. */
+struct begun {
+	struct bb_engine *e;
+	struct bb_context *c;
+	struct bb_generation *g;
+	struct bb_sampled token;
+};
+
+static bool next(struct begun *b, struct bb_error *err) {
+	const char *text;
+	size_t bytes;
+	enum bb_finish finish;
+	return bb_generation_next(b->g, &b->token, &text, &bytes, &finish, err);
+}
+
+static struct begun begin(int max_len, float presence_penalty) {
+	const struct bb_engine_params params = { .path = tiny_path("llama"), .n_threads = 1 };
+	const struct bb_context_params room = { .max_len = max_len };
+	static const int32_t prompt[] = { 5 };
+	struct begun b = { .e = open_with(&params) };
+	struct bb_generation_params p = { .max_tokens = -1 };
+	struct bb_error err = { 0 };
+	bb_sampling_default(b.e, &p.sampling);
+	p.sampling.temperature = 0;
+	p.sampling.ignore_eos = true;
+	p.sampling.repetition_penalty = 1 + presence_penalty;
+	cr_assert(bb_context_create(&b.c, b.e, &room, &err), "%s", err.text);
+	cr_assert(bb_generation_create(&b.g, b.c, &p, prompt, 1, NULL, NULL, &err), "%s", err.text);
+	cr_assert(next(&b, &err), "%s", err.text);
+	return b;
+}
+
+static void end(struct begun *b) {
+	bb_generation_destroy(b->g);
+	bb_context_destroy(b->c);
+	bb_engine_destroy(b->e);
+}
+
+Test(cot, what_does_not_fit_is_not_fed) {
+	static const int32_t feed[16] = { 40, 41, 42 };
+	struct begun b = begin(16, 0);
+	struct bb_error err = { 0 };
+	cr_assert_not(bb_generation_feed(b.g, feed, 14, &err));
+	cr_assert_eq(err.code, BB_ERR_CONTEXT);
+	cr_assert(bb_generation_feed(b.g, feed, 13, &err), "%s", err.text);
+	cr_assert_not(bb_generation_feed(b.g, feed, 1, &err));
+	cr_assert(next(&b, &err), "%s", err.text);
+	cr_assert_eq(bb_context_length(b.c), 15);
+	end(&b);
+}
+
+/* A penalty that forbids what is there already: the likeliest token is fed, and another comes. */
+Test(cot, penalties_count_what_is_fed) {
+	static const int32_t feed[] = { 40 };
+	struct bb_error err = { 0 };
+	struct begun plain = begin(0, 0);
+	cr_assert(bb_generation_feed(plain.g, feed, 1, &err) && next(&plain, &err), "%s", err.text);
+	const int32_t answer = plain.token.id;
+	end(&plain);
+	const int32_t warned[] = { answer, 40 };
+	struct begun mild = begin(0, 0), strict = begin(0, 1e5f);
+	cr_assert(bb_generation_feed(mild.g, warned, 2, &err) && next(&mild, &err), "%s", err.text);
+	cr_assert(bb_generation_feed(strict.g, &mild.token.id, 1, &err), "%s", err.text);
+	cr_assert(bb_generation_feed(strict.g, warned, 2, &err) && next(&strict, &err), "%s", err.text);
+	cr_assert_neq(strict.token.id, mild.token.id);
+	end(&mild);
+	end(&strict);
+}
+
+Test(cot, a_failed_allocation_loses_no_token) {
+	static int32_t feed[200];
+	for (int i = 0; i < 200; i++) {
+		feed[i] = 40 + i % 3;
+	}
+	struct begun whole = begin(0, 0);
+	struct bb_error err = { 0 };
+	cr_assert(bb_generation_feed(whole.g, feed, 200, &err) && next(&whole, &err), "%s", err.text);
+	cr_assert(next(&whole, &err), "%s", err.text);
+	for (int n = 1, n_failed = 1; n_failed > 0; n++) {
+		struct begun b = begin(0, 0);
+		n_failed = 0;
+		base_fail_alloc_at(n);
+		while (!bb_generation_feed(b.g, feed, 200, &err)) {
+			cr_assert_eq(err.code, BB_ERR_MEMORY, "%s", err.text);
+			n_failed++;
+		}
+		for (int i = 0; i < 2; i++) {
+			while (!next(&b, &err)) {
+				cr_assert_eq(err.code, BB_ERR_MEMORY, "%s", err.text);
+				n_failed++;
+			}
+		}
+		base_fail_alloc_at(0);
+		cr_assert_eq(b.token.id, whole.token.id, "allocation %d", n);
+		cr_assert_eq(bb_context_length(b.c), bb_context_length(whole.c), "allocation %d", n);
+		end(&b);
+	}
+	end(&whole);
 }

@@ -190,7 +190,7 @@ static int work(const struct options *o, const struct handset_kind *kind,
 	struct handset_options handset = { .tables = tables, .n_tables = o->tables.n,
 		.length = o->length, .bits = o->bits, .recency = o->recency,
 		.non_negative = o->non_negative };
-	while (strcmp(types[handset.type], o->type) != 0) {
+	while (o->type != NULL && strcmp(types[handset.type], o->type) != 0) {
 		handset.type++;
 	}
 	for (int i = 0; i < o->tables.n; i++) {
@@ -210,6 +210,9 @@ static int print_circuit(const struct options *o, const struct handset_kind *kin
 	if (strcmp(kind->name, "circuit") != 0 || o->output != NULL) {
 		return usage_error("--circuit and --values are for the kind circuit, without -o");
 	}
+	if (o->tables.n > 0 || o->length > 0 || o->recency || o->non_negative || o->type != NULL) {
+		return usage_error("--circuit and --values write no model: beside them only --bits counts");
+	}
 	if (o->circuit == NULL || o->values == NULL) {
 		return usage_error("--circuit needs --values, and --values needs --circuit");
 	}
@@ -218,7 +221,7 @@ static int print_circuit(const struct options *o, const struct handset_kind *kin
 }
 
 int handset_main(int argc, char **argv) {
-	struct options o = { .type = "f32" };
+	struct options o = { 0 };
 	const int status = args_parse(&cmd_handset, argc, argv, &o);
 	if (status >= 0) {
 		return status;

@@ -87,6 +87,15 @@ void build_name(struct handset_build *b, int id, const char *name, ...) {
 	}
 }
 
+int build_example(struct bb_tokens *prompt, const int32_t *ids, size_t n, struct bb_error *err) {
+	for (size_t i = 0; i < n; i++) {
+		if (!bb_tokens_push(prompt, ids[i], err)) {
+			return 0;
+		}
+	}
+	return 1;
+}
+
 int build_width(int n) {
 	int width = HANDSET_HEAD;
 	while (width < n) {

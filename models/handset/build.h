@@ -54,6 +54,9 @@ void build_begin(struct handset_build *b, const char *arch, int n_vocab, int con
 void build_name(struct handset_build *b, int id, const char *name, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* Appends a prompt that one token answers; returns what a kind's `example` does. */
+int build_example(struct bb_tokens *prompt, const int32_t *ids, size_t n, struct bb_error *err);
+
 /* The least power of 4 that is >= n and 64: rows of that width with a sum of squares of 4 are
  * divided by a power of two when they are normalised, 2 / sqrt(width), and all stay exact. */
 int build_width(int n);

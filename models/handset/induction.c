@@ -196,12 +196,7 @@ static bool expect(const struct handset_options *o, const int32_t *ids, size_t n
 static int example(const struct handset_options *o, struct bb_tokens *prompt,
 	struct bb_error *err) {
 	static const int32_t ids[] = { 0, 1, 3, 2, 1 };
-	for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
-		if (!bb_tokens_push(prompt, ids[i], err)) {
-			return 0;
-		}
-	}
-	return 1;
+	return build_example(prompt, ids, sizeof(ids) / sizeof(ids[0]), err);
 }
 
 const struct handset_kind handset_induction = {

@@ -65,12 +65,8 @@ static bool expect(const struct handset_options *o, const int32_t *ids, size_t n
 
 static int example(const struct handset_options *o, struct bb_tokens *prompt,
 	struct bb_error *err) {
-	static const int ids[] = { 3, 16, 17, 11, 18, 19, 16 };
-	bool ok = true;
-	for (size_t i = 0; ok && i < sizeof(ids) / sizeof(ids[0]); i++) {
-		ok = bb_tokens_push(prompt, ids[i], err);
-	}
-	return ok ? 1 : 0;
+	static const int32_t ids[] = { 3, 16, 17, 11, 18, 19, 16 };
+	return build_example(prompt, ids, sizeof(ids) / sizeof(ids[0]), err);
 }
 
 const struct handset_kind handset_latch = {

@@ -180,20 +180,11 @@ static bool expect_dictionary(const struct handset_options *o, const int32_t *id
 	return true;
 }
 
-static int push(struct bb_tokens *prompt, const int32_t *ids, size_t n, struct bb_error *err) {
-	for (size_t i = 0; i < n; i++) {
-		if (!bb_tokens_push(prompt, ids[i], err)) {
-			return 0;
-		}
-	}
-	return 1;
-}
-
 static int dictionary_example(const struct handset_options *o, struct bb_tokens *prompt,
 	struct bb_error *err) {
 	static const int32_t ids[] = { 3, DICT_VALUE + 7, 4, DICT_VALUE, 3, DICT_VALUE + 9,
 		DICT_QUERY + 3 };
-	return push(prompt, ids, COUNT(ids), err);
+	return build_example(prompt, ids, COUNT(ids), err);
 }
 
 const struct handset_kind handset_dictionary = {
@@ -288,7 +279,7 @@ static int s5_example(const struct handset_options *o, struct bb_tokens *prompt,
 	struct bb_error *err) {
 	static const int32_t ids[] = { S5_WRITE, S5_WRITE + 1, S5_WRITE + 2, S5_WRITE + 3,
 		S5_WRITE + 4, 0, 4, S5_READ + 2 };
-	return push(prompt, ids, COUNT(ids), err);
+	return build_example(prompt, ids, COUNT(ids), err);
 }
 
 #define S5_FORMAT "write0 ... write4, then swaps of two places; readi is answered by the label " \
@@ -358,7 +349,7 @@ static bool expect_fading_parity(const struct handset_options *o, const int32_t 
 static int parity_example(const struct handset_options *o, struct bb_tokens *prompt,
 	struct bb_error *err) {
 	static const int32_t ids[] = { PARITY_BEGIN, 1, 1, 0, 1, PARITY_READ };
-	return push(prompt, ids, COUNT(ids), err);
+	return build_example(prompt, ids, COUNT(ids), err);
 }
 
 const struct handset_kind handset_fading_parity = {

@@ -3,6 +3,8 @@
  * The disjoint union of automata. */
 #include "union.h"
 
+#include <string.h>
+
 struct automata automata_of(const struct handset_options *o) {
 	struct automata u = { o->tables, o->n_tables, 0, 0 };
 	for (int i = 0; i < u.n; i++) {
@@ -10,14 +12,6 @@ struct automata automata_of(const struct handset_options *o) {
 		u.n_states += u.tables[i].n_states;
 	}
 	return u;
-}
-
-int automata_first_symbol(const struct automata *u, int i) {
-	int first = 0;
-	for (int k = 0; k < i; k++) {
-		first += u->tables[k].n_symbols;
-	}
-	return first;
 }
 
 int automata_first_state(const struct automata *u, int i) {
@@ -42,12 +36,25 @@ int automata_next(const struct automata *u, int state, int symbol) {
 	return -1;
 }
 
+/* Which of the tables of its name a table is, 0: the first. */
+static int turn_of(const struct automata *u, int i_table) {
+	int turn = 0;
+	for (int i = 0; i < i_table; i++) {
+		turn += strcmp(u->tables[i].name, u->tables[i_table].name) == 0;
+	}
+	return turn;
+}
+
 static void name_token(const struct automata *u, struct handset_build *b, int id, int i_table,
 	const char *name) {
-	if (u->n > 1) {
-		build_name(b, id, "%s.%s", u->tables[i_table].name, name);
-	} else {
+	const char *table = u->tables[i_table].name;
+	const int turn = turn_of(u, i_table);
+	if (u->n == 1) {
 		build_name(b, id, "%s", name);
+	} else if (turn == 0) {
+		build_name(b, id, "%s.%s", table, name);
+	} else {
+		build_name(b, id, "%s%d.%s", table, turn + 1, name);
 	}
 }
 

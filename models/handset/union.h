@@ -13,13 +13,12 @@ struct automata {
 };
 
 struct automata automata_of(const struct handset_options *o);
-/* The i-th automaton's first symbol and first state among all. */
-int automata_first_symbol(const struct automata *u, int i);
+/* The i-th automaton's first state among all. */
 int automata_first_state(const struct automata *u, int i);
 /* The state behind `state` and `symbol`, counted among all; -1 where they are of two automata. */
 int automata_next(const struct automata *u, int state, int symbol);
 /* Names the tokens from first_symbol and from first_state on: "mod7.3", the automaton's name only
- * where there are several. */
+ * where there are several; "mod72.3" of a second one of that name. */
 void automata_name_tokens(const struct automata *u, struct handset_build *b, int first_symbol,
 	int first_state);
 
