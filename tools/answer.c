@@ -62,17 +62,20 @@ static void add_logprobs(struct answer *a, const struct bb_engine *e, const stru
 
 /* ---- generating ---- */
 
-/* The next of what others say; behind the last one the answer is at its length. */
+/* The next of what others say. */
 static bool feed(struct answer *a, struct bb_generation *g, struct bb_error *err) {
-	if (a->feed == NULL || a->finish != BB_FINISH_NONE) {
-		return true;
-	}
-	const size_t i = a->tokens.n - 1;
-	if (i == a->feed->n) {
+	const int32_t *id = &a->feed->ids[a->tokens.n - 1];
+	return bb_generation_feed(g, id, 1, err) &&
+		(a->trace == NULL || bb_tokens_push(&a->trace->read, *id, err));
+}
+
+/* Behind the last of what others say the answer is at its length. */
+static bool has_more(struct answer *a) {
+	if (a->finish == BB_FINISH_NONE && a->feed != NULL && a->tokens.n > a->feed->n) {
 		a->finish = BB_FINISH_LENGTH;
-		return true;
 	}
-	return bb_generation_feed(g, &a->feed->ids[i], 1, err);
+	a->was_interrupted = a->finish == BB_FINISH_NONE && interrupted();
+	return a->finish == BB_FINISH_NONE && !a->was_interrupted;
 }
 
 static bool generate(struct answer *a, struct bb_engine *e, struct bb_context *c,
@@ -93,13 +96,12 @@ static bool generate(struct answer *a, struct bb_engine *e, struct bb_context *c
 		if (a->logprobs != NULL) {
 			add_logprobs(a, e, &token);
 		}
-		if (!feed(a, g, err)) {
-			return false;
-		}
-		a->was_interrupted = a->finish == BB_FINISH_NONE && interrupted();
-		const bool is_last = a->finish != BB_FINISH_NONE || a->was_interrupted;
-		if (a->trace != NULL && !trace_add(a->trace, e, c, g, token.id, is_last)) {
+		const bool goes_on = has_more(a);
+		if (a->trace != NULL && !trace_add(a->trace, e, c, g, token.id, !goes_on)) {
 			return true;
+		}
+		if (goes_on && a->feed != NULL && !feed(a, g, err)) {
+			return false;
 		}
 		if (a->is_shown && bytes > 0 && (!out_write(text, bytes) || !out_flush())) {
 			return true;

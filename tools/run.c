@@ -62,8 +62,8 @@ const struct arg_command cmd_run = {
 	.usage = "MODEL [-p TEXT | -f FILE] [-n N] [options]",
 	.summary = "Generates text. The prompt goes through the model's chat template unless "
 		"--raw is given.\n"
-		"Only the generated text goes to stdout, on a terminal with a newline behind it; the "
-		"speed and the seed go to stderr.",
+		"Only the generated text goes to stdout, or what --json and --trace-state print in its "
+		"place; the speed and the seed go to stderr.",
 	.groups = groups,
 	.positional = "MODEL",
 	.positional_at = AT(open.path),
@@ -251,6 +251,10 @@ static int generate(const struct options *o, struct job *j) {
 	j->trace.steps = o->json && o->trace_state ? json_array() : NULL;
 	j->answer.trace = o->trace_state ? &j->trace : NULL;
 	j->answer.feed = o->feed != NULL ? &j->feed : NULL;
+	j->trace.shows_read = o->feed != NULL;
+	if (o->feed != NULL && !bb_tokens_push(&j->trace.read, j->prompt.ids[j->prompt.n - 1], &err)) {
+		return failure_of(&err);
+	}
 	const bool ok = answer_generate(&j->answer, j->engine, j->context, &params, &j->prompt,
 		&j->parts, &err);
 	if (o->json && ok) {

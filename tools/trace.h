@@ -11,6 +11,9 @@
 struct trace { /* zeroed; trace_finish */
 	json_t *steps;   /* an array, for objects; NULL: lines go to stdout */
 	bool has_header;
+	/* What the model has read since the last step, for those who want to see it: a column. */
+	bool shows_read;
+	struct bb_tokens read;
 };
 void trace_finish(struct trace *t);
 /* Tells of the CoT step if it ended with token `id`, which g gave last, or if nothing follows.

@@ -100,6 +100,12 @@ class Run(Case):
             self.assertEqual(alone["tokens"], [token])
             history += [token, answer]
 
+    def test_trace_of_what_was_fed(self):
+        lines = bobbin("run", TINY, "-p", "1 2 3", "--feed", "7 8", "--temp", "0", "--trace-state")[0].decode()
+        self.assertRegex(lines, r"state +read +written\n +0 +3 +3 .* 3 7 8 +\d+ \d+ \d+\n$")
+        args = ("run", TINY, "-p", "1 2 3", "--feed", "7 8", "--temp", "0", "--trace-state", "--json")
+        self.assertEqual(json.loads(bobbin(*args)[0])["cot_steps"][0]["read"], " 3 7 8")
+
     def test_feed_is_checked(self):
         err = bobbin("run", TINY, "-p", "1 2 3", "--feed", "7 x", "-n", "9", status=1)[1].decode()
         self.assertRegex(err, "expected decimal ids|token id")
