@@ -13,23 +13,36 @@
 
 /* ---- collecting ---- */
 
+static json_t *metadata_element_value(const struct gguf_kv *kv, uint64_t i) {
+	if (kv->elem == GGUF_STRING) {
+		return engine_json_text(kv->strings[i].data, kv->strings[i].bytes);
+	}
+	if (kv->elem == GGUF_BOOL) {
+		return json_boolean(gguf_array_int(kv, i) != 0);
+	}
+	if (kv->elem == GGUF_F32 || kv->elem == GGUF_F64) {
+		json_t *number = json_real(gguf_array_float(kv, i));
+		return number != NULL ? number : json_string("(not a finite number)");
+	}
+	return json_integer(gguf_array_int(kv, i));
+}
+
+/* Of a long array, as a vocabulary is, only how long. */
 static json_t *metadata_value(const struct gguf_kv *kv) {
-	if (kv->type == GGUF_ARRAY) {
+	enum { MAX_ELEMENTS = 1024 };
+	if (kv->type != GGUF_ARRAY) {
+		return metadata_element_value(kv, 0);
+	}
+	if (kv->n > MAX_ELEMENTS) {
 		char text[64];
 		snprintf(text, sizeof(text), "[%" PRIu64 " elements]", kv->n);
 		return json_string(text);
 	}
-	if (kv->type == GGUF_STRING) {
-		return engine_json_text(kv->strings[0].data, kv->strings[0].bytes);
+	json_t *list = json_array();
+	for (uint64_t i = 0; i < kv->n; i++) {
+		json_array_append_new(list, metadata_element_value(kv, i));
 	}
-	if (kv->type == GGUF_BOOL) {
-		return json_boolean(gguf_array_int(kv, 0) != 0);
-	}
-	if (kv->type == GGUF_F32 || kv->type == GGUF_F64) {
-		json_t *number = json_real(gguf_array_float(kv, 0));
-		return number != NULL ? number : json_string("(not a finite number)");
-	}
-	return json_integer(gguf_array_int(kv, 0));
+	return list;
 }
 
 static json_t *metadata(const struct model_file *f) {
