@@ -33,6 +33,13 @@ class Models(Case):
         self.assertEqual(bobbin("run", f"{FOLDER}/", "-p", "1 2", "-n", "3", "--temp", "0")[0],
                          bobbin("run", TINY, "-p", "1 2", "-n", "3", "--temp", "0")[0])
 
+    def test_short_arrays_are_shown(self):
+        path = self.folder / "a.gguf"
+        bobbin("handset", "dfa", "--table", "parity", "-o", path)
+        metadata = json.loads(bobbin("inspect", path, "--json")[0])["metadata"]
+        self.assertEqual(metadata["bobbin.token_names"], ["0", "1", "even", "odd"])
+        self.assertIn(b'["0", "1", "even", "odd"]', bobbin("inspect", path)[0])
+
     def test_hugging_face_folder_without_a_tokenizer(self):
         err = bobbin("tokenize", FOLDER, stdin=b"hello", status=1)[1]
         self.sentence(err, "the folder has no tokenizer.json, so text means token ids")
