@@ -303,34 +303,35 @@ bool bb_prefill(struct bb_context *c, const int32_t *tokens, size_t n_tokens, fl
 
 /* ---- looking inside: taps and edits ---- */
 
-/* The lists before the first and behind the last layer. */
-enum { BB_TAP_HEAD = -1, BB_TAP_TAIL = -2 };
+/* The op lists before the first and behind the last layer. */
+enum { BB_TAP_EMBED = -1, BB_TAP_UNEMBED = -2 };
 
 /* What an op writes: an activation, named as in the op lists (`bobbin inspect`), in small letters.
  * One that a list writes several times is numbered in order: "q.1" is what the product gives, "q.2"
  * the same turned by RoPE. What lies side by side and is computed at once has a site each.
  *
- * In a request a site is "3:q.2" or "blk.3.q.2", "head:x", "tail:logits", with "*" for all layers
- * and "4-7" for some (those that have it). Without its number a name means the last of its list:
- * "3:x" is the residual stream as layer 3 leaves it. The op's own name does where it writes one
- * site of the list: "3:attention". Capital letters are the same. */
+ * In a request a site is "3:q.2" or "blk.3.q.2", "embed:x", "unembed:logits", with "*" for all
+ * layers and "4-7" for some (those that have it). Without its number a name means the last of its
+ * list: "3:x" is the residual stream as layer 3 leaves it. The op's own name does where it writes
+ * one site of the list: "3:attention". Capital letters are the same. */
 struct bb_tap_site {
-	int layer;           /* 0 to n_layers - 1, BB_TAP_HEAD or BB_TAP_TAIL */
+	int layer;           /* 0 to n_layers - 1, BB_TAP_EMBED or BB_TAP_UNEMBED */
 	char name[32];       /* "q.2", "att" */
-	char full[48];       /* "blk.3.q.2", "head.x", "tail.logits" */
+	char full[48];       /* "blk.3.q.2", "embed.x", "unembed.logits" */
 	const char *op;      /* that writes it: "rope" */
 	int n_parts, width;  /* a row is [n_parts, width]; parts: of experts that it chose, else 1 */
 	int n_heads;         /* side by side in the width, equally wide; 1: it isn't made of heads */
 };
-/* Site i of the list of a layer, or of BB_TAP_HEAD or BB_TAP_TAIL, in the order in which they are
- * computed; false: there are no more. Of engines that aren't vocab_only. */
+/* Site i (>= 0) of the list of a layer, or of BB_TAP_EMBED or BB_TAP_UNEMBED, in the order in which
+ * they are computed; false: there are no more. Of engines that aren't vocab_only, as all that asks
+ * for sites. */
 bool bb_tap_site(const struct bb_engine *e, int layer, int i, struct bb_tap_site *out);
 /* How many sites a request means, and the first of them. BB_ERR_USAGE with what would do instead
  * where there is none. */
 bool bb_tap_find(const struct bb_engine *e, const char *at, struct bb_tap_site *first, int *n,
 	struct bb_error *err);
 
-/* Rows of one context that a step has computed at a site. Those of the tail are rows whose logits
+/* Rows of one context that a step has computed at a site. Those of unembed are rows whose logits
  * were asked for. */
 struct bb_tap_rows {
 	const struct bb_tap_site *site;

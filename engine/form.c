@@ -204,7 +204,7 @@ bool form_is_there(const struct bb_hparams *hp, enum bb_hparam when) {
 struct checker {
 	const struct bb_model *model;
 	const struct bb_hparams *hp;
-	const char *where; /* "head", "tail", or the name of a kind of layer */
+	const char *where; /* "embed", "unembed", or the name of a kind of layer */
 	bool in_layer;
 	unsigned kind_bit; /* of that kind */
 	int i_op;
@@ -560,7 +560,8 @@ static bool check_list(struct checker *c, const struct bb_op *list, const char *
 
 bool form_check(const struct bb_model *m, const struct bb_hparams *hp, struct bb_error *err) {
 	struct checker c = { .model = m, .hp = hp, .err = err };
-	bool ok = check_list(&c, m->head, "head", false) && check_list(&c, m->tail, "tail", false);
+	bool ok = check_list(&c, m->embed, "embed", false) &&
+		check_list(&c, m->unembed, "unembed", false);
 	for (int i = 0; ok && i < MAX_LAYER_KINDS && m->kinds[i].ops != NULL; i++) {
 		c.kind_bit = 1u << i;
 		ok = check_list(&c, m->kinds[i].ops, m->kinds[i].name, true);

@@ -134,8 +134,8 @@ static void part(struct plan_ops *list) {
 }
 
 void plan_part(struct plan *p) {
-	part(&p->head);
-	part(&p->tail);
+	part(&p->embed);
+	part(&p->unembed);
 	for (int i = 0; i < p->n_layers; i++) {
 		part(&p->layers[i]);
 	}

@@ -455,13 +455,13 @@ void graph_run(struct bb_engine *e, bool keeps_logits) {
 				r.n_rows, hparam_int(&p->hp, H_ROPE_PAIRS), p->ropes[i].scale);
 		}
 	}
-	run_list(&r, &p->head);
+	run_list(&r, &p->embed);
 	for (r.i_layer = 0; r.i_layer < p->n_layers; r.i_layer++) {
 		run_list(&r, &p->layers[r.i_layer]);
 	}
 	if (e->batch.n_out > 0) {
 		gather_rows(&r);
 		r.n_rows = e->batch.n_out;
-		run_list(&r, &p->tail);
+		run_list(&r, &p->unembed);
 	}
 }

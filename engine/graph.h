@@ -184,7 +184,7 @@ struct bb_model {
 	const char *hf_name;          /* "architectures" of config.json, separated by | */
 	const struct bb_key *keys;            /* ends with H_NONE */
 	const struct bb_weight *weights;      /* ends with W_NONE */
-	const struct bb_op *head, *tail;
+	const struct bb_op *embed, *unembed;
 	struct bb_layer_kind kinds[MAX_LAYER_KINDS];
 	/* Name in config.json of the list of the layers' kinds, or of a string with a letter for each;
 	 * NULL, or not there: `pick` says. */

@@ -240,7 +240,7 @@ static json_t *layers(const struct bb_engine *e) {
 	const struct plan *p = &e->plan;
 	json_t *out = json_array();
 	json_array_append_new(out,
-		json_pack("{s:s, s:o}", "layer", "head", "ops", op_list(e, &p->head)));
+		json_pack("{s:s, s:o}", "layer", "embed", "ops", op_list(e, &p->embed)));
 	for (int i = 0; i < p->n_layers; i++) {
 		char name[32];
 		snprintf(name, sizeof(name), "%d", i);
@@ -250,7 +250,7 @@ static json_t *layers(const struct bb_engine *e) {
 			op_list(e, &p->layers[i])));
 	}
 	json_array_append_new(out,
-		json_pack("{s:s, s:o}", "layer", "tail", "ops", op_list(e, &p->tail)));
+		json_pack("{s:s, s:o}", "layer", "unembed", "ops", op_list(e, &p->unembed)));
 	return out;
 }
 

@@ -157,7 +157,7 @@ static bool plan_rope(struct plan *p, int i_kind, struct bb_error *err) {
 
 struct planner {
 	struct plan *p;
-	int i_layer;                /* -1 in head and tail */
+	int i_layer;                /* -1 in embed and unembed */
 	struct bb_error *err;
 	enum bb_act prepared;       /* whose prepared form is in the buffer */
 	const struct bb_layout *prepared_layout;
@@ -393,7 +393,7 @@ static bool plan_one(struct planner *w, struct plan_op *o, const struct bb_op *o
 	if (op->kind == OP_MATMUL || op->kind == OP_ADD_MATMUL) {
 		ok = plan_product(w, o, op, n_ops);
 	} else if (op->kind == OP_EMBED) {
-		assert(w->i_layer < 0); /* plan_pack places the tables of the head */
+		assert(w->i_layer < 0); /* plan_pack places the tables of embed */
 		o->table = find_weight(w, op->w);
 		ok = check_blocks(w, o->dim, o->table);
 	} else if (op->kind == OP_LAYERNORM) {
@@ -493,7 +493,7 @@ static bool plan_layer_kinds(struct plan *p, int window, struct bb_error *err) {
 	while (p->n_paged < p->n_kinds && form_keeps_tokens(&m->kinds[p->n_paged])) {
 		p->n_paged++;
 	}
-	p->max_matrices = count_products(m->head) + count_products(m->tail);
+	p->max_matrices = count_products(m->embed) + count_products(m->unembed);
 	for (int i = 0; i < p->n_layers; i++) {
 		const int kind = p->layer_kind[i];
 		assert(kind < p->n_kinds);
@@ -511,7 +511,7 @@ static bool plan_layer_kinds(struct plan *p, int window, struct bb_error *err) {
 
 static bool plan_ops_all(struct plan *p, struct bb_error *err) {
 	const struct bb_model *m = p->model;
-	if (!plan_list(p, &p->head, m->head, -1, err)) {
+	if (!plan_list(p, &p->embed, m->embed, -1, err)) {
 		return false;
 	}
 	for (int i = 0; i < p->n_layers; i++) {
@@ -519,10 +519,10 @@ static bool plan_ops_all(struct plan *p, struct bb_error *err) {
 			return false;
 		}
 	}
-	/* The tail runs on the rows whose logits are wanted, gathered into a buffer of their own. */
+	/* Unembed runs on the rows whose logits are wanted, gathered into a buffer of their own. */
 	float *const x = p->acts[ACT_X];
 	p->acts[ACT_X] = p->out_rows;
-	const bool ok = plan_list(p, &p->tail, m->tail, -1, err);
+	const bool ok = plan_list(p, &p->unembed, m->unembed, -1, err);
 	p->acts[ACT_X] = x;
 	return ok;
 }
@@ -586,8 +586,8 @@ void plan_finish(struct plan *p) {
 	if (p->where == NULL) {
 		return; /* nothing was planned */
 	}
-	finish_ops(p, &p->head);
-	finish_ops(p, &p->tail);
+	finish_ops(p, &p->embed);
+	finish_ops(p, &p->unembed);
 	for (int i = 0; p->layers != NULL && i < p->n_layers; i++) {
 		finish_ops(p, &p->layers[i]);
 	}

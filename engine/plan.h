@@ -132,7 +132,7 @@ struct plan {
 	struct plan_rope ropes[MAX_LAYER_KINDS]; /* by kind */
 	const int *layer_kind;      /* [n_layers], of `weights` */
 	int *layer_index;           /* [n_layers]: how many layers of its kind come before it */
-	struct plan_ops head, tail;
+	struct plan_ops embed, unembed;
 	struct plan_ops *layers;    /* [n_layers] */
 	struct plan_matrix *matrices; /* [n_matrices] */
 	int n_matrices, max_matrices;

@@ -290,8 +290,8 @@ size_t plan_packed_bytes(const struct plan *p) {
 
 static bool pack_all(struct plan *p, struct upload *u, bb_progress_fn *progress, void *user,
 	struct bb_error *err) {
-	for (int i = 0; i < p->head.n; i++) {
-		if (p->head.ops[i].table != NULL && !place_table(p, &p->head.ops[i], u, err)) {
+	for (int i = 0; i < p->embed.n; i++) {
+		if (p->embed.ops[i].table != NULL && !place_table(p, &p->embed.ops[i], u, err)) {
 			return false;
 		}
 	}
@@ -373,5 +373,5 @@ bool plan_gemm(struct plan *p, struct bb_error *err) {
 			return false;
 		}
 	}
-	return gemm_list(p, &p->head, err) && gemm_list(p, &p->tail, err);
+	return gemm_list(p, &p->embed, err) && gemm_list(p, &p->unembed, err);
 }

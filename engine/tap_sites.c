@@ -100,13 +100,16 @@ static int n_heads_of(const struct plan *p, enum bb_act act, int width) {
 
 /* ---- lists ---- */
 
+/* What comes before the first layer and behind the last. */
+static const char *const ends[] = { "embed", "unembed" };
+
 static const struct plan_ops *list_of(const struct plan *p, int layer) {
-	return layer == BB_TAP_HEAD ? &p->head : layer == BB_TAP_TAIL ? &p->tail
+	return layer == BB_TAP_EMBED ? &p->embed : layer == BB_TAP_UNEMBED ? &p->unembed
 		: layer >= 0 && layer < p->n_layers ? &p->layers[layer] : NULL;
 }
 
 static int layer_of(const struct plan *p, int i_list) {
-	return i_list == 0 ? BB_TAP_HEAD : i_list > p->n_layers ? BB_TAP_TAIL : i_list - 1;
+	return i_list == 0 ? BB_TAP_EMBED : i_list > p->n_layers ? BB_TAP_UNEMBED : i_list - 1;
 }
 
 static void small_letters(char *out, size_t bytes, const char *text) {
@@ -132,7 +135,7 @@ static void fill_site(const struct plan *p, int layer, const struct tap_place *p
 	if (layer >= 0) {
 		snprintf(site->full, sizeof(site->full), "blk.%d.%s", layer, site->name);
 	} else {
-		snprintf(site->full, sizeof(site->full), "%s.%s", layer == BB_TAP_HEAD ? "head" : "tail",
+		snprintf(site->full, sizeof(site->full), "%s.%s", ends[layer == BB_TAP_UNEMBED],
 			site->name);
 	}
 }
@@ -161,7 +164,7 @@ bool tap_place(const struct plan *p, int layer, int i, struct tap_place *place,
 	if (place->op == NULL) {
 		return false;
 	}
-	if (place->act != ACT_LOGITS) { /* the tail's X isn't where the plan has X, nor is a part */
+	if (place->act != ACT_LOGITS) { /* unembed's X isn't where the plan has X, nor is a part */
 		place->at = place->op->out + (p->acts[place->act] - p->acts[place->op->out_act]);
 	}
 	fill_site(p, layer, place, number, n_same, site);
@@ -221,8 +224,11 @@ static bool refuse(const struct tap_query *q, const struct plan *p, struct bb_er
 		}
 		n += (size_t)snprintf(known + n, sizeof(known) - n, "%s%s", n > 0 ? ", " : "", site.name);
 	}
-	snprintf(where, sizeof(where), layer >= 0 ? "layer %d" : layer == BB_TAP_HEAD ? "the head"
-		: "the tail", layer);
+	if (layer >= 0) {
+		snprintf(where, sizeof(where), "layer %d", layer);
+	} else {
+		snprintf(where, sizeof(where), "%s", ends[layer == BB_TAP_UNEMBED]);
+	}
 	return base_fail(err, BB_ERR_USAGE, "'%s': expected the name of one output%s; %s has %s",
 		base_show(q->at, strlen(q->at), shown, sizeof(shown)),
 		q->last > q->first ? " of these layers" : "", where, known);
@@ -231,7 +237,7 @@ static bool refuse(const struct tap_query *q, const struct plan *p, struct bb_er
 static bool refuse_form(const char *at, const struct plan *p, struct bb_error *err) {
 	char shown[BASE_SHOWN];
 	return base_fail(err, BB_ERR_USAGE, "'%s': expected LAYER:NAME with a layer from 0 to %d, "
-		"a range as 0-%d, *, head or tail", base_show(at, strlen(at), shown, sizeof(shown)),
+		"a range as 0-%d, *, embed or unembed", base_show(at, strlen(at), shown, sizeof(shown)),
 		p->n_layers - 1, p->n_layers - 1);
 }
 
@@ -244,14 +250,14 @@ static int read_number(const char *text, const char **end) {
 	return n;
 }
 
-/* "3", "4-7", "*", "head", "tail", and what is behind it. */
+/* "3", "4-7", "*", "embed", "unembed", and what is behind it. */
 static bool read_layers(struct tap_query *q, const struct plan *p, const char *at,
 	const char **end) {
-	static const char *const ends[] = { "head", "tail" };
 	for (int i = 0; i < 2; i++) {
-		if (strncmp(at, ends[i], 4) == 0) {
+		const size_t n = strlen(ends[i]);
+		if (strncmp(at, ends[i], n) == 0) {
 			q->first = q->last = i == 0 ? 0 : p->n_layers + 1;
-			*end = at + 4;
+			*end = at + n;
 			return true;
 		}
 	}

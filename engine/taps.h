@@ -23,8 +23,8 @@ struct tap_place {
 /* As bb_tap_site. */
 bool tap_place(const struct plan *p, int layer, int i, struct tap_place *place,
 	struct bb_tap_site *site);
-/* What a request means: a name in the lists [first, last], of which 0 is the head, 1 layer 0, and
- * so on to the tail. */
+/* What a request means: a name in the lists [first, last], of which 0 is embed, 1 layer 0, and
+ * so on to unembed. */
 struct tap_query {
 	const char *at;       /* as it was asked for */
 	char name[32];        /* in small letters, without its number */

@@ -52,7 +52,7 @@ static const struct bb_weight weights[] = {
 	{ 0 },
 };
 
-static const struct bb_op head[] = {
+static const struct bb_op embed[] = {
 	{ OP_EMBED, ACT_X, 0, W_EMBED },
 	{ 0 },
 };
@@ -80,7 +80,7 @@ static const struct bb_op recurs[] = {
 	{ 0 },
 };
 
-static const struct bb_op tail[] = {
+static const struct bb_op unembed[] = {
 	{ OP_RMSNORM, ACT_H, ACT_X, W_OUT_NORM },
 	{ OP_MATMUL, ACT_LOGITS, ACT_H, W_HEAD },
 	{ 0 },
@@ -96,12 +96,12 @@ const struct bb_model bb_model_bamba = {
 	.hf_name = "BambaForCausalLM",
 	.keys = keys,
 	.weights = weights,
-	.head = head,
+	.embed = embed,
 	.kinds = {
 		[ATTENDS] = { "attention", attends, H_ROPE_BASE, .rope_scaled = true },
 		[RECURS] = { "recurrent", recurs },
 	},
-	.tail = tail,
+	.unembed = unembed,
 	.hf_first_kind = "attn_layer_indices",
 	.pick = pick,
 };

@@ -90,7 +90,7 @@ static const struct bb_weight weights[] = {
 	{ 0 },
 };
 
-static const struct bb_op head[] = {
+static const struct bb_op embed[] = {
 	{ OP_EMBED, ACT_X, 0, W_EMBED, .scalar = { H_EMBED_SCALE } },
 	{ 0 },
 };
@@ -118,7 +118,7 @@ static const struct bb_op layer[] = {
 	{ 0 },
 };
 
-static const struct bb_op tail[] = {
+static const struct bb_op unembed[] = {
 	{ OP_RMSNORM, ACT_H, ACT_X, W_OUT_NORM },
 	{ OP_MATMUL, ACT_LOGITS, ACT_H, W_HEAD },
 	{ 0 },
@@ -145,10 +145,10 @@ const struct bb_model bb_model_falcon_h1 = {
 	.hf_name = "FalconH1ForCausalLM",
 	.keys = keys,
 	.weights = weights,
-	.head = head,
+	.embed = embed,
 	.kinds = {
 		{ "both", layer, H_ROPE_BASE, .rope_scaled = true },
 	},
-	.tail = tail,
+	.unembed = unembed,
 	.finish = finish,
 };

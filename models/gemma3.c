@@ -47,7 +47,7 @@ static const struct bb_weight weights[] = {
 	{ 0 },
 };
 
-static const struct bb_op head[] = {
+static const struct bb_op embed[] = {
 	{ OP_EMBED, ACT_X, 0, W_EMBED, .scalar = { H_EMBED_SCALE } },
 	{ 0 },
 };
@@ -75,7 +75,7 @@ static const struct bb_op layer[] = {
 	{ 0 },
 };
 
-static const struct bb_op tail[] = {
+static const struct bb_op unembed[] = {
 	{ OP_RMSNORM, ACT_H, ACT_X, W_OUT_NORM },
 	{ OP_MATMUL, ACT_LOGITS, ACT_H, W_HEAD },
 	{ 0 },
@@ -104,14 +104,14 @@ const struct bb_model bb_model_gemma3 = {
 	.hf_name = "Gemma3ForCausalLM",
 	.keys = keys,
 	.weights = weights,
-	.head = head,
+	.embed = embed,
 	.kinds = {
 		[SLIDING] = { "sliding", layer, H_ROPE_BASE_LOCAL, .window = H_WINDOW,
 			.hf = "sliding_attention" },
 		[FULL] = { "full", layer, H_ROPE_BASE, .rope_scaled = true,
 			.hf = "full_attention" },
 	},
-	.tail = tail,
+	.unembed = unembed,
 	.hf_layers = "layer_types",
 	.pick = pick,
 	.finish = finish,

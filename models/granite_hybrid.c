@@ -84,7 +84,7 @@ static const struct bb_weight weights[] = {
 	{ 0 },
 };
 
-static const struct bb_op head[] = {
+static const struct bb_op embed[] = {
 	{ OP_EMBED, ACT_X, 0, W_EMBED, .scalar = { H_EMBED_SCALE } },
 	{ 0 },
 };
@@ -126,7 +126,7 @@ static const struct bb_op recurs[] = {
 	{ 0 },
 };
 
-static const struct bb_op tail[] = {
+static const struct bb_op unembed[] = {
 	{ OP_RMSNORM, ACT_H, ACT_X, W_OUT_NORM },
 	{ OP_MATMUL, ACT_LOGITS, ACT_H, W_HEAD },
 	{ 0 },
@@ -154,12 +154,12 @@ const struct bb_model bb_model_granite_hybrid = {
 	.hf_name = "GraniteMoeHybridForCausalLM",
 	.keys = keys,
 	.weights = weights,
-	.head = head,
+	.embed = embed,
 	.kinds = {
 		[ATTENDS] = { "attention", attends, H_ROPE_BASE, .rope_scaled = true, .hf = "attention" },
 		[RECURS] = { "recurrent", recurs, .hf = "mamba" },
 	},
-	.tail = tail,
+	.unembed = unembed,
 	.hf_layers = "layer_types|layers_block_type",
 	.gguf_layers = "attention.head_count_kv",
 	.pick = pick,

@@ -82,7 +82,7 @@ static const struct bb_weight weights[] = {
 	{ 0 },
 };
 
-static const struct bb_op head[] = {
+static const struct bb_op embed[] = {
 	{ OP_EMBED, ACT_X, 0, W_EMBED },
 	{ 0 },
 };
@@ -118,7 +118,7 @@ static const struct bb_op attends_experts[] = { ATTEND, EXPERTS, { 0 } };
 static const struct bb_op recurs[] = { RECUR, OPS_FEED_FORWARD, { 0 } };
 static const struct bb_op recurs_experts[] = { RECUR, EXPERTS, { 0 } };
 
-static const struct bb_op tail[] = {
+static const struct bb_op unembed[] = {
 	{ OP_RMSNORM, ACT_H, ACT_X, W_OUT_NORM },
 	{ OP_MATMUL, ACT_LOGITS, ACT_H, W_HEAD },
 	{ 0 },
@@ -147,14 +147,14 @@ const struct bb_model bb_model_jamba = {
 	.hf_name = "JambaForCausalLM",
 	.keys = keys,
 	.weights = weights,
-	.head = head,
+	.embed = embed,
 	.kinds = {
 		[ATTENDS] = { "attention", attends },
 		[ATTENDS_EXPERTS] = { "attention, experts", attends_experts },
 		[RECURS] = { "recurrent", recurs },
 		[RECURS_EXPERTS] = { "recurrent, experts", recurs_experts },
 	},
-	.tail = tail,
+	.unembed = unembed,
 	.gguf_layers = "attention.head_count_kv",
 	.gguf_second_kind = "blk.%d.ffn_gate_inp.weight",
 	.pick = pick,

@@ -51,7 +51,7 @@ static const struct bb_weight weights[] = {
 	{ 0 },
 };
 
-static const struct bb_op head[] = {
+static const struct bb_op embed[] = {
 	{ OP_EMBED, ACT_X, 0, W_EMBED },
 	{ 0 },
 };
@@ -82,7 +82,7 @@ static const struct bb_op convolves[] = {
 	{ 0 },
 };
 
-static const struct bb_op tail[] = {
+static const struct bb_op unembed[] = {
 	{ OP_RMSNORM, ACT_H, ACT_X, W_OUT_NORM },
 	{ OP_MATMUL, ACT_LOGITS, ACT_H, W_HEAD },
 	{ 0 },
@@ -104,13 +104,13 @@ const struct bb_model bb_model_lfm2 = {
 	.hf_name = "Lfm2ForCausalLM",
 	.keys = keys,
 	.weights = weights,
-	.head = head,
+	.embed = embed,
 	.kinds = {
 		[ATTENDS] = { "attention", attends, H_ROPE_BASE, .rope_scaled = true,
 			.hf = "full_attention" },
 		[CONVOLVES] = { "convolution", convolves, .hf = "conv" },
 	},
-	.tail = tail,
+	.unembed = unembed,
 	.hf_layers = "layer_types",
 	.hf_first_kind = "full_attn_idxs",
 	.gguf_layers = "attention.head_count_kv",

@@ -38,7 +38,7 @@ static const struct bb_weight weights[] = {
 	{ 0 },
 };
 
-static const struct bb_op head[] = {
+static const struct bb_op embed[] = {
 	{ OP_EMBED, ACT_X, 0, W_EMBED },
 	{ 0 },
 };
@@ -60,7 +60,7 @@ static const struct bb_op layer[] = {
 	{ 0 },
 };
 
-static const struct bb_op tail[] = {
+static const struct bb_op unembed[] = {
 	{ OP_RMSNORM, ACT_H, ACT_X, W_OUT_NORM },
 	{ OP_MATMUL, ACT_LOGITS, ACT_H, W_HEAD },
 	{ 0 },
@@ -71,9 +71,9 @@ const struct bb_model bb_model_mamba = {
 	.hf_name = "MambaForCausalLM|FalconMambaForCausalLM",
 	.keys = keys,
 	.weights = weights,
-	.head = head,
+	.embed = embed,
 	.kinds = {
 		{ "recurrent", layer },
 	},
-	.tail = tail,
+	.unembed = unembed,
 };

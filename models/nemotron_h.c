@@ -68,7 +68,7 @@ static const struct bb_weight weights[] = {
 	{ 0 },
 };
 
-static const struct bb_op head[] = {
+static const struct bb_op embed[] = {
 	{ OP_EMBED, ACT_X, 0, W_EMBED },
 	{ 0 },
 };
@@ -100,7 +100,7 @@ static const struct bb_op scans[] = {
 	{ 0 },
 };
 
-static const struct bb_op tail[] = {
+static const struct bb_op unembed[] = {
 	{ OP_RMSNORM, ACT_H, ACT_X, W_OUT_NORM },
 	{ OP_MATMUL, ACT_LOGITS, ACT_H, W_HEAD },
 	{ 0 },
@@ -111,13 +111,13 @@ const struct bb_model bb_model_nemotron_h = {
 	.hf_name = "NemotronHForCausalLM",
 	.keys = keys,
 	.weights = weights,
-	.head = head,
+	.embed = embed,
 	.kinds = {
 		[ATTENDS] = { "attention", attends, .hf = "*|attention" },
 		[FEEDS] = { "feed-forward", feeds, .hf = "-|mlp" },
 		[SCANS] = { "recurrent", scans, .hf = "M|mamba" },
 	},
-	.tail = tail,
+	.unembed = unembed,
 	.hf_layers = "hybrid_override_pattern|layers_block_type",
 	.gguf_layers = "attention.head_count_kv|feed_forward_length",
 };

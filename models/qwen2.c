@@ -33,7 +33,7 @@ static const struct bb_weight weights[] = {
 	{ 0 },
 };
 
-static const struct bb_op head[] = {
+static const struct bb_op embed[] = {
 	{ OP_EMBED, ACT_X, 0, W_EMBED },
 	{ 0 },
 };
@@ -51,7 +51,7 @@ static const struct bb_op layer[] = {
 	{ 0 },
 };
 
-static const struct bb_op tail[] = {
+static const struct bb_op unembed[] = {
 	{ OP_RMSNORM, ACT_H, ACT_X, W_OUT_NORM },
 	{ OP_MATMUL, ACT_LOGITS, ACT_H, W_HEAD },
 	{ 0 },
@@ -62,9 +62,9 @@ const struct bb_model bb_model_qwen2 = {
 	.hf_name = "Qwen2ForCausalLM",
 	.keys = keys,
 	.weights = weights,
-	.head = head,
+	.embed = embed,
 	.kinds = {
 		{ "full", layer, H_ROPE_BASE, .rope_scaled = true, .window = H_WINDOW },
 	},
-	.tail = tail,
+	.unembed = unembed,
 };

@@ -106,7 +106,7 @@ static const struct bb_weight weights[] = {
 	{ 0 },
 };
 
-static const struct bb_op head[] = {
+static const struct bb_op embed[] = {
 	{ OP_EMBED, ACT_X, 0, W_EMBED },
 	{ 0 },
 };
@@ -157,7 +157,7 @@ static const struct bb_op recurs[] = {
 	{ 0 },
 };
 
-static const struct bb_op tail[] = {
+static const struct bb_op unembed[] = {
 	{ OP_RMSNORM, ACT_H, ACT_X, W_OUT_NORM },
 	{ OP_MATMUL, ACT_LOGITS, ACT_H, W_HEAD },
 	{ 0 },
@@ -180,13 +180,13 @@ const struct bb_model bb_model_qwen3_next = {
 	.hf_name = "Qwen3NextForCausalLM",
 	.keys = keys,
 	.weights = weights,
-	.head = head,
+	.embed = embed,
 	.kinds = {
 		[ATTENDS] = { "attention", attends, H_ROPE_BASE, .rope_scaled = true,
 			.hf = "full_attention" },
 		[RECURS] = { "recurrent", recurs, .hf = "linear_attention" },
 	},
-	.tail = tail,
+	.unembed = unembed,
 	.hf_layers = "layer_types",
 	.gguf_layers = "!attention.recurrent_layers",
 	.pick = pick,

@@ -71,7 +71,7 @@ static const struct bb_weight weights[] = {
 	{ 0 },
 };
 
-static const struct bb_op head[] = {
+static const struct bb_op embed[] = {
 	{ OP_EMBED, ACT_X, 0, W_EMBED, .scalar = { H_EMBED_SCALE } },
 	{ 0 },
 };
@@ -110,7 +110,7 @@ static const struct bb_op recurs[] = {
 	{ 0 },
 };
 
-static const struct bb_op tail[] = {
+static const struct bb_op unembed[] = {
 	{ OP_RMSNORM, ACT_H, ACT_X, W_OUT_NORM },
 	{ OP_MATMUL, ACT_LOGITS, ACT_H, W_HEAD, .scalar = { H_LOGIT_CAP } },
 	{ 0 },
@@ -136,13 +136,13 @@ const struct bb_model bb_model_recurrent_gemma = {
 	.hf_name = "RecurrentGemmaForCausalLM",
 	.keys = keys,
 	.weights = weights,
-	.head = head,
+	.embed = embed,
 	.kinds = {
 		[ATTENDS] = { "attention", attends, H_ROPE_BASE, .rope_scaled = true, .window = H_WINDOW,
 			.hf = "attention" },
 		[RECURS] = { "recurrent", recurs, .hf = "recurrent" },
 	},
-	.tail = tail,
+	.unembed = unembed,
 	.hf_layers = "block_types",
 	.hf_layers_repeat = true,
 	.finish = finish,

@@ -93,7 +93,7 @@ static const struct bb_weight weights[] = {
 	{ 0 },
 };
 
-static const struct bb_op head[] = {
+static const struct bb_op embed[] = {
 	{ OP_EMBED, ACT_X, 0, W_EMBED },
 	{ OP_LAYERNORM, ACT_X, ACT_X, W_EMBED_NORM, W_EMBED_NORM_BIAS },
 	{ 0 },
@@ -151,7 +151,7 @@ static const struct bb_op halved[] = {
 	{ 0 },
 };
 
-static const struct bb_op tail[] = {
+static const struct bb_op unembed[] = {
 	{ OP_LAYERNORM, ACT_H, ACT_X, W_OUT_NORM, W_OUT_NORM_BIAS },
 	{ OP_MATMUL, ACT_LOGITS, ACT_H, W_HEAD },
 	{ 0 },
@@ -185,12 +185,12 @@ const struct bb_model bb_model_rwkv6 = {
 	.hf_name = "Rwkv6ForCausalLM",
 	.keys = keys,
 	.weights = weights,
-	.head = head,
+	.embed = embed,
 	.kinds = {
 		[PLAIN] = { "recurrent", layer },
 		[HALVED] = { "halved", halved },
 	},
-	.tail = tail,
+	.unembed = unembed,
 	.pick = pick,
 	.finish = finish,
 };

@@ -79,7 +79,7 @@ static const struct bb_weight weights[] = {
 	{ 0 },
 };
 
-static const struct bb_op head[] = {
+static const struct bb_op embed[] = {
 	{ OP_EMBED, ACT_X, 0, W_EMBED },
 	{ OP_LAYERNORM, ACT_X, ACT_X, W_EMBED_NORM, W_EMBED_NORM_BIAS },
 	{ 0 },
@@ -134,7 +134,7 @@ static const struct bb_op later[] = {
 	{ 0 },
 };
 
-static const struct bb_op tail[] = {
+static const struct bb_op unembed[] = {
 	{ OP_LAYERNORM, ACT_H, ACT_X, W_OUT_NORM, W_OUT_NORM_BIAS },
 	{ OP_MATMUL, ACT_LOGITS, ACT_H, W_HEAD },
 	{ 0 },
@@ -149,11 +149,11 @@ const struct bb_model bb_model_rwkv7 = {
 	.hf_name = "RWKV7ForCausalLM",
 	.keys = keys,
 	.weights = weights,
-	.head = head,
+	.embed = embed,
 	.kinds = {
 		[FIRST] = { "first", first },
 		[LATER] = { "recurrent", later },
 	},
-	.tail = tail,
+	.unembed = unembed,
 	.pick = pick,
 };

@@ -49,7 +49,7 @@ static const struct bb_weight weights[] = {
 	{ 0 },
 };
 
-static const struct bb_op head[] = {
+static const struct bb_op embed[] = {
 	{ OP_EMBED, ACT_X, 0, W_EMBED },
 	{ 0 },
 };
@@ -70,7 +70,7 @@ static const struct bb_op layer[] = {
 	{ 0 },
 };
 
-static const struct bb_op tail[] = {
+static const struct bb_op unembed[] = {
 	{ OP_RMSNORM, ACT_H, ACT_X, W_OUT_NORM },
 	{ OP_MATMUL, ACT_LOGITS, ACT_H, W_HEAD, .scalar = { H_LOGIT_CAP } },
 	{ 0 },
@@ -81,9 +81,9 @@ const struct bb_model bb_model_xlstm = {
 	.hf_name = "xLSTMForCausalLM",
 	.keys = keys,
 	.weights = weights,
-	.head = head,
+	.embed = embed,
 	.kinds = {
 		{ "recurrent", layer },
 	},
-	.tail = tail,
+	.unembed = unembed,
 };

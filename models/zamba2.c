@@ -83,7 +83,7 @@ static const struct bb_weight weights[] = {
 	{ 0 },
 };
 
-static const struct bb_op head[] = {
+static const struct bb_op embed[] = {
 	{ OP_EMBED, ACT_X, 0, W_EMBED },
 	{ OP_PLACE, ACT_CAT, ACT_X, .scalar = { H_EMBD } },
 	{ 0 },
@@ -130,7 +130,7 @@ static const struct bb_op mamba[] = {
 	{ 0 },
 };
 
-static const struct bb_op tail[] = {
+static const struct bb_op unembed[] = {
 	{ OP_RMSNORM, ACT_H, ACT_X, W_OUT_NORM },
 	{ OP_MATMUL, ACT_LOGITS, ACT_H, W_HEAD },
 	{ 0 },
@@ -150,12 +150,12 @@ const struct bb_model bb_model_zamba2 = {
 	.hf_name = "Zamba2ForCausalLM",
 	.keys = keys,
 	.weights = weights,
-	.head = head,
+	.embed = embed,
 	.kinds = {
 		[HYBRID] = { "hybrid", hybrid, H_ROPE_BASE, .rope_scaled = true, .hf = "hybrid" },
 		[MAMBA] = { "mamba", mamba, .hf = "mamba" },
 	},
-	.tail = tail,
+	.unembed = unembed,
 	.hf_layers = "layers_block_type",
 	.n_sharing = H_BLOCKS,
 	.finish = finish,

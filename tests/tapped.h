@@ -99,7 +99,7 @@ static inline struct sink *tap_all(struct bb_engine *e, int *n) {
 	const char *at[MAX_TAPS];
 	struct bb_tap_site site;
 	*n = 0;
-	for (int layer = BB_TAP_TAIL; layer < e->plan.n_layers; layer++) {
+	for (int layer = BB_TAP_UNEMBED; layer < e->plan.n_layers; layer++) {
 		for (int i = 0; bb_tap_site(e, layer, i, &site); i++, ++*n) {
 			cr_assert(*n < MAX_TAPS);
 			snprintf(names[*n], sizeof(names[*n]), "%s", site.full);

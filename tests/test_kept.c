@@ -234,7 +234,7 @@ Test(kept, memory_that_is_not_there_changes_nothing) {
 	float v[48], k[16];
 	make_vector(v, 48);
 	const struct bb_tap rows[] = { { "*:x", 0, 0, take, NULL },
-		{ "tail:logits", 0, 0, take, NULL } };
+		{ "unembed:logits", 0, 0, take, NULL } };
 	const struct bb_attention_tap tap = { -1, -1, 0, 0, take_weights, NULL };
 	const struct bb_edit edits[] = { { "*:x", 0, 0, v, 48, -1, 0 },
 		{ "1:q", 0, 0, NULL, 0, 1, 2 } };

@@ -293,12 +293,12 @@ Test(plan, scalar_of_an_op_that_ignores_it_is_refused) {
 
 Test(plan, second_scalar_of_an_op_that_takes_one_is_refused) {
 	struct bb_model m = changed_llama();
-	const struct bb_op head[] = {
+	const struct bb_op embed[] = {
 		{ OP_EMBED, ACT_X, 0, W_EMBED, .scalar = { H_ROPE_FACTOR, H_HEADS } },
 		{ 0 },
 	};
-	m.head = head;
-	expect_refused(&m, "list 'head', op 1 (embed): expected at most 1 scalars, has heads");
+	m.embed = embed;
+	expect_refused(&m, "list 'embed', op 1 (embed): expected at most 1 scalars, has heads");
 }
 
 Test(plan, operands_that_are_ignored_or_lacking_are_refused) {
@@ -321,8 +321,8 @@ Test(plan, operands_that_are_ignored_or_lacking_are_refused) {
 	ops[index_of(OP_RMSNORM)] = (struct bb_op){ OP_LAYERNORM, ACT_H, ACT_X, .bias = W_ATTN_NORM };
 	expect_refused(&m, "expected no bias without a weight, has blk.%d.attn_norm.weight");
 	m = changed_llama();
-	m.head = ops;
-	expect_refused(&m, "list 'head', op 1 (rmsnorm): expected a weight of the whole model");
+	m.embed = ops;
+	expect_refused(&m, "list 'embed', op 1 (rmsnorm): expected a weight of the whole model");
 }
 
 Test(plan, widths_that_do_not_meet_are_refused) {
@@ -406,7 +406,7 @@ Test(plan, weight_is_of_some_kinds_of_layer) {
 	m.kinds[1] = m.kinds[0];
 	expect_refused(&m, "expected a weight of this kind of layer, has blk.%d.attn_k.weight");
 	weights[k].kinds = 1 << 1;
-	m.kinds[0].ops = model_named("mamba")->tail; /* nothing of K */
+	m.kinds[0].ops = model_named("mamba")->unembed; /* nothing of K */
 	expect_refused(&m, "attn_k.weight' isn't part of architecture llama");
 }
 

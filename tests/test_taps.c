@@ -17,10 +17,10 @@ Test(taps, sites_are_named_as_the_list_goes) {
 	}
 	cr_assert(!bb_tap_site(e, 1, COUNT(want), &s));
 	cr_assert(!bb_tap_site(e, 3, 0, &s));
-	cr_assert(bb_tap_site(e, BB_TAP_HEAD, 0, &s));
-	cr_assert_str_eq(s.full, "head.x");
-	cr_assert(bb_tap_site(e, BB_TAP_TAIL, 1, &s));
-	cr_assert_str_eq(s.full, "tail.logits");
+	cr_assert(bb_tap_site(e, BB_TAP_EMBED, 0, &s));
+	cr_assert_str_eq(s.full, "embed.x");
+	cr_assert(bb_tap_site(e, BB_TAP_UNEMBED, 1, &s));
+	cr_assert_str_eq(s.full, "unembed.logits");
 	cr_assert_eq(s.width, 199);
 	bb_engine_destroy(e);
 }
@@ -33,8 +33,9 @@ Test(taps, a_request_finds_its_site) {
 		{ "1:q", "blk.1.q.2", 1 }, { "1:q.1", "blk.1.q.1", 1 }, { "blk.2.att", "blk.2.att", 1 },
 		{ "1:ATT", "blk.1.att", 1 }, { "1:attention", "blk.1.att", 1 },
 		{ "2:silu_mul", "blk.2.ff", 1 },
-		{ "*:x", "blk.0.x.2", 3 }, { "1-2:x.1", "blk.1.x.1", 2 }, { "head:x", "head.x", 1 },
-		{ "head.x", "head.x", 1 }, { "tail:h", "tail.h", 1 }, { "tail:rmsnorm", "tail.h", 1 },
+		{ "*:x", "blk.0.x.2", 3 }, { "1-2:x.1", "blk.1.x.1", 2 }, { "embed:x", "embed.x", 1 },
+		{ "embed.x", "embed.x", 1 }, { "unembed:h", "unembed.h", 1 },
+		{ "unembed:rmsnorm", "unembed.h", 1 },
 	};
 	struct bb_engine *e = open_cpu("llama");
 	for (size_t i = 0; i < COUNT(all); i++) {
@@ -57,7 +58,7 @@ Test(taps, what_is_no_site_is_refused_in_a_sentence) {
 		{ "3:q", "a layer from 0 to 2" }, { "1-3:q", "a layer from 0 to 2" },
 		{ "2-1:q", "a layer from 0 to 2" }, { "q", "expected LAYER:NAME" },
 		{ "", "expected LAYER:NAME" }, { "99999999999:q", "a layer from 0 to 2" },
-		{ "head:q", "the head has x" }, { "tail:q", "the tail has h, logits" },
+		{ "embed:q", "embed has x" }, { "unembed:q", "unembed has h, logits" },
 		{ "*:ssm_x", "of these layers" },
 		{ "1:a_name_that_is_much_longer_than_any_that_there_is", "has h.1" },
 	};
@@ -100,7 +101,7 @@ static void multiply(const struct plan_op *o, const float *x, double *y) {
 
 Test(taps, rows_follow_from_one_another) {
 	static const char *const at[] = { "0:x", "1:h.1", "1:att", "1:x.1", "1:gate", "1:up", "1:ff",
-		"1:q.1", "1:q.2", "tail:logits" };
+		"1:q.1", "1:q.2", "unembed:logits" };
 	enum { X, H, ATT, X1, GATE, UP, FF, Q1, Q2, LOGITS };
 	struct bb_engine *e = open_cpu("llama");
 	struct sink *s = tap_sites(e, at, COUNT(at), NULL, 0);
@@ -450,7 +451,7 @@ static void check_edit_bits(const char *name, const char *device, const char *at
 	struct bb_context *c = new_context(e);
 	float *got = read_all(e, c, 31);
 	cr_assert_eq(memcmp(want, got, n * 4), 0, "%s, %s: other bits in chunks", name, at);
-	for (size_t i = 40 * 199; i < n && strcmp(at, "tail:logits") == 0; i++) {
+	for (size_t i = 40 * 199; i < n && strcmp(at, "unembed:logits") == 0; i++) {
 		cr_assert_eq(got[i], plain[i] + v[i % 199]);
 	}
 	bb_context_destroy(c);
@@ -462,9 +463,9 @@ static void check_edit_bits(const char *name, const char *device, const char *at
 
 Test(taps, edits_have_the_same_bits_however_rows_are_batched) {
 	check_edit_bits("llama", NULL, "1:k.2");
-	check_edit_bits("llama", NULL, "head:x");
-	check_edit_bits("llama", NULL, "tail:h");
-	check_edit_bits("llama", NULL, "tail:logits");
+	check_edit_bits("llama", NULL, "embed:x");
+	check_edit_bits("llama", NULL, "unembed:h");
+	check_edit_bits("llama", NULL, "unembed:logits");
 	check_edit_bits("granitehybrid", NULL, "0:e_up"); /* of experts */
 	check_edit_bits("falcon-h1", NULL, "1:ssm_x.3");
 	check_edit_bits("rwkv7", NULL, "1:wkv_y.1");

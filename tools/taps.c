@@ -16,7 +16,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* Of the tail every row is wanted, and so the logits of all: fewer rows, less memory. */
+/* Of unembed every row is wanted, and so the logits of all: fewer rows, less memory. */
 enum { CHUNK = 512, CHUNK_LOGITS = 32 };
 
 struct options {
@@ -39,7 +39,7 @@ static const struct arg_option own[] = {
 	{ "--list", NULL, "print the names of all sites with their shapes, and what else layers have",
 		ARG_FLAG, OPT(list) },
 	{ "--at", "SITES", "what ops compute: LAYER:NAME, joined by commas, as 3:q,0-5:att,*:x,"
-		"tail:logits; float32 [tokens, width]", ARG_TEXTS, OPT(at) },
+		"unembed:logits; float32 [tokens, width]", ARG_TEXTS, OPT(at) },
 	{ "--attention", "LAYER[:HEAD]", "the weights of attention, float32 [heads, tokens, tokens], "
 		"of one head [tokens, tokens]; LAYER *: of all", ARG_TEXTS, OPT(attention) },
 	{ "--kv", "LAYER", "keys and values as they are kept, float32 [heads, tokens, head_dim] each; "
@@ -161,11 +161,11 @@ static void list_layer(const struct bb_engine *e, int layer) {
 
 static int list(struct job *j) {
 	bb_engine_info(j->engine, &j->info);
-	list_layer(j->engine, BB_TAP_HEAD);
+	list_layer(j->engine, BB_TAP_EMBED);
 	for (int i = 0; i < j->info.n_layers; i++) {
 		list_layer(j->engine, i);
 	}
-	list_layer(j->engine, BB_TAP_TAIL);
+	list_layer(j->engine, BB_TAP_UNEMBED);
 	return out_flush() ? STATUS_OK : STATUS_FAILED;
 }
 
@@ -410,10 +410,10 @@ static bool read_rows(struct job *j, const struct options *o, struct bb_error *e
 			o->rows, j->tokens.n - 1);
 }
 
-/* Whether the tail is looked at, or changed: it's computed where logits are asked for. */
+/* Whether unembed is looked at, or changed: it's computed where logits are asked for. */
 static bool wants_tail(const struct job *j) {
 	for (int i = 0; i < j->n_rows; i++) {
-		if (strncmp(j->rows[i].at, "tail", 4) == 0) {
+		if (strncmp(j->rows[i].at, "unembed", 7) == 0) {
 			return true;
 		}
 	}

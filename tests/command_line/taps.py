@@ -53,9 +53,9 @@ class Taps(Case):
     def test_list(self):
         lines = bobbin("taps", TINY, "--list")[0].decode().splitlines()
         names = [line.split()[0] for line in lines]
-        self.assertEqual(names[:9], ["head.x", "blk.0.h.1", "blk.0.q.1", "blk.0.k.1", "blk.0.v", "blk.0.q.2",
+        self.assertEqual(names[:9], ["embed.x", "blk.0.h.1", "blk.0.q.1", "blk.0.k.1", "blk.0.v", "blk.0.q.2",
                                      "blk.0.k.2", "blk.0.att", "blk.0.x.1"])
-        self.assertEqual(names[-2:], ["tail.h", "tail.logits"])
+        self.assertEqual(names[-2:], ["unembed.h", "unembed.logits"])
         self.assertEqual(len(names), len(set(names)))
         self.assertIn("[48] = 3 heads of 16", lines[2])
         lines = bobbin("taps", RECURRENT, "--list")[0].decode()
@@ -71,18 +71,18 @@ class Taps(Case):
             self.assertEqual(len(err.splitlines()), len(sites))
 
     def test_shapes_and_lines(self):
-        files, err = self.taps("--at", "1:q,*:x,tail:logits", "--attention", "1", "--attention", "2:1", "--kv", 0)
+        files, err = self.taps("--at", "1:q,*:x,unembed:logits", "--attention", "1", "--attention", "2:1", "--kv", 0)
         self.assertEqual({name: shape for name, (shape, _) in files.items()}, {
             "blk.1.q.2": (70, 48), "blk.0.x.2": (70, 48), "blk.1.x.2": (70, 48), "blk.2.x.2": (70, 48),
-            "tail.logits": (70, 199), "blk.1.attention": (3, 70, 70), "blk.2.attention.1": (70, 70),
+            "unembed.logits": (70, 199), "blk.1.attention": (3, 70, 70), "blk.2.attention.1": (70, 70),
             "blk.0.keys": (1, 70, 16), "blk.0.values": (1, 70, 16)})
         self.assertIn(f"{self.folder}/out/blk.1.q.2.npy: blk.1.q.2 [70, 48]\n", err)
         self.assertEqual(len(err.splitlines()), len(files))
 
     def test_logits_are_those_of_logits(self):
         bobbin("logits", TINY, "--tokens", self.ids(70), "-o", self.folder / "logits.npy")
-        files, _ = self.taps("--at", "tail:logits")
-        self.assertEqual(files["tail.logits"], load(self.folder / "logits.npy"))
+        files, _ = self.taps("--at", "unembed:logits")
+        self.assertEqual(files["unembed.logits"], load(self.folder / "logits.npy"))
 
     def test_rows(self):
         every, _ = self.taps("--at", "1:att", "--attention", "1:2", "--kv", 1, "-c", 600, n=600)
@@ -145,11 +145,11 @@ class Taps(Case):
         args = ("run", TINY, "-p", "1 2 3", "-n", 8, "--temp", 0)
         plain, _ = bobbin(*args)
         v = save(self.folder / "v.npy", [50.0 if i == 77 else 0.0 for i in range(199)])
-        self.assertEqual(bobbin(*args, "--add", f"tail:logits={v}")[0].split(), [b"77"] * 8)
-        self.assertEqual(bobbin(*args, "--add", f"tail:logits={v}*0")[0], plain)
+        self.assertEqual(bobbin(*args, "--add", f"unembed:logits={v}")[0].split(), [b"77"] * 8)
+        self.assertEqual(bobbin(*args, "--add", f"unembed:logits={v}*0")[0], plain)
         self.assertEqual(bobbin(*args, "--scale-head", "*:att:*=1")[0], plain)
         self.assertNotEqual(bobbin(*args, "--scale-head", "*:att:*=0")[0], plain)
-        self.sentence(bobbin(*args, "--add", f"tail:x={v}", status=2)[1], "the tail has h, logits")
+        self.sentence(bobbin(*args, "--add", f"unembed:x={v}", status=2)[1], "unembed has h, logits")
 
     def test_bad_sites(self):
         self.sentence(self.refused("--at", "1:foo"), "'1:foo'", "layer 1 has h.1, q.1, k.1, v, q.2")

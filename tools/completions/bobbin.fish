@@ -136,7 +136,7 @@ complete -c bobbin -n '__fish_seen_subcommand_from taps' -s p -l prompt -x -d 't
 complete -c bobbin -n '__fish_seen_subcommand_from taps' -l tokens -r -d 'a JSON array of token ids instead; - reads stdin'
 complete -c bobbin -n '__fish_seen_subcommand_from taps' -s o -l output -x -d 'a folder for the files, made if need be; or, for one array, a file whose name ends with .npy, or -'
 complete -c bobbin -n '__fish_seen_subcommand_from taps' -l list -d 'print the names of all sites with their shapes, and what else layers have'
-complete -c bobbin -n '__fish_seen_subcommand_from taps' -l at -x -d 'what ops compute: LAYER:NAME, joined by commas, as 3:q,0-5:att,*:x,tail:logits; float32 [tokens, width]'
+complete -c bobbin -n '__fish_seen_subcommand_from taps' -l at -x -d 'what ops compute: LAYER:NAME, joined by commas, as 3:q,0-5:att,*:x,unembed:logits; float32 [tokens, width]'
 complete -c bobbin -n '__fish_seen_subcommand_from taps' -l attention -x -d 'the weights of attention, float32 [heads, tokens, tokens], of one head [tokens, tokens]; LAYER *: of all'
 complete -c bobbin -n '__fish_seen_subcommand_from taps' -l kv -x -d 'keys and values as they are kept, float32 [heads, tokens, head_dim] each; LAYER *: of all'
 complete -c bobbin -n '__fish_seen_subcommand_from taps' -l state -x -d 'what a recurrent layer remembers behind the last token; LAYER *: of all'
