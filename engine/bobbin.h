@@ -340,14 +340,18 @@ struct bb_tap_rows {
 	const float *rows;   /* [n_rows, n_parts, width] */
 };
 /* Called within bb_step, in the order of the ops, for each context once or, where memory is short,
- * for some of its rows at a time, in order. What it's given lasts until it returns; it may not call
- * functions that take the engine or a context of it, but for those that only tell about them. */
+ * for some of its rows at a time, in order. What it's given lasts until it returns. Of functions
+ * that take the engine or a context of it, it may call bb_engine_info, bb_tap_site, bb_tap_find,
+ * bb_attention_shape and bb_state_part, and bb_context_length and bb_context_tokens, which tell
+ * what was before the step: no others, for what contexts keep is changing. So may a
+ * bb_attention_fn. */
 typedef void bb_tap_fn(void *user, const struct bb_tap_rows *rows);
 
 /* The weights of a head's attention: what the token looks at. Computed by the host in double from
  * the queries of the step and the keys as they are kept, so after their rounding to the KV type, by
  * the model's scale and window. Kernels may round queries and weights in their own way, and attend
- * a little differently then: with KV of f32 by about 1e-6, with int8 by up to some percent. */
+ * a little differently then: on the models of the tests, weights times values give `att` to 1e-5
+ * with KV of f32, to 1e-4 with f16, to 6e-2 with int8. */
 struct bb_attention_row {
 	const struct bb_context *context;
 	int layer, head, token;
@@ -356,7 +360,7 @@ struct bb_attention_row {
 };
 typedef void bb_attention_fn(void *user, const struct bb_attention_row *row);
 
-/* n_tokens 0: of all tokens from `first` on. */
+/* n_tokens 0: of all tokens from `first` on; neither is negative, nor is fn NULL. */
 struct bb_tap {
 	const char *at;
 	int first, n_tokens;
@@ -364,28 +368,28 @@ struct bb_tap {
 	void *user;
 };
 struct bb_attention_tap {
-	int layer, head;      /* -1: all that there are */
+	int layer, head;      /* >= -1, which is all that there are */
 	int first, n_tokens;  /* queries */
 	bb_attention_fn *fn;  /* rows come layer by layer, then context by context, then head by head */
 	void *user;
 };
 
-/* Changes a site's rows before anything reads them, and before taps see them; those of a list in
- * its order. With `add` the vector [n_parts, width], which has n_add floats, is added to rows of
- * these tokens; else head `head` of them (-1: all of each row) is multiplied by `factor`. To set a
- * value: times 0, then add. */
+enum bb_edit_kind { BB_EDIT_ADD = 1, BB_EDIT_SCALE };
+/* Changes a site's rows of these tokens before anything reads them, and before taps see them; those
+ * of a list in its order. To set a value: times 0, then add. */
 struct bb_edit {
 	const char *at;
+	enum bb_edit_kind kind; /* must be said */
 	int first, n_tokens;
-	const float *add;
-	int n_add;
-	int head;
-	float factor;
+	const float *add;       /* of ADD: what is added to each row, [n_parts, width] */
+	int n_add;              /* its floats */
+	int head;               /* of SCALE, >= -1: which head is multiplied, -1 all of the row */
+	float factor;           /* … by this */
 };
 
 struct bb_taps {
-	const struct bb_tap *rows;                 /* [n_rows] */
-	int n_rows;
+	const struct bb_tap *taps;                 /* [n_taps] */
+	int n_taps;
 	const struct bb_attention_tap *attention;  /* [n_attention] */
 	int n_attention;
 	const struct bb_edit *edits;               /* [n_edits] */
@@ -394,22 +398,25 @@ struct bb_taps {
 	 * step beyond fails with BB_ERR_CONTEXT. 0: the engine's max_len. */
 	int max_tokens;
 };
-/* From now on all steps of the engine, which was opened with params.taps, are looked at and edited
- * so, those of a rewind that computes tokens again too. Takes the place of what was attached; NULL
- * takes it off. What is given here is copied, but for `user`. All memory is had here: a step
- * allocates no more than without. Rows have the same bits however they are batched; taps alone
- * change none. What edits have changed stays in the keys, values and states that came of it.
- * BB_ERR_USAGE for a site, head, layer or width that isn't there, BB_ERR_MEMORY; then what was
- * attached stays. */
+/* From now on all steps of the engine, which was opened with params.taps and neither vocab_only nor
+ * inspect_only, are looked at and edited so, those of a rewind that computes tokens again too.
+ * Takes the place of what was attached; NULL takes it off. What is given here is copied, but for
+ * `user`. All memory is had here: a step allocates no more than without. Rows have the same bits
+ * however they are batched; taps alone change none. What edits have changed stays in the keys,
+ * values and states that came of it.
+ * BB_ERR_USAGE for a site, head, layer or width that isn't there and for an edit without a kind,
+ * BB_ERR_MEMORY; then what was attached stays. */
 bool bb_taps_attach(struct bb_engine *e, const struct bb_taps *taps, struct bb_error *err);
 
 /* Keys and values of tokens [first, first + n_tokens) as a layer keeps them, with RoPE and after
- * rounding: k and v [n_kv_heads, n_tokens, head_dim] each, or NULL. BB_ERR_USAGE for a layer that
+ * rounding: k and v [n_kv_heads, n_tokens, head_dim] each, or NULL; first >= 0, n_tokens >= 1. Not
+ * within a step, as bb_context_state. BB_ERR_USAGE for a layer that
  * keeps none, BB_ERR_CONTEXT for tokens that aren't there or that a window has let go,
  * BB_ERR_MEMORY, BB_ERR_DEVICE. */
 bool bb_context_kv(const struct bb_context *c, int layer, int first, int n_tokens, float *k,
 	float *v, struct bb_error *err);
-/* The numbers of a layer that attends; false, and all 0, for one that keeps no tokens. */
+/* The numbers of a layer that attends; false, and all 0, for one that keeps no tokens. Of engines
+ * that aren't vocab_only. */
 struct bb_attention_shape {
 	int n_heads, n_kv_heads, head_dim;
 	int window;           /* tokens seen, itself included; 0: all */
@@ -427,7 +434,7 @@ struct bb_state_part {
 	char full[48];        /* "blk.3.ssd" */
 	int shape[3], n_axes;
 };
-/* Part i of a layer's; false: there are no more. */
+/* Part i (>= 0) of a layer's; false: there are no more. Of engines that aren't vocab_only. */
 bool bb_state_part(const struct bb_engine *e, int layer, int i, struct bb_state_part *out);
 /* The same behind the context's last token, in the part's shape; 0 in a context without tokens.
  * The part must be there. BB_ERR_DEVICE. */

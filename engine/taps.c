@@ -20,7 +20,7 @@ struct edit {
 	struct tap_place place;
 	struct bb_tap_site site;
 	struct bb_edit request;
-	float *add; /* [n_parts, width], or NULL */
+	float *add; /* [n_parts, width]; NULL: it scales */
 };
 
 struct attention_tap {
@@ -30,10 +30,10 @@ struct attention_tap {
 };
 
 struct taps {
-	struct tap *rows;               /* [n_rows] */
+	struct tap *taps;               /* [n_taps] */
 	struct edit *edits;             /* [n_edits] */
 	struct attention_tap *attention; /* [n_attention] */
-	int n_rows, n_edits, n_attention;
+	int n_taps, n_edits, n_attention;
 	float *room;                    /* [room_floats]: rows on their way */
 	size_t room_floats;
 	/* of attention, else NULL: */
@@ -169,10 +169,10 @@ static void edit_row(const struct edit *d, float *row, size_t ld) {
 	const size_t end = d->request.head >= 0 ? first + head : width;
 	for (size_t part = 0; part < (size_t)d->site.n_parts; part++) {
 		float *x = row + part * ld;
-		for (size_t c = 0; c < width && d->add != NULL; c++) {
+		for (size_t c = 0; c < width && d->request.kind == BB_EDIT_ADD; c++) {
 			x[c] += d->add[part * width + c];
 		}
-		for (size_t c = first; c < end && d->add == NULL; c++) {
+		for (size_t c = first; c < end && d->request.kind == BB_EDIT_SCALE; c++) {
 			x[c] *= d->request.factor;
 		}
 	}
@@ -337,11 +337,11 @@ static void run(struct bb_engine *e, struct output *out) {
 			change(e, out, &t->edits[i]);
 		}
 	}
-	for (int i = 0; i < t->n_rows; i++) {
-		const struct tap_place *place = &t->rows[i].place;
+	for (int i = 0; i < t->n_taps; i++) {
+		const struct tap_place *place = &t->taps[i].place;
 		if (place->op == out->op) {
 			out->at = place->at != NULL ? place->at : logits;
-			show(e, out, &t->rows[i]);
+			show(e, out, &t->taps[i]);
 		}
 	}
 }
@@ -371,7 +371,7 @@ void taps_destroy(struct taps *t) {
 		base_free(t->edits[i].add);
 	}
 	if (t != NULL) {
-		base_free(t->rows);
+		base_free(t->taps);
 		base_free(t->edits);
 		base_free(t->attention);
 		base_free(t->room);
@@ -391,7 +391,7 @@ static void want_room(const struct bb_engine *e, struct taps *t, const struct ta
 	t->room_floats = floats > t->room_floats ? floats : t->room_floats;
 }
 
-static bool add_rows(const struct bb_engine *e, struct taps *t, const struct bb_tap *request,
+static bool add_taps(const struct bb_engine *e, struct taps *t, const struct bb_tap *request,
 	struct bb_error *err) {
 	struct tap_query q;
 	struct tap tap = { .request = *request };
@@ -399,14 +399,14 @@ static bool add_rows(const struct bb_engine *e, struct taps *t, const struct bb_
 	if (!tap_parse(&q, &e->plan, request->at, err)) {
 		return false;
 	}
-	for (int i_list = 0; tap_next(&q, &e->plan, &i_list, &tap.place, &tap.site); t->n_rows++) {
-		struct tap *more = base_realloc(t->rows, (size_t)t->n_rows + 1, sizeof(*more));
+	for (int i_list = 0; tap_next(&q, &e->plan, &i_list, &tap.place, &tap.site); t->n_taps++) {
+		struct tap *more = base_realloc(t->taps, (size_t)t->n_taps + 1, sizeof(*more));
 		if (more == NULL) {
 			return base_no_memory(err, "taps", sizeof(*more));
 		}
-		t->rows = more;
-		t->rows[t->n_rows] = tap;
-		t->rows[t->n_rows].request.at = NULL; /* the caller's */
+		t->taps = more;
+		t->taps[t->n_taps] = tap;
+		t->taps[t->n_taps].request.at = NULL; /* the caller's */
 		want_room(e, t, &tap.place, &tap.site);
 	}
 	return true;
@@ -415,11 +415,12 @@ static bool add_rows(const struct bb_engine *e, struct taps *t, const struct bb_
 static bool check_edit(const struct edit *d, struct bb_error *err) {
 	const struct bb_tap_site *s = &d->site;
 	const struct bb_edit *r = &d->request;
-	if (r->add != NULL && r->n_add != s->n_parts * s->width) {
+	const int n_add = r->add != NULL ? r->n_add : 0;
+	if (r->kind == BB_EDIT_ADD && n_add != s->n_parts * s->width) {
 		return base_fail(err, BB_ERR_USAGE, "%s: a vector of %d numbers, but its rows have %d",
-			s->full, r->n_add, s->n_parts * s->width);
+			s->full, n_add, s->n_parts * s->width);
 	}
-	if (r->add == NULL && r->head >= s->n_heads) {
+	if (r->kind == BB_EDIT_SCALE && r->head >= s->n_heads) {
 		return s->n_heads == 1 ? base_fail(err, BB_ERR_USAGE,
 			"%s: head %d, but it isn't made of heads", s->full, r->head)
 			: base_fail(err, BB_ERR_USAGE, "%s: head %d, expected 0 to %d", s->full, r->head,
@@ -436,6 +437,10 @@ static bool add_edits(const struct bb_engine *e, struct taps *t, const struct bb
 	if (!tap_parse(&q, &e->plan, request->at, err)) {
 		return false;
 	}
+	if (request->kind != BB_EDIT_ADD && request->kind != BB_EDIT_SCALE) {
+		return base_fail(err, BB_ERR_USAGE, "an edit of kind %d, expected BB_EDIT_ADD (%d) or "
+			"BB_EDIT_SCALE (%d)", (int)request->kind, BB_EDIT_ADD, BB_EDIT_SCALE);
+	}
 	for (int i_list = 0; tap_next(&q, &e->plan, &i_list, &edit.place, &edit.site);) {
 		if (!check_edit(&edit, err)) {
 			return false;
@@ -449,7 +454,7 @@ static bool add_edits(const struct bb_engine *e, struct taps *t, const struct bb
 		*new = edit;
 		new->request.at = NULL; /* the caller's, as the vector */
 		new->request.add = NULL;
-		if (request->add != NULL) {
+		if (request->kind == BB_EDIT_ADD) {
 			new->add = base_alloc((size_t)request->n_add, sizeof(float));
 			if (new->add == NULL) {
 				return base_no_memory(err, "edits", (size_t)request->n_add * sizeof(float));
@@ -538,8 +543,8 @@ static bool make_room(const struct bb_engine *e, struct taps *t, int max_tokens,
 static bool fill(const struct bb_engine *e, struct taps *t, const struct bb_taps *in,
 	struct bb_error *err) {
 	bool ok = true;
-	for (int i = 0; ok && i < in->n_rows; i++) {
-		ok = add_rows(e, t, &in->rows[i], err);
+	for (int i = 0; ok && i < in->n_taps; i++) {
+		ok = add_taps(e, t, &in->taps[i], err);
 	}
 	for (int i = 0; ok && i < in->n_attention; i++) {
 		ok = add_attention(e, t, &in->attention[i], err);
@@ -553,7 +558,7 @@ static bool fill(const struct bb_engine *e, struct taps *t, const struct bb_taps
 bool bb_taps_attach(struct bb_engine *e, const struct bb_taps *taps, struct bb_error *err) {
 	assert(e->is_packed && e->can_tap);
 	struct taps *made = NULL;
-	if (taps != NULL && taps->n_rows + taps->n_attention + taps->n_edits > 0) {
+	if (taps != NULL && taps->n_taps + taps->n_attention + taps->n_edits > 0) {
 		made = base_alloc(1, sizeof(*made));
 		if (made == NULL) {
 			return base_no_memory(err, "taps", sizeof(*made));

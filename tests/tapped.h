@@ -82,7 +82,7 @@ static inline struct sink *tap_sites(struct bb_engine *e, const char *const *at,
 		sink_init(&sinks[i], e, at[i]);
 		taps[i] = (struct bb_tap){ sinks[i].at, 0, 0, take, &sinks[i] };
 	}
-	attach(e, &(struct bb_taps){ .rows = taps, .n_rows = n, .edits = edits, .n_edits = n_edits });
+	attach(e, &(struct bb_taps){ .taps = taps, .n_taps = n, .edits = edits, .n_edits = n_edits });
 	return sinks;
 }
 

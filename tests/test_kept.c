@@ -205,7 +205,7 @@ Test(kept, a_step_allocates_nothing_for_them) {
 		taps[i] = (struct bb_tap){ s[i].at, 0, 0, take, &s[i] };
 	}
 	const struct bb_attention_tap tap = { 1, -1, 0, 0, take_weights, &a };
-	const struct bb_edit edit = { "1:att", 0, 0, NULL, 0, 2, 2 };
+	const struct bb_edit edit = { "1:att", BB_EDIT_SCALE, 0, 0, NULL, 0, 2, 2 };
 	attach(e, &(struct bb_taps){ taps, n, &tap, 1, &edit, 1, 100 });
 	int32_t ids[101];
 	make_ids(ids, 101, vocab_of(e), 4);
@@ -236,8 +236,8 @@ Test(kept, memory_that_is_not_there_changes_nothing) {
 	const struct bb_tap rows[] = { { "*:x", 0, 0, take, NULL },
 		{ "unembed:logits", 0, 0, take, NULL } };
 	const struct bb_attention_tap tap = { -1, -1, 0, 0, take_weights, NULL };
-	const struct bb_edit edits[] = { { "*:x", 0, 0, v, 48, -1, 0 },
-		{ "1:q", 0, 0, NULL, 0, 1, 2 } };
+	const struct bb_edit edits[] = { { "*:x", BB_EDIT_ADD, 0, 0, v, 48, -1, 0 },
+		{ "1:q", BB_EDIT_SCALE, 0, 0, NULL, 0, 1, 2 } };
 	const struct bb_taps taps = { rows, 2, &tap, 1, edits, 2, 0 };
 	struct taps *const before = e->taps;
 	bool ok = false;
@@ -285,7 +285,7 @@ static void check_failed_copy(const char *behind, int n) {
 	struct saboteur saboteur = { module_of(e), n };
 	attention_init(&a, e, c, 1);
 	const struct bb_tap rows = { behind, 0, 0, sabotage, &saboteur };
-	const struct bb_edit edit = { "1:q", 0, 0, NULL, 0, 2, 2 };
+	const struct bb_edit edit = { "1:q", BB_EDIT_SCALE, 0, 0, NULL, 0, 2, 2 };
 	const struct bb_attention_tap tap = { 1, -1, 0, 0, take_weights, &a };
 	attach(e, &(struct bb_taps){ &rows, 1, &tap, 1, &edit, 1, 0 });
 	int32_t ids[5];

@@ -210,7 +210,7 @@ Test(taps, only_what_was_asked_for_comes) {
 	sink_init(&s, e, "1:v");
 	const struct bb_tap rows = { "1:v", 60, 7, take, &s };
 	const struct bb_attention_tap tap = { 2, 1, 10, 5, count_row, counts };
-	attach(e, &(struct bb_taps){ .rows = &rows, .n_rows = 1, .attention = &tap, .n_attention = 1 });
+	attach(e, &(struct bb_taps){ .taps = &rows, .n_taps = 1, .attention = &tap, .n_attention = 1 });
 	struct bb_context *c = new_context(e);
 	free(read_all(e, c, 13));
 	cr_assert_eq(s.n_rows, 7);
@@ -221,6 +221,55 @@ Test(taps, only_what_was_asked_for_comes) {
 	free(read_all(e, c, 13));
 	cr_assert_eq(s.n_rows, 7);
 	free(s.rows);
+	bb_context_destroy(c);
+	bb_engine_destroy(e);
+}
+
+/* What callbacks may ask, which tells what was before the step. */
+struct asker {
+	struct bb_engine *engine;
+	const int32_t *ids; /* those of the context before the step */
+	int n_before, n_calls;
+};
+
+static void ask(struct asker *a, const struct bb_context *c) {
+	struct bb_engine_info info;
+	struct bb_tap_site site;
+	struct bb_attention_shape shape;
+	struct bb_state_part part;
+	struct bb_error err = { 0 };
+	int n;
+	bb_engine_info(a->engine, &info);
+	cr_assert_eq(info.n_vocab, vocab_of(a->engine));
+	cr_assert(bb_tap_site(a->engine, 1, 0, &site));
+	cr_assert(bb_tap_find(a->engine, "*:x", &site, &n, &err), "%s", err.text);
+	cr_assert(bb_attention_shape(a->engine, 1, &shape) && bb_state_part(a->engine, 1, 0, &part));
+	cr_assert_eq(bb_context_length(c), a->n_before);
+	cr_assert_eq(memcmp(bb_context_tokens(c), a->ids, (size_t)a->n_before * sizeof(*a->ids)), 0);
+	a->n_calls++;
+}
+
+static void ask_at_rows(void *user, const struct bb_tap_rows *rows) {
+	ask(user, rows->context);
+}
+
+static void ask_at_attention(void *user, const struct bb_attention_row *row) {
+	ask(user, row->context);
+}
+
+Test(taps, callbacks_may_ask_what_was_before_the_step) {
+	struct bb_engine *e = open_cpu("falcon-h1");
+	struct bb_context *c = new_context(e);
+	int32_t ids[7];
+	make_ids(ids, 7, vocab_of(e), 4);
+	struct asker a = { e, ids, 0, 0 };
+	const struct bb_tap rows = { "1:x", 0, 0, ask_at_rows, &a };
+	const struct bb_attention_tap tap = { 1, 0, 0, 0, ask_at_attention, &a };
+	feed(c, e, ids, 3, NULL);
+	attach(e, &(struct bb_taps){ .taps = &rows, .n_taps = 1, .attention = &tap, .n_attention = 1 });
+	a.n_before = 3;
+	feed(c, e, ids + 3, 4, NULL);
+	cr_assert_eq(a.n_calls, 1 + 4);
 	bb_context_destroy(c);
 	bb_engine_destroy(e);
 }
@@ -295,7 +344,13 @@ static void check_bits(const char *name, const char *device, enum bb_kv_type typ
 
 Test(taps, bits_do_not_depend_on_batching) {
 	static const char *const names[] = { "llama", "gemma3", "qwen2", "falcon-h1", "rwkv7",
-		"granitehybrid", "mamba", "xlstm", "zamba2", "recurrent_gemma", "qwen3next" };
+		"granitehybrid", "mamba", "xlstm", "zamba2", "recurrent_gemma", "qwen3next", "mamba2",
+		"lfm2", "rwkv6", "bamba", "jamba", "nemotron_h" };
+	size_t n = 0;
+	while (bb_models[n] != NULL) {
+		n++;
+	}
+	cr_assert_eq(n, COUNT(names), "a model for each of %zu architectures", n);
 	for (size_t i = 0; i < COUNT(names); i++) {
 		check_bits(names[i], NULL, BB_KV_F32);
 	}
@@ -361,7 +416,7 @@ Test(taps, adding_a_vector_is_adding_to_the_bias) {
 	const size_t n = (size_t)N_TOKENS * (size_t)vocab_of(e);
 	float v[60];
 	make_vector(v, 60);
-	const struct bb_edit edit = { "1:q.1", 0, 0, v, 60, -1, 0 };
+	const struct bb_edit edit = { "1:q.1", BB_EDIT_ADD, 0, 0, v, 60, -1, 0 };
 	float *plain = edited(e, NULL, 0), *got = edited(e, &edit, 1);
 	float *bias = op_of(e, "1:q.1")->matrix->bias;
 	for (int i = 0; i < 60; i++) {
@@ -381,7 +436,7 @@ Test(taps, adding_a_vector_is_adding_to_the_bias) {
 Test(taps, scaling_a_head_to_nothing_takes_its_part_away) {
 	static const char *const at[] = { "0:x", "1:att", "1:x.1" };
 	struct bb_engine *e = open_cpu("llama");
-	const struct bb_edit edit = { "1:att", 0, 0, NULL, 0, 1, 0 };
+	const struct bb_edit edit = { "1:att", BB_EDIT_SCALE, 0, 0, NULL, 0, 1, 0 };
 	struct sink *plain = tap_sites(e, at, 3, NULL, 0);
 	free(logits_of(e));
 	struct sink *s = tap_sites(e, at, 3, &edit, 1);
@@ -412,8 +467,8 @@ Test(taps, edits_begin_and_end_where_they_are_told_to) {
 	const size_t n_vocab = (size_t)vocab_of(e), from = 100;
 	float v[48];
 	make_vector(v, 48);
-	const struct bb_edit all[] = { { "1:x", 100, 1, NULL, 0, -1, 0 },
-		{ "1:x", 100, 1, v, 48, -1, 0 } };
+	const struct bb_edit all[] = { { "1:x", BB_EDIT_SCALE, 100, 1, NULL, 0, -1, 0 },
+		{ "1:x", BB_EDIT_ADD, 100, 1, v, 48, -1, 0 } };
 	const char *const at[] = { "1:x", "2:x" };
 	float *plain = logits_of(e);
 	struct sink *s = tap_sites(e, at, 2, NULL, 0), *d;
@@ -443,8 +498,8 @@ static void check_edit_bits(const char *name, const char *device, const char *at
 	float *plain = logits_of(e), v[512];
 	cr_assert(bb_tap_find(e, at, &s, &n_sites, &err), "%s", err.text);
 	make_vector(v, s.width * s.n_parts);
-	const struct bb_edit edits[] = { { at, 40, 0, v, s.width * s.n_parts, -1, 0 },
-		{ at, 0, 0, NULL, 0, s.n_heads - 1, 0.5f } };
+	const struct bb_edit edits[] = { { at, BB_EDIT_ADD, 40, 0, v, s.width * s.n_parts, -1, 0 },
+		{ at, BB_EDIT_SCALE, 0, 0, NULL, 0, s.n_heads - 1, 0.5f } };
 	attach(e, &(struct bb_taps){ .edits = edits, .n_edits = s.n_heads > 1 ? 2 : 1 });
 	float *want = logits_of(e);
 	cr_assert(largest_difference(plain, want, n) > 1e-4, "%s: %s changes nothing", name, at);
@@ -483,11 +538,13 @@ Test(taps, bad_requests_leave_what_was_attached) {
 		struct bb_edit edit;
 		const char *says;
 	} edits[] = {
-		{ { "1:x", 0, 0, two, 2, -1, 0 },
+		{ { "1:x", BB_EDIT_ADD, 0, 0, two, 2, -1, 0 },
 			"a vector of 2 numbers, but its rows have 48" },
-		{ { "1:att", 0, 0, NULL, 0, 3, 0 }, "head 3, expected 0 to 2" },
-		{ { "1:x", 0, 0, NULL, 0, 1, 0 }, "it isn't made of heads" },
-		{ { "1:none", 0, 0, NULL, 0, 0, 0 }, "layer 1 has h.1" },
+		{ { "1:att", BB_EDIT_SCALE, 0, 0, NULL, 0, 3, 0 }, "head 3, expected 0 to 2" },
+		{ { "1:x", BB_EDIT_SCALE, 0, 0, NULL, 0, 1, 0 }, "it isn't made of heads" },
+		{ { "1:none", BB_EDIT_SCALE, 0, 0, NULL, 0, 0, 0 }, "layer 1 has h.1" },
+		{ { "1:x", BB_EDIT_ADD, 0, 0, NULL, 48, -1, 0 }, "a vector of 0 numbers" },
+		{ { .at = "1:att" }, "an edit of kind 0, expected BB_EDIT_ADD" },
 	};
 	struct bb_engine *e = open_cpu("llama");
 	struct sink *s = tap_sites(e, (const char *const[]){ "1:x" }, 1, NULL, 0);

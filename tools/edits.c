@@ -107,7 +107,7 @@ static bool push_rows(struct edits *e, const struct npy_array *v, struct bb_edit
 }
 
 static bool read_add(struct edits *e, const char *text, struct bb_error *err) {
-	struct bb_edit edit = { .head = -1 };
+	struct bb_edit edit = { .kind = BB_EDIT_ADD };
 	struct npy_array v;
 	float factor = 1;
 	const char *equals = strchr(text, '='), *times = equals != NULL ? strrchr(equals, '*') : NULL;
@@ -134,7 +134,7 @@ static bool read_add(struct edits *e, const char *text, struct bb_error *err) {
 }
 
 static bool read_scale(struct edits *e, const char *text, struct bb_error *err) {
-	struct bb_edit edit = { .head = -1 };
+	struct bb_edit edit = { .kind = BB_EDIT_SCALE, .head = -1 };
 	const char *equals = strchr(text, '='), *colon = equals, *end = NULL;
 	while (colon != NULL && colon > text && *colon != ':') {
 		colon--;
