@@ -73,12 +73,17 @@ const struct arg_command cmd_taps = {
 	.main = taps_main,
 };
 
+/* What an array holds: what callbacks bring, or what is read behind the last step. */
+enum content { TAPPED, KEYS, VALUES, STATE };
+
 /* An array that will be a file. */
 struct slot {
 	struct job *job;
 	char name[64];
 	struct npy_array array;
-	int layer, head; /* of attention */
+	enum content content;
+	int head;        /* of attention; -1: all */
+	int layer, part; /* of what is read */
 };
 
 struct job { /* finish_job frees it */
@@ -89,10 +94,11 @@ struct job { /* finish_job frees it */
 	struct edits edits;
 	struct slot **slots;           /* [n_slots] */
 	int n_slots;
-	struct bb_tap *rows;           /* [n_rows] */
-	char **names;                  /* [n_rows]: what they are at */
+	struct bb_tap *taps;           /* [n_taps] */
+	char **names;                  /* [n_taps]: what they are at */
 	struct bb_attention_tap *attention; /* [n_attention] */
-	int n_rows, n_attention;
+	int n_taps, n_attention;
+	bool wants_unembed;            /* is it looked at? then all logits are asked for */
 	int first, n;                  /* tokens to look at */
 	float *logits;                 /* [CHUNK_LOGITS, n_vocab], or NULL */
 };
@@ -102,11 +108,11 @@ static void finish_job(struct job *j) {
 		npy_array_finish(&j->slots[i]->array);
 		free(j->slots[i]);
 	}
-	for (int i = 0; i < j->n_rows; i++) {
+	for (int i = 0; i < j->n_taps; i++) {
 		free(j->names[i]);
 	}
 	free(j->slots);
-	free(j->rows);
+	free(j->taps);
 	free(j->names);
 	free(j->attention);
 	free(j->logits);
@@ -230,17 +236,18 @@ static bool add_site(struct job *j, const struct bb_tap_site *site, struct bb_er
 	if (s == NULL || !is_new) {
 		return s != NULL;
 	}
-	struct bb_tap *rows = realloc(j->rows, ((size_t)j->n_rows + 1) * sizeof(*rows));
-	j->rows = rows != NULL ? rows : j->rows;
-	char **names = realloc(j->names, ((size_t)j->n_rows + 1) * sizeof(*names));
+	struct bb_tap *taps = realloc(j->taps, ((size_t)j->n_taps + 1) * sizeof(*taps));
+	j->taps = taps != NULL ? taps : j->taps;
+	char **names = realloc(j->names, ((size_t)j->n_taps + 1) * sizeof(*names));
 	j->names = names != NULL ? names : j->names;
 	char *at = strdup(site->layer < 0 ? site->full : site->full + strlen("blk."));
-	if (rows == NULL || names == NULL || at == NULL) {
+	if (taps == NULL || names == NULL || at == NULL) {
 		free(at);
 		return no_memory(err);
 	}
-	j->rows[j->n_rows] = (struct bb_tap){ at, j->first, j->n, take_rows, s };
-	j->names[j->n_rows++] = at;
+	j->taps[j->n_taps] = (struct bb_tap){ at, j->first, j->n, take_rows, s };
+	j->names[j->n_taps++] = at;
+	j->wants_unembed = j->wants_unembed || site->layer == BB_TAP_UNEMBED;
 	return true;
 }
 
@@ -267,15 +274,18 @@ static bool add_at(struct job *j, const char *at, struct bb_error *err) {
 }
 
 static bool add_sites(struct job *j, const char *text, struct bb_error *err) {
-	bool ok = true;
-	while (ok && *text != '\0') {
+	for (bool is_more = true; is_more;) {
 		const size_t n = strcspn(text, ",");
 		char *at = strndup(text, n);
-		ok = at != NULL ? add_at(j, at, err) : no_memory(err);
+		const bool ok = at != NULL ? add_at(j, at, err) : no_memory(err);
 		free(at);
-		text += n + (text[n] == ',');
+		if (!ok) {
+			return false;
+		}
+		is_more = text[n] == ',';
+		text += n + is_more;
 	}
-	return ok;
+	return true;
 }
 
 /* "*" or a number, and with `head` ":HEAD" behind it; -1: all. */
@@ -303,7 +313,7 @@ static bool read_layer(const struct job *j, const char *option, const char *text
 }
 
 static bool add_attention(struct job *j, const char *text, struct bb_error *err) {
-	int layer, head = -1;
+	int layer, head = -1, n_found = 0;
 	struct bb_attention_shape attends;
 	if (!read_layer(j, "--attention", text, &layer, &head, err)) {
 		return false;
@@ -334,64 +344,71 @@ static bool add_attention(struct job *j, const char *text, struct bb_error *err)
 		j->attention[j->n_attention] = (struct bb_attention_tap){ i, head, j->first, j->n,
 			take_attention, s };
 		j->n_attention += is_new;
+		n_found++;
 	}
+	return n_found > 0 || input_fail(err, BB_ERR_USAGE, "no layer of this model attends");
+}
+
+/* An array for what is read behind the last step. */
+static bool add_read(struct job *j, const char *name, const size_t *shape, int n_axes,
+	struct slot like, struct bb_error *err) {
+	bool is_new;
+	struct slot *s = add_slot(j, name, shape, n_axes, &is_new, err);
+	if (s == NULL) {
+		return false;
+	}
+	s->content = like.content;
+	s->layer = like.layer;
+	s->part = like.part;
 	return true;
 }
 
-/* ---- what is read behind the last step ---- */
-
-static bool read_kv(struct job *j, const char *text, struct bb_error *err) {
-	int layer;
+static bool add_kv(struct job *j, const char *text, struct bb_error *err) {
+	int layer, n_found = 0;
 	struct bb_attention_shape kv;
 	if (!read_layer(j, "--kv", text, &layer, NULL, err)) {
 		return false;
 	}
 	for (int i = layer < 0 ? 0 : layer; i < (layer < 0 ? j->info.n_layers : layer + 1); i++) {
-		if (!bb_attention_shape(j->engine, i, &kv) && layer < 0) {
+		if (!bb_attention_shape(j->engine, i, &kv)) {
 			continue;
 		}
 		const size_t shape[] = { (size_t)kv.n_kv_heads, (size_t)j->n, (size_t)kv.head_dim };
-		struct slot *s[2] = { NULL, NULL };
-		for (int plane = 0; plane < 2 && kv.n_kv_heads > 0; plane++) {
+		for (enum content content = KEYS; content <= VALUES; content++, n_found++) {
 			char name[64];
-			bool is_new;
-			snprintf(name, sizeof(name), "blk.%d.%s", i, plane == 0 ? "keys" : "values");
-			s[plane] = add_slot(j, name, shape, 3, &is_new, err);
-			if (s[plane] == NULL) {
+			snprintf(name, sizeof(name), "blk.%d.%s", i, content == KEYS ? "keys" : "values");
+			if (!add_read(j, name, shape, 3, (struct slot){ .content = content, .layer = i },
+				err)) {
 				return false;
 			}
 		}
-		if (!bb_context_kv(j->context, i, j->first, j->n, s[0] != NULL ? s[0]->array.data : NULL,
-			s[1] != NULL ? s[1]->array.data : NULL, err)) {
-			return false;
-		}
 	}
-	return true;
+	return n_found > 0 || (layer < 0
+		? input_fail(err, BB_ERR_USAGE, "no layer of this model keeps keys and values")
+		: input_fail(err, BB_ERR_USAGE, "layer %d keeps no keys and values", layer));
 }
 
-static bool read_state(struct job *j, const char *text, struct bb_error *err) {
-	int layer;
+static bool add_state(struct job *j, const char *text, struct bb_error *err) {
+	int layer, n_found = 0;
 	struct bb_state_part part;
 	if (!read_layer(j, "--state", text, &layer, NULL, err)) {
 		return false;
 	}
-	if (layer >= 0 && !bb_state_part(j->engine, layer, 0, &part)) {
-		return input_fail(err, BB_ERR_USAGE, "layer %d keeps no state of a fixed size", layer);
-	}
 	for (int i = layer < 0 ? 0 : layer; i < (layer < 0 ? j->info.n_layers : layer + 1); i++) {
-		for (int k = 0; bb_state_part(j->engine, i, k, &part); k++) {
+		for (int k = 0; bb_state_part(j->engine, i, k, &part); k++, n_found++) {
 			const size_t shape[] = { (size_t)part.shape[0], (size_t)part.shape[1],
 				(size_t)part.shape[2] };
 			char name[64];
-			bool is_new;
 			snprintf(name, sizeof(name), "blk.%d.state.%s", i, part.name);
-			struct slot *s = add_slot(j, name, shape, part.n_axes, &is_new, err);
-			if (s == NULL || !bb_context_state(j->context, i, k, s->array.data, err)) {
+			if (!add_read(j, name, shape, part.n_axes,
+				(struct slot){ .content = STATE, .layer = i, .part = k }, err)) {
 				return false;
 			}
 		}
 	}
-	return true;
+	return n_found > 0 || (layer < 0
+		? input_fail(err, BB_ERR_USAGE, "no layer of this model keeps a state of a fixed size")
+		: input_fail(err, BB_ERR_USAGE, "layer %d keeps no state of a fixed size", layer));
 }
 
 /* ---- the run ---- */
@@ -410,30 +427,39 @@ static bool read_rows(struct job *j, const struct options *o, struct bb_error *e
 			o->rows, j->tokens.n - 1);
 }
 
-/* Whether unembed is looked at, or changed: it's computed where logits are asked for. */
-static bool wants_tail(const struct job *j) {
-	for (int i = 0; i < j->n_rows; i++) {
-		if (strncmp(j->rows[i].at, "unembed", 7) == 0) {
-			return true;
+static bool is_one_file(const char *output) {
+	const size_t n = strlen(output);
+	return strcmp(output, "-") == 0 || (n > 4 && strcmp(output + n - 4, ".npy") == 0);
+}
+
+/* All that is asked for, before anything is computed. */
+static bool add_all(struct job *j, const struct options *o, struct bb_error *err) {
+	const struct {
+		const struct arg_texts *texts;
+		bool (*add)(struct job *j, const char *text, struct bb_error *err);
+	} all[] = { { &o->at, add_sites }, { &o->attention, add_attention }, { &o->kv, add_kv },
+		{ &o->state, add_state } };
+	for (size_t k = 0; k < sizeof(all) / sizeof(*all); k++) {
+		for (int i = 0; i < all[k].texts->n; i++) {
+			if (!all[k].add(j, all[k].texts->v[i], err)) {
+				return false;
+			}
 		}
 	}
-	return false;
+	return j->n_slots == 1 || !is_one_file(o->output) || input_fail(err, BB_ERR_USAGE,
+		"%d arrays, but '%.150s' is one file; expected a folder", j->n_slots, o->output);
 }
 
 static bool attach(struct job *j, const struct options *o, struct bb_error *err) {
-	bool ok = edits_read(&j->edits, &o->edits, err);
-	for (int i = 0; ok && i < o->at.n; i++) {
-		ok = add_sites(j, o->at.v[i], err);
-	}
-	for (int i = 0; ok && i < o->attention.n; i++) {
-		ok = add_attention(j, o->attention.v[i], err);
-	}
-	const struct bb_taps taps = { j->rows, j->n_rows, j->attention, j->n_attention, j->edits.items,
-		j->edits.n, (int)j->tokens.n };
-	if (!ok || !bb_taps_attach(j->engine, &taps, err)) {
+	if (!edits_read(&j->edits, &o->edits, err) || !add_all(j, o, err)) {
 		return false;
 	}
-	if (wants_tail(j)) {
+	const struct bb_taps taps = { j->taps, j->n_taps, j->attention, j->n_attention, j->edits.items,
+		j->edits.n, (int)j->tokens.n };
+	if (!bb_taps_attach(j->engine, &taps, err)) {
+		return false;
+	}
+	if (j->wants_unembed) {
 		j->logits = malloc((size_t)CHUNK_LOGITS * (size_t)j->info.n_vocab * sizeof(float));
 		return j->logits != NULL || no_memory(err);
 	}
@@ -458,14 +484,26 @@ static bool run(struct job *j, struct bb_error *err) {
 	return true;
 }
 
+/* What contexts keep, behind the last step. */
+static bool read_kept(const struct job *j, struct bb_error *err) {
+	for (int i = 0; i < j->n_slots; i++) {
+		const struct slot *s = j->slots[i];
+		float *data = s->array.data;
+		const bool is_kv = s->content == KEYS || s->content == VALUES;
+		if (is_kv && !bb_context_kv(j->context, s->layer, j->first, j->n,
+			s->content == KEYS ? data : NULL, s->content == VALUES ? data : NULL, err)) {
+			return false;
+		}
+		if (s->content == STATE && !bb_context_state(j->context, s->layer, s->part, data, err)) {
+			return false;
+		}
+	}
+	return true;
+}
+
 static bool save(const struct job *j, const char *output, struct bb_error *err) {
 	const size_t n = strlen(output);
-	const bool is_file = strcmp(output, "-") == 0 ||
-		(n > 4 && strcmp(output + n - 4, ".npy") == 0);
-	if (is_file && j->n_slots != 1) {
-		return input_fail(err, BB_ERR_USAGE, "%d arrays, but '%.150s' is one file; expected a "
-			"folder", j->n_slots, output);
-	}
+	const bool is_file = is_one_file(output);
 	if (!is_file && mkdir(output, 0777) != 0 && errno != EEXIST) {
 		return input_fail(err, BB_ERR_IO, "'%.150s' can't be made: %s", output, strerror(errno));
 	}
@@ -515,13 +553,7 @@ static int work(struct job *j, const struct options *o) {
 	bool ok = read_tokens(j, o, &err) && read_rows(j, o, &err) && attach(j, o, &err) &&
 		bb_context_create(&j->context, j->engine, NULL, &err) && run(j, &err);
 	progress_clear();
-	for (int i = 0; ok && i < o->kv.n; i++) {
-		ok = read_kv(j, o->kv.v[i], &err);
-	}
-	for (int i = 0; ok && i < o->state.n; i++) {
-		ok = read_state(j, o->state.v[i], &err);
-	}
-	ok = ok && save(j, o->output, &err);
+	ok = ok && read_kept(j, &err) && save(j, o->output, &err);
 	return ok ? STATUS_OK : failure_of(&err);
 }
 

@@ -120,6 +120,12 @@ class Taps(Case):
         err = bobbin("taps", TINY, "-p", "1", "--at", "1:q,1:k", "-o", self.folder / "x.npy", status=2)[1]
         self.sentence(err, "2 arrays", "x.npy", "one file")
 
+    def test_too_many_arrays_for_a_file_are_refused_before_the_run(self):
+        args = ("taps", TINY_WINDOW, "--tokens", self.ids(500), "--kv", 0, "-o")
+        self.sentence(bobbin(*args, self.folder / "x.npy", status=2)[1], "2 arrays", "one file")
+        _, err = bobbin(*args, self.folder / "x", status=1)  # which is found behind the run
+        self.sentence(err, "layer 0, which keeps 192 to 499")
+
     def test_adding_and_setting(self):
         v = save(self.folder / "v.npy", [i / 10 for i in range(48)])
         plain, _ = self.taps("--at", "1:x,2:x")
@@ -162,6 +168,12 @@ class Taps(Case):
         self.sentence(self.refused("--state", "1"), "layer 1 keeps no state")
         mamba = ROOT / "tests/goldens/mamba.gguf"
         self.sentence(self.refused("--attention", "0", model=mamba), "layer 0 doesn't attend")
+        self.sentence(self.refused("--attention", "*", model=mamba), "no layer of this model attends")
+        self.sentence(self.refused("--kv", "0", model=mamba), "layer 0 keeps no keys and values")
+        self.sentence(self.refused("--kv", "*", model=mamba), "no layer of this model keeps keys and values")
+        self.sentence(self.refused("--state", "*"), "no layer of this model keeps a state")
+        self.sentence(self.refused("--at", ""), "LAYER:NAME")
+        self.sentence(self.refused("--at", "1:q,"), "LAYER:NAME")
         self.sentence(self.refused("--at", "1:q", "--rows", "5-9"), "'5-9'", "tokens 0 to 8")
         self.sentence(self.refused("--at", "1:q", "--rows", "5-4"), "'5-4'")
 
