@@ -230,6 +230,9 @@ int handset_main(int argc, char **argv) {
 		return usage_error(o.kind == NULL ? "no KIND was given; 'bobbin handset --help' lists them"
 			: "no -o was given");
 	}
+	if (o.output != NULL && strcmp(o.output, "-") == 0) {
+		return usage_error("-o is '-', but a model can't go to stdout; expected a file's name");
+	}
 	const struct handset_kind *kind = handset_find(o.kind);
 	if (kind == NULL) {
 		return unknown_kind(o.kind);

@@ -90,7 +90,9 @@ class Handset(Case):
                              (["dfs", "-o", out], "'dfa'"), (["latch", "-o", out, "--table", "mod7"], "no --table"),
                              (["latch", "-o", out, "-N", "9"], "no --length"), (["nothing", "-o", out], "--help"),
                              (["census", "-o", out, "-N", "1025"], "2 to 1024"), (["dfa", "--table", "pariti", "-o",
-                              out], "'pariti'", "bracket8"), (["latch", "-o", out, "--type", "q8"], "f32|f16|bf16")):
+                              out], "'pariti'", "bracket8"),
+                             (["latch", "-o", "-"], "stdout", "a file's name"),
+                             (["latch", "-o", out, "--type", "q8"], "f32|f16|bf16")):
             with self.subTest(args):
                 self.sentence(bobbin("handset", *args, status=2)[1], *words)
                 self.assertFalse(out.exists())
