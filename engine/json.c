@@ -59,3 +59,28 @@ json_t *json_read(const char *what, const void *data, size_t bytes, struct bb_er
 	base_free(copy);
 	return root;
 }
+
+static bool is_among(const char *key, const char *const *keys) {
+	while (*keys != NULL && strcmp(*keys, key) != 0) {
+		keys++;
+	}
+	return *keys != NULL;
+}
+
+bool json_check_keys(const char *what, const json_t *object, const char *const *keys,
+	struct bb_error *err) {
+	char expected[128] = "", shown[80];
+	for (int i = 0; keys[i] != NULL; i++) {
+		snprintf(expected + strlen(expected), sizeof(expected) - strlen(expected), "%s\"%s\"",
+			i == 0 ? "" : keys[i + 1] != NULL ? ", " : " and ", keys[i]);
+	}
+	const char *key;
+	json_t *value;
+	json_object_foreach((json_t *)object, key, value) {
+		if (!is_among(key, keys)) {
+			return base_fail(err, BB_ERR_INPUT, "%.160s has the key \"%s\", expected none but %s",
+				what, base_show(key, strlen(key), shown, sizeof(shown)), expected);
+		}
+	}
+	return true;
+}

@@ -15,5 +15,9 @@
  * The word Infinity, where a value may stand, is read as JSON_INFINITY. `what` begins the sentence
  * of an error: "config.json". NULL on an error. */
 json_t *json_read(const char *what, const void *data, size_t bytes, struct bb_error *err);
+/* Whether an object has no other keys than these, NULL-terminated; BB_ERR_INPUT names one that it
+ * has. */
+bool json_check_keys(const char *what, const json_t *object, const char *const *keys,
+	struct bb_error *err);
 
 #endif

@@ -343,19 +343,19 @@ Test(handset_circuit, without_the_steps_between_the_same_weights_guess, .timeout
 static void expect_refused(const char *json, const char *sentence) {
 	struct handset_circuit c;
 	struct bb_error err = { 0 };
-	cr_assert_not(handset_circuit_parse(&c, json, strlen(json), &err), "%s", json);
+	cr_assert_not(handset_circuit_parse(&c, "C.json", json, strlen(json), &err), "%s", json);
 	cr_assert(strstr(err.text, sentence) != NULL, "%s: '%s' lacks '%s'", json, err.text, sentence);
 	cr_assert(c.names == NULL && c.gates == NULL);
 }
 
 Test(handset_circuit, json_says_what_the_circuit_is) {
 	static const char json[] = "{\"inputs\": [\"a\", \"b\"], \"gates\": [[\"x\", \"xor\", \"a\", "
-		"\"b\"], [\"y\", \"0001\", \"x\", \"a\"], [\"z\", \"not\", \"y\"]]}";
+		"\"b\"], [\"y\", \"0001\", \"x\", \"a\"], [\"z\", \"NOT\", \"y\"]]}";
 	static const struct handset_gate want[] = { { XOR, 0, 1 }, { AND, 2, 0 }, { 12, 3, 3 } };
 	struct handset_circuit c;
 	struct bb_error err = { 0 };
 	bool values[5] = { true, false };
-	cr_assert(handset_circuit_parse(&c, json, strlen(json), &err), "%s", err.text);
+	cr_assert(handset_circuit_parse(&c, "C.json", json, strlen(json), &err), "%s", err.text);
 	cr_assert(c.n_inputs == 2 && c.n_gates == 3);
 	cr_assert_eq(memcmp(c.gates, want, sizeof(want)), 0);
 	cr_assert_str_eq(c.names[0], "a");
@@ -367,14 +367,16 @@ Test(handset_circuit, json_says_what_the_circuit_is) {
 }
 
 Test(handset_circuit, json_that_is_no_circuit_gets_a_sentence) {
-	expect_refused("[]", "circuit");
+	expect_refused("[]", "C.json");
 	expect_refused("{\"inputs\": [], \"gates\": []}", "expected {\"inputs\"");
 	expect_refused("{\"inputs\": [\"a\", \"a\"], \"gates\": []}",
 		"inputs[1] is that of an earlier");
 	expect_refused("{\"inputs\": [\"\"], \"gates\": []}", "inputs[0] isn't a string of 1 to");
 	expect_refused("{\"inputs\": [\"a\"], \"gates\": [[\"x\", \"xor\", \"a\"]]}", "gates[0] to be");
 	expect_refused("{\"inputs\": [\"a\"], \"gates\": [[\"x\", \"xyz\", \"a\", \"a\"]]}",
-		"gates[0] to be");
+		"C.json: gates[0] has the table \"xyz\", expected four digits 0 or 1, or one of false, and, ");
+	expect_refused("{\"inputs\": [\"a\"], \"gates\": [], \"outputs\": [\"a\"]}",
+		"\"outputs\", expected none but \"inputs\" and \"gates\"");
 	expect_refused("{\"inputs\": [\"a\"], \"gates\": [[\"x\", \"or\", \"a\", \"x\"]]}",
 		"operand 2 of gates[0]");
 	expect_refused("{\"inputs\": [\"a\"], \"gates\": [[\"a\", \"or\", \"a\", \"a\"]]}",

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 static bool parse(struct handset_table *t, const char *json, struct bb_error *err) {
-	return handset_table_parse(t, "T", json, strlen(json), err);
+	return handset_table_parse(t, "T", "T.json", json, strlen(json), err);
 }
 
 static void expect_refused(const char *json, const char *word) {
@@ -21,7 +21,7 @@ static void expect_refused(const char *json, const char *word) {
 	struct bb_error err = { 0 };
 	cr_assert(!parse(&t, json, &err), "%s is taken", json);
 	cr_assert(strstr(err.text, word) != NULL, "%s: '%s' lacks '%s'", json, err.text, word);
-	cr_assert_eq(strncmp(err.text, "T", 1), 0);
+	cr_assert_eq(strncmp(err.text, "T.json", 6), 0, "%s", err.text);
 	cr_assert_null(t.next);
 }
 
@@ -55,6 +55,11 @@ Test(handset_options, bad_tables) {
 	expect_refused("{\"delta\": [[0]], \"symbols\": [7]}", "symbols[0]");
 	expect_refused("{\"delta\": [[0]], \"symbols\": "
 		"[\"0123456789012345678901234567890123456789\"]}", "39 bytes");
+	expect_refused("{\"delta\": [[0]], \"symbols\": [\"\"]}", "symbols[0]");
+	expect_refused("{\"delta\": [[0, 0]], \"symbols\": [\"a\", \"a\"]}",
+		"symbols[0] and symbols[1]");
+	expect_refused("{\"delta\": [[0]], \"sates\": [\"a\"]}",
+		"\"sates\", expected none but \"delta\", \"states\" and \"symbols\"");
 }
 
 Test(handset_options, table_too_large) {
@@ -167,7 +172,7 @@ Test(handset_options, too_many_states_for_a_model) {
 	struct handset_options o = { .tables = tables, .n_tables = N_TABLES };
 	cr_assert(handset_check(handset_find("dfa"), &o, &err));
 	cr_assert(!handset_write(handset_find("dfa"), &o, file_name(), &err));
-	cr_assert(err.code == BB_ERR_USAGE && strstr(err.text, "4096 features") != NULL, "%s",
+	cr_assert(err.code == BB_ERR_INPUT && strstr(err.text, "at most 4093") != NULL, "%s",
 		err.text);
 	cr_assert_neq(access(file_name(), F_OK), 0);
 	for (int i = 0; i < N_TABLES; i++) {
@@ -245,7 +250,8 @@ static bool make(const struct handset_kind *kind, struct bb_error *err) {
 	static const char json[] = "{\"delta\": [[0, 1], [1, 0]], \"symbols\": [\"a\", \"b\"]}";
 	struct handset_options o = { .tables = &t, .n_tables = kind->takes & HANDSET_TAKES_TABLES,
 		.bits = kind->min_bits };
-	const bool ok = (o.n_tables == 0 || handset_table_parse(&t, "T", json, strlen(json), err)) &&
+	const bool ok = (o.n_tables == 0 || handset_table_parse(&t, "T", "T.json", json, strlen(json),
+		err)) &&
 		handset_check(kind, &o, err) && handset_write(kind, &o, file_name(), err) &&
 		kind->example(&o, &prompt, err) != 0 && prompt.n <= COUNT(expected) &&
 		kind->expect(&o, prompt.ids, prompt.n, expected, err) &&

@@ -32,8 +32,11 @@ static bool print_prompt(const struct handset_circuit *c, int bits, const bool *
 	}
 	if (ok) {
 		out_print("\n");
+		fprintf(stderr, "for a model written with --bits %d\n", bits);
 		for (int i = c->n_inputs; i < c->n_inputs + c->n_gates; i++) {
-			fprintf(stderr, "%s: %d is 0, %d is 1\n", c->names[i],
+			char name[64];
+			show(c->names[i], name, sizeof(name));
+			fprintf(stderr, "%s: %d is 0, %d is 1\n", name,
 				handset_circuit_value(bits, i, false), handset_circuit_value(bits, i, true));
 		}
 	}
@@ -44,8 +47,8 @@ static bool print_prompt(const struct handset_circuit *c, int bits, const bool *
 bool circuit_print(const char *path, const char *values, int bits, struct bb_error *err) {
 	struct input json;
 	struct handset_circuit c = { 0 };
-	bool ok = input_read(path, &json, err) &&
-		handset_circuit_parse(&c, json.data, json.bytes, err);
+	bool ok = input_read_most(path, "a circuit", HANDSET_MAX_JSON, &json, err) &&
+		handset_circuit_parse(&c, input_name(path), json.data, json.bytes, err);
 	bool *inputs = ok ? calloc((size_t)c.n_inputs, sizeof(*inputs)) : NULL;
 	if (ok && inputs == NULL) {
 		ok = input_fail(err, BB_ERR_MEMORY, "out of memory for %d inputs", c.n_inputs);

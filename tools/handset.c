@@ -6,11 +6,13 @@
 #include "circuit.h"
 #include "handset.h"
 #include "input.h"
+#include "legend.h"
 #include "terminal.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 struct options {
 	const char *kind, *output, *type, *circuit, *values;
@@ -59,7 +61,8 @@ static void print_kinds(void) {
 		out_print("  %-14s  %s\n", k->name, k->summary);
 		print_lines(k->format);
 		if (k->takes & HANDSET_TAKES_TABLES) {
-			out_print("      --table: at least one\n");
+			out_print("      --table: at least one; of A symbols, Q states and P pairs of both, in all "
+				"tables: %s\n", k->tables);
 		}
 		if (k->takes & HANDSET_TAKES_LENGTH) {
 			out_print("      --length: %s; %d to %d, default %d\n", k->length, k->min_length,
@@ -73,7 +76,15 @@ static void print_kinds(void) {
 			out_print("     %s%s\n", k->takes & HANDSET_TAKES_RECENCY ? " --recency" : "",
 				k->takes & HANDSET_TAKES_NON_NEGATIVE ? " --non-negative" : "");
 		}
+		if (k->recency != NULL) {
+			out_print("      --recency: bobbin run needs %s\n", k->recency);
+		}
 	}
+	out_print("\na table in JSON has 1 to %d states and 1 to %d symbols, at most %d pairs of both, "
+		"and names of 1 to %d bytes;\nJSON of a table or a circuit has at most %d MiB\n"
+		"exit status: 2 for what the command line says, 1 for a file that can't be read or written, "
+		"or whose contents won't do\n", HANDSET_MAX_STATES, HANDSET_MAX_SYMBOLS,
+		HANDSET_MAX_PAIRS, HANDSET_MAX_NAME, HANDSET_MAX_JSON >> 20);
 }
 
 const struct arg_command cmd_handset = {
@@ -102,6 +113,38 @@ static const char *stem(const char *path, char *out, size_t cap) {
 	return out;
 }
 
+enum { MAX_BUILTIN = 16 };
+
+static int list_builtin(const char *names[MAX_BUILTIN]) {
+	int n = 0;
+	while (n < MAX_BUILTIN && handset_table_name(n) != NULL) {
+		names[n] = handset_table_name(n);
+		n++;
+	}
+	return n;
+}
+
+static bool is_builtin(const char *name) {
+	const char *names[MAX_BUILTIN];
+	int n = list_builtin(names);
+	while (n > 0 && strcmp(names[n - 1], name) != 0) {
+		n--;
+	}
+	return n > 0;
+}
+
+static bool no_such_table(const char *name, struct bb_error *err) {
+	const char *names[MAX_BUILTIN];
+	const int n = list_builtin(names);
+	const char *nearest = args_nearest(name, names, n);
+	if (nearest != NULL) {
+		return input_fail(err, BB_ERR_USAGE, "no table is called '%.80s'; did you mean '%s'?", name,
+			nearest);
+	}
+	return input_fail(err, BB_ERR_USAGE, "no table is called '%.80s'; those built in are %s, and a "
+		"JSON file may be named", name, handset_tables);
+}
+
 static bool read_table(const char *name, struct handset_table *t, struct bb_error *err) {
 	struct input json;
 	char short_name[40];
@@ -110,13 +153,31 @@ static bool read_table(const char *name, struct handset_table *t, struct bb_erro
 	}
 	struct stat info;
 	if (strcmp(name, "-") != 0 && strpbrk(name, "./") == NULL && stat(name, &info) != 0) {
-		return input_fail(err, BB_ERR_USAGE, "no table is called '%s'; those built in are %s, and "
-			"a JSON file may be named", name, handset_tables);
+		return no_such_table(name, err);
 	}
-	const bool ok = input_read(name, &json, err) && handset_table_parse(t,
-		stem(name, short_name, sizeof(short_name)), json.data, json.bytes, err);
+	const bool ok = input_read_most(name, "a table", HANDSET_MAX_JSON, &json, err) &&
+		handset_table_parse(t, stem(name, short_name, sizeof(short_name)), input_name(name),
+			json.data, json.bytes, err);
 	input_finish(&json);
 	return ok;
+}
+
+/* A model mustn't take the place of a table that it is made from. */
+static bool check_output(const struct options *o, struct bb_error *err) {
+	struct stat output, table;
+	if (stat(o->output, &output) != 0) {
+		return true;
+	}
+	for (int i = 0; i < o->tables.n; i++) {
+		const char *name = o->tables.v[i];
+		const int status = strcmp(name, "-") == 0 ? fstat(STDIN_FILENO, &table)
+			: stat(name, &table);
+		if (status == 0 && !is_builtin(name) && table.st_dev == output.st_dev && table.st_ino == output.st_ino) {
+			return input_fail(err, BB_ERR_USAGE, "-o is '%s', the same file as --table '%s'",
+				o->output, name);
+		}
+	}
+	return true;
 }
 
 /* ---- what to try ---- */
@@ -143,15 +204,20 @@ static void print_ids(const struct bb_tokens *ids) {
 }
 
 static bool report(const struct options *o, const struct handset_kind *kind,
-	const struct handset_options *handset, struct bb_error *err) {
+	const struct handset_options *handset, const struct handset_names *names,
+	struct bb_error *err) {
 	struct bb_tokens prompt = { 0 }, feed = { 0 };
 	struct stat info = { 0 };
 	const int n = kind->example(handset, &prompt, err);
 	const bool ok = n != 0 && (kind->example_feed == NULL ||
 		kind->example_feed(handset, &feed, err));
 	if (ok && stat(o->output, &info) == 0) {
-		fprintf(stderr, "%s: %s, %.1f MB\ntry: bobbin run %s --raw --trace-state", o->output,
-			kind->name, (double)info.st_size / 1e6, o->output);
+		fprintf(stderr, "%s: %s, %.1f MB\n", o->output, kind->name, (double)info.st_size / 1e6);
+		legend_print(kind, handset, names);
+		fprintf(stderr, "try: bobbin run %s --raw --trace-state", o->output);
+		if (handset->recency && kind->recency != NULL) {
+			fprintf(stderr, " %s", kind->recency);
+		}
 		if (n > 0) {
 			fprintf(stderr, " -n %d", n);
 		}
@@ -193,13 +259,19 @@ static int work(const struct options *o, const struct handset_kind *kind,
 	while (o->type != NULL && strcmp(types[handset.type], o->type) != 0) {
 		handset.type++;
 	}
+	if (!check_output(o, &err)) {
+		return failure_of(&err);
+	}
 	for (int i = 0; i < o->tables.n; i++) {
 		if (!read_table(o->tables.v[i], &tables[i], &err)) {
 			return failure_of(&err);
 		}
 	}
+	struct handset_names names = { 0 };
 	const bool ok = handset_check(kind, &handset, &err) &&
-		handset_write(kind, &handset, o->output, &err) && report(o, kind, &handset, &err);
+		handset_write_named(kind, &handset, o->output, &names, &err) &&
+		report(o, kind, &handset, &names, &err);
+	handset_names_finish(&names);
 	return ok ? STATUS_OK : failure_of(&err);
 }
 

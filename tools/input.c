@@ -34,9 +34,10 @@ static bool grow(struct input *t, size_t more, struct bb_error *err) {
 	return true;
 }
 
-static bool read_all(FILE *f, const char *path, struct input *out, struct bb_error *err) {
+static bool read_all(FILE *f, const char *path, size_t most, struct input *out,
+	struct bb_error *err) {
 	size_t n = 1;
-	while (n > 0) {
+	while (n > 0 && out->bytes <= most) {
 		if (!grow(out, 1 << 16, err)) {
 			return false;
 		}
@@ -61,14 +62,15 @@ const char *input_name(const char *path) {
 	return strcmp(path, "-") == 0 ? "stdin" : path;
 }
 
-bool input_read(const char *path, struct input *out, struct bb_error *err) {
+/* Reads on until the end, or until it is more than `most` bytes. */
+static bool read_path(const char *path, size_t most, struct input *out, struct bb_error *err) {
 	memset(out, 0, sizeof(*out));
 	const bool is_stdin = input_name(path) != path;
 	FILE *f = is_stdin ? stdin : fopen(path, "rbe");
 	if (f == NULL) {
 		return input_fail(err, BB_ERR_IO, "'%s' could not be opened: %s", path, strerror(errno));
 	}
-	const bool ok = read_all(f, input_name(path), out, err);
+	const bool ok = read_all(f, input_name(path), most, out, err);
 	if (!is_stdin) {
 		fclose(f);
 	}
@@ -76,6 +78,23 @@ bool input_read(const char *path, struct input *out, struct bb_error *err) {
 		input_finish(out);
 	}
 	return ok;
+}
+
+bool input_read(const char *path, struct input *out, struct bb_error *err) {
+	return read_path(path, SIZE_MAX, out, err);
+}
+
+bool input_read_most(const char *path, const char *what, size_t most, struct input *out,
+	struct bb_error *err) {
+	if (!read_path(path, most, out, err)) {
+		return false;
+	}
+	if (out->bytes > most) {
+		input_finish(out);
+		return input_fail(err, BB_ERR_INPUT, "'%s' is longer than %zu MiB, the most that %s may be",
+			input_name(path), most >> 20, what);
+	}
+	return true;
 }
 
 void input_finish(struct input *in) {

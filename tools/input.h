@@ -14,6 +14,10 @@ struct input { /* zeroed = empty */
 };
 /* The bytes of a file, of stdin where path is "-"; zeroed and false after an error. */
 bool input_read(const char *path, struct input *out, struct bb_error *err);
+/* The same, and refuses more than `most` bytes, a number of MiB; `what` says of whom that is asked:
+ * "a table". */
+bool input_read_most(const char *path, const char *what, size_t most, struct input *out,
+	struct bb_error *err);
 /* What errors call it: "stdin" where path is "-". */
 const char *input_name(const char *path);
 void input_finish(struct input *in);

@@ -104,13 +104,6 @@ int build_width(int n) {
 	return width;
 }
 
-bool build_check_size(int width, int n_units, struct bb_error *err) {
-	enum { MAX_WIDTH = 4096, MAX_WEIGHTS = 1 << 27 };
-	return (width <= MAX_WIDTH && n_units <= MAX_WEIGHTS / width) || base_fail(err, BB_ERR_USAGE,
-		"that needs rows of %d features and a feed-forward of %d units; at most %d features, and "
-		"%d weights in a matrix, are built", width, n_units, MAX_WIDTH, MAX_WEIGHTS);
-}
-
 /* Names, each there: those that nobody gave are the ids. */
 static bool put_names(struct handset_build *b, struct bb_error *err) {
 	for (int i = 0; i < b->n_vocab && !b->lacks_names; i++) {
@@ -143,13 +136,22 @@ static void put_titles(struct handset_build *b, const struct handset_kind *kind,
 	gguf_writer_string(b->w, "bobbin.handset.kind", kind->name);
 }
 
-bool handset_write(const struct handset_kind *kind, const struct handset_options *o,
-	const char *path, struct bb_error *err) {
+void handset_names_finish(struct handset_names *names) {
+	for (int i = 0; i < names->n; i++) {
+		base_free(names->names[i]);
+	}
+	base_free(names->names);
+	*names = (struct handset_names){ 0 };
+}
+
+bool handset_write_named(const struct handset_kind *kind, const struct handset_options *o,
+	const char *path, struct handset_names *names, struct bb_error *err) {
 	static const enum gguf_write_type types[] = {
 		[HANDSET_F32] = GGUF_WRITE_F32, [HANDSET_F16] = GGUF_WRITE_F16,
 		[HANDSET_BF16] = GGUF_WRITE_BF16,
 	};
-	struct handset_build b = { .type = types[o->type] };
+	struct handset_build b = { .kind = kind, .type = types[o->type] };
+	*names = (struct handset_names){ 0 };
 	if (!gguf_writer_create(&b.w, err)) {
 		return false;
 	}
@@ -158,10 +160,18 @@ bool handset_write(const struct handset_kind *kind, const struct handset_options
 		put_titles(&b, kind, o);
 		ok = put_names(&b, err) && gguf_writer_save(b.w, path, err);
 	}
-	for (int i = 0; i < b.n_vocab; i++) {
-		base_free(b.names[i]);
+	*names = (struct handset_names){ b.names, b.n_vocab };
+	if (!ok) {
+		handset_names_finish(names);
 	}
-	base_free(b.names);
 	gguf_writer_destroy(b.w);
+	return ok;
+}
+
+bool handset_write(const struct handset_kind *kind, const struct handset_options *o,
+	const char *path, struct bb_error *err) {
+	struct handset_names names;
+	const bool ok = handset_write_named(kind, o, path, &names, err);
+	handset_names_finish(&names);
 	return ok;
 }

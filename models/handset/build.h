@@ -12,6 +12,7 @@
 #include <assert.h>
 
 struct handset_build {
+	const struct handset_kind *kind;
 	struct gguf_writer *w;
 	const char *arch;
 	enum gguf_write_type type; /* of matrices */
@@ -60,9 +61,6 @@ int build_example(struct bb_tokens *prompt, const int32_t *ids, size_t n, struct
 /* The least power of 4 that is >= n and 64: rows of that width with a sum of squares of 4 are
  * divided by a power of two when they are normalised, 2 / sqrt(width), and all stay exact. */
 int build_width(int n);
-/* Whether rows of that width and a feed-forward of n_units are still of a size that makes sense;
- * BB_ERR_USAGE where not. */
-bool build_check_size(int width, int n_units, struct bb_error *err);
 
 /* ---- arch llama ---- */
 

@@ -270,10 +270,14 @@ static bool build(struct handset_build *b, const struct handset_options *o, stru
 
 /* ---- circuits ---- */
 
-const char *const handset_ops[HANDSET_OPS] = {
-	"false", "and", "gt", "a", "lt", "b", "xor", "or", "nor", "xnor", "not-b", "ge", "not-a", "le",
-	"nand", "true",
-};
+#define OPS(X) X("false") X("and") X("gt") X("a") X("lt") X("b") X("xor") X("or") X("nor") \
+	X("xnor") X("not-b") X("ge") X("not-a") X("le") X("nand") X("true")
+#define X(name) name,
+const char *const handset_ops[HANDSET_OPS] = { OPS(X) };
+#undef X
+#define X(name) name ", "
+#define OP_LIST OPS(X) "not"
+const char handset_op_list[] = OP_LIST;
 
 static bool push_gate(struct bb_tokens *out, int bits, const struct handset_gate *g, int wire,
 	struct bb_error *err) {
@@ -382,6 +386,8 @@ const struct handset_kind handset_circuit = {
 		"each input.\n"
 		"The answer is the value of each gate, and EOS. Wires are numbered, the inputs first; x "
 		"and y name a gate's operands.\n"
+		"The model and the prompt must have the same --bits: each id of a wire depends on them.\n"
+		"tables: " OP_LIST ".\n"
 		"ids: 16 tables (bits: the results for 00 01 10 11), end 16, EOS 17, with n = 2^bits\n"
 		"x of wire i 18 + i, its g 18 + n + i, its value 0 or 1 18 + 2 n + 2 i, or one more.\n"
 		"--circuit C.json --values 101 writes such a prompt.",

@@ -7,10 +7,12 @@
 #include "json.h"
 
 #include <string.h>
+#include <strings.h>
 
 enum { MAX_WIRES = 1 << 20, MAX_NAME = 40 };
 
 struct source {
+	const char *file;
 	struct handset_circuit *circuit;
 	struct handset_gate *gates; /* [n_gates], the circuit's */
 	json_t *wires;              /* name: number */
@@ -32,12 +34,12 @@ static bool add_wire(const struct source *s, int wire, const json_t *name) {
 	const char *what = wire < s->circuit->n_inputs ? "inputs" : "gates";
 	const int i = wire < s->circuit->n_inputs ? wire : wire - s->circuit->n_inputs;
 	if (n == 0 || n >= MAX_NAME) {
-		return base_fail(s->err, BB_ERR_INPUT, "circuit: the name of %s[%d] isn't a string of 1 to "
-			"%d bytes", what, i, MAX_NAME - 1);
+		return base_fail(s->err, BB_ERR_INPUT, "%.160s: the name of %s[%d] isn't a string of 1 to "
+			"%d bytes", s->file, what, i, MAX_NAME - 1);
 	}
 	if (json_object_get(s->wires, text) != NULL) {
-		return base_fail(s->err, BB_ERR_INPUT, "circuit: the name of %s[%d] is that of an earlier "
-			"wire", what, i);
+		return base_fail(s->err, BB_ERR_INPUT, "%.160s: the name of %s[%d] is that of an earlier "
+			"wire", s->file, what, i);
 	}
 	s->circuit->names[wire] = base_strdup(text);
 	return (s->circuit->names[wire] != NULL &&
@@ -45,15 +47,15 @@ static bool add_wire(const struct source *s, int wire, const json_t *name) {
 		base_no_memory(s->err, "name of a wire", n + 1);
 }
 
-/* A name of handset_ops, or "not", or four digits; -1: none of them. */
+/* A name of handset_ops or "not", in any case, or four digits; -1: none of them. */
 static int table_of(const char *text) {
-	if (text != NULL && strcmp(text, "not") == 0) {
+	if (text != NULL && strcasecmp(text, "not") == 0) {
 		return 12; /* not-a */
 	}
 	for (int op = 0; text != NULL && op < HANDSET_OPS; op++) {
 		const char digits[] = { (char)('0' + (op >> 3)), (char)('0' + (op >> 2 & 1)),
 			(char)('0' + (op >> 1 & 1)), (char)('0' + (op & 1)), '\0' };
-		if (strcmp(text, handset_ops[op]) == 0 || strcmp(text, digits) == 0) {
+		if (strcasecmp(text, handset_ops[op]) == 0 || strcmp(text, digits) == 0) {
 			return op;
 		}
 	}
@@ -68,18 +70,25 @@ static bool reads_one(int op) {
 /* ["x", "xor", "a", "b"], or ["x", "not", "a"]. */
 static bool read_gate(const struct source *s, int i, const json_t *gate) {
 	const size_t n = json_array_size(gate);
-	const int op = table_of(json_string_value(json_array_get(gate, 1)));
+	const char *table = json_string_value(json_array_get(gate, 1));
+	const int op = table_of(table);
 	int operands[2];
+	if (table != NULL && op < 0) {
+		char shown[40];
+		return base_fail(s->err, BB_ERR_INPUT, "%.160s: gates[%d] has the table \"%s\", expected "
+			"four digits 0 or 1, or one of %s", s->file, i,
+			base_show(table, strlen(table), shown, sizeof(shown)), handset_op_list);
+	}
 	if (op < 0 || (n != 4 && !(n == 3 && reads_one(op)))) {
-		return base_fail(s->err, BB_ERR_INPUT, "circuit: expected gates[%d] to be [name, table, "
-			"operand, operand], the table being a name such as \"xor\" or four digits", i);
+		return base_fail(s->err, BB_ERR_INPUT, "%.160s: expected gates[%d] to be [name, table, "
+			"operand, operand]", s->file, i);
 	}
 	for (size_t j = 0; j < 2; j++) {
 		const char *name = json_string_value(json_array_get(gate, 2 + (j < n - 2 ? j : 0)));
 		const json_t *wire = name != NULL ? json_object_get(s->wires, name) : NULL;
 		if (wire == NULL) {
-			return base_fail(s->err, BB_ERR_INPUT, "circuit: operand %zu of gates[%d] isn't the "
-				"name of an input or an earlier gate", j + 1, i);
+			return base_fail(s->err, BB_ERR_INPUT, "%.160s: operand %zu of gates[%d] isn't the "
+				"name of an input or an earlier gate", s->file, j + 1, i);
 		}
 		operands[j] = (int)json_integer_value(wire);
 	}
@@ -88,12 +97,16 @@ static bool read_gate(const struct source *s, int i, const json_t *gate) {
 }
 
 static bool read_circuit(struct source *s, const json_t *root) {
+	static const char *const keys[] = { "inputs", "gates", NULL };
 	const json_t *inputs = json_object_get(root, "inputs"), *gates = json_object_get(root, "gates");
 	struct handset_circuit *c = s->circuit;
 	const size_t n_wires = json_array_size(inputs) + json_array_size(gates);
 	if (json_array_size(inputs) == 0 || !json_is_array(gates) || n_wires > MAX_WIRES) {
-		return base_fail(s->err, BB_ERR_INPUT, "circuit: expected {\"inputs\": [name, ...], "
-			"\"gates\": [[name, table, operand, operand], ...]} with an input or more");
+		return base_fail(s->err, BB_ERR_INPUT, "%.160s: expected {\"inputs\": [name, ...], "
+			"\"gates\": [[name, table, operand, operand], ...]} with an input or more", s->file);
+	}
+	if (!json_check_keys(s->file, root, keys, s->err)) {
+		return false;
 	}
 	c->names = base_alloc(n_wires, sizeof(*c->names));
 	c->gates = s->gates = base_alloc(n_wires, sizeof(*s->gates));
@@ -113,11 +126,11 @@ static bool read_circuit(struct source *s, const json_t *root) {
 	return ok;
 }
 
-bool handset_circuit_parse(struct handset_circuit *c, const void *json, size_t bytes,
-	struct bb_error *err) {
-	struct source s = { .circuit = c, .err = err };
+bool handset_circuit_parse(struct handset_circuit *c, const char *file, const void *json,
+	size_t bytes, struct bb_error *err) {
+	struct source s = { .file = file, .circuit = c, .err = err };
 	*c = (struct handset_circuit){ 0 };
-	json_t *root = json_read("circuit", json, bytes, err);
+	json_t *root = json_read(file, json, bytes, err);
 	const bool ok = root != NULL && read_circuit(&s, root);
 	json_decref(root);
 	json_decref(s.wires);

@@ -12,11 +12,8 @@
 enum { PULSE = 128, GATE = 32 };
 
 static int width_of(const struct automata *u) {
-	int n_units = 0, width = build_width(2 * u->n_states + u->n_symbols + 3);
-	for (int i = 0; i < u->n; i++) {
-		n_units += u->tables[i].n_states * u->tables[i].n_symbols;
-	}
-	while (2 * width < n_units) {
+	int width = build_width(2 * u->n_states + u->n_symbols + 3);
+	while (2 * width < u->n_pairs) {
 		width *= 4;
 	}
 	return width;
@@ -49,7 +46,7 @@ static bool build(struct handset_build *b, const struct handset_options *o, stru
 	const struct automata u = automata_of(o);
 	const struct ssm s = { .n_layers = 1, .width = width_of(&u), .eos = -1,
 		.n_vocab = u.n_symbols + u.n_states, .context_length = 1 << 24 };
-	if (!build_check_size(s.width, 4 * s.width, err)) {
+	if (!automata_check_size(&u, b, s.width, 4 * s.width, err)) {
 		return false;
 	}
 	struct matrix embed, output;
@@ -76,9 +73,11 @@ const struct handset_kind handset_conv_dfa = {
 	.format = "q0 x1 q1 x2 q2 ... xt: the answer to each symbol x is the state q behind it, which "
 		"comes next.\n"
 		"ids: the symbols of all tables, then their states.",
+	.tables = "A + 2 Q at most 4093, and P at most 8192",
 	.takes = HANDSET_TAKES_TABLES,
 	.build = build,
 	.expect = automata_expect_stream,
+	.start = automata_start_stream,
 	.example = automata_example_stream,
 	.example_feed = automata_feed_stream,
 };

@@ -35,13 +35,10 @@ static bool build(struct handset_build *b, const struct handset_options *o, stru
 	const int width = build_width(n_symbols + 2 * n_states + 3);
 	const int first_o = n_symbols, first_s = first_o + n_states;
 	const int c1 = width - 3, c2 = width - 2, c3 = width - 1;
-	struct decoder d = { .n_layers = 1, .width = width, .n_ff = 1, .eos = -1,
+	const struct decoder d = { .n_layers = 1, .width = width, .n_ff = u.n_pairs + 1, .eos = -1,
 		.n_vocab = n_symbols + n_states, .context_length = 1 << 22,
 		.norm = (float)(2 / sqrt(width)) };
-	for (int i = 0; i < u.n; i++) {
-		d.n_ff += u.tables[i].n_states * u.tables[i].n_symbols;
-	}
-	if (!build_check_size(width, d.n_ff, err)) {
+	if (!automata_check_size(&u, b, width, d.n_ff, err)) {
 		return false;
 	}
 	struct matrix embed, output;
@@ -83,9 +80,11 @@ const struct handset_kind handset_dfa = {
 		"comes next.\n"
 		"ids: the symbols of all tables, then their states. q0 is a table's first state. "
 		"A window of 2 is enough.",
+	.tables = "A + 2 Q at most 4093, and P at most 32767 where A + 2 Q is more than 1021",
 	.takes = HANDSET_TAKES_TABLES,
 	.build = build,
 	.expect = automata_expect_stream,
+	.start = automata_start_stream,
 	.example = automata_example_stream,
 	.example_feed = automata_feed_stream,
 };

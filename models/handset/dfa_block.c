@@ -52,7 +52,7 @@ static void name_tokens(struct handset_build *b, const struct ids *x) {
 	build_name(b, x->pad, "PAD");
 	build_name(b, x->eos, "EOS");
 	for (int i = 0; i < x->u.n; i++) {
-		build_name(b, x->first_sep + i, x->u.n > 1 ? "%s.SEP" : "SEP", x->u.tables[i].name);
+		automata_name_token(&x->u, b, x->first_sep + i, i, "SEP");
 	}
 }
 
@@ -116,14 +116,11 @@ static void fill_units(const struct ids *x, const struct features *f,
 static bool build(struct handset_build *b, const struct handset_options *o, struct bb_error *err) {
 	const struct ids x = ids_of(o);
 	const int n_symbols = x.u.n_symbols + 1, n_states = x.u.n_states;
-	struct decoder d = { .n_layers = 1, .n_ff = n_states + 1, .n_vocab = x.n_vocab, .eos = x.eos,
-		.context_length = 2 * o->length + 64 };
-	for (int i = 0; i < x.u.n; i++) {
-		d.n_ff += x.u.tables[i].n_states * x.u.tables[i].n_symbols;
-	}
+	struct decoder d = { .n_layers = 1, .n_ff = x.u.n_pairs + n_states + 1, .n_vocab = x.n_vocab,
+		.eos = x.eos, .context_length = 2 * o->length + 64 };
 	d.width = build_width(2 * n_symbols + 2 * n_states + 1 + 3);
 	d.norm = (float)(2 / sqrt(d.width));
-	if (!build_check_size(d.width, d.n_ff, err)) {
+	if (!automata_check_size(&x.u, b, d.width, d.n_ff, err)) {
 		return false;
 	}
 	const struct features f = { 0, n_symbols, n_symbols + n_states, 2 * n_symbols + n_states,
@@ -150,6 +147,10 @@ static bool expect(const struct handset_options *o, const int32_t *ids, size_t n
 	return true;
 }
 
+static int start(const struct handset_options *o, int i_table) {
+	return ids_of(o).first_sep + i_table;
+}
+
 static int example(const struct handset_options *o, struct bb_tokens *prompt,
 	struct bb_error *err) {
 	const struct ids x = ids_of(o);
@@ -167,6 +168,7 @@ const struct handset_kind handset_dfa_block = {
 	.summary = "an automaton whose symbols stand in the prompt: writes all states, then the end",
 	.format = "x1 ... xn, PAD up to N tokens (n < N), SEP: the answer is q1 ... qn EOS.\n"
 		"ids: the symbols of all tables, PAD, their states, EOS, a SEP for each table.",
+	.tables = "A + Q at most 2045, and P + Q at most 32767 where A + Q is more than 509",
 	.length = "N, the distance of a symbol and the state behind it",
 	.takes = HANDSET_TAKES_TABLES | HANDSET_TAKES_LENGTH,
 	.min_length = 2,
@@ -174,5 +176,6 @@ const struct handset_kind handset_dfa_block = {
 	.default_length = DEFAULT_LENGTH,
 	.build = build,
 	.expect = expect,
+	.start = start,
 	.example = example,
 };

@@ -18,14 +18,21 @@ struct handset_table { /* finish frees it; zeroed = empty */
 	char **symbols; /* [n_symbols] */
 };
 
+/* Of tables in JSON: each, and n_states * n_symbols; bytes of a name. */
+enum { HANDSET_MAX_STATES = 1000, HANDSET_MAX_SYMBOLS = 1000, HANDSET_MAX_PAIRS = 1 << 16,
+	HANDSET_MAX_NAME = 39 };
+enum { HANDSET_MAX_JSON = 16 << 20 }; /* bytes that the JSON of a table or a circuit may have */
+
 /* "parity, mod7, …", joined as a sentence lists them. */
 extern const char handset_tables[];
+const char *handset_table_name(int i); /* of the i-th built in; NULL behind the last */
 /* One of those. False without an error when there is none of that name. */
 bool handset_table_builtin(struct handset_table *t, const char *name, struct bb_error *err);
 /* JSON: {"delta": [[next state per symbol] per state]}, and perhaps "states" and "symbols", names
- * of each; `name` is the automaton's, and begins the sentence of an error. */
-bool handset_table_parse(struct handset_table *t, const char *name, const void *json, size_t bytes,
-	struct bb_error *err);
+ * of each, in which none is empty and none comes twice; `name` is the automaton's, `file` begins
+ * the sentence of an error. */
+bool handset_table_parse(struct handset_table *t, const char *name, const char *file,
+	const void *json, size_t bytes, struct bb_error *err);
 void handset_table_finish(struct handset_table *t);
 
 /* ---- circuits ---- */
@@ -33,6 +40,7 @@ void handset_table_finish(struct handset_table *t);
 enum { HANDSET_OPS = 16 };
 /* Names of truth tables, whose number is the results for 00 01 10 11 as bits: "and" is 1. */
 extern const char *const handset_ops[HANDSET_OPS];
+extern const char handset_op_list[]; /* all names that circuits in JSON may use, as a sentence */
 
 struct handset_gate {
 	int op, a, b; /* operands are wires before its own */
@@ -46,10 +54,10 @@ struct handset_circuit {
 };
 
 /* JSON: {"inputs": ["a", …], "gates": [["x", "xor", "a", "b"], …]}: name, table, operands; a table
- * is a name, or the results for 00 01 10 11 as in "0110". finish frees what this makes; zeroed =
- * empty. */
-bool handset_circuit_parse(struct handset_circuit *c, const void *json, size_t bytes,
-	struct bb_error *err);
+ * is a name in any case, or the results for 00 01 10 11 as in "0110". `file` begins the sentence of
+ * an error. finish frees what this makes; zeroed = empty. */
+bool handset_circuit_parse(struct handset_circuit *c, const char *file, const void *json,
+	size_t bytes, struct bb_error *err);
 void handset_circuit_finish(struct handset_circuit *c);
 /* Appends what asks a model of so many bits for the gates' values, given inputs[n_inputs]. */
 bool handset_circuit_prompt(const struct handset_circuit *c, int bits, const bool *inputs,
@@ -88,6 +96,10 @@ struct handset_kind {
 	const char *summary; /* one line: what it computes, and by what */
 	const char *format;  /* of its prompts, and what it answers; lines */
 	const char *length;  /* what options.length means, with limits; NULL: not taken */
+	const char *tables;  /* limits of all tables together, with A symbols, Q states and P pairs of
+	                        * both in one table; NULL: not taken */
+	const char *recency; /* options of `bobbin run` that a model with options.recency needs; or
+	                        * NULL */
 	int takes;           /* HANDSET_TAKES_… */
 	int min_length, max_length, default_length;
 	int min_bits, max_bits, default_bits;
@@ -99,6 +111,8 @@ struct handset_kind {
 	 * Ids outside of the vocabulary are undefined too. False when there is no memory. */
 	bool (*expect)(const struct handset_options *o, const int32_t *ids, size_t n, int32_t *expected,
 		struct bb_error *err);
+	/* The token with which a run of the i-th table begins; NULL where none are taken. */
+	int (*start)(const struct handset_options *o, int i_table);
 	/* Appends a prompt to try; returns the number of tokens to generate, -1: until the model ends,
 	 * or 0 when there is no memory. */
 	int (*example)(const struct handset_options *o, struct bb_tokens *prompt, struct bb_error *err);
@@ -124,5 +138,14 @@ bool handset_check(const struct handset_kind *kind, struct handset_options *o,
 /* Writes the model; on an error what stood at `path` stays. */
 bool handset_write(const struct handset_kind *kind, const struct handset_options *o,
 	const char *path, struct bb_error *err);
+
+struct handset_names { /* finish frees it; zeroed = empty */
+	char **names; /* [n], of each token id */
+	int n;
+};
+/* The same, and gives the names that stand in the file. */
+bool handset_write_named(const struct handset_kind *kind, const struct handset_options *o,
+	const char *path, struct handset_names *names, struct bb_error *err);
+void handset_names_finish(struct handset_names *names);
 
 #endif

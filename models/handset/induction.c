@@ -205,10 +205,11 @@ const struct handset_kind handset_induction = {
 	.format = "s0 ... A B ... A: the answer is B, the token behind the one earlier A.\n"
 		"ids: 0 to 2^bits - 1. s0 should not come again: what is before it looks like itself.\n"
 		"Several earlier A without --recency, and none: nothing is promised.\n"
-		"--recency: of several A the newest. It needs --kv-cache-dtype f32.\n"
+		"--recency: of several A the newest.\n"
 		"--non-negative: keys of the second layer without negative numbers, so that the box round "
 		"a page's keys says what a query finds there.",
 	.length = "N is the longest prompt of a model with --recency",
+	.recency = "--kv-cache-dtype f32",
 	.takes = HANDSET_TAKES_LENGTH | HANDSET_TAKES_BITS | HANDSET_TAKES_RECENCY |
 		HANDSET_TAKES_NON_NEGATIVE,
 	.min_length = 2, .max_length = 65536, .default_length = 4096,

@@ -193,6 +193,7 @@ const struct handset_kind handset_dictionary = {
 		"ever",
 	.format = "K V sets the value of a key; Q is answered by the latest value of that key, "
 		"anywhere.\n"
+		"Nothing is promised of a key that was never set.\n"
 		"ids: keys 0 to 15, values 16 to 31, queries 32 to 47.",
 	.build = build_dictionary,
 	.expect = expect_dictionary,

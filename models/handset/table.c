@@ -10,8 +10,7 @@
 
 #include <string.h>
 
-/* Of matrices of n_states * n_symbols units. */
-enum { MAX_STATES = 1000, MAX_SYMBOLS = 1000, MAX_UNITS = 1 << 16, MAX_NAME = 40 };
+enum { NAME_BYTES = HANDSET_MAX_NAME + 1 };
 
 const char handset_tables[] = "parity, mod7, bracket8, s5";
 
@@ -103,21 +102,21 @@ static int next_s5(int state, int symbol) {
 }
 
 static void name_number(int state, char *out) {
-	snprintf(out, MAX_NAME, "%d", state);
+	snprintf(out, NAME_BYTES, "%d", state);
 }
 
 static void name_parity(int state, char *out) {
-	snprintf(out, MAX_NAME, "%s", state == 0 ? "even" : "odd");
+	snprintf(out, NAME_BYTES, "%s", state == 0 ? "even" : "odd");
 }
 
 static void name_depth(int state, char *out) {
-	snprintf(out, MAX_NAME, state == 9 ? "error" : "depth%d", state);
+	snprintf(out, NAME_BYTES, state == 9 ? "error" : "depth%d", state);
 }
 
 static void name_permutation(int state, char *out) {
 	int p[S5];
 	permutation(state, p);
-	snprintf(out, MAX_NAME, "%d%d%d%d%d", p[0], p[1], p[2], p[3], p[4]);
+	snprintf(out, NAME_BYTES, "%d%d%d%d%d", p[0], p[1], p[2], p[3], p[4]);
 }
 
 static const struct builtin {
@@ -134,7 +133,7 @@ static const struct builtin {
 };
 
 static bool fill(struct handset_table *t, const struct builtin *from, struct bb_error *err) {
-	char name[MAX_NAME];
+	char name[NAME_BYTES];
 	bool ok = create(t, from->name, from->n_states, from->n_symbols, err);
 	for (int a = 0; ok && a < t->n_symbols; a++) {
 		ok = put_name(&t->symbols[a], from->symbols[a], err);
@@ -147,6 +146,10 @@ static bool fill(struct handset_table *t, const struct builtin *from, struct bb_
 		}
 	}
 	return ok;
+}
+
+const char *handset_table_name(int i) {
+	return i >= 0 && (size_t)i < COUNT(builtins) ? builtins[i].name : NULL;
 }
 
 bool handset_table_builtin(struct handset_table *t, const char *name, struct bb_error *err) {
@@ -166,20 +169,20 @@ bool handset_table_builtin(struct handset_table *t, const char *name, struct bb_
 /* ---- JSON ---- */
 
 struct source {
-	const char *name;
+	const char *name, *file;
 	struct bb_error *err;
 };
 
 static bool check_count(const struct source *s, const char *what, size_t n, size_t most) {
 	return (n >= 1 && n <= most) || base_fail(s->err, BB_ERR_INPUT,
-		"%.80s: expected 1 to %zu %s, has %zu", s->name, most, what, n);
+		"%.160s: expected 1 to %zu %s, has %zu", s->file, most, what, n);
 }
 
 static bool read_row(const struct source *s, struct handset_table *t, int state,
 	const json_t *row) {
 	if (!json_is_array(row) || json_array_size(row) != (size_t)t->n_symbols) {
 		return base_fail(s->err, BB_ERR_INPUT,
-			"%.80s: delta[%d] isn't an array of %d next states, as delta[0] is", s->name, state,
+			"%.160s: delta[%d] isn't an array of %d next states, as delta[0] is", s->file, state,
 			t->n_symbols);
 	}
 	for (int a = 0; a < t->n_symbols; a++) {
@@ -187,10 +190,20 @@ static bool read_row(const struct source *s, struct handset_table *t, int state,
 		const json_int_t value = json_is_integer(next) ? json_integer_value(next) : -1;
 		if (value < 0 || value >= t->n_states) {
 			return base_fail(s->err, BB_ERR_INPUT,
-				"%.80s: delta[%d][%d] isn't a state, a whole number from 0 to %d", s->name, state,
+				"%.160s: delta[%d][%d] isn't a state, a whole number from 0 to %d", s->file, state,
 				a, t->n_states - 1);
 		}
 		t->next[state * t->n_symbols + a] = (int)value;
+	}
+	return true;
+}
+
+static bool check_new(const struct source *s, const char *key, char **names, int i) {
+	for (int j = 0; j < i; j++) {
+		if (strcmp(names[j], names[i]) == 0) {
+			return base_fail(s->err, BB_ERR_INPUT, "%.160s: %s[%d] and %s[%d] have the same name",
+				s->file, key, j, key, i);
+		}
 	}
 	return true;
 }
@@ -200,18 +213,20 @@ static bool read_names(const struct source *s, const json_t *root, const char *k
 	char **names, int n) {
 	const json_t *list = json_object_get(root, key);
 	if (list != NULL && (!json_is_array(list) || json_array_size(list) != (size_t)n)) {
-		return base_fail(s->err, BB_ERR_INPUT, "%.80s: %s isn't an array of %d names", s->name, key,
-			n);
+		return base_fail(s->err, BB_ERR_INPUT, "%.160s: %s isn't an array of %d names", s->file,
+			key, n);
 	}
 	for (int i = 0; i < n; i++) {
-		char name[MAX_NAME];
+		char name[NAME_BYTES];
 		const json_t *given = list != NULL ? json_array_get(list, (size_t)i) : NULL;
-		if (list != NULL && (!json_is_string(given) || json_string_length(given) >= MAX_NAME)) {
-			return base_fail(s->err, BB_ERR_INPUT, "%.80s: %s[%d] isn't a string of at most %d "
-				"bytes", s->name, key, i, MAX_NAME - 1);
+		const size_t bytes = json_string_length(given); /* 0 where it isn't a string */
+		if (list != NULL && (bytes == 0 || bytes >= NAME_BYTES)) {
+			return base_fail(s->err, BB_ERR_INPUT, "%.160s: %s[%d] isn't a string of 1 to %d bytes",
+				s->file, key, i, HANDSET_MAX_NAME);
 		}
 		snprintf(name, sizeof(name), "%c%d", letter, i);
-		if (!put_name(&names[i], given != NULL ? json_string_value(given) : name, s->err)) {
+		if (!put_name(&names[i], given != NULL ? json_string_value(given) : name, s->err) ||
+			!check_new(s, key, names, i)) {
 			return false;
 		}
 	}
@@ -219,16 +234,20 @@ static bool read_names(const struct source *s, const json_t *root, const char *k
 }
 
 static bool read_table(const struct source *s, struct handset_table *t, const json_t *root) {
+	static const char *const keys[] = { "delta", "states", "symbols", NULL };
 	const json_t *delta = json_object_get(root, "delta");
 	if (!json_is_array(delta) || !json_is_array(json_array_get(delta, 0))) {
-		return base_fail(s->err, BB_ERR_INPUT, "%.80s: expected {\"delta\": [[next state per "
-			"symbol] per state]}", s->name);
+		return base_fail(s->err, BB_ERR_INPUT, "%.160s: expected {\"delta\": [[next state per "
+			"symbol] per state]}", s->file);
+	}
+	if (!json_check_keys(s->file, root, keys, s->err)) {
+		return false;
 	}
 	const size_t n_states = json_array_size(delta);
 	const size_t n_symbols = json_array_size(json_array_get(delta, 0));
-	if (!check_count(s, "states", n_states, MAX_STATES) ||
-		!check_count(s, "symbols", n_symbols, MAX_SYMBOLS) ||
-		!check_count(s, "transitions", n_states * n_symbols, MAX_UNITS) ||
+	if (!check_count(s, "states", n_states, HANDSET_MAX_STATES) ||
+		!check_count(s, "symbols", n_symbols, HANDSET_MAX_SYMBOLS) ||
+		!check_count(s, "pairs of a state and a symbol", n_states * n_symbols, HANDSET_MAX_PAIRS) ||
 		!create(t, s->name, (int)n_states, (int)n_symbols, s->err)) {
 		return false;
 	}
@@ -241,11 +260,11 @@ static bool read_table(const struct source *s, struct handset_table *t, const js
 		read_names(s, root, "symbols", 'x', t->symbols, t->n_symbols);
 }
 
-bool handset_table_parse(struct handset_table *t, const char *name, const void *json, size_t bytes,
-	struct bb_error *err) {
-	const struct source s = { name, err };
+bool handset_table_parse(struct handset_table *t, const char *name, const char *file,
+	const void *json, size_t bytes, struct bb_error *err) {
+	const struct source s = { name, file, err };
 	*t = (struct handset_table){ 0 };
-	json_t *root = json_read(name, json, bytes, err);
+	json_t *root = json_read(file, json, bytes, err);
 	const bool ok = root != NULL && read_table(&s, t, root);
 	json_decref(root);
 	if (!ok) {

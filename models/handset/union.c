@@ -3,15 +3,27 @@
  * The disjoint union of automata. */
 #include "union.h"
 
+#include "base.h"
+
 #include <string.h>
 
 struct automata automata_of(const struct handset_options *o) {
-	struct automata u = { o->tables, o->n_tables, 0, 0 };
+	struct automata u = { .tables = o->tables, .n = o->n_tables };
 	for (int i = 0; i < u.n; i++) {
 		u.n_symbols += u.tables[i].n_symbols;
 		u.n_states += u.tables[i].n_states;
+		u.n_pairs += u.tables[i].n_states * u.tables[i].n_symbols;
 	}
 	return u;
+}
+
+bool automata_check_size(const struct automata *u, const struct handset_build *b, int width,
+	int n_units, struct bb_error *err) {
+	enum { MAX_WIDTH = 4096, MAX_WEIGHTS = 1 << 27 };
+	return (width <= MAX_WIDTH && n_units <= MAX_WEIGHTS / width) || base_fail(err, BB_ERR_INPUT,
+		"the tables are too large for %s: they have A = %d symbols, Q = %d states and P = %d pairs "
+		"of both, expected %s", b->kind->name, u->n_symbols, u->n_states, u->n_pairs,
+		b->kind->tables);
 }
 
 int automata_first_state(const struct automata *u, int i) {
@@ -45,7 +57,7 @@ static int turn_of(const struct automata *u, int i_table) {
 	return turn;
 }
 
-static void name_token(const struct automata *u, struct handset_build *b, int id, int i_table,
+void automata_name_token(const struct automata *u, struct handset_build *b, int id, int i_table,
 	const char *name) {
 	const char *table = u->tables[i_table].name;
 	const int turn = turn_of(u, i_table);
@@ -63,10 +75,10 @@ void automata_name_tokens(const struct automata *u, struct handset_build *b, int
 	for (int i = 0; i < u->n; i++) {
 		const struct handset_table *t = &u->tables[i];
 		for (int a = 0; a < t->n_symbols; a++) {
-			name_token(u, b, first_symbol++, i, t->symbols[a]);
+			automata_name_token(u, b, first_symbol++, i, t->symbols[a]);
 		}
 		for (int q = 0; q < t->n_states; q++) {
-			name_token(u, b, first_state++, i, t->states[q]);
+			automata_name_token(u, b, first_state++, i, t->states[q]);
 		}
 	}
 }
@@ -86,6 +98,11 @@ bool automata_expect_stream(const struct handset_options *o, const int32_t *ids,
 
 int automata_example_symbol(const struct handset_options *o, int i) {
 	return i / 2 % o->tables[0].n_symbols;
+}
+
+int automata_start_stream(const struct handset_options *o, int i_table) {
+	const struct automata u = automata_of(o);
+	return u.n_symbols + automata_first_state(&u, i_table);
 }
 
 int automata_example_stream(const struct handset_options *o, struct bb_tokens *prompt,
