@@ -374,7 +374,7 @@ Test(handset_circuit, json_that_is_no_circuit_gets_a_sentence) {
 	expect_refused("{\"inputs\": [\"\"], \"gates\": []}", "inputs[0] isn't a string of 1 to");
 	expect_refused("{\"inputs\": [\"a\"], \"gates\": [[\"x\", \"xor\", \"a\"]]}", "gates[0] to be");
 	expect_refused("{\"inputs\": [\"a\"], \"gates\": [[\"x\", \"xyz\", \"a\", \"a\"]]}",
-		"C.json: gates[0] has the table \"xyz\", expected four digits 0 or 1, or one of false, and, ");
+		"C.json: gates[0] has the table \"xyz\", expected four digits 0 or 1, or one of false, ");
 	expect_refused("{\"inputs\": [\"a\"], \"gates\": [], \"outputs\": [\"a\"]}",
 		"\"outputs\", expected none but \"inputs\" and \"gates\"");
 	expect_refused("{\"inputs\": [\"a\"], \"gates\": [[\"x\", \"or\", \"a\", \"x\"]]}",

@@ -61,8 +61,8 @@ static void print_kinds(void) {
 		out_print("  %-14s  %s\n", k->name, k->summary);
 		print_lines(k->format);
 		if (k->takes & HANDSET_TAKES_TABLES) {
-			out_print("      --table: at least one; of A symbols, Q states and P pairs of both, in all "
-				"tables: %s\n", k->tables);
+			out_print("      --table: at least one; of A symbols, Q states and P pairs of both, in "
+				"all tables: %s\n", k->tables);
 		}
 		if (k->takes & HANDSET_TAKES_LENGTH) {
 			out_print("      --length: %s; %d to %d, default %d\n", k->length, k->min_length,
@@ -82,8 +82,8 @@ static void print_kinds(void) {
 	}
 	out_print("\na table in JSON has 1 to %d states and 1 to %d symbols, at most %d pairs of both, "
 		"and names of 1 to %d bytes;\nJSON of a table or a circuit has at most %d MiB\n"
-		"exit status: 2 for what the command line says, 1 for a file that can't be read or written, "
-		"or whose contents won't do\n", HANDSET_MAX_STATES, HANDSET_MAX_SYMBOLS,
+		"exit status: 2 for what the command line says, 1 for a file that can't be read or "
+		"written, or whose contents won't do\n", HANDSET_MAX_STATES, HANDSET_MAX_SYMBOLS,
 		HANDSET_MAX_PAIRS, HANDSET_MAX_NAME, HANDSET_MAX_JSON >> 20);
 }
 
@@ -172,7 +172,8 @@ static bool check_output(const struct options *o, struct bb_error *err) {
 		const char *name = o->tables.v[i];
 		const int status = strcmp(name, "-") == 0 ? fstat(STDIN_FILENO, &table)
 			: stat(name, &table);
-		if (status == 0 && !is_builtin(name) && table.st_dev == output.st_dev && table.st_ino == output.st_ino) {
+		if (status == 0 && !is_builtin(name) && table.st_dev == output.st_dev &&
+			table.st_ino == output.st_ino) {
 			return input_fail(err, BB_ERR_USAGE, "-o is '%s', the same file as --table '%s'",
 				o->output, name);
 		}
