@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * soak-handset: hand-set automata for as long as one likes. Streams run by themselves: the symbols
+ * soak-handset: hand-set models for as long as one likes. Streams run by themselves: the symbols
  * come from a seed, each state that the model writes is the one that it reads next, and every row
- * of logits must be 1.0 for the right state and 0.0 for all others, while pages stay as many as at
- * first. Blocks read each of N symbols once, N tokens back. The last line is
+ * of logits must be right, while pages stay as many as at first. Others read a script of N tokens,
+ * and every row with an answer is looked at. A circuit is written gate by gate. The last line is
  * `N passed, N failed, N skipped`. */
 #include "base.h"
 #include "handset_harness.h"
@@ -14,18 +14,27 @@
 #include <unistd.h>
 
 static const char usage[] =
-	"soak-handset [--kinds s5,tables,block] [--kv f16,int8] [--steps N] [--length N]\n"
+	"soak-handset [--kinds LIST] [--kv f16,int8] [--steps N] [--length N]\n"
 	"             [--contexts N] [--threads N] [--seed N]\n"
 	"\n"
-	"  s5       CoT steps of S5 by one attention layer, window 8\n"
-	"  tables   the same of parity, mod7 and bracket8 in one model, side by side\n"
-	"  block    mod7, N symbols in the prompt and all N states behind it\n"
+	"Streams, of --steps N CoT steps (20000), in --contexts N of each automaton (1):\n"
+	"  s5           S5 by one attention layer, window 8\n"
+	"  tables       the same of parity, mod7 and bracket8 in one model, side by side\n"
+	"  conv         S5 by a convolution\n"
+	"What is read, of --length N (131072):\n"
+	"  block        mod7, N symbols in the prompt and all N states behind it\n"
+	"  induction    N tokens, where rare ones are looked for\n"
+	"  recency      N tokens of 64 symbols, of which the newest match answers; at most 65536, f32\n"
+	"  copy         16 items in N tokens of noise\n"
+	"  latch        N tokens\n"
+	"  dictionary   N tokens\n"
+	"  s5-rwkv      N tokens\n"
+	"And one that isn't of any length:\n"
+	"  circuit      4096 random gates, written one by one\n"
 	"\n"
-	"  --steps N     of streams, 20000\n"
-	"  --length N    of blocks, 131072\n"
-	"  --contexts N  of each automaton in a batch, 1\n";
+	"--kinds: s5,tables,block. --kv is for s5, tables, block, induction and circuit.\n";
 
-enum { WINDOW = 8, MAX_CONTEXTS = 48, WARM_UP = 1000, CHUNK = 512 };
+enum { WINDOW = 8, MAX_CONTEXTS = 48, WARM_UP = 1000 };
 
 struct soak {
 	const char *kinds, *kv;
@@ -66,10 +75,24 @@ static void die(const struct bb_error *err) {
 	exit(1);
 }
 
+struct kind;
+
+/* Plays one; says what is wrong and returns false where something is. */
+typedef bool soak_fn(const struct soak *o, const struct kind *kind, enum bb_kv_type kv_type);
+
+struct kind {
+	const char *word;
+	soak_fn *soak;
+	struct hand_spec spec;
+	int window;
+	bool has_kv_types; /* played with each that is asked for, else with that of `kv_type` */
+	enum bb_kv_type kv_type;
+};
+
 /* ---- streams ---- */
 
 struct stream {
-	int i_table, first_symbol, first_state, state;
+	int i_table, state;
 	int32_t next[2]; /* the state's token, the symbol's */
 };
 
@@ -78,9 +101,7 @@ struct run {
 	int n;                                  /* contexts */
 	struct bb_context *contexts[MAX_CONTEXTS];
 	struct stream streams[MAX_CONTEXTS];
-	float *logits;                          /* [n, n_vocab] */
 	struct hand_random random;
-	const char *kv;
 };
 
 /* Whether no symbol leads out of it: a walk that has come there proves nothing more. */
@@ -102,37 +123,25 @@ static int next_symbol(struct run *r, const struct stream *s) {
 	return symbol;
 }
 
-static void open_streams(struct run *r, const struct soak *o, const char *const *tables) {
-	struct hand_spec spec = { .kind = "dfa" };
+static void open_run(struct run *r, const struct soak *o, const struct hand_spec *spec,
+	struct bb_engine_params params) {
 	struct bb_error err = { 0 };
-	struct bb_engine_params params = { .window = WINDOW, .n_threads = o->n_threads };
-	bb_kv_type_parse(r->kv, &params.kv_type);
+	params.n_threads = o->n_threads;
+	params.state_cache_bytes = BB_STATE_CACHE_NONE; /* checkpoints would grow with the tokens */
 	r->random.state = o->seed;
-	for (int i = 0; i < HAND_TABLES && tables[i] != NULL; i++) {
-		spec.tables[i] = tables[i];
-	}
-	if (!hand_write(&r->model, &spec, &err) || !hand_load(&r->model, &params, &err)) {
+	if (!hand_write(&r->model, spec, &err) || !hand_load(&r->model, &params, &err)) {
 		die(&err);
 	}
-	int first_symbol = 0, first_state = 0;
 	const int n_tables = r->model.options.n_tables;
-	for (int i = 0; i < n_tables; i++) {
-		first_state += r->model.tables[i].n_symbols;
-	}
-	r->n = n_tables * o->n_contexts;
+	r->n = n_tables > 0 ? n_tables * o->n_contexts : 1;
 	for (int i = 0; i < r->n; i++) {
 		const int i_table = i / o->n_contexts;
-		r->streams[i] = (struct stream){ i_table, first_symbol, first_state, 0, { first_state } };
-		if ((i + 1) % o->n_contexts == 0) {
-			first_symbol += r->model.tables[i_table].n_symbols;
-			first_state += r->model.tables[i_table].n_states;
-		}
+		r->streams[i] = (struct stream){ .i_table = i_table,
+			.next = { hand_first_state(&r->model, i_table) } };
 		if (!bb_context_create(&r->contexts[i], r->model.engine, NULL, &err)) {
 			die(&err);
 		}
 	}
-	r->logits = malloc((size_t)r->n * (size_t)r->model.n_vocab * sizeof(*r->logits));
-	assert(r->logits != NULL);
 }
 
 /* One CoT step of each context; false when a row is wrong, which it says. */
@@ -144,25 +153,23 @@ static bool stream_step(struct run *r, int step) {
 		struct stream *s = &r->streams[i];
 		const struct handset_table *t = &r->model.tables[s->i_table];
 		const int symbol = next_symbol(r, s);
-		s->next[1] = s->first_symbol + symbol;
+		s->next[1] = hand_first_symbol(&r->model, s->i_table) + symbol;
 		s->state = t->next[s->state * t->n_symbols + symbol];
 		items[i] = (struct bb_step_item){ .context = r->contexts[i], .tokens = s->next,
-			.n_tokens = 2, .logits = r->logits + (size_t)i * (size_t)n_vocab };
+			.n_tokens = 2, .logits = r->model.logits + (size_t)i * (size_t)n_vocab };
 	}
 	if (!bb_step(r->model.engine, items, r->n, &err)) {
 		die(&err);
 	}
 	for (int i = 0; i < r->n; i++) {
 		struct stream *s = &r->streams[i];
-		const int at = 2 * step + 1, want = s->first_state + s->state;
-		const struct hand_look look = hand_look(&r->model, items[i].logits, at, want);
-		s->next[0] = look.got;
-		if (look.verdict != HAND_RIGHT) {
-			char text[1024], where[64];
-			snprintf(where, sizeof(where), "%s KV, context %d, step %d", r->kv, i, step);
-			hand_describe(text, sizeof(text), &r->model, where, at, want, &look,
-				items[i].logits);
-			printf("%s\n", text);
+		char where[64];
+		const struct hand_place place = { 2 * step + 1, s->next[1],
+			hand_first_state(&r->model, s->i_table) + s->state, NULL };
+		snprintf(where, sizeof(where), "context %d, step %d", i, step);
+		s->next[0] = hand_largest(items[i].logits, n_vocab);
+		if (!hand_is_right(&r->model, items[i].logits, &place, where)) {
+			printf("%s\n", r->model.failure);
 			return false;
 		}
 	}
@@ -173,15 +180,15 @@ static void close_run(struct run *r) {
 	for (int i = 0; i < r->n; i++) {
 		bb_context_destroy(r->contexts[i]);
 	}
-	free(r->logits);
 	hand_close(&r->model);
 }
 
 static void print_cost(const struct run *r, const char *what, int done, int all,
 	const struct cost *first, const struct cost *now) {
 	printf("%s, %s KV, %d context%s: %d of %d %s, %.0f s, %zu bytes of pages, %.1f MiB resident, "
-		"%ld allocations\n", r->model.name, r->kv, r->n, r->n > 1 ? "s" : "", done, all, what,
-		now->seconds - first->seconds, now->kv_bytes, (double)now->resident / 0x1p20,
+		"%ld allocations\n", r->model.name, bb_kv_type_name(r->model.kv_type), r->n,
+		r->n > 1 ? "s" : "", done, all, what, now->seconds - first->seconds,
+		now->kv_bytes, (double)now->resident / 0x1p20,
 		now->n_allocs - first->n_allocs);
 	fflush(stdout);
 }
@@ -209,10 +216,11 @@ static bool is_flat(const struct run *r, int n_steps, size_t most_pages, const s
 	return false;
 }
 
-static bool soak_streams(const struct soak *o, const char *const *tables, const char *kv) {
+static bool soak_streams(const struct soak *o, const struct kind *kind, enum bb_kv_type kv_type) {
 	struct run *r = calloc(1, sizeof(*r));
-	r->kv = kv;
-	open_streams(r, o, tables);
+	assert(r != NULL);
+	open_run(r, o, &kind->spec, (struct bb_engine_params){ .kv_type = kv_type,
+		.window = kind->window });
 	const struct cost first = cost_now(r->contexts, r->n);
 	struct cost warm = first, now = first;
 	size_t most_pages = 0;
@@ -237,75 +245,159 @@ static bool soak_streams(const struct soak *o, const char *const *tables, const 
 	return ok;
 }
 
-/* ---- blocks ---- */
+/* ---- what is read ---- */
 
-/* ids[2 N + 1]: N - 1 symbols, PAD, SEP, the states; expected likewise. */
-static bool read_block(struct run *r, const int32_t *ids, const int32_t *expected, int n) {
+/* ids[n] of which the first `half` have no answer, or none that needs a look. A step of many rows
+ * has the bits of one at a time, so where each row is right a model that writes would have written
+ * these tokens itself. */
+static bool read_ids(struct run *r, const int32_t *ids, int half, int n) {
 	struct bb_error err = { 0 };
 	const struct cost first = cost_now(r->contexts, 1);
-	const int half = n / 2; /* behind SEP */
-	if (!bb_prefill(r->contexts[0], ids, (size_t)half, NULL, NULL, NULL, &err)) {
+	struct cost now = first;
+	int n_right = 0;
+	if (half > 0 && !bb_prefill(r->contexts[0], ids, (size_t)half, NULL, NULL, NULL, &err)) {
 		die(&err);
 	}
-	struct cost now = cost_now(r->contexts, 1);
-	print_cost(r, "tokens", half, n, &first, &now);
-	/* a step of many rows has the bits of one at a time, so where each row is right the model
-	 * would have written these tokens itself */
-	for (int at = half, tenth = 0; at < n;) {
-		const int rows = n - at < CHUNK ? n - at : CHUNK;
-		const struct bb_step_item item = { .context = r->contexts[0], .tokens = ids + at,
-			.n_tokens = rows, .logits = r->logits, .all_logits = true };
-		if (!bb_step(r->model.engine, &item, 1, &err)) {
-			die(&err);
+	for (int i = 0, at = half; i < 10; i++) {
+		const int rows = (int)((int64_t)(n - half) * (i + 1) / 10) + half - at;
+		const int n_defined = hand_play(&r->model, r->contexts[0], ids + at, rows, HAND_ROWS, NULL);
+		if (n_defined < 0) {
+			printf("%s\n", r->model.failure);
+			return false;
 		}
-		for (int i = 0; i < rows; i++) {
-			const float *row = r->logits + (size_t)i * (size_t)r->model.n_vocab;
-			const struct hand_look look = hand_look(&r->model, row, at + i, expected[at + i]);
-			if (look.verdict != HAND_RIGHT) {
-				char text[1024];
-				hand_describe(text, sizeof(text), &r->model, r->kv, at + i, expected[at + i],
-					&look, row);
-				printf("%s\n", text);
-				return false;
-			}
-		}
+		n_right += n_defined;
 		at += rows;
-		if ((at - half) * (int64_t)10 / (n - half) > tenth) {
-			tenth = (int)((at - half) * (int64_t)10 / (n - half));
-			now = cost_now(r->contexts, 1);
-			print_cost(r, "tokens", at, n, &first, &now);
-		}
+		now = cost_now(r->contexts, 1);
+		print_cost(r, "tokens", at, n, &first, &now);
 	}
-	return true;
+	printf("%s: %d answers, all right\n", r->model.name, n_right);
+	if (n_right == 0) {
+		printf("%s: no row had an answer\n", r->model.name);
+	}
+	return n_right > 0;
 }
 
-static bool soak_block(const struct soak *o, const char *kv) {
-	struct run *r = calloc(1, sizeof(*r));
-	const struct hand_spec spec = { .kind = "dfa-block", .tables = { "mod7" },
-		.length = o->length };
-	struct bb_engine_params params = { .n_threads = o->n_threads, .max_batch_tokens = CHUNK };
-	struct bb_error err = { 0 };
-	const int n = 2 * o->length;
-	r->kv = kv;
-	r->n = 1;
-	r->random.state = o->seed;
-	bb_kv_type_parse(kv, &params.kv_type);
-	if (!hand_write(&r->model, &spec, &err) || !hand_load(&r->model, &params, &err) ||
-		!bb_context_create(&r->contexts[0], r->model.engine, NULL, &err)) {
-		die(&err);
+/* What is looked for: n_needles rare ids, one in each stretch of n common ones, then each again,
+ * with a common one behind it; in another order. ids [n + 2 n_needles]. */
+static void hide_needles(struct hand_random *random, int32_t *ids, int n, int n_needles) {
+	enum { COMMON = 64 };
+	const int stretch = n / n_needles;
+	for (int i = 0; i < n; i++) {
+		ids[i] = hand_below(random, COMMON);
 	}
-	int32_t *ids = malloc((size_t)n * sizeof(*ids)), *expected = malloc((size_t)n * sizeof(*ids));
-	r->logits = malloc(CHUNK * (size_t)r->model.n_vocab * sizeof(*r->logits));
-	assert(ids != NULL && expected != NULL && r->logits != NULL);
-	hand_script(&r->model, 0, &r->random, ids, 0, n);
-	hand_expect(&r->model, ids, n, expected);
-	const bool ok = read_block(r, ids, expected, n);
+	for (int i = 0; i < n_needles; i++) {
+		ids[1 + i * stretch + hand_below(random, stretch - 2)] = COMMON + i;
+	}
+	for (int i = 0; i < n_needles; i++) {
+		ids[n + 2 * i] = COMMON + (i * 7 + 3) % n_needles;
+		ids[n + 2 * i + 1] = hand_below(random, COMMON);
+	}
+}
+
+/* 16 items in n tokens of noise, one in each stretch; GO, and the items again. ids [n + 17] */
+static void hide_items(struct hand_random *random, int32_t *ids, int n) {
+	enum { ITEMS = 16, NOISES = 4, GO = 20 };
+	const int stretch = n / ITEMS;
+	for (int i = 0; i < n; i++) {
+		ids[i] = ITEMS + hand_below(random, NOISES);
+	}
+	ids[n] = GO;
+	for (int i = 0; i < ITEMS; i++) {
+		const int item = hand_below(random, ITEMS);
+		ids[i * stretch + hand_below(random, stretch)] = item;
+		ids[n + 1 + i] = GO + 1 + item;
+	}
+}
+
+static bool soak_reading(const struct soak *o, const struct kind *kind, enum bb_kv_type kv_type) {
+	enum { ITEMS = 16 };
+	struct run *r = calloc(1, sizeof(*r));
+	struct hand_spec spec = kind->spec;
+	const bool is_block = strcmp(kind->word, "block") == 0;
+	const bool is_recency = strcmp(kind->word, "recency") == 0;
+	const int length = is_recency && o->length > 65536 ? 65536 : o->length;
+	int n_needles = length / 200 < 499 ? length / 200 : 499, half = 0, n = length;
+	int32_t *ids = malloc((2 * (size_t)length + 1024) * sizeof(*ids));
+	assert(r != NULL && ids != NULL);
+	spec.length = is_block || is_recency ? length : 0;
+	open_run(r, o, &spec, (struct bb_engine_params){ .kv_type = kv_type });
+	if (strcmp(kind->word, "induction") == 0) {
+		while (n_needles % 7 == 0) { /* so that seven steps at a time reach each */
+			n_needles--;
+		}
+		hide_needles(&r->random, ids, length, n_needles);
+		half = length;
+		n = length + 2 * n_needles;
+	} else if (strcmp(kind->word, "copy") == 0) {
+		hide_items(&r->random, ids, length);
+		half = length;
+		n = length + 1 + ITEMS;
+	} else if (is_recency) {
+		for (int i = 0; i < n; i++) {
+			ids[i] = i == 0 ? 0 : 1 + hand_below(&r->random, 64);
+		}
+	} else {
+		half = is_block ? length : 0;
+		n = is_block ? 2 * length : length;
+		hand_script(&r->model, 0, &r->random, ids, 0, n);
+	}
+	const bool ok = read_ids(r, ids, half, n);
 	free(ids);
-	free(expected);
 	close_run(r);
 	free(r);
 	return ok;
 }
+
+/* ---- what is written ---- */
+
+static bool soak_circuit(const struct soak *o, const struct kind *kind, enum bb_kv_type kv_type) {
+	enum { INPUTS = 64, GATES = 4096, EOS = HANDSET_OPS + 1 };
+	static struct handset_gate gates[GATES];
+	const struct handset_circuit circuit = { .n_inputs = INPUTS, .n_gates = GATES, .gates = gates };
+	struct run *r = calloc(1, sizeof(*r));
+	struct bb_tokens prompt = { 0 };
+	struct bb_error err = { 0 };
+	bool inputs[INPUTS];
+	assert(r != NULL);
+	open_run(r, o, &kind->spec, (struct bb_engine_params){ .kv_type = kv_type });
+	for (int i = 0; i < INPUTS; i++) {
+		inputs[i] = hand_below(&r->random, 2) == 1;
+	}
+	for (int i = 0; i < GATES; i++) {
+		gates[i] = (struct handset_gate){ hand_below(&r->random, HANDSET_OPS),
+			hand_below(&r->random, INPUTS + i), hand_below(&r->random, INPUTS + i) };
+	}
+	const struct cost first = cost_now(r->contexts, 1);
+	if (!handset_circuit_prompt(&circuit, r->model.options.bits, inputs, &prompt, &err) ||
+		!bb_prefill(r->contexts[0], prompt.ids, prompt.n - 1, NULL, NULL, NULL, &err)) {
+		die(&err);
+	}
+	const int n = hand_generate(&r->model, r->contexts[0], prompt.ids[prompt.n - 1], GATES + 1, EOS,
+		NULL);
+	if (n < GATES + 1) {
+		printf("%s\n", n < 0 ? r->model.failure : "the circuit ended too early");
+	}
+	const struct cost now = cost_now(r->contexts, 1);
+	print_cost(r, "tokens written", n, GATES + 1, &first, &now);
+	bb_tokens_finish(&prompt);
+	close_run(r);
+	free(r);
+	return n == GATES + 1;
+}
+
+static const struct kind kinds[] = {
+	{ "s5", soak_streams, { "dfa", { "s5" } }, WINDOW, true },
+	{ "tables", soak_streams, { "dfa", { "parity", "mod7", "bracket8" } }, WINDOW, true },
+	{ "conv", soak_streams, { "conv-dfa", { "s5" } } },
+	{ "block", soak_reading, { "dfa-block", { "mod7" } }, 0, true },
+	{ "induction", soak_reading, { "induction", .bits = 10 }, 0, true },
+	{ "recency", soak_reading, { "induction", .bits = 7, .recency = true }, 0, false, BB_KV_F32 },
+	{ "copy", soak_reading, { "selective-copy" } },
+	{ "latch", soak_reading, { "latch" } },
+	{ "dictionary", soak_reading, { "dictionary" } },
+	{ "s5-rwkv", soak_reading, { "s5-rwkv" } },
+	{ "circuit", soak_circuit, { "circuit" }, 0, true },
+};
 
 /* ---- command ---- */
 
@@ -339,36 +431,47 @@ static void read_arguments(struct soak *o, int argc, char **argv) {
 			exit(strcmp(name, "--help") == 0 ? 0 : 2);
 		}
 	}
-	if (o->n_contexts > MAX_CONTEXTS / 3 || o->length < 2 || o->n_steps > 2000000) {
-		fprintf(stderr, "soak-handset: at most %d contexts and 2000000 steps, and blocks of at "
-			"least 2\n", MAX_CONTEXTS / 3);
+	if (o->n_contexts > MAX_CONTEXTS / 3 || o->length < 256 || o->length > 4000000 ||
+		o->n_steps > 2000000) {
+		fprintf(stderr, "soak-handset: at most %d contexts and 2000000 steps, and a length of "
+			"256 to 4000000\n", MAX_CONTEXTS / 3);
 		exit(2);
 	}
 }
 
+/* Every word is a kind. */
+static void check_kinds(const char *list) {
+	for (const char *p = list; *p != '\0'; p += strcspn(p, ","), p += *p == ',') {
+		size_t i = 0;
+		while (i < COUNT(kinds) && (strlen(kinds[i].word) != strcspn(p, ",") ||
+			strncmp(p, kinds[i].word, strlen(kinds[i].word)) != 0)) {
+			i++;
+		}
+		if (i == COUNT(kinds)) {
+			fprintf(stderr, "soak-handset: no kind is called '%.*s'\n", (int)strcspn(p, ","), p);
+			exit(2);
+		}
+	}
+}
+
 int main(int argc, char **argv) {
-	static const char *const kv_types[] = { "f32", "f16", "bf16", "int8" };
-	static const char *const s5[HAND_TABLES] = { "s5" };
-	static const char *const tables[HAND_TABLES] = { "parity", "mod7", "bracket8" };
+	static const enum bb_kv_type kv_types[] = { BB_KV_F32, BB_KV_F16, BB_KV_BF16, BB_KV_INT8 };
 	struct soak o = { .kinds = "s5,tables,block", .kv = "f16,int8", .n_steps = 20000,
 		.length = 131072, .n_contexts = 1, .n_threads = 1, .seed = 12 };
 	int n_passed = 0, n_all = 0;
 	read_arguments(&o, argc, argv);
-	for (size_t i = 0; i < COUNT(kv_types); i++) {
-		if (!has_word(o.kv, kv_types[i])) {
-			continue;
-		}
-		if (has_word(o.kinds, "s5")) {
+	check_kinds(o.kinds);
+	for (size_t i = 0; i < COUNT(kinds); i++) {
+		if (has_word(o.kinds, kinds[i].word) && !kinds[i].has_kv_types) {
 			n_all++;
-			n_passed += soak_streams(&o, s5, kv_types[i]);
+			n_passed += kinds[i].soak(&o, &kinds[i], kinds[i].kv_type);
 		}
-		if (has_word(o.kinds, "tables")) {
-			n_all++;
-			n_passed += soak_streams(&o, tables, kv_types[i]);
-		}
-		if (has_word(o.kinds, "block")) {
-			n_all++;
-			n_passed += soak_block(&o, kv_types[i]);
+		for (size_t k = 0; has_word(o.kinds, kinds[i].word) && kinds[i].has_kv_types &&
+			k < COUNT(kv_types); k++) {
+			if (has_word(o.kv, bb_kv_type_name(kv_types[k]))) {
+				n_all++;
+				n_passed += kinds[i].soak(&o, &kinds[i], kv_types[k]);
+			}
 		}
 	}
 	if (n_all == 0) {

@@ -4,50 +4,21 @@
  * logits, made by goldens/make.py. Each test is one model at one length, on every ISA level of this
  * machine and on the emulator of CUDA, or on the one device that is named: fed in one step, and
  * again in uneven steps with the last tokens one by one. */
+#include "golden.h"
 #include "models.h"
 
 #include "graph.h"
-#include "npy.h"
 
 #include <math.h>
 #include <stdint.h>
 
-/* Largest difference allowed, as a share of the golden's range (largest minus smallest logit). The
- * float32 run of the official code itself is off by up to 3e-6. */
-#define TOLERANCE 1e-4
+enum { MAX_LENGTH = 500 };
 
-enum { VOCAB = 199, MAX_LENGTH = 500 };
-
-/* The formula of make.py's prompt(). */
-static void make_prompt(int32_t *ids, int n_tokens) {
-	for (int i = 0; i < n_tokens; i++) {
-		ids[i] = (17 + 31 * i + 7 * i * i + i / 5) % VOCAB;
-	}
-}
-
-static double range(const struct npy *a) {
-	float low = a->data[0];
-	float high = a->data[0];
-	for (size_t i = 1; i < a->rows * a->cols; i++) {
-		low = fminf(low, a->data[i]);
-		high = fmaxf(high, a->data[i]);
-	}
-	return (double)high - (double)low;
-}
-
-/* got: [rows, VOCAB], the logits after the last `rows` tokens. */
+/* got: [rows, GOLDEN_VOCAB], the logits after the last `rows` tokens. */
 static void compare(const float *got, const struct npy *want, const char *where, const char *how) {
-	double worst = 0;
-	size_t at = 0;
-	for (size_t i = 0; i < want->rows * want->cols; i++) {
-		const double off = fabs((double)got[i] - (double)want->data[i]);
-		if (!(off <= worst)) {
-			worst = isnan(off) ? (double)INFINITY : off;
-			at = i;
-		}
-	}
-	const double share = worst / range(want);
-	cr_assert(share <= TOLERANCE,
+	size_t at;
+	const double share = golden_off(got, want, &at);
+	cr_assert(share <= GOLDEN_TOLERANCE,
 		"%s, %s: logit %zu of row %zu of %zu is %g, want %g: off by %.2e of the range", where,
 		how, at % want->cols, at / want->cols, want->rows, (double)got[at],
 		(double)want->data[at], share);
@@ -58,11 +29,11 @@ static void at_once(struct bb_engine *e, const int32_t *ids, int n_tokens, const
 	const char *where) {
 	struct bb_context *c = new_context(e);
 	struct bb_error err = { 0 };
-	float *logits = calloc((size_t)n_tokens * VOCAB, sizeof(float)); /* [n_tokens, VOCAB] */
+	float *logits = calloc((size_t)n_tokens * GOLDEN_VOCAB, sizeof(float));
 	const struct bb_step_item item = { .context = c, .tokens = ids, .n_tokens = n_tokens,
 		.logits = logits, .all_logits = true };
 	cr_assert(bb_step(e, &item, 1, &err), "%s", err.text);
-	compare(logits + ((size_t)n_tokens - want->rows) * VOCAB, want, where, "one step");
+	compare(logits + ((size_t)n_tokens - want->rows) * GOLDEN_VOCAB, want, where, "one step");
 	free(logits);
 	bb_context_destroy(c);
 }
@@ -72,7 +43,7 @@ static void in_pieces(struct bb_engine *e, const int32_t *ids, int n_tokens, con
 	const char *where) {
 	struct bb_context *c = new_context(e);
 	struct bb_error err = { 0 };
-	float *logits = calloc(want->rows * VOCAB, sizeof(float)); /* [rows, VOCAB] */
+	float *logits = calloc(want->rows * GOLDEN_VOCAB, sizeof(float)); /* [rows, GOLDEN_VOCAB] */
 	const int n_prompt = n_tokens - (int)want->rows;
 	for (int done = 0, n = 0; done < n_prompt; done += n) {
 		n = n_prompt - done < 29 ? n_prompt - done : 29;
@@ -80,7 +51,7 @@ static void in_pieces(struct bb_engine *e, const int32_t *ids, int n_tokens, con
 	}
 	for (size_t i = 0; i < want->rows; i++) {
 		const struct bb_step_item item = { .context = c, .tokens = ids + n_prompt + i,
-			.n_tokens = 1, .logits = logits + i * VOCAB };
+			.n_tokens = 1, .logits = logits + i * GOLDEN_VOCAB };
 		cr_assert(bb_step(e, &item, 1, &err), "%s", err.text);
 	}
 	compare(logits, want, where, "in pieces");
@@ -119,9 +90,9 @@ static void play(const char *model, int n_tokens) {
 	struct npy want;
 	snprintf(path, sizeof(path), "%s/%s-%d.npy", GOLDENS_DIR, model, n_tokens);
 	npy_init(&want, path);
-	cr_assert(want.cols == VOCAB && want.rows >= 1 && (int)want.rows <= n_tokens);
+	cr_assert(want.cols == GOLDEN_VOCAB && want.rows >= 1 && (int)want.rows <= n_tokens);
 	int32_t ids[MAX_LENGTH];
-	make_prompt(ids, n_tokens);
+	golden_prompt(ids, n_tokens);
 
 	snprintf(path, sizeof(path), "%s/%s.gguf", GOLDENS_DIR, model);
 	const bool has_file = access(path, R_OK) == 0;

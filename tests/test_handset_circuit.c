@@ -2,21 +2,15 @@
  *
  * Boolean circuits with hand-set weights: each logit of each step, generated and fed, random
  * circuits, classic ones and one of thousands of gates, with every KV type; and what the same
- * weights can't do when the steps between are left out. $BOBBIN_SOAK also generates the large one
- * token by token. */
-#include "handset_play.h"
+ * weights can't do when the steps between are left out. */
+#include "handset_asserts.h"
 
-#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+#include "base.h"
 
-enum { AND = 1, XOR = 6, OR = 7, END = HANDSET_OPS, EOS, FIRST_WIRE };
+enum { AND = 1, XOR = 6, OR = 7, EOS = HANDSET_OPS + 1 };
 enum { BATCH = 32, MAX_WIRES = 8191 };
 
-static uint32_t seed = 1;
-
-static int random_below(int n) {
-	seed = seed * 1664525u + 1013904223u;
-	return (int)((seed >> 8) % (uint32_t)n);
-}
+static struct hand_random dice;
 
 /* A circuit in the making, with values of its inputs. */
 struct sample {
@@ -37,11 +31,11 @@ static void begin(struct sample *s, int n_inputs) {
 static void make_random(struct sample *s, int n_inputs, int n_gates) {
 	begin(s, n_inputs);
 	for (int i = 0; i < n_inputs; i++) {
-		s->values[i] = random_below(2);
+		s->values[i] = hand_below(&dice, 2);
 	}
 	for (int i = 0; i < n_gates; i++) {
-		const int op = random_below(HANDSET_OPS), a = random_below(n_inputs + i);
-		add(s, op, a, random_below(n_inputs + i));
+		const int op = hand_below(&dice, HANDSET_OPS), a = hand_below(&dice, n_inputs + i);
+		add(s, op, a, hand_below(&dice, n_inputs + i));
 	}
 	handset_circuit_run(&s->circuit, s->values);
 }
@@ -52,33 +46,17 @@ static int n_wires(const struct sample *s) {
 
 /* ---- what a row must be ---- */
 
-/* Signs that two codes share, less those in which they differ. */
-static int product(int a, int b, int bits) {
-	return bits - 2 * __builtin_popcount((unsigned)(a ^ b) & ((1u << bits) - 1));
-}
-
-/* Every logit behind the value of wire `wire` of the sample, bit for bit. */
-static void check_row(const struct played *p, const float *row, const struct sample *s, int wire) {
-	const int bits = p->options.bits, next = wire + 1;
-	const bool ends = next == n_wires(s);
-	const int sign = !ends && s->values[next] ? 1 : -1;
-	for (int id = 0; id < p->n_vocab; id++) {
-		const int value = id - handset_circuit_value(bits, 0, false);
-		const float want = value >= 0
-			? (float)(product(next, value / 2, bits) + (value % 2 != 0 ? sign : -sign))
-			: id == EOS ? (ends ? 32 : -32) : 0;
-		cr_assert(row[id] == want, "%s: circuit of %d inputs and %d gates, first wrong behind the "
-			"value of wire %d: logit of id %d is %.9g, expected %.9g", setting_text(p->setting),
-			s->circuit.n_inputs, s->circuit.n_gates, wire, id, (double)row[id], (double)want);
-	}
-	const int want = ends ? EOS : handset_circuit_value(bits, next, s->values[next]);
-	cr_assert_eq(play_argmax(row, p->n_vocab), want, "%s: wire %d: expected id %d, got %d",
-		setting_text(p->setting), next, want, play_argmax(row, p->n_vocab));
+/* The row behind the value of wire `wire` of the sample. */
+static void check_row(struct hand_model *p, const float *row, const struct sample *s, int wire) {
+	const int bits = p->options.bits, next = wire + 1, n_gates = s->circuit.n_gates;
+	expect_row(p, row, 4 * (n_gates + 1) + wire,
+		handset_circuit_value(bits, wire, s->values[wire]),
+		next == n_wires(s) ? EOS : handset_circuit_value(bits, next, s->values[next]));
 }
 
 /* ---- generated, several circuits side by side ---- */
 
-static struct bb_tokens prompt_of(const struct played *p, const struct sample *s) {
+static struct bb_tokens prompt_of(const struct hand_model *p, const struct sample *s) {
 	struct bb_tokens prompt = { 0 };
 	struct bb_error err = { 0 };
 	cr_assert(handset_circuit_prompt(&s->circuit, p->options.bits, s->values, &prompt, &err), "%s",
@@ -87,7 +65,7 @@ static struct bb_tokens prompt_of(const struct played *p, const struct sample *s
 }
 
 /* Each context goes on until its EOS; rows are checked as they come. */
-static void generate(struct played *p, const struct sample *samples, int n) {
+static void generate(struct hand_model *p, const struct sample *samples, int n) {
 	struct bb_context *contexts[BATCH];
 	struct bb_error err = { 0 };
 	const size_t n_vocab = (size_t)p->n_vocab;
@@ -109,7 +87,7 @@ static void generate(struct played *p, const struct sample *samples, int n) {
 		for (int i = 0; i < n; i++) {
 			float *row = p->logits + (size_t)i * n_vocab;
 			if (t < samples[i].circuit.n_gates) {
-				ids[i] = play_argmax(row, p->n_vocab);
+				ids[i] = hand_largest(row, p->n_vocab);
 				items[n_items++] = (struct bb_step_item){ .context = contexts[i],
 					.tokens = &ids[i], .n_tokens = 1, .logits = row };
 			}
@@ -127,38 +105,40 @@ static void generate(struct played *p, const struct sample *samples, int n) {
 	}
 }
 
-static void play_random(const struct setting *s, int n_circuits, int most_gates) {
+static void play_random(const struct hand_case *s, int n_circuits, int most_gates) {
 	static struct sample samples[BATCH];
-	struct played p;
-	play_open(&p, s);
+	struct hand_model p;
+	open_case(&p, s);
 	for (int first = 0; first < n_circuits; first += BATCH) {
 		const int n = n_circuits - first < BATCH ? n_circuits - first : BATCH;
 		for (int i = 0; i < n; i++) {
-			make_random(&samples[i], 1 + random_below(16), 1 + random_below(most_gates));
+			/* small ones more often: the time is that of attention, a square */
+			const int most = 1 + hand_below(&dice, most_gates);
+			make_random(&samples[i], 1 + hand_below(&dice, 16), 1 + hand_below(&dice, most));
 		}
 		generate(&p, samples, n);
 	}
-	play_close(&p);
+	hand_close(&p);
 }
 
 Test(handset_circuit, random_circuits_are_evaluated_gate_by_gate, .timeout = 600) {
-	play_random(&(struct setting){ .kind = "circuit", .bits = 8 }, 1000, 200);
+	play_random(&(struct hand_case){ { "circuit", .bits = 8 } }, 1000, 200);
 }
 
 Test(handset_circuit, every_kv_type_and_weight_type_gives_the_same_logits, .timeout = 600) {
 	static const enum bb_kv_type kv_types[] = { BB_KV_F32, BB_KV_F16, BB_KV_BF16, BB_KV_INT8 };
 	for (size_t i = 0; i < COUNT(kv_types); i++) {
-		play_random(&(struct setting){ .kind = "circuit", .bits = 8, .kv_type = kv_types[i] },
+		play_random(&(struct hand_case){ { "circuit", .bits = 8 }, { .kv_type = kv_types[i] } },
 			BATCH, 150);
 	}
-	play_random(&(struct setting){ .kind = "circuit", .bits = 9, .type = HANDSET_F16 }, BATCH, 60);
-	play_random(&(struct setting){ .kind = "circuit", .bits = 9, .type = HANDSET_BF16 }, BATCH, 60);
+	play_random(&(struct hand_case){ { "circuit", .bits = 9, .type = HANDSET_F16 } }, BATCH, 60);
+	play_random(&(struct hand_case){ { "circuit", .bits = 9, .type = HANDSET_BF16 } }, BATCH, 60);
 }
 
 Test(handset_circuit, every_isa_level_gives_the_same_logits, .timeout = 600) {
 	for (const char *const *isa = bb_isa_names(); *isa != NULL; isa++) {
 		if (bb_isa_is_available(*isa)) {
-			play_random(&(struct setting){ .kind = "circuit", .bits = 7, .isa = *isa }, 8, 60);
+			play_random(&(struct hand_case){ { "circuit", .bits = 7 }, { .isa = *isa } }, 8, 60);
 		}
 	}
 }
@@ -169,8 +149,8 @@ Test(handset_circuit, on_a_device, .timeout = 600) {
 		cr_skip_test("no emulator in this build");
 	}
 	for (size_t i = 0; i < COUNT(kv_types); i++) {
-		play_random(&(struct setting){ .kind = "circuit", .bits = 6, .kv_type = kv_types[i],
-			.device = test_device() }, 3, 12);
+		play_random(&(struct hand_case){ { "circuit", .bits = 6 },
+			{ .kv_type = kv_types[i], .device = test_device() } }, 3, 12);
 	}
 }
 
@@ -179,7 +159,7 @@ Test(handset_circuit, on_a_device, .timeout = 600) {
 enum { LARGE_INPUTS = 64, LARGE_GATES = 4096, LARGE_ROWS = 64 };
 
 /* All values are fed: where each row is right behind what is right, so is what is generated. */
-static void feed_values(struct played *p, const struct sample *s) {
+static void feed_values(struct hand_model *p, const struct sample *s) {
 	struct bb_error err = { 0 };
 	struct bb_context *c = new_context(p->engine);
 	struct bb_tokens prompt = prompt_of(p, s);
@@ -202,14 +182,11 @@ static void feed_values(struct played *p, const struct sample *s) {
 
 Test(handset_circuit, thousands_of_gates, .timeout = 900) {
 	static struct sample s;
-	struct played p;
-	play_open(&p, &(struct setting){ .kind = "circuit" });
+	struct hand_model p;
+	open_case(&p, &(struct hand_case){ { "circuit" } });
 	make_random(&s, LARGE_INPUTS, LARGE_GATES);
 	feed_values(&p, &s);
-	if (getenv("BOBBIN_SOAK") != NULL) {
-		generate(&p, &s, 1);
-	}
-	play_close(&p);
+	hand_close(&p);
 }
 
 /* ---- classic ones ---- */
@@ -245,12 +222,12 @@ static int number_of(const struct sample *s, const int *wires, int n) {
 
 Test(handset_circuit, adds, .timeout = 600) {
 	static struct sample samples[BATCH];
-	struct played p;
-	play_open(&p, &(struct setting){ .kind = "circuit", .bits = 7 });
+	struct hand_model p;
+	open_case(&p, &(struct hand_case){ { "circuit", .bits = 7 } });
 	for (int i = 0; i < BATCH; i++) {
 		struct sample *s = &samples[i];
 		int wires[WORD + 1];
-		const int a = random_below(1 << WORD), b = random_below(1 << WORD);
+		const int a = hand_below(&dice, 1 << WORD), b = hand_below(&dice, 1 << WORD);
 		wires[WORD] = make_adder(s, wires);
 		for (int k = 0; k < WORD; k++) {
 			s->values[k] = (a >> k & 1) != 0;
@@ -260,7 +237,7 @@ Test(handset_circuit, adds, .timeout = 600) {
 		cr_assert_eq(number_of(s, wires, WORD + 1), a + b);
 	}
 	generate(&p, samples, BATCH);
-	play_close(&p);
+	hand_close(&p);
 }
 
 /* Odd-even transposition: WORD rounds of comparators, which are an OR and an AND. */
@@ -280,8 +257,8 @@ static void make_sorter(struct sample *s, int out[WORD]) {
 
 Test(handset_circuit, sorts_and_finds_majorities, .timeout = 600) {
 	static struct sample samples[BATCH];
-	struct played p;
-	play_open(&p, &(struct setting){ .kind = "circuit", .bits = 7 });
+	struct hand_model p;
+	open_case(&p, &(struct hand_case){ { "circuit", .bits = 7 } });
 	for (int first = 0; first < 1 << WORD; first += BATCH) {
 		for (int i = 0; i < BATCH; i++) {
 			struct sample *s = &samples[i];
@@ -297,7 +274,7 @@ Test(handset_circuit, sorts_and_finds_majorities, .timeout = 600) {
 		}
 		generate(&p, samples, BATCH);
 	}
-	play_close(&p);
+	hand_close(&p);
 }
 
 /* ---- without chain of thought ---- */
@@ -308,10 +285,10 @@ Test(handset_circuit, sorts_and_finds_majorities, .timeout = 600) {
 Test(handset_circuit, without_the_steps_between_the_same_weights_guess, .timeout = 600) {
 	enum { N = 600, INPUTS = 8, GATES = 60 };
 	static struct sample s;
-	struct played p;
+	struct hand_model p;
 	struct bb_error err = { 0 };
 	int n_right = 0, n_wrong = 0;
-	play_open(&p, &(struct setting){ .kind = "circuit", .bits = 7 });
+	open_case(&p, &(struct hand_case){ { "circuit", .bits = 7 } });
 	for (int i = 0; i < N; i++) {
 		make_random(&s, INPUTS, GATES);
 		/* the last gate is the parity of two late ones, but not of the one that is shown */
@@ -333,7 +310,8 @@ Test(handset_circuit, without_the_steps_between_the_same_weights_guess, .timeout
 		bb_tokens_finish(&prompt);
 		bb_context_destroy(c);
 	}
-	play_close(&p);
+	hand_close(&p);
+	cr_log_info("of %d %d right, %d wrong, %d a tie", N, n_right, n_wrong, N - n_right - n_wrong);
 	cr_assert(n_right < N / 2 && n_wrong < N / 2 && abs(n_right - n_wrong) < N / 8,
 		"%d of %d right, %d wrong: expected about as many, and ties", n_right, N, n_wrong);
 }

