@@ -90,6 +90,7 @@ bool bb_context_fork(struct bb_context **out, struct bb_context *c, struct bb_er
 		return false;
 	}
 	unpromise(c);
+	(*out)->domain = c->domain;
 	timeline_fork(&(*out)->timeline, &c->timeline);
 	for (int i = 0; i < c->engine->plan.n_paged; i++) {
 		kv_fork(&(*out)->tables[i], &c->tables[i], bb_context_length(c));
@@ -256,6 +257,41 @@ size_t bb_context_kv_bytes(const struct bb_context *c) {
 	size_t bytes = 0;
 	for (int i = 0; i < c->engine->plan.n_paged; i++) {
 		bytes += (size_t)kv_count(&c->tables[i]) * c->tables[i].pool->page_bytes;
+	}
+	return bytes;
+}
+
+size_t context_alone_bytes(const struct bb_context *c) {
+	size_t bytes = context_state_alone_bytes(c);
+	for (int i = 0; i < c->engine->plan.n_paged; i++) {
+		bytes += (size_t)kv_count_alone(&c->tables[i]) * c->tables[i].pool->page_bytes;
+	}
+	return bytes;
+}
+
+static size_t used_bytes(const struct bb_engine *e) {
+	const struct state_pool *s = &e->states, *packed = &e->packed_states;
+	size_t bytes = (size_t)(s->n_all - s->n_free) * s->bytes +
+		(size_t)(packed->n_all - packed->n_free) * packed->bytes;
+	for (int i = 0; i < e->plan.n_paged; i++) {
+		for (int type = 0; type < N_KV_TYPES; type++) {
+			bytes += e->pools[i][type].n_used * e->pools[i][type].page_bytes;
+		}
+	}
+	return bytes;
+}
+
+size_t engine_kept_bytes(struct bb_engine *e, const void *keeper) {
+	size_t bytes = used_bytes(e);
+	e->mark++;
+	for (const struct bb_context *c = e->contexts; c != NULL; c = c->after) {
+		if (c->keeper == keeper) {
+			continue;
+		}
+		bytes -= context_state_tally(c, e->mark);
+		for (int i = 0; i < e->plan.n_paged; i++) {
+			bytes -= (size_t)kv_tally(&c->tables[i], e->mark) * c->tables[i].pool->page_bytes;
+		}
 	}
 	return bytes;
 }

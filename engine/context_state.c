@@ -112,6 +112,25 @@ static int n_grid(int first, int last) {
 	return last / STATE_EVERY - first / STATE_EVERY;
 }
 
+/* Whether a state has to be kept at the wanted token, because the grid wouldn't. */
+static bool wants(const struct bb_context *c, int first, int last) {
+	return c->wanted > first && c->wanted <= last && c->wanted % STATE_EVERY != 0;
+}
+
+static int n_saves_within(const struct bb_context *c, int first, int last) {
+	return n_grid(first, last) + wants(c, first, last);
+}
+
+/* The first token behind `at` of the grid, or the wanted one. */
+static int next_save(const struct bb_context *c, int at) {
+	const int grid = (at / STATE_EVERY + 1) * STATE_EVERY;
+	return wants(c, at, grid) ? c->wanted : grid;
+}
+
+static enum checkpoint_kind kind_at(const struct bb_context *c, int at) {
+	return at == c->wanted ? CHECKPOINT_DIVERGENCE : CHECKPOINT_GRID;
+}
+
 static bool reserve_saves(struct bb_context *c, int n, struct bb_error *err) {
 	if (n > c->max_saves) {
 		struct checkpoint *saves = base_realloc(c->saves, (size_t)n, sizeof(*saves));
@@ -140,18 +159,19 @@ bool context_state_reserve(struct bb_context *c, int n_new, struct bb_error *err
 		return false;
 	}
 	assert(c->n_saves == 0 && c->next_state == NULL);
-	const int n = e->kept_states->max_kept > 0 ? n_grid(length, length + n_new - 1) : 0;
+	const int end = length + n_new;
+	const int n = e->kept_states->max_kept > 0 ? n_saves_within(c, length, end - 1) : 0;
 	if (!reserve_saves(c, n, err)) {
 		return false;
 	}
-	make_room(e, n + ((length + n_new) % STATE_EVERY == 0));
-	for (int i = 0; i < n; i++) {
+	make_room(e, n + (end % STATE_EVERY == 0 || end == c->wanted));
+	for (int at = length; c->n_saves < n;) {
 		struct state *s = take(c, err);
 		if (s == NULL) {
 			return false;
 		}
-		c->saves[c->n_saves++] = (struct checkpoint){ (length / STATE_EVERY + 1 + i) * STATE_EVERY,
-			CHECKPOINT_GRID, s };
+		at = next_save(c, at);
+		c->saves[c->n_saves++] = (struct checkpoint){ at, kind_at(c, at), s };
 	}
 	const bool in_place = c->state != NULL && c->state->n_refs == 1;
 	c->next_state = in_place ? c->state : take(c, err);
@@ -182,12 +202,12 @@ void context_state_commit(struct bb_context *c) {
 	c->next_state = NULL;
 	struct bb_error ignored = { 0 }; /* a checkpoint less costs time only */
 	for (int i = 0; i < c->n_saves; i++) {
-		keep(c, c->saves[i].n_tokens, CHECKPOINT_GRID, c->saves[i].state, true, &ignored);
+		keep(c, c->saves[i].n_tokens, c->saves[i].kind, c->saves[i].state, true, &ignored);
 		state_unref(p, c->saves[i].state);
 	}
 	c->n_saves = 0;
-	if (length % STATE_EVERY == 0) {
-		keep(c, length, CHECKPOINT_GRID, c->state, true, &ignored);
+	if (length % STATE_EVERY == 0 || length == c->wanted) {
+		keep(c, length, kind_at(c, length), c->state, true, &ignored);
 	}
 }
 
@@ -208,7 +228,7 @@ bool context_state_promise(struct bb_context *c, int n_new, struct bb_error *err
 	/* what the cache drops on the way can be used again */
 	struct state_pool *kept = c->engine->kept_states;
 	const int length = bb_context_length(c);
-	const int n = n_grid(length, length + n_new), n_kept = n < kept->max_kept ? n : kept->max_kept;
+	const int n = n_saves_within(c, length, length + n_new), n_kept = n < kept->max_kept ? n : kept->max_kept;
 	if (!checkpoints_reserve(&c->checkpoints, n_kept + 1, err) ||
 		!state_promise(pool_of(c), n_kept + 1, err)) {
 		return false;
@@ -257,12 +277,46 @@ bool context_state_mark(struct bb_context *c, enum checkpoint_kind kind, struct 
 		context_state_keep(c, bb_context_length(c), kind, c->state, err);
 }
 
+/* ---- what it holds ---- */
+
+/* References of the context to a state of a checkpoint. */
+static int n_refs_of(const struct bb_context *c, const struct state *s) {
+	return 1 + (s == c->state);
+}
+
+size_t context_state_alone_bytes(const struct bb_context *c) {
+	size_t bytes = 0;
+	bool is_kept = false;
+	for (int i = 0; i < c->checkpoints.n; i++) {
+		const struct state *s = c->checkpoints.items[i].state;
+		bytes += s->n_refs == n_refs_of(c, s) ? c->engine->kept_states->bytes : 0;
+		is_kept = is_kept || s == c->state;
+	}
+	return bytes + (c->state != NULL && !is_kept && c->state->n_refs == 1 ? pool_of(c)->bytes : 0);
+}
+
+static bool is_new(struct state *s, unsigned mark) {
+	const bool found = s != NULL && s->mark != mark;
+	if (found) {
+		s->mark = mark;
+	}
+	return found;
+}
+
+size_t context_state_tally(const struct bb_context *c, unsigned mark) {
+	size_t bytes = is_new(c->state, mark) ? pool_of(c)->bytes : 0;
+	for (int i = 0; i < c->checkpoints.n; i++) {
+		bytes += is_new(c->checkpoints.items[i].state, mark) ? c->engine->kept_states->bytes : 0;
+	}
+	return bytes;
+}
+
 /* Whether b has the first n_tokens of a, which goes on from `reach`, and computed the same of them:
  * beside attention a state depends on how keys and values are stored. Contexts that share a state
  * have the same tokens before it. */
 static bool begins_alike(const struct bb_context *a, const struct bb_context *b, int reach,
 	int n_tokens) {
-	if (a->kv_type != b->kv_type || bb_context_length(b) < n_tokens) {
+	if (a->kv_type != b->kv_type || a->domain != b->domain || bb_context_length(b) < n_tokens) {
 		return false;
 	}
 	const struct checkpoint *of_a = checkpoints_find(&a->checkpoints, reach);

@@ -52,6 +52,7 @@ struct bb_engine {
 	int n_contexts;
 	struct bb_engine_stats stats;
 	uint64_t model_hash;         /* of snapshots; 0: not made yet */
+	unsigned mark;               /* of the last tally of pages and states */
 	bool can_tap;                /* each op of a step is computed by itself */
 	struct taps *taps;           /* NULL: nobody looks */
 };
@@ -71,6 +72,10 @@ struct bb_context {
 	int n_promised;                            /* states that bb_context_reserve set aside */
 	int n_promised_kept;                       /* packed ones */
 	bool is_lost;                              /* a step failed while it wrote `state` */
+	int wanted;                                /* a step that passes this token keeps the state
+	                                            * there; 0: none */
+	uint64_t domain;                           /* contexts of two domains tell each other nothing */
+	const void *keeper;                        /* the prefix cache that it was given to, or NULL */
 	struct bb_context *before, *after;         /* in the engine's list */
 };
 
@@ -90,6 +95,10 @@ const char *engine_kv_name(enum bb_kv_dtype type); /* "f16" */
 bool context_holds(const struct bb_context *c, int n_tokens);
 /* Makes room for n_new more tokens; on failure the context is as it was. */
 bool context_reserve(struct bb_context *c, int n_new, struct bb_error *err);
+/* Bytes of pages and states that destroying it would give back: nobody else refers to them. */
+size_t context_alone_bytes(const struct bb_context *c);
+/* Bytes of pages and states in use that only contexts of this keeper refer to. */
+size_t engine_kept_bytes(struct bb_engine *e, const void *keeper);
 /* As bb_context_rewind, but an empty segment that begins there stays. */
 bool context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err);
 /* ---- context_state.c: the fixed state of a context; nothing to do for models without ---- */
@@ -116,8 +125,12 @@ bool context_state_keep(struct bb_context *c, int n_tokens, enum checkpoint_kind
 /* The token behind which the context could go on if it were rewound to n_tokens; the rest has to
  * be computed again. */
 int context_state_reach(const struct bb_context *c, int n_tokens);
-/* A rewind computed c's last tokens again, from `reach` on: all contexts that begin with c's tokens
- * get the checkpoint at their end, so that nobody computes them once more. */
+/* As context_alone_bytes, of states alone. */
+size_t context_state_alone_bytes(const struct bb_context *c);
+/* As kv_tally: bytes of the context's states that were not yet found. */
+size_t context_state_tally(const struct bb_context *c, unsigned mark);
+/* A rewind computed c's last tokens again, from `reach` on: all contexts of its domain that begin with
+ * c's tokens get the checkpoint at their end, so that nobody computes them once more. */
 void context_state_tell(const struct bb_context *c, int reach);
 /* Goes back to where context_state_reach said. On a failure nothing has changed. */
 bool context_state_cut(struct bb_context *c, int n_tokens, struct bb_error *err);

@@ -11,6 +11,7 @@
 struct kv_page {
 	void *data; /* [page_bytes] */
 	int n_refs;
+	unsigned mark; /* of the last tally that found it */
 	struct kv_page *next_free;
 };
 
@@ -108,6 +109,7 @@ struct kv_chunk {
 	void *data[BB_CHUNK]; /* addresses of pages; first: tables hold its address */
 	struct kv_page *pages[BB_CHUNK];
 	int n_refs;
+	unsigned mark; /* as a page's */
 };
 
 static struct kv_chunk *chunk_of(void **data) {
@@ -339,4 +341,30 @@ void kv_fork(struct kv_table *dst, struct kv_table *src, int n_tokens) {
 
 int kv_count(const struct kv_table *t) {
 	return t->n_pages - t->first_page;
+}
+
+int kv_count_alone(const struct kv_table *t) {
+	int n = 0;
+	for (int i = t->first_page; i < t->n_pages; i++) {
+		n += !chunk_is_shared(t->chunks[i / BB_CHUNK]) && page_at(t, i)->n_refs == 1;
+	}
+	return n;
+}
+
+int kv_tally(const struct kv_table *t, unsigned mark) {
+	int n = 0;
+	for (int i = t->first_page / BB_CHUNK; i * BB_CHUNK < t->n_pages; i++) {
+		struct kv_chunk *chunk = t->chunks[i] != NULL ? chunk_of(t->chunks[i]) : NULL;
+		for (int k = 0; chunk != NULL && chunk->mark != mark && k < BB_CHUNK; k++) {
+			struct kv_page *page = chunk->pages[k];
+			if (page != NULL && page->mark != mark) {
+				page->mark = mark;
+				n++;
+			}
+		}
+		if (chunk != NULL) {
+			chunk->mark = mark;
+		}
+	}
+	return n;
 }

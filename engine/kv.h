@@ -61,5 +61,9 @@ static inline void *kv_page(const struct kv_table *t, int i) {
 }
 /* Pages of this table that exist. */
 int kv_count(const struct kv_table *t);
+/* Those among them that kv_table_finish would give back, for no other table has them. */
+int kv_count_alone(const struct kv_table *t);
+/* Those that no table has been asked for since `mark`, new for each tally, came up. */
+int kv_tally(const struct kv_table *t, unsigned mark);
 
 #endif

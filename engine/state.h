@@ -15,6 +15,7 @@ enum { STATE_EVERY = 512 };
 struct state {
 	float *data;        /* [floats of the pool] */
 	int n_refs, n_kept; /* all references; those of checkpoints among them */
+	unsigned mark;      /* of the last tally that found it, see kv_tally */
 	struct state *next; /* in the pool's list */
 };
 
