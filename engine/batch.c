@@ -67,8 +67,10 @@ bool batch_create(struct bb_engine *e, struct bb_error *err) {
 	a->saves = base_alloc(most_saves(e, rows) + 1, sizeof(*a->saves));
 	b->logits = base_alloc(rows, sizeof(*b->logits));
 	b->draws = base_alloc(rows, sizeof(*b->draws));
+	b->order = base_alloc(rows, sizeof(*b->order));
 	bool ok = a->ids != NULL && a->pos != NULL && a->out_row != NULL && a->kv_heads != NULL &&
-		a->states != NULL && a->saves != NULL && b->logits != NULL && b->draws != NULL;
+		a->states != NULL && a->saves != NULL && b->logits != NULL && b->draws != NULL &&
+		b->order != NULL;
 	for (int i = 0; i < e->plan.n_paged; i++) {
 		a->seqs[i] = base_alloc(rows, sizeof(*a->seqs[i]));
 		a->kept[i] = base_alloc(rows, sizeof(*a->kept[i]));
@@ -104,6 +106,7 @@ void batch_finish(struct bb_engine *e) {
 	base_free(b->on_host.out_row);
 	base_free(b->logits);
 	base_free(b->draws);
+	base_free(b->order);
 	staging_destroy(&e->memory, &b->image.copy);
 	memory_unmap(&e->memory, b->scratch, b->scratch_bytes);
 	memset(b, 0, sizeof(*b));
@@ -337,25 +340,83 @@ static void add_share(struct bb_engine *e, int first, int n, int n_shared) {
 	b->n_shared_rows += n;
 }
 
-/* Contexts that follow one another in a step of decoding and begin alike, each as the first of its
- * run, which ends where what they have in common would shrink to less than half, and where two
- * begin that have more than twice as much. */
-static void find_shares(struct bb_engine *e, const struct bb_step_item *items, int n_items) {
-	for (int i = 0, end; i + 1 < n_items; i = end) {
-		int n = common_tokens(e, items[i].context, items[i + 1].context);
-		for (end = i + 1; end < n_items; end++) {
-			const int here = common_tokens(e, items[i].context, items[end].context);
-			const int deeper = end + 1 < n_items
-				? common_tokens(e, items[end].context, items[end + 1].context) : 0;
-			if (n == 0 || here < n / 2 || deeper / 2 > n) {
+/* Contexts that follow one another, of n items with one row each, and begin alike, each as the
+ * first of its run, which ends where what they have in common would shrink to less than half, and
+ * where two begin that have more than twice as much. */
+static void find_shares(struct bb_engine *e, const struct bb_step_item *items, int n) {
+	const int *order = e->batch.order;
+	for (int i = 0, end; i + 1 < n; i = end) {
+		const struct bb_context *first = items[order[i]].context;
+		int n_shared = common_tokens(e, first, items[order[i + 1]].context);
+		for (end = i + 1; end < n; end++) {
+			const struct bb_context *c = items[order[end]].context;
+			const int here = common_tokens(e, first, c);
+			const int deeper = end + 1 < n ? common_tokens(e, c, items[order[end + 1]].context) : 0;
+			if (n_shared == 0 || here < n_shared / 2 || deeper / 2 > n_shared) {
 				break;
 			}
-			n = here < n ? here : n;
+			n_shared = here < n_shared ? here : n_shared;
 		}
 		if (end > i + 1) {
-			add_share(e, i, end - i, n);
+			add_share(e, i, end - i, n_shared);
 		}
 	}
+}
+
+/* The first kind of layer that sees all tokens; -1: there is none. */
+static int full_kind(const struct bb_engine *e) {
+	int kind = 0;
+	while (kind < e->plan.n_paged && e->plan.kinds[kind].window > 0) {
+		kind++;
+	}
+	return kind < e->plan.n_paged ? kind : -1;
+}
+
+/* Whether the pages of a kind, as a list of addresses, come before those of the other context;
+ * items of several rows come last. */
+static bool comes_before(const struct bb_step_item *a, const struct bb_step_item *b, int kind) {
+	const struct kv_table *p = &a->context->tables[kind], *q = &b->context->tables[kind];
+	const int most = p->n_pages < q->n_pages ? p->n_pages : q->n_pages;
+	if (a->n_tokens > 1 || b->n_tokens > 1) {
+		return a->n_tokens == 1 && b->n_tokens > 1;
+	}
+	const int i = common_pages(p, q, most);
+	return i < most && (uintptr_t)kv_page(p, i) < (uintptr_t)kv_page(q, i);
+}
+
+/* Lists items so that contexts with common pages follow one another, and those of one row come
+ * first, by Shell's sort, which needs no memory. */
+static void sort_items(struct bb_engine *e, const struct bb_step_item *items, int n_items,
+	int kind) {
+	int *order = e->batch.order;
+	for (int gap = n_items / 2; gap > 0; gap /= 2) {
+		for (int i = gap; i < n_items; i++) {
+			const int item = order[i];
+			int at = i;
+			while (at >= gap && comes_before(&items[item], &items[order[at - gap]], kind)) {
+				order[at] = order[at - gap];
+				at -= gap;
+			}
+			order[at] = item;
+		}
+	}
+}
+
+/* In which order the items' sequences lie; returns how many of the first ones may share pages: a
+ * device wants all sequences to have one row then. Taps know the callers' order. */
+static int arrange(struct bb_engine *e, const struct bb_step_item *items, int n_items) {
+	const int kind = full_kind(e);
+	int n_single = 0;
+	for (int i = 0; i < n_items; i++) {
+		e->batch.order[i] = i;
+		n_single += items[i].n_tokens == 1;
+	}
+	if (n_single < 2 || kind < 0 || e->taps != NULL ||
+		(n_single < n_items && !memory_is_host(&e->memory))) {
+		return 0;
+	}
+	sort_items(e, items, n_items, kind);
+	return n_single;
 }
 
 void batch_compose(struct bb_engine *e, const struct bb_step_item *items, int n_items) {
@@ -367,13 +428,12 @@ void batch_compose(struct bb_engine *e, const struct bb_step_item *items, int n_
 	if (e->plan.n_paged > 0) {
 		place_heads(e);
 	}
+	const int n_single = arrange(e, items, n_items);
 	for (int i = 0; i < n_items; i++) {
-		add_item(e, &items[i], i);
+		add_item(e, &items[b->order[i]], i);
 	}
+	find_shares(e, items, n_single);
 	if (!memory_is_host(&e->memory)) {
-		if (b->n_rows == n_items) {
-			find_shares(e, items, n_items);
-		}
 		send(e);
 	}
 }

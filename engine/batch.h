@@ -32,6 +32,7 @@ struct batch {
 	int n_rows, n_seqs, n_out;
 	int n_saves;
 	int n_shares, n_shared_rows; /* runs of contexts with common pages, and contexts in them */
+	int *order;             /* [n_seqs]: the item of each sequence */
 	int max_kept;           /* at least the tokens that any context keeps, this step's included */
 	enum bb_kv_dtype kv_type;
 	float **logits;         /* [n_out]: of [n_vocab] each; NULL: they stay where they are */

@@ -228,7 +228,8 @@ bool context_state_promise(struct bb_context *c, int n_new, struct bb_error *err
 	/* what the cache drops on the way can be used again */
 	struct state_pool *kept = c->engine->kept_states;
 	const int length = bb_context_length(c);
-	const int n = n_saves_within(c, length, length + n_new), n_kept = n < kept->max_kept ? n : kept->max_kept;
+	const int n = n_saves_within(c, length, length + n_new);
+	const int n_kept = n < kept->max_kept ? n : kept->max_kept;
 	if (!checkpoints_reserve(&c->checkpoints, n_kept + 1, err) ||
 		!state_promise(pool_of(c), n_kept + 1, err)) {
 		return false;

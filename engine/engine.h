@@ -129,8 +129,8 @@ int context_state_reach(const struct bb_context *c, int n_tokens);
 size_t context_state_alone_bytes(const struct bb_context *c);
 /* As kv_tally: bytes of the context's states that were not yet found. */
 size_t context_state_tally(const struct bb_context *c, unsigned mark);
-/* A rewind computed c's last tokens again, from `reach` on: all contexts of its domain that begin with
- * c's tokens get the checkpoint at their end, so that nobody computes them once more. */
+/* A rewind computed c's last tokens again, from `reach` on: all contexts of its domain that begin
+ * with c's tokens get the checkpoint at their end, so that nobody computes them once more. */
 void context_state_tell(const struct bb_context *c, int reach);
 /* Goes back to where context_state_reach said. On a failure nothing has changed. */
 bool context_state_cut(struct bb_context *c, int n_tokens, struct bb_error *err);

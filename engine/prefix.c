@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The prefix cache: the tree, the search for the best context in it, what goes first. A path from a
- * root spells a timeline; edges are stretches of tokens, which lie in the timeline of a kept context
- * below. Children are found by their first token in one hash table, whose chains may grow long
- * where it has no memory, and tokens are always compared. */
+ * The prefix cache: the tree, the search for the best context in it, what goes first. A path from
+ * a root spells a timeline; edges are stretches of tokens, which lie in the timeline of a kept
+ * context below. Children are found by their first token in one hash table, whose chains may grow
+ * long where it has no memory, and tokens are always compared. */
 #include "prefix.h"
 
 #include "engine.h"

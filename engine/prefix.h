@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The prefix cache: finished contexts, kept as long as memory lasts, of which later requests that
- * begin alike take a fork. A radix tree over their timelines, one for each salt. It works with forks
- * and rewinds of contexts alone, and knows nothing of pages but what they weigh. Nothing here makes
- * a request fail: a cache that has no memory finds nothing and keeps nothing. One cache of an
+ * begin alike take a fork. A radix tree over their timelines, one for each salt. It works with
+ * forks and rewinds of contexts alone, and knows nothing of pages but what they weigh. Nothing here
+ * makes a request fail: a cache that has no memory finds nothing and keeps nothing. One cache of an
  * engine. */
 #ifndef PREFIX_H
 #define PREFIX_H
@@ -24,19 +24,19 @@ void prefix_destroy(struct prefix *p);
 /* *out: a fork of the kept context of this salt (NULL: "") with which the fewest of ids [n] remain
  * to be computed, rewound to what can be used of it; returns how many tokens that are. 0: there is
  * nothing, and *out is NULL. Computes nothing: with recurrent layers the fork ends at a checkpoint,
- * and a state is kept as soon as it passes the token at which ids leave all timelines known, so that
- * the next one needn't start as early. At most n: who wants the logits behind the last token asks
- * for n - 1. Takes a time that depends on n alone, not on how many contexts are kept. */
+ * and when it comes to the token at which ids leave all timelines known it keeps the state there,
+ * so that the next one needn't start as early. At most n: who wants the logits behind the last
+ * token asks for n - 1. Takes a time that depends on n alone, not on how many contexts are kept. */
 int prefix_find(struct prefix *p, const char *salt, const int32_t *ids, int n,
 	struct bb_context **out);
 /* A context that prefix_find didn't make becomes one of this salt: what rewinds compute again is
  * told to contexts of the same salt only, which have it cheaper later. */
 void prefix_enter(const struct prefix *p, const char *salt, struct bb_context *c);
-/* Takes c, which must have been found or entered with this salt or be of no salt, to be found by
- * later requests; it may be gone at once. An older context that this one replaces is destroyed where
- * the timelines are equal. It's superseded, and goes first, where both are of the same conversation
- * (not NULL), or, where at most one of them says which, where c begins with its whole timeline, or
- * with all of it but its last turn (a segment, or what the model wrote in several). */
+/* Takes c, which was found or entered with this salt, to be found by later requests; it may be gone
+ * at once. An older context of the same timeline is destroyed. Others are superseded, and go first:
+ * those of the same conversation, where both say which (not NULL); else, but not where they say
+ * different ones, those with whose whole timeline c begins, or with all of it but the last turn (a
+ * segment, or what the model wrote, thinking and answer). */
 void prefix_keep(struct prefix *p, const char *salt, const char *conversation,
 	struct bb_context *c);
 /* Evicts until so many bytes are free that weren't, or nothing is left that would free any; returns

@@ -7,7 +7,8 @@
  *           large, so that converting a split's K and V is paid once for many rows (prefill,
  *           batches)
  *   split   a unit is a small block and one split; partials go to scratch, and the thread that
- *           stores a block's last one joins them in index order (few sequences, long contexts)
+ *           stores a block's last one joins them in index order (few sequences, long contexts;
+ *           sequences that share pages, whose rows are then in one block for these)
  *
  * Scratch is bounded: with more splits than it holds, the split way goes in rounds. */
 #include "attention_walk.h"
@@ -25,11 +26,16 @@ enum {
 	MIN_STAGED_TILES = 3,
 };
 
-/* Rows [row0, row0 + n_rows) of a sequence, counted as token * heads_per_kv + head. */
+/* Rows [row0, row0 + n_rows) of a sequence, counted as token * heads_per_kv + head. Or what
+ * sequences share: all heads of one row of each, for the splits before their own, which have
+ * blocks behind this one. */
 struct block {
 	int seq, row0, n_rows;
 	int split0, n_splits;   /* that any of its rows sees, for any kv head */
 	int64_t first_item;     /* item = first_item + (split - split0) * n_kv_heads + kv head */
+	int64_t first_place;    /* rows of partials that the items of blocks before it take */
+	int n_members;          /* sequences that share it, the first being seq; 0: it's one's own */
+	int back;               /* how far before this one that of what it shares stands; 0: nothing */
 };
 
 struct walk {
@@ -48,8 +54,8 @@ struct walk {
 
 	/* the split way */
 	int64_t round_begin, round_end; /* items */
-	int item_rows;                  /* rows of an item's place in partials, a multiple of 8 */
-	float *partials; /* [round's items]: m[item_rows], l[item_rows], o[item_rows, vd] */
+	int64_t round_place;            /* rows of partials that items before the round take */
+	float *partials; /* [round's items]: m[rows], l[rows], o[rows, vd] with rows of place_rows */
 	float *running_m, *running_l;   /* [rows, n_heads]; o is in `out` between rounds */
 	atomic_int *pending;            /* [n_blocks, n_kv_heads] items to come in this round */
 };
@@ -111,13 +117,15 @@ static int partial_rows(int n_threads) {
 	return MIN_PARTIAL_ROWS + PARTIAL_ROWS_PER_THREAD * n_threads;
 }
 
-static size_t partial_floats(int item_rows, int vd) {
-	return (size_t)item_rows * (size_t)(2 + vd);
+/* Rows of a block's item in partials. */
+static int place_rows(const struct block *b) {
+	return (b->n_rows + 7) & ~7;
 }
 
-/* Blocks of a step: a sequence of n rows has at most n * ceil(n_heads / SPLIT_ROWS). */
+/* Blocks of a step: a sequence of n rows has at most n * ceil(n_heads / SPLIT_ROWS), and what it
+ * shares with others one more. */
 static size_t max_blocks(int n_rows, int n_heads) {
-	return (size_t)n_rows * (size_t)((n_heads + SPLIT_ROWS - 1) / SPLIT_ROWS);
+	return (size_t)n_rows * (size_t)((n_heads + SPLIT_ROWS - 1) / SPLIT_ROWS + 1);
 }
 
 static uintptr_t lay_out(struct walk *w, uintptr_t at, int n_rows, int n_heads, int n_threads) {
@@ -131,7 +139,7 @@ static uintptr_t lay_out(struct walk *w, uintptr_t at, int n_rows, int n_heads, 
 		sizeof(float));
 	w->running_m = take(&at, (size_t)n_rows * n_heads * sizeof(float));
 	w->running_l = take(&at, (size_t)n_rows * n_heads * sizeof(float));
-	/* an item holds at least one head: n_blocks * n_kv_heads is at most this */
+	/* n_kv_heads is at most this */
 	w->pending = take(&at, n_blocks * (size_t)n_heads * sizeof(*w->pending));
 	return at;
 }
@@ -167,9 +175,10 @@ static const struct bb_kept *kept_of(const struct walk *w, const struct block *b
 	return &w->a->seqs[b->seq].groups[w->a->kv_heads[kv_head].i_group];
 }
 
-/* The last and the first kept token that a row sees. */
+/* The last and the first kept token that a row sees, of those that the block is about. */
 static int last_seen(const struct walk *w, const struct block *b, int kv_head, int row) {
-	return kept_of(w, b, kv_head)->n_before + (b->row0 + row) / w->heads_per_kv;
+	return b->n_members > 0 ? b->n_splits * BB_SPLIT - 1
+		: kept_of(w, b, kv_head)->n_before + (b->row0 + row) / w->heads_per_kv;
 }
 
 static int first_seen(const struct walk *w, int last) {
@@ -182,6 +191,9 @@ static size_t head_of(const struct walk *w, const struct block *b, int row, int 
 }
 
 static size_t step_row(const struct walk *w, const struct block *b, int row) {
+	if (b->n_members > 0) {
+		return (size_t)w->a->seqs[b->seq + row / w->heads_per_kv].row0;
+	}
 	return (size_t)w->a->seqs[b->seq].row0 + (size_t)((b->row0 + row) / w->heads_per_kv);
 }
 
@@ -302,8 +314,8 @@ static void run_split(const struct walk *w, const struct slot *s, const struct b
 			clip(w, b, kv_head, r + j, token, &t.begin[j], &t.end[j]);
 		}
 		t.m = parts != NULL ? parts + r : s->part_m;
-		t.l = parts != NULL ? parts + w->item_rows + r : s->part_l;
-		t.o = parts != NULL ? parts + 2 * w->item_rows + (size_t)r * vd : s->part_o;
+		t.l = parts != NULL ? parts + place_rows(b) + r : s->part_l;
+		t.o = parts != NULL ? parts + 2 * place_rows(b) + (size_t)r * vd : s->part_o;
 		(is_staged ? w->ops->tile : w->ops->tile_direct)(&t);
 		for (int j = 0; parts == NULL && j < t.n_rows; j++) {
 			w->ops->join(&s->m[r + j], &s->l[r + j], s->o + (size_t)(r + j) * vd, &t.m[j], &t.l[j],
@@ -366,8 +378,9 @@ static void run_whole(const void *arg, int begin, int end) {
 
 /* ---- split ---- */
 
-static float *item_parts(const struct walk *w, int64_t item) {
-	return w->partials + (size_t)(item - w->round_begin) * partial_floats(w->item_rows, w->dims.vd);
+static float *item_parts(const struct walk *w, const struct block *b, int64_t item) {
+	const int64_t place = b->first_place + (item - b->first_item) * place_rows(b);
+	return w->partials + (size_t)(place - w->round_place) * (size_t)(2 + w->dims.vd);
 }
 
 static int64_t item_of(const struct walk *w, const struct block *b, int i_split, int kv_head) {
@@ -378,41 +391,68 @@ static int64_t item_of(const struct walk *w, const struct block *b, int i_split,
 static void round_splits(const struct walk *w, const struct block *b, int kv_head, int *begin,
 	int *end) {
 	const int n_kv = w->a->n_kv_heads;
+	const int64_t most = (int64_t)b->n_splits * n_kv;
 	const int64_t before = w->round_begin - b->first_item - kv_head + n_kv - 1;
 	const int64_t last = w->round_end - b->first_item - kv_head + n_kv - 1;
-	*begin = before > 0 ? (int)(before / n_kv) : 0;
-	*end = last < (int64_t)b->n_splits * n_kv ? (int)(last / n_kv) : b->n_splits;
+	*begin = before > 0 ? (int)((before < most ? before : most) / n_kv) : 0;
+	*end = last > 0 ? (int)((last < most ? last : most) / n_kv) : 0;
 }
 
-/* Joins a block's partials of this round to what earlier rounds left. */
+/* Joins the partials that a block's items of this round have for row r of `to`, which is their row
+ * `row`. */
+static void join_parts(const struct walk *w, const struct slot *s, const struct block *b,
+	int kv_head, int row, int r) {
+	const int vd = w->dims.vd, rows = place_rows(b);
+	int begin, end, from, to;
+	round_splits(w, b, kv_head, &begin, &end);
+	for (int i = begin; i < end; i++) {
+		if (clip(w, b, kv_head, row, (b->split0 + i) * BB_SPLIT, &from, &to)) {
+			const float *part = item_parts(w, b, item_of(w, b, i, kv_head));
+			w->ops->join(&s->m[r], &s->l[r], s->o + (size_t)r * vd, part + row,
+				part + rows + row, part + 2 * rows + (size_t)row * vd, vd);
+		}
+	}
+}
+
+/* Joins a block's partials of this round, those of what it shares first, to what earlier rounds
+ * left. */
 static void join_block(const struct walk *w, const struct slot *s, const struct block *b,
 	int kv_head) {
+	const struct block *shared = b - b->back;
 	const int vd = w->dims.vd, head_dim = w->dims.head_dim;
 	int begin, end;
-	round_splits(w, b, kv_head, &begin, &end);
 	start_running(s, b->n_rows, vd);
 	for (int r = 0; r < b->n_rows; r++) {
 		const size_t at = step_row(w, b, r) * (size_t)w->a->n_heads + head_of(w, b, r, kv_head);
 		float *out = out_of(w, b, r, kv_head), *o = s->o + (size_t)r * vd;
-		if (begin > 0) {
+		if (item_of(w, shared, 0, kv_head) < w->round_begin) {
 			s->m[r] = w->running_m[at];
 			s->l[r] = w->running_l[at];
 			memcpy(o, out, (size_t)head_dim * sizeof(*o));
 		}
-		for (int i = begin; i < end; i++) {
-			int from, to;
-			if (clip(w, b, kv_head, r, (b->split0 + i) * BB_SPLIT, &from, &to)) {
-				const float *part = item_parts(w, item_of(w, b, i, kv_head));
-				w->ops->join(&s->m[r], &s->l[r], o, part + r, part + w->item_rows + r,
-					part + 2 * w->item_rows + (size_t)r * vd, vd);
-			}
+		if (shared != b) {
+			join_parts(w, s, shared, kv_head, (b->seq - shared->seq) * w->heads_per_kv + r, r);
 		}
+		join_parts(w, s, b, kv_head, r, r);
 		w->running_m[at] = s->m[r];
 		w->running_l[at] = s->l[r];
 		memcpy(out, o, (size_t)head_dim * sizeof(*o));
 	}
+	round_splits(w, b, kv_head, &begin, &end);
 	if (end == b->n_splits) {
 		finish_rows(w, s, b, kv_head);
+	}
+}
+
+/* An item is there: whose last one of the round it was, joins. */
+static void arrive(const struct walk *w, const struct slot *s, int i_block, int kv_head) {
+	const int n_members = w->blocks[i_block].n_members;
+	const int first = n_members > 0 ? i_block + 1 : i_block;
+	for (int i = first; i < first + (n_members > 0 ? n_members : 1); i++) {
+		atomic_int *pending = &w->pending[(size_t)i * w->a->n_kv_heads + kv_head];
+		if (atomic_fetch_sub_explicit(pending, 1, memory_order_acq_rel) == 1) {
+			join_block(w, s, &w->blocks[i], kv_head);
+		}
 	}
 }
 
@@ -445,28 +485,55 @@ static void run_items(const void *arg, int begin, int end) {
 		const bool is_last = kv_head + 1 == n_kv;
 		const void *next[2];
 		opening(w, b, i_split + is_last, is_last ? 0 : kv_head + 1, next);
-		run_split(w, &s, b, kv_head, i_split, item_parts(w, item), next);
-		atomic_int *pending = &w->pending[(size_t)i_block * n_kv + kv_head];
-		if (atomic_fetch_sub_explicit(pending, 1, memory_order_acq_rel) == 1) {
-			join_block(w, &s, b, kv_head);
-		}
+		run_split(w, &s, b, kv_head, i_split, item_parts(w, b, item), next);
+		arrive(w, &s, i_block, kv_head);
 	}
 	release(w, index);
 }
 
+/* How many items of the block, and of what it shares, this round has for a head. */
+static int n_pending(const struct walk *w, const struct block *b, int kv_head) {
+	int begin, end, n;
+	round_splits(w, b, kv_head, &begin, &end);
+	n = end - begin;
+	if (b->back > 0) {
+		round_splits(w, b - b->back, kv_head, &begin, &end);
+		n += end - begin;
+	}
+	return n;
+}
+
+/* The round's items: from round_begin on as many as scratch has places for; sets what they wait
+ * for. */
+static void open_round(struct walk *w, int64_t n_items) {
+	const int capacity = partial_rows(w->n_slots);
+	int i = block_of_item(w, w->round_begin);
+	const struct block *first = &w->blocks[i];
+	w->round_place = first->first_place +
+		(w->round_begin - first->first_item) * place_rows(first);
+	w->round_end = n_items;
+	for (int j = i; j < w->n_blocks; j++) {
+		const struct block *b = &w->blocks[j];
+		const int64_t n = (w->round_place + capacity - b->first_place) / place_rows(b);
+		if (n < (int64_t)b->n_splits * w->a->n_kv_heads) {
+			w->round_end = b->first_item + n;
+			break;
+		}
+	}
+	for (int last = block_of_item(w, w->round_end - 1); i <= last; i++) {
+		const int last_member = i + w->blocks[i].n_members;
+		last = last_member > last ? last_member : last;
+		for (int h = 0; h < w->a->n_kv_heads; h++) {
+			atomic_init(&w->pending[(size_t)i * w->a->n_kv_heads + h],
+				n_pending(w, &w->blocks[i], h));
+		}
+	}
+}
+
 static void run_rounds(bb_queue *q, struct walk *w, int64_t n_items) {
 	const int n_kv = w->a->n_kv_heads, n_threads = w->n_slots;
-	const int64_t capacity = partial_rows(n_threads) / w->item_rows;
 	for (w->round_begin = 0; w->round_begin < n_items; w->round_begin = w->round_end) {
-		w->round_end = w->round_begin + capacity < n_items ? w->round_begin + capacity : n_items;
-		const int last = block_of_item(w, w->round_end - 1);
-		for (int i = block_of_item(w, w->round_begin); i <= last; i++) {
-			for (int h = 0; h < n_kv; h++) {
-				int begin, end;
-				round_splits(w, &w->blocks[i], h, &begin, &end);
-				atomic_init(&w->pending[(size_t)i * n_kv + h], end - begin);
-			}
-		}
+		open_round(w, n_items);
 		const int n = (int)(w->round_end - w->round_begin),
 			grain = n / (4 * n_threads) / n_kv * n_kv;
 		queue_run(q, run_items, w, n, grain < 1 ? 1 : grain > 4 * n_kv ? 4 * n_kv : grain);
@@ -474,6 +541,12 @@ static void run_rounds(bb_queue *q, struct walk *w, int64_t n_items) {
 }
 
 /* ---- choice ---- */
+
+/* The sequences, cut into blocks: what these amount to. */
+struct cut {
+	int64_t n_items, n_places;
+	int most_splits; /* of the largest block */
+};
 
 static void span(const struct walk *w, struct block *b) {
 	int first = INT_MAX, last = 0;
@@ -487,28 +560,72 @@ static void span(const struct walk *w, struct block *b) {
 	b->n_splits = last / BB_SPLIT + 1 - b->split0;
 }
 
-/* Cuts the sequences into blocks of at most max_rows rows; returns the number of items, and the
- * largest block's number of splits. */
-static int64_t cut(struct walk *w, int max_rows, int *most_splits) {
-	const struct bb_attention *a = w->a;
-	int64_t n_items = 0;
-	w->n_blocks = 0;
-	*most_splits = 0;
-	for (int i = 0; i < a->n_seqs; i++) {
-		const int n_rows = a->seqs[i].n_rows * w->heads_per_kv;
-		const int n_blocks = (n_rows + max_rows - 1) / max_rows;
-		const int step = (n_rows + n_blocks - 1) / (n_blocks > 0 ? n_blocks : 1);
-		const int rounded = (step + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
-		for (int row = 0; row < n_rows; row += rounded) {
-			struct block *b = &w->blocks[w->n_blocks++];
-			*b = (struct block){ .seq = i, .row0 = row, .first_item = n_items,
-				.n_rows = n_rows - row < rounded ? n_rows - row : rounded };
-			span(w, b);
-			n_items += (int64_t)b->n_splits * a->n_kv_heads;
-			*most_splits = b->n_splits > *most_splits ? b->n_splits : *most_splits;
+/* A block is complete: where its items come. */
+static void add_block(struct walk *w, const struct block *b, struct cut *cut) {
+	struct block *at = &w->blocks[w->n_blocks++];
+	*at = *b;
+	at->first_item = cut->n_items;
+	at->first_place = cut->n_places;
+	const int64_t n = (int64_t)b->n_splits * w->a->n_kv_heads;
+	cut->n_items += n;
+	cut->n_places += n * place_rows(b);
+	cut->most_splits = b->n_splits > cut->most_splits ? b->n_splits : cut->most_splits;
+}
+
+/* A sequence, in blocks of at most max_rows rows. */
+static void cut_seq(struct walk *w, int i_seq, int max_rows, struct cut *cut) {
+	const int n_rows = w->a->seqs[i_seq].n_rows * w->heads_per_kv;
+	const int n_blocks = (n_rows + max_rows - 1) / max_rows;
+	const int step = (n_rows + n_blocks - 1) / (n_blocks > 0 ? n_blocks : 1);
+	const int rounded = (step + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
+	for (int row = 0; row < n_rows; row += rounded) {
+		struct block b = { .seq = i_seq, .row0 = row,
+			.n_rows = n_rows - row < rounded ? n_rows - row : rounded };
+		span(w, &b);
+		add_block(w, &b, cut);
+	}
+}
+
+/* Sequences that share pages: as many at once as a slot has rows for. */
+static void cut_share(struct walk *w, const struct bb_attention_seq *share, struct cut *cut) {
+	const int most = whole_rows(w->dims.vd) / w->heads_per_kv;
+	const int n_shared = share->n_shared / BB_SPLIT;
+	const int n_blocks = (share->n_rows + most - 1) / most;
+	for (int i = 0, n; i < share->n_rows; i += n) {
+		n = (share->n_rows + n_blocks - 1) / n_blocks;
+		n = share->n_rows - i < n ? share->n_rows - i : n;
+		add_block(w, &(struct block){ .seq = share->row0 + i, .n_rows = n * w->heads_per_kv,
+			.n_splits = n_shared, .n_members = n }, cut);
+		for (int k = 0; k < n; k++) {
+			struct block own = { .seq = share->row0 + i + k, .n_rows = w->heads_per_kv,
+				.back = k + 1 };
+			span(w, &own);
+			own.n_splits -= n_shared - own.split0;
+			own.split0 = n_shared;
+			add_block(w, &own, cut);
 		}
 	}
-	return n_items;
+}
+
+static struct cut cut_all(struct walk *w, int max_rows, bool has_shares) {
+	const struct bb_attention *a = w->a;
+	struct cut cut = { 0 };
+	w->n_blocks = 0;
+	for (int i = 0, i_share = 0; i < a->n_seqs;) {
+		if (has_shares && i_share < a->n_shares && a->shares[i_share].row0 == i) {
+			cut_share(w, &a->shares[i_share], &cut);
+			i += a->shares[i_share++].n_rows;
+		} else {
+			cut_seq(w, i++, max_rows, &cut);
+		}
+	}
+	return cut;
+}
+
+/* Whether every row of what sequences share, of one of them at least, has a place in a slot. */
+static bool may_share(const struct walk *w) {
+	return w->a->n_shares > 0 && w->a->window == 0 &&
+		w->heads_per_kv <= whole_rows(w->dims.vd);
 }
 
 void attention_walk(bb_queue *q, const struct bb_attention *a, const struct attn_ops *ops) {
@@ -530,17 +647,15 @@ void attention_walk(bb_queue *q, const struct bb_attention *a, const struct attn
 	for (int i = 0; i < n_threads; i++) {
 		atomic_init(&w.busy[i], 0);
 	}
-	int most_splits;
-	const int64_t total = cut(&w, whole_rows(w.dims.vd), &most_splits);
+	if (may_share(&w)) {
+		run_rounds(q, &w, cut_all(&w, SPLIT_ROWS, true).n_items);
+		return;
+	}
+	const struct cut whole = cut_all(&w, whole_rows(w.dims.vd), false);
 	/* whole, if the largest unit leaves every thread enough others to be busy with meanwhile */
-	if (most_splits <= 1 || (int64_t)most_splits * n_threads * 3 <= total) {
+	if (whole.most_splits <= 1 || (int64_t)whole.most_splits * n_threads * 3 <= whole.n_items) {
 		queue_run(q, run_whole, &w, w.n_blocks * a->n_kv_heads, 1);
 		return;
 	}
-	const int64_t n_items = cut(&w, SPLIT_ROWS, &most_splits);
-	for (int i = 0; i < w.n_blocks; i++) {
-		const int rows = (w.blocks[i].n_rows + 7) & ~7;
-		w.item_rows = rows > w.item_rows ? rows : w.item_rows;
-	}
-	run_rounds(q, &w, n_items);
+	run_rounds(q, &w, cut_all(&w, SPLIT_ROWS, false).n_items);
 }

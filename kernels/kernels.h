@@ -234,11 +234,12 @@ struct bb_attention {
 	/* What a device, in whose memory all arrays are, has to know for its grids: rows of all
 	 * sequences, and at least the most tokens that any group keeps, those of this step included. */
 	int n_rows, max_kept;
-	/* Sequences whose first kept tokens, whole splits of them, lie in the same pages: a device
-	 * reads these once for several, with the same bits. Only where every sequence has one row, and
-	 * sequence i row i. A share is sequences that follow one another: groups are the first's,
-	 * row0 its row, n_rows how many they are (at least 2), n_shared the tokens; each of them has
-	 * n_shared too. n_shared_rows: of all shares. NULL and 0: none. Not looked at with a window. */
+	/* Sequences whose first kept tokens, whole splits of them, lie in the same pages: these are
+	 * read once for several, with the same bits. A share is sequences of one row each that follow
+	 * one another: groups are the first's, row0 its index, n_rows how many they are (at least 2),
+	 * n_shared the tokens; each of them has n_shared too. They are listed by row0. On a device only
+	 * where every sequence has one row, and sequence i row i. n_shared_rows: of all shares. NULL
+	 * and 0: none. Not looked at with a window. */
 	const struct bb_attention_seq *shares;
 	int n_shares, n_shared_rows;
 	/* Where kv layout->prepares: the rows go here as the prepared x of a product of a block type,
