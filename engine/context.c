@@ -32,9 +32,7 @@ static bool create(struct bb_context **out, struct bb_engine *e, enum bb_kv_dtyp
 	c->kv_type = kv_type;
 	c->max_len = max_len;
 	c->after = e->contexts;
-	if (c->after != NULL) {
-		c->after->before = c;
-	}
+	*(c->after != NULL ? &c->after->before : &e->last_context) = c;
 	e->contexts = c;
 	e->n_contexts++;
 	for (int i = 0; i < e->plan.n_paged; i++) {
@@ -55,6 +53,21 @@ bool bb_context_create(struct bb_context **out, struct bb_engine *e,
 		params != NULL && params->max_len > 0 ? params->max_len : e->max_len, err);
 }
 
+static void unlink_context(struct bb_context *c) {
+	*(c->before != NULL ? &c->before->after : &c->engine->contexts) = c->after;
+	*(c->after != NULL ? &c->after->before : &c->engine->last_context) = c->before;
+}
+
+void context_keep(struct bb_context *c) {
+	struct bb_engine *e = c->engine;
+	c->is_kept = true;
+	unlink_context(c);
+	c->before = e->last_context;
+	c->after = NULL;
+	*(c->before != NULL ? &c->before->after : &e->contexts) = c;
+	e->last_context = c;
+}
+
 void bb_context_destroy(struct bb_context *c) {
 	if (c == NULL) {
 		return;
@@ -64,11 +77,7 @@ void bb_context_destroy(struct bb_context *c) {
 	}
 	context_state_finish(c);
 	timeline_finish(&c->timeline);
-	struct bb_context **const link = c->before != NULL ? &c->before->after : &c->engine->contexts;
-	*link = c->after;
-	if (c->after != NULL) {
-		c->after->before = c->before;
-	}
+	unlink_context(c);
 	c->engine->n_contexts--;
 	base_free(c);
 }
@@ -281,13 +290,10 @@ static size_t used_bytes(const struct bb_engine *e) {
 	return bytes;
 }
 
-size_t engine_kept_bytes(struct bb_engine *e, const void *keeper) {
+size_t engine_kept_bytes(struct bb_engine *e) {
 	size_t bytes = used_bytes(e);
 	e->mark++;
-	for (const struct bb_context *c = e->contexts; c != NULL; c = c->after) {
-		if (c->keeper == keeper) {
-			continue;
-		}
+	for (const struct bb_context *c = e->contexts; c != NULL && !c->is_kept; c = c->after) {
 		bytes -= context_state_tally(c, e->mark);
 		for (int i = 0; i < e->plan.n_paged; i++) {
 			bytes -= (size_t)kv_tally(&c->tables[i], e->mark) * c->tables[i].pool->page_bytes;

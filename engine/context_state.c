@@ -17,21 +17,36 @@ static bool has_state(const struct bb_context *c) {
 
 /* ---- the cache ---- */
 
-/* Drops the checkpoint that is worth least: of the lowest kind that there is, in the context with
- * the most of them, so that none is dense where another is bare. */
+/* Of the contexts that have checkpoints of a kind the one that has most of them, so that none is
+ * dense where another is bare. Those of kept contexts count for more the longer ago these were
+ * kept: once more for each doubling of the number of contexts kept since. NULL: there is none. */
+static struct bb_context *richest(const struct bb_engine *e, enum checkpoint_kind kind) {
+	struct bb_context *most = NULL;
+	int n_most = 0, n_newer = 0, weight = 1;
+	for (struct bb_context *c = e->last_context; c != NULL; c = c->before) {
+		weight = c->is_kept ? weight + (n_newer >= 1 << weight) : 1;
+		n_newer += c->is_kept;
+		const int n = weight * checkpoints_count(&c->checkpoints, kind);
+		most = n > n_most ? c : most;
+		n_most = n > n_most ? n : n_most;
+	}
+	return most;
+}
+
+/* Drops the checkpoint that is worth least, of the lowest kind that there is, in all contexts that
+ * share its state, since nothing is gained before. */
 static void evict(struct bb_engine *e) {
 	for (enum checkpoint_kind kind = CHECKPOINT_GRID; kind < N_CHECKPOINT_KINDS; kind++) {
-		struct bb_context *most = NULL;
-		int n_most = 0;
-		for (struct bb_context *c = e->contexts; c != NULL; c = c->after) {
-			const int n = checkpoints_count(&c->checkpoints, kind);
-			most = n > n_most ? c : most;
-			n_most = n > n_most ? n : n_most;
+		struct bb_context *most = richest(e, kind);
+		if (most == NULL) {
+			continue;
 		}
-		if (most != NULL) {
-			checkpoints_thin(&most->checkpoints, e->kept_states, kind, bb_context_length(most));
-			return;
+		const struct state *s = checkpoints_thin(&most->checkpoints, e->kept_states, kind,
+			bb_context_length(most));
+		for (struct bb_context *c = e->contexts; c != NULL && s->n_kept > 0; c = c->after) {
+			checkpoints_drop(&c->checkpoints, e->kept_states, kind, s);
 		}
+		return;
 	}
 	assert(!"states are kept that no checkpoint refers to");
 }
@@ -95,6 +110,12 @@ bool context_state_keep(struct bb_context *c, int n_tokens, enum checkpoint_kind
 	}
 	c->n_promised += is_shared;
 	return keep(c, n_tokens, kind, s, false, err);
+}
+
+void context_state_forget(struct bb_context *c) {
+	if (has_state(c)) {
+		checkpoints_truncate(&c->checkpoints, c->engine->kept_states, -1);
+	}
 }
 
 /* ---- a step ---- */

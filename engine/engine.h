@@ -48,7 +48,8 @@ struct bb_engine {
 	struct state_pool states;   /* of models with recurrent layers */
 	struct state_pool packed_states; /* as checkpoints have them where they are of int8 */
 	struct state_pool *kept_states;  /* which of the two pools checkpoints are of */
-	struct bb_context *contexts; /* all there are */
+	struct bb_context *contexts; /* all there are; those that the prefix cache keeps come last */
+	struct bb_context *last_context;
 	int n_contexts;
 	struct bb_engine_stats stats;
 	uint64_t model_hash;         /* of snapshots; 0: not made yet */
@@ -75,7 +76,7 @@ struct bb_context {
 	int wanted;                                /* a step that passes this token keeps the state
 	                                            * there; 0: none */
 	uint64_t domain;                           /* contexts of two domains tell each other nothing */
-	const void *keeper;                        /* the prefix cache that it was given to, or NULL */
+	bool is_kept;                              /* it was given to the prefix cache */
 	struct bb_context *before, *after;         /* in the engine's list */
 };
 
@@ -97,8 +98,10 @@ bool context_holds(const struct bb_context *c, int n_tokens);
 bool context_reserve(struct bb_context *c, int n_new, struct bb_error *err);
 /* Bytes of pages and states that destroying it would give back: nobody else refers to them. */
 size_t context_alone_bytes(const struct bb_context *c);
-/* Bytes of pages and states in use that only contexts of this keeper refer to. */
-size_t engine_kept_bytes(struct bb_engine *e, const void *keeper);
+/* The context is the prefix cache's from now on. */
+void context_keep(struct bb_context *c);
+/* Bytes of pages and states in use that only such contexts refer to. */
+size_t engine_kept_bytes(struct bb_engine *e);
 /* As bb_context_rewind, but an empty segment that begins there stays. */
 bool context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err);
 /* ---- context_state.c: the fixed state of a context; nothing to do for models without ---- */
@@ -122,6 +125,8 @@ bool context_state_mark(struct bb_context *c, enum checkpoint_kind kind, struct 
  * the cache has no room for any. Allocates in the context's list alone. */
 bool context_state_keep(struct bb_context *c, int n_tokens, enum checkpoint_kind kind,
 	struct state *s, struct bb_error *err);
+/* Drops all checkpoints: others need the room more. */
+void context_state_forget(struct bb_context *c);
 /* The token behind which the context could go on if it were rewound to n_tokens; the rest has to
  * be computed again. */
 int context_state_reach(const struct bb_context *c, int n_tokens);

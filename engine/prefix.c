@@ -505,13 +505,20 @@ static bool replaces(const struct entry *newer, const struct entry *e, int n) {
 	return may && (bb_context_length(e->context) == n || (turn > 0 && turn <= n));
 }
 
+/* Its checkpoints go at once: the one that took its place has those of what they share, and room
+ * for checkpoints is scarce. */
+static void step_back(struct prefix *p, struct entry *e) {
+	context_state_forget(e->context);
+	list_move(p, e, true);
+}
+
 static void supersede(struct prefix *p, struct entry *e) {
 	if (e->conversation != NULL) {
 		struct entry *o = p->conversations[bucket_of_entry(p, e)];
 		for (; o != NULL; o = o->next) {
 			if (o != e && o->root == e->root && !o->is_superseded &&
 				strcmp(o->conversation, e->conversation) == 0) {
-				list_move(p, o, true);
+				step_back(p, o);
 			}
 		}
 	}
@@ -521,7 +528,7 @@ static void supersede(struct prefix *p, struct entry *e) {
 		top = top->parent) {
 		for (struct node *n = top; n != NULL && n_tries > 0; n = next_below(n, top, done)) {
 			if (n->entry != NULL && !n->entry->is_superseded && replaces(e, n->entry, top->end)) {
-				list_move(p, n->entry, true);
+				step_back(p, n->entry);
 			}
 			n_tries--;
 		}
@@ -556,7 +563,7 @@ size_t prefix_trim(struct prefix *p, size_t bytes) {
 
 /* Gives back what is over the limit. */
 static void fit(struct prefix *p) {
-	const size_t bytes = engine_kept_bytes(p->engine, p);
+	const size_t bytes = engine_kept_bytes(p->engine);
 	if (bytes > p->max_bytes) {
 		prefix_trim(p, bytes - p->max_bytes);
 	}
@@ -574,7 +581,7 @@ static bool settle(struct prefix *p, struct bb_context *c) {
 void prefix_keep(struct prefix *p, const char *salt, const char *conversation,
 	struct bb_context *c) {
 	struct parts m = { 0 };
-	assert(c->engine == p->engine && c->keeper == NULL);
+	assert(c->engine == p->engine && !c->is_kept);
 	salt = salt != NULL ? salt : "";
 	if (!settle(p, c) || !make_parts(&m, salt, conversation)) {
 		free_parts(&m);
@@ -591,7 +598,7 @@ void prefix_keep(struct prefix *p, const char *salt, const char *conversation,
 	e->root = root;
 	e->node = place(p, &m, root);
 	m.entry = NULL;
-	c->keeper = p;
+	context_keep(c);
 	c->wanted = 0;
 	prefix_enter(p, salt, c);
 	struct entry *same = e->node->entry;
@@ -644,6 +651,6 @@ void prefix_destroy(struct prefix *p) {
 
 void prefix_stats(const struct prefix *p, struct prefix_stats *out) {
 	*out = p->stats;
-	out->bytes = engine_kept_bytes(p->engine, p);
+	out->bytes = engine_kept_bytes(p->engine);
 	out->max_bytes = p->max_bytes;
 }

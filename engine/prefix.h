@@ -15,7 +15,8 @@ struct bb_engine;
 struct prefix;
 
 /* max_bytes: of pages and states that kept contexts alone hold. What running contexts, their forks,
- * refer to isn't counted, for to evict would not free it. */
+ * refer to isn't counted, for to evict would not free it. Checkpoints are, so for recurrent models
+ * it has to be well above what the state cache may hold. */
 bool prefix_create(struct prefix **out, struct bb_engine *e, size_t max_bytes,
 	struct bb_error *err);
 /* Destroys what is kept. NULL is fine. */

@@ -181,8 +181,25 @@ static int octave(int distance) {
 	return k;
 }
 
-void checkpoints_thin(struct checkpoints *c, struct state_pool *p, enum checkpoint_kind kind,
-	int n_tokens) {
+static void drop_at(struct checkpoints *c, struct state_pool *p, int i) {
+	struct state *s = c->items[i].state;
+	c->n--;
+	memmove(&c->items[i], &c->items[i + 1], (size_t)(c->n - i) * sizeof(*c->items));
+	drop(p, s);
+}
+
+void checkpoints_drop(struct checkpoints *c, struct state_pool *p, enum checkpoint_kind kind,
+	const struct state *s) {
+	for (int i = 0; i < c->n; i++) {
+		if (c->items[i].state == s && c->items[i].kind <= kind) {
+			drop_at(c, p, i);
+			return;
+		}
+	}
+}
+
+const struct state *checkpoints_thin(struct checkpoints *c, struct state_pool *p,
+	enum checkpoint_kind kind, int n_tokens) {
 	int oldest = -1, victim = -1;
 	for (int i = 0, before = -1; i < c->n && victim < 0; i++) {
 		const int k = octave(n_tokens - c->items[i].n_tokens);
@@ -197,11 +214,9 @@ void checkpoints_thin(struct checkpoints *c, struct state_pool *p, enum checkpoi
 	}
 	victim = victim >= 0 ? victim : oldest;
 	assert(victim >= 0);
-	struct state *s = c->items[victim].state;
-	c->n--;
-	memmove(&c->items[victim], &c->items[victim + 1],
-		(size_t)(c->n - victim) * sizeof(*c->items));
-	drop(p, s);
+	const struct state *s = c->items[victim].state;
+	drop_at(c, p, victim);
+	return s;
 }
 
 enum { MOST_PLAYED = 1 << 22 };

@@ -78,9 +78,12 @@ int checkpoints_count(const struct checkpoints *c, enum checkpoint_kind kind);
 /* Drops one of the kind, of which there is one, seen from a context of n_tokens: of those that
  * share the oldest octave of distances (d to 2 d tokens back) the second oldest, so that the oldest
  * grows old enough for the octave behind: old ones end up log-spaced, and young ones stay dense.
- * Where none share one, the oldest of all. */
-void checkpoints_thin(struct checkpoints *c, struct state_pool *p, enum checkpoint_kind kind,
-	int n_tokens);
+ * Where none share one, the oldest of all. Returns whose it was, to be compared only. */
+const struct state *checkpoints_thin(struct checkpoints *c, struct state_pool *p,
+	enum checkpoint_kind kind, int n_tokens);
+/* Drops the checkpoint of a state, if there is one that is worth no more than that kind. */
+void checkpoints_drop(struct checkpoints *c, struct state_pool *p, enum checkpoint_kind kind,
+	const struct state *s);
 /* How many of its newest tokens a context of n_tokens, read without segments, can be rewound by and
  * compute no more than STATE_EVERY again, where max_kept checkpoints may be. */
 bool checkpoints_reach(int max_kept, int n_tokens, int *out, struct bb_error *err);

@@ -104,7 +104,7 @@ static int best_reach(const struct prefix *p, struct bb_engine *e, const char *s
 		while (m < n && m < bb_context_length(c) && bb_context_tokens(c)[m] == ids[m]) {
 			m++;
 		}
-		if (c->keeper != p || c->domain != probe.domain) {
+		if (!c->is_kept || c->domain != probe.domain) {
 			continue;
 		}
 		const int reach = context_state_reach(c, m);
@@ -530,11 +530,20 @@ static void make_prompt(struct text *t, struct bb_engine *e, int agent, int turn
 	}
 }
 
-/* 4 agents take turns, 40 each. Every other one thinks before it answers, which its next prompt
- * doesn't have. */
-static void play_agents(const char *model) {
-	struct bb_engine *e = open_tiny(model);
-	struct prefix *p = new_prefix(e, SIZE_MAX);
+/* 4 agents take turns, 40 each, with memory for so many checkpoints, and in the prefix cache for so
+ * many contexts of the greatest length. Every other one thinks before it answers, which its next
+ * prompt doesn't have. */
+static void play_agents(const char *model, int n_checkpoints, int n_contexts) {
+	struct bb_engine_params params = { .path = tiny_path(model), .n_threads = 1,
+		.max_model_len = MAX_LEN };
+	struct bb_engine *e = open_with(&params);
+	struct bb_engine_info info;
+	bb_engine_info(e, &info);
+	const size_t context_bytes = info.state_bytes + info.kv_bytes_per_token * MAX_LEN;
+	params.state_cache_bytes = (size_t)n_checkpoints * info.state_bytes;
+	bb_engine_destroy(e);
+	e = open_with(&params);
+	struct prefix *p = new_prefix(e, (size_t)n_contexts * context_bytes);
 	static struct text *known[N_AGENTS * N_AGENT_TURNS];
 	static int32_t thoughts[40];
 	int64_t n_reusable = 0, n_reused = 0;
@@ -572,9 +581,9 @@ static void play_agents(const char *model) {
 }
 
 Test(prefix, agents_reuse_what_can_be_reused) {
-	play_agents("llama");
-	play_agents("mamba2");
-	play_agents("falcon-h1");
+	play_agents("llama", 0, 4);
+	play_agents("mamba2", 20, 60);
+	play_agents("falcon-h1", 20, 4);
 }
 
 /* ---- many ---- */
