@@ -38,7 +38,7 @@ enum bb_code {
 	BB_ERR_MEMORY,    /* an allocation or a limit on bytes */
 	BB_ERR_CONTEXT,   /* the context is full, or the position is out of its range */
 	BB_ERR_TEMPLATE,  /* a chat template is wrong, or raised */
-	BB_ERR_INPUT,     /* text, JSON or token ids that can't be used */
+	BB_ERR_INPUT,     /* text, JSON, token ids or edits that can't be used */
 	BB_ERR_CANCELLED, /* the caller's progress callback said stop */
 	BB_ERR_DEVICE,    /* a GPU's driver or a launch failed; what it held can't be trusted */
 };
@@ -320,7 +320,7 @@ struct bb_tap_site {
 	char full[48];       /* "blk.3.q.2", "embed.x", "unembed.logits" */
 	const char *op;      /* that writes it: "rope" */
 	int n_parts, width;  /* a row is [n_parts, width]; parts: of experts that it chose, else 1 */
-	int n_heads;         /* side by side in the width, equally wide; 1: it isn't made of heads */
+	int n_heads;         /* side by side in the width, equally wide; 0: it isn't made of heads */
 };
 /* Site i (>= 0) of the list of a layer, or of BB_TAP_EMBED or BB_TAP_UNEMBED, in the order in which
  * they are computed; false: there are no more. Of engines that aren't vocab_only, as all that asks
@@ -351,7 +351,9 @@ typedef void bb_tap_fn(void *user, const struct bb_tap_rows *rows);
  * the queries of the step and the keys as they are kept, so after their rounding to the KV type, by
  * the model's scale and window. Kernels may round queries and weights in their own way, and attend
  * a little differently then: on the models of the tests, weights times values give `att` to 1e-5
- * with KV of f32, to 1e-4 with f16, to 6e-2 with int8. */
+ * with KV of f32, to 1e-4 with f16, to 6e-2 with int8. With f16 and bf16 the ISA level avx512_bf16
+ * rounds q, k, the weights and v to bf16 on their way into its products, which on real models shows
+ * where keys are large (docs/taps.md); --isa avx512 shows f16 unrounded. */
 struct bb_attention_row {
 	const struct bb_context *context;
 	int layer, head, token;
@@ -376,14 +378,17 @@ struct bb_attention_tap {
 
 enum bb_edit_kind { BB_EDIT_ADD = 1, BB_EDIT_SCALE };
 /* Changes a site's rows of these tokens before anything reads them, and before taps see them; those
- * of a list in its order. To set a value: times 0, then add. */
+ * of a list in its order. To set a value: times 0, then add. A step fails with BB_ERR_INPUT where
+ * an edit leaves a row that the arithmetic behind it can't take: a number that isn't finite, or,
+ * but for logits, squares whose sum is beyond float. */
 struct bb_edit {
 	const char *at;
 	enum bb_edit_kind kind; /* must be said */
 	int first, n_tokens;
 	const float *add;       /* of ADD: what is added to each row, [n_parts, width] */
 	int n_add;              /* its floats */
-	int head;               /* of SCALE, >= -1: which head is multiplied, -1 all of the row */
+	int head;               /* of SCALE, >= -1: which head is multiplied, -1 all of the row; where
+	                         * the site isn't made of heads, there is no head 0 either */
 	float factor;           /* … by this */
 };
 
@@ -404,9 +409,12 @@ struct bb_taps {
  * `user`. All memory is had here: a step allocates no more than without. Rows have the same bits
  * however they are batched; taps alone change none. What edits have changed stays in the keys,
  * values and states that came of it.
- * BB_ERR_USAGE for a site, head, layer or width that isn't there and for an edit without a kind,
- * BB_ERR_MEMORY; then what was attached stays. */
+ * BB_ERR_USAGE for a site, head, layer or width that isn't there, for an edit without a kind and
+ * for one whose numbers aren't finite, BB_ERR_MEMORY; then what was attached stays. */
 bool bb_taps_attach(struct bb_engine *e, const struct bb_taps *taps, struct bb_error *err);
+/* Rows that edit i of the list that is attached has changed in all steps since, those of failed
+ * steps too; 0: it was for tokens that didn't come, or for rows of unembed that nobody wanted. */
+int64_t bb_taps_edited(const struct bb_engine *e, int i);
 
 /* Keys and values of tokens [first, first + n_tokens) as a layer keeps them, with RoPE and after
  * rounding: k and v [n_kv_heads, n_tokens, head_dim] each, or NULL; first >= 0, n_tokens >= 1. Not

@@ -170,5 +170,5 @@ bool draws_read(struct bb_engine *e, struct bb_error *err) {
 			refused = d->token_index;
 		}
 	}
-	return refused == 0 || sampler_refuse(refused, err);
+	return refused == 0 || sampler_refuse(taps_has_edits(e), refused, err);
 }

@@ -432,8 +432,8 @@ void sampler_choose(struct bb_sampler *s, const struct bb_engine *e, const float
 	}
 }
 
-bool sampler_refuse(int token_index, struct bb_error *err) {
-	return base_fail(err, BB_ERR_FORMAT,
-		"expected finite logits after token %d, some are NaN or infinite; is the file damaged?",
-		token_index - 1);
+bool sampler_refuse(bool is_edited, int token_index, struct bb_error *err) {
+	return base_fail(err, is_edited ? BB_ERR_INPUT : BB_ERR_FORMAT,
+		"expected finite logits after token %d, some are NaN or infinite; is %s?",
+		token_index - 1, is_edited ? "an edit too large" : "the file damaged");
 }

@@ -37,10 +37,11 @@ void sampler_allow_ends(struct bb_sampler *s);
 void sampler_finish(struct bb_sampler *s);
 /* Draws the token that will stand at token_index; BB_SAMPLE_ID_NONE when a logit is NaN or
  * infinite: a sound model has none, and no draw from them means anything. sampler_refuse is the
- * sentence about that, sampler_count makes the token count as output. */
+ * sentence about that, where edits may be why too; sampler_count makes the token count as
+ * output. */
 void sampler_choose(struct bb_sampler *s, const struct bb_engine *e, const float *logits,
 	int token_index, struct bb_sampled *out);
-bool sampler_refuse(int token_index, struct bb_error *err);
+bool sampler_refuse(bool is_edited, int token_index, struct bb_error *err);
 void sampler_count(struct bb_sampler *s, int32_t id);
 /* The same for the kernel `sample`, with lists on the host. */
 void sampler_params(const struct bb_sampler *s, int token_index, struct bb_sample_params *p);

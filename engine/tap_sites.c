@@ -94,8 +94,8 @@ static enum bb_hparam heads_of(enum bb_act act) {
 
 static int n_heads_of(const struct plan *p, enum bb_act act, int width) {
 	const enum bb_hparam h = heads_of(act);
-	const int n = h != H_NONE ? hparam_int(&p->hp, h) : 1;
-	return n > 0 && width % n == 0 ? n : 1;
+	const int n = h != H_NONE ? hparam_int(&p->hp, h) : 0;
+	return n > 0 && width % n == 0 ? n : 0;
 }
 
 /* ---- lists ---- */

@@ -7,6 +7,7 @@
 #include "form.h"
 
 #include <assert.h>
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -20,7 +21,9 @@ struct edit {
 	struct tap_place place;
 	struct bb_tap_site site;
 	struct bb_edit request;
-	float *add; /* [n_parts, width]; NULL: it scales */
+	float *add;     /* [n_parts, width]; NULL: it scales */
+	int i_request;  /* whose edit this is, at one of its sites */
+	int64_t n_rows; /* changed so far */
 };
 
 struct attention_tap {
@@ -164,9 +167,10 @@ static void show(struct bb_engine *e, const struct output *out, const struct tap
 /* ---- edits ---- */
 
 static void edit_row(const struct edit *d, float *row, size_t ld) {
-	const size_t width = (size_t)d->site.width, head = width / (size_t)d->site.n_heads;
-	const size_t first = d->request.head >= 0 ? (size_t)d->request.head * head : 0;
-	const size_t end = d->request.head >= 0 ? first + head : width;
+	const size_t width = (size_t)d->site.width;
+	const bool is_head = d->request.kind == BB_EDIT_SCALE && d->request.head >= 0;
+	const size_t head = is_head ? width / (size_t)d->site.n_heads : width;
+	const size_t first = is_head ? (size_t)d->request.head * head : 0, end = first + head;
 	for (size_t part = 0; part < (size_t)d->site.n_parts; part++) {
 		float *x = row + part * ld;
 		for (size_t c = 0; c < width && d->request.kind == BB_EDIT_ADD; c++) {
@@ -178,7 +182,32 @@ static void edit_row(const struct edit *d, float *row, size_t ld) {
 	}
 }
 
-static void change(struct bb_engine *e, const struct output *out, const struct edit *d) {
+/* Norms and products behind a site sum squares of a row in f32. An infinite sum would make a row of
+ * zeros of it, and so finite logits that mean nothing. */
+static bool is_sound(const struct edit *d, const float *row, size_t ld) {
+	double sum = 0;
+	bool is_finite = true;
+	for (size_t part = 0; part < (size_t)d->site.n_parts; part++) {
+		for (size_t c = 0; c < (size_t)d->site.width; c++) {
+			const float x = row[part * ld + c];
+			is_finite = is_finite && isfinite(x);
+			sum += (double)x * (double)x;
+		}
+	}
+	return is_finite && (d->place.act == ACT_LOGITS || sum < (double)FLT_MAX);
+}
+
+/* The first sentence stays, as of a device's errors. */
+static void refuse_row(struct taps *t, const struct edit *d, int token) {
+	if (!t->has_failed) {
+		base_fail(t->err, BB_ERR_INPUT, "%s: an edit makes the row of token %d %s", d->site.full,
+			token, d->place.act == ACT_LOGITS ? "NaN or infinite, expected finite numbers"
+			: "too large for f32, expected finite numbers whose squares have a finite sum");
+	}
+	t->has_failed = true;
+}
+
+static void change(struct bb_engine *e, const struct output *out, struct edit *d) {
 	struct taps *t = e->taps;
 	const size_t each = row_floats(&d->place, &d->site);
 	int row0 = 0;
@@ -194,8 +223,16 @@ static void change(struct bb_engine *e, const struct output *out, const struct e
 				return;
 			}
 			for (size_t r = 0; r < (size_t)n; r++) {
-				edit_row(d, t->room + r * each, each / (size_t)d->site.n_parts);
+				const size_t ld = each / (size_t)d->site.n_parts;
+				float *row = t->room + r * each;
+				const bool was_sound = is_sound(d, row, ld); /* else the model's file is why */
+				edit_row(d, row, ld);
+				if (was_sound && !is_sound(d, row, ld)) {
+					refuse_row(t, d, s.first + done + (int)r);
+					return;
+				}
 			}
+			d->n_rows += n;
 			memory_in(&e->memory, at, t->room, bytes);
 			if (!wait_for(e)) { /* the room is used again */
 				return;
@@ -420,9 +457,19 @@ static bool check_edit(const struct edit *d, struct bb_error *err) {
 		return base_fail(err, BB_ERR_USAGE, "%s: a vector of %d numbers, but its rows have %d",
 			s->full, n_add, s->n_parts * s->width);
 	}
-	if (r->kind == BB_EDIT_SCALE && r->head >= s->n_heads) {
-		return s->n_heads == 1 ? base_fail(err, BB_ERR_USAGE,
-			"%s: head %d, but it isn't made of heads", s->full, r->head)
+	for (int i = 0; r->kind == BB_EDIT_ADD && i < n_add; i++) {
+		if (!isfinite(r->add[i])) {
+			return base_fail(err, BB_ERR_USAGE, "%s: number %d of the vector is %s, expected "
+				"finite ones", s->full, i, isnan(r->add[i]) ? "NaN" : "infinite");
+		}
+	}
+	if (r->kind == BB_EDIT_SCALE && !isfinite(r->factor)) {
+		return base_fail(err, BB_ERR_USAGE, "%s: a factor that is %s, expected a finite one",
+			s->full, isnan(r->factor) ? "NaN" : "infinite");
+	}
+	if (r->kind == BB_EDIT_SCALE && r->head >= 0 && r->head >= s->n_heads) {
+		return s->n_heads == 0 ? base_fail(err, BB_ERR_USAGE,
+			"%s: head %d, but it isn't made of heads; * (in C -1) is all of it", s->full, r->head)
 			: base_fail(err, BB_ERR_USAGE, "%s: head %d, expected 0 to %d", s->full, r->head,
 				s->n_heads - 1);
 	}
@@ -430,9 +477,9 @@ static bool check_edit(const struct edit *d, struct bb_error *err) {
 }
 
 static bool add_edits(const struct bb_engine *e, struct taps *t, const struct bb_edit *request,
-	struct bb_error *err) {
+	int i_request, struct bb_error *err) {
 	struct tap_query q;
-	struct edit edit = { .request = *request };
+	struct edit edit = { .request = *request, .i_request = i_request };
 	assert(request->first >= 0 && request->n_tokens >= 0 && request->head >= -1);
 	if (!tap_parse(&q, &e->plan, request->at, err)) {
 		return false;
@@ -550,7 +597,7 @@ static bool fill(const struct bb_engine *e, struct taps *t, const struct bb_taps
 		ok = add_attention(e, t, &in->attention[i], err);
 	}
 	for (int i = 0; ok && i < in->n_edits; i++) {
-		ok = add_edits(e, t, &in->edits[i], err);
+		ok = add_edits(e, t, &in->edits[i], i, err);
 	}
 	return ok && make_room(e, t, in->max_tokens, err);
 }
@@ -571,4 +618,17 @@ bool bb_taps_attach(struct bb_engine *e, const struct bb_taps *taps, struct bb_e
 	taps_destroy(e->taps);
 	e->taps = made;
 	return true;
+}
+
+int64_t bb_taps_edited(const struct bb_engine *e, int i) {
+	const struct taps *t = e->taps;
+	int64_t n = 0;
+	for (int k = 0; t != NULL && k < t->n_edits; k++) {
+		n += t->edits[k].i_request == i ? t->edits[k].n_rows : 0;
+	}
+	return n;
+}
+
+bool taps_has_edits(const struct bb_engine *e) {
+	return e->taps != NULL && e->taps->n_edits > 0;
 }

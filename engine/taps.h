@@ -44,6 +44,7 @@ bool taps_begin(struct bb_engine *e, const struct bb_step_item *items, int n_ite
 	struct bb_error *err);
 /* Behind it: whether all rows could be had; else *err of taps_begin says why not. */
 bool taps_end(const struct bb_engine *e);
+bool taps_has_edits(const struct bb_engine *e);
 /* Behind an op, whose n_rows rows lie where the plan says. */
 void taps_after(struct bb_engine *e, const struct plan_op *o, int i_layer, int n_rows);
 /* Rows [i, i + n) of the wanted logits, at y [n, n_vocab]. */

@@ -42,7 +42,7 @@ static bool sampler_pick(struct bb_sampler *s, const struct bb_engine *e, const 
 	int token_index, struct bb_sampled *out, struct bb_error *err) {
 	sampler_choose(s, e, x, token_index, out);
 	if (out->id == BB_SAMPLE_ID_NONE) {
-		return sampler_refuse(token_index, err);
+		return sampler_refuse(false, token_index, err);
 	}
 	sampler_count(s, out->id);
 	return true;

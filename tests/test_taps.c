@@ -532,8 +532,82 @@ Test(taps, edits_on_a_device, .timeout = 300) {
 	check_edit_bits("falcon-h1", test_device(), "1:ssm_x.3");
 }
 
+/* Keys of one KV head are made of heads all the same: its only one is all of them. */
+Test(taps, the_only_head_of_a_site_can_be_scaled) {
+	static const char *const at[] = { "1:k" };
+	struct bb_engine *e = open_cpu("llama");
+	struct bb_tap_site s;
+	cr_assert(bb_tap_find(e, "1:k", &s, &(int){ 0 }, &(struct bb_error){ 0 }) && s.n_heads == 1);
+	cr_assert(bb_tap_find(e, "1:x", &s, &(int){ 0 }, &(struct bb_error){ 0 }) && s.n_heads == 0);
+	const struct bb_edit edit = { "1:k", BB_EDIT_SCALE, 0, 0, NULL, 0, 0, 0 };
+	struct sink *sink = tap_sites(e, at, 1, &edit, 1);
+	free(logits_of(e));
+	for (size_t i = 0; i < N_TOKENS * sink->floats; i++) {
+		cr_assert(sink->rows[i] == 0);
+	}
+	sinks_free(sink, 1);
+	bb_engine_destroy(e);
+}
+
+Test(taps, edits_count_the_rows_that_they_changed) {
+	struct bb_engine *e = open_cpu("llama");
+	const struct bb_edit all[] = { { "*:att", BB_EDIT_SCALE, 100, 20, NULL, 0, 1, 0.5f },
+		{ "1:x", BB_EDIT_SCALE, N_TOKENS, 0, NULL, 0, -1, 0.5f },
+		{ "unembed:h", BB_EDIT_SCALE, 0, 7, NULL, 0, -1, 0.5f } };
+	float logits[199];
+	int32_t ids[9];
+	attach(e, &(struct bb_taps){ .edits = all, .n_edits = COUNT(all) });
+	struct bb_context *c = new_context(e), *d = new_context(e);
+	make_ids(ids, 9, vocab_of(e), 4);
+	const struct bb_step_item last = { d, ids, 9, logits, false }; /* whose logits are wanted */
+	cr_assert(bb_step(e, &last, 1, &(struct bb_error){ 0 }));
+	cr_assert_eq(bb_taps_edited(e, 0), 0);
+	cr_assert_eq(bb_taps_edited(e, 2), 0);
+	free(read_all(e, c, 31));
+	cr_assert_eq(bb_taps_edited(e, 0), 3 * 20);
+	cr_assert_eq(bb_taps_edited(e, 1), 0);
+	cr_assert_eq(bb_taps_edited(e, 2), 7);
+	attach(e, NULL);
+	cr_assert_eq(bb_taps_edited(e, 0), 0);
+	bb_context_destroy(c);
+	bb_context_destroy(d);
+	bb_engine_destroy(e);
+}
+
+/* What overflows behind an edit would be 0 behind the next norm, and tokens go on from there. */
+Test(taps, rows_that_edits_make_too_large_fail_the_step) {
+	static const struct {
+		const char *at, *says;
+		float factor;
+	} all[] = {
+		{ "1:x", "blk.1.x.2: an edit makes the row of token 5 too large for f32", 1e30f },
+		{ "1:att", "blk.1.att: an edit makes the row of token 5 too large for f32", 3e38f },
+		{ "unembed:logits", "token 5 NaN or infinite", 3e38f },
+	};
+	struct bb_engine *e = open_cpu("llama");
+	for (size_t i = 0; i < COUNT(all); i++) {
+		struct bb_error err = { 0 };
+		struct bb_context *c = new_context(e);
+		const struct bb_edit once = { all[i].at, BB_EDIT_SCALE, 5, 2, NULL, 0, -1, all[i].factor };
+		const struct bb_edit edits[] = { once, once };
+		int32_t ids[7];
+		float logits[7 * 199];
+		make_ids(ids, 7, vocab_of(e), 4);
+		attach(e, &(struct bb_taps){ .edits = edits, .n_edits = COUNT(edits) });
+		const struct bb_step_item item = { c, ids, 7, logits, true };
+		cr_assert(!bb_step(e, &item, 1, &err));
+		cr_assert_eq(err.code, BB_ERR_INPUT);
+		cr_assert_not_null(strstr(err.text, all[i].says), "%s", err.text);
+		cr_assert_eq(bb_context_length(c), 0);
+		attach(e, NULL);
+		cr_assert(bb_step(e, &item, 1, &err), "%s", err.text);
+		bb_context_destroy(c);
+	}
+	bb_engine_destroy(e);
+}
+
 Test(taps, bad_requests_leave_what_was_attached) {
-	static const float two[] = { 1, 2 };
+	static const float two[] = { 1, 2 }, nan_at_3[16] = { [3] = NAN };
 	static const struct {
 		struct bb_edit edit;
 		const char *says;
@@ -541,7 +615,10 @@ Test(taps, bad_requests_leave_what_was_attached) {
 		{ { "1:x", BB_EDIT_ADD, 0, 0, two, 2, -1, 0 },
 			"a vector of 2 numbers, but its rows have 48" },
 		{ { "1:att", BB_EDIT_SCALE, 0, 0, NULL, 0, 3, 0 }, "head 3, expected 0 to 2" },
-		{ { "1:x", BB_EDIT_SCALE, 0, 0, NULL, 0, 1, 0 }, "it isn't made of heads" },
+		{ { "1:x", BB_EDIT_SCALE, 0, 0, NULL, 0, 1, 0 }, "it isn't made of heads; * " },
+		{ { "1:x", BB_EDIT_SCALE, 0, 0, NULL, 0, 0, 0 }, "head 0, but it isn't made of heads; *" },
+		{ { "1:att", BB_EDIT_SCALE, 0, 0, NULL, 0, 0, INFINITY }, "a factor that is infinite" },
+		{ { "1:k", BB_EDIT_ADD, 0, 0, nan_at_3, 16, -1, 0 }, "number 3 of the vector is NaN" },
 		{ { "1:none", BB_EDIT_SCALE, 0, 0, NULL, 0, 0, 0 }, "layer 1 has h.1" },
 		{ { "1:x", BB_EDIT_ADD, 0, 0, NULL, 48, -1, 0 }, "a vector of 0 numbers" },
 		{ { .at = "1:att" }, "an edit of kind 0, expected BB_EDIT_ADD" },

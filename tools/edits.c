@@ -5,6 +5,7 @@
 
 #include "input.h"
 #include "npy.h"
+#include "terminal.h"
 
 #include <ctype.h>
 #include <limits.h>
@@ -34,7 +35,7 @@ static bool read_int(const char *text, const char **end, int *out) {
 	return true;
 }
 
-bool edits_tokens(const char *text, int *first, int *n) {
+bool edits_range(const char *text, int *first, int *n) {
 	const char *end;
 	int last;
 	if (!read_int(text, &end, first)) {
@@ -68,7 +69,7 @@ static bool read_site(struct edits *e, const char *text, size_t bytes, struct bb
 		return true;
 	}
 	*tokens++ = '\0';
-	return edits_tokens(tokens, &edit->first, &edit->n_tokens) || input_fail(err, BB_ERR_USAGE,
+	return edits_range(tokens, &edit->first, &edit->n_tokens) || input_fail(err, BB_ERR_USAGE,
 		"option '%s': '@%.40s', expected tokens as @5 or @3-7", option, tokens);
 }
 
@@ -79,6 +80,29 @@ static bool push(struct edits *e, const struct bb_edit *edit, struct bb_error *e
 	}
 	e->items = more;
 	e->items[e->n++] = *edit;
+	return true;
+}
+
+/* Times the factor, finite as it was and as it has become. */
+static bool multiply(struct npy_array *v, float factor, const char *path, struct bb_error *err) {
+	for (size_t i = 0; i < v->n; i++) {
+		const float x = v->data[i];
+		v->data[i] *= factor;
+		if (isfinite(v->data[i])) {
+			continue;
+		}
+		char at[96] = "";
+		size_t rest = i, each = v->n;
+		for (int axis = 0; axis < v->n_axes; axis++, rest %= each) {
+			each /= v->shape[axis];
+			snprintf(at + strlen(at), sizeof(at) - strlen(at), "%s%zu", axis > 0 ? ", " : "",
+				rest / each);
+		}
+		return isfinite(x) ? input_fail(err, BB_ERR_USAGE, "%.150s has %g at [%s], which times %g "
+				"is beyond float32", input_name(path), (double)x, at, (double)factor)
+			: input_fail(err, BB_ERR_FORMAT, "%.150s has %s at [%s], expected finite numbers",
+				input_name(path), isnan(x) ? "a NaN" : "an infinity", at);
+	}
 	return true;
 }
 
@@ -120,17 +144,14 @@ static bool read_add(struct edits *e, const char *text, struct bb_error *err) {
 	}
 	char *path = strndup(equals + 1, times != NULL ? (size_t)(times - equals - 1)
 		: strlen(equals + 1));
-	const bool ok = path != NULL ? npy_load(&v, path, err)
+	bool ok = path != NULL ? npy_load(&v, path, err)
 		: input_fail(err, BB_ERR_MEMORY, "no memory for the edits");
+	if (ok) {
+		e->vectors[e->n_vectors++] = v.data;
+		ok = multiply(&v, factor, path, err) && push_rows(e, &v, edit, text, err);
+	}
 	free(path);
-	if (!ok) {
-		return false;
-	}
-	e->vectors[e->n_vectors++] = v.data;
-	for (size_t i = 0; i < v.n; i++) {
-		v.data[i] *= factor;
-	}
-	return push_rows(e, &v, edit, text, err);
+	return ok;
 }
 
 static bool read_scale(struct edits *e, const char *text, struct bb_error *err) {
@@ -163,6 +184,34 @@ bool edits_read(struct edits *out, const struct edit_options *o, struct bb_error
 		ok = read_add(out, o->add.v[i], err);
 	}
 	return ok;
+}
+
+bool edits_check(const struct edits *e, int n_tokens, struct bb_error *err) {
+	for (int i = 0; i < e->n; i++) {
+		const struct bb_edit *d = &e->items[i];
+		const int n = d->n_tokens > 0 ? d->n_tokens : 1;
+		if (d->first >= n_tokens || n > n_tokens - d->first) {
+			return input_fail(err, BB_ERR_USAGE, "option '--%s': token %d of %.60s, but there are "
+				"tokens 0 to %d", d->kind == BB_EDIT_ADD ? "add" : "scale-head", d->first + n - 1,
+				d->at, n_tokens - 1);
+		}
+	}
+	return true;
+}
+
+void edits_note_unused(const struct edits *e, const struct bb_engine *engine, int n_tokens) {
+	for (int i = 0, next; i < e->n; i = next) {
+		int64_t n_rows = 0;
+		for (next = i; next < e->n && e->items[next].at == e->items[i].at; next++) {
+			n_rows += bb_taps_edited(engine, next); /* a row of the file each */
+		}
+		if (n_rows == 0) {
+			notice("'--%s %s' from token %d on has changed nothing: the model has read tokens 0 to "
+				"%d%s", e->items[i].kind == BB_EDIT_ADD ? "add" : "scale-head", e->items[i].at,
+				e->items[i].first, n_tokens - 1, e->items[i].first < n_tokens
+				? ", and nobody wanted the logits of these" : "");
+		}
+	}
 }
 
 void edits_finish(struct edits *e) {

@@ -5,6 +5,7 @@
 
 #include "input.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,8 +58,68 @@ bool npy_save(const struct npy_array *a, const char *path, struct bb_error *err)
 /* ---- reading ---- */
 
 static bool refuse(const char *path, struct bb_error *err) {
-	return input_fail(err, BB_ERR_FORMAT, "%s: expected a NumPy array of float32 or float64, "
-		"little-endian, in C order, of 1 to %d axes", input_name(path), NPY_AXES);
+	return input_fail(err, BB_ERR_FORMAT, "%s: expected a NumPy array of floats of 16, 32 or 64 "
+		"bits or of integers, little-endian, of 1 to %d axes", input_name(path), NPY_AXES);
+}
+
+static double half(uint16_t h) {
+	const int exponent = h >> 10 & 31, fraction = h & 1023;
+	const double x = exponent == 0 ? ldexp(fraction, -24) : exponent < 31
+		? ldexp(1024 + fraction, exponent - 25) : fraction == 0 ? (double)INFINITY : (double)NAN;
+	return h >> 15 ? -x : x;
+}
+
+/* An element, of `bytes` bytes at any address. */
+#define READER(name, type, value) \
+	static double name(const char *at) { \
+		type x; \
+		memcpy(&x, at, sizeof(x)); \
+		return value; \
+	}
+READER(read_f2, uint16_t, half(x))
+READER(read_f4, float, (double)x)
+READER(read_f8, double, x)
+READER(read_i1, int8_t, x)
+READER(read_i2, int16_t, x)
+READER(read_i4, int32_t, x)
+READER(read_i8, int64_t, (double)x)
+READER(read_u1, uint8_t, x)
+READER(read_u2, uint16_t, x)
+READER(read_u4, uint32_t, x)
+READER(read_u8, uint64_t, (double)x)
+#undef READER
+
+static const struct element {
+	const char *descr; /* as NumPy writes it */
+	size_t bytes;
+	double (*read)(const char *at);
+} elements[] = { { "'<f2'", 2, read_f2 }, { "'<f4'", 4, read_f4 }, { "'<f8'", 8, read_f8 },
+	{ "'|i1'", 1, read_i1 }, { "'<i2'", 2, read_i2 }, { "'<i4'", 4, read_i4 },
+	{ "'<i8'", 8, read_i8 }, { "'|u1'", 1, read_u1 }, { "'<u2'", 2, read_u2 },
+	{ "'<u4'", 4, read_u4 }, { "'<u8'", 8, read_u8 } };
+
+static const struct element *element_of(const char *header) {
+	static const char key[] = "'descr': ";
+	const char *descr = strstr(header, key);
+	for (size_t i = 0; descr != NULL && i < sizeof(elements) / sizeof(*elements); i++) {
+		const char *known = elements[i].descr;
+		if (strncmp(descr + sizeof(key) - 1, known, strlen(known)) == 0) {
+			return &elements[i];
+		}
+	}
+	return NULL;
+}
+
+/* Where element i of the array, counted in row-major order, lies in Fortran's, which turns the axes
+ * round. */
+static size_t fortran_place(const struct npy_array *a, size_t i) {
+	size_t place = 0, stride = a->n;
+	for (int axis = a->n_axes - 1; axis >= 0; axis--) {
+		stride /= a->shape[axis];
+		place += i % a->shape[axis] * stride;
+		i /= a->shape[axis];
+	}
+	return place;
 }
 
 /* The axes behind "'shape': (" of a header. */
@@ -88,23 +149,20 @@ static bool parse(struct npy_array *a, const struct input *in) {
 	}
 	memcpy(header, in->data + 10, n_header);
 	header[n_header] = '\0';
-	const bool is_double = strstr(header, "'descr': '<f8'") != NULL;
+	const struct element *element = element_of(header);
 	const char *shape = strstr(header, shape_key);
-	if ((!is_double && strstr(header, "'descr': '<f4'") == NULL) || shape == NULL ||
-		strstr(header, "'fortran_order': False") == NULL ||
+	const bool is_fortran = strstr(header, "'fortran_order': True") != NULL;
+	if (element == NULL || shape == NULL ||
+		(!is_fortran && strstr(header, "'fortran_order': False") == NULL) ||
 		!read_shape(a, shape + sizeof(shape_key) - 1) ||
-		in->bytes - 10 - n_header != a->n * (is_double ? sizeof(double) : sizeof(float))) {
+		in->bytes - 10 - n_header != a->n * element->bytes) {
 		return false;
 	}
 	a->data = malloc(a->n * sizeof(*a->data));
 	const char *from = in->data + 10 + n_header;
-	for (size_t i = 0; i < a->n && a->data != NULL && is_double; i++) {
-		double x;
-		memcpy(&x, from + i * sizeof(x), sizeof(x));
-		a->data[i] = (float)x;
-	}
-	if (!is_double && a->data != NULL) {
-		memcpy(a->data, from, a->n * sizeof(*a->data));
+	for (size_t i = 0; i < a->n && a->data != NULL; i++) {
+		const size_t place = is_fortran ? fortran_place(a, i) : i;
+		a->data[i] = (float)element->read(from + place * element->bytes);
 	}
 	return true;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * NumPy arrays: written as float32, little-endian, format 1.0; read as float32 from that or from
- * float64. The shape is known before the first row, so that an array can go through a pipe. */
+ * NumPy arrays: written as float32, little-endian, format 1.0; read as float32 from that and from
+ * other floats and integers. The shape is known before the first row, so that an array can go
+ * through a pipe. */
 #ifndef NPY_H
 #define NPY_H
 
@@ -28,7 +29,8 @@ struct npy_array { /* zeroed = empty */
 	int n_axes;             /* 1 to NPY_AXES */
 };
 bool npy_save(const struct npy_array *a, const char *path, struct bb_error *err);
-/* Refuses other types, orders and formats. Zeroed after an error. */
+/* From floats and integers, little-endian, in C or Fortran order; refuses what else there is.
+ * Zeroed after an error. */
 bool npy_load(struct npy_array *a, const char *path, struct bb_error *err);
 void npy_array_finish(struct npy_array *a);
 

@@ -275,6 +275,7 @@ static int generate(const struct options *o, struct job *j) {
 	if (j->answer.finish == BB_FINISH_CONTEXT) {
 		notice("the context is full; -c N makes room for more");
 	}
+	edits_note_unused(&j->edits, j->engine, bb_context_length(j->context));
 	print_summary(&j->answer, params.sampling.seed);
 	return j->answer.was_interrupted ? STATUS_INTERRUPTED : STATUS_OK;
 }

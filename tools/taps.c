@@ -40,12 +40,13 @@ static const struct arg_option own[] = {
 		ARG_FLAG, OPT(list) },
 	{ "--at", "SITES", "what ops compute: LAYER:NAME, joined by commas, as 3:q,0-5:att,*:x,"
 		"unembed:logits; float32 [tokens, width]", ARG_TEXTS, OPT(at) },
-	{ "--attention", "LAYER[:HEAD]", "the weights of attention, float32 [heads, tokens, tokens], "
-		"of one head [tokens, tokens]; LAYER *: of all", ARG_TEXTS, OPT(attention) },
-	{ "--kv", "LAYER", "keys and values as they are kept, float32 [heads, tokens, head_dim] each; "
-		"LAYER *: of all", ARG_TEXTS, OPT(kv) },
-	{ "--state", "LAYER", "what a recurrent layer remembers behind the last token; LAYER *: of all",
-		ARG_TEXTS, OPT(state) },
+	{ "--attention", "LAYERS", "the weights of attention, float32 [heads, tokens, tokens]; of one "
+		"head, as in 5:2, [tokens, tokens]; LAYERS as 3, 0-5, *, joined by commas", ARG_TEXTS,
+		OPT(attention) },
+	{ "--kv", "LAYERS", "keys and values as they are kept, float32 [heads, tokens, head_dim] each",
+		ARG_TEXTS, OPT(kv) },
+	{ "--state", "LAYERS", "what recurrent layers remember behind the last token", ARG_TEXTS,
+		OPT(state) },
 	{ "--rows", "A-B", "of tokens A to B alone, counted from 0, as 12 or 3-7 (not of --state)",
 		ARG_TEXT, OPT(rows) },
 	{ 0 },
@@ -64,8 +65,8 @@ const struct arg_command cmd_taps = {
 	.usage = "MODEL (-p TEXT | --tokens FILE.json) --at SITES -o FOLDER [options]",
 	.summary = "Writes what a model computes on the way to NumPy files.\n"
 		"A site is LAYER:NAME, its names are those of `bobbin inspect`, and --list has them all; a "
-		"name without its number means the last of the layer. Says the shape of each file on "
-		"stderr.",
+		"name without its number means the last of the layer. What to look at may be given again "
+		"and again. Says the shape of each file on stderr.",
 	.groups = groups,
 	.positional = "MODEL",
 	.positional_at = OPT(open.path),
@@ -133,9 +134,9 @@ static void list_site(const struct bb_tap_site *s) {
 	if (s->n_parts > 1) {
 		snprintf(parts, sizeof(parts), "%d experts, ", s->n_parts);
 	}
-	if (s->n_heads > 1) {
-		snprintf(shape, sizeof(shape), "[%s%d] = %d heads of %d", parts, s->width, s->n_heads,
-			s->width / s->n_heads);
+	if (s->n_heads > 0) {
+		snprintf(shape, sizeof(shape), "[%s%d] = %d head%s of %d", parts, s->width, s->n_heads,
+			s->n_heads == 1 ? "" : "s", s->width / s->n_heads);
 	} else {
 		snprintf(shape, sizeof(shape), "[%s%d]", parts, s->width);
 	}
@@ -150,8 +151,10 @@ static void list_layer(const struct bb_engine *e, int layer) {
 		list_site(&site);
 	}
 	if (layer >= 0 && bb_attention_shape(e, layer, &kv)) {
+		char name[48];
+		snprintf(name, sizeof(name), "blk.%d.attention", layer);
+		out_print("%-24s %-14s [%d, tokens, tokens]\n", name, "--attention", kv.n_heads);
 		for (int plane = 0; plane < 2; plane++) {
-			char name[48];
 			snprintf(name, sizeof(name), "blk.%d.%s", layer, plane == 0 ? "keys" : "values");
 			out_print("%-24s %-14s [%d, tokens, %d]\n", name, "--kv", kv.n_kv_heads, kv.head_dim);
 		}
@@ -273,80 +276,110 @@ static bool add_at(struct job *j, const char *at, struct bb_error *err) {
 	return ok;
 }
 
-static bool add_sites(struct job *j, const char *text, struct bb_error *err) {
-	for (bool is_more = true; is_more;) {
-		const size_t n = strcspn(text, ",");
-		char *at = strndup(text, n);
-		const bool ok = at != NULL ? add_at(j, at, err) : no_memory(err);
-		free(at);
-		if (!ok) {
-			return false;
+/* Items joined by commas, blanks round them left out. */
+static bool add_list(struct job *j, const char *option, const char *text,
+	bool (*add)(struct job *j, const char *item, struct bb_error *err), struct bb_error *err) {
+	static const char blanks[] = " \t\n";
+	for (const char *at = text, *end;; at = end + 1) {
+		end = at + strcspn(at, ",");
+		at += strspn(at, blanks);
+		size_t n = (size_t)(end - at);
+		while (n > 0 && strchr(blanks, at[n - 1]) != NULL) {
+			n--;
 		}
-		is_more = text[n] == ',';
-		text += n + is_more;
+		if (n == 0) {
+			return input_fail(err, BB_ERR_USAGE, "option '%s' is '%.60s', where one of what commas "
+				"join is empty", option, text);
+		}
+		char *item = strndup(at, n);
+		const bool ok = item != NULL ? add(j, item, err) : no_memory(err);
+		free(item);
+		if (!ok || *end == '\0') {
+			return ok;
+		}
 	}
+}
+
+struct layers {
+	int first, end;
+	int head;    /* -1: all */
+	bool is_one; /* then what was asked for must be there */
+};
+
+/* "3", "0-5" or "*", and with `has_head` perhaps ":HEAD" behind it. */
+static bool read_layers(const struct job *j, const char *option, const char *text, bool has_head,
+	struct layers *out, struct bb_error *err) {
+	char layers[32];
+	const char *colon = has_head ? strchr(text, ':') : NULL;
+	const size_t n = colon != NULL ? (size_t)(colon - text) : strlen(text);
+	int n_named = j->info.n_layers, n_heads = 1;
+	*out = (struct layers){ .head = -1 };
+	snprintf(layers, sizeof(layers), "%.*s", (int)(n < sizeof(layers) ? n : sizeof(layers)), text);
+	bool ok = n < sizeof(layers) &&
+		(strcmp(layers, "*") == 0 || edits_range(layers, &out->first, &n_named)) &&
+		out->first < j->info.n_layers && n_named <= j->info.n_layers - out->first;
+	if (ok && colon != NULL && strcmp(colon, ":*") != 0) {
+		ok = edits_range(colon + 1, &out->head, &n_heads) && n_heads == 1;
+	}
+	if (!ok) {
+		return input_fail(err, BB_ERR_USAGE, "option '%s' is '%.40s', expected layers from 0 to "
+			"%d, as 0, 0-%d or *%s", option, text, j->info.n_layers - 1, j->info.n_layers - 1,
+			has_head ? ", and perhaps :HEAD" : "");
+	}
+	out->end = out->first + n_named;
+	out->is_one = n_named == 1;
 	return true;
 }
 
-/* "*" or a number, and with `head` ":HEAD" behind it; -1: all. */
-static bool read_layer(const struct job *j, const char *option, const char *text, int *layer,
-	int *head, struct bb_error *err) {
-	int *const parts[] = { layer, head };
-	const char *rest = text;
-	*layer = -1;
-	bool ok = true;
-	for (int i = 0; ok && i < (head != NULL ? 2 : 1) && (i == 0 || *rest == ':'); i++) {
-		rest += i;
-		char *end;
-		const long n = strtol(rest, &end, 10);
-		const bool is_star = *rest == '*';
-		ok = is_star || (*rest >= '0' && *rest <= '9' && n <= 1 << 20);
-		*parts[i] = is_star ? -1 : (int)n;
-		rest = is_star ? rest + 1 : end;
+/* Nothing was found in any of the layers. */
+static bool refuse_layers(const struct job *j, const struct layers *l, const char *does,
+	const char *lacks, struct bb_error *err) {
+	if (l->is_one) {
+		return input_fail(err, BB_ERR_USAGE, "layer %d %s", l->first, lacks);
 	}
-	if (!ok || *rest != '\0' || *layer >= j->info.n_layers) {
-		return input_fail(err, BB_ERR_USAGE, "option '%s' is '%.40s', expected a layer from 0 to "
-			"%d, or *%s", option, text, j->info.n_layers - 1,
-			head != NULL ? ", and perhaps :HEAD" : "");
+	if (l->end - l->first == j->info.n_layers) {
+		return input_fail(err, BB_ERR_USAGE, "no layer of this model %s", does);
 	}
-	return true;
+	return input_fail(err, BB_ERR_USAGE, "none of layers %d to %d %s", l->first, l->end - 1, does);
 }
 
 static bool add_attention(struct job *j, const char *text, struct bb_error *err) {
-	int layer, head = -1, n_found = 0;
+	struct layers l;
 	struct bb_attention_shape attends;
-	if (!read_layer(j, "--attention", text, &layer, &head, err)) {
+	int n_found = 0;
+	if (!read_layers(j, "--attention", text, true, &l, err)) {
 		return false;
 	}
 	struct bb_attention_tap *more = realloc(j->attention,
-		(size_t)(j->n_attention + j->info.n_layers) * sizeof(*more));
+		(size_t)(j->n_attention + l.end - l.first) * sizeof(*more));
 	if (more == NULL) {
 		return no_memory(err);
 	}
 	j->attention = more;
-	for (int i = layer < 0 ? 0 : layer; i < (layer < 0 ? j->info.n_layers : layer + 1); i++) {
+	for (int i = l.first; i < l.end; i++) {
 		char name[64], which[16] = "";
-		if (!bb_attention_shape(j->engine, i, &attends) && layer < 0) {
+		if (!bb_attention_shape(j->engine, i, &attends)) {
 			continue;
 		}
-		if (head >= 0) {
-			snprintf(which, sizeof(which), ".%d", head);
+		if (l.head >= 0) {
+			snprintf(which, sizeof(which), ".%d", l.head);
 		}
 		snprintf(name, sizeof(name), "blk.%d.attention%s", i, which);
 		const size_t shape[] = { (size_t)attends.n_heads, (size_t)j->n, j->tokens.n };
+		const bool is_all = l.head < 0;
 		bool is_new;
-		struct slot *s = add_slot(j, name, head < 0 ? shape : shape + 1, head < 0 ? 3 : 2, &is_new,
+		struct slot *s = add_slot(j, name, is_all ? shape : shape + 1, is_all ? 3 : 2, &is_new,
 			err);
 		if (s == NULL) {
 			return false;
 		}
-		s->head = head;
-		j->attention[j->n_attention] = (struct bb_attention_tap){ i, head, j->first, j->n,
+		s->head = l.head;
+		j->attention[j->n_attention] = (struct bb_attention_tap){ i, l.head, j->first, j->n,
 			take_attention, s };
 		j->n_attention += is_new;
 		n_found++;
 	}
-	return n_found > 0 || input_fail(err, BB_ERR_USAGE, "no layer of this model attends");
+	return n_found > 0 || refuse_layers(j, &l, "attends", "doesn't attend", err);
 }
 
 /* An array for what is read behind the last step. */
@@ -364,12 +397,13 @@ static bool add_read(struct job *j, const char *name, const size_t *shape, int n
 }
 
 static bool add_kv(struct job *j, const char *text, struct bb_error *err) {
-	int layer, n_found = 0;
+	struct layers l;
 	struct bb_attention_shape kv;
-	if (!read_layer(j, "--kv", text, &layer, NULL, err)) {
+	int n_found = 0;
+	if (!read_layers(j, "--kv", text, false, &l, err)) {
 		return false;
 	}
-	for (int i = layer < 0 ? 0 : layer; i < (layer < 0 ? j->info.n_layers : layer + 1); i++) {
+	for (int i = l.first; i < l.end; i++) {
 		if (!bb_attention_shape(j->engine, i, &kv)) {
 			continue;
 		}
@@ -383,18 +417,18 @@ static bool add_kv(struct job *j, const char *text, struct bb_error *err) {
 			}
 		}
 	}
-	return n_found > 0 || (layer < 0
-		? input_fail(err, BB_ERR_USAGE, "no layer of this model keeps keys and values")
-		: input_fail(err, BB_ERR_USAGE, "layer %d keeps no keys and values", layer));
+	return n_found > 0 ||
+		refuse_layers(j, &l, "keeps keys and values", "keeps no keys and values", err);
 }
 
 static bool add_state(struct job *j, const char *text, struct bb_error *err) {
-	int layer, n_found = 0;
+	struct layers l;
 	struct bb_state_part part;
-	if (!read_layer(j, "--state", text, &layer, NULL, err)) {
+	int n_found = 0;
+	if (!read_layers(j, "--state", text, false, &l, err)) {
 		return false;
 	}
-	for (int i = layer < 0 ? 0 : layer; i < (layer < 0 ? j->info.n_layers : layer + 1); i++) {
+	for (int i = l.first; i < l.end; i++) {
 		for (int k = 0; bb_state_part(j->engine, i, k, &part); k++, n_found++) {
 			const size_t shape[] = { (size_t)part.shape[0], (size_t)part.shape[1],
 				(size_t)part.shape[2] };
@@ -406,9 +440,8 @@ static bool add_state(struct job *j, const char *text, struct bb_error *err) {
 			}
 		}
 	}
-	return n_found > 0 || (layer < 0
-		? input_fail(err, BB_ERR_USAGE, "no layer of this model keeps a state of a fixed size")
-		: input_fail(err, BB_ERR_USAGE, "layer %d keeps no state of a fixed size", layer));
+	return n_found > 0 || refuse_layers(j, &l, "keeps a state of a fixed size",
+		"keeps no state of a fixed size", err);
 }
 
 /* ---- the run ---- */
@@ -418,7 +451,7 @@ static bool read_rows(struct job *j, const struct options *o, struct bb_error *e
 	if (o->rows == NULL) {
 		return true;
 	}
-	if (!edits_tokens(o->rows, &j->first, &j->n)) {
+	if (!edits_range(o->rows, &j->first, &j->n)) {
 		return input_fail(err, BB_ERR_USAGE, "option '--rows' is '%.40s', expected tokens as 12 or "
 			"3-7", o->rows);
 	}
@@ -435,13 +468,14 @@ static bool is_one_file(const char *output) {
 /* All that is asked for, before anything is computed. */
 static bool add_all(struct job *j, const struct options *o, struct bb_error *err) {
 	const struct {
+		const char *option;
 		const struct arg_texts *texts;
-		bool (*add)(struct job *j, const char *text, struct bb_error *err);
-	} all[] = { { &o->at, add_sites }, { &o->attention, add_attention }, { &o->kv, add_kv },
-		{ &o->state, add_state } };
+		bool (*add)(struct job *j, const char *item, struct bb_error *err);
+	} all[] = { { "--at", &o->at, add_at }, { "--attention", &o->attention, add_attention },
+		{ "--kv", &o->kv, add_kv }, { "--state", &o->state, add_state } };
 	for (size_t k = 0; k < sizeof(all) / sizeof(*all); k++) {
 		for (int i = 0; i < all[k].texts->n; i++) {
-			if (!all[k].add(j, all[k].texts->v[i], err)) {
+			if (!add_list(j, all[k].option, all[k].texts->v[i], all[k].add, err)) {
 				return false;
 			}
 		}
@@ -451,7 +485,8 @@ static bool add_all(struct job *j, const struct options *o, struct bb_error *err
 }
 
 static bool attach(struct job *j, const struct options *o, struct bb_error *err) {
-	if (!edits_read(&j->edits, &o->edits, err) || !add_all(j, o, err)) {
+	if (!edits_read(&j->edits, &o->edits, err) ||
+		!edits_check(&j->edits, (int)j->tokens.n, err) || !add_all(j, o, err)) {
 		return false;
 	}
 	const struct bb_taps taps = { j->taps, j->n_taps, j->attention, j->n_attention, j->edits.items,
@@ -554,7 +589,14 @@ static int work(struct job *j, const struct options *o) {
 		bb_context_create(&j->context, j->engine, NULL, &err) && run(j, &err);
 	progress_clear();
 	ok = ok && read_kept(j, &err) && save(j, o->output, &err);
-	return ok ? STATUS_OK : failure_of(&err);
+	if (!out_flush()) {
+		return STATUS_FAILED; /* which the end of the program says */
+	}
+	if (!ok) {
+		return failure_of(&err);
+	}
+	edits_note_unused(&j->edits, j->engine, (int)j->tokens.n);
+	return STATUS_OK;
 }
 
 static int check_options(const struct options *o) {

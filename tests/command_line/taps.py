@@ -5,8 +5,9 @@ import json
 import pathlib
 import re
 import struct
+import subprocess
 
-from case import TINY, TINY_WINDOW, ROOT, Case, bobbin
+from case import BOBBIN, TINY, TINY_WINDOW, ROOT, Case, bobbin
 
 RECURRENT = ROOT / "tests/goldens/falcon-h1.gguf"
 
@@ -26,12 +27,16 @@ def load(path):
     return shape, values
 
 
-def save(path, values, shape=None, kind="f"):
+DESCR = {"e": "<f2", "f": "<f4", "d": "<f8", "b": "|i1", "B": "|u1", "h": "<i2", "H": "<u2", "i": "<i4", "I": "<u4",
+         "q": "<i8", "Q": "<u8"}
+
+
+def save(path, values, shape=None, kind="f", fortran=False):
     shape = shape or (len(values),)
-    text = str({"descr": "<f4" if kind == "f" else "<f8", "fortran_order": False, "shape": shape})
+    text = str({"descr": DESCR[kind], "fortran_order": fortran, "shape": shape})
     header = text.encode() + b" " * (-(len(text) + 11) % 64) + b"\n"
     path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header +
-                     array.array(kind, values).tobytes())
+                     struct.pack(f"<{len(values)}{kind}", *values))
     return path
 
 
@@ -58,6 +63,9 @@ class Taps(Case):
         self.assertEqual(names[-2:], ["unembed.h", "unembed.logits"])
         self.assertEqual(len(names), len(set(names)))
         self.assertIn("[48] = 3 heads of 16", lines[2])
+        self.assertIn("[16] = 1 head of 16", lines[3])
+        self.assertTrue(lines[1].endswith("[48]"), lines[1])  # it isn't made of heads
+        self.assertRegex("\n".join(lines), r"blk\.2\.attention +--attention +\[3, tokens, tokens\]\n")
         lines = bobbin("taps", RECURRENT, "--list")[0].decode()
         self.assertRegex(lines, r"blk\.1\.ssd +--state +\[6, \d+, 12\]")
 
@@ -110,6 +118,16 @@ class Taps(Case):
         self.assertEqual(files["blk.1.state.ssd"][0][0], 6)
         self.assertEqual(len([name for name in files if "keys" in name]), 3)
 
+    def test_layers_as_ranges_and_lists(self):
+        wide, _ = self.taps("--attention", "1-2, 0:1", "--kv", "0,2", "--at", "1:x, 2:x ", n=9)
+        self.assertEqual(sorted(wide), ["blk.0.attention.1", "blk.0.keys", "blk.0.values", "blk.1.attention",
+                                        "blk.1.x.2", "blk.2.attention", "blk.2.keys", "blk.2.values", "blk.2.x.2"])
+        again, _ = self.taps("--attention", 1, "--attention", 2, "--attention", "0:1", "--kv", 0, "--kv", "2", "--at",
+                             "1:x", "--at", "2:x", n=9)
+        self.assertEqual(wide, again)
+        some, _ = self.taps("--state", "0-1,0", model=RECURRENT, n=9)
+        self.assertEqual({name[:11] for name in some}, {"blk.0.state", "blk.1.state"})
+
     def test_one_array_is_one_file(self):
         out = self.folder / "q.npy"
         _, err = bobbin("taps", TINY, "--tokens", self.ids(5), "--at", "1:q", "-o", out)
@@ -140,6 +158,71 @@ class Taps(Case):
         self.assertEqual(x[:4 * 48], plain["blk.1.x.2"][1][:4 * 48])
         self.assertEqual(x[6 * 48:], plain["blk.1.x.2"][1][6 * 48:])
 
+    def test_types_of_vectors(self):
+        want = [1, -2, 3, 0.5, -0.25, 100] * 8
+        plain, _ = self.taps("--at", "1:x", "--scale-head", "1:x:*=0", "--add", f"1:x={save(self.folder / 'v', want)}",
+                             n=3)
+        for kind in DESCR:
+            values = [v if kind in "efd" else abs(int(v)) if kind in "BHIQ" else int(v) for v in want]
+            v = save(self.folder / "v", values, kind=kind)
+            got, _ = self.taps("--at", "1:x", "--scale-head", "1:x:*=0", "--add", f"1:x={v}", n=3)
+            self.assertEqual(list(got["blk.1.x.2"][1]), values * 3, kind)
+        self.assertEqual(list(plain["blk.1.x.2"][1]), want * 3)
+        halves = [2.0 ** -24, 2.0 ** -15, 65504, -0.333251953125] * 12  # the first two are subnormal
+        v = save(self.folder / "v", halves, kind="e")
+        got, _ = self.taps("--at", "1:att", "--scale-head", "1:att:*=0", "--add", f"1:att={v}", n=1)
+        self.assertEqual(list(got["blk.1.att"][1]), halves)
+
+    def test_columns_first(self):
+        rows = list(range(96))
+        v = save(self.folder / "v", [rows[i % 2 * 48 + i // 2] for i in rows], (2, 48), fortran=True)
+        got, _ = self.taps("--at", "1:x", "--scale-head", "1:x@4-5:*=0", "--add", f"1:x@4-5={v}", "--rows", "4-5", n=9)
+        self.assertEqual(list(got["blk.1.x.2"][1]), rows)
+
+    def test_numbers_that_are_not_finite(self):
+        def add(values, factor="", shape=None, kind="f"):
+            v = save(self.folder / "v.npy", values, shape, kind)
+            return self.refused("--at", "1:q", "--add", f"1:x@2-3={v}{factor}", status=2 if factor else 1)
+        self.sentence(add([0, 0, 0, float("nan")] + [0] * 44), "v.npy has a NaN at [3], expected")
+        self.sentence(add([0] * 50 + [float("-inf")] + [0] * 45, shape=(2, 48)), "v.npy has an infinity at [1, 2]")
+        self.sentence(add([1e300] * 48, kind="d"), "an infinity at [0]")
+        self.sentence(add([float("inf")] * 48, kind="e"), "an infinity at [0]")
+        self.sentence(add([1, 2, 9] + [0] * 45, "*1e38"), "v.npy has 9 at [2], which times 1e+38 is beyond float32")
+
+    def test_edits_that_overflow(self):
+        v = save(self.folder / "v.npy", [1] * 48)
+        args = ("run", TINY, "-p", "1 2 3", "-n", 8, "--temp", 0)
+        _, err = bobbin(*args, "--add", f"1:x={v}*1e38", status=1)
+        self.sentence(err.splitlines()[-1] + b"\n", "blk.1.x.2", "an edit makes the row of token 0 too large")
+        out, err = bobbin(*args, "--add", f"1:x={v}*1e15")
+        self.assertEqual(len(out.split()), 8)
+        v = save(self.folder / "v.npy", [3e38] * 199)
+        _, err = bobbin(*args, "--add", f"unembed:logits={v}", "--add", f"unembed:logits={v}", status=1)
+        self.sentence(err.splitlines()[-1] + b"\n", "unembed.logits", "token 2 NaN or infinite")
+
+    def test_edits_of_no_token(self):
+        v = save(self.folder / "v.npy", [0] * 48)
+        for tokens, last in (("9", 9), ("7-9", 9), ("500-600", 600)):
+            self.sentence(self.refused("--at", "1:q", "--add", f"1:x@{tokens}={v}"), f"'--add': token {last} of 1:x",
+                          "tokens 0 to 8")
+        self.sentence(self.refused("--at", "1:q", "--scale-head", "1:att@9:*=0"), "'--scale-head': token 9 of 1:att")
+        args = ("run", TINY, "-p", "1 2 3", "-n", 4, "--temp", 0)
+        said = b"from token %d on has changed nothing: the model has read tokens 0 to 5"
+        _, err = bobbin(*args, "--add", f"1:x@6={v}", "--scale-head", "1:att@5:*=1")
+        self.assertIn(b"'--add 1:x' " + said % 6, err)
+        self.assertEqual(err.count(b"changed nothing"), 1)
+        _, err = bobbin(*args, "--scale-head", "unembed:h@0:*=1")
+        self.assertIn(b"'--scale-head unembed:h' " + said % 0 + b", and nobody wanted the logits of these", err)
+        rows = save(self.folder / "rows.npy", [0] * 96, (2, 48))
+        self.assertNotIn(b"nothing", bobbin(*args, "--add", f"1:x@5-6={rows}")[1])  # of these one is there
+
+    def test_full_stdout_is_said_once(self):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([BOBBIN, "taps", TINY, "-p", "1 2", "--at", "1:x", "-o", "-"], stdout=full,
+                                  stderr=subprocess.PIPE, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.sentence(done.stderr, "stdout could not be written: No space left")
+
     def test_scaling_heads(self):
         plain, _ = self.taps("--at", "0:att", "--at", "1:q")
         scaled, _ = self.taps("--at", "0:att", "--at", "1:q", "--scale-head", "0:att:1=3")
@@ -161,7 +244,9 @@ class Taps(Case):
         self.sentence(self.refused("--at", "1:foo"), "'1:foo'", "layer 1 has h.1, q.1, k.1, v, q.2")
         self.sentence(self.refused("--at", "1:q,3:q"), "'3:q'", "a layer from 0 to 2")
         self.sentence(self.refused("--at", "q"), "'q'", "LAYER:NAME")
-        self.sentence(self.refused("--attention", "3"), "'3'", "a layer from 0 to 2, or *")
+        self.sentence(self.refused("--attention", "3"), "'3'", "layers from 0 to 2, as 0, 0-2 or *")
+        self.sentence(self.refused("--attention", "1-3"), "'1-3'", "layers from 0 to 2")
+        self.sentence(self.refused("--kv", "2-1"), "'2-1'", "layers from 0 to 2")
         self.sentence(self.refused("--attention", "1:x"), "'1:x'")
         self.sentence(self.refused("--attention", "1:3"), "head 3, expected 0 to 2")
         self.sentence(self.refused("--kv", "1:2"), "--kv")
@@ -169,11 +254,13 @@ class Taps(Case):
         mamba = ROOT / "tests/goldens/mamba.gguf"
         self.sentence(self.refused("--attention", "0", model=mamba), "layer 0 doesn't attend")
         self.sentence(self.refused("--attention", "*", model=mamba), "no layer of this model attends")
+        self.sentence(self.refused("--attention", "0-1", model=mamba), "none of layers 0 to 1 attends")
         self.sentence(self.refused("--kv", "0", model=mamba), "layer 0 keeps no keys and values")
         self.sentence(self.refused("--kv", "*", model=mamba), "no layer of this model keeps keys and values")
         self.sentence(self.refused("--state", "*"), "no layer of this model keeps a state")
-        self.sentence(self.refused("--at", ""), "LAYER:NAME")
-        self.sentence(self.refused("--at", "1:q,"), "LAYER:NAME")
+        for text in ("", "1:q,", ",1:q", "1:q, ,1:k", " "):
+            self.sentence(self.refused("--at", text), f"'{text}'", "is empty")
+        self.sentence(self.refused("--kv", "1,"), "'1,'", "is empty")
         self.sentence(self.refused("--at", "1:q", "--rows", "5-9"), "'5-9'", "tokens 0 to 8")
         self.sentence(self.refused("--at", "1:q", "--rows", "5-4"), "'5-4'")
 
@@ -194,6 +281,7 @@ class Taps(Case):
             self.sentence(self.refused("--at", "1:q", "--scale-head", text), "--scale-head", f"'{text}'")
         self.sentence(self.refused("--at", "1:q", "--scale-head", "1:att:3=0"), "head 3, expected 0 to 2")
         self.sentence(self.refused("--at", "1:q", "--scale-head", "1:x:1=0"), "isn't made of heads")
+        self.sentence(self.refused("--at", "1:q", "--scale-head", "1:x:0=0"), "isn't made of heads; * ")
 
     def test_bad_usage(self):
         self.sentence(bobbin("taps", status=2)[1], "no MODEL")
