@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """bobbin taps, and edits in bobbin run."""
 import array
+import importlib.util
 import json
 import pathlib
 import re
 import struct
 import subprocess
+import sys
+import unittest
 
 from case import BOBBIN, TINY, TINY_WINDOW, ROOT, Case, bobbin
 
@@ -38,6 +41,43 @@ def save(path, values, shape=None, kind="f", fortran=False):
     path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header +
                      struct.pack(f"<{len(values)}{kind}", *values))
     return path
+
+
+HEADS = ROOT / "bench/induction_heads"
+NEEDS = ("numpy", "matplotlib", "PIL")
+
+
+@unittest.skipUnless(all(importlib.util.find_spec(name) for name in NEEDS), "numpy, matplotlib or Pillow is missing")
+class InductionHeads(Case):
+    def heads(self, *args, status=0):
+        done = subprocess.run([sys.executable, HEADS, "--bobbin", BOBBIN, *map(str, args)], cwd=self.folder,
+                              capture_output=True, check=False)
+        self.assertEqual(done.returncode, status, done.stderr.decode())
+        return done.stdout, done.stderr
+
+    def test_picture_and_losses(self):
+        model, picture = self.folder / "induction.gguf", HEADS.parent.parent / "docs/induction-heads.png"
+        bobbin("handset", "induction", "-o", model)
+        before = picture.read_bytes()
+        out, _ = self.heads(model, "--sequences", 2, "--off", 1, "--name", "by hand")
+        lines = out.decode().splitlines()
+        self.assertRegex(lines[0], r"^by hand: 1:0 0\.9")
+        self.assertRegex(lines[2], r"without the best 1:0: ")
+        self.assertEqual((self.folder / "induction-heads.png").read_bytes()[:4], b"\x89PNG")
+        self.assertEqual(picture.read_bytes(), before)
+
+    def test_sentences(self):
+        self.sentence(self.heads("none.gguf", status=1)[1], "none.gguf", "No such file")
+        self.sentence(self.heads("x", "--bobbin", "/nonexistent", status=1)[1], "'/nonexistent'", "--bobbin")
+        self.sentence(self.heads(TINY, "--length", 500, status=1)[1], "the model has 199 tokens", "500 different ones")
+        self.sentence(self.heads(TINY, "-o", "none/x.png", status=1)[1], "'none/x.png'", "folder")
+        self.sentence(self.heads(ROOT / "tests/goldens/mamba.gguf", status=1)[1], "no layer of this model attends")
+
+    def test_help(self):
+        out, _ = self.heads("--help")
+        self.assertNotIn(b"Traceback", out)
+        for option in (b"--bobbin PATH", b"--length L", b"--sequences N", b"--name NAME", b"--off K", b"FILE.png"):
+            self.assertIn(option + b" ", out.replace(b"\n", b"  ").replace(b"]", b" "))
 
 
 class Taps(Case):
