@@ -449,6 +449,36 @@ bool bb_state_part(const struct bb_engine *e, int layer, int i, struct bb_state_
 bool bb_context_state(const struct bb_context *c, int layer, int i, float *out,
 	struct bb_error *err);
 
+/* ---- grammars ---- */
+
+/* What a text may be: a sampler that has one draws only tokens that fit, and end tokens where the
+ * text may end, and nothing but them where it must. Log-probabilities stay those of the model. A
+ * token's text has to fit as it is: nothing is generated that another token would correct. */
+struct bb_grammar;
+
+enum bb_grammar_kind {
+	/* A JSON Schema in JSON: type (one or a list), enum, const, properties, required,
+	 * additionalProperties, items, prefixItems, minItems, maxItems, anyOf, oneOf, allOf, $ref to
+	 * '#' and '#/...', $defs, minLength, maxLength, pattern, format date, date-time and uuid,
+	 * minimum, maximum, exclusiveMinimum and exclusiveMaximum of integers, and what only
+	 * describes (title, description, default, examples, ...). Properties come in the order of the
+	 * schema, then others. Between two JSON tokens there is at most one space. allOf is merged; of
+	 * oneOf no two branches may hold at once, which must show. Anything else is refused by name. */
+	BB_GRAMMAR_JSON_SCHEMA,
+	BB_GRAMMAR_JSON_OBJECT, /* any JSON object; the source is not looked at */
+	/* The usual syntax, of the whole text; no lookaround, backreferences or word boundaries. */
+	BB_GRAMMAR_REGEX,
+	BB_GRAMMAR_CHOICE,      /* a JSON array of strings: one of them */
+	BB_GRAMMAR_GBNF,        /* llama.cpp's notation, from the rule "root" */
+};
+/* source: [bytes] of UTF-8. The first one of an engine sorts its vocabulary. BB_ERR_INPUT for a
+ * source that isn't of its kind, BB_ERR_UNSUPPORTED for what can't be had, be it a keyword or a
+ * size, BB_ERR_MEMORY. Must be destroyed before the engine. Unlike the rest, a grammar may be made
+ * and destroyed on any thread. */
+bool bb_grammar_create(struct bb_grammar **out, const struct bb_engine *e,
+	enum bb_grammar_kind kind, const char *source, size_t bytes, struct bb_error *err);
+void bb_grammar_destroy(struct bb_grammar *g);
+
 /* ---- sampling ---- */
 
 struct bb_logit_bias {
@@ -471,6 +501,9 @@ struct bb_sampling { /* bb_sampling_default fills it */
 	int n_logit_bias;
 	bool ignore_eos;            /* end tokens can't be sampled */
 	int n_logprobs;             /* most likely alternatives to report, 0..BB_MAX_LOGPROBS */
+	/* What the generated text must be, of the same engine; NULL: anything. Borrowed for the
+	 * sampler's life, by any number of samplers at once. */
+	const struct bb_grammar *grammar;
 };
 #define BB_MAX_LOGPROBS 20
 /* The defaults of every command: temperature 1, top_p 1, top_k 0, min_p 0, no penalties; then

@@ -25,9 +25,13 @@ bool draws_there(const struct bb_engine *e) {
 	return !memory_is_host(&e->memory) && n_vocab_of(e) <= BB_SAMPLE_VOCAB;
 }
 
+static size_t mask_bytes(const struct bb_sampler *s) {
+	return s->mask != NULL ? ((size_t)s->n_vocab + 31) / 32 * sizeof(*s->mask) : 0;
+}
+
 static size_t list_bytes(const struct bb_sampler *s) {
 	return round16((size_t)s->n_counts * sizeof(*s->counts)) +
-		round16((size_t)s->n_bias * sizeof(*s->bias));
+		round16((size_t)s->n_bias * sizeof(*s->bias)) + round16(mask_bytes(s));
 }
 
 bool draws_create(struct bb_engine *e, struct bb_error *err) {
@@ -55,6 +59,11 @@ void draws_finish(struct bb_engine *e) {
 bool draws_reserve(struct bb_engine *e, const struct bb_step_item *items, int n,
 	struct bb_error *err) {
 	struct staging *in = &e->draws.in;
+	for (int i = 0; i < n; i++) {
+		if (items[i].sampler != NULL && !sampler_prepare(items[i].sampler, e, err)) {
+			return false;
+		}
+	}
 	if (!draws_there(e)) {
 		return true;
 	}
@@ -94,6 +103,7 @@ void draws_send(struct bb_engine *e) {
 		sampler_params(s, b->draws[i].token_index, &params[i]);
 		params[i].counts = put_list(in, &used, s->counts, (size_t)s->n_counts * sizeof(*s->counts));
 		params[i].bias = put_list(in, &used, s->bias, (size_t)s->n_bias * sizeof(*s->bias));
+		params[i].mask = s->mask != NULL ? put_list(in, &used, s->mask, mask_bytes(s)) : NULL;
 	}
 	memory_in(&e->memory, in->there, in->host, used);
 }

@@ -31,7 +31,7 @@ struct draw_room {
 bool draws_there(const struct bb_engine *e);
 bool draws_create(struct bb_engine *e, struct bb_error *err);
 void draws_finish(struct bb_engine *e); /* zeroed is fine */
-/* Makes room for the lists of these n items' samplers. */
+/* Makes masks of grammars for these n items' samplers, and room for their lists. */
 bool draws_reserve(struct bb_engine *e, const struct bb_step_item *items, int n,
 	struct bb_error *err);
 /* The parts of a step: sends what e->batch's draws need; draws rows [i, i + n) of the wanted

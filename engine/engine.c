@@ -374,7 +374,8 @@ bool bb_engine_open(struct bb_engine **out, const struct bb_model *const *models
 	e->kv_type = engine_kv_dtype(params->kv_type);
 	e->budget.max_bytes = params->max_kv_bytes;
 	bool is_of_file = false; /* what goes wrong */
-	bool ok = engine_isa(params->isa, &e->cpu_kernels, &e->isa, err);
+	bool ok = grammar_trees_create(&e->grammar_trees, err) &&
+		engine_isa(params->isa, &e->cpu_kernels, &e->isa, err);
 	if (ok) {
 		is_of_file = true;
 		ok = open_text(e, params, err);
@@ -415,6 +416,7 @@ void bb_engine_destroy(struct bb_engine *e) {
 	plan_finish(&e->plan);
 	memory_close(&e->memory);
 	queue_destroy(e->pool);
+	grammar_trees_destroy(e->grammar_trees);
 	tokenizer_destroy(e->tokenizer);
 	file_finish(&e->file);
 	base_free(e->name);

@@ -18,6 +18,7 @@
 
 enum { N_KV_TYPES = KV_INT8 + 1 };
 
+struct grammar_trees;
 
 struct bb_engine {
 	struct model_file file;
@@ -26,6 +27,7 @@ struct bb_engine {
 	bool cot_each_token;         /* each token is a CoT step */
 	const struct bb_model *model;
 	struct tokenizer *tokenizer;
+	struct grammar_trees *grammar_trees; /* the vocabulary for grammars */
 	struct memory memory;       /* where steps are computed */
 	struct bb_kernels kernels;  /* that compute them */
 	struct bb_kernels cpu_kernels; /* that sample; without a device those of steps */

@@ -184,7 +184,26 @@ bool sampler_ban_ends(struct bb_sampler *s, const struct bb_engine *e, const int
 
 void sampler_allow_ends(struct bb_sampler *s) {
 	s->n_banned = s->params.ignore_eos ? s->n_eog : 0;
+	s->has_mask = false;
 	list_biases(s);
+}
+
+static bool begin_grammar(struct bb_sampler *s, struct bb_error *err) {
+	const struct bb_grammar *const g = s->params.grammar;
+	s->drawn = BB_SAMPLE_ID_NONE;
+	if (g == NULL) {
+		return true;
+	}
+	const struct token_tree *const t = grammar_tree(g);
+	if (t->n_vocab != s->n_vocab) {
+		return base_fail(err, BB_ERR_USAGE, "the grammar is for %d tokens, the model has %d",
+			t->n_vocab, s->n_vocab);
+	}
+	s->mask = base_alloc((size_t)t->n_words, sizeof(*s->mask));
+	if (s->mask == NULL) {
+		return base_no_memory(err, "sampler", (size_t)t->n_words * sizeof(*s->mask));
+	}
+	return grammar_begin(g, &s->matcher, err);
 }
 
 bool sampler_init(struct bb_sampler *s, const struct bb_engine *e, const struct bb_sampling *params,
@@ -217,7 +236,7 @@ bool sampler_init(struct bb_sampler *s, const struct bb_engine *e, const struct 
 	}
 	s->params.logit_bias = s->wanted;
 	list_biases(s);
-	if (params->ignore_eos && !find_ends(s, e, NULL, 0, err)) {
+	if ((params->ignore_eos && !find_ends(s, e, NULL, 0, err)) || !begin_grammar(s, err)) {
 		sampler_finish(s);
 		return false;
 	}
@@ -234,6 +253,8 @@ void sampler_finish(struct bb_sampler *s) {
 	base_free(s->ends);
 	base_free(s->counts);
 	base_free(s->place);
+	base_free(s->mask);
+	matcher_finish(&s->matcher);
 	memset(s, 0, sizeof(*s));
 }
 
@@ -281,6 +302,64 @@ void sampler_count(struct bb_sampler *s, int32_t id) {
 	if (t != NULL) {
 		t->n_output++;
 	}
+	s->drawn = id;
+	s->has_mask = false;
+}
+
+/* ---- grammars ---- */
+
+/* Behind an end nothing but another one can come. */
+static void allow_ends_only(struct bb_sampler *s) {
+	const struct token_tree *const t = grammar_tree(s->params.grammar);
+	memset(s->mask, 0, (size_t)t->n_words * sizeof(*s->mask));
+	for (int i = 0; i < t->n_ends; i++) {
+		s->mask[t->ends[i] >> 5] |= 1u << (t->ends[i] & 31);
+	}
+}
+
+static bool follow_drawn(struct bb_sampler *s, const struct bb_engine *e, struct bb_error *err) {
+	const int32_t id = s->drawn;
+	if (id == BB_SAMPLE_ID_NONE || s->has_ended) {
+		return true;
+	}
+	s->has_ended = tokenizer_is_eog(e->tokenizer, id);
+	const struct gguf_string text = tokenizer_piece(e->tokenizer, id, false);
+	if (!s->has_ended && !grammar_accept(s->params.grammar, &s->matcher, text.data, text.bytes,
+		err)) {
+		return false;
+	}
+	s->drawn = BB_SAMPLE_ID_NONE;
+	return true;
+}
+
+bool sampler_prepare(struct bb_sampler *s, const struct bb_engine *e, struct bb_error *err) {
+	if (s->mask == NULL || s->has_mask) {
+		return true;
+	}
+	if (!follow_drawn(s, e, err)) {
+		return false;
+	}
+	if (s->has_ended) {
+		allow_ends_only(s);
+	} else if (!grammar_mask(s->params.grammar, &s->matcher, s->mask, err)) {
+		return false;
+	}
+	uint32_t before = 0, after = 0;
+	const int n_words = grammar_tree(s->params.grammar)->n_words;
+	for (int i = 0; i < n_words; i++) {
+		before |= s->mask[i];
+	}
+	for (int i = 0; i < s->n_banned; i++) {
+		s->mask[s->ends[i] >> 5] &= ~(1u << (s->ends[i] & 31));
+	}
+	for (int i = 0; i < n_words; i++) {
+		after |= s->mask[i];
+	}
+	s->has_mask = after != 0;
+	return s->has_mask || base_fail(err, BB_ERR_INPUT, before != 0
+		? "the grammar allows nothing but an end here, which min_tokens or ignore_eos forbids"
+		: s->matcher.was_too_deep ? "the text is nested too deep for the grammar to go on"
+		: "no token of the vocabulary can go on with the text as the grammar wants it");
 }
 
 /* ---- one draw ---- */
@@ -294,13 +373,13 @@ void sampler_params(const struct bb_sampler *s, int token_index, struct bb_sampl
 		.frequency_penalty = from->frequency_penalty,
 		.n_counts = s->n_counts, .n_bias = s->n_bias, .counts = s->counts, .bias = s->bias,
 		.key = sampler_key(from->seed), .token_index = (uint32_t)token_index,
-		.n_top = from->n_logprobs,
+		.n_top = from->n_logprobs, .mask = s->mask,
 	};
 }
 
 /* The logits to draw from: the model's own, or a changed copy. */
 static const float *adjusted(struct bb_sampler *s, const float *logits, int token_index) {
-	if (s->n_counts == 0 && s->n_bias == 0) {
+	if (s->n_counts == 0 && s->n_bias == 0 && s->mask == NULL) {
 		return logits;
 	}
 	struct bb_sample_params p;

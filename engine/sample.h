@@ -6,6 +6,7 @@
 #define SAMPLE_H
 
 #include "engine.h"
+#include "grammar/grammar.h"
 
 struct bb_sampler {
 	struct bb_sampling params;
@@ -22,6 +23,10 @@ struct bb_sampler {
 	                             * on the host */
 	float *logits, *probs;      /* [n_vocab] */
 	int32_t *order;             /* [n_vocab]: candidates */
+	struct matcher matcher;     /* of params.grammar: where the text stands */
+	uint32_t *mask;             /* [(n_vocab + 31) / 32] bits of what may be drawn; NULL: no grammar */
+	int32_t drawn;              /* a token that the matcher hasn't seen yet, or -1 */
+	bool has_mask, has_ended;   /* mask is for the next draw; an end token was drawn */
 };
 
 /* The defaults of every command, then what the file recommends, which must be in range. */
@@ -35,6 +40,9 @@ bool sampler_ban_ends(struct bb_sampler *s, const struct bb_engine *e, const int
 /* From now on only ignore_eos bans. */
 void sampler_allow_ends(struct bb_sampler *s);
 void sampler_finish(struct bb_sampler *s);
+/* Makes the mask of the next draw, where there is a grammar. What a draw needs and may fail is done
+ * here. */
+bool sampler_prepare(struct bb_sampler *s, const struct bb_engine *e, struct bb_error *err);
 /* Draws the token that will stand at token_index; BB_SAMPLE_ID_NONE when a logit is NaN or
  * infinite: a sound model has none, and no draw from them means anything. sampler_refuse is the
  * sentence about that, where edits may be why too; sampler_count makes the token count as

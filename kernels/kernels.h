@@ -353,6 +353,8 @@ struct bb_sample_params {
 	int n_counts, n_bias;
 	const struct bb_token_count *counts; /* [n_counts] */
 	const struct bb_token_bias *bias;    /* [n_bias] in the order of ids; of one id in list order */
+	const uint32_t *mask; /* [(n_vocab + 31) / 32]: bit id % 32 of word id / 32 says that a token may
+	                       * be drawn; NULL: all may */
 	uint64_t key;         /* of Philox: a hash of seed and branch */
 	uint32_t token_index; /* its counter: where the token will stand in its timeline */
 	int n_top;            /* alternatives to report, 0..BB_SAMPLE_TOP */
@@ -364,13 +366,14 @@ struct bb_sample_params {
  *
  * x = the logits after penalties (of counted tokens: x > 0 ? x / repetition : x * repetition, then
  * x -= presence + frequency * n_output for n_output > 0; CTRL, arXiv:1909.05858, and the OpenAI
- * API) and then bias, in f32, every operation rounded. best = the largest x, the lowest id of
- * equals. When 1 / temperature, best or best / temperature is not finite, best is taken. Else a
- * token weighs w = e^(scale (x - best)), scale = 1 / temperature in f32, and 0 when w < min_p
- * (arXiv:2407.01082). Without top_k, top_p and min_p the order is that of ids, else of falling x,
- * equals by id. top_k keeps the first k; top_p (arXiv:1904.09751) of these the fewest whose w reach
- * top_p of the sum. With u in [0, 1) of 53 bits, philox_unit(key, token_index), the token is the
- * first at which the running sum of w exceeds u times the sum of what is kept.
+ * API) and then bias, in f32, every operation rounded, and -INFINITY where the mask lacks a token.
+ * best = the largest x, the lowest id of equals. When 1 / temperature, best or best / temperature
+ * is not finite, best is taken. Else a token weighs w = e^(scale (x - best)), scale = 1 /
+ * temperature in f32, and 0 when w < min_p (arXiv:2407.01082). Without top_k, top_p and min_p the
+ * order is that of ids, else of falling x, equals by id. top_k keeps the first k; top_p
+ * (arXiv:1904.09751) of these the fewest whose w reach top_p of the sum. With u in [0, 1) of 53
+ * bits, philox_unit(key, token_index), the token is the first at which the running sum of w exceeds
+ * u times the sum of what is kept.
  *
  * Of the unmodified logits l, natural logarithms: logprob = l[id] - log sum e^l; entropy = -sum p
  * log p; confidence = -mean of the log-probabilities of the n_confidence most likely (token

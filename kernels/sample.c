@@ -87,6 +87,9 @@ void sample_adjust(float *y, const float *x, int n, const struct bb_sample_param
 		const struct bb_token_bias *b = &p->bias[i];
 		y[b->id] = b->bias == -INFINITY ? -INFINITY : y[b->id] + b->bias;
 	}
+	for (int i = 0; p->mask != NULL && i < n; i++) {
+		y[i] = (p->mask[i >> 5] >> (i & 31) & 1) != 0 ? y[i] : -INFINITY;
+	}
 }
 
 /* Is a before b in the order of falling x, equals by id? */

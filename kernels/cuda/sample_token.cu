@@ -68,12 +68,24 @@ DEVICE uint64_t best_of(const struct row *r, bool is_refused, uint64_t *own, str
 	return block_largest(is_refused && is_wrong ? UINT64_MAX : best, m);
 }
 
-/* y = the row after penalties and bias. */
+/* What the mask lacks of four elements from i on, which begin at a multiple of 4, is -INFINITY: what
+ * is done to it by penalties and bias leaves it that. */
+DEVICE float4 masked(float4 v, const uint32_t *mask, int i) {
+	const uint32_t bits = mask[i >> 5] >> (i & 31);
+	v.x = (bits & 1) != 0 ? v.x : -INFINITY;
+	v.y = (bits & 2) != 0 ? v.y : -INFINITY;
+	v.z = (bits & 4) != 0 ? v.z : -INFINITY;
+	v.w = (bits & 8) != 0 ? v.w : -INFINITY;
+	return v;
+}
+
+/* y = the row after penalties, bias and mask. */
 DEVICE void adjust(float *y, const struct row *r, const struct bb_sample_params *p) {
 	const int t = (int)threadIdx.x;
 #pragma unroll 1
 	for (int i = first_of(r); i < r->end; i += QUAD) {
-		store4(y + i, load4(r->x + i, r->end - i, r->wide), r->end - i, true);
+		const float4 v = load4(r->x + i, r->end - i, r->wide);
+		store4(y + i, p->mask != NULL ? masked(v, p->mask, i) : v, r->end - i, true);
 	}
 	__syncthreads();
 	for (int i = t; i < p->n_counts; i += THREADS) {
@@ -296,7 +308,7 @@ __global__ void __launch_bounds__(THREADS) sample_kernel(struct bb_sample a, siz
 	const double base = measure(&r, a.entropies + i, m);
 
 	const float scale = 1.0f / p->temperature;
-	const bool is_adjusted = p->n_counts > 0 || p->n_bias > 0;
+	const bool is_adjusted = p->n_counts > 0 || p->n_bias > 0 || p->mask != NULL;
 	const int n_draw = is_finite(scale) ? n_listed_for(filters_of(p, a.n_vocab)) : 0;
 	const int n_report = min(max(p->n_top, p->n_confidence), a.n_vocab);
 	int n_wanted = is_adjusted ? n_report : max(n_report, n_draw), n_listed;

@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Rules: made and checked. */
+#include "rules.h"
+
+#include <string.h>
+
+enum {
+	MAX_NODES = 1 << 20,
+	MAX_RULES = 1 << 14,
+	MAX_FLAT = 2000, /* leaves of a rule that becomes one expression */
+	TOO_LARGE = 1 << 30,
+};
+
+bool rules_init(struct rules *r, struct bb_error *err) {
+	memset(r, 0, sizeof(*r));
+	if (!exprs_init(&r->x, err)) {
+		return false;
+	}
+	r->cap = 64;
+	r->nodes = base_alloc(r->cap, sizeof(*r->nodes));
+	if (r->nodes == NULL) {
+		return base_no_memory(err, "grammar", r->cap * sizeof(*r->nodes));
+	}
+	r->nodes[RULES_NOTHING] = (struct node){ .op = NODE_NOTHING };
+	r->nodes[RULES_EMPTY] = (struct node){ .op = NODE_EMPTY };
+	r->n = 2;
+	return true;
+}
+
+void rules_destroy(struct rules *r) {
+	for (uint32_t i = 0; i < r->n_rules; i++) {
+		base_free(r->rules[i].name);
+	}
+	base_free(r->rules);
+	base_free(r->nodes);
+	exprs_finish(&r->x);
+	memset(r, 0, sizeof(*r));
+}
+
+/* ---- making ---- */
+
+static uint32_t add(struct rules *r, struct node node) {
+	struct bb_error *const trouble = &r->x.trouble;
+	if (r->n == r->cap) {
+		const uint32_t cap = 2 * r->cap;
+		struct node *nodes = cap <= MAX_NODES ? base_realloc(r->nodes, cap, sizeof(*nodes)) : NULL;
+		if (nodes == NULL && cap > MAX_NODES) {
+			base_fail(trouble, BB_ERR_UNSUPPORTED, "expected a grammar of at most %d parts, this "
+				"one needs more", MAX_NODES);
+		} else if (nodes == NULL) {
+			base_no_memory(trouble, "grammar", cap * sizeof(*nodes));
+		} else {
+			r->nodes = nodes;
+			r->cap = cap;
+		}
+	}
+	if (trouble->code != BB_OK) {
+		return RULES_NOTHING;
+	}
+	r->nodes[r->n] = node;
+	return r->n++;
+}
+
+uint32_t rules_term(struct rules *r, uint32_t expr) {
+	return expr == EXPR_NONE ? RULES_NOTHING : expr == EXPR_EMPTY ? RULES_EMPTY
+		: add(r, (struct node){ .op = NODE_TERM, .a = expr });
+}
+
+uint32_t rules_text(struct rules *r, const char *text) {
+	return rules_term(r, expr_text(&r->x, text, strlen(text)));
+}
+
+
+uint32_t rules_seq(struct rules *r, uint32_t a, uint32_t b) {
+	if (a == RULES_NOTHING || b == RULES_NOTHING) {
+		return RULES_NOTHING;
+	}
+	if (a == RULES_EMPTY || b == RULES_EMPTY) {
+		return a == RULES_EMPTY ? b : a;
+	}
+	return add(r, (struct node){ .op = NODE_SEQ, .a = a, .b = b });
+}
+
+uint32_t rules_either(struct rules *r, uint32_t a, uint32_t b) {
+	if (a == RULES_NOTHING || a == b) {
+		return b;
+	}
+	return b == RULES_NOTHING ? a : add(r, (struct node){ .op = NODE_EITHER, .a = a, .b = b });
+}
+
+uint32_t rules_repeat(struct rules *r, uint32_t a, int min, int max) {
+	if (a == RULES_NOTHING || a == RULES_EMPTY || max == 0) {
+		return a == RULES_NOTHING && min > 0 ? a : RULES_EMPTY;
+	}
+	return min == 1 && max == 1 ? a
+		: add(r, (struct node){ .op = NODE_REPEAT, .a = a, .min = min, .max = max });
+}
+
+uint32_t rules_rule(struct rules *r, const char *name, size_t bytes) {
+	struct bb_error *const trouble = &r->x.trouble;
+	if (r->n_rules == r->cap_rules) {
+		const uint32_t cap = 2 * r->cap_rules + 16;
+		struct rule *rules = cap <= 2 * MAX_RULES
+			? base_realloc(r->rules, cap, sizeof(*rules)) : NULL;
+		if (rules == NULL && cap > 2 * MAX_RULES) {
+			base_fail(trouble, BB_ERR_UNSUPPORTED, "expected a grammar of at most %d rules, this "
+				"one needs more", MAX_RULES);
+		} else if (rules == NULL) {
+			base_no_memory(trouble, "grammar", cap * sizeof(*rules));
+		} else {
+			r->rules = rules;
+			r->cap_rules = cap;
+		}
+	}
+	char *copy = trouble->code == BB_OK ? base_strndup(name, bytes) : NULL;
+	if (copy == NULL) {
+		base_no_memory(trouble, "grammar", bytes + 1);
+		return 0;
+	}
+	r->rules[r->n_rules] = (struct rule){ .name = copy, .body = RULES_NOTHING, .size = -1 };
+	return r->n_rules++;
+}
+
+uint32_t rules_call(struct rules *r, uint32_t rule) {
+	return add(r, (struct node){ .op = NODE_RULE, .a = rule });
+}
+
+/* ---- flattening ---- */
+
+enum { UNSEEN, OPEN, DONE };
+
+static double size_of_rule(struct rules *r, uint32_t rule);
+
+/* How many leaves a node has with rules written out; TOO_LARGE where they name themselves. */
+static double size_of(struct rules *r, uint32_t a) {
+	double size = 0;
+	for (;;) {
+		const struct node n = r->nodes[a];
+		if (size > MAX_FLAT) {
+			return TOO_LARGE;
+		}
+		switch (n.op) {
+		case NODE_SEQ:
+		case NODE_EITHER:
+			size += size_of(r, n.a);
+			a = n.b;
+			continue;
+		case NODE_REPEAT:
+			return size + size_of(r, n.a);
+		case NODE_RULE:
+			return size + size_of_rule(r, n.a);
+		default:
+			return size + 1;
+		}
+	}
+}
+
+static double size_of_rule(struct rules *r, uint32_t rule) {
+	if (r->rules[rule].state == UNSEEN) {
+		r->rules[rule].state = OPEN;
+		const double size = size_of(r, r->rules[rule].body);
+		r->rules[rule].size = size;
+		r->rules[rule].state = DONE;
+	}
+	return r->rules[rule].state == OPEN ? TOO_LARGE : r->rules[rule].size;
+}
+
+static uint32_t as_expr(struct rules *r, uint32_t a) {
+	const struct node n = r->nodes[a];
+	switch (n.op) {
+	case NODE_TERM:
+		return n.a;
+	case NODE_SEQ: {
+		const uint32_t first = as_expr(r, n.a);
+		return expr_seq(&r->x, first, as_expr(r, n.b));
+	}
+	case NODE_EITHER: {
+		const uint32_t first = as_expr(r, n.a);
+		return expr_or(&r->x, first, as_expr(r, n.b));
+	}
+	case NODE_REPEAT:
+		return expr_repeat(&r->x, as_expr(r, n.a), n.min, n.max);
+	case NODE_RULE:
+		return as_expr(r, r->rules[n.a].body);
+	default:
+		return n.op == NODE_EMPTY ? EXPR_EMPTY : EXPR_NONE;
+	}
+}
+
+/* The node becomes one leaf, or its parts do. */
+static void flatten(struct rules *r, uint32_t a) {
+	for (;;) {
+		const struct node n = r->nodes[a];
+		if (n.op <= NODE_TERM) {
+			return;
+		}
+		if (size_of(r, a) <= MAX_FLAT) {
+			const uint32_t expr = as_expr(r, a);
+			r->nodes[a] = expr <= EXPR_EMPTY
+				? (struct node){ .op = expr == EXPR_NONE ? NODE_NOTHING : NODE_EMPTY }
+				: (struct node){ .op = NODE_TERM, .a = expr };
+			return;
+		}
+		if (n.op == NODE_RULE) {
+			return;
+		}
+		flatten(r, n.a);
+		if (n.op == NODE_REPEAT) {
+			return;
+		}
+		a = n.b;
+	}
+}
+
+void rules_flatten(struct rules *r) {
+	for (uint32_t i = 0; i < r->n_rules; i++) {
+		size_of_rule(r, i);
+	}
+	for (uint32_t i = 0; i < r->n_rules; i++) {
+		flatten(r, r->rules[i].body);
+	}
+	flatten(r, r->root);
+	for (uint32_t i = 0; i < r->n_rules; i++) {
+		r->rules[i].state = UNSEEN;
+	}
+}
+
+/* ---- checking ---- */
+
+/* One node by what is known of those it names; has anything changed? */
+static bool learn(struct rules *r, struct node *n) {
+	const bool has_nodes = n->op >= NODE_SEQ && n->op != NODE_RULE;
+	const struct node *const a = &r->nodes[has_nodes ? n->a : 0];
+	const struct node *const b = &r->nodes[has_nodes ? n->b : 0];
+	const bool nullable = n->is_nullable, productive = n->is_productive;
+	switch (n->op) {
+	case NODE_NOTHING:
+		break;
+	case NODE_EMPTY:
+		n->is_nullable = n->is_productive = true;
+		break;
+	case NODE_TERM:
+		n->is_nullable = expr_is_nullable(&r->x, n->a);
+		n->is_productive = productive || expr_is_live(&r->x, n->a);
+		break;
+	case NODE_SEQ:
+		n->is_nullable = a->is_nullable && b->is_nullable;
+		n->is_productive = a->is_productive && b->is_productive;
+		break;
+	case NODE_EITHER:
+		n->is_nullable = a->is_nullable || b->is_nullable;
+		n->is_productive = a->is_productive || b->is_productive;
+		break;
+	case NODE_REPEAT:
+		n->is_nullable = n->min == 0 || a->is_nullable;
+		n->is_productive = n->min == 0 || a->is_productive;
+		break;
+	default:
+		n->is_nullable = r->nodes[r->rules[n->a].body].is_nullable;
+		n->is_productive = r->nodes[r->rules[n->a].body].is_productive;
+	}
+	return n->is_nullable != nullable || n->is_productive != productive;
+}
+
+/* Goes through what a node may begin with; the rule that begins with itself, or -1. */
+static long find_left(struct rules *r, uint32_t a);
+
+static long find_left_rule(struct rules *r, uint32_t rule) {
+	if (r->rules[rule].state != UNSEEN) {
+		return r->rules[rule].state == OPEN ? (long)rule : -1;
+	}
+	r->rules[rule].state = OPEN;
+	const long found = find_left(r, r->rules[rule].body);
+	r->rules[rule].state = DONE;
+	return found;
+}
+
+static long find_left(struct rules *r, uint32_t a) {
+	for (;;) {
+		const struct node n = r->nodes[a];
+		if (n.op == NODE_RULE) {
+			return find_left_rule(r, n.a);
+		}
+		if (n.op < NODE_SEQ || !n.is_productive) {
+			return -1;
+		}
+		const long found = find_left(r, n.a);
+		const bool goes_on = n.op == NODE_EITHER ||
+			(n.op == NODE_SEQ && r->nodes[n.a].is_nullable);
+		if (found >= 0 || !goes_on) {
+			return found;
+		}
+		a = n.b;
+	}
+}
+
+bool rules_finish(struct rules *r, struct bb_error *err) {
+	if (r->x.trouble.code != BB_OK) {
+		return base_fail(err, r->x.trouble.code, "%s", r->x.trouble.text);
+	}
+	exprs_make_classes(&r->x);
+	for (bool changed = true; changed;) {
+		changed = false;
+		for (uint32_t i = 0; i < r->n; i++) {
+			changed = learn(r, &r->nodes[i]) || changed;
+		}
+	}
+	if (r->x.trouble.code != BB_OK) {
+		return base_fail(err, r->x.trouble.code, "%s", r->x.trouble.text);
+	}
+	if (!r->nodes[r->root].is_productive) {
+		return base_fail(err, BB_ERR_INPUT, "expected a grammar that some text fits, none fits "
+			"this one");
+	}
+	for (uint32_t i = 0; i < r->n_rules; i++) {
+		const long left = find_left_rule(r, i);
+		if (left >= 0) {
+			char shown[BASE_SHOWN];
+			const char *const name = r->rules[left].name;
+			return base_fail(err, BB_ERR_UNSUPPORTED, "expected rules that don't begin with "
+				"themselves, '%s' does", base_show(name, strlen(name), shown, sizeof(shown)));
+		}
+	}
+	for (uint32_t i = 0; i < r->n; i++) {
+		if (!r->nodes[i].is_productive) {
+			r->nodes[i] = (struct node){ .op = NODE_NOTHING };
+		} else if (r->nodes[i].op == NODE_REPEAT && r->nodes[i].is_nullable) {
+			r->nodes[i].min = 0;
+			r->nodes[i] = r->nodes[r->nodes[i].a].is_productive ? r->nodes[i]
+				: (struct node){ .op = NODE_EMPTY, .is_nullable = true, .is_productive = true };
+		}
+	}
+	return true;
+}
