@@ -15,7 +15,7 @@
 struct play {
 	const struct bb_engine *engine;
 	const struct token_tree *tree;
-	uint32_t *mask; /* [n_words] */
+	uint32_t *mask, *closing; /* [n_words]; tokens that begin with '"', '}' or ']' */
 	double *us;     /* [max_tokens] of each mask with what was accepted before it */
 	int max_tokens;
 };
@@ -27,10 +27,24 @@ static uint64_t next_random(uint64_t *state) {
 	return z ^ (z >> 31);
 }
 
+/* Sometimes leaves in the mask only what closes, if any of it is there: among thousands of others
+ * chance alone would hardly find it. */
+static void lean_to_closing(const struct play *p, uint64_t *random) {
+	uint32_t any = 0;
+	for (int i = 0; i < p->tree->n_words; i++) {
+		any |= p->mask[i] & p->closing[i];
+	}
+	const bool leans = any != 0 && next_random(random) % 6 == 0;
+	for (int i = 0; leans && i < p->tree->n_words; i++) {
+		p->mask[i] &= p->closing[i];
+	}
+}
+
 /* The n-th token of the mask, n random; -1: it has none. Where an end is allowed, it comes half of
- * the time: among thousands of others chance alone would hardly find it. */
+ * the time. */
 static int32_t draw(const struct play *p, uint64_t *random, bool *is_end) {
 	uint64_t n = 0;
+	lean_to_closing(p, random);
 	for (int i = 0; i < p->tree->n_words; i++) {
 		n += (uint64_t)__builtin_popcount(p->mask[i]);
 	}
@@ -81,6 +95,17 @@ static bool generate(const struct play *p, const struct bb_grammar *g, uint64_t 
 	}
 	matcher_finish(&m);
 	return ok;
+}
+
+static void mark_closing(struct play *p) {
+	for (int32_t id = 0; id < p->tree->n_vocab; id++) {
+		const struct gguf_string text = tokenizer_piece(p->engine->tokenizer, id, false);
+		const bool closes = text.bytes > 0 && strchr("\"}]", text.data[0]) != NULL;
+		p->closing[id >> 5] |= (uint32_t)(closes && text.data[0] != '\0') << (id & 31);
+	}
+	for (int i = 0; i < p->tree->n_ends; i++) {
+		p->closing[p->tree->ends[i] >> 5] |= 1u << (p->tree->ends[i] & 31);
+	}
 }
 
 static bool kind_of(const char *name, enum bb_grammar_kind *kind) {
@@ -161,14 +186,19 @@ int main(int argc, char **argv) {
 		1e3 * (base_seconds() - opened));
 	struct play p = { .engine = e, .tree = grammar_tree(g), .max_tokens = atoi(argv[2]) };
 	p.mask = calloc((size_t)p.tree->n_words, sizeof(*p.mask));
+	p.closing = calloc((size_t)p.tree->n_words, sizeof(*p.closing));
 	p.us = calloc((size_t)p.max_tokens, sizeof(*p.us));
 	char *line = NULL;
 	size_t cap = 0;
-	while (p.mask != NULL && p.us != NULL && getline(&line, &cap, stdin) > 0) {
+	if (p.closing != NULL) {
+		mark_closing(&p);
+	}
+	while (p.mask != NULL && p.closing != NULL && p.us != NULL && getline(&line, &cap, stdin) > 0) {
 		play_line(&p, line);
 	}
 	free(line);
 	free(p.mask);
+	free(p.closing);
 	free(p.us);
 	bb_grammar_destroy(g);
 	bb_engine_destroy(e);

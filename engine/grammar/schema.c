@@ -214,7 +214,9 @@ static struct schema_memo *find_memo(struct schema *c, const struct schema_set *
 	bool *is_new) {
 	struct schema_set key = copy_of(c, set);
 	uint64_t h = 0;
-	qsort(key.items, key.n, key.n > 0 ? sizeof(*key.items) : 1, by_schema);
+	if (key.n > 0) {
+		qsort(key.items, key.n, sizeof(*key.items), by_schema);
+	}
 	for (size_t i = 0; i < key.n; i++) {
 		h = (h ^ (uintptr_t)key.items[i].schema) * 0x9E3779B97F4A7C15u;
 		h = (h ^ (h >> 32)) + (unsigned)(2 * key.items[i].took_any + key.items[i].took_one);
@@ -235,7 +237,8 @@ static struct schema_memo *find_memo(struct schema *c, const struct schema_set *
 			*m = (struct schema_memo){ .next = *bucket, .set = key,
 				.rule = rules_rule(c->r, name, strlen(name)) };
 			*bucket = m;
-			return m;
+			c->failed = c->r->x.trouble.code != BB_OK;
+			return c->failed ? NULL : m;
 		}
 	}
 	schema_set_finish(&key);

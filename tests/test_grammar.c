@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What grammars let through and what not, text by text; what sources are refused, with which words;
+ * that an allocation may fail anywhere. */
+#include "grammar/match.h"
+#include "grammar/sources.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+#define SCHEMA BB_GRAMMAR_JSON_SCHEMA
+#define REGEX BB_GRAMMAR_REGEX
+#define GBNF BB_GRAMMAR_GBNF
+#define CHOICE BB_GRAMMAR_CHOICE
+
+/* Whether a text is one of the grammar, as a whole. */
+static bool fits(enum bb_grammar_kind kind, const char *source, const char *text) {
+	struct bb_error err = { 0 };
+	struct rules r;
+	struct matcher m;
+	bool ok = false;
+	cr_assert(rules_init(&r, &err), "%s", err.text);
+	cr_assert(source_compile(&r, kind, source, strlen(source), &err), "%s: %s", source, err.text);
+	cr_assert(matcher_init(&m, &r, NULL, &err), "%s", err.text);
+	cr_assert(matcher_accept(&m, text, strlen(text), &ok, &err), "%s", err.text);
+	ok = ok && matcher_may_end(&m);
+	matcher_finish(&m);
+	rules_destroy(&r);
+	return ok;
+}
+
+/* Cases: a source, texts that fit up to NULL, texts that don't up to NULL. */
+struct fit_case {
+	const char *source;
+	const char *good[8], *bad[10];
+};
+
+static void check_cases(enum bb_grammar_kind kind, const struct fit_case *cases, size_t n) {
+	for (size_t i = 0; i < n; i++) {
+		for (int j = 0; j < 8 && cases[i].good[j] != NULL; j++) {
+			cr_expect(fits(kind, cases[i].source, cases[i].good[j]), "%s refuses %s",
+				cases[i].source, cases[i].good[j]);
+		}
+		for (int j = 0; j < 10 && cases[i].bad[j] != NULL; j++) {
+			cr_expect(!fits(kind, cases[i].source, cases[i].bad[j]), "%s lets through %s",
+				cases[i].source, cases[i].bad[j]);
+		}
+	}
+}
+
+static void check_refused(enum bb_grammar_kind kind, const char *source, enum bb_code code,
+	const char *words) {
+	struct bb_error err = { 0 };
+	struct rules r;
+	cr_assert(rules_init(&r, &err));
+	cr_expect(!source_compile(&r, kind, source, strlen(source), &err), "%s is taken", source);
+	cr_expect_eq(err.code, code, "%s: %s", source, err.text);
+	cr_expect(strstr(err.text, words) != NULL, "%s: %s", source, err.text);
+	rules_destroy(&r);
+}
+
+#define NAMED "{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"},\"b\":true}"
+
+static const struct fit_case schema_cases[] = {
+	{ "{\"type\":\"null\"}", { "null" }, { "nul", "nulll", "true", "", " null" } },
+	{ "{\"type\":\"boolean\"}", { "true", "false" }, { "True", "1" } },
+	{ "{\"type\":[\"null\",\"integer\"]}", { "null", "0", "-7", "120" },
+		{ "01", "-0", "1.0", "1e2", "+1", "\"1\"", "-" } },
+	{ "{\"type\":\"number\"}", { "0", "-0", "1.5", "-0.25e+10", "3E7" },
+		{ "1.", ".5", "01", "1e", "0x1", "NaN", "Infinity", "-" } },
+	{ "{\"type\":\"integer\",\"minimum\":-12,\"maximum\":105}",
+		{ "-12", "-9", "0", "9", "10", "99", "100", "105" },
+		{ "-13", "106", "-0", "110", "200", "1000", "-100" } },
+	{ "{\"type\":\"integer\",\"exclusiveMinimum\":99}", { "100", "101", "999", "1000" },
+		{ "99", "0", "-100", "0100" } },
+	{ "{\"type\":\"integer\",\"maximum\":-5.5}", { "-6", "-10", "-99" }, { "-5", "0", "6" } },
+	{ "{\"type\":\"integer\",\"minimum\":-9223372036854775807,\"maximum\":9223372036854775807}",
+		{ "9223372036854775807", "-9223372036854775807", "0" },
+		{ "9223372036854775808", "-9223372036854775808", "10000000000000000000" } },
+	{ "{\"type\":\"string\"}",
+		{ "\"\"", "\"a\\n\\u00e9\\/\"", "\"\xC3\xA9\xF0\x9F\x98\x80\"", "\"\\ud83d\\ude00\"",
+			"\"\\uD83D\\uDE00x\"", "\"\\\\\"" },
+		{ "\"", "\"a\nb\"", "\"\\ud83d\"", "\"\\ude00\"", "\"\\ud83dx\"", "\"\\x\"", "\"\xFF\"",
+			"\"\xC0\x80\"", "\"\xED\xA0\x80\"" } },
+	{ "{\"type\":\"string\",\"minLength\":1,\"maxLength\":3}",
+		{ "\"a\"", "\"abc\"", "\"\xF0\x9F\x98\x80\\ud83d\\ude00x\"", "\"\\n\\n\\n\"" },
+		{ "\"\"", "\"abcd\"", "\"\\n\\n\\n\\n\"" } },
+	{ "{\"type\":\"string\",\"pattern\":\"^a.c$\"}", { "\"abc\"", "\"a\\\"c\"", "\"a\xC3\xA9" "c\"" },
+		{ "\"ac\"", "\"abcd\"", "\"a\\nc\"" } },
+	{ "{\"type\":\"string\",\"pattern\":\"b+\",\"maxLength\":3}", { "\"b\"", "\"abb\"", "\"bxx\"" },
+		{ "\"\"", "\"axx\"", "\"abxx\"" } },
+	{ "{\"type\":\"string\",\"format\":\"date\"}", { "\"2024-02-29\"", "\"2000-02-29\"",
+		"\"0001-01-31\"" }, { "\"2023-02-29\"", "\"1900-02-29\"", "\"2024-04-31\"",
+		"\"2024-13-01\"", "\"0000-01-01\"", "\"24-01-01\"" } },
+	{ "{\"type\":\"string\",\"format\":\"date-time\"}",
+		{ "\"2024-02-29T23:59:59Z\"", "\"2024-01-01T00:00:00.123+05:30\"" },
+		{ "\"2024-01-01T24:00:00Z\"", "\"2024-01-01T00:00:00\"", "\"2024-01-01 00:00:00Z\"" } },
+	{ "{\"type\":\"string\",\"format\":\"uuid\"}", { "\"123e4567-e89b-12d3-A456-426614174000\"" },
+		{ "\"123e4567e89b12d3a456426614174000\"", "\"123e4567-e89b-12d3-a456-42661417400g\"" } },
+	{ "{\"enum\":[1,\"a\\\"b\",null,[1,{\"k\":2}],0.1]}",
+		{ "1", "\"a\\\"b\"", "null", "[1,{\"k\":2}]", "[1, {\"k\": 2}]", "0.1" },
+		{ "2", "\"a\"", "[1]", "[1,  {\"k\":2}]", "0.10" } },
+	{ "{\"const\":\"x\"}", { "\"x\"" }, { "\"y\"", "x" } },
+	{ "{\"type\":\"string\",\"enum\":[\"a\",1,\"bcd\"],\"maxLength\":2}", { "\"a\"" },
+		{ "1", "\"bcd\"" } },
+	{ NAMED ",\"required\":[\"a\"],\"additionalProperties\":false}",
+		{ "{\"a\":1}", "{ \"a\": 1, \"b\": [] }", "{\"a\":1,\"b\":null}" },
+		{ "{}", "{\"b\":1}", "{\"b\":1,\"a\":1}", "{\"a\":1,}", "{\"a\":1,\"c\":1}",
+			"{\"a\":  1}", "{\"a\":\"1\"}", "{\"a\":1}x", "{\"a\":1,\"a\":1}" } },
+	{ NAMED "}", { "{}", "{\"c\":1}", "{\"a\":1,\"c\":{\"d\":[1,2]},\"ab\":2}", "{\"b\":1,\"\":0}" },
+		{ "{\"a\":\"x\"}", "{\"c\":1,\"a\":1}", "{\"c\":1,\"\\u0061\":1}", "{\"c\":1" } },
+	{ "{\"type\":\"object\",\"additionalProperties\":{\"type\":\"null\"},\"required\":[\"z\"]}",
+		{ "{\"z\":null}", "{\"z\":null,\"y\":null}" }, { "{}", "{\"z\":1}", "{\"y\":null}" } },
+	{ "{\"type\":\"array\",\"items\":{\"type\":\"null\"},\"minItems\":2,\"maxItems\":3}",
+		{ "[null,null]", "[ null, null,null ]" },
+		{ "[]", "[null]", "[null,null,null,null]", "[null,1]", "[null null]", "[null,null,]" } },
+	{ "{\"type\":\"array\",\"prefixItems\":[{\"const\":1},{\"const\":2}],\"items\":{\"const\":3},"
+		"\"minItems\":1,\"maxItems\":4}", { "[1]", "[1,2]", "[1,2,3]", "[1,2,3,3]" },
+		{ "[]", "[2]", "[1,3]", "[1,2,2]", "[1,2,3,3,3]" } },
+	{ "{\"type\":\"array\",\"prefixItems\":[{\"const\":1},{\"const\":2}],\"items\":false}",
+		{ "[]", "[1]", "[1,2]" }, { "[1,2,3]" } },
+	{ "{\"type\":\"array\",\"maxItems\":0}", { "[]" }, { "[1]", "[ ]x" } },
+	{ "{\"anyOf\":[{\"type\":\"integer\"},{\"const\":\"a\"}]}", { "12", "\"a\"" },
+		{ "\"b\"", "null" } },
+	{ "{\"oneOf\":[{\"type\":\"integer\",\"maximum\":3},{\"type\":\"integer\",\"minimum\":5}]}",
+		{ "3", "5" }, { "4" } },
+	{ "{\"oneOf\":[{\"type\":\"object\",\"properties\":{\"k\":{\"const\":1}},\"required\":[\"k\"]},"
+		"{\"type\":\"object\",\"properties\":{\"k\":{\"const\":2}},\"required\":[\"k\"]}],"
+		"\"properties\":{\"x\":{\"type\":\"null\"}}}",
+		{ "{\"x\":null,\"k\":2}", "{\"k\":1}" }, { "{\"k\":3}", "{}", "{\"x\":1,\"k\":1}" } },
+	{ "{\"allOf\":[{\"type\":\"integer\",\"minimum\":3},{\"maximum\":5,\"type\":[\"integer\","
+		"\"string\"]}]}", { "3", "5" }, { "2", "6", "\"a\"" } },
+	{ "{\"allOf\":[{\"properties\":{\"a\":{\"type\":\"integer\"}},\"type\":\"object\"},{\"properties\":"
+		"{\"a\":{\"enum\":[1,\"x\"]}},\"required\":[\"a\"],\"additionalProperties\":false}]}",
+		{ "{\"a\":1}" }, { "{\"a\":\"x\"}", "{\"a\":2}", "{}", "{\"a\":1,\"b\":1}" } },
+	{ "{\"$ref\":\"#/$defs/a~1b\",\"$defs\":{\"a/b\":{\"type\":\"array\",\"items\":{\"$ref\":\"#\"}}}}",
+		{ "[]", "[[],[[]]]" }, { "[1]", "[", "[]]" } },
+	{ "{\"type\":\"object\",\"properties\":{\"next\":{\"anyOf\":[{\"type\":\"null\"},{\"$ref\":\"#\"}]}"
+		"},\"required\":[\"next\"],\"additionalProperties\":false}",
+		{ "{\"next\":{\"next\":null}}" }, { "{\"next\":{}}", "{\"next\":{\"next\":null}" } },
+	{ "true", { "1", "{\"a\":[true,null]}", "\"x\"" }, { "", "[1,]", "{a:1}", "1 " } },
+};
+
+Test(grammar, json_schemas_let_through_what_is_valid_and_no_more) {
+	check_cases(SCHEMA, schema_cases, COUNT(schema_cases));
+}
+
+Test(grammar, every_integer_range_has_its_integers) {
+	char source[128], text[16];
+	for (int min = -21; min <= 21; min += 3) {
+		for (int max = min - 1; max <= 112; max += 7) {
+			snprintf(source, sizeof(source), "{\"type\":\"integer\",\"minimum\":%d,\"maximum\":%d}",
+				min, max);
+			struct bb_error err = { 0 };
+			struct rules r;
+			cr_assert(rules_init(&r, &err));
+			const bool any = source_compile(&r, SCHEMA, source, strlen(source), &err);
+			rules_destroy(&r);
+			cr_assert_eq(any, min <= max, "%s", source);
+			for (int i = -125; any && i <= 125; i += 1) {
+				snprintf(text, sizeof(text), "%d", i);
+				cr_assert_eq(fits(SCHEMA, source, text), i >= min && i <= max, "%s %d", source, i);
+			}
+		}
+	}
+}
+
+static const struct fit_case regex_cases[] = {
+	{ "a(b|cd)*e?", { "a", "abcdb", "acde" }, { "", "ac", "abee", "xa" } },
+	{ "^[a-c\\d_-]{2,3}$", { "a1", "--_" }, { "a", "abcd", "d1" } },
+	{ "(?:ab){2}|x+?", { "abab", "x", "xxx" }, { "ab", "ababab", "" } },
+	{ "[^\\x00-\\x7f]\\u{1F600}?", { "\xC3\xA9", "\xE6\x97\xA5\xF0\x9F\x98\x80" },
+		{ "a", "\xC3", "\xF0\x9F\x98" } },
+	{ "\\w+\\s\\S\\D", { "ab x!", "_\tyz" }, { "ab xx1", "ab  x", "a-b xx" } },
+	{ "\\p{Lu}\\p{Ll}+", { "Ab", "\xC3\x89t\xC3\xA9" }, { "ab", "AB", "A1" } },
+	{ ".{3}", { "abc", "\xC3\xA9.\t" }, { "ab", "a\nb" } },
+	{ "a{,2}b{1,}\\{x\\}a{b", { "b{x}a{b", "aabb{x}a{b" }, { "aaab{x}a{b", "a{x}a{b" } },
+	{ "(?P<n>a)(?<m>b)", { "ab" }, { "a" } },
+	{ "(a*)*(b|)+", { "", "aab", "bbb" }, { "ba" } },
+	{ "", { "" }, { "a" } },
+};
+
+Test(grammar, regexes_match_whole_texts) {
+	check_cases(REGEX, regex_cases, COUNT(regex_cases));
+}
+
+static const struct fit_case gbnf_cases[] = {
+	{ "root ::= \"a\" b? # comment\nb ::= [0-9]{2} | \"\\x41\" |\n  [^a-z\\n]\n",
+		{ "a", "a12", "aA", "a!" }, { "ab", "", "a123" } },
+	{ "root  ::= expr\nexpr ::= term (\"+\" term)*\nterm ::= [0-9]+ | (\"(\" expr\n  \")\")\n",
+		{ "1", "1+2", "((1+23)+4)" }, { "1+", "(1", "()", "1)" } },
+	{ "root ::= \"(\" root \")\" root | \"\"", { "", "()(())" }, { "(", ")(" } },
+	{ "root ::= (\"a\" | \"b\"){2,3} .", { "ab\xC3\xA9", "aaab" }, { "ab", "aaaab" } },
+	{ "root ::= \"\\u00e9\\\"\" \"\\n\"", { "\xC3\xA9\"\n" }, { "e\"\n" } },
+};
+
+Test(grammar, gbnf_is_read_as_llama_cpp_does) {
+	check_cases(GBNF, gbnf_cases, COUNT(gbnf_cases));
+}
+
+Test(grammar, choices_are_what_they_say) {
+	static const struct fit_case cases[] = {
+		{ "[\"yes\",\"yes please\",\"no\",\"\"]", { "yes", "yes please", "no", "" },
+			{ "y", "yes ", "nono" } } };
+	check_cases(CHOICE, cases, COUNT(cases));
+	cr_expect(fits(BB_GRAMMAR_JSON_OBJECT, "", "{\"a\": [1, {}]}"));
+	cr_expect(!fits(BB_GRAMMAR_JSON_OBJECT, "", "[1]"));
+}
+
+Test(grammar, what_is_not_supported_is_named) {
+	const enum bb_code no = BB_ERR_UNSUPPORTED, bad = BB_ERR_INPUT;
+	static const char *const keywords[] = { "not", "if", "patternProperties", "multipleOf",
+		"uniqueItems", "contains", "dependentRequired", "minProperties", "unevaluatedProperties",
+		"propertyNames", "$anchor", "$dynamicRef" };
+	char source[128];
+	for (size_t i = 0; i < COUNT(keywords); i++) {
+		snprintf(source, sizeof(source), "{\"items\":{\"%s\":1},\"type\":\"array\"}", keywords[i]);
+		check_refused(SCHEMA, source, no, keywords[i]);
+	}
+	check_refused(SCHEMA, "{\"type\":\"string\",\"format\":\"email\"}", no, "email");
+	check_refused(SCHEMA, "{\"type\":\"number\",\"minimum\":1}", no, "minimum");
+	check_refused(SCHEMA, "{\"oneOf\":[{\"type\":\"integer\"},{\"type\":\"number\"}]}", no, "oneOf");
+	check_refused(SCHEMA, "{\"$ref\":\"#/nowhere\"}", bad, "#/nowhere");
+	check_refused(SCHEMA, "{\"$ref\":\"http://x\"}", no, "http://x");
+	check_refused(SCHEMA, "{\"type\":\"array\",\"items\":{\"$ref\":\"#\"},\"minItems\":1}", bad,
+		"none fits");
+	check_refused(SCHEMA, "{\"type\":\"text\"}", bad, "text");
+	check_refused(SCHEMA, "{\"type\":\"integer\",\"minimum\":2,\"maximum\":1}", bad, "none fits");
+	check_refused(SCHEMA, "{\"a\":", bad, "line 1");
+	check_refused(SCHEMA, "{\"type\":\"null\",\"type\":\"null\"}", bad, "duplicate");
+	check_refused(REGEX, "(?=a)b", no, "lookaround");
+	check_refused(REGEX, "(a)\\1", no, "backreference");
+	check_refused(REGEX, "a\\b", no, "boundary");
+	check_refused(REGEX, "(a{1000}){1000000}", no, "at most");
+	check_refused(REGEX, "((a{1000}){1000}){1000}", no, "at most");
+	check_refused(REGEX, "(a", bad, "')'");
+	check_refused(REGEX, "[b-a]", bad, "rises");
+	check_refused(REGEX, "*a", bad, "repeat");
+	check_refused(GBNF, "root ::= root \"a\" | \"b\"", no, "root");
+	check_refused(GBNF, "root ::= a", bad, "'a'");
+	check_refused(GBNF, "a ::= \"b\"", bad, "root");
+	check_refused(GBNF, "root ::= \"b\" )", bad, "line 1");
+	check_refused(GBNF, "root ::= <[1]>", no, "tokens");
+	check_refused(GBNF, "root ::= \"a\" root", bad, "none fits");
+	check_refused(CHOICE, "[]", bad, "array");
+	check_refused(CHOICE, "[1]", bad, "array");
+}
+
+/* Every regex over few letters up to a length, against the same language by enumeration: bounded
+ * repeats in each other count alike. */
+Test(grammar, counted_repeats_count) {
+	char source[64], text[32];
+	for (int m = 0; m <= 3; m++) {
+		for (int n = m; n <= 4; n++) {
+			snprintf(source, sizeof(source), "((ab){%d,%d}c){1,2}", m, n);
+			for (int i = 0; i <= 5; i++) {
+				for (int j = -1; j <= 5; j++) { /* -1: no second round */
+					text[0] = '\0';
+					for (int k = 0; k < i; k++) {
+						strcat(text, "ab");
+					}
+					strcat(text, "c");
+					for (int k = 0; k < j; k++) {
+						strcat(text, "ab");
+					}
+					strcat(text, j >= 0 ? "c" : "");
+					const bool good = i >= m && i <= n && (j < 0 || (j >= m && j <= n));
+					cr_assert_eq(fits(REGEX, source, text), good, "%s %s", source, text);
+				}
+			}
+		}
+	}
+}
+
+Test(grammar, allocations_may_fail) {
+	static const struct {
+		enum bb_grammar_kind kind;
+		const char *source, *text;
+	} cases[] = {
+		{ SCHEMA, NAMED ",\"required\":[\"a\"]}", "{\"a\":12,\"c\":{\"d\":[1,\"x\"]}}" },
+		{ SCHEMA, "{\"type\":\"string\",\"pattern\":\"^\\\\w{2,40}$\",\"maxLength\":9}", "\"abc\"" },
+		{ REGEX, "[a-z]+@(x|y){2,3}\\.com", "ab@xyx.com" },
+		{ GBNF, "root ::= \"(\" root \")\" root | [a-z]*", "(a)((c))" },
+		{ CHOICE, "[\"a\",\"b\"]", "a" },
+	};
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		bool done = false;
+		for (long n = 1; !done; n++) {
+			struct bb_error err = { 0 };
+			struct rules r;
+			struct matcher m = { 0 };
+			bool ok = false;
+			cr_assert_lt(n, 100000);
+			base_fail_alloc_at(n);
+			done = rules_init(&r, &err) && source_compile(&r, cases[i].kind, cases[i].source,
+				strlen(cases[i].source), &err) && matcher_init(&m, &r, NULL, &err) &&
+				matcher_accept(&m, cases[i].text, strlen(cases[i].text), &ok, &err);
+			base_fail_alloc_at(0);
+			cr_assert(done ? ok : err.code == BB_ERR_MEMORY, "%s, %ld: %s", cases[i].source, n,
+				err.text);
+			matcher_finish(&m);
+			rules_destroy(&r);
+		}
+	}
+}
