@@ -187,6 +187,22 @@ static void make_lists(struct check *c, struct bb_sample_params *p, enum kind ki
 	p->bias = bias;
 }
 
+/* From one token to all of them. */
+static void make_mask(struct check *c, struct bb_sample_params *p, int n) {
+	const size_t n_words = ((size_t)n + 31) / 32;
+	uint32_t *mask = check_in_bytes(c, n_words * sizeof(*mask), _Alignof(uint32_t));
+	const int density = check_rand(c, 0, 3);
+	for (size_t i = 0; i < n_words; i++) {
+		const uint32_t bits = (uint32_t)check_rand(c, 0, INT32_MAX) * 2u +
+			(uint32_t)check_rand(c, 0, 1);
+		mask[i] = density == 0 ? 0 : density == 1 ? bits & bits >> 7 & bits >> 13
+			: density == 2 ? bits : UINT32_MAX;
+	}
+	const int one = check_rand(c, 0, n - 1);
+	mask[one >> 5] |= 1u << (one & 31);
+	p->mask = mask;
+}
+
 /* Whether the choice stands when u, top_p and min_p move a little: then it doesn't depend on how
  * sums are rounded. */
 static bool is_sure(const float *x, int n, const struct bb_sample_params *p, int32_t *order) {
@@ -238,6 +254,9 @@ static void make_row(struct check *c, struct sample_case *s, int row, enum kind 
 	make_logits(c, x, kind, n);
 	if (kind >= LISTED && kind <= BANNED) {
 		make_lists(c, p, kind, n);
+	}
+	if (check_rand(c, 0, 2) == 0) {
+		make_mask(c, p, n);
 	}
 	if (kind != WRONG) {
 		make_sure(c, x, n, p);

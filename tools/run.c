@@ -4,6 +4,7 @@
 #include "commands.h"
 
 #include "answer.h"
+#include "constraint.h"
 #include "edits.h"
 #include "input.h"
 #include "open.h"
@@ -18,6 +19,7 @@
 struct options {
 	struct open_options open;
 	struct sampling_options sampling;
+	struct constraint_options constraint;
 	struct edit_options edits;
 	const char *prompt, *file, *system, *template_file;
 	const char *feed;
@@ -51,6 +53,7 @@ static const struct arg_option own[] = {
 static const struct arg_group groups[] = {
 	{ "prompt and output", own, 0 },
 	{ "sampling", sampling_table, AT(sampling) },
+	{ "what the text must be", constraint_table, AT(constraint) },
 	{ "what to change on the way", edit_table, AT(edits) },
 	{ "model", open_engine, AT(open) },
 	{ "context", open_context, AT(open) },
@@ -73,6 +76,7 @@ const struct arg_command cmd_run = {
 
 struct job { /* what a run owns; finish_job frees it */
 	struct bb_engine *engine;
+	struct bb_grammar *grammar;
 	struct bb_context *context;
 	struct edits edits;
 	struct input text, template_text;
@@ -86,6 +90,7 @@ struct job { /* what a run owns; finish_job frees it */
 static void finish_job(struct job *j) {
 	answer_finish(&j->answer);
 	bb_context_destroy(j->context);
+	bb_grammar_destroy(j->grammar);
 	bb_engine_destroy(j->engine);
 	edits_finish(&j->edits);
 	bb_tokens_finish(&j->prompt);
@@ -243,6 +248,10 @@ static int generate(const struct options *o, struct job *j) {
 		return status;
 	}
 	params.sampling.n_logprobs = o->n_logprobs > 0 ? o->n_logprobs : 0;
+	if (!constraint_create(&o->constraint, j->engine, &j->grammar, &err)) {
+		return failure_of(&err);
+	}
+	params.sampling.grammar = j->grammar;
 	if (!attach_edits(j, &err) || !make_prompt(o, j, &err) ||
 		!read_feed(o, j, &err) || !bb_context_create(&j->context, j->engine, NULL, &err) ||
 		!answer_init(&j->answer, !o->json && !o->trace_state, o->n_logprobs >= 0, &err)) {
@@ -284,6 +293,7 @@ int run_main(int argc, char **argv) {
 	struct options o = { .sampling = SAMPLING_UNSET, .n_logprobs = -1 };
 	int status = args_parse(&cmd_run, argc, argv, &o);
 	status = status < 0 ? check_options(&o) : status;
+	status = status < 0 ? constraint_check(&o.constraint) : status;
 	if (status >= 0) {
 		return status;
 	}

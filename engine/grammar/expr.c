@@ -125,10 +125,6 @@ static uint8_t flags_of(const struct exprs *x, uint32_t a) {
 	return x->all[a].flags;
 }
 
-bool expr_is_nullable(const struct exprs *x, uint32_t a) {
-	return (flags_of(x, a) & EXPR_NULLABLE) != 0;
-}
-
 /* ---- making ---- */
 
 uint32_t expr_set(struct exprs *x, const struct byte_set *set) {

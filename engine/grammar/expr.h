@@ -79,7 +79,9 @@ uint32_t expr_texts(struct exprs *x, struct expr_text *texts, size_t n);
 uint32_t expr_step(struct exprs *x, uint32_t a, int class);
 /* The partition of bytes by the sets so far; more sets may not come behind. */
 void exprs_make_classes(struct exprs *x);
-bool expr_is_nullable(const struct exprs *x, uint32_t a);
+static inline bool expr_is_nullable(const struct exprs *x, uint32_t a) {
+	return (x->all[a].flags & EXPR_NULLABLE) != 0;
+}
 /* Has it any text? */
 bool expr_is_live(struct exprs *x, uint32_t a);
 bool expr_matches(struct exprs *x, uint32_t a, const char *text, size_t bytes);

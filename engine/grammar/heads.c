@@ -53,6 +53,15 @@ static bool add_crossing(struct heads *h, uint32_t node) {
 	return true;
 }
 
+/* What expr_step says, without a call where it is known and no search has to tell. */
+static inline uint32_t step(struct exprs *x, uint32_t expr, int class) {
+	const uint32_t row = x->all[expr].row;
+	const uint32_t known = row != 0
+		? x->rows[(size_t)(row - 1) * (size_t)x->n_classes + (size_t)class] : 0;
+	return known != 0 && (x->all[known - 1].flags & (EXPR_TRICKY | EXPR_LIVE)) != EXPR_TRICKY
+		? known - 1 : expr_step(x, expr, class);
+}
+
 /* Fills bits and crossings; how many nodes were reached and tokens found. */
 static bool walk(struct heads *h, uint32_t expr, int max_depth, uint32_t *n_reached,
 	uint32_t *n_tokens) {
@@ -64,15 +73,16 @@ static bool walk(struct heads *h, uint32_t expr, int max_depth, uint32_t *n_reac
 	for (uint32_t i = 1; i < t->n_nodes;) {
 		const int depth = t->depth[i];
 		const uint32_t next = depth > max_depth ? EXPR_NONE
-			: expr_step(x, h->stack[depth - 1], x->class_of[t->byte[i]]);
+			: step(x, h->stack[depth - 1], x->class_of[t->byte[i]]);
 		if (next == EXPR_NONE) {
 			i = t->end[i];
 			continue;
 		}
-		for (uint32_t j = t->first[i]; j < t->first[i + 1]; j++) {
+		const uint32_t begin = t->first[i], end = t->first[i + 1];
+		for (uint32_t j = begin; j < end; j++) {
 			h->bits[t->ids[j] >> 5] |= 1u << (t->ids[j] & 31);
 		}
-		*n_tokens += t->first[i + 1] - t->first[i];
+		*n_tokens += end - begin;
 		++*n_reached;
 		if (expr_is_nullable(x, next) && t->end[i] > i + 1 && !add_crossing(h, i)) {
 			return false;
