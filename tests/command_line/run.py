@@ -192,6 +192,61 @@ class Run(Case):
         args = ("run", REAL, "-p", "Count to five.", "-n", "12", "--seed", "3")
         self.assertEqual(json.loads(bobbin(*args, "--json")[0])["text"], bobbin(*args)[0].decode())
 
+    @real
+    def test_json_schema(self):
+        schema = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 12},
+                  "age": {"type": "integer", "minimum": 7, "maximum": 99}}, "required": ["name", "age"],
+                  "additionalProperties": False}
+        path = self.folder / "schema.json"
+        path.write_text(json.dumps(schema), encoding="utf-8")
+        for seed in range(3):
+            args = ("run", REAL, "-p", "A person.", "-n", "99", "--seed", seed, "--temp", "1.5", "--json")
+            root = json.loads(bobbin(*args, "--json-schema", path)[0])
+            self.assertEqual(root, {**root, "finish_reason": "stop"})
+            person = json.loads(root["text"])
+            self.assertEqual(list(person), ["name", "age"])
+            self.assertTrue(len(person["name"]) <= 12 and 7 <= person["age"] <= 99, person)
+            same = json.loads(bobbin(*args, "--json-schema", json.dumps(schema))[0])
+            self.assertEqual(same["tokens"], root["tokens"])
+
+    @real
+    def test_other_constraints(self):
+        args = ("run", REAL, "-p", "Say something.", "-n", "60", "--seed", 4, "--temp", "1.2")
+        self.assertRegex(bobbin(*args, "--regex", r"[a-f]{4}-\d\d")[0], rb"^[a-f]{4}-\d\d$")
+        self.assertIn(bobbin(*args, "--choice", "left", "--choice", "left hand")[0], (b"left", b"left hand"))
+        path = self.folder / "sum.gbnf"
+        path.write_text('root ::= n ("+" n){2}\nn ::= [1-9] | "(" n "*" n ")"\n', encoding="utf-8")
+        self.assertRegex(bobbin(*args, "--grammar", path)[0], rb"^[(1-9][1-9+*()]*\+[1-9+*()]*\+[1-9+*()]*$")
+        plain = bobbin(*args, "--regex", "(?s:.)*", status=1)[1].decode()
+        self.assertIn("flag", plain)
+
+    @real
+    def test_a_constraint_leaves_log_probabilities_alone(self):
+        args = ("run", REAL, "-p", "Is water wet?", "--temp", "0", "-n", "1", "--json", "--logprobs", "5")
+        free = json.loads(bobbin(*args)[0])["logprobs"]["content"][0]
+        bound = json.loads(bobbin(*args, "--choice", "zebra")[0])["logprobs"]["content"][0]
+        self.assertEqual(free["top_logprobs"], bound["top_logprobs"])
+        self.assertLess(bound["logprob"], free["logprob"])
+
+    @real
+    def test_constraints_with_bans_and_bias(self):
+        args = ("run", REAL, "-p", "Is water wet?", "--temp", "0", "-n", "9", "--choice", "yes", "--choice", "no")
+        yes, no = (json.loads(bobbin("tokenize", REAL, "--no-bos", stdin=word)[0])[0] for word in ("yes", "no"))
+        self.assertEqual(bobbin(*args, "--logit-bias", f"{yes}=100")[0], b"yes")
+        self.assertEqual(bobbin(*args, "--logit-bias", f"{no}=100")[0], b"no")
+        for more in (("--min-tokens", "5"), ("--ignore-eos",)):
+            self.assertIn("nothing but an end", bobbin(*args, *more, status=1)[1].decode())
+
+    def test_constraints_are_checked(self):
+        err = bobbin("run", TINY, "-p", "1", "--choice", "a", "--json-object", status=2)[1].decode()
+        self.assertIn("2 are given", err)
+        self.assertIn("vocabulary", bobbin("run", TINY, "-p", "1", "--choice", "a", status=1)[1].decode())
+
+    @real
+    def test_what_schemas_cannot_say_is_named(self):
+        err = bobbin("run", REAL, "-p", "a", "--json-schema", '{"not": {}}', status=1)[1].decode()
+        self.assertIn("'not'", err)
+
     def test_system_message_without_a_template(self):
         self.sentence(bobbin("run", TINY, "-p", "1", "--system", "2", status=2)[1], "no chat template", "--system")
 
