@@ -130,7 +130,8 @@ static bool push_repeat(struct matcher *m, const struct node *n, uint32_t node, 
 	if (n->max >= 0 && count >= n->max) {
 		return true;
 	}
-	const int32_t far = n->max < 0 ? n->min : n->max; /* with no bound, rounds behind it are alike */
+	/* with no upper bound, rounds behind the lower one are alike */
+	const int32_t far = n->max < 0 ? n->min : n->max;
 	const uint32_t again = cell_of(m, node, count < far ? count + 1 : far, next);
 	return again != 0 ? push_node(m, n->a, 0, again) : is_well(m);
 }

@@ -11,8 +11,9 @@ enum regex_match {
 	REGEX_SEARCH, /* some part of it does, as JSON Schema's pattern */
 };
 
-/* `what` the source is called in errors. BB_ERR_INPUT for what isn't a regex, BB_ERR_UNSUPPORTED for
- * what isn't regular, or is too large. Classes are of code points; '.' is all but ends of lines. */
+/* `what` the source is called in errors. BB_ERR_INPUT for what isn't a regex, BB_ERR_UNSUPPORTED
+ * for what isn't regular, or is too large. Classes are of code points; '.' is all but ends of
+ * lines. */
 bool regex_parse(struct exprs *x, const char *what, const char *source, size_t bytes,
 	enum chars_form form, enum regex_match match, uint32_t *out, struct bb_error *err);
 
