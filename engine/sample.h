@@ -24,7 +24,7 @@ struct bb_sampler {
 	float *logits, *probs;      /* [n_vocab] */
 	int32_t *order;             /* [n_vocab]: candidates */
 	struct matcher matcher;     /* of params.grammar: where the text stands */
-	uint32_t *mask;             /* [(n_vocab + 31) / 32] bits of what may be drawn; NULL: no grammar */
+	uint32_t *mask;             /* [(n_vocab + 31) / 32]: may a token be drawn; NULL: any may */
 	int32_t drawn;              /* a token that the matcher hasn't seen yet, or -1 */
 	bool has_mask, has_ended;   /* mask is for the next draw; an end token was drawn */
 };

@@ -161,8 +161,8 @@ struct schema_set schema_element(struct schema *c, const struct schema_set *set,
 		if (first != NULL && !json_is_array(first)) {
 			schema_fail(c, BB_ERR_INPUT, "'prefixItems' isn't an array");
 		} else if (json_is_array(rest)) {
-			schema_fail(c, BB_ERR_UNSUPPORTED, "'items' is an array; expected one schema, and those "
-				"of places in 'prefixItems'");
+			schema_fail(c, BB_ERR_UNSUPPORTED, "'items' is an array; expected one schema, and "
+				"those of places in 'prefixItems'");
 		} else if (own != NULL) {
 			schema_add(c, &all, own);
 		}
@@ -320,7 +320,7 @@ static uint32_t make_object(struct schema *c, const struct schema_set *set) {
 	list_names(c, set, &names);
 	struct schema_set other = schema_property(c, set, NULL);
 	const uint32_t value = schema_compile(c, &other);
-	uint32_t rest = RULES_EMPTY, inside = RULES_NOTHING; /* after other members; as the first ones */
+	uint32_t rest = RULES_EMPTY, inside = RULES_NOTHING; /* after others; as the first */
 	if (value != RULES_NOTHING && !c->failed) {
 		const uint32_t name = schema_other_name(c, names.all, names.n);
 		rest = rules_repeat(r, rules_seq(r, key_node(c, name, true), value), 0, -1);

@@ -178,8 +178,8 @@ bool schema_holds(struct schema *c, const json_t *schema, const json_t *value, i
 		return !c->failed && json_is_true(schema);
 	}
 	if (depth > MAX_DEPTH) {
-		return schema_fail(c, BB_ERR_UNSUPPORTED, "a value of enum or const is more than %d schemas "
-			"deep", MAX_DEPTH);
+		return schema_fail(c, BB_ERR_UNSUPPORTED, "a value of enum or const is more than %d "
+			"schemas deep", MAX_DEPTH);
 	}
 	struct schema_item item = { .schema = schema };
 	const struct schema_set set = { .items = &item, .n = 1 };

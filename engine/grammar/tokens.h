@@ -12,7 +12,7 @@ struct token_tree {
 	uint8_t *byte;      /* [n_nodes] that leads there */
 	uint16_t *depth;    /* [n_nodes] bytes from the root */
 	uint32_t *end;      /* [n_nodes] the node behind all that lie below */
-	uint32_t *first;    /* [n_nodes + 1]: tokens that end at node i are ids[first[i]..first[i + 1]) */
+	uint32_t *first;    /* [n_nodes + 1]: at node i end the tokens ids[first[i]..first[i + 1]) */
 	int32_t *ids;       /* [n_ids] */
 	uint32_t n_ids;
 	int max_depth;

@@ -68,8 +68,8 @@ DEVICE uint64_t best_of(const struct row *r, bool is_refused, uint64_t *own, str
 	return block_largest(is_refused && is_wrong ? UINT64_MAX : best, m);
 }
 
-/* What the mask lacks of four elements from i on, which begin at a multiple of 4, is -INFINITY: what
- * is done to it by penalties and bias leaves it that. */
+/* What the mask lacks of four elements from i on, a multiple of 4, is -INFINITY: what is done to it
+ * by penalties and bias leaves it that. */
 DEVICE float4 masked(float4 v, const uint32_t *mask, int i) {
 	const uint32_t bits = mask[i >> 5] >> (i & 31);
 	v.x = (bits & 1) != 0 ? v.x : -INFINITY;
