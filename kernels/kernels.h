@@ -353,8 +353,9 @@ struct bb_sample_params {
 	int n_counts, n_bias;
 	const struct bb_token_count *counts; /* [n_counts] */
 	const struct bb_token_bias *bias;    /* [n_bias] in the order of ids; of one id in list order */
-	const uint32_t *mask; /* [(n_vocab + 31) / 32]: bit id % 32 of word id / 32 says that a token may
-	                       * be drawn; NULL: all may */
+	/* [(n_vocab + 31) / 32]: bit id % 32 of word id / 32 says that a token may be drawn; NULL: all
+	 * may */
+	const uint32_t *mask;
 	uint64_t key;         /* of Philox: a hash of seed and branch */
 	uint32_t token_index; /* its counter: where the token will stand in its timeline */
 	int n_top;            /* alternatives to report, 0..BB_SAMPLE_TOP */

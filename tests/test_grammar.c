@@ -85,7 +85,8 @@ static const struct fit_case schema_cases[] = {
 	{ "{\"type\":\"string\",\"minLength\":1,\"maxLength\":3}",
 		{ "\"a\"", "\"abc\"", "\"\xF0\x9F\x98\x80\\ud83d\\ude00x\"", "\"\\n\\n\\n\"" },
 		{ "\"\"", "\"abcd\"", "\"\\n\\n\\n\\n\"" } },
-	{ "{\"type\":\"string\",\"pattern\":\"^a.c$\"}", { "\"abc\"", "\"a\\\"c\"", "\"a\xC3\xA9" "c\"" },
+	{ "{\"type\":\"string\","
+		"\"pattern\":\"^a.c$\"}", { "\"abc\"", "\"a\\\"c\"", "\"a\xC3\xA9" "c\"" },
 		{ "\"ac\"", "\"abcd\"", "\"a\\nc\"" } },
 	{ "{\"type\":\"string\",\"pattern\":\"b+\",\"maxLength\":3}", { "\"b\"", "\"abb\"", "\"bxx\"" },
 		{ "\"\"", "\"axx\"", "\"abxx\"" } },
@@ -107,7 +108,8 @@ static const struct fit_case schema_cases[] = {
 		{ "{\"a\":1}", "{ \"a\": 1, \"b\": [] }", "{\"a\":1,\"b\":null}" },
 		{ "{}", "{\"b\":1}", "{\"b\":1,\"a\":1}", "{\"a\":1,}", "{\"a\":1,\"c\":1}",
 			"{\"a\":  1}", "{\"a\":\"1\"}", "{\"a\":1}x", "{\"a\":1,\"a\":1}" } },
-	{ NAMED "}", { "{}", "{\"c\":1}", "{\"a\":1,\"c\":{\"d\":[1,2]},\"ab\":2}", "{\"b\":1,\"\":0}" },
+	{ NAMED "}", { "{}", "{\"c\":1}", "{\"a\":1,\"c\":{\"d\":[1,2]},\"ab\":2}", "{\"b\":1,"
+		"\"\":0}" },
 		{ "{\"a\":\"x\"}", "{\"c\":1,\"a\":1}", "{\"c\":1,\"\\u0061\":1}", "{\"c\":1" } },
 	{ "{\"type\":\"object\",\"additionalProperties\":{\"type\":\"null\"},\"required\":[\"z\"]}",
 		{ "{\"z\":null}", "{\"z\":null,\"y\":null}" }, { "{}", "{\"z\":1}", "{\"y\":null}" } },
@@ -130,12 +132,15 @@ static const struct fit_case schema_cases[] = {
 		{ "{\"x\":null,\"k\":2}", "{\"k\":1}" }, { "{\"k\":3}", "{}", "{\"x\":1,\"k\":1}" } },
 	{ "{\"allOf\":[{\"type\":\"integer\",\"minimum\":3},{\"maximum\":5,\"type\":[\"integer\","
 		"\"string\"]}]}", { "3", "5" }, { "2", "6", "\"a\"" } },
-	{ "{\"allOf\":[{\"properties\":{\"a\":{\"type\":\"integer\"}},\"type\":\"object\"},{\"properties\":"
+	{ "{\"allOf\":[{\"properties\":{\"a\":{\"type\":\"integer\"}},"
+		"\"type\":\"object\"},{\"properties\":"
 		"{\"a\":{\"enum\":[1,\"x\"]}},\"required\":[\"a\"],\"additionalProperties\":false}]}",
 		{ "{\"a\":1}" }, { "{\"a\":\"x\"}", "{\"a\":2}", "{}", "{\"a\":1,\"b\":1}" } },
-	{ "{\"$ref\":\"#/$defs/a~1b\",\"$defs\":{\"a/b\":{\"type\":\"array\",\"items\":{\"$ref\":\"#\"}}}}",
+	{ "{\"$ref\":\"#/$defs/a~1b\",\"$defs\":{\"a/b\":{\"type\":\"array\","
+		"\"items\":{\"$ref\":\"#\"}}}}",
 		{ "[]", "[[],[[]]]" }, { "[1]", "[", "[]]" } },
-	{ "{\"type\":\"object\",\"properties\":{\"next\":{\"anyOf\":[{\"type\":\"null\"},{\"$ref\":\"#\"}]}"
+	{ "{\"type\":\"object\","
+		"\"properties\":{\"next\":{\"anyOf\":[{\"type\":\"null\"},{\"$ref\":\"#\"}]}"
 		"},\"required\":[\"next\"],\"additionalProperties\":false}",
 		{ "{\"next\":{\"next\":null}}" }, { "{\"next\":{}}", "{\"next\":{\"next\":null}" } },
 	{ "true", { "1", "{\"a\":[true,null]}", "\"x\"" }, { "", "[1,]", "{a:1}", "1 " } },
@@ -219,7 +224,8 @@ Test(grammar, what_is_not_supported_is_named) {
 	}
 	check_refused(SCHEMA, "{\"type\":\"string\",\"format\":\"email\"}", no, "email");
 	check_refused(SCHEMA, "{\"type\":\"number\",\"minimum\":1}", no, "minimum");
-	check_refused(SCHEMA, "{\"oneOf\":[{\"type\":\"integer\"},{\"type\":\"number\"}]}", no, "oneOf");
+	check_refused(SCHEMA, "{\"oneOf\":[{\"type\":\"integer\"},{\"type\":\"number\"}]}", no,
+		"oneOf");
 	check_refused(SCHEMA, "{\"$ref\":\"#/nowhere\"}", bad, "#/nowhere");
 	check_refused(SCHEMA, "{\"$ref\":\"http://x\"}", no, "http://x");
 	check_refused(SCHEMA, "{\"type\":\"array\",\"items\":{\"$ref\":\"#\"},\"minItems\":1}", bad,
@@ -278,7 +284,8 @@ Test(grammar, allocations_may_fail) {
 		const char *source, *text;
 	} cases[] = {
 		{ SCHEMA, NAMED ",\"required\":[\"a\"]}", "{\"a\":12,\"c\":{\"d\":[1,\"x\"]}}" },
-		{ SCHEMA, "{\"type\":\"string\",\"pattern\":\"^\\\\w{2,40}$\",\"maxLength\":9}", "\"abc\"" },
+		{ SCHEMA, "{\"type\":\"string\",\"pattern\":\"^\\\\w{2,40}$\","
+		"\"maxLength\":9}", "\"abc\"" },
 		{ REGEX, "[a-z]+@(x|y){2,3}\\.com", "ab@xyx.com" },
 		{ GBNF, "root ::= \"(\" root \")\" root | [a-z]*", "(a)((c))" },
 		{ CHOICE, "[\"a\",\"b\"]", "a" },
