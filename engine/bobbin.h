@@ -6,6 +6,7 @@
  *   context   one timeline of tokens with the state every layer keeps for it
  *   step      one forward pass over new tokens of any number of contexts
  *   sampler   turns logits into tokens, reproducibly
+ *   request   a prompt and what follows it, run beside others by a scheduler
  *
  * Rules. Functions that can fail because of the world (files, memory, requests) return bool and
  * fill *err, which is zeroed before, with one sentence: an error that it holds already is kept.
@@ -41,6 +42,7 @@ enum bb_code {
 	BB_ERR_INPUT,     /* text, JSON, token ids or edits that can't be used */
 	BB_ERR_CANCELLED, /* the caller's progress callback said stop */
 	BB_ERR_DEVICE,    /* a GPU's driver or a launch failed; what it held can't be trusted */
+	BB_ERR_BUSY,      /* the queue is full: the same request may be taken later */
 };
 
 struct bb_error {
@@ -535,7 +537,14 @@ void bb_sampler_prompt(struct bb_sampler *s, const int32_t *ids, size_t n);
 
 /* ---- generation: prompt in, text out, in pieces ---- */
 
-enum bb_finish { BB_FINISH_NONE, BB_FINISH_STOP, BB_FINISH_LENGTH, BB_FINISH_CONTEXT };
+enum bb_finish {
+	BB_FINISH_NONE,
+	BB_FINISH_STOP,
+	BB_FINISH_LENGTH,
+	BB_FINISH_CONTEXT,
+	BB_FINISH_CANCELLED, /* of requests: bb_request_cancel */
+	BB_FINISH_DEADLINE,  /* of requests: their deadline has passed */
+};
 
 struct bb_generation_params {
 	struct bb_sampling sampling;
@@ -587,6 +596,150 @@ struct bb_cot_step {
 /* What the step that the last token belongs to has so far; true if it ended with it, be it that
  * everything did. */
 bool bb_generation_cot_step(const struct bb_generation *g, struct bb_cot_step *step);
+
+/* ---- requests: many generations on one engine ---- */
+
+/* Runs requests beside each other: each step decodes one token of those that have begun and reads
+ * pieces of the prompts of others. While it lives it is the one user of its engine, but for
+ * functions that take a const engine. Whatever it does (who shares a step, how a prompt is cut,
+ * what is put aside for others and brought back, what prompts share) changes no bit of an answer:
+ * it's the one that the request gets alone.
+ *
+ * Who goes first: the lower priority; of one priority those with a deadline that can still be met,
+ * least predicted work first; then those without a deadline in the order in which they came; then
+ * those whose deadline can't be met. A request may be put aside for one that goes before it. The
+ * oldest of the requests without a deadline always has its place in the step, whatever its
+ * priority: so each begins, at the latest, when those that came before it are done. */
+struct bb_scheduler;
+struct bb_scheduler_params { /* zeroed = defaults */
+	int max_running;           /* contexts in a step, n of a request with n; >= 2; 0 = 64 */
+	int max_waiting;           /* requests that haven't begun; 0 = 1024 */
+	int max_step_tokens;       /* rows of a step; 0 = the engine's max_batch_tokens */
+	size_t max_swap_bytes;     /* of the host's memory, for what is put aside; 0 = 4 GiB. What has
+	                            * no room there is computed again */
+	size_t prefix_cache_bytes; /* 0 = half of the engine's max_kv_bytes, or 4 GiB without those */
+	bool no_prefix_cache;
+	double (*clock)(void *user); /* seconds that never go back; NULL: the machine's clock */
+	void *clock_user;
+};
+bool bb_scheduler_create(struct bb_scheduler **out, struct bb_engine *e,
+	const struct bb_scheduler_params *params, struct bb_error *err);
+/* What hasn't ended is cancelled: its last events come from here. Requests that weren't released
+ * stay, to be released. */
+void bb_scheduler_destroy(struct bb_scheduler *s);
+/* One step of the engine for whoever is due; calls the events. One thread at a time calls it, and
+ * no lock is held during events, which may submit, cancel and release. *idle: nobody was due. What
+ * goes wrong for some requests is told to them; false: nothing can be computed any more
+ * (BB_ERR_DEVICE): all requests have failed with that sentence, and later ones will. */
+bool bb_scheduler_step(struct bb_scheduler *s, bool *idle, struct bb_error *err);
+/* Sleeps until there is something to do, bb_scheduler_wake, or for most_s seconds of the machine's
+ * clock; whether there is something to do. */
+bool bb_scheduler_wait(struct bb_scheduler *s, double most_s);
+void bb_scheduler_wake(struct bb_scheduler *s); /* from any thread; not from a signal handler */
+
+struct bb_usage {
+	int n_prompt, n_cached; /* tokens of the prompt; those of them that weren't computed for it */
+	int n_output;           /* tokens given out, of all branches */
+	int n_preempted;        /* how often a branch was put aside */
+	double queued_s;        /* from its arrival to its first step */
+	double prompt_s;        /* from there to the first token */
+	double output_s;        /* from there to the last one */
+};
+
+enum bb_event_kind {
+	BB_EVENT_STARTED,  /* once: the first step for it comes next */
+	BB_EVENT_PROMPT,   /* with n_prompt_logprobs, for each token of the prompt but the first:
+	                    * `token` says how likely it was there, `index` where it stands */
+	BB_EVENT_TOKEN,    /* one more token of a branch, and the text that became final with it */
+	BB_EVENT_FINISHED, /* once for each branch: `finish`. With the last one comes `usage` */
+	BB_EVENT_FAILED,   /* instead of what else would have come: `error`, and `usage` */
+};
+struct bb_request;
+/* What it points to lasts until the callback returns. The event with `usage` is the last one of its
+ * request; every request has one. */
+struct bb_event {
+	enum bb_event_kind kind;
+	struct bb_request *request;
+	int branch;                     /* 0 to n - 1 */
+	int index;                      /* of the token: in its branch's output, or in the prompt */
+	const struct bb_sampled *token;
+	const char *text;               /* [bytes], whole UTF-8 characters */
+	size_t bytes;
+	enum bb_finish finish;          /* with the last TOKEN of a branch too, if that ended it */
+	const struct bb_usage *usage;
+	const struct bb_error *error;
+};
+typedef void bb_event_fn(void *user, const struct bb_event *event);
+
+/* A segment of the prompt begins at token `first`, in order; at n_prompt that of the answer. */
+struct bb_segment_mark {
+	int first;
+	enum bb_role role;
+};
+
+struct bb_request_params { /* zeroed = defaults, but for what is said */
+	const int32_t *prompt;      /* [n_prompt], at least one; copied, like all that is here */
+	size_t n_prompt;
+	const struct bb_segment_mark *segments; /* [n_segments] */
+	int n_segments;
+	struct bb_generation_params generation; /* filled by the caller */
+	int n;                      /* branches; 0 = 1. Each draws with bb_branch_seed */
+	int priority;               /* lower goes first */
+	double deadline_ms;         /* from now: an answer that isn't whole then ends; 0 = none */
+	int n_predicted;            /* tokens that the answer may have, for who has a deadline; 0: as
+	                             * many as max_tokens says, or as answers had so far */
+	const char *cache_salt;     /* prefixes are shared among requests with the same; NULL = "" */
+	const char *conversation;   /* turns of one conversation replace each other in the cache */
+	int n_prompt_logprobs;      /* BB_EVENT_PROMPT with so many alternatives each; 0: none */
+	bb_event_fn *event;         /* called by bb_scheduler_step, or by bb_scheduler_destroy */
+	void *user;
+};
+/* From any thread. BB_ERR_BUSY when the queue is full; BB_ERR_CONTEXT when the prompt is longer
+ * than contexts may be, BB_ERR_MEMORY when it can't ever fit within the engine's max_kv_bytes;
+ * BB_ERR_USAGE, BB_ERR_INPUT for what is out of range; BB_ERR_MEMORY. Then *out is NULL, and there
+ * will be no event. Events may come before it returns. */
+bool bb_request_submit(struct bb_request **out, struct bb_scheduler *s,
+	const struct bb_request_params *params, struct bb_error *err);
+/* From any thread, at any time before the release. Its branches end with BB_FINISH_CANCELLED in the
+ * next step, and what they held is free in it; a request that has ended stays as it is. */
+void bb_request_cancel(struct bb_request *r);
+/* From any thread; NULL is fine. One that hasn't ended goes on. */
+void bb_request_release(struct bb_request *r);
+/* What a branch draws with: the seed itself for branch 0. */
+uint64_t bb_branch_seed(uint64_t seed, int branch);
+
+struct bb_scheduler_stats { /* counts since it was created */
+	int n_running, n_waiting, n_aside; /* now: requests in steps, not begun, put aside */
+	uint64_t n_requests, n_finished, n_cancelled, n_expired, n_failed, n_refused;
+	uint64_t n_steps, n_prompt_tokens, n_cached_tokens, n_output_tokens;
+	uint64_t n_computed_again;         /* tokens, of what was put aside */
+	uint64_t n_swapped, n_dropped;     /* branches put aside: copied away, or to compute again */
+	size_t kv_bytes, max_kv_bytes;     /* pages in use, and their limit (0: none) */
+	size_t swap_bytes, prefix_bytes;
+	double step_s, busy_s;             /* the last step's time, and that of all */
+	uint64_t step_rows;                /* the last step's rows */
+};
+void bb_scheduler_stats(struct bb_scheduler *s, struct bb_scheduler_stats *out); /* any thread */
+
+enum bb_request_state {
+	BB_REQUEST_WAITING,
+	BB_REQUEST_READING, /* its prompt */
+	BB_REQUEST_WRITING,
+	BB_REQUEST_ASIDE,   /* all that it has begun is put aside */
+};
+struct bb_request_info { /* for a live view */
+	uint64_t id;               /* counts requests of the scheduler, from 1 */
+	enum bb_request_state state;
+	int priority, n_branches;
+	int n_prompt, n_read, n_cached, n_output;
+	double age_s, tokens_per_s; /* since it came; of output, since its first token */
+	size_t kv_bytes;           /* of its contexts, shared pages counted for each */
+	double share;              /* of the last step's rows, 0 to 1 */
+};
+/* Of the requests that haven't ended the first `most` by age; how many there are. Any thread. */
+int bb_scheduler_requests(struct bb_scheduler *s, struct bb_request_info *out, int most);
+/* The id of a request in bb_request_info. */
+uint64_t bb_request_id(const struct bb_request *r);
 
 #ifdef __cplusplus
 }

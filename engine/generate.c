@@ -2,27 +2,10 @@
  *
  * Generation: prompt in, text out. Holds back what may become a stop string or half a character,
  * and says why it ended. */
-#include "sample.h"
+#include "generate.h"
 
 #include <assert.h>
 #include <string.h>
-
-struct bb_generation {
-	struct bb_context *context;
-	struct bb_sampler sampler;
-	struct token_stream stream;
-	struct bb_text held;       /* text that may still become a stop string */
-	struct bb_text ready;      /* what the last call gave out */
-	char **stop;               /* [n_stop], owned */
-	int32_t *stop_ids;         /* [n_stop_ids], owned */
-	int n_stop, n_stop_ids, max_tokens, min_tokens, n_tokens;
-	bool special, is_done;
-	struct cot cot;            /* of all tokens given out */
-	struct bb_sampled next;    /* drawn from what the context holds, not given out yet */
-	bool has_next;
-	struct bb_error refused;   /* why a step failed behind which nothing can follow */
-	struct bb_tokens pending;  /* the last one given out, and what was fed behind it */
-};
 
 static bool copy_stops(struct bb_generation *g, const struct bb_generation_params *p,
 	struct bb_error *err) {
@@ -76,38 +59,69 @@ bool bb_generation_check(const struct bb_engine *e, const struct bb_generation_p
 	return bb_sampling_check(e, &p->sampling, err);
 }
 
-bool bb_generation_create(struct bb_generation **out, struct bb_context *c,
-	const struct bb_generation_params *params, const int32_t *prompt, size_t n_prompt,
-	bb_progress_fn *progress, void *user, struct bb_error *err) {
-	assert(n_prompt >= 1 && params->max_tokens != 0);
+bool generation_create(struct bb_generation **out, struct bb_engine *e,
+	const struct bb_generation_params *params, int max_len, struct bb_error *err) {
+	assert(params->max_tokens != 0);
 	*out = NULL;
 	struct bb_generation *g = base_alloc(1, sizeof(*g));
 	if (g == NULL) {
 		return base_no_memory(err, "generation", sizeof(*g));
 	}
-	g->context = c;
+	g->engine = e;
+	g->max_len = max_len;
 	g->max_tokens = params->max_tokens;
 	g->min_tokens = params->min_tokens;
 	g->special = params->special;
-	g->cot.each_token = c->engine->cot_each_token;
+	g->cot.each_token = e->cot_each_token;
 	g->stream.started = true; /* the text goes on after a prompt: its first space is real */
-	bool ok = bb_generation_check(c->engine, params, err) &&
-		engine_check_ids(c->engine, prompt, n_prompt, err) && copy_stops(g, params, err) &&
-		copy_stop_ids(g, params, err) &&
-		bb_tokens_push(&g->pending, 0, err) && /* room for each token given out */
-		sampler_init(&g->sampler, c->engine, &params->sampling, err) &&
-		(g->min_tokens == 0 ||
-			sampler_ban_ends(&g->sampler, c->engine, g->stop_ids, g->n_stop_ids, err));
+	if (!bb_generation_check(e, params, err) || !copy_stops(g, params, err) ||
+		!copy_stop_ids(g, params, err) ||
+		!bb_tokens_push(&g->pending, 0, err) || /* room for each token given out */
+		!sampler_init(&g->sampler, e, &params->sampling, err) ||
+		(g->min_tokens > 0 &&
+			!sampler_ban_ends(&g->sampler, e, g->stop_ids, g->n_stop_ids, err))) {
+		bb_generation_destroy(g);
+		return false;
+	}
+	g->pending.n = 0;
+	*out = g;
+	return true;
+}
+
+void generation_prompt(struct bb_generation *g, const int32_t *ids, size_t n) {
+	bb_sampler_prompt(&g->sampler, ids, n);
+}
+
+void generation_draws(struct bb_generation *g, struct bb_step_item *item) {
+	assert(!g->is_done && !g->has_next);
+	if (g->n_tokens > 0 && g->n_tokens == g->min_tokens) {
+		sampler_allow_ends(&g->sampler);
+	}
+	g->context = item->context;
+	item->sampler = &g->sampler;
+	item->sampled = &g->next;
+}
+
+bool bb_generation_create(struct bb_generation **out, struct bb_context *c,
+	const struct bb_generation_params *params, const int32_t *prompt, size_t n_prompt,
+	bb_progress_fn *progress, void *user, struct bb_error *err) {
+	assert(n_prompt >= 1);
+	struct bb_generation *g;
+	*out = NULL;
+	if (!generation_create(&g, c->engine, params, 0, err)) {
+		return false;
+	}
+	g->context = c;
+	bool ok = engine_check_ids(c->engine, prompt, n_prompt, err);
 	if (ok) {
-		bb_sampler_prompt(&g->sampler, bb_context_tokens(c), (size_t)bb_context_length(c));
-		bb_sampler_prompt(&g->sampler, prompt, n_prompt);
+		generation_prompt(g, bb_context_tokens(c), (size_t)bb_context_length(c));
+		generation_prompt(g, prompt, n_prompt);
 		ok = engine_prefill(c, prompt, n_prompt, NULL, &g->sampler, &g->next, progress, user, err);
 	}
 	if (!ok) {
 		bb_generation_destroy(g);
 		return false;
 	}
-	g->pending.n = 0;
 	g->has_next = true;
 	*out = g;
 	return true;
@@ -173,10 +187,10 @@ static bool release(struct bb_generation *g, size_t n, struct bb_error *err) {
 static bool step_pending(struct bb_generation *g, struct bb_error *err) {
 	struct bb_context *c = g->context;
 	const int length = bb_context_length(c);
-	const struct bb_step_item item = {
+	struct bb_step_item item = {
 		.context = c, .tokens = g->pending.ids, .n_tokens = (int)g->pending.n,
-		.sampler = &g->sampler, .sampled = &g->next,
 	};
+	generation_draws(g, &item);
 	const bool ok = g->pending.n == 1 ? bb_step(c->engine, &item, 1, err)
 		: engine_prefill(c, g->pending.ids, g->pending.n, NULL, &g->sampler, &g->next, NULL, NULL,
 			err);
@@ -187,7 +201,7 @@ static bool step_pending(struct bb_generation *g, struct bb_error *err) {
 }
 
 static bool add_text(struct bb_generation *g, int32_t id, struct bb_error *err) {
-	const struct tokenizer *t = g->context->engine->tokenizer;
+	const struct tokenizer *t = g->engine->tokenizer;
 	if (tokenizer_is_vocabless(t)) {
 		char digits[16];
 		const int n = snprintf(digits, sizeof(digits), "%s%d", g->n_tokens > 1 ? " " : "", id);
@@ -230,7 +244,7 @@ static bool is_stop_id(const struct bb_generation *g, int32_t id) {
 }
 
 static enum bb_finish why_finished(const struct bb_generation *g, int32_t id) {
-	const struct bb_engine *e = g->context->engine;
+	const struct bb_engine *e = g->engine;
 	if ((tokenizer_is_eog(e->tokenizer, id) && !g->sampler.params.ignore_eos) ||
 		is_stop_id(g, id)) {
 		return BB_FINISH_STOP;
@@ -238,25 +252,12 @@ static enum bb_finish why_finished(const struct bb_generation *g, int32_t id) {
 	if (g->max_tokens >= 0 && g->n_tokens >= g->max_tokens) {
 		return BB_FINISH_LENGTH;
 	}
-	return bb_context_length(g->context) + 1 >= g->context->max_len ? BB_FINISH_CONTEXT
-		: BB_FINISH_NONE;
+	const int max_len = g->max_len > 0 ? g->max_len : g->context->max_len;
+	return bb_context_length(g->context) + 1 >= max_len ? BB_FINISH_CONTEXT : BB_FINISH_NONE;
 }
 
-bool bb_generation_next(struct bb_generation *g, struct bb_sampled *token, const char **text,
+bool generation_take(struct bb_generation *g, struct bb_sampled *token, const char **text,
 	size_t *bytes, enum bb_finish *finish, struct bb_error *err) {
-	assert(!g->is_done);
-	if (g->refused.code != BB_OK) {
-		*err = g->refused;
-		return false;
-	}
-	if (!g->has_next) {
-		if (g->n_tokens == g->min_tokens) {
-			sampler_allow_ends(&g->sampler);
-		}
-		if (!step_pending(g, err)) {
-			return false;
-		}
-	}
 	*token = g->next;
 	g->pending.n = 0;
 	g->has_next = false;
@@ -270,6 +271,22 @@ bool bb_generation_next(struct bb_generation *g, struct bb_sampled *token, const
 	*text = g->ready.data != NULL ? g->ready.data : "";
 	*bytes = g->ready.bytes;
 	return true;
+}
+
+void generation_judge(struct bb_generation *g, const float *logits, int n_top,
+	struct bb_sampled *token) {
+	sampler_report(&g->sampler, g->engine, logits, n_top, token);
+}
+
+bool bb_generation_next(struct bb_generation *g, struct bb_sampled *token, const char **text,
+	size_t *bytes, enum bb_finish *finish, struct bb_error *err) {
+	assert(!g->is_done);
+	if (g->refused.code != BB_OK) {
+		*err = g->refused;
+		return false;
+	}
+	return (g->has_next || step_pending(g, err)) &&
+		generation_take(g, token, text, bytes, finish, err);
 }
 
 bool bb_generation_feed(struct bb_generation *g, const int32_t *ids, size_t n,

@@ -13,16 +13,21 @@ struct kv_page {
 	int n_refs;
 	unsigned mark; /* of the last tally that found it */
 	struct kv_page *next_free;
+	struct kv_block *block;
 };
 
 struct kv_block {
 	struct kv_block *next;
 	void *memory;
 	size_t bytes;
+	size_t n_used; /* pages that somebody refers to */
 	struct kv_page pages[];
 };
 
 enum { BLOCK_BYTES = 16 << 20 };
+
+/* Of a limit no more than this part goes to a pool at once: others share it. */
+enum { BLOCKS_OF_LIMIT = 32 };
 
 void kv_pool_init(struct kv_pool *p, size_t page_bytes, const struct memory *memory,
 	struct kv_budget *budget) {
@@ -31,17 +36,54 @@ void kv_pool_init(struct kv_pool *p, size_t page_bytes, const struct memory *mem
 	p->page_bytes = page_bytes;
 	p->memory = memory;
 	p->budget = budget;
+	p->next = budget->pools;
+	budget->pools = p;
+}
+
+static void drop_block(struct kv_pool *p, struct kv_block *b) {
+	p->budget->used_bytes -= b->bytes;
+	memory_unmap(p->memory, b->memory, b->bytes);
+	base_free(b);
 }
 
 void kv_pool_finish(struct kv_pool *p) {
 	while (p->blocks != NULL) {
 		struct kv_block *b = p->blocks;
 		p->blocks = b->next;
-		p->budget->used_bytes -= b->bytes;
-		memory_unmap(p->memory, b->memory, b->bytes);
-		base_free(b);
+		drop_block(p, b);
 	}
 	p->free = NULL;
+	for (struct kv_pool **link = p->budget != NULL ? &p->budget->pools : NULL;
+		link != NULL && *link != NULL; link = &(*link)->next) {
+		if (*link == p) {
+			*link = p->next;
+			break;
+		}
+	}
+}
+
+/* Gives back the blocks of which no page is used. */
+static void trim(struct kv_pool *p) {
+	for (struct kv_page **link = &p->free; *link != NULL;) {
+		if ((*link)->block->n_used == 0) {
+			*link = (*link)->next_free;
+		} else {
+			link = &(*link)->next_free;
+		}
+	}
+	for (struct kv_block **link = &p->blocks; *link != NULL;) {
+		struct kv_block *b = *link;
+		if (b->n_used == 0) {
+			*link = b->next;
+			drop_block(p, b);
+		} else {
+			link = &b->next;
+		}
+	}
+}
+
+static size_t left_of(const struct kv_budget *b) {
+	return b->max_bytes > b->used_bytes ? b->max_bytes - b->used_bytes : 0;
 }
 
 /* Adds a block of pages to the free list. */
@@ -49,7 +91,15 @@ static bool grow(struct kv_pool *p, struct bb_error *err) {
 	size_t n = BLOCK_BYTES / p->page_bytes > 0 ? BLOCK_BYTES / p->page_bytes : 1;
 	struct kv_budget *budget = p->budget;
 	if (budget->max_bytes > 0) {
-		const size_t left = (budget->max_bytes - budget->used_bytes) / p->page_bytes;
+		for (struct kv_pool *o = budget->pools; o != NULL && left_of(budget) < p->page_bytes;
+			o = o->next) {
+			if (o != p) {
+				trim(o);
+			}
+		}
+		const size_t left = left_of(budget) / p->page_bytes;
+		const size_t part = budget->max_bytes / BLOCKS_OF_LIMIT / p->page_bytes;
+		n = part < n ? (part > 0 ? part : 1) : n;
 		n = left < n ? left : n;
 	}
 	if (n == 0) {
@@ -76,6 +126,7 @@ static bool grow(struct kv_pool *p, struct bb_error *err) {
 	budget->used_bytes += b->bytes;
 	for (size_t i = n; i-- > 0;) {
 		b->pages[i].data = (uint8_t *)b->memory + i * p->page_bytes;
+		b->pages[i].block = b;
 		b->pages[i].next_free = p->free;
 		p->free = &b->pages[i];
 	}
@@ -90,6 +141,7 @@ static struct kv_page *page_get(struct kv_pool *p, struct bb_error *err) {
 	p->free = page->next_free;
 	page->next_free = NULL;
 	page->n_refs = 1;
+	page->block->n_used++;
 	p->n_used++;
 	return page;
 }
@@ -99,6 +151,7 @@ static void page_unref(struct kv_pool *p, struct kv_page *page) {
 	if (--page->n_refs == 0) {
 		page->next_free = p->free;
 		p->free = page;
+		page->block->n_used--;
 		p->n_used--;
 	}
 }
@@ -341,6 +394,27 @@ void kv_fork(struct kv_table *dst, struct kv_table *src, int n_tokens) {
 
 int kv_count(const struct kv_table *t) {
 	return t->n_pages - t->first_page;
+}
+
+int kv_wants(const struct kv_table *t, int n_tokens, int n_new) {
+	const int want = divide_up((int64_t)n_tokens + n_new, BB_PAGE) - t->n_pages;
+	if (t->pool->page_bytes == 0) {
+		return 0;
+	}
+	const bool is_partly = n_tokens % BB_PAGE != 0 && n_tokens / BB_PAGE < t->n_pages;
+	const bool copies = is_partly && (chunk_is_shared(t->chunks[n_tokens / BB_PAGE / BB_CHUNK]) ||
+		page_at(t, n_tokens / BB_PAGE)->n_refs > 1);
+	return (want > 0 ? want : 0) + copies;
+}
+
+double kv_share(const struct kv_table *t) {
+	double n = 0;
+	for (int i = t->first_page; i < t->n_pages; i++) {
+		const struct kv_chunk *chunk = chunk_of(t->chunks[i / BB_CHUNK]);
+		/* a page's references are of chunks, which tables refer to */
+		n += 1.0 / ((double)chunk->n_refs * chunk->pages[i % BB_CHUNK]->n_refs);
+	}
+	return n;
 }
 
 int kv_count_alone(const struct kv_table *t) {

@@ -11,6 +11,7 @@
 /* Shared by all pools of an engine: the account and its limit. */
 struct kv_budget {
 	size_t used_bytes, max_bytes; /* max 0 = no limit */
+	struct kv_pool *pools;        /* list of those that were initialised */
 };
 
 /* Hands out pages of one size. A page holds BB_PAGE tokens of every layer of one kind. */
@@ -21,6 +22,7 @@ struct kv_pool {
 	struct kv_page *free;       /* list of pages that nobody refers to */
 	struct kv_block *blocks;    /* memory the pages were cut from */
 	size_t n_used;              /* pages that somebody refers to */
+	struct kv_pool *next;       /* of the budget */
 };
 void kv_pool_init(struct kv_pool *p, size_t page_bytes, const struct memory *memory,
 	struct kv_budget *budget);
@@ -61,6 +63,11 @@ static inline void *kv_page(const struct kv_table *t, int i) {
 }
 /* Pages of this table that exist. */
 int kv_count(const struct kv_table *t);
+/* Pages that kv_reserve would take from the pool. */
+int kv_wants(const struct kv_table *t, int n_tokens, int n_new);
+/* The same pages as kv_count's, each divided by the number of tables that have it: of all tables
+ * together, the pages that there are. */
+double kv_share(const struct kv_table *t);
 /* Those among them that kv_table_finish would give back, for no other table has them. */
 int kv_count_alone(const struct kv_table *t);
 /* Those that no table has been asked for since `mark`, new for each tally, came up. */

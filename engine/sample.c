@@ -481,7 +481,7 @@ static float log_probability(float logit, float base) {
 	return fmaxf(logit - base, -FLT_MAX);
 }
 
-static void report(struct bb_sampler *s, const struct bb_engine *e, const float *logits,
+void sampler_report(struct bb_sampler *s, const struct bb_engine *e, const float *logits, int n_top,
 	struct bb_sampled *out) {
 	int32_t best = 0;
 	float log_sum;
@@ -489,7 +489,7 @@ static void report(struct bb_sampler *s, const struct bb_engine *e, const float 
 	e->cpu_kernels.softmax(e->pool, NULL, &log_sum, logits, s->n_vocab, 1);
 	const float base = logits[best] + log_sum;
 	out->logprob = log_probability(logits[out->id], base);
-	out->n_top = s->params.n_logprobs;
+	out->n_top = n_top;
 	if (out->n_top > 0) {
 		for (int i = 0; i < s->n_vocab; i++) {
 			s->order[i] = i;
@@ -507,7 +507,7 @@ void sampler_choose(struct bb_sampler *s, const struct bb_engine *e, const float
 	out->id = BB_SAMPLE_ID_NONE;
 	if (all_finite(logits, s->n_vocab)) {
 		out->id = pick(s, e, adjusted(s, logits, token_index), token_index);
-		report(s, e, logits, out);
+		sampler_report(s, e, logits, s->params.n_logprobs, out);
 	}
 }
 

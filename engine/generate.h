@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A generation as those see it who run its steps themselves: what a step needs to draw the next
+ * token, and what becomes of the token. bb_generation_* runs them one by one. */
+#ifndef GENERATE_H
+#define GENERATE_H
+
+#include "sample.h"
+
+struct bb_generation {
+	struct bb_engine *engine;
+	struct bb_context *context; /* NULL: not yet */
+	struct bb_sampler sampler;
+	struct token_stream stream;
+	struct bb_text held;       /* text that may still become a stop string */
+	struct bb_text ready;      /* what the last call gave out */
+	char **stop;               /* [n_stop], owned */
+	int32_t *stop_ids;         /* [n_stop_ids], owned */
+	int n_stop, n_stop_ids, max_tokens, min_tokens, n_tokens;
+	int max_len;               /* of the context; 0: its own */
+	bool special, is_done;
+	struct cot cot;            /* of all tokens given out */
+	struct bb_sampled next;    /* drawn from what the context holds, not given out yet */
+	bool has_next;
+	struct bb_error refused;   /* why a step failed behind which nothing can follow */
+	struct bb_tokens pending;  /* the last one given out, and what was fed behind it */
+};
+
+/* One without a context, whose prompt is not known yet, and that ends with BB_FINISH_CONTEXT where
+ * its context has max_len tokens; 0: as many as that one holds. */
+bool generation_create(struct bb_generation **out, struct bb_engine *e,
+	const struct bb_generation_params *params, int max_len, struct bb_error *err);
+/* Tokens that penalties count as prompt. */
+void generation_prompt(struct bb_generation *g, const int32_t *ids, size_t n);
+/* The last tokens of an item that draws g's next one: where it goes, who draws. The item's context
+ * holds what comes before, and is g's from now on. */
+void generation_draws(struct bb_generation *g, struct bb_step_item *item);
+/* What the step drew is given out, as bb_generation_next does; the context holds what it was drawn
+ * behind. */
+bool generation_take(struct bb_generation *g, struct bb_sampled *token, const char **text,
+	size_t *bytes, enum bb_finish *finish, struct bb_error *err);
+/* How likely token->id is by these logits [n_vocab], as the model has them, and the n_top most
+ * likely. */
+void generation_judge(struct bb_generation *g, const float *logits, int n_top,
+	struct bb_sampled *token);
+
+#endif

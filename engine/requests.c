@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The scheduler as other threads see it: requests are checked and copied where they are submitted,
+ * and wait in the inbox for the next step. Only what stands under the lock is touched here, and
+ * what never changes. */
+#include "requests.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+#include <time.h>
+
+double requests_now(const struct bb_scheduler *s) {
+	return s->params.clock != NULL ? s->params.clock(s->params.clock_user) : base_seconds();
+}
+
+uint64_t bb_branch_seed(uint64_t seed, int branch) {
+	return branch == 0 ? seed : sampler_key(seed + (uint64_t)branch) >> 11;
+}
+
+/* ---- a request's copies ---- */
+
+static void *copy(const void *from, size_t n, size_t bytes, bool *ok) {
+	void *p = *ok ? base_alloc(n, bytes) : NULL;
+	*ok = p != NULL;
+	if (p != NULL && n > 0) {
+		memcpy(p, from, n * bytes);
+	}
+	return p;
+}
+
+static const char *copy_text(const char *text, bool *ok) {
+	char *p = text != NULL && *ok ? base_strdup(text) : NULL;
+	*ok = *ok && (text == NULL || p != NULL);
+	return p;
+}
+
+static void free_stops(char **stop, int n) {
+	for (int i = 0; stop != NULL && i < n; i++) {
+		base_free(stop[i]);
+	}
+	base_free(stop);
+}
+
+static char **copy_stops(const char *const *stop, int n, bool *ok) {
+	char **p = *ok ? base_alloc((size_t)n, sizeof(*p)) : NULL;
+	*ok = p != NULL;
+	for (int i = 0; i < n && *ok; i++) {
+		p[i] = base_strdup(stop[i]);
+		*ok = p[i] != NULL;
+	}
+	return p;
+}
+
+static void request_destroy(struct bb_request *r) {
+	struct bb_request_params *p = &r->params;
+	for (int i = 0; r->branches != NULL && i < p->n; i++) {
+		bb_generation_destroy(r->branches[i].generation);
+		bb_tokens_finish(&r->branches[i].ids);
+	}
+	base_free(r->branches);
+	base_free((void *)(uintptr_t)p->segments);
+	base_free((void *)(uintptr_t)p->cache_salt);
+	base_free((void *)(uintptr_t)p->conversation);
+	base_free((void *)(uintptr_t)p->generation.stop_token_ids);
+	base_free((void *)(uintptr_t)p->generation.sampling.logit_bias);
+	free_stops((char **)(uintptr_t)p->generation.stop, p->generation.n_stop);
+	base_free(r);
+}
+
+void requests_unref(struct bb_request *r) {
+	if (atomic_fetch_sub(&r->n_refs, 1) == 1) {
+		request_destroy(r);
+	}
+}
+
+static bool copy_branches(struct bb_request *r, const struct bb_request_params *from) {
+	bool ok = true;
+	r->branches = base_alloc((size_t)r->params.n, sizeof(*r->branches));
+	for (int i = 0; r->branches != NULL && ok && i < r->params.n; i++) {
+		struct branch *b = &r->branches[i];
+		*b = (struct branch){ .request = r, .index = i, .is_live = i == 0, .n_places = 1 };
+		b->ids.ids = copy(from->prompt, from->n_prompt, sizeof(int32_t), &ok);
+		b->ids.n = b->ids.cap = from->n_prompt;
+	}
+	if (r->branches == NULL || !ok) {
+		return false;
+	}
+	r->branches[0].n_places = r->params.n;
+	r->params.prompt = r->branches[0].ids.ids;
+	return true;
+}
+
+static bool copy_params(struct bb_request *r, const struct bb_request_params *from) {
+	struct bb_request_params *p = &r->params;
+	struct bb_generation_params *g = &p->generation;
+	const struct bb_generation_params *from_g = &from->generation;
+	bool ok = true;
+	*p = *from;
+	p->n = from->n > 0 ? from->n : 1;
+	p->segments = copy(from->segments, (size_t)from->n_segments, sizeof(*p->segments), &ok);
+	g->stop_token_ids = copy(from_g->stop_token_ids, (size_t)from_g->n_stop_token_ids,
+		sizeof(*g->stop_token_ids), &ok);
+	g->sampling.logit_bias = copy(from_g->sampling.logit_bias,
+		(size_t)from_g->sampling.n_logit_bias, sizeof(*g->sampling.logit_bias), &ok);
+	g->stop = (const char *const *)copy_stops(from_g->stop, from_g->n_stop, &ok);
+	p->cache_salt = copy_text(from->cache_salt, &ok);
+	p->conversation = copy_text(from->conversation, &ok);
+	return ok && copy_branches(r, from);
+}
+
+/* ---- submitting ---- */
+
+static bool check_marks(const struct bb_request_params *p, struct bb_error *err) {
+	int before = -1;
+	for (int i = 0; i < p->n_segments; i++) {
+		const int first = p->segments[i].first;
+		if (first <= before || (size_t)first > p->n_prompt ||
+			p->segments[i].role > BB_ROLE_TOOL) {
+			return base_fail(err, BB_ERR_USAGE, "segment %d begins at token %d, expected %d to %zu",
+				i, first, before + 1, p->n_prompt);
+		}
+		before = first;
+	}
+	return true;
+}
+
+static bool check_stops(const struct bb_generation_params *p, struct bb_error *err) {
+	for (int i = 0; i < p->n_stop; i++) {
+		if (p->stop[i][0] == '\0') {
+			return base_fail(err, BB_ERR_USAGE, "stop string %d is empty", i + 1);
+		}
+	}
+	return true;
+}
+
+static bool check(const struct bb_scheduler *s, const struct bb_request_params *p,
+	struct bb_error *err) {
+	const struct bb_engine *e = s->engine;
+	assert(p->n_prompt >= 1 && p->event != NULL);
+	if (p->generation.max_tokens == 0 || p->generation.max_tokens < -1) {
+		return base_fail(err, BB_ERR_USAGE, "max_tokens is %d, expected 1 or more, or -1",
+			p->generation.max_tokens);
+	}
+	if (p->n < 0 || p->n > s->params.max_running) {
+		return base_fail(err, BB_ERR_USAGE, "n is %d, expected 1 to %d", p->n,
+			s->params.max_running);
+	}
+	if (p->n_prompt_logprobs < 0 || p->n_prompt_logprobs > BB_MAX_LOGPROBS) {
+		return base_fail(err, BB_ERR_USAGE, "prompt_logprobs is %d, expected 0 to %d",
+			p->n_prompt_logprobs, BB_MAX_LOGPROBS);
+	}
+	if (!(p->deadline_ms >= 0)) {
+		return base_fail(err, BB_ERR_USAGE, "the deadline is in %g ms, expected 0 or more",
+			p->deadline_ms);
+	}
+	if (p->n_prompt >= (size_t)e->max_len) {
+		return base_fail(err, BB_ERR_CONTEXT, "the prompt has %zu tokens, and contexts hold at "
+			"most %d, with at least one of an answer", p->n_prompt, e->max_len);
+	}
+	if (p->n_prompt >= (size_t)s->max_len) {
+		return base_fail(err, BB_ERR_MEMORY, "the prompt has %zu tokens, and the KV cache of %zu "
+			"bytes holds at most %d, with at least one of an answer", p->n_prompt,
+			e->budget.max_bytes, s->max_len);
+	}
+	return check_marks(p, err) && check_stops(&p->generation, err) &&
+		bb_generation_check(e, &p->generation, err) &&
+		engine_check_ids(e, p->prompt, p->n_prompt, err);
+}
+
+static bool enter(struct bb_scheduler *s, struct bb_request *r, struct bb_error *err) {
+	bool ok = true;
+	pthread_mutex_lock(&s->lock);
+	const int n_waiting = s->n_open - s->n_begun;
+	if (n_waiting >= s->params.max_waiting) {
+		s->stats.n_refused++;
+		ok = base_fail(err, BB_ERR_BUSY, "%d requests are waiting, and at most %d may", n_waiting,
+			s->params.max_waiting);
+	} else {
+		r->id = ++s->last_id;
+		s->n_open++;
+		*s->inbox_end = r;
+		s->inbox_end = &r->next;
+		pthread_cond_signal(&s->changed);
+	}
+	pthread_mutex_unlock(&s->lock);
+	return ok;
+}
+
+bool bb_request_submit(struct bb_request **out, struct bb_scheduler *s,
+	const struct bb_request_params *params, struct bb_error *err) {
+	*out = NULL;
+	if (!check(s, params, err)) {
+		return false;
+	}
+	struct bb_request *r = base_alloc(1, sizeof(*r));
+	if (r == NULL) {
+		return base_no_memory(err, "request", sizeof(*r));
+	}
+	r->scheduler = s;
+	atomic_init(&r->n_refs, 2);
+	r->arrived = requests_now(s);
+	r->deadline = params->deadline_ms > 0 ? r->arrived + params->deadline_ms / 1000 : INFINITY;
+	if (!copy_params(r, params)) {
+		request_destroy(r);
+		return base_no_memory(err, "request", params->n_prompt * sizeof(int32_t));
+	}
+	r->n_live = r->params.n;
+	r->usage.n_prompt = (int)params->n_prompt;
+	*out = r; /* its events may come at once */
+	if (!enter(s, r, err)) {
+		*out = NULL;
+		request_destroy(r);
+		return false;
+	}
+	return true;
+}
+
+void bb_request_cancel(struct bb_request *r) {
+	atomic_store(&r->is_cancelled, true);
+	if (!atomic_load(&r->has_ended)) {
+		bb_scheduler_wake(r->scheduler);
+	}
+}
+
+void bb_request_release(struct bb_request *r) {
+	if (r != NULL) {
+		requests_unref(r);
+	}
+}
+
+uint64_t bb_request_id(const struct bb_request *r) {
+	return r->id;
+}
+
+/* ---- the scheduler ---- */
+
+static void pick_defaults(struct bb_scheduler *s) {
+	const struct bb_engine *e = s->engine;
+	struct bb_scheduler_params *p = &s->params;
+	const int most = e->plan.max_rows;
+	p->max_running = p->max_running > 0 ? p->max_running : 64;
+	p->max_running = p->max_running < most ? p->max_running : most;
+	p->max_waiting = p->max_waiting > 0 ? p->max_waiting : 1024;
+	p->max_step_tokens = p->max_step_tokens > 0 && p->max_step_tokens < most
+		? p->max_step_tokens : most;
+	p->max_step_tokens = p->max_step_tokens > p->max_running ? p->max_step_tokens : p->max_running;
+	p->max_swap_bytes = p->max_swap_bytes > 0 ? p->max_swap_bytes : (size_t)4 << 30;
+	if (p->prefix_cache_bytes == 0) {
+		p->prefix_cache_bytes = e->budget.max_bytes > 0 ? e->budget.max_bytes / 2 : (size_t)4 << 30;
+	}
+}
+
+/* The longest context whose pages, one more of each kind and state the budget holds. */
+static int longest(const struct bb_engine *e) {
+	if (e->budget.max_bytes == 0 || turns_bytes(e, e->max_len) <= e->budget.max_bytes) {
+		return e->max_len;
+	}
+	int low = 0, high = e->max_len;
+	while (high - low > 1) {
+		const int n = low + (high - low) / 2;
+		const bool fits = turns_bytes(e, n) + turns_bytes(e, 1) <= e->budget.max_bytes;
+		low = fits ? n : low;
+		high = fits ? high : n;
+	}
+	return low;
+}
+
+bool bb_scheduler_create(struct bb_scheduler **out, struct bb_engine *e,
+	const struct bb_scheduler_params *params, struct bb_error *err) {
+	assert(e->is_packed);
+	assert(params == NULL || params->max_running == 0 || params->max_running >= 2);
+	*out = NULL;
+	struct bb_scheduler *s = base_alloc(1, sizeof(*s));
+	if (s == NULL) {
+		return base_no_memory(err, "scheduler", sizeof(*s));
+	}
+	s->engine = e;
+	s->params = params != NULL ? *params : (struct bb_scheduler_params){ 0 };
+	pick_defaults(s);
+	s->max_len = longest(e);
+	s->inbox_end = &s->inbox;
+	s->requests_end = &s->requests;
+	const size_t n = (size_t)s->params.max_running;
+	s->items = base_alloc(n, sizeof(*s->items));
+	s->of_item = base_alloc(n, sizeof(*s->of_item));
+	pthread_condattr_t monotonic;
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->changed, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	if (s->items == NULL || s->of_item == NULL) {
+		bb_scheduler_destroy(s);
+		return base_no_memory(err, "scheduler", n * sizeof(*s->items));
+	}
+	if (!s->params.no_prefix_cache &&
+		!prefix_create(&s->prefix, e, s->params.prefix_cache_bytes, err)) {
+		bb_scheduler_destroy(s);
+		return false;
+	}
+	*out = s;
+	return true;
+}
+
+void bb_scheduler_destroy(struct bb_scheduler *s) {
+	if (s == NULL) {
+		return;
+	}
+	run_take_inbox(s);
+	run_end_all(s, BB_FINISH_CANCELLED, NULL);
+	prefix_destroy(s->prefix);
+	base_free(s->items);
+	base_free(s->of_item);
+	base_free(s->plan.jobs);
+	base_free(s->plan.order);
+	base_free(s->of_job);
+	base_free(s->infos);
+	base_free(s->prompt_logits);
+	pthread_cond_destroy(&s->changed);
+	pthread_mutex_destroy(&s->lock);
+	base_free(s);
+}
+
+void bb_scheduler_wake(struct bb_scheduler *s) {
+	pthread_mutex_lock(&s->lock);
+	s->is_woken = true;
+	pthread_cond_signal(&s->changed);
+	pthread_mutex_unlock(&s->lock);
+}
+
+bool bb_scheduler_wait(struct bb_scheduler *s, double most_s) {
+	struct timespec until;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	const double at = (double)until.tv_sec + 1e-9 * (double)until.tv_nsec + fmin(most_s, 1e9);
+	until.tv_sec = (time_t)at;
+	until.tv_nsec = (long)((at - floor(at)) * 1e9);
+	pthread_mutex_lock(&s->lock);
+	int timed_out = 0;
+	while (s->n_open == 0 && !s->is_woken && timed_out == 0) {
+		timed_out = pthread_cond_timedwait(&s->changed, &s->lock, &until);
+	}
+	const bool is_due = s->n_open > 0;
+	s->is_woken = false;
+	pthread_mutex_unlock(&s->lock);
+	return is_due;
+}
+
+void bb_scheduler_stats(struct bb_scheduler *s, struct bb_scheduler_stats *out) {
+	pthread_mutex_lock(&s->lock);
+	*out = s->stats;
+	out->n_waiting = s->n_open - s->n_begun;
+	pthread_mutex_unlock(&s->lock);
+}
+
+int bb_scheduler_requests(struct bb_scheduler *s, struct bb_request_info *out, int most) {
+	pthread_mutex_lock(&s->lock);
+	const int n = s->n_infos;
+	if (n > 0 && most > 0) {
+		memcpy(out, s->infos, (size_t)(n < most ? n : most) * sizeof(*out));
+	}
+	pthread_mutex_unlock(&s->lock);
+	return n;
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What runs requests: the queue that any thread may touch, under a lock (requests.c), and what the
+ * thread of the steps alone sees (run.c: steps; turns.c: how contexts come in and go). */
+#ifndef REQUESTS_H
+#define REQUESTS_H
+
+#include "generate.h"
+#include "prefix.h"
+#include "schedule.h"
+#include "swap.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* One of a request's n answers. Until the prompt is read, branch 0 stands for all. */
+struct branch {
+	struct bb_request *request;
+	int index;
+	bool is_live;                  /* takes part; else it has ended, or isn't split off yet */
+	int n_places;                  /* branches that it stands for */
+	struct bb_generation *generation; /* from the first step of the request on */
+	struct bb_tokens ids;          /* its timeline: the prompt, and what it has drawn */
+	struct bb_context *context;    /* with a beginning of ids; NULL: nothing is computed yet, or no
+	                                * more */
+	struct swapped swapped;        /* where is_swapped, what the context's pages and state held */
+	bool is_swapped;
+	const struct branch *source;   /* whose prompt begins alike, which it waits for */
+	int n_common;                  /* until source has read so many tokens */
+	int n_segments;                /* of the request's marks that the context has */
+	int n_seen;                    /* tokens that were computed once: behind them it's new */
+	int n_output, i_job;
+	enum bb_finish finish;         /* NONE: it hasn't ended */
+};
+
+struct bb_request {
+	struct bb_scheduler *scheduler;
+	uint64_t id;
+	struct bb_request *next;       /* in the inbox, or among those that haven't ended, by id */
+	atomic_int n_refs;             /* the caller's, and the scheduler's */
+	atomic_bool is_cancelled;
+	struct bb_request_params params; /* with copies of all that it points to */
+	double arrived, started, first, last, deadline; /* on the clock; deadline: INFINITY: none */
+	struct branch *branches;       /* [n] */
+	int n_live;                    /* branches that haven't ended */
+	int n_prompt_told;             /* of BB_EVENT_PROMPT */
+	bool is_started;
+	atomic_bool has_ended;
+	struct bb_usage usage;
+};
+
+struct bb_scheduler {
+	struct bb_engine *engine;
+	struct prefix *prefix;         /* NULL: none */
+	struct bb_scheduler_params params; /* defaults filled in */
+	double created;
+	int max_len;                   /* tokens of a context that the engine's max_kv_bytes can hold */
+	/* under the lock */
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	struct bb_request *inbox, **inbox_end;
+	int n_open;                    /* requests that haven't ended, the inbox included */
+	int n_begun;                   /* of them */
+	uint64_t last_id;
+	bool is_woken;
+	struct bb_scheduler_stats stats;
+	struct bb_request_info *infos; /* [n_infos], as after the last step */
+	int n_infos, max_infos;
+	/* of the thread that steps */
+	struct bb_request *requests, **requests_end;
+	struct schedule_state plan;
+	struct branch **of_job;        /* [plan.n_jobs] */
+	struct bb_step_item *items;    /* [max_running] */
+	struct branch **of_item;
+	int n_items, max_jobs;
+	struct schedule_meter meter;
+	int n_mixed;                   /* steps in a row that read prompts while others decode */
+	size_t swap_bytes;
+	size_t squeeze;                /* a limit that failed allocations taught; 0: none */
+	float *prompt_logits;          /* [PROMPT_ROWS, n_vocab]; NULL: nobody asked yet */
+	double mean_output;            /* tokens of answers */
+	struct bb_error broken;        /* why nothing can be computed any more */
+	struct bb_scheduler_stats now; /* counts of this thread */
+};
+
+enum { PROMPT_ROWS = 16 };
+
+/* ---- turns.c: how the contexts of branches begin, part and end ---- */
+
+/* Bytes of pages that a context of n tokens takes, and of the state. */
+size_t turns_bytes(const struct bb_engine *e, int n_tokens);
+/* Of them, beyond what it has, to append n_rows. */
+size_t turns_bytes_for(const struct branch *b, int n_rows);
+/* Those that it has, shared ones in parts; and of pages alone. */
+size_t turns_bytes_of(const struct branch *b);
+size_t turns_page_bytes_of(const struct branch *b);
+/* Where b, which has none, may have a beginning of its context from: it gets one of the prefix
+ * cache, or a source, or neither. */
+void turns_find_beginning(struct bb_scheduler *s, struct branch *b);
+/* The branch has a context with its pages and state from now on. */
+bool turns_bring_in(struct bb_scheduler *s, struct branch *b, struct bb_error *err);
+/* The branch has no pages any more, but can go on as if nothing had been. */
+void turns_put_aside(struct bb_scheduler *s, struct branch *b);
+/* A branch's answer is whole: what it has computed may serve others. */
+void turns_keep(struct bb_scheduler *s, struct branch *b);
+void turns_drop(struct bb_scheduler *s, struct branch *b);
+/* Branch 0, which has read all of the prompt but its last token, becomes n. */
+bool turns_split(struct bb_scheduler *s, struct branch *b, struct bb_error *err);
+
+/* ---- run.c ---- */
+
+/* What was submitted belongs to the thread of the steps from now on. */
+void run_take_inbox(struct bb_scheduler *s);
+void run_end_all(struct bb_scheduler *s, enum bb_finish finish, const struct bb_error *err);
+
+/* ---- requests.c ---- */
+
+double requests_now(const struct bb_scheduler *s);
+void requests_unref(struct bb_request *r);
+
+#endif

@@ -1,0 +1,761 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One step of the scheduler: who is due is asked of schedule_plan, contexts come and go as it says,
+ * the engine computes, and what was drawn is given out. */
+#include "requests.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Steps beside decoding requests take at most so many times what they take without prompts: what
+ * is promised is 3 at the 99th percentile. */
+static const double STRETCH = 2.25;
+/* After so many that read prompts one step shows what decoding takes by itself. */
+enum { PROBE_EVERY = 16 };
+
+/* ---- events ---- */
+
+static void tell(struct bb_request *r, struct bb_event *event) {
+	event->request = r;
+	r->params.event(r->params.user, event);
+}
+
+static void tell_finish(struct bb_request *r, int i_branch, enum bb_finish finish) {
+	struct bb_event event = {
+		.kind = BB_EVENT_FINISHED, .branch = i_branch, .finish = finish, .text = "",
+		.usage = r->n_live == 0 ? &r->usage : NULL,
+	};
+	tell(r, &event);
+}
+
+/* ---- the ends of requests ---- */
+
+static void tally_times(struct bb_scheduler *s, struct bb_request *r) {
+	const double now = requests_now(s);
+	r->usage.queued_s = (r->is_started ? r->started : now) - r->arrived;
+	r->usage.prompt_s = !r->is_started ? 0 : (r->first > 0 ? r->first : now) - r->started;
+	r->usage.output_s = r->first > 0 ? r->last - r->first : 0;
+}
+
+static void unlink_request(struct bb_scheduler *s, struct bb_request *r) {
+	struct bb_request **link = &s->requests;
+	while (*link != r) {
+		link = &(*link)->next;
+	}
+	*link = r->next;
+	if (s->requests_end == &r->next) {
+		s->requests_end = link;
+	}
+	pthread_mutex_lock(&s->lock);
+	s->n_open--;
+	s->n_begun -= r->is_started;
+	pthread_mutex_unlock(&s->lock);
+	atomic_store(&r->has_ended, true);
+	s->squeeze = 0;
+}
+
+static void end_branch(struct bb_scheduler *s, struct branch *b, enum bb_finish finish) {
+	struct bb_request *r = b->request;
+	const bool is_whole = finish == BB_FINISH_STOP || finish == BB_FINISH_LENGTH ||
+		finish == BB_FINISH_CONTEXT;
+	if (is_whole) {
+		turns_keep(s, b);
+	} else {
+		turns_drop(s, b);
+	}
+	b->is_live = false;
+	b->finish = finish;
+	r->n_live--;
+	if (r->n_live == 0) {
+		tally_times(s, r);
+		s->now.n_finished += is_whole;
+		s->now.n_cancelled += finish == BB_FINISH_CANCELLED;
+		s->now.n_expired += finish == BB_FINISH_DEADLINE;
+		unlink_request(s, r);
+	}
+	tell_finish(r, b->index, finish);
+	if (atomic_load(&r->has_ended)) {
+		requests_unref(r);
+	}
+}
+
+static void end_request(struct bb_scheduler *s, struct bb_request *r, enum bb_finish finish) {
+	atomic_fetch_add(&r->n_refs, 1);
+	for (int i = 0; i < r->params.n; i++) {
+		if (r->branches[i].finish == BB_FINISH_NONE) {
+			end_branch(s, &r->branches[i], finish);
+		}
+	}
+	requests_unref(r);
+}
+
+static void fail_request(struct bb_scheduler *s, struct bb_request *r, const struct bb_error *err) {
+	for (int i = 0; i < r->params.n; i++) {
+		if (r->branches[i].finish == BB_FINISH_NONE) {
+			turns_drop(s, &r->branches[i]);
+			r->branches[i].is_live = false;
+			r->branches[i].finish = BB_FINISH_CANCELLED;
+		}
+	}
+	r->n_live = 0;
+	tally_times(s, r);
+	s->now.n_failed++;
+	unlink_request(s, r);
+	struct bb_event event = {
+		.kind = BB_EVENT_FAILED, .text = "", .error = err, .usage = &r->usage,
+	};
+	tell(r, &event);
+	requests_unref(r);
+}
+
+void run_end_all(struct bb_scheduler *s, enum bb_finish finish, const struct bb_error *err) {
+	while (s->requests != NULL) {
+		if (err != NULL) {
+			fail_request(s, s->requests, err);
+		} else {
+			end_request(s, s->requests, finish);
+		}
+	}
+}
+
+void run_take_inbox(struct bb_scheduler *s) {
+	pthread_mutex_lock(&s->lock);
+	if (s->inbox != NULL) {
+		*s->requests_end = s->inbox;
+		s->requests_end = s->inbox_end;
+		s->inbox = NULL;
+		s->inbox_end = &s->inbox;
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* Those that nobody wants any more. */
+static void end_unwanted(struct bb_scheduler *s, double now) {
+	for (struct bb_request *r = s->requests, *next; r != NULL; r = next) {
+		next = r->next;
+		if (atomic_load(&r->is_cancelled)) {
+			end_request(s, r, BB_FINISH_CANCELLED);
+		} else if (now >= r->deadline) {
+			end_request(s, r, BB_FINISH_DEADLINE);
+		}
+	}
+}
+
+/* ---- jobs ---- */
+
+static bool is_in(const struct branch *b) {
+	return b->context != NULL && !b->is_swapped;
+}
+
+/* Tokens of its timeline that the context has, or will have when it's brought in. */
+static int length_of(const struct branch *b) {
+	return b->context != NULL ? bb_context_length(b->context)
+		: b->source != NULL ? b->n_common : 0;
+}
+
+/* Up to where it reads before it draws, or before it parts. */
+static int end_of(const struct branch *b) {
+	return b->n_places == 1 || b->ids.n == 1 ? (int)b->ids.n : (int)b->ids.n - 1;
+}
+
+static bool tells_prompt(const struct branch *b) {
+	const struct bb_request *r = b->request;
+	return r->params.n_prompt_logprobs > 0 && r->n_prompt_told < (int)r->params.n_prompt - 1;
+}
+
+/* Whether the next rows are those of a prompt whose logits are wanted. */
+static bool reads_aloud(const struct branch *b) {
+	return tells_prompt(b) && bb_context_length(b->context) <
+		(int)b->request->params.n_prompt - 1;
+}
+
+/* Rows until something has to happen: a state kept where a segment begins, logits of the prompt
+ * given out. */
+static int most_rows(const struct bb_scheduler *s, const struct branch *b, int length) {
+	const struct bb_request_params *p = &b->request->params;
+	int most = end_of(b) - length;
+	if (tells_prompt(b)) {
+		const int left = (int)p->n_prompt - 1 - length;
+		const int room = left < PROMPT_ROWS ? left : PROMPT_ROWS;
+		most = room > 0 && room < most ? room : most;
+	}
+	for (int i = b->n_segments; s->engine->states.bytes > 0 && i < p->n_segments; i++) {
+		const int rows = p->segments[i].first - length;
+		most = rows > 0 && rows < most ? rows : most;
+	}
+	return most > 1 ? most : 1;
+}
+
+/* Tokens that a branch is predicted to draw. */
+static double left_of(const struct bb_scheduler *s, const struct branch *b) {
+	const struct bb_request_params *p = &b->request->params;
+	const double most = p->generation.max_tokens > 0 ? p->generation.max_tokens : 1e9;
+	double predicted = p->n_predicted > 0 ? p->n_predicted : s->mean_output > 0 ? s->mean_output
+		: 128;
+	predicted = predicted < most ? predicted : most;
+	const double left = predicted - b->n_output, least = 1 + 0.25 * b->n_output;
+	return left > least ? left : least < most - b->n_output ? least : most - b->n_output;
+}
+
+static void make_job(struct bb_scheduler *s, struct branch *b) {
+	const struct bb_request *r = b->request;
+	const int length = length_of(b), i = s->plan.n_jobs++;
+	const int todo = end_of(b) - length;
+	b->i_job = i;
+	s->of_job[i] = b;
+	s->plan.jobs[i] = (struct schedule_job){
+		.order = r->id * (uint64_t)s->params.max_running + (uint64_t)b->index,
+		.priority = r->params.priority, .deadline = r->deadline, .n_todo = todo > 1 ? todo : 1,
+		.n_left = left_of(s, b), .max_rows = most_rows(s, b, length), .n_places = b->n_places,
+		.is_in = is_in(b), .bytes = turns_bytes_of(b),
+	};
+}
+
+static int n_jobs_of(const struct bb_scheduler *s) {
+	int n = 0;
+	for (const struct bb_request *r = s->requests; r != NULL; r = r->next) {
+		n += r->params.n;
+	}
+	return n;
+}
+
+static bool reserve_jobs(struct bb_scheduler *s, struct bb_error *err) {
+	const int n = n_jobs_of(s);
+	if (n <= s->max_jobs) {
+		return true;
+	}
+	const size_t cap = (size_t)n + (size_t)n / 2 + 16;
+	void *jobs = base_realloc(s->plan.jobs, cap, sizeof(*s->plan.jobs));
+	s->plan.jobs = jobs != NULL ? jobs : s->plan.jobs;
+	void *order = base_realloc(s->plan.order, cap, sizeof(*s->plan.order));
+	s->plan.order = order != NULL ? order : s->plan.order;
+	void *of_job = base_realloc(s->of_job, cap, sizeof(*s->of_job));
+	s->of_job = of_job != NULL ? of_job : s->of_job;
+	if (jobs == NULL || order == NULL || of_job == NULL) {
+		return base_no_memory(err, "jobs", cap * sizeof(*s->plan.jobs));
+	}
+	s->max_jobs = (int)cap;
+	return true;
+}
+
+static size_t bytes_for(void *user, int i, int n_rows) {
+	const struct bb_scheduler *s = user;
+	return turns_bytes_for(s->of_job[i], n_rows);
+}
+
+static size_t page_bytes_used(const struct bb_engine *e) {
+	size_t bytes = 0;
+	for (int i = 0; i < e->plan.n_paged; i++) {
+		bytes += e->pools[i][e->kv_type].n_used * e->pools[i][e->kv_type].page_bytes;
+	}
+	return bytes;
+}
+
+static size_t prefix_bytes(const struct bb_scheduler *s) {
+	struct prefix_stats stats = { 0 };
+	if (s->prefix != NULL) {
+		prefix_stats(s->prefix, &stats);
+	}
+	return stats.bytes;
+}
+
+/* Pages that are none of a branch's are beyond the plan, but for those that the prefix cache alone
+ * has, which it gives up. */
+static size_t plan_bytes(const struct bb_scheduler *s, size_t of_jobs) {
+	const size_t used = page_bytes_used(s->engine), max = s->engine->budget.max_bytes;
+	size_t limit = max > 0 ? max : SIZE_MAX / 2;
+	limit = s->squeeze > 0 && s->squeeze < limit ? s->squeeze : limit;
+	const size_t known = of_jobs + prefix_bytes(s), others = used > known ? used - known : 0;
+	return limit > others ? limit - others : 0;
+}
+
+static void make_jobs(struct bb_scheduler *s) {
+	s->plan.n_jobs = 0;
+	size_t bytes = 0;
+	for (struct bb_request *r = s->requests; r != NULL; r = r->next) {
+		for (int i = 0; i < r->params.n; i++) {
+			if (r->branches[i].is_live) {
+				make_job(s, &r->branches[i]);
+				bytes += turns_page_bytes_of(&r->branches[i]);
+			}
+		}
+	}
+	/* who waits for a beginning stops its source where that ends */
+	for (int i = 0; i < s->plan.n_jobs; i++) {
+		const struct branch *b = s->of_job[i];
+		if (b->source != NULL) {
+			const int left = b->n_common - length_of(b->source);
+			struct schedule_job *source = &s->plan.jobs[b->source->i_job];
+			s->plan.jobs[i].max_rows = left > 0 ? 0 : s->plan.jobs[i].max_rows;
+			source->max_rows = left > 0 && left < source->max_rows ? left : source->max_rows;
+		}
+	}
+	s->plan.max_bytes = plan_bytes(s, bytes);
+}
+
+/* Puts aside who has to go. What is shared with others counts in parts, so that it may take more of
+ * them than it seemed. */
+static void plan(struct bb_scheduler *s, double now) {
+	s->plan.max_places = s->params.max_running;
+	s->plan.max_rows = s->params.max_step_tokens;
+	s->plan.stretch = STRETCH;
+	s->plan.cost = schedule_meter_cost(&s->meter);
+	s->plan.probes = s->n_mixed >= PROBE_EVERY;
+	s->plan.bytes_for = bytes_for;
+	s->plan.user = s;
+	for (bool again = true; again;) {
+		make_jobs(s);
+		schedule_plan(&s->plan, now);
+		bool is_any = false;
+		again = false;
+		for (int i = 0; i < s->plan.n_jobs; i++) {
+			if (s->plan.jobs[i].is_in && !s->plan.jobs[i].runs) {
+				turns_put_aside(s, s->of_job[i]);
+				again = true;
+			}
+			is_any = is_any || s->plan.jobs[i].runs;
+		}
+		if (!is_any && s->squeeze > 0) {
+			s->squeeze = 0;
+			again = true;
+		}
+	}
+}
+
+/* Whether there were any that gave back memory. */
+static bool trim_prefixes(struct bb_scheduler *s) {
+	return s->prefix != NULL && prefix_trim(s->prefix, SIZE_MAX) > 0;
+}
+
+/* Memory ran out before the budget did: pages beyond those in use now aren't counted on until a
+ * request has ended. */
+static void learn_limit(struct bb_scheduler *s) {
+	const size_t used = page_bytes_used(s->engine);
+	s->squeeze = used > 1 ? used : 1;
+}
+
+/* ---- the step ---- */
+
+static bool begin_request(struct bb_scheduler *s, struct bb_request *r, struct bb_error *err) {
+	struct bb_generation_params p = r->params.generation;
+	for (int i = 0; i < r->params.n; i++) {
+		struct branch *b = &r->branches[i];
+		p.sampling.seed = bb_branch_seed(r->params.generation.sampling.seed, i);
+		if (b->generation == NULL && !generation_create(&b->generation, s->engine, &p,
+			s->max_len, err)) {
+			return false;
+		}
+		generation_prompt(b->generation, b->ids.ids, b->ids.n);
+	}
+	r->is_started = true;
+	r->started = requests_now(s);
+	pthread_mutex_lock(&s->lock);
+	s->n_begun++;
+	pthread_mutex_unlock(&s->lock);
+	struct bb_event event = { .kind = BB_EVENT_STARTED, .text = "" };
+	tell(r, &event);
+	return true;
+}
+
+static bool reserve_prompt_logits(struct bb_scheduler *s, struct bb_error *err) {
+	const size_t n = (size_t)PROMPT_ROWS * (size_t)engine_n_vocab(s->engine);
+	s->prompt_logits = s->prompt_logits != NULL ? s->prompt_logits
+		: base_alloc(n, sizeof(float));
+	return s->prompt_logits != NULL || base_no_memory(err, "logits", n * sizeof(float));
+}
+
+static void add_item(struct bb_scheduler *s, struct branch *b, int n_rows) {
+	const int length = bb_context_length(b->context), left = end_of(b) - length;
+	struct bb_step_item *item = &s->items[s->n_items];
+	*item = (struct bb_step_item){
+		.context = b->context, .tokens = b->ids.ids + length,
+		.n_tokens = n_rows < left ? n_rows : left,
+	};
+	if (reads_aloud(b)) {
+		item->logits = s->prompt_logits;
+		item->all_logits = true;
+	} else if (length + item->n_tokens == (int)b->ids.n) {
+		generation_draws(b->generation, item);
+	}
+	s->of_item[s->n_items++] = b;
+}
+
+/* What a branch needs to take part. It may have no context behind it: then it waits for another
+ * whose prompt begins alike. */
+static bool join(struct bb_scheduler *s, struct branch *b, struct bb_error *err) {
+	struct bb_request *r = b->request;
+	if (!is_in(b)) {
+		if (b->source != NULL && bb_context_length(b->source->context) < b->n_common) {
+			return true; /* waits */
+		}
+		if (!turns_bring_in(s, b, err)) {
+			return false;
+		}
+	}
+	if (!r->is_started && !begin_request(s, r, err)) {
+		return false;
+	}
+	if (b->n_places > 1 && bb_context_length(b->context) == (int)r->params.n_prompt - 1 &&
+		!turns_split(s, b, err)) {
+		return false;
+	}
+	return !reads_aloud(b) || reserve_prompt_logits(s, err);
+}
+
+/* Contexts that share pages stand side by side, where attention reads those once: by the addresses
+ * of their pages. */
+static int compare_pages(const void *x, const void *y) {
+	const struct kv_table *a = &(*(struct branch *const *)x)->context->tables[0];
+	const struct kv_table *b = &(*(struct branch *const *)y)->context->tables[0];
+	const int n = a->n_pages < b->n_pages ? a->n_pages : b->n_pages;
+	for (int i = 0; i < n; i++) {
+		void **const of_a = a->chunks[i / BB_CHUNK], **const of_b = b->chunks[i / BB_CHUNK];
+		if (of_a == of_b) {
+			i |= BB_CHUNK - 1;
+			continue;
+		}
+		const uintptr_t at_a = of_a != NULL ? (uintptr_t)of_a[i % BB_CHUNK] : 0;
+		const uintptr_t at_b = of_b != NULL ? (uintptr_t)of_b[i % BB_CHUNK] : 0;
+		if (at_a != at_b) {
+			return at_a < at_b ? -1 : 1;
+		}
+	}
+	return (a->n_pages > b->n_pages) - (a->n_pages < b->n_pages);
+}
+
+static bool is_alone(const struct bb_scheduler *s, const struct branch *b) {
+	for (int i = 0; i < s->plan.n_jobs; i++) {
+		const struct branch *o = s->of_job[i];
+		if (o != b && o->finish == BB_FINISH_NONE && is_in(o)) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/* Why b can't take part. Where memory is short and others hold some, it waits for theirs; else it
+ * fails. */
+static void give_up(struct bb_scheduler *s, struct branch *b, struct bb_error *err) {
+	const bool is_short = err->code == BB_ERR_MEMORY;
+	if (is_short && (trim_prefixes(s) || !is_alone(s, b))) {
+		if (is_in(b)) {
+			turns_drop(s, b);
+		}
+		if (!is_alone(s, b)) {
+			learn_limit(s);
+		}
+		return;
+	}
+	fail_request(s, b->request, err);
+}
+
+/* Who comes in takes what there is of its prompt; then the prefix cache gives up what the step
+ * needs. */
+static void make_room(struct bb_scheduler *s) {
+	const size_t max = s->engine->budget.max_bytes, used = page_bytes_used(s->engine);
+	size_t wanted = 0;
+	for (int i = 0; i < s->plan.n_jobs; i++) {
+		struct branch *b = s->of_job[s->plan.order[i]];
+		if (s->plan.jobs[s->plan.order[i]].runs && b->context == NULL && b->source == NULL) {
+			turns_find_beginning(s, b);
+		}
+	}
+	for (int i = 0; i < s->plan.n_jobs; i++) {
+		const int n_rows = s->plan.jobs[i].n_rows;
+		wanted += s->plan.jobs[i].runs ? turns_bytes_for(s->of_job[i], n_rows > 0 ? n_rows : 1) : 0;
+	}
+	if (s->prefix != NULL && max > 0 && wanted > max - used) {
+		prefix_trim(s->prefix, wanted - (max - used));
+	}
+}
+
+/* Brings in who is to run, and makes the items. */
+static void gather(struct bb_scheduler *s) {
+	int n = 0;
+	for (int i = 0; i < s->plan.n_jobs; i++) {
+		const struct schedule_job *j = &s->plan.jobs[s->plan.order[i]];
+		struct branch *b = s->of_job[s->plan.order[i]];
+		struct bb_error err = { 0 };
+		if (!j->runs || b->finish != BB_FINISH_NONE) {
+			continue;
+		}
+		if (!join(s, b, &err)) {
+			give_up(s, b, &err);
+		} else if (j->n_rows > 0 && b->context != NULL) {
+			s->of_item[n++] = b;
+		}
+	}
+	int n_left = 0; /* a request may have failed for a later branch of it */
+	for (int i = 0; i < n; i++) {
+		if (s->of_item[i]->context != NULL) {
+			s->of_item[n_left++] = s->of_item[i];
+		}
+	}
+	n = n_left;
+	if (s->engine->plan.n_paged > 0) {
+		qsort(s->of_item, (size_t)n, sizeof(*s->of_item), compare_pages);
+	}
+	s->n_items = 0;
+	bool is_read_aloud = false; /* one prompt at a time has the room for its logits */
+	for (int i = 0; i < n; i++) {
+		struct branch *b = s->of_item[i];
+		if (!reads_aloud(b) || !is_read_aloud) {
+			is_read_aloud = is_read_aloud || reads_aloud(b);
+			add_item(s, b, s->plan.jobs[b->i_job].n_rows);
+		}
+	}
+}
+
+/* ---- what a step has given ---- */
+
+/* How likely the tokens of the prompt were behind those before them: rows [n, n_vocab]. */
+static void tell_prompt(struct bb_scheduler *s, struct branch *b, int first, int n) {
+	struct bb_request *r = b->request;
+	const size_t n_vocab = (size_t)engine_n_vocab(s->engine);
+	for (int i = 0; i < n; i++) {
+		const int index = first + i + 1;
+		if (index <= r->n_prompt_told) {
+			continue; /* computed again */
+		}
+		struct bb_sampled token = { .id = b->ids.ids[index] };
+		generation_judge(b->generation, s->prompt_logits + (size_t)i * n_vocab,
+			r->params.n_prompt_logprobs, &token);
+		r->n_prompt_told = index;
+		struct bb_event event = {
+			.kind = BB_EVENT_PROMPT, .index = index, .token = &token, .text = "",
+		};
+		tell(r, &event);
+	}
+}
+
+static void tell_token(struct bb_scheduler *s, struct branch *b) {
+	struct bb_request *r = b->request;
+	struct bb_sampled token;
+	struct bb_error err = { 0 };
+	struct bb_event event = {
+		.kind = BB_EVENT_TOKEN, .branch = b->index, .index = b->n_output, .token = &token,
+	};
+	if (!generation_take(b->generation, &token, &event.text, &event.bytes, &event.finish, &err) ||
+		!bb_tokens_push(&b->ids, token.id, &err)) {
+		fail_request(s, r, &err);
+		return;
+	}
+	b->n_output++;
+	r->usage.n_output++;
+	s->now.n_output_tokens++;
+	r->last = requests_now(s);
+	r->first = r->first > 0 ? r->first : r->last;
+	tell(r, &event);
+	if (event.finish != BB_FINISH_NONE) {
+		s->mean_output += (s->mean_output > 0 ? 0.05 : 1) * (b->n_output - s->mean_output);
+		end_branch(s, b, event.finish);
+	}
+}
+
+static bool begin_segments(struct branch *b, struct bb_error *err) {
+	const struct bb_request_params *p = &b->request->params;
+	while (b->n_segments < p->n_segments &&
+		p->segments[b->n_segments].first <= bb_context_length(b->context)) {
+		const struct bb_segment_mark *m = &p->segments[b->n_segments];
+		if (!bb_context_begin_segment(b->context, m->first, m->role, err)) {
+			return false;
+		}
+		b->n_segments++;
+	}
+	return true;
+}
+
+static void count_rows(struct bb_scheduler *s, struct branch *b, int n) {
+	const int length = bb_context_length(b->context), first = length - n;
+	const int n_prompt = (int)b->request->params.n_prompt;
+	const int n_again = (b->n_seen < length ? b->n_seen : length) - first;
+	const int from = b->n_seen > first ? b->n_seen : first;
+	const int n_new = (length < n_prompt ? length : n_prompt) - from;
+	s->now.n_computed_again += n_again > 0 ? (uint64_t)n_again : 0;
+	s->now.n_prompt_tokens += n_new > 0 ? (uint64_t)n_new : 0;
+	b->n_seen = length > b->n_seen ? length : b->n_seen;
+}
+
+static void give_out(struct bb_scheduler *s, int i, const struct bb_error *step_err) {
+	const struct bb_step_item *item = &s->items[i];
+	struct branch *b = s->of_item[i];
+	struct bb_request *r = b->request;
+	struct bb_error err = { 0 };
+	if (b->finish != BB_FINISH_NONE || atomic_load(&r->has_ended)) {
+		return; /* a branch beside it has failed */
+	}
+	count_rows(s, b, item->n_tokens);
+	if (item->sampler != NULL && item->sampled->id < 0) {
+		fail_request(s, r, step_err);
+		return;
+	}
+	if (!begin_segments(b, &err)) {
+		fail_request(s, r, &err);
+		return;
+	}
+	if (item->all_logits) {
+		tell_prompt(s, b, bb_context_length(b->context) - item->n_tokens, item->n_tokens);
+	}
+	if (item->sampler != NULL) {
+		tell_token(s, b);
+	} else if (b->n_places > 1 && bb_context_length(b->context) == (int)r->params.n_prompt - 1 &&
+		!turns_split(s, b, &err)) {
+		fail_request(s, r, &err);
+	}
+}
+
+/* The step has computed nothing. Who comes last makes room where memory ran out; a device that
+ * failed can't be trusted any more; else those that took part have failed. */
+static bool fail_step(struct bb_scheduler *s, const struct bb_error *why, struct bb_error *err) {
+	if (why->code == BB_ERR_DEVICE) {
+		s->broken = *why;
+		*err = *why;
+		run_end_all(s, BB_FINISH_NONE, why);
+		return false;
+	}
+	if (why->code == BB_ERR_MEMORY && trim_prefixes(s)) {
+		return true; /* that may be enough */
+	}
+	if (why->code == BB_ERR_MEMORY && s->n_items > 1) {
+		learn_limit(s);
+		struct branch *last = s->of_item[0];
+		for (int i = 0, n = 0; i < s->plan.n_jobs && n < s->n_items; i++) {
+			struct branch *b = s->of_job[s->plan.order[i]];
+			n += s->plan.jobs[s->plan.order[i]].n_rows > 0;
+			last = s->plan.jobs[s->plan.order[i]].n_rows > 0 && is_in(b) ? b : last;
+		}
+		turns_put_aside(s, last);
+		return true;
+	}
+	for (int i = 0; i < s->n_items; i++) {
+		if (!atomic_load(&s->of_item[i]->request->has_ended)) {
+			fail_request(s, s->of_item[i]->request, why);
+		}
+	}
+	return true;
+}
+
+static void measure(struct bb_scheduler *s, double seconds) {
+	int n_decode = 0, n_rows = 0;
+	for (int i = 0; i < s->n_items; i++) {
+		n_rows += s->items[i].n_tokens;
+		n_decode += s->items[i].n_tokens == 1;
+	}
+	schedule_meter_add(&s->meter, n_decode, n_rows - n_decode, seconds);
+	s->n_mixed = n_decode > 0 && n_rows > n_decode ? s->n_mixed + 1 : 0;
+	s->now.n_steps++;
+	s->now.step_s = seconds;
+	s->now.busy_s += seconds;
+	s->now.step_rows = (uint64_t)n_rows;
+}
+
+static bool compute(struct bb_scheduler *s, struct bb_error *err) {
+	struct bb_error why = { 0 };
+	int length[2] = { bb_context_length(s->items[0].context), 0 };
+	const double start = requests_now(s);
+	const bool ok = bb_step(s->engine, s->items, s->n_items, &why);
+	length[1] = bb_context_length(s->items[0].context);
+	bool can_go_on = true;
+	if (ok || length[1] > length[0]) {
+		measure(s, requests_now(s) - start);
+		for (int i = 0; i < s->n_items; i++) {
+			give_out(s, i, &why);
+		}
+	} else {
+		can_go_on = fail_step(s, &why, err);
+	}
+	return can_go_on;
+}
+
+/* ---- what others see ---- */
+
+static void fill_info(const struct bb_scheduler *s, const struct bb_request *r, double now,
+	struct bb_request_info *out) {
+	*out = (struct bb_request_info){
+		.id = r->id, .priority = r->params.priority, .n_branches = r->params.n,
+		.n_prompt = (int)r->params.n_prompt, .n_cached = r->usage.n_cached,
+		.n_output = r->usage.n_output, .age_s = now - r->arrived,
+	};
+	bool is_any_in = false;
+	int n_rows = 0;
+	for (int i = 0; i < r->params.n; i++) {
+		const struct branch *b = &r->branches[i];
+		if (is_in(b)) {
+			is_any_in = true;
+			out->kv_bytes += bb_context_kv_bytes(b->context);
+		}
+		out->n_read = b->n_seen > out->n_read ? b->n_seen : out->n_read;
+	}
+	out->n_read = out->n_read < out->n_prompt ? out->n_read : out->n_prompt;
+	for (int i = 0; r->is_started && i < s->n_items; i++) {
+		n_rows += s->of_item[i]->request == r ? s->items[i].n_tokens : 0;
+	}
+	out->share = s->now.step_rows > 0 ? n_rows / (double)s->now.step_rows : 0;
+	out->tokens_per_s = r->last > r->first ? (r->usage.n_output - 1) / (r->last - r->first) : 0;
+	out->state = !r->is_started ? BB_REQUEST_WAITING : !is_any_in ? BB_REQUEST_ASIDE
+		: r->first > 0 ? BB_REQUEST_WRITING : BB_REQUEST_READING;
+}
+
+static void publish(struct bb_scheduler *s) {
+	struct bb_scheduler_stats *now = &s->now;
+	const double time = requests_now(s);
+	pthread_mutex_lock(&s->lock);
+	if (s->n_open > s->max_infos) {
+		void *grown = base_realloc(s->infos, (size_t)s->n_open * 2, sizeof(*s->infos));
+		s->infos = grown != NULL ? grown : s->infos;
+		s->max_infos = grown != NULL ? s->n_open * 2 : s->max_infos;
+	}
+	s->n_infos = 0;
+	now->n_running = now->n_aside = 0;
+	for (const struct bb_request *r = s->requests; r != NULL; r = r->next) {
+		struct bb_request_info info;
+		fill_info(s, r, time, &info);
+		now->n_running += info.state == BB_REQUEST_READING || info.state == BB_REQUEST_WRITING;
+		now->n_aside += info.state == BB_REQUEST_ASIDE;
+		if (s->n_infos < s->max_infos) {
+			s->infos[s->n_infos++] = info;
+		}
+	}
+	now->n_requests = s->last_id;
+	now->n_refused = s->stats.n_refused;
+	now->kv_bytes = page_bytes_used(s->engine);
+	now->max_kv_bytes = s->engine->budget.max_bytes;
+	now->swap_bytes = s->swap_bytes;
+	now->prefix_bytes = prefix_bytes(s);
+	s->stats = *now;
+	pthread_mutex_unlock(&s->lock);
+}
+
+bool bb_scheduler_step(struct bb_scheduler *s, bool *idle, struct bb_error *err) {
+	*idle = true;
+	run_take_inbox(s);
+	if (s->broken.code != BB_OK) {
+		run_end_all(s, BB_FINISH_NONE, &s->broken);
+		publish(s);
+		return base_fail(err, s->broken.code, "%s", s->broken.text);
+	}
+	const double now = requests_now(s);
+	end_unwanted(s, now);
+	struct bb_error why = { 0 };
+	if (!reserve_jobs(s, &why)) {
+		run_end_all(s, BB_FINISH_NONE, &why);
+	}
+	plan(s, now);
+	for (int i = 0; i < s->plan.n_jobs; i++) { /* until the step is given out */
+		atomic_fetch_add(&s->of_job[i]->request->n_refs, 1);
+	}
+	make_room(s);
+	gather(s);
+	bool ok = true;
+	if (s->n_items > 0) {
+		*idle = false;
+		ok = compute(s, err);
+	}
+	publish(s);
+	for (int i = 0; i < s->plan.n_jobs; i++) {
+		requests_unref(s->of_job[i]->request);
+	}
+	s->plan.n_jobs = s->n_items = 0;
+	return ok;
+}

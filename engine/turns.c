@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The contexts of branches: where they come from (a copy put aside, a branch whose prompt begins
+ * alike, or nothing), how one becomes several, and what is left of them. */
+#include "requests.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* For fewer tokens than this nobody waits. */
+enum { MIN_COMMON = 32 };
+
+/* Bytes per second between a context and what is put aside, there and back counted; measured copies
+ * are faster on the host, and slower from pageable memory. */
+static const double SWAP_SPEED = 2e9;
+
+/* ---- bytes ---- */
+
+static size_t page_bytes(const struct bb_engine *e, int i_kind) {
+	return (size_t)e->plan.kinds[i_kind].n_layers * (size_t)hparam_int(&e->plan.hp, H_KV_HEADS) *
+		engine_slab_bytes(e, e->kv_type);
+}
+
+/* One page of each kind. */
+static size_t row_of_pages(const struct bb_engine *e) {
+	size_t bytes = 0;
+	for (int i = 0; i < e->plan.n_paged; i++) {
+		bytes += page_bytes(e, i);
+	}
+	return bytes;
+}
+
+size_t turns_bytes(const struct bb_engine *e, int n_tokens) {
+	return engine_kv_bytes(e, n_tokens) + e->states.bytes;
+}
+
+static bool is_in(const struct branch *b) {
+	return b->context != NULL && !b->is_swapped;
+}
+
+size_t turns_bytes_for(const struct branch *b, int n_rows) {
+	const struct bb_engine *e = b->request->scheduler->engine;
+	const struct bb_context *c = b->context;
+	if (!is_in(b)) {
+		const int length = c != NULL ? bb_context_length(c) : 0;
+		const size_t shared = b->source != NULL ? engine_kv_bytes(e, b->n_common) : 0;
+		const int before = length + (b->source != NULL ? b->n_common : 0);
+		const size_t all = turns_bytes(e, before + n_rows) + row_of_pages(e);
+		return all > shared ? all - shared : 0;
+	}
+	size_t bytes = c->state == NULL || c->state->n_refs > 1 ? e->states.bytes : 0;
+	for (int i = 0; i < e->plan.n_paged; i++) {
+		bytes += (size_t)kv_wants(&c->tables[i], bb_context_length(c), n_rows) * page_bytes(e, i);
+	}
+	return bytes;
+}
+
+size_t turns_page_bytes_of(const struct branch *b) {
+	double bytes = 0;
+	for (int i = 0; is_in(b) && i < b->context->engine->plan.n_paged; i++) {
+		const struct kv_table *t = &b->context->tables[i];
+		bytes += kv_share(t) * (double)t->pool->page_bytes;
+	}
+	return (size_t)bytes;
+}
+
+size_t turns_bytes_of(const struct branch *b) {
+	const struct state *state = is_in(b) ? b->context->state : NULL;
+	return turns_page_bytes_of(b) +
+		(state != NULL ? b->context->engine->states.bytes / (size_t)state->n_refs : 0);
+}
+
+/* ---- common beginnings ---- */
+
+static const char *salt_of(const struct branch *b) {
+	return b->request->params.cache_salt != NULL ? b->request->params.cache_salt : "";
+}
+
+static int common(const struct bb_tokens *a, const struct bb_tokens *b) {
+	const size_t most = a->n < b->n ? a->n : b->n;
+	size_t n = 0;
+	while (n < most && a->ids[n] == b->ids[n]) {
+		n++;
+	}
+	return (int)n;
+}
+
+/* Tokens of b that are better had from o; 0: none. One that has read beyond them can still give
+ * them where layers only grow and no window has let them go. */
+static int worth(const struct branch *b, const struct branch *o) {
+	const bool is_older = o->request->id < b->request->id ||
+		(o->request == b->request && o->index < b->index);
+	if (o == b || !o->is_live || !is_in(o) || !is_older ||
+		o->request->params.priority > b->request->params.priority ||
+		strcmp(salt_of(b), salt_of(o)) != 0) {
+		return 0;
+	}
+	const int all = common(&b->ids, &o->ids), n = all < (int)b->ids.n ? all : (int)b->ids.n - 1;
+	const bool is_past = bb_context_length(o->context) > n;
+	const bool can_go_back = o->context->state == NULL && context_holds(o->context, n);
+	return n >= MIN_COMMON && (!is_past || can_go_back) ? n : 0;
+}
+
+static void find_source(struct bb_scheduler *s, struct branch *b) {
+	b->source = NULL;
+	b->n_common = 0;
+	for (struct bb_request *r = s->requests; r != NULL; r = r->next) {
+		for (int i = 0; i < r->params.n; i++) {
+			const int n = worth(b, &r->branches[i]);
+			if (n > b->n_common) {
+				b->source = &r->branches[i];
+				b->n_common = n;
+			}
+		}
+	}
+}
+
+/* Its marks that a context of so many tokens has. */
+static int n_marks(const struct bb_request *r, int n_tokens) {
+	int n = 0;
+	while (n < r->params.n_segments && r->params.segments[n].first < n_tokens) {
+		n++;
+	}
+	return n;
+}
+
+/* b has this context from now on, with tokens that need not be computed for it; NULL: nothing. */
+static void begin(struct bb_scheduler *s, struct branch *b, struct bb_context *c) {
+	const int length = c != NULL ? bb_context_length(c) : 0;
+	b->context = c;
+	b->source = NULL;
+	b->n_segments = n_marks(b->request, length);
+	if (b->n_seen == 0) {
+		b->request->usage.n_cached = length;
+		s->now.n_cached_tokens += (uint64_t)length;
+		b->n_seen = length;
+	}
+}
+
+void turns_find_beginning(struct bb_scheduler *s, struct branch *b) {
+	struct bb_context *kept = NULL;
+	assert(b->context == NULL && b->source == NULL);
+	if (b->request->params.n_prompt_logprobs > 0) {
+		return; /* every row is wanted */
+	}
+	const int n = s->prefix == NULL || b->ids.n == 1 ? 0
+		: prefix_find(s->prefix, salt_of(b), b->ids.ids, (int)b->ids.n - 1, &kept);
+	find_source(s, b);
+	if (b->source != NULL && b->n_common < n + MIN_COMMON) {
+		b->source = NULL;
+	}
+	if (b->source == NULL) {
+		begin(s, b, kept);
+	} else {
+		bb_context_destroy(kept);
+	}
+}
+
+/* Nobody waits for b any more. */
+static void forsake(struct bb_scheduler *s, const struct branch *b) {
+	for (struct bb_request *r = s->requests; r != NULL; r = r->next) {
+		for (int i = 0; i < r->params.n; i++) {
+			if (r->branches[i].source == b) {
+				r->branches[i].source = NULL;
+			}
+		}
+	}
+}
+
+/* ---- in and out ---- */
+
+static bool fork_source(struct branch *b, struct bb_context **out, struct bb_error *err) {
+	if (!bb_context_fork(out, b->source->context, err)) {
+		return false;
+	}
+	if (bb_context_length(*out) > b->n_common && !bb_context_rewind(*out, b->n_common, err)) {
+		bb_context_destroy(*out);
+		*out = NULL;
+		return false;
+	}
+	return true;
+}
+
+bool turns_bring_in(struct bb_scheduler *s, struct branch *b, struct bb_error *err) {
+	if (b->is_swapped) {
+		const size_t bytes = b->swapped.bytes;
+		if (!swap_in(b->context, &b->swapped, err)) {
+			return false;
+		}
+		s->swap_bytes -= bytes;
+		b->is_swapped = false;
+		return true;
+	}
+	struct bb_context *c = b->context; /* of the prefix cache */
+	if (b->source != NULL && !fork_source(b, &c, err)) {
+		return false;
+	}
+	if (c == NULL) {
+		if (!bb_context_create(&c, s->engine, NULL, err)) {
+			return false;
+		}
+		if (s->prefix != NULL) {
+			prefix_enter(s->prefix, salt_of(b), c);
+		}
+	}
+	begin(s, b, c);
+	return true;
+}
+
+void turns_drop(struct bb_scheduler *s, struct branch *b) {
+	forsake(s, b);
+	if (b->is_swapped) {
+		s->swap_bytes -= b->swapped.bytes;
+		swap_drop(&b->swapped);
+		b->is_swapped = false;
+	}
+	bb_context_destroy(b->context);
+	b->context = NULL;
+}
+
+void turns_keep(struct bb_scheduler *s, struct branch *b) {
+	if (s->prefix != NULL && is_in(b)) {
+		prefix_keep(s->prefix, salt_of(b), b->request->params.conversation, b->context);
+		b->context = NULL;
+	}
+	turns_drop(s, b);
+}
+
+/* Copies are there and back; what is computed again costs a row of prompt for each token. */
+static bool is_cheaper_copied(const struct bb_scheduler *s, const struct branch *b) {
+	const size_t bytes = swap_bytes(b->context);
+	return bytes <= s->params.max_swap_bytes - s->swap_bytes && 2 * (double)bytes / SWAP_SPEED <=
+		schedule_meter_cost(&s->meter).prefill_s * bb_context_length(b->context);
+}
+
+void turns_put_aside(struct bb_scheduler *s, struct branch *b) {
+	struct bb_error ignored = { 0 };
+	assert(is_in(b));
+	forsake(s, b);
+	b->request->usage.n_preempted++;
+	if (is_cheaper_copied(s, b) && swap_out(b->context, &b->swapped, &ignored)) {
+		s->swap_bytes += b->swapped.bytes;
+		b->is_swapped = true;
+		s->now.n_swapped++;
+		return;
+	}
+	turns_drop(s, b);
+	s->now.n_dropped++;
+}
+
+bool turns_split(struct bb_scheduler *s, struct branch *b, struct bb_error *err) {
+	struct bb_request *r = b->request;
+	for (int i = 1; i < r->params.n; i++) {
+		struct branch *o = &r->branches[i];
+		if (!bb_context_fork(&o->context, b->context, err)) {
+			return false;
+		}
+		o->is_live = true;
+		o->n_places = 1;
+		o->n_segments = b->n_segments;
+		o->n_seen = b->n_seen;
+	}
+	b->n_places = 1;
+	return true;
+}
