@@ -189,7 +189,7 @@ static void check_mixed(const struct bb_engine_params *params, int n_requests, i
 	run_all(s);
 	struct bb_scheduler_stats stats;
 	bb_scheduler_stats(s, &stats);
-	cr_assert_eq(stats.n_finished + stats.n_cancelled, n_requests);
+	cr_assert_eq(stats.n_finished + stats.n_cancelled, (uint64_t)n_requests);
 	cr_assert(pressure == NO_PRESSURE || (pressure == SWAPS ? stats.n_swapped : stats.n_dropped) >
 		0, "nobody was put aside");
 	cr_assert(pressure != RECOMPUTES || stats.n_computed_again > 0);
