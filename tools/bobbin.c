@@ -11,8 +11,8 @@
 #include <string.h>
 
 static const struct arg_command *const commands[] = {
-	&cmd_run, &cmd_chat, &cmd_tokenize, &cmd_detokenize, &cmd_template, &cmd_logits,
-	&cmd_perplexity, &cmd_taps, &cmd_bench, &cmd_inspect, &cmd_kernels, &cmd_handset,
+	&cmd_run, &cmd_chat, &cmd_serve, &cmd_tokenize, &cmd_detokenize, &cmd_template,
+	&cmd_logits, &cmd_perplexity, &cmd_taps, &cmd_bench, &cmd_inspect, &cmd_kernels, &cmd_handset,
 };
 enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 

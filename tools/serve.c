@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * bobbin serve: the HTTP server. Options, signals, and the order in which it ends. */
+#include "commands.h"
+
+#include "input.h"
+#include "open.h"
+#include "serve/http.h"
+#include "terminal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+struct options {
+	struct open_options open;
+	struct server_options server;
+	const char *key_file, *template_file, *metrics_compat, *log_level;
+};
+
+#define AT(member) offsetof(struct options, member)
+#define OF(member) offsetof(struct options, server.member)
+
+static const struct arg_option own[] = {
+	{ "--host", "ADDRESS", "where to listen (default 127.0.0.1: this machine only)", ARG_TEXT,
+		OF(host) },
+	{ "--port", "N", "0 = any that is free (default 8000)", ARG_INT, OF(port), 0, 65535 },
+	{ "--served-model-name,--alias,-a", "NAME", "what replies call the model, and requests may; "
+		"may be repeated (default: the file's stem)", ARG_TEXTS, OF(names) },
+	{ "--api-key", "KEY", "requests must have it as 'Authorization: Bearer KEY'; may be repeated; "
+		"$BOBBIN_API_KEY is one too", ARG_TEXTS, OF(keys) },
+	{ "--api-key-file", "FILE", "the same, a key a line", ARG_TEXT, AT(key_file) },
+	{ "--cors-origin,--allowed-origins", "ORIGIN", "pages from there may use the server, * = from "
+		"anywhere; may be repeated (default: none)", ARG_TEXTS, OF(origins) },
+	{ "--chat-template,--chat-template-file", "FILE", "use this template instead of the model's",
+		ARG_TEXT, AT(template_file) },
+	{ "--tool-call-parser", "NAME", "how the model writes calls of tools: auto (default, from the "
+		"template), none, hermes, mistral, deepseek, lfm2, pythonic or llama3_json", ARG_TEXT,
+		OF(tool_parser) },
+	{ "--reasoning-parser", "NAME", "auto (default, from the template), none, or think: text in "
+		"<think> goes to reasoning_content", ARG_TEXT, OF(reasoning_parser) },
+	{ "--metrics-compat", "NAME", "also publish metrics under another server's names", ARG_TEXT,
+		AT(metrics_compat), 0, 0, "vllm" },
+	{ "--log-level", "LEVEL", "off, error, warn, info (default) or debug: requests on stderr, a "
+		"JSON object a line", ARG_TEXT, AT(log_level), 0, 0, "off|error|warn|info|debug" },
+	{ "--enable-metrics,--metrics,--enable-auto-tool-choice,--jinja,--enable-prefix-caching", NULL,
+		"accepted: on anyway", ARG_NONE, 0 },
+	{ 0 },
+};
+
+static const struct arg_option limits[] = {
+	{ "--max-num-seqs,--max-running-requests,-np,--parallel", "N",
+		"answers in a step (default 64)", ARG_INT, OF(max_running), 2, 4096 },
+	{ "--max-queue", "N", "requests that may wait; more get 429 (default 1024)", ARG_INT,
+		OF(max_waiting), 1, 1 << 20 },
+	{ "--max-num-batched-tokens", "N", "tokens in a step (default: as the engine plans)", ARG_INT,
+		OF(max_step_tokens), 1, 1 << 20 },
+	{ "--prefix-cache-bytes,--cache-ram", "N", "what prompts that begin alike share (default: half "
+		"of --kv-cache-bytes, else 4G)", ARG_BYTES, OF(prefix_cache_bytes) },
+	{ "--no-enable-prefix-caching,--disable-radix-cache", NULL, "share nothing between requests",
+		ARG_FLAG, OF(no_prefix_cache) },
+	{ "--max-body-bytes", "N", "of a request; more gets 413 (default 32M)", ARG_BYTES,
+		OF(max_body_bytes) },
+	{ "--max-json-depth", "N", "levels of a request's JSON (default 100)", ARG_INT, OF(max_depth),
+		2, 1000 },
+	{ "--max-connections", "N", "open at once (default 1024)", ARG_INT, OF(max_connections), 1,
+		1 << 16 },
+	{ "--max-n", "N", "answers that one request may ask for (default 64)", ARG_INT, OF(max_n), 1,
+		4096 },
+	{ "--max-stored-responses", "N", "kept for previous_response_id (default 1024)", ARG_INT,
+		OF(max_stored), 0, 1 << 20 },
+	{ "--max-stored-bytes", "N", "of these (default 256M)", ARG_BYTES, OF(max_stored_bytes) },
+	{ "--idle-timeout", "S", "seconds until a silent connection is closed (default 60)", ARG_INT,
+		OF(idle_s), 1, 86400 },
+	{ "--request-timeout", "S", "seconds that a request may take to come (default 120)", ARG_INT,
+		OF(receive_s), 1, 86400 },
+	{ "--drain-timeout", "S", "seconds that SIGTERM waits for what has begun (default 30)", ARG_INT,
+		OF(drain_s), 0, 86400 },
+	{ 0 },
+};
+
+static const struct arg_group groups[] = {
+	{ "server", own, 0 },
+	{ "limits", limits, 0 },
+	{ "model", open_engine, AT(open) },
+	{ "context", open_context, AT(open) },
+	{ 0 },
+};
+
+const struct arg_command cmd_serve = {
+	.name = "serve",
+	.usage = "MODEL [--host ADDRESS] [--port N] [options]",
+	.summary = "Serves a model over HTTP. The APIs are those of OpenAI (chat completions, "
+		"completions, responses,\nembeddings) and Anthropic (messages); /openapi.json describes "
+		"them, /metrics is for Prometheus.\n"
+		"SIGTERM and Ctrl-C end it when what has begun is answered, a second one at once.",
+	.groups = groups,
+	.positional = "MODEL",
+	.positional_at = AT(open.path),
+	.later = OPEN_LATER ",--lora,--speculative-config",
+	.main = serve_main,
+};
+
+/* ---- signals ---- */
+
+static int signal_pipe[2] = { -1, -1 };
+static volatile sig_atomic_t n_signals;
+
+static void on_signal(int number) {
+	const int reason = errno;
+	if (++n_signals > 1) {
+		_exit(128 + number);
+	}
+	const ssize_t written = write(signal_pipe[1], "", 1);
+	(void)written;
+	errno = reason;
+}
+
+static bool watch_signals(void) {
+	if (pipe2(signal_pipe, O_CLOEXEC | O_NONBLOCK) != 0) {
+		return false;
+	}
+	const struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+	return sigaction(SIGTERM, &action, NULL) == 0 && sigaction(SIGINT, &action, NULL) == 0;
+}
+
+/* ---- keys, templates ---- */
+
+struct files { /* what options point into */
+	struct input keys, template_text;
+};
+
+static int add_key(struct arg_texts *keys, const char *key) {
+	if (keys->n == ARG_LIST_MAX) {
+		return failure("there are more than %d keys", ARG_LIST_MAX);
+	}
+	keys->v[keys->n++] = key;
+	return -1;
+}
+
+static int read_files(struct options *o, struct files *f) {
+	struct bb_error err = { 0 };
+	const char *key = getenv("BOBBIN_API_KEY");
+	int status = key != NULL && key[0] != '\0' ? add_key(&o->server.keys, key) : -1;
+	if (o->key_file != NULL && !input_read(o->key_file, &f->keys, &err)) {
+		return failure_of(&err);
+	}
+	char *rest = f->keys.data;
+	for (char *line; status < 0 && rest != NULL && (line = strsep(&rest, "\r\n")) != NULL;) {
+		status = line[0] != '\0' ? add_key(&o->server.keys, line) : -1;
+	}
+	for (int i = 0; i < o->server.keys.n; i++) {
+		if (o->server.keys.v[i][0] == '\0') {
+			return usage_error("option '--api-key' is empty");
+		}
+	}
+	if (o->key_file != NULL && status < 0 && o->server.keys.n == 0) {
+		return failure("'%s' has no key", o->key_file);
+	}
+	if (o->template_file != NULL && !input_read(o->template_file, &f->template_text, &err)) {
+		return failure_of(&err);
+	}
+	o->server.template_source = f->template_text.data;
+	return status;
+}
+
+static enum log_level log_level(const char *name) {
+	static const char *const names[] = { "off", "error", "warn", "info", "debug" };
+	int i = LOG_INFO;
+	for (int k = 0; name != NULL && k <= LOG_DEBUG; k++) {
+		i = strcmp(name, names[k]) == 0 ? k : i;
+	}
+	return (enum log_level)i;
+}
+
+/* ---- serving ---- */
+
+/* A connection is a socket, and a request that waits an eventfd. */
+static void allow_files(int connections) {
+	struct rlimit limit;
+	const rlim_t want = 2 * (rlim_t)connections + 256;
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < want) {
+		limit.rlim_cur = want < limit.rlim_max ? want : limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static bool wait_for_signal(int most_ms) {
+	struct pollfd fd = { .fd = signal_pipe[0], .events = POLLIN };
+	char byte;
+	return poll(&fd, 1, most_ms) > 0 && read(signal_pipe[0], &byte, 1) == 1;
+}
+
+static void drain(struct server *s, struct http *h) {
+	atomic_store(&s->is_draining, true);
+	notice("ending; %d requests are open", atomic_load(&s->n_open));
+	const double end = seconds_now() + s->options.drain_s;
+	while (atomic_load(&s->n_open) > 0 && seconds_now() < end) {
+		wait_for_signal(50);
+		http_sweep(h);
+	}
+	if (atomic_load(&s->n_open) > 0) {
+		notice("%d requests are cut off", atomic_load(&s->n_open));
+	}
+}
+
+static int serve(struct server *s) {
+	struct bb_error err = { 0 };
+	struct http *http;
+	if (!http_start(&http, s, &err)) {
+		return failure_of(&err);
+	}
+	const char *host = s->options.host;
+	notice("'%s' at http://%s%s%s:%d", s->names[0], strchr(host, ':') != NULL ? "[" : "", host,
+		strchr(host, ':') != NULL ? "]" : "", http_port(http));
+	while (!wait_for_signal(1000)) {
+		http_sweep(http);
+	}
+	drain(s, http);
+	http_stop(http);
+	return STATUS_OK;
+}
+
+int serve_main(int argc, char **argv) {
+	struct options o = { .server = { .host = "127.0.0.1", .port = 8000, .max_running = 64,
+		.max_waiting = 1024, .max_body_bytes = (size_t)32 << 20, .max_depth = 100,
+		.max_connections = 1024, .max_n = 64, .max_stored = 1024,
+		.max_stored_bytes = (size_t)256 << 20, .idle_s = 60, .receive_s = 120, .drain_s = 30 } };
+	struct files files = { 0 };
+	struct bb_engine *engine = NULL;
+	struct bb_error err = { 0 };
+	int status = args_parse(&cmd_serve, argc, argv, &o);
+	if (status >= 0) {
+		return status;
+	}
+	o.server.metrics_vllm = o.metrics_compat != NULL;
+	o.server.log_level = log_level(o.log_level);
+	o.open.max_batch_tokens = o.server.max_step_tokens;
+	/* Embeddings are taken by a tap, which costs nothing on the CPU. */
+	o.open.taps = o.open.device == NULL || strcmp(o.open.device, "cpu") == 0;
+	status = read_files(&o, &files);
+	status = status < 0 ? open_model(&o.open, OPEN_ALL, &engine) : status;
+	if (status < 0 && !watch_signals()) {
+		status = failure("no pipe for signals: %s", strerror(errno));
+	}
+	static struct server server;
+	if (status < 0) {
+		json_object_seed(0); /* before there are threads */
+		allow_files(o.server.max_connections);
+		status = server_start(&server, engine, &o.server, o.open.path, &err) ? serve(&server)
+			: failure_of(&err);
+		server_stop(&server);
+		server_finish(&server);
+	}
+	input_finish(&files.keys);
+	input_finish(&files.template_text);
+	return status;
+}

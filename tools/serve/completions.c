@@ -1,0 +1,473 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Completions: prompts as they are, of text or ids, one or many, and what follows each. */
+#include "asked.h"
+#include "fields.h"
+#include "logprobs.h"
+#include "routes.h"
+#include "server.h"
+#include "talk.h"
+#include "terminal.h"
+#include "turn.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_PROMPTS = 1024 };
+
+struct choice { /* one of n for each prompt */
+	struct buf text;
+	json_t *tokens, *token_logprobs, *tops, *offsets; /* of logprobs; else NULL */
+	json_t *ids;                                     /* of return_token_ids; else NULL */
+	size_t offset;                                   /* of the text, in characters */
+	const char *reason;                              /* NULL: goes on */
+	int32_t last_id;
+};
+
+struct job {
+	struct exchange *x;
+	struct server *server;
+	struct asked asked;
+	int n_logprobs;                 /* -1: not asked for */
+	bool echoes, only_reads;        /* only_reads: max_tokens is 0 */
+	struct bb_tokens *prompts;      /* [n_prompts] */
+	struct bb_text *texts;          /* [n_prompts], of echo */
+	json_t **prompt_logprobs;       /* [n_prompts], of the field of that name */
+	int n_prompts, n_left;          /* left: prompts whose answers go on */
+	struct choice *choices;         /* [n_prompts, n] */
+	struct turn *turn;
+	char id[48];
+	long created;
+	int n_prompt, n_cached, n_output;
+	bool has_begun;
+};
+
+static void destroy(void *user) {
+	struct job *j = user;
+	turn_end(j->turn);
+	for (int i = 0; i < j->n_prompts; i++) {
+		bb_tokens_finish(&j->prompts[i]);
+		bb_text_finish(&j->texts[i]);
+		json_decref(j->prompt_logprobs[i]);
+	}
+	for (int i = 0; j->choices != NULL && i < j->n_prompts * j->asked.n; i++) {
+		struct choice *c = &j->choices[i];
+		buf_finish(&c->text);
+		json_decref(c->tokens);
+		json_decref(c->token_logprobs);
+		json_decref(c->tops);
+		json_decref(c->offsets);
+		json_decref(c->ids);
+	}
+	free(j->prompts);
+	free(j->texts);
+	free(j->prompt_logprobs);
+	free(j->choices);
+	asked_finish(&j->asked);
+	free(j);
+}
+
+/* ---- log-probabilities ---- */
+
+static size_t n_letters(const json_t *text) {
+	const char *at = json_string_value(text);
+	size_t n = 0;
+	for (size_t i = 0; i < json_string_length(text); i++) {
+		n += ((unsigned char)at[i] & 0xC0) != 0x80;
+	}
+	return n;
+}
+
+static json_t *top_of(const struct job *j, const struct bb_sampled *t) {
+	json_t *top = json_object();
+	for (int i = 0; i < t->n_top && i < j->n_logprobs; i++) {
+		json_t *name = logprobs_token(j->server->engine, t->top_ids[i], j->asked.ids_as_tokens);
+		json_object_setn_new(top, json_string_value(name), json_string_length(name),
+			json_real((double)t->top_logprobs[i]));
+		json_decref(name);
+	}
+	return top;
+}
+
+/* t NULL: the first token of a prompt, before which nothing comes. */
+static void add_logprobs(const struct job *j, struct choice *c, int32_t id, bool is_end,
+	const struct bb_sampled *t) {
+	json_t *name = is_end ? json_string("")
+		: logprobs_token(j->server->engine, id, j->asked.ids_as_tokens);
+	json_array_append_new(c->offsets, json_integer((json_int_t)c->offset));
+	c->offset += n_letters(name);
+	json_array_append_new(c->tokens, name);
+	json_array_append_new(c->token_logprobs, t != NULL ? json_real((double)t->logprob)
+		: json_null());
+	json_array_append_new(c->tops, t != NULL ? top_of(j, t) : json_null());
+}
+
+static json_t *logprobs_of(const struct choice *c) {
+	return c->tokens == NULL ? json_null() : json_pack("{s:O, s:O, s:O, s:O}", "text_offset",
+		c->offsets, "token_logprobs", c->token_logprobs, "tokens", c->tokens, "top_logprobs",
+		c->tops);
+}
+
+/* ---- what both ways write ---- */
+
+static json_t *usage_of(const struct job *j) {
+	return json_pack("{s:i, s:i, s:i, s:{s:i}}", "prompt_tokens", j->n_prompt,
+		"completion_tokens", j->n_output, "total_tokens", j->n_prompt + j->n_output,
+		"prompt_tokens_details", "cached_tokens", j->n_cached);
+}
+
+static json_t *wrap(const struct job *j, json_t *choices) {
+	return json_pack("{s:s, s:s, s:I, s:s, s:s, s:o}", "id", j->id, "object", "text_completion",
+		"created", (json_int_t)j->created, "model", j->server->names[0], "system_fingerprint",
+		"bobbin-" BB_VERSION, "choices", choices);
+}
+
+static json_t *choice_object(const struct job *j, int i) {
+	struct choice *c = &j->choices[i];
+	json_t *stop = json_null();
+	for (size_t k = 0; c->reason != NULL && k < j->asked.stop_ids.n; k++) {
+		stop = j->asked.stop_ids.ids[k] == c->last_id ? json_integer(c->last_id) : stop;
+	}
+	json_t *object = json_pack("{s:i, s:o, s:o, s:s?, s:o}", "index", i, "text",
+		json_stringn(buf_string(&c->text), c->text.bytes), "logprobs", logprobs_of(c),
+		"finish_reason", c->reason, "stop_reason", stop);
+	if (c->ids != NULL) {
+		json_object_set(object, "token_ids", c->ids);
+	}
+	const int i_prompt = i / j->asked.n;
+	if (j->prompt_logprobs[i_prompt] != NULL && c->reason != NULL) {
+		json_object_set(object, "prompt_logprobs", j->prompt_logprobs[i_prompt]);
+	}
+	return object;
+}
+
+/* What a chunk has told isn't told again. */
+static void forget(struct choice *c) {
+	buf_clear(&c->text);
+	json_array_clear(c->tokens);
+	json_array_clear(c->token_logprobs);
+	json_array_clear(c->tops);
+	json_array_clear(c->offsets);
+	json_array_clear(c->ids);
+}
+
+/* ---- events ---- */
+
+static void take_prompt(struct job *j, const struct turn_event *e) {
+	json_t **list = &j->prompt_logprobs[e->slot];
+	if (j->asked.n_prompt_logprobs >= 0) {
+		*list = *list != NULL ? *list : json_pack("[n]");
+		json_array_append_new(*list, logprobs_of_prompt(j->server->engine, &e->token));
+	}
+	for (int b = 0; j->echoes && j->n_logprobs >= 0 && b < j->asked.n; b++) {
+		add_logprobs(j, &j->choices[e->slot * j->asked.n + b], e->token.id, false, &e->token);
+	}
+}
+
+static void take_token(struct job *j, const struct turn_event *e, struct choice *c) {
+	const bool is_end = e->finish == BB_FINISH_STOP &&
+		bb_token_is_end(j->server->engine, e->token.id);
+	if (j->n_output == 0) {
+		j->x->first_s = seconds_now() - j->x->start;
+	}
+	c->last_id = e->token.id;
+	if (j->only_reads) {
+		return;
+	}
+	j->n_output++;
+	buf_add(&c->text, e->text, e->bytes);
+	if (j->n_logprobs >= 0) {
+		add_logprobs(j, c, e->token.id, is_end, &e->token);
+	}
+	if (c->ids != NULL) {
+		json_array_append_new(c->ids, json_integer(e->token.id));
+	}
+}
+
+static const char *reason_of(const struct job *j, enum bb_finish finish) {
+	switch (finish) {
+	case BB_FINISH_STOP:
+		return j->only_reads ? "length" : "stop";
+	case BB_FINISH_CANCELLED:
+	case BB_FINISH_DEADLINE:
+		return "abort";
+	default:
+		return "length";
+	}
+}
+
+/* The choice that has something new to tell, or -1. */
+static int take(struct job *j, const struct turn_event *e) {
+	const int i = e->slot * j->asked.n + e->branch;
+	struct choice *c = &j->choices[i];
+	int told = -1;
+	if (e->kind == BB_EVENT_PROMPT) {
+		take_prompt(j, e);
+	} else if (e->kind == BB_EVENT_TOKEN) {
+		take_token(j, e, c);
+		told = e->bytes > 0 || j->n_logprobs >= 0 || c->ids != NULL ? i : -1;
+	} else if (e->kind == BB_EVENT_FINISHED) {
+		c->reason = reason_of(j, e->finish);
+		told = i;
+	}
+	if (e->has_usage) {
+		j->n_left--;
+		j->n_cached += e->usage.n_cached;
+		j->x->n_prompt = j->n_prompt;
+		j->x->n_cached = j->n_cached;
+		j->x->n_output = j->n_output;
+	}
+	return told;
+}
+
+/* ---- streamed ---- */
+
+static void put(struct buf *out, json_t *value) {
+	buf_text(out, "data: ");
+	buf_json_take(out, value);
+	buf_text(out, "\n\n");
+}
+
+static void tell(struct job *j, int i, struct buf *out) {
+	json_t *chunk = wrap(j, json_pack("[o]", choice_object(j, i)));
+	if (j->asked.usage_always) {
+		json_object_set_new(chunk, "usage", usage_of(j));
+	} else if (j->asked.with_usage) {
+		json_object_set_new(chunk, "usage", json_null());
+	}
+	put(out, chunk);
+	forget(&j->choices[i]);
+}
+
+static void put_end(struct job *j, struct buf *out) {
+	if (j->asked.with_usage) {
+		json_t *chunk = wrap(j, json_array());
+		json_object_set_new(chunk, "usage", usage_of(j));
+		put(out, chunk);
+	}
+	buf_text(out, "data: [DONE]\n\n");
+}
+
+static bool more(void *user, struct buf *out) {
+	struct job *j = user;
+	for (int i = 0; j->echoes && !j->has_begun && i < j->n_prompts * j->asked.n; i++) {
+		if (j->n_logprobs < 0) { /* else with the log-probabilities of the prompt */
+			tell(j, i, out);
+		}
+	}
+	j->has_begun = true;
+	while (out->bytes == 0) {
+		bool is_gone;
+		struct turn_event *e = turn_next(j->turn, 10000, &is_gone);
+		if (e == NULL && is_gone) {
+			j->x->error = "client_left";
+			return false;
+		}
+		if (e == NULL) {
+			buf_text(out, ": waiting\n\n");
+			continue;
+		}
+		const int i = take(j, e);
+		const bool has_failed = e->kind == BB_EVENT_FAILED;
+		if (has_failed) {
+			j->x->error = error_code(e->error.code);
+			put(out, error_body(DIALECT_OPENAI, error_status(e->error.code), NULL,
+				error_code(e->error.code), e->error.text));
+			buf_text(out, "data: [DONE]\n\n");
+		} else if (i >= 0) {
+			tell(j, i, out);
+		}
+		free(e);
+		if (!has_failed && j->n_left == 0) {
+			put_end(j, out);
+		}
+		if (has_failed || j->n_left == 0) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/* ---- at once ---- */
+
+static void wait_for_all(struct job *j) {
+	while (j->n_left > 0) {
+		bool is_gone;
+		struct turn_event *e = turn_next(j->turn, -1, &is_gone);
+		if (e == NULL) {
+			reply_error(j->x, 499, NULL, "client_left", "the client has left");
+			return;
+		}
+		take(j, e);
+		const bool has_failed = e->kind == BB_EVENT_FAILED;
+		if (has_failed) {
+			reply_engine_error(j->x, NULL, &e->error);
+		}
+		free(e);
+		if (has_failed) {
+			return;
+		}
+	}
+	json_t *choices = json_array();
+	for (int i = 0; i < j->n_prompts * j->asked.n; i++) {
+		json_array_append_new(choices, choice_object(j, i));
+	}
+	json_t *all = wrap(j, choices);
+	json_object_set_new(all, "usage", usage_of(j));
+	reply_json_take(j->x, 200, all);
+}
+
+/* ---- fields ---- */
+
+static bool read_prompt(struct job *j, const json_t *prompt, int i) {
+	struct exchange *x = j->x;
+	struct bb_error err = { 0 };
+	bool special = true;
+	if (!field_bool(x, x->in, "add_special_tokens", &special)) {
+		return false;
+	}
+	const bool ok = json_is_string(prompt)
+		? bb_tokenize(j->server->engine, json_string_value(prompt), json_string_length(prompt),
+			special, true, &j->prompts[i], &err) || reply_engine_error(x, "prompt", &err)
+		: field_ids(x, prompt, "prompt", j->server->info.n_vocab, &j->prompts[i]);
+	if (!ok || !asked_check(x, &j->asked, j->prompts[i].n)) {
+		return false;
+	}
+	j->n_prompt += (int)j->prompts[i].n;
+	return !j->echoes || json_is_string(prompt) || bb_detokenize(j->server->engine,
+		j->prompts[i].ids, j->prompts[i].n, &j->texts[i], &err) ||
+		reply_engine_error(x, "prompt", &err);
+}
+
+static bool read_prompts(struct job *j) {
+	struct exchange *x = j->x;
+	const json_t *prompt = field(x->in, "prompt"), *first = json_array_get(prompt, 0);
+	const bool is_list = json_is_array(prompt) && (json_is_string(first) || json_is_array(first));
+	const size_t n = is_list ? json_array_size(prompt) : 1;
+	if (prompt == NULL) {
+		return reply_error(x, 400, "prompt", "missing", "'prompt' is missing");
+	}
+	if (n > MOST_PROMPTS) {
+		return reply_error(x, 400, "prompt", "invalid_value",
+			"'prompt' has %zu prompts, expected at most %d", n, MOST_PROMPTS);
+	}
+	j->prompts = calloc(n, sizeof(*j->prompts));
+	j->texts = calloc(n, sizeof(*j->texts));
+	j->prompt_logprobs = calloc(n, sizeof(*j->prompt_logprobs));
+	j->choices = calloc(n * (size_t)j->asked.n, sizeof(*j->choices));
+	if (!j->prompts || !j->texts || !j->prompt_logprobs || !j->choices) {
+		return reply_no_memory(x);
+	}
+	j->n_prompts = j->n_left = (int)n;
+	for (size_t i = 0; i < n; i++) {
+		if (!read_prompt(j, is_list ? json_array_get(prompt, i) : prompt, (int)i)) {
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool read_fields(struct job *j) {
+	static const char *const unsupported[] = { "suffix", "response_format", NULL };
+	static const char *const lengths[] = { "max_tokens", "max_completion_tokens", "n_predict",
+		NULL };
+	struct exchange *x = j->x;
+	struct bb_generation_params *g = &j->asked.generation;
+	j->n_logprobs = -1;
+	if (!field_model(x) || !asked_read(x, &j->asked)) {
+		return false;
+	}
+	g->max_tokens = 16; /* as the API has always had it */
+	if (!fields_unsupported(x, x->in, unsupported) ||
+		!asked_length(x, &j->asked, lengths, 0) ||
+		!field_bool(x, x->in, "echo", &j->echoes) ||
+		!field_int(x, x->in, "logprobs", 0, BB_MAX_LOGPROBS, &j->n_logprobs)) {
+		return false;
+	}
+	if (g->max_tokens == 0) { /* a token is drawn all the same, and not told */
+		j->only_reads = true;
+		g->max_tokens = 1;
+		j->asked.has_max_tokens = false;
+	}
+	g->sampling.n_logprobs = j->n_logprobs > 0 ? j->n_logprobs : 0;
+	return read_prompts(j);
+}
+
+/* ---- beginning ---- */
+
+/* What echo puts before the answer. */
+static bool echo(struct job *j) {
+	const json_t *prompt = field(j->x->in, "prompt");
+	for (int i = 0; i < j->n_prompts * j->asked.n; i++) {
+		struct choice *c = &j->choices[i];
+		const int k = i / j->asked.n;
+		const json_t *text = json_is_array(prompt) ? json_array_get(prompt, (size_t)k) : prompt;
+		if (json_is_string(text)) {
+			buf_add(&c->text, json_string_value(text), json_string_length(text));
+		} else { /* ids may end within a letter */
+			json_t *whole = json_bytes(j->texts[k].bytes > 0 ? j->texts[k].data : "",
+				j->texts[k].bytes);
+			buf_add(&c->text, json_string_value(whole), json_string_length(whole));
+			json_decref(whole);
+		}
+		if (c->text.has_failed) {
+			return reply_no_memory(j->x);
+		}
+		if (j->n_logprobs >= 0) {
+			add_logprobs(j, c, j->prompts[k].ids[0], false, NULL);
+		}
+	}
+	return true;
+}
+
+static bool begin(struct job *j) {
+	for (int i = 0; i < j->n_prompts * j->asked.n; i++) {
+		struct choice *c = &j->choices[i];
+		if (j->n_logprobs >= 0) {
+			c->tokens = json_array();
+			c->token_logprobs = json_array();
+			c->tops = json_array();
+			c->offsets = json_array();
+		}
+		c->ids = j->asked.with_ids ? json_array() : NULL;
+	}
+	j->turn = turn_create(j->x);
+	if (j->turn == NULL) {
+		return reply_no_memory(j->x);
+	}
+	if (j->echoes && !echo(j)) {
+		return false;
+	}
+	for (int i = 0; i < j->n_prompts; i++) {
+		struct bb_request_params p = asked_request(&j->asked, &j->prompts[i]);
+		if (j->echoes && j->n_logprobs >= 0) {
+			const int n = j->n_logprobs > 1 ? j->n_logprobs : 1;
+			p.n_prompt_logprobs = n > p.n_prompt_logprobs ? n : p.n_prompt_logprobs;
+		}
+		if (!turn_add(j->turn, i, &p, j->x)) {
+			return false;
+		}
+	}
+	return true;
+}
+
+void completions_handle(struct exchange *x) {
+	struct job *j = calloc(1, sizeof(*j));
+	if (j == NULL) {
+		reply_no_memory(x);
+		return;
+	}
+	j->x = x;
+	j->server = x->server;
+	j->created = (long)time(NULL);
+	talk_new_id(j->id, sizeof(j->id), "cmpl-");
+	if (!read_fields(j) || !begin(j)) {
+		destroy(j);
+	} else if (j->asked.is_stream) {
+		x->status = 200;
+		x->stream = (struct stream){ more, destroy, j };
+	} else {
+		wait_for_all(j);
+		destroy(j);
+	}
+}

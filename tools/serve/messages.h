@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Conversations: what clients send as messages and tools, made into what chat templates take, and
+ * the ids of the prompt. */
+#ifndef MESSAGES_H
+#define MESSAGES_H
+
+#include "exchange.h"
+
+enum tool_choice { TOOLS_NONE, TOOLS_AUTO, TOOLS_REQUIRED };
+
+struct conversation { /* zeroed; conversation_finish */
+	json_t *messages;          /* as the chat completions API has them; checked by conversation_check */
+	json_t *tools;             /* the same; NULL: none */
+	json_t *variables;         /* for the template besides these; NULL: none */
+	const char *source;        /* of the template, instead of the server's; of x->in */
+	enum tool_choice choice;
+	const char *tool;          /* that must be called; of `tools` */
+	bool continues;            /* the last message goes on */
+	bool no_answer;            /* the prompt ends behind the last message */
+
+	/* what conversation_prompt finds */
+	struct bb_text rendered;
+	struct bb_tokens prompt;
+	struct buf forced;         /* of the answer: that the prompt ends with */
+	bool is_thinking;          /* the prompt has opened the model's thinking */
+};
+void conversation_finish(struct conversation *c);
+/* messages, tools, tool_choice and the fields of templates of a chat completion. False: replied, as
+ * with all that follow. */
+bool conversation_read(struct exchange *x, struct conversation *c);
+/* Checks messages and tools and puts them into the form that templates expect. */
+bool conversation_check(struct exchange *x, struct conversation *c);
+bool conversation_prompt(struct exchange *x, struct conversation *c);
+
+#endif

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * From a conversation to the ids of its prompt. A template that knows nothing of tools gets them in
+ * the words that models of the Hermes kind were trained on. */
+#include "messages.h"
+
+#include "server.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- tools for templates without them ---- */
+
+static json_t *text_message(const char *role, struct buf *text) {
+	json_t *message = text->has_failed ? NULL : json_pack("{s:s, s:s%}", "role", role, "content",
+		buf_string(text), text->bytes);
+	buf_finish(text);
+	return message;
+}
+
+static void add_content(struct buf *text, const json_t *message) {
+	const json_t *content = json_object_get(message, "content");
+	buf_add(text, json_string_value(content), json_string_length(content));
+}
+
+static json_t *system_with_tools(const json_t *first, const json_t *tools) {
+	struct buf text = { 0 };
+	size_t i;
+	const json_t *tool;
+	if (first != NULL) {
+		add_content(&text, first);
+		buf_text(&text, "\n\n");
+	}
+	buf_text(&text, "# Tools\n\nYou may call these functions to help the user:\n<tools>");
+	json_array_foreach(tools, i, tool) {
+		buf_text(&text, "\n");
+		buf_json(&text, tool);
+	}
+	buf_text(&text, "\n</tools>\n\nTo call one, write its name and its arguments as JSON:\n"
+		"<tool_call>\n{\"name\": \"NAME\", \"arguments\": {\"KEY\": \"VALUE\"}}\n</tool_call>");
+	return text_message("system", &text);
+}
+
+static json_t *call_as_text(const json_t *message) {
+	struct buf text = { 0 };
+	size_t i;
+	const json_t *call;
+	add_content(&text, message);
+	json_array_foreach(json_object_get(message, "tool_calls"), i, call) {
+		const json_t *function = json_object_get(call, "function");
+		buf_text(&text, text.bytes > 0 ? "\n" : "");
+		buf_text(&text, "<tool_call>\n{\"name\": ");
+		buf_json(&text, json_object_get(function, "name"));
+		buf_text(&text, ", \"arguments\": ");
+		buf_json(&text, json_object_get(function, "arguments"));
+		buf_text(&text, "}\n</tool_call>");
+	}
+	return text_message("assistant", &text);
+}
+
+static bool has_role(const json_t *message, const char *role) {
+	const char *its = json_string_value(json_object_get(message, "role"));
+	return its != NULL && strcmp(its, role) == 0;
+}
+
+/* Results that follow each other are one message of the user. */
+static json_t *results_as_text(const json_t *messages, size_t *i) {
+	struct buf text = { 0 };
+	const json_t *message;
+	while ((message = json_array_get(messages, *i)) != NULL && has_role(message, "tool")) {
+		buf_text(&text, text.bytes > 0 ? "\n" : "");
+		buf_text(&text, "<tool_response>\n");
+		add_content(&text, message);
+		buf_text(&text, "\n</tool_response>");
+		(*i)++;
+	}
+	return text_message("user", &text);
+}
+
+static json_t *without_tools(const struct conversation *c) {
+	json_t *list = json_array();
+	const json_t *first = json_array_get(c->messages, 0);
+	size_t i = 0;
+	bool ok = list != NULL;
+	if (c->tools != NULL && c->choice != TOOLS_NONE) {
+		i = has_role(first, "system");
+		ok = json_array_append_new(list, system_with_tools(i > 0 ? first : NULL, c->tools)) == 0;
+	}
+	while (ok && i < json_array_size(c->messages)) {
+		json_t *message = json_array_get(c->messages, i);
+		if (has_role(message, "tool")) {
+			ok = json_array_append_new(list, results_as_text(c->messages, &i)) == 0;
+			continue;
+		}
+		const bool calls = json_object_get(message, "tool_calls") != NULL;
+		ok = json_array_append_new(list, calls ? call_as_text(message)
+			: json_incref(message)) == 0;
+		i++;
+	}
+	if (!ok) {
+		json_decref(list);
+		return NULL;
+	}
+	return list;
+}
+
+/* ---- rendering ---- */
+
+static const char *source_of(const struct exchange *x, const struct conversation *c) {
+	return c->source != NULL ? c->source : x->server->template_source;
+}
+
+/* Some templates print the arguments of calls as they are, and want them to be a text. */
+static json_t *with_text_arguments(const json_t *messages) {
+	json_t *copy = json_deep_copy(messages);
+	size_t i, k;
+	json_t *message, *call;
+	json_array_foreach(copy, i, message) {
+		json_array_foreach(json_object_get(message, "tool_calls"), k, call) {
+			json_t *function = json_object_get(call, "function");
+			char *text = json_dumps(json_object_get(function, "arguments"), JSON_ENCODE_ANY);
+			json_object_set_new(function, "arguments", json_string(text != NULL ? text : ""));
+			free(text);
+		}
+	}
+	return copy;
+}
+
+static bool render_once(struct exchange *x, const struct conversation *c, json_t *messages,
+	struct bb_text *out, struct bb_error *err) {
+	json_t *vars = c->variables != NULL ? json_copy(c->variables) : json_object();
+	struct buf json = { 0 };
+	json_object_set(vars, "messages", messages);
+	json_object_set_new(vars, "add_generation_prompt",
+		json_boolean(!c->continues && !c->no_answer));
+	if (c->tools != NULL && c->choice != TOOLS_NONE) {
+		json_object_set(vars, "tools", c->tools);
+	}
+	buf_json_take(&json, vars);
+	out->bytes = 0;
+	const bool ok = json.has_failed
+		? server_fail(err, BB_ERR_MEMORY, "no memory for the messages")
+		: bb_template_render(x->server->engine, source_of(x, c), json.data, json.bytes, out, err);
+	buf_finish(&json);
+	return ok;
+}
+
+static bool render(struct exchange *x, struct conversation *c, json_t *messages) {
+	struct bb_error err = { 0 }, second = { 0 };
+	if (render_once(x, c, messages, &c->rendered, &err)) {
+		return true;
+	}
+	json_t *texts = with_text_arguments(messages);
+	const bool ok = err.code == BB_ERR_TEMPLATE && texts != NULL &&
+		!json_equal(texts, messages) && render_once(x, c, texts, &c->rendered, &second);
+	json_decref(texts);
+	return ok || reply_engine_error(x, "messages", &err);
+}
+
+/* The last message goes on: what the template writes behind its content is cut off. */
+static bool cut_final(struct exchange *x, struct conversation *c, const json_t *messages) {
+	const json_t *last = json_array_get(messages, json_array_size(messages) - 1);
+	const json_t *content = json_object_get(last, "content");
+	const char *text = json_string_value(content);
+	size_t bytes = json_string_length(content);
+	while (bytes > 0 && strchr(" \t\r\n", text[bytes - 1]) != NULL) {
+		bytes--; /* some templates trim */
+	}
+	const char *found = NULL, *at = c->rendered.data;
+	const char *end = at + c->rendered.bytes;
+	while (bytes > 0 && (at = memmem(at, (size_t)(end - at), text, bytes)) != NULL) {
+		found = at++;
+	}
+	if (found == NULL) {
+		return reply_error(x, 400, "continue_final_message", "invalid_value",
+			"the last message isn't in the prompt as it stands, so it can't be continued");
+	}
+	const size_t whole = json_string_length(content);
+	const size_t left = (size_t)(end - found);
+	const bool is_whole = left >= whole && memcmp(found, text, whole) == 0;
+	c->rendered.bytes = (size_t)(found - c->rendered.data) + (is_whole ? whole : bytes);
+	c->rendered.data[c->rendered.bytes] = '\0';
+	return true;
+}
+
+static bool ends_with(const struct bb_text *text, const char *word) {
+	size_t bytes = text->bytes;
+	const size_t n = strlen(word);
+	while (bytes > 0 && strchr(" \t\r\n", text->data[bytes - 1]) != NULL) {
+		bytes--;
+	}
+	return bytes >= n && memcmp(text->data + bytes - n, word, n) == 0;
+}
+
+/* Where a call must come, the answer begins with one. */
+static void force_call(const struct exchange *x, struct conversation *c) {
+	const struct tool_format *f = x->server->tools;
+	if (c->choice != TOOLS_REQUIRED || f == NULL) {
+		return;
+	}
+	if (c->is_thinking) {
+		buf_text(&c->forced, "\n</think>\n\n");
+	}
+	buf_text(&c->forced, f->opening);
+	if (c->tool != NULL) {
+		buf_text(&c->forced, c->tool);
+		buf_text(&c->forced, f->naming);
+	}
+}
+
+static bool tokenize(struct exchange *x, struct conversation *c) {
+	struct bb_error err = { 0 };
+	const struct bb_engine *e = x->server->engine;
+	const struct bb_text *r = &c->rendered;
+	return (bb_tokenize(e, r->bytes > 0 ? r->data : "", r->bytes, false, true, &c->prompt, &err) &&
+		bb_tokenize(e, buf_string(&c->forced), c->forced.bytes, false, true, &c->prompt, &err)) ||
+		reply_engine_error(x, "messages", &err);
+}
+
+/* Without a template the contents follow each other, a newline behind each. */
+static bool join_lines(struct exchange *x, struct conversation *c, const json_t *messages) {
+	struct buf text = { 0 };
+	struct bb_error err = { 0 };
+	size_t i;
+	const json_t *message;
+	json_array_foreach(messages, i, message) {
+		add_content(&text, message);
+		buf_text(&text, i + 1 < json_array_size(messages) || !c->continues ? "\n" : "");
+	}
+	const bool ok = bb_tokenize(x->server->engine, buf_string(&text), text.bytes, true, true,
+		&c->prompt, &err);
+	buf_finish(&text);
+	return ok || reply_engine_error(x, "messages", &err);
+}
+
+bool conversation_prompt(struct exchange *x, struct conversation *c) {
+	const char *source = source_of(x, c);
+	const bool knows_tools = source != NULL && strstr(source, "tools") != NULL;
+	json_t *messages = knows_tools ? json_incref(c->messages) : without_tools(c);
+	if (messages == NULL) {
+		return reply_no_memory(x);
+	}
+	bool ok;
+	if (source == NULL || !bb_has_vocab(x->server->engine)) {
+		ok = join_lines(x, c, messages);
+	} else {
+		ok = render(x, c, messages) && (!c->continues || cut_final(x, c, messages));
+		c->is_thinking = ok && x->server->reasons && ends_with(&c->rendered, "<think>");
+		force_call(x, c);
+		ok = ok && tokenize(x, c);
+	}
+	json_decref(messages);
+	return ok;
+}

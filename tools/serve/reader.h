@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Tells thinking, content and calls of tools apart in the text of an answer, as it comes. */
+#ifndef READER_H
+#define READER_H
+
+#include "buf.h"
+#include "tool_format.h"
+
+enum part_kind { PART_REASONING, PART_CONTENT, PART_CALL };
+struct part { /* lasts until the callback returns */
+	enum part_kind kind;
+	const char *text;  /* [bytes], never empty; of a call: its arguments as JSON */
+	size_t bytes;
+	const char *name;  /* of a call */
+};
+typedef void part_fn(void *user, const struct part *part);
+
+enum reader_state { READER_START, READER_THINKING, READER_CONTENT, READER_CALL, READER_WHOLE };
+struct reader { /* reader_init .. reader_finish */
+	const struct tool_format *tools; /* NULL: calls aren't looked for */
+	enum reader_state state;
+	struct buf held;                 /* not given out yet */
+	bool skips_blanks;               /* before what comes next */
+	bool at_start;                   /* of the content */
+	int n_calls;
+};
+/* reasons: thinking is told apart; is_thinking: the prompt has opened it. */
+void reader_init(struct reader *r, const struct tool_format *tools, bool reasons,
+	bool is_thinking);
+void reader_finish(struct reader *r);
+/* More text; is_last: there will be none. */
+void reader_feed(struct reader *r, const char *text, size_t bytes, bool is_last, part_fn *fn,
+	void *user);
+
+#endif

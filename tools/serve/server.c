@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Starting and ending, and the one thread that computes. */
+#include "server.h"
+
+#include "terminal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+bool server_fail(struct bb_error *err, enum bb_code code, const char *format, ...) {
+	va_list args;
+	va_start(args, format);
+	if (err->code == BB_OK) {
+		err->code = code;
+		vsnprintf(err->text, sizeof(err->text), format, args);
+	}
+	va_end(args);
+	return false;
+}
+
+bool server_has_model(const struct server *s, const char *name) {
+	if (name == NULL || name[0] == '\0') {
+		return true;
+	}
+	for (int i = 0; i < s->n_names; i++) {
+		if (strcmp(name, s->names[i]) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static void add_name(struct server *s, const char *name) {
+	if (name[0] != '\0' && (s->n_names == 0 || !server_has_model(s, name))) {
+		s->names[s->n_names++] = name;
+	}
+}
+
+/* --served-model-name, then the file's stem, then what the file calls itself. */
+static void name_model(struct server *s, const char *path) {
+	size_t n = strlen(path);
+	while (n > 1 && path[n - 1] == '/') {
+		n--;
+	}
+	size_t first = n;
+	while (first > 0 && path[first - 1] != '/') {
+		first--;
+	}
+	snprintf(s->stem, sizeof(s->stem), "%.*s", (int)(n - first), path + first);
+	char *ending = strrchr(s->stem, '.');
+	if (ending != NULL && strcmp(ending, ".gguf") == 0) {
+		*ending = '\0';
+	}
+	for (int i = 0; i < s->options.names.n; i++) {
+		add_name(s, s->options.names.v[i]);
+	}
+	add_name(s, s->stem);
+	add_name(s, s->info.name);
+}
+
+static bool choose_parsers(struct server *s, struct bb_error *err) {
+	const struct server_options *o = &s->options;
+	const char *tools = o->tool_parser != NULL ? o->tool_parser : "auto";
+	const char *reasoning = o->reasoning_parser != NULL ? o->reasoning_parser : "auto";
+	s->template_source = o->template_source != NULL ? o->template_source
+		: bb_has_vocab(s->engine) ? bb_chat_template(s->engine) : NULL;
+	if (strcmp(tools, "auto") == 0) {
+		s->tools = tool_format_of(s->template_source);
+	} else if (strcmp(tools, "none") != 0) {
+		s->tools = tool_format_find(tools);
+		if (s->tools == NULL) {
+			return server_fail(err, BB_ERR_USAGE,
+				"option '--tool-call-parser' is '%.100s', expected one of %s", tools,
+				tool_format_names());
+		}
+	}
+	const char *source = s->template_source != NULL ? s->template_source : "";
+	s->reasons = strcmp(reasoning, "auto") == 0
+		? strstr(source, "<think>") != NULL || strstr(source, "</think>") != NULL
+		: strcmp(reasoning, "none") != 0;
+	return true;
+}
+
+static void *run(void *user) {
+	struct server *s = user;
+	while (!atomic_load(&s->must_stop)) {
+		bool is_idle;
+		if (!bb_scheduler_step(s->scheduler, &is_idle, &s->broken)) {
+			atomic_store(&s->is_broken, true);
+			is_idle = true;
+		}
+		if (!embed_queue_step(&s->embeds) && is_idle) {
+			bb_scheduler_wait(s->scheduler, 1);
+		}
+	}
+	return NULL;
+}
+
+bool server_start(struct server *s, struct bb_engine *engine, const struct server_options *options,
+	const char *path, struct bb_error *err) {
+	memset(s, 0, sizeof(*s));
+	s->engine = engine;
+	s->options = *options;
+	s->created = (long)time(NULL);
+	s->started = seconds_now();
+	bb_engine_info(engine, &s->info);
+	metrics_init(&s->metrics);
+	store_init(&s->store, options->max_stored, options->max_stored_bytes);
+	name_model(s, path);
+	const struct bb_scheduler_params params = {
+		.max_running = options->max_running, .max_waiting = options->max_waiting,
+		.max_step_tokens = options->max_step_tokens,
+		.prefix_cache_bytes = options->prefix_cache_bytes,
+		.no_prefix_cache = options->no_prefix_cache,
+	};
+	if (!choose_parsers(s, err) || !bb_scheduler_create(&s->scheduler, engine, &params, err) ||
+		!embed_queue_init(&s->embeds, s, err)) {
+		return false;
+	}
+	if (pthread_create(&s->thread, NULL, run, s) != 0) {
+		return server_fail(err, BB_ERR_MEMORY, "a thread for the engine couldn't be started");
+	}
+	s->has_thread = true;
+	return true;
+}
+
+void server_stop(struct server *s) {
+	if (s->has_thread) {
+		atomic_store(&s->must_stop, true);
+		bb_scheduler_wake(s->scheduler);
+		pthread_join(s->thread, NULL);
+		s->has_thread = false;
+	}
+	/* Whoever still waits for an event gets its last one from here. */
+	bb_scheduler_destroy(s->scheduler);
+	s->scheduler = NULL;
+}
+
+void server_finish(struct server *s) {
+	embed_queue_finish(&s->embeds);
+	bb_engine_destroy(s->engine);
+	store_finish(&s->store);
+	metrics_destroy(&s->metrics);
+}

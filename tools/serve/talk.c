@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * From events to parts. */
+#include "talk.h"
+
+#include "logprobs.h"
+#include "server.h"
+#include "terminal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { IDLE_MS = 10000 }; /* then a stream says that it lives */
+
+void talk_new_id(char *out, size_t bytes, const char *prefix) {
+	snprintf(out, bytes, "%s%016llx%08x", prefix, (unsigned long long)bb_random_seed(),
+		(unsigned)bb_random_seed());
+}
+
+struct talk *talk_create(struct exchange *x, const struct talk_shape *shape, const char *prefix) {
+	struct talk *t = calloc(1, sizeof(*t));
+	if (t == NULL) {
+		reply_no_memory(x);
+		return NULL;
+	}
+	t->x = x;
+	t->shape = shape;
+	t->server = x->server;
+	t->created = (long)time(NULL);
+	talk_new_id(t->id, sizeof(t->id), prefix);
+	return t;
+}
+
+void talk_destroy(struct talk *t) {
+	if (t == NULL) {
+		return;
+	}
+	turn_end(t->turn);
+	for (int i = 0; t->answers != NULL && i < t->asked.n; i++) {
+		struct answer_text *a = &t->answers[i];
+		reader_finish(&a->reader);
+		buf_finish(&a->content);
+		buf_finish(&a->reasoning);
+		json_decref(a->calls);
+		json_decref(a->logprobs);
+		json_decref(a->ids);
+	}
+	free(t->answers);
+	if (t->shape->drop != NULL) {
+		t->shape->drop(t);
+	}
+	asked_finish(&t->asked);
+	conversation_finish(&t->conversation);
+	json_decref(t->prompt_logprobs);
+	json_decref(t->entry);
+	json_decref(t->token_id);
+	free(t);
+}
+
+/* ---- events ---- */
+
+struct place { /* where a part belongs */
+	struct talk *t;
+	int i;
+};
+
+static void add_call(struct answer_text *a, const struct part *part) {
+	char id[64];
+	talk_new_id(id, sizeof(id), "call_");
+	json_array_append_new(a->calls, json_pack("{s:s, s:s, s:s%}", "id", id, "name", part->name,
+		"arguments", part->text, part->bytes));
+}
+
+static void take_part(void *user, const struct part *part) {
+	const struct place *p = user;
+	struct talk *t = p->t;
+	struct answer_text *a = &t->answers[p->i];
+	switch (part->kind) {
+	case PART_REASONING:
+		if (t->hides_reasoning) {
+			return;
+		}
+		buf_add(&a->reasoning, part->text, part->bytes);
+		break;
+	case PART_CONTENT:
+		buf_add(&a->content, part->text, part->bytes);
+		break;
+	case PART_CALL:
+		add_call(a, part);
+		break;
+	}
+	if (t->out != NULL && t->shape->part != NULL) {
+		t->shape->part(t, p->i, part, t->out);
+	}
+}
+
+/* Where control tokens show, the one that ends the answer does too. */
+static size_t text_bytes(const struct talk *t, const struct turn_event *e) {
+	if (!t->asked.generation.special || e->finish != BB_FINISH_STOP ||
+		!bb_token_is_end(t->server->engine, e->token.id)) {
+		return e->bytes;
+	}
+	struct bb_text end = { 0 };
+	struct bb_error ignored = { 0 };
+	bb_detokenize(t->server->engine, &e->token.id, 1, &end, &ignored);
+	const bool is_behind = end.bytes > 0 && end.bytes <= e->bytes &&
+		memcmp(e->text + e->bytes - end.bytes, end.data, end.bytes) == 0;
+	const size_t bytes = e->bytes - (is_behind ? end.bytes : 0);
+	bb_text_finish(&end);
+	return bytes;
+}
+
+static void take_token(struct talk *t, const struct turn_event *e) {
+	struct answer_text *a = &t->answers[e->branch];
+	const bool is_end = e->finish == BB_FINISH_STOP &&
+		bb_token_is_end(t->server->engine, e->token.id);
+	if (t->n_output == 0) {
+		t->x->first_s = seconds_now() - t->x->start;
+	}
+	t->n_output++;
+	a->n_tokens++;
+	a->n_thinking += a->reader.state == READER_THINKING;
+	a->last_id = e->token.id;
+	if (t->wants_logprobs) {
+		t->entry = logprobs_entry(t->server->engine, &e->token, t->n_top, is_end,
+			t->asked.ids_as_tokens);
+		json_array_append(a->logprobs, t->entry);
+	}
+	if (t->asked.with_ids) {
+		t->token_id = json_integer(e->token.id);
+		json_array_append(a->ids, t->token_id);
+	}
+	struct place p = { t, e->branch };
+	reader_feed(&a->reader, e->text, text_bytes(t, e), false, take_part, &p);
+	if (t->out != NULL && t->shape->token != NULL) {
+		t->shape->token(t, e->branch, t->out);
+	}
+	json_decref(t->entry);
+	json_decref(t->token_id);
+	t->entry = NULL;
+	t->token_id = NULL;
+}
+
+static void take_finish(struct talk *t, const struct turn_event *e) {
+	struct answer_text *a = &t->answers[e->branch];
+	struct place p = { t, e->branch };
+	reader_feed(&a->reader, "", 0, true, take_part, &p);
+	a->has_ended = true;
+	a->finish = e->finish;
+	t->n_open--;
+	if (t->out != NULL && t->shape->finish != NULL) {
+		t->shape->finish(t, e->branch, t->out);
+	}
+}
+
+static void take_prompt(struct talk *t, const struct turn_event *e) {
+	if (t->prompt_logprobs == NULL) {
+		t->prompt_logprobs = json_array();
+		json_array_append_new(t->prompt_logprobs, json_null()); /* nothing comes before the first */
+	}
+	json_array_append_new(t->prompt_logprobs, logprobs_of_prompt(t->server->engine, &e->token));
+}
+
+static void take_usage(struct talk *t, const struct turn_event *e) {
+	t->usage = e->usage;
+	t->x->n_prompt = t->n_prompt;
+	t->x->n_cached = e->usage.n_cached;
+	t->x->n_output = t->n_output;
+}
+
+/* False: it has failed. */
+static bool take(struct talk *t, const struct turn_event *e) {
+	switch (e->kind) {
+	case BB_EVENT_STARTED:
+		break;
+	case BB_EVENT_PROMPT:
+		take_prompt(t, e);
+		break;
+	case BB_EVENT_TOKEN:
+		take_token(t, e);
+		break;
+	case BB_EVENT_FINISHED:
+		take_finish(t, e);
+		break;
+	case BB_EVENT_FAILED:
+		break;
+	}
+	if (e->has_usage) {
+		take_usage(t, e);
+	}
+	return e->kind != BB_EVENT_FAILED;
+}
+
+/* ---- streamed ---- */
+
+static bool more(void *user, struct buf *out) {
+	struct talk *t = user;
+	if (!t->has_begun) {
+		t->has_begun = true;
+		if (t->shape->begin != NULL) {
+			t->shape->begin(t, out);
+		}
+	}
+	while (out->bytes == 0) {
+		bool is_gone;
+		struct turn_event *e = turn_next(t->turn, IDLE_MS, &is_gone);
+		if (e == NULL && is_gone) {
+			t->x->error = "client_left";
+			return false;
+		}
+		if (e == NULL) {
+			t->shape->idle(t, out);
+			continue;
+		}
+		t->out = out;
+		const bool ok = take(t, e), is_last = e->has_usage;
+		t->out = NULL;
+		if (!ok) {
+			t->x->error = error_code(e->error.code);
+			t->shape->fail(t, &e->error, out);
+		} else if (is_last) {
+			t->shape->end(t, out);
+		}
+		free(e);
+		if (is_last) {
+			return false;
+		}
+	}
+	return true;
+}
+
+static void end_stream(void *user) {
+	talk_destroy(user);
+}
+
+/* ---- at once ---- */
+
+static void wait_for_all(struct talk *t) {
+	bool is_last = false;
+	while (!is_last) {
+		bool is_gone;
+		struct turn_event *e = turn_next(t->turn, -1, &is_gone);
+		if (e == NULL) {
+			reply_error(t->x, 499, NULL, "client_left", "the client has left");
+			return;
+		}
+		is_last = e->has_usage;
+		if (!take(t, e)) {
+			reply_engine_error(t->x, NULL, &e->error);
+			free(e);
+			return;
+		}
+		free(e);
+	}
+	reply_json_take(t->x, 200, t->shape->body(t));
+}
+
+/* ---- beginning ---- */
+
+static bool make_answers(struct talk *t) {
+	const struct server *s = t->server;
+	const struct conversation *c = &t->conversation;
+	const bool has_tools = c->tools != NULL && c->choice != TOOLS_NONE;
+	t->answers = calloc((size_t)t->asked.n, sizeof(*t->answers));
+	if (t->answers == NULL) {
+		return reply_no_memory(t->x);
+	}
+	t->n_open = t->asked.n;
+	for (int i = 0; i < t->asked.n; i++) {
+		struct answer_text *a = &t->answers[i];
+		reader_init(&a->reader, has_tools ? s->tools : NULL, s->reasons && !c->continues,
+			c->is_thinking);
+		a->calls = json_array();
+		a->logprobs = t->wants_logprobs ? json_array() : NULL;
+		a->ids = t->asked.with_ids ? json_array() : NULL;
+		struct place p = { t, i };
+		reader_feed(&a->reader, buf_string(&c->forced), c->forced.bytes, false, take_part, &p);
+	}
+	return true;
+}
+
+static bool begin(struct talk *t) {
+	struct exchange *x = t->x;
+	struct conversation *c = &t->conversation;
+	const bool has_tools = c->tools != NULL && c->choice != TOOLS_NONE && t->server->tools != NULL;
+	if (!conversation_prompt(x, c)) {
+		return false;
+	}
+	t->n_prompt = (int)c->prompt.n;
+	t->asked.generation.special |= has_tools && t->server->tools->has_special;
+	t->asked.generation.sampling.n_logprobs = t->wants_logprobs ? t->n_top : 0;
+	if (!asked_check(x, &t->asked, c->prompt.n) || !make_answers(t)) {
+		return false;
+	}
+	t->turn = turn_create(x);
+	if (t->turn == NULL) {
+		return reply_no_memory(x);
+	}
+	const struct bb_request_params params = asked_request(&t->asked, &c->prompt);
+	return turn_add(t->turn, 0, &params, x);
+}
+
+void talk_run(struct talk *t) {
+	struct exchange *x = t->x;
+	if (!begin(t)) {
+		talk_destroy(t);
+		return;
+	}
+	if (t->asked.is_stream) {
+		x->status = 200;
+		x->stream = (struct stream){ more, end_stream, t };
+		return;
+	}
+	wait_for_all(t);
+	talk_destroy(t);
+}
+
+/* ---- figures ---- */
+
+const char *talk_reason(const struct talk *t, int i) {
+	const struct answer_text *a = &t->answers[i];
+	switch (a->finish) {
+	case BB_FINISH_STOP:
+		return a->reader.n_calls > 0 ? "tool_calls" : "stop";
+	case BB_FINISH_CANCELLED:
+	case BB_FINISH_DEADLINE:
+		return "abort";
+	default:
+		return "length";
+	}
+}
+
+json_t *talk_usage(const struct talk *t) {
+	int n_thinking = 0;
+	for (int i = 0; i < t->asked.n; i++) {
+		n_thinking += t->answers[i].n_thinking;
+	}
+	return json_pack("{s:i, s:i, s:i, s:{s:i}, s:{s:i, s:i, s:i}}", "prompt_tokens", t->n_prompt,
+		"completion_tokens", t->n_output, "total_tokens", t->n_prompt + t->n_output,
+		"prompt_tokens_details", "cached_tokens", t->usage.n_cached,
+		"completion_tokens_details", "reasoning_tokens", n_thinking,
+		"accepted_prediction_tokens", 0, "rejected_prediction_tokens", 0);
+}
+
+static double over(double a, double b) {
+	return b > 0 ? a / b : 0; /* JSON has no infinity */
+}
+
+json_t *talk_timings(const struct talk *t) {
+	const struct bb_usage *u = &t->usage;
+	const double n_read = u->n_prompt - u->n_cached, n_made = u->n_output;
+	return json_pack("{s:i, s:i, s:f, s:f, s:f, s:i, s:f, s:f, s:f}", "cache_n", u->n_cached,
+		"prompt_n", u->n_prompt - u->n_cached, "prompt_ms", u->prompt_s * 1e3,
+		"prompt_per_token_ms", over(u->prompt_s * 1e3, n_read),
+		"prompt_per_second", over(n_read, u->prompt_s), "predicted_n", u->n_output,
+		"predicted_ms", u->output_s * 1e3,
+		"predicted_per_token_ms", over(u->output_s * 1e3, n_made),
+		"predicted_per_second", over(n_made, u->output_s));
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * How families of models write calls of tools into their text, and how that is read. */
+#ifndef TOOL_FORMAT_H
+#define TOOL_FORMAT_H
+
+#include <jansson.h>
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { TOOL_FORMAT_WORDS = 2 };
+struct tool_format {
+	const char *name;
+	/* Of the text: calls lie between them. begin NULL: the whole text is a call where it begins with
+	 * one of `starts`. end NULL: to the end of the text. */
+	const char *begin, *end, *starts[TOOL_FORMAT_WORDS];
+	bool has_special; /* its marks are control tokens, which texts don't show unless asked */
+	/* Any of them in a chat template: it's this format. */
+	const char *signs[TOOL_FORMAT_WORDS];
+	/* Reads what stands between the marks: an array of {name, arguments}, or NULL where it isn't one
+	 * call or more, whole and well-formed. */
+	json_t *(*read)(const char *text, size_t bytes);
+	/* What a call begins with, up to its name, and between name and arguments: with these a prompt
+	 * can go on to where the model must write a call. NULL: not for this format. */
+	const char *opening, *naming;
+};
+
+/* By its name or an alias that other servers have; NULL: there is none. */
+const struct tool_format *tool_format_find(const char *name);
+/* The format of a chat template's models; hermes where nothing in it tells. */
+const struct tool_format *tool_format_of(const char *chat_template);
+/* Names of all, joined by commas. */
+const char *tool_format_names(void);
+
+#endif

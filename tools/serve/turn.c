@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A queue between two threads. It is counted: by the exchange, and by each request until its last
+ * event, for that may come when the exchange is gone. */
+#include "turn.h"
+
+#include "server.h"
+#include "terminal.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+struct turn {
+	struct exchange *x;           /* used by its own thread only */
+	struct server *server;
+	pthread_mutex_t lock;
+	struct turn_event *first, **last;
+	int n_refs;
+	bool has_left;                /* nobody reads events any more */
+	bool has_lost;                /* an event had no memory */
+	int fd;                       /* readable: there are events */
+	double start;
+	struct bb_request **requests; /* [n] */
+	int n;
+};
+
+struct slot { /* what a request's events are called with */
+	struct turn *turn;
+	int index;
+	double *last;                 /* [branches]: when each had its last token */
+};
+
+struct turn *turn_create(struct exchange *x) {
+	struct turn *t = calloc(1, sizeof(*t));
+	if (t == NULL) {
+		return NULL;
+	}
+	t->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (t->fd < 0) {
+		free(t);
+		return NULL;
+	}
+	t->x = x;
+	t->server = x->server;
+	t->last = &t->first;
+	t->n_refs = 1;
+	t->start = x->start;
+	pthread_mutex_init(&t->lock, NULL);
+	return t;
+}
+
+static void free_events(struct turn_event *e) {
+	while (e != NULL) {
+		struct turn_event *next = e->next;
+		free(e);
+		e = next;
+	}
+}
+
+static void drop(struct turn *t) {
+	pthread_mutex_lock(&t->lock);
+	const bool is_last = --t->n_refs == 0;
+	pthread_mutex_unlock(&t->lock);
+	if (is_last) {
+		free_events(t->first);
+		pthread_mutex_destroy(&t->lock);
+		close(t->fd);
+		free(t->requests);
+		free(t);
+	}
+}
+
+/* ---- on the engine's thread ---- */
+
+static struct turn_event *copy(const struct slot *slot, const struct bb_event *event) {
+	struct turn_event *e = calloc(1, sizeof(*e) + event->bytes + 1);
+	if (e == NULL) {
+		return NULL;
+	}
+	e->kind = event->kind;
+	e->slot = slot->index;
+	e->branch = event->branch;
+	e->index = event->index;
+	e->finish = event->finish;
+	if (event->token != NULL) {
+		e->token = *event->token;
+	}
+	if (event->usage != NULL) {
+		e->has_usage = true;
+		e->usage = *event->usage;
+	}
+	if (event->error != NULL) {
+		e->error = *event->error;
+	}
+	e->bytes = event->bytes;
+	if (e->bytes > 0) {
+		memcpy(e->text, event->text, e->bytes);
+	}
+	return e;
+}
+
+static void count(struct slot *slot, const struct bb_event *event) {
+	struct turn *t = slot->turn;
+	struct metrics *m = &t->server->metrics;
+	const double now = seconds_now();
+	if (event->kind == BB_EVENT_TOKEN) {
+		double *last = &slot->last[event->branch];
+		if (*last > 0) {
+			metrics_between(m, now - *last);
+		} else if (event->branch == 0) {
+			metrics_first(m, now - t->start);
+		}
+		*last = now;
+	}
+	if (event->kind == BB_EVENT_FINISHED) {
+		metrics_finish(m, event->finish);
+	}
+	if (event->usage != NULL) {
+		metrics_request(m, event->usage, event->kind == BB_EVENT_FAILED, now - t->start);
+	}
+}
+
+static void receive(void *user, const struct bb_event *event) {
+	struct slot *slot = user;
+	struct turn *t = slot->turn;
+	count(slot, event);
+	struct turn_event *e = copy(slot, event);
+	pthread_mutex_lock(&t->lock);
+	if (t->has_left) {
+		free(e);
+	} else if (e == NULL) {
+		t->has_lost = true;
+	} else {
+		*t->last = e;
+		t->last = &e->next;
+	}
+	const uint64_t one = 1;
+	const ssize_t written = write(t->fd, &one, sizeof(one));
+	(void)written; /* full means readable, too */
+	pthread_mutex_unlock(&t->lock);
+	if (event->usage != NULL) {
+		free(slot->last);
+		free(slot);
+		drop(t);
+	}
+}
+
+/* ---- on the exchange's thread ---- */
+
+bool turn_add(struct turn *t, int slot, const struct bb_request_params *params,
+	struct exchange *x) {
+	struct bb_request **list = realloc(t->requests, (size_t)(t->n + 1) * sizeof(*list));
+	t->requests = list != NULL ? list : t->requests;
+	struct slot *s = list != NULL ? calloc(1, sizeof(*s)) : NULL;
+	double *last = s != NULL ? calloc((size_t)(params->n > 0 ? params->n : 1), sizeof(*last))
+		: NULL;
+	if (last == NULL) {
+		free(s);
+		return reply_no_memory(x);
+	}
+	*s = (struct slot){ t, slot, last };
+	struct bb_request_params p = *params;
+	p.event = receive;
+	p.user = s;
+	pthread_mutex_lock(&t->lock);
+	t->n_refs++;
+	pthread_mutex_unlock(&t->lock);
+	struct bb_error err = { 0 };
+	struct bb_request *request;
+	if (!bb_request_submit(&request, t->server->scheduler, &p, &err)) {
+		free(last);
+		free(s);
+		drop(t);
+		metrics_refuse(&t->server->metrics, err.code == BB_ERR_BUSY);
+		return reply_engine_error(x, NULL, &err);
+	}
+	t->requests[t->n++] = request;
+	return true;
+}
+
+struct turn_event *turn_next(struct turn *t, int most_ms, bool *is_gone) {
+	*is_gone = false;
+	for (;;) {
+		pthread_mutex_lock(&t->lock);
+		struct turn_event *e = t->first;
+		if (e != NULL) {
+			t->first = e->next;
+			t->last = t->first != NULL ? t->last : &t->first;
+		} else {
+			uint64_t n;
+			const ssize_t cleared = read(t->fd, &n, sizeof(n));
+			(void)cleared;
+			*is_gone = t->has_lost; /* the answer can't be whole */
+		}
+		pthread_mutex_unlock(&t->lock);
+		if (e != NULL || *is_gone) {
+			return e;
+		}
+		const int ready = exchange_wait(t->x, t->fd, most_ms);
+		if (ready <= 0) {
+			*is_gone = ready < 0;
+			return NULL;
+		}
+	}
+}
+
+void turn_end(struct turn *t) {
+	if (t == NULL) {
+		return;
+	}
+	for (int i = 0; i < t->n; i++) {
+		bb_request_cancel(t->requests[i]); /* of those that have ended nothing is changed */
+		bb_request_release(t->requests[i]);
+	}
+	bb_scheduler_wake(t->server->scheduler);
+	pthread_mutex_lock(&t->lock);
+	t->has_left = true;
+	free_events(t->first);
+	t->first = NULL;
+	t->last = &t->first;
+	pthread_mutex_unlock(&t->lock);
+	drop(t);
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What an exchange has the scheduler do: one request or several, and their events, which come from
+ * the engine's thread and wait here for the exchange's. */
+#ifndef TURN_H
+#define TURN_H
+
+#include "exchange.h"
+
+struct turn_event {
+	struct turn_event *next;
+	enum bb_event_kind kind;
+	int slot, branch, index;
+	struct bb_sampled token; /* of TOKEN and PROMPT */
+	enum bb_finish finish;
+	bool has_usage;          /* the last event of its request */
+	struct bb_usage usage;
+	struct bb_error error;   /* of FAILED */
+	size_t bytes;
+	char text[];             /* [bytes], a NUL behind */
+};
+
+struct turn;
+/* NULL: there was no memory. */
+struct turn *turn_create(struct exchange *x);
+/* Submits one more request; its events carry the slot. False: replied, and nothing was begun. */
+bool turn_add(struct turn *t, int slot, const struct bb_request_params *params,
+	struct exchange *x);
+/* The next event, to be freed; NULL with *is_gone: the client has left; NULL without: most_ms have
+ * passed. */
+struct turn_event *turn_next(struct turn *t, int most_ms, bool *is_gone);
+/* Cancels what hasn't ended. The rest of the events goes unseen. */
+void turn_end(struct turn *t);
+
+#endif
