@@ -40,8 +40,13 @@ static json_t *message_of(const struct answer_text *a) {
 	return message;
 }
 
-/* The id of the token that stopped it, where it was one of stop_token_ids. */
-static json_t *stop_reason(const struct talk *t, const struct answer_text *a) {
+/* The stop string, or the id of stop_token_ids, that ended it. */
+static json_t *stop_reason(const struct talk *t, int i_answer) {
+	const struct answer_text *a = &t->answers[i_answer];
+	const char *stop = talk_stop_string(t, i_answer);
+	if (stop != NULL) {
+		return json_string(stop);
+	}
 	for (size_t i = 0; a->finish == BB_FINISH_STOP && i < t->asked.stop_ids.n; i++) {
 		if (t->asked.stop_ids.ids[i] == a->last_id) {
 			return json_integer(a->last_id);
@@ -64,7 +69,7 @@ static json_t *body(struct talk *t) {
 		}
 		json_t *choice = json_pack("{s:i, s:o, s:o, s:s, s:o}", "index", i, "message",
 			message_of(a), "logprobs", wrap_logprobs(a->logprobs), "finish_reason",
-			talk_reason(t, i), "stop_reason", stop_reason(t, a));
+			talk_reason(t, i), "stop_reason", stop_reason(t, i));
 		if (a->ids != NULL) {
 			json_object_set(choice, "token_ids", a->ids);
 		}
@@ -114,7 +119,7 @@ static void send_delta(struct talk *t, int i, json_t *delta, const char *reason,
 	t->entry = NULL;
 	t->token_id = NULL;
 	if (reason != NULL) {
-		json_object_set_new(choice, "stop_reason", stop_reason(t, &t->answers[i]));
+		json_object_set_new(choice, "stop_reason", stop_reason(t, i));
 	}
 	json_t *chunk = new_chunk(t, json_pack("[o]", choice));
 	if (t->asked.usage_always) {
@@ -194,7 +199,7 @@ static bool read_format(struct exchange *x) {
 			"'response_format' must be {\"type\": \"text\"}");
 }
 
-static bool read_fields(struct talk *t) {
+bool chat_read(struct talk *t) {
 	static const char *const lengths[] = { "max_completion_tokens", "max_tokens", "n_predict",
 		NULL };
 	struct exchange *x = t->x;
@@ -216,7 +221,12 @@ static bool read_fields(struct talk *t) {
 		return reply_error(x, 400, "separate_reasoning", "unsupported_parameter",
 			"thinking can't be left in the content; --reasoning-parser none does it for all");
 	}
+	bool many = true;
 	t->hides_reasoning = !shows;
+	if (!field_bool(x, x->in, "parallel_tool_calls", &many)) {
+		return false;
+	}
+	t->one_call = !many;
 	return true;
 }
 
@@ -225,7 +235,7 @@ void chat_handle(struct exchange *x) {
 	if (t == NULL) {
 		return;
 	}
-	if (read_fields(t)) {
+	if (chat_read(t)) {
 		talk_run(t);
 	} else {
 		talk_destroy(t);

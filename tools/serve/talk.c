@@ -42,11 +42,15 @@ void talk_destroy(struct talk *t) {
 		reader_finish(&a->reader);
 		buf_finish(&a->content);
 		buf_finish(&a->reasoning);
+		buf_finish(&a->tail);
 		json_decref(a->calls);
 		json_decref(a->logprobs);
 		json_decref(a->ids);
 	}
 	free(t->answers);
+	for (int i = 0; i < t->stops.n; i++) {
+		free(t->stops.v[i]);
+	}
 	if (t->shape->drop != NULL) {
 		t->shape->drop(t);
 	}
@@ -87,6 +91,9 @@ static void take_part(void *user, const struct part *part) {
 		buf_add(&a->content, part->text, part->bytes);
 		break;
 	case PART_CALL:
+		if (t->one_call && json_array_size(a->calls) > 0) {
+			return;
+		}
 		add_call(a, part);
 		break;
 	}
@@ -111,6 +118,18 @@ static size_t text_bytes(const struct talk *t, const struct turn_event *e) {
 	return bytes;
 }
 
+enum { TAIL_BYTES = 4096 };
+
+static void add_tail(const struct talk *t, struct answer_text *a, int32_t id) {
+	struct bb_text piece = { 0 };
+	struct bb_error ignored = { 0 };
+	if (t->stops.n > 0 && bb_detokenize(t->server->engine, &id, 1, &piece, &ignored)) {
+		buf_add(&a->tail, piece.data, piece.bytes);
+		buf_drop(&a->tail, a->tail.bytes > TAIL_BYTES ? a->tail.bytes - TAIL_BYTES : 0);
+	}
+	bb_text_finish(&piece);
+}
+
 static void take_token(struct talk *t, const struct turn_event *e) {
 	struct answer_text *a = &t->answers[e->branch];
 	const bool is_end = e->finish == BB_FINISH_STOP &&
@@ -122,6 +141,7 @@ static void take_token(struct talk *t, const struct turn_event *e) {
 	a->n_tokens++;
 	a->n_thinking += a->reader.state == READER_THINKING;
 	a->last_id = e->token.id;
+	add_tail(t, a, e->token.id);
 	if (t->wants_logprobs) {
 		t->entry = logprobs_entry(t->server->engine, &e->token, t->n_top, is_end,
 			t->asked.ids_as_tokens);
@@ -280,11 +300,23 @@ static bool make_answers(struct talk *t) {
 	return true;
 }
 
+/* The request's own are gone when the answer ends. */
+static bool copy_stops(struct talk *t) {
+	for (int i = 0; i < t->asked.generation.n_stop; i++) {
+		t->stops.v[i] = strdup(t->asked.generation.stop[i]);
+		if (t->stops.v[i] == NULL) {
+			return reply_no_memory(t->x);
+		}
+		t->stops.n++;
+	}
+	return true;
+}
+
 static bool begin(struct talk *t) {
 	struct exchange *x = t->x;
 	struct conversation *c = &t->conversation;
 	const bool has_tools = c->tools != NULL && c->choice != TOOLS_NONE && t->server->tools != NULL;
-	if (!conversation_prompt(x, c)) {
+	if (!copy_stops(t) || !conversation_prompt(x, c)) {
 		return false;
 	}
 	t->n_prompt = (int)c->prompt.n;
@@ -329,6 +361,23 @@ const char *talk_reason(const struct talk *t, int i) {
 	default:
 		return "length";
 	}
+}
+
+const char *talk_stop_string(const struct talk *t, int i) {
+	const struct answer_text *a = &t->answers[i];
+	const char *last = NULL, *best = NULL;
+	const bool is_text = a->finish == BB_FINISH_STOP && a->tail.bytes > 0 &&
+		!bb_token_is_end(t->server->engine, a->last_id);
+	/* The first one to be there is the one: others would have ended it before. */
+	for (int k = 0; is_text && k < t->stops.n; k++) {
+		const char *stop = t->stops.v[k];
+		const char *at = memmem(a->tail.data, a->tail.bytes, stop, strlen(stop));
+		if (at != NULL && (best == NULL || at < last)) {
+			last = at;
+			best = stop;
+		}
+	}
+	return best;
 }
 
 json_t *talk_usage(const struct talk *t) {

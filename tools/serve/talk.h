@@ -16,6 +16,7 @@
 struct answer_text { /* one of n */
 	struct reader reader;
 	struct buf content, reasoning;
+	struct buf tail;         /* the last bytes of the tokens, stop strings and all */
 	json_t *calls;           /* [{id, name, arguments}], the last a text */
 	json_t *logprobs;        /* entries of all tokens, or NULL */
 	json_t *ids;             /* of all tokens, or NULL */
@@ -47,7 +48,11 @@ struct talk {
 	struct conversation conversation;
 	bool wants_logprobs;
 	int n_top;
-	bool hides_reasoning;
+	bool hides_reasoning, one_call; /* one_call: of tools, those behind the first are left out */
+	struct {
+		char *v[ASKED_STOPS]; /* [n], own */
+		int n;
+	} stops;
 	char id[48];
 	long created;
 	struct turn *turn;
@@ -68,9 +73,13 @@ struct talk *talk_create(struct exchange *x, const struct talk_shape *shape, con
  * stream. Takes t. */
 void talk_run(struct talk *t);
 void talk_destroy(struct talk *t);
+/* The fields of a chat completion, in x->in. False: replied. */
+bool chat_read(struct talk *t);
 
 /* "stop", "length", "tool_calls" or "abort". */
 const char *talk_reason(const struct talk *t, int i);
+/* The stop string that ended it, or NULL. */
+const char *talk_stop_string(const struct talk *t, int i);
 /* The usage object of the OpenAI API, of what there is so far. */
 json_t *talk_usage(const struct talk *t);
 /* llama-server's timings. */
