@@ -15,7 +15,13 @@ enum { OPEN = 1, BODY = 2, WORK = 4 };
 static const struct route routes[] = {
 	POST("/v1/chat/completions", chat_handle, WORK),
 	POST("/v1/completions", completions_handle, WORK),
+	POST("/v1/responses", responses_handle, WORK),
+	POST("/v1/responses/input_tokens", responses_count, 0),
+	GET("/v1/responses/*", responses_get, 0),
+	ROW("DELETE", "/v1/responses/*", responses_delete, DIALECT_OPENAI, 0),
 	POST("/v1/embeddings", embeddings_handle, WORK),
+	ROW("POST", "/v1/messages", anthropic_handle, DIALECT_ANTHROPIC, BODY | WORK),
+	ROW("POST", "/v1/messages/count_tokens", anthropic_count, DIALECT_ANTHROPIC, BODY),
 	GET("/v1/models", info_models, 0),
 	GET("/v1/models/*", info_model, 0),
 	POST("/tokenize", tokens_tokenize, 0),
