@@ -17,9 +17,9 @@ struct job {
 	void *user;
 };
 
-void reader_init(struct reader *r, const struct tool_format *tools, bool reasons,
-	bool is_thinking) {
-	*r = (struct reader){ .tools = tools, .at_start = true,
+void reader_init(struct reader *r, const struct tool_format *tools, const json_t *known,
+	bool reasons, bool is_thinking) {
+	*r = (struct reader){ .tools = tools, .known = known, .at_start = true,
 		.state = is_thinking ? READER_THINKING : reasons ? READER_START : READER_CONTENT,
 		.skips_blanks = is_thinking };
 }
@@ -100,17 +100,48 @@ static void give_calls(const struct job *j, const json_t *calls) {
 	}
 }
 
+static bool is_known(const struct reader *r, const json_t *name) {
+	size_t i;
+	const json_t *tool;
+	json_array_foreach(r->known, i, tool) {
+		if (json_equal(json_object_get(json_object_get(tool, "function"), "name"), name)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Without marks a text that looks like calls may be just that: a text. */
+static bool are_known(const struct reader *r, const json_t *calls) {
+	size_t i;
+	const json_t *call;
+	json_array_foreach(calls, i, call) {
+		if (!is_known(r, json_object_get(call, "name"))) {
+			return false;
+		}
+	}
+	return true;
+}
+
 /* The first n bytes of what is held as calls; what isn't any is content, marks and all. */
-static void read_calls(const struct job *j, size_t n, bool has_end) {
+static void read_calls(const struct job *j, size_t n, bool has_begin, bool has_end) {
 	struct reader *r = j->r;
 	const struct tool_format *f = r->tools;
 	json_t *calls = f->read(buf_string(&r->held), n);
+	const char *brace = has_begin && n > 0 ? memrchr(r->held.data, '}', n) : NULL;
+	if (calls == NULL && brace != NULL) { /* what models write behind a whole one is left out */
+		calls = f->read(r->held.data, (size_t)(brace + 1 - r->held.data));
+	}
+	if (calls != NULL && !has_begin && !are_known(r, calls)) {
+		json_decref(calls);
+		calls = NULL;
+	}
 	if (calls != NULL) {
 		give_calls(j, calls);
 		json_decref(calls);
 		buf_drop(&r->held, n);
 	} else {
-		if (f->begin != NULL) {
+		if (has_begin) {
 			j->fn(j->user, &(struct part){ PART_CONTENT, f->begin, strlen(f->begin), NULL });
 		}
 		give(j, PART_CONTENT, n);
@@ -184,7 +215,8 @@ static bool call(const struct job *j) {
 	if (found == NULL && !j->is_last) {
 		return false;
 	}
-	read_calls(j, found != NULL ? (size_t)(found - r->held.data) : r->held.bytes, found != NULL);
+	read_calls(j, found != NULL ? (size_t)(found - r->held.data) : r->held.bytes, true,
+		found != NULL);
 	return r->held.bytes > 0;
 }
 
@@ -205,7 +237,7 @@ static bool step(const struct job *j) {
 		return call(j);
 	case READER_WHOLE:
 		if (j->is_last) {
-			read_calls(j, r->held.bytes, false);
+			read_calls(j, r->held.bytes, false, false);
 		}
 		return false;
 	}

@@ -19,15 +19,17 @@ typedef void part_fn(void *user, const struct part *part);
 enum reader_state { READER_START, READER_THINKING, READER_CONTENT, READER_CALL, READER_WHOLE };
 struct reader { /* reader_init .. reader_finish */
 	const struct tool_format *tools; /* NULL: calls aren't looked for */
+	const json_t *known;             /* tools that there are, borrowed: for calls without marks */
 	enum reader_state state;
 	struct buf held;                 /* not given out yet */
 	bool skips_blanks;               /* before what comes next */
 	bool at_start;                   /* of the content */
 	int n_calls;
 };
-/* reasons: thinking is told apart; is_thinking: the prompt has opened it. */
-void reader_init(struct reader *r, const struct tool_format *tools, bool reasons,
-	bool is_thinking);
+/* known: {"function": {"name"}} each. reasons: thinking is told apart; is_thinking: the prompt has
+ * opened it. */
+void reader_init(struct reader *r, const struct tool_format *tools, const json_t *known,
+	bool reasons, bool is_thinking);
 void reader_finish(struct reader *r);
 /* More text; is_last: there will be none. */
 void reader_feed(struct reader *r, const char *text, size_t bytes, bool is_last, part_fn *fn,

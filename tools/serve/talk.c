@@ -88,6 +88,9 @@ static void take_part(void *user, const struct part *part) {
 		buf_add(&a->reasoning, part->text, part->bytes);
 		break;
 	case PART_CONTENT:
+		if (t->conversation.choice == TOOLS_REQUIRED && a->reader.n_calls > 0) {
+			return; /* what was asked for is there */
+		}
 		buf_add(&a->content, part->text, part->bytes);
 		break;
 	case PART_CALL:
@@ -289,8 +292,8 @@ static bool make_answers(struct talk *t) {
 	t->n_open = t->asked.n;
 	for (int i = 0; i < t->asked.n; i++) {
 		struct answer_text *a = &t->answers[i];
-		reader_init(&a->reader, has_tools ? s->tools : NULL, s->reasons && !c->continues,
-			c->is_thinking);
+		reader_init(&a->reader, has_tools ? s->tools : NULL, c->tools,
+			s->reasons && !c->continues, c->is_thinking);
 		a->calls = json_array();
 		a->logprobs = t->wants_logprobs ? json_array() : NULL;
 		a->ids = t->asked.with_ids ? json_array() : NULL;
@@ -312,6 +315,17 @@ static bool copy_stops(struct talk *t) {
 	return true;
 }
 
+/* An answer that must be one call ends with it. */
+static void stop_behind_call(struct talk *t) {
+	const struct conversation *c = &t->conversation;
+	struct bb_generation_params *g = &t->asked.generation;
+	const bool is_one = c->choice == TOOLS_REQUIRED && (c->tool != NULL || t->one_call);
+	if (is_one && c->forced.bytes > 0 && t->server->tools->end != NULL &&
+		g->n_stop < ASKED_STOPS) {
+		t->asked.stop[g->n_stop++] = t->server->tools->end;
+	}
+}
+
 static bool begin(struct talk *t) {
 	struct exchange *x = t->x;
 	struct conversation *c = &t->conversation;
@@ -319,6 +333,7 @@ static bool begin(struct talk *t) {
 	if (!copy_stops(t) || !conversation_prompt(x, c)) {
 		return false;
 	}
+	stop_behind_call(t);
 	t->n_prompt = (int)c->prompt.n;
 	t->asked.generation.special |= has_tools && t->server->tools->has_special;
 	t->asked.generation.sampling.n_logprobs = t->wants_logprobs ? t->n_top : 0;

@@ -225,6 +225,7 @@ static json_t *read_pythonic(const char *text, size_t bytes) {
 
 static const struct tool_format formats[] = {
 	{ .name = "hermes", .begin = "<tool_call>", .end = "</tool_call>", .signs = { "<tool_call>" },
+		.starts = { "{" }, /* small models forget the marks */
 		.read = read_hermes, .opening = "<tool_call>\n{\"name\": \"",
 		.naming = "\", \"arguments\": " },
 	{ .name = "mistral", .begin = "[TOOL_CALLS]", .signs = { "[TOOL_CALLS]" }, .has_special = true,

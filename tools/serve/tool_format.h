@@ -12,8 +12,8 @@
 enum { TOOL_FORMAT_WORDS = 2 };
 struct tool_format {
 	const char *name;
-	/* Of the text: calls lie between them. begin NULL: the whole text is a call where it begins with
-	 * one of `starts`. end NULL: to the end of the text. */
+	/* Of the text: calls lie between them; begin NULL: there are no marks; end NULL: to the end of
+	 * the text. Where the text begins with one of `starts` all of it may be calls. */
 	const char *begin, *end, *starts[TOOL_FORMAT_WORDS];
 	bool has_special; /* its marks are control tokens, which texts don't show unless asked */
 	/* Any of them in a chat template: it's this format. */
