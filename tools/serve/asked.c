@@ -4,6 +4,7 @@
  * and llama-server have added to it. */
 #include "asked.h"
 
+#include "constraint.h"
 #include "fields.h"
 #include "server.h"
 
@@ -18,8 +19,7 @@ static const char *const unsupported[] = {
 	"truncate_prompt_tokens", "prompt_embeds", "use_beam_search", "length_penalty", "session_id",
 	"append_only", "session_params", "dry_multiplier", "xtc_probability", "mirostat",
 	"dynatemp_range", "typical_p", "top_n_sigma", "logits_processors", "lora_path", "adapter",
-	"structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar",
-	"json_schema", "grammar", "regex", "ebnf", "structural_tag", NULL,
+	"ebnf", "structural_tag", NULL,
 };
 
 static bool read_stops(struct exchange *x, struct asked *a) {
@@ -150,7 +150,9 @@ bool asked_read(struct exchange *x, struct asked *a) {
 		field_string(x, x->in, "prompt_cache_key", &a->conversation) &&
 		field_bool(x, x->in, "skip_special_tokens", &skip_special) &&
 		field_bool(x, x->in, "return_token_ids", &a->with_ids) &&
-		field_bool(x, x->in, "return_tokens_as_token_ids", &a->ids_as_tokens);
+		field_bool(x, x->in, "return_tokens_as_token_ids", &a->ids_as_tokens) &&
+		constraint_read(x, &a->grammar);
+	a->generation.sampling.grammar = a->grammar;
 	a->generation.special = !skip_special;
 	a->generation.max_tokens = -1;
 	return ok || (asked_finish(a), false);
@@ -160,6 +162,8 @@ void asked_finish(struct asked *a) {
 	bb_tokens_finish(&a->stop_ids);
 	free(a->bias);
 	a->bias = NULL;
+	bb_grammar_destroy(a->grammar);
+	a->grammar = NULL;
 }
 
 bool asked_length(struct exchange *x, struct asked *a, const char *const *names, int min) {

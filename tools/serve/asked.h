@@ -18,6 +18,7 @@ struct asked { /* asked_read .. asked_finish */
 	const char *stop[ASKED_STOPS];
 	struct bb_tokens stop_ids;
 	struct bb_logit_bias *bias;
+	struct bb_grammar *grammar; /* own, or NULL */
 };
 
 /* What every endpoint that generates reads; the number of tokens and log-probabilities are read by

@@ -191,21 +191,13 @@ static const struct talk_shape shape = {
 
 /* ---- fields ---- */
 
-static bool read_format(struct exchange *x) {
-	const json_t *format = field(x->in, "response_format");
-	const char *type = json_string_value(json_object_get(format, "type"));
-	return format == NULL || (type != NULL && strcmp(type, "text") == 0) ||
-		reply_error(x, 400, "response_format", "unsupported_parameter",
-			"'response_format' must be {\"type\": \"text\"}");
-}
-
 bool chat_read(struct talk *t) {
 	static const char *const lengths[] = { "max_completion_tokens", "max_tokens", "n_predict",
 		NULL };
 	struct exchange *x = t->x;
 	bool shows = true, separates = true;
 	if (!field_model(x) || !asked_read(x, &t->asked) ||
-		!asked_length(x, &t->asked, lengths, 1) || !read_format(x) ||
+		!asked_length(x, &t->asked, lengths, 1) ||
 		!conversation_read(x, &t->conversation) ||
 		!field_bool(x, x->in, "logprobs", &t->wants_logprobs) ||
 		!field_int(x, x->in, "top_logprobs", 0, BB_MAX_LOGPROBS, &t->n_top) ||

@@ -368,7 +368,7 @@ static bool read_prompts(struct job *j) {
 }
 
 static bool read_fields(struct job *j) {
-	static const char *const unsupported[] = { "suffix", "response_format", NULL };
+	static const char *const unsupported[] = { "suffix", NULL };
 	static const char *const lengths[] = { "max_tokens", "max_completion_tokens", "n_predict",
 		NULL };
 	struct exchange *x = j->x;
@@ -435,6 +435,7 @@ static bool begin(struct job *j) {
 	if (j->turn == NULL) {
 		return reply_no_memory(j->x);
 	}
+	turn_take_grammar(j->turn, &j->asked.grammar);
 	if (j->echoes && !echo(j)) {
 		return false;
 	}

@@ -29,7 +29,7 @@ struct embed_job {
 /* The last site of the tail before the logits. */
 static bool find_site(struct embed_queue *q) {
 	struct bb_tap_site site;
-	for (int i = 0; bb_tap_site(q->server->engine, BB_TAP_TAIL, i, &site); i++) {
+	for (int i = 0; bb_tap_site(q->server->engine, BB_TAP_UNEMBED, i, &site); i++) {
 		if (site.width == q->server->info.n_embd && site.n_parts == 1) {
 			q->site = site;
 			q->has_site = true;
@@ -95,7 +95,7 @@ static bool read_piece(struct embed_queue *q, struct embed_job *j) {
 	const size_t most = (size_t)q->server->info.max_batch_tokens, left = j->n - j->n_read;
 	const bool is_last = left <= most;
 	const struct bb_tap tap = { .at = q->site.full, .fn = take_row, .user = j };
-	const struct bb_taps taps = { .rows = &tap, .n_rows = 1 };
+	const struct bb_taps taps = { .taps = &tap, .n_taps = 1 };
 	const struct bb_step_item item = { .context = j->context, .tokens = j->ids + j->n_read,
 		.n_tokens = (int)(is_last ? left : most), .logits = is_last ? q->logits : NULL };
 	if (is_last && !bb_taps_attach(e, &taps, err)) {

@@ -16,6 +16,8 @@ void conversation_finish(struct conversation *c) {
 	bb_text_finish(&c->rendered);
 	bb_tokens_finish(&c->prompt);
 	buf_finish(&c->forced);
+	buf_finish(&c->closing);
+	bb_grammar_destroy(c->grammar);
 	memset(c, 0, sizeof(*c));
 }
 

@@ -17,12 +17,15 @@ struct conversation { /* zeroed; conversation_finish */
 	enum tool_choice choice;
 	const char *tool;          /* that must be called; of `tools` */
 	bool continues;            /* the last message goes on */
+	bool is_constrained;       /* the answer's text follows a grammar */
 	bool no_answer;            /* the prompt ends behind the last message */
 
 	/* what conversation_prompt finds */
 	struct bb_text rendered;
 	struct bb_tokens prompt;
 	struct buf forced;         /* of the answer: that the prompt ends with */
+	struct buf closing;        /* the same: what is known to follow a whole text of the grammar */
+	struct bb_grammar *grammar; /* of the answer behind `forced`, or NULL; own */
 	bool is_thinking;          /* the prompt has opened the model's thinking */
 };
 void conversation_finish(struct conversation *c);

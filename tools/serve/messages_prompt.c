@@ -4,6 +4,7 @@
  * the words that models of the Hermes kind were trained on. */
 #include "messages.h"
 
+#include "force.h"
 #include "server.h"
 
 #include <stdlib.h>
@@ -192,19 +193,14 @@ static bool ends_with(const struct bb_text *text, const char *word) {
 	return bytes >= n && memcmp(text->data + bytes - n, word, n) == 0;
 }
 
-/* Where a call must come, the answer begins with one. */
-static void force_call(const struct exchange *x, struct conversation *c) {
-	const struct tool_format *f = x->server->tools;
-	if (c->choice != TOOLS_REQUIRED || f == NULL) {
-		return;
-	}
-	if (c->is_thinking) {
+/* Where a call must come, or the text is constrained, there is no place for thinking. */
+static void begin_answer(const struct exchange *x, struct conversation *c) {
+	const bool is_call = c->choice == TOOLS_REQUIRED;
+	if (c->is_thinking && (is_call || c->is_constrained)) {
 		buf_text(&c->forced, "\n</think>\n\n");
 	}
-	buf_text(&c->forced, f->opening);
-	if (c->tool != NULL) {
-		buf_text(&c->forced, c->tool);
-		buf_text(&c->forced, f->naming);
+	if (is_call) {
+		force_call(x, c);
 	}
 }
 
@@ -246,7 +242,7 @@ bool conversation_prompt(struct exchange *x, struct conversation *c) {
 	} else {
 		ok = render(x, c, messages) && (!c->continues || cut_final(x, c, messages));
 		c->is_thinking = ok && x->server->reasons && ends_with(&c->rendered, "<think>");
-		force_call(x, c);
+		begin_answer(x, c);
 		ok = ok && tokenize(x, c);
 	}
 	json_decref(messages);

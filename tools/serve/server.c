@@ -4,6 +4,7 @@
 #include "server.h"
 
 #include "terminal.h"
+#include "turn.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -92,6 +93,7 @@ static void *run(void *user) {
 			atomic_store(&s->is_broken, true);
 			is_idle = true;
 		}
+		turn_free_ended(s);
 		if (!embed_queue_step(&s->embeds) && is_idle) {
 			bb_scheduler_wait(s->scheduler, 1);
 		}
@@ -137,6 +139,7 @@ void server_stop(struct server *s) {
 	/* Whoever still waits for an event gets its last one from here. */
 	bb_scheduler_destroy(s->scheduler);
 	s->scheduler = NULL;
+	turn_free_ended(s);
 }
 
 void server_finish(struct server *s) {

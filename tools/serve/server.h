@@ -61,6 +61,8 @@ struct server {
 	struct store store;
 	struct embed_queue embeds;
 
+	struct turn *_Atomic ended;   /* to be freed behind a step; see turn_free_ended */
+
 	pthread_t thread;             /* steps the scheduler */
 	bool has_thread;
 	atomic_bool is_draining, must_stop;

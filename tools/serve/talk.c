@@ -168,7 +168,10 @@ static void take_token(struct talk *t, const struct turn_event *e) {
 static void take_finish(struct talk *t, const struct turn_event *e) {
 	struct answer_text *a = &t->answers[e->branch];
 	struct place p = { t, e->branch };
-	reader_feed(&a->reader, "", 0, true, take_part, &p);
+	const struct buf *closing = &t->conversation.closing;
+	const bool is_whole = e->finish == BB_FINISH_STOP && closing->bytes > 0;
+	reader_feed(&a->reader, is_whole ? closing->data : "", is_whole ? closing->bytes : 0, true,
+		take_part, &p);
 	a->has_ended = true;
 	a->finish = e->finish;
 	t->n_open--;
@@ -319,6 +322,9 @@ static bool copy_stops(struct talk *t) {
 static void stop_behind_call(struct talk *t) {
 	const struct conversation *c = &t->conversation;
 	struct bb_generation_params *g = &t->asked.generation;
+	if (t->asked.grammar != NULL) {
+		return;
+	}
 	const bool is_one = c->choice == TOOLS_REQUIRED && (c->tool != NULL || t->one_call);
 	if (is_one && c->forced.bytes > 0 && t->server->tools->end != NULL &&
 		g->n_stop < ASKED_STOPS) {
@@ -330,8 +336,15 @@ static bool begin(struct talk *t) {
 	struct exchange *x = t->x;
 	struct conversation *c = &t->conversation;
 	const bool has_tools = c->tools != NULL && c->choice != TOOLS_NONE && t->server->tools != NULL;
+	c->is_constrained = t->asked.grammar != NULL;
 	if (!copy_stops(t) || !conversation_prompt(x, c)) {
 		return false;
+	}
+	if (c->grammar != NULL) { /* what must be called goes before what else the text must be */
+		bb_grammar_destroy(t->asked.grammar);
+		t->asked.grammar = c->grammar;
+		c->grammar = NULL;
+		t->asked.generation.sampling.grammar = t->asked.grammar;
 	}
 	stop_behind_call(t);
 	t->n_prompt = (int)c->prompt.n;
@@ -344,6 +357,7 @@ static bool begin(struct talk *t) {
 	if (t->turn == NULL) {
 		return reply_no_memory(x);
 	}
+	turn_take_grammar(t->turn, &t->asked.grammar);
 	const struct bb_request_params params = asked_request(&t->asked, &c->prompt);
 	return turn_add(t->turn, 0, &params, x);
 }

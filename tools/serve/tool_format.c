@@ -227,16 +227,19 @@ static const struct tool_format formats[] = {
 	{ .name = "hermes", .begin = "<tool_call>", .end = "</tool_call>", .signs = { "<tool_call>" },
 		.starts = { "{" }, /* small models forget the marks */
 		.read = read_hermes, .opening = "<tool_call>\n{\"name\": \"",
-		.naming = "\", \"arguments\": " },
+		.naming = "\", \"arguments\": ", .closing = "}\n</tool_call>",
+		.before = "<tool_call>\n", .after = "\n</tool_call>", .arguments = "arguments" },
 	{ .name = "mistral", .begin = "[TOOL_CALLS]", .signs = { "[TOOL_CALLS]" }, .has_special = true,
 		.read = read_mistral, .opening = "[TOOL_CALLS][{\"name\": \"",
-		.naming = "\", \"arguments\": " },
+		.naming = "\", \"arguments\": ", .closing = "}]", .before = "[TOOL_CALLS][",
+		.after = "]", .arguments = "arguments" },
 	{ .name = "deepseek", .begin = DEEPSEEK("calls\u2581begin"),
 		.end = DEEPSEEK("calls\u2581end"), .signs = { "tool\u2581calls\u2581begin" },
 		.has_special = true, .read = read_deepseek,
 		.opening = DEEPSEEK("calls\u2581begin") DEEPSEEK("call\u2581begin") "function"
 			DEEPSEEK("sep"),
-		.naming = "\n```json\n" },
+		.naming = "\n```json\n", .closing = "\n```" DEEPSEEK("call\u2581end")
+			DEEPSEEK("calls\u2581end") },
 	{ .name = "lfm2", .begin = "<|tool_call_start|>", .end = "<|tool_call_end|>",
 		.signs = { "<|tool_call_start|>", "<|tool_list_start|>" }, .has_special = true,
 		.read = read_pythonic, .opening = "<|tool_call_start|>[", .naming = "(" },
@@ -244,7 +247,8 @@ static const struct tool_format formats[] = {
 		.opening = "[", .naming = "(" },
 	{ .name = "llama3_json", .starts = { "{", "<|python_tag|>" },
 		.signs = { "{\"name\": function name, \"parameters\"", "<|python_tag|>" }, .has_special = true,
-		.read = read_llama, .opening = "{\"name\": \"", .naming = "\", \"parameters\": " },
+		.read = read_llama, .opening = "{\"name\": \"", .naming = "\", \"parameters\": ",
+		.closing = "}", .before = "", .after = "", .arguments = "parameters" },
 };
 enum { N_FORMATS = sizeof(formats) / sizeof(formats[0]) };
 

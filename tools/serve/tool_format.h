@@ -22,8 +22,12 @@ struct tool_format {
 	 * call or more, whole and well-formed. */
 	json_t *(*read)(const char *text, size_t bytes);
 	/* What a call begins with, up to its name, and between name and arguments: with these a prompt
-	 * can go on to where the model must write a call. NULL: not for this format. */
-	const char *opening, *naming;
+	 * can go on to where the model must write a call. What follows arguments that are JSON; NULL:
+	 * they aren't. */
+	const char *opening, *naming, *closing;
+	/* Where a call is one object: what comes before and behind it, and what it calls the arguments;
+	 * else NULL. */
+	const char *before, *after, *arguments;
 };
 
 /* By its name or an alias that other servers have; NULL: there is none. */

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 struct turn {
+	struct turn *next;            /* of those that have ended */
 	struct exchange *x;           /* used by its own thread only */
 	struct server *server;
 	pthread_mutex_t lock;
@@ -23,6 +24,7 @@ struct turn {
 	bool has_lost;                /* an event had no memory */
 	int fd;                       /* readable: there are events */
 	double start;
+	struct bb_grammar *grammar;   /* or NULL */
 	struct bb_request **requests; /* [n] */
 	int n;
 };
@@ -60,16 +62,34 @@ static void free_events(struct turn_event *e) {
 	}
 }
 
+static void free_turn(struct turn *t) {
+	free_events(t->first);
+	bb_grammar_destroy(t->grammar);
+	pthread_mutex_destroy(&t->lock);
+	close(t->fd);
+	free(t->requests);
+	free(t);
+}
+
 static void drop(struct turn *t) {
 	pthread_mutex_lock(&t->lock);
 	const bool is_last = --t->n_refs == 0;
 	pthread_mutex_unlock(&t->lock);
-	if (is_last) {
-		free_events(t->first);
-		pthread_mutex_destroy(&t->lock);
-		close(t->fd);
-		free(t->requests);
-		free(t);
+	if (is_last && t->grammar == NULL) {
+		free_turn(t);
+	} else if (is_last) {
+		t->next = atomic_load(&t->server->ended);
+		while (!atomic_compare_exchange_weak(&t->server->ended, &t->next, t)) {
+		}
+	}
+}
+
+void turn_free_ended(struct server *s) {
+	struct turn *t = atomic_exchange(&s->ended, NULL);
+	while (t != NULL) {
+		struct turn *next = t->next;
+		free_turn(t);
+		t = next;
 	}
 }
 
@@ -149,6 +169,11 @@ static void receive(void *user, const struct bb_event *event) {
 }
 
 /* ---- on the exchange's thread ---- */
+
+void turn_take_grammar(struct turn *t, struct bb_grammar **g) {
+	t->grammar = *g;
+	*g = NULL;
+}
 
 bool turn_add(struct turn *t, int slot, const struct bb_request_params *params,
 	struct exchange *x) {

@@ -23,12 +23,17 @@ struct turn_event {
 struct turn;
 /* NULL: there was no memory. */
 struct turn *turn_create(struct exchange *x);
+/* Keeps the grammar, which is taken from *g, for as long as a request may use it. */
+void turn_take_grammar(struct turn *t, struct bb_grammar **g);
 /* Submits one more request; its events carry the slot. False: replied, and nothing was begun. */
 bool turn_add(struct turn *t, int slot, const struct bb_request_params *params,
 	struct exchange *x);
 /* The next event, to be freed; NULL with *is_gone: the client has left; NULL without: most_ms have
  * passed. */
 struct turn_event *turn_next(struct turn *t, int most_ms, bool *is_gone);
+/* Between steps of the engine's thread, and when there will be none: a request's last event comes
+ * before the engine is done with the grammar that it borrowed. */
+void turn_free_ended(struct server *s);
 /* Cancels what hasn't ended. The rest of the events goes unseen. */
 void turn_end(struct turn *t);
 

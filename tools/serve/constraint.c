@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * From fields to one grammar. */
+#include "constraint.h"
+
+#include "fields.h"
+#include "server.h"
+
+#include <string.h>
+
+struct wanted {
+	const char *param;
+	enum bb_grammar_kind kind;
+	const json_t *source; /* a string where the kind takes one, else JSON */
+};
+
+static bool refuse(struct exchange *x, const char *param, const char *what) {
+	return reply_error(x, 400, param, "invalid_value", "'%s' %s", param, what);
+}
+
+static bool add(struct exchange *x, struct wanted *w, int *n, const char *param,
+	enum bb_grammar_kind kind, const json_t *source) {
+	if (source == NULL || json_is_null(source)) {
+		return true;
+	}
+	if (++*n > 1) {
+		return refuse(x, param, "comes beside another field that says what the text must be");
+	}
+	*w = (struct wanted){ param, kind, source };
+	return true;
+}
+
+static bool add_format(struct exchange *x, struct wanted *w, int *n) {
+	static const char param[] = "response_format";
+	const json_t *format = field(x->in, param);
+	const char *type = json_string_value(json_object_get(format, "type"));
+	if (format == NULL) {
+		return true;
+	}
+	if (type == NULL) {
+		return refuse(x, param, "must have a type of text, json_object or json_schema");
+	}
+	const json_t *schema = json_object_get(format, "schema"); /* llama-server's, and responses' */
+	if (strcmp(type, "json_schema") == 0) {
+		const json_t *inner = json_object_get(json_object_get(format, "json_schema"), "schema");
+		schema = inner != NULL ? inner : schema;
+		return json_is_object(schema) || json_is_boolean(schema)
+			? add(x, w, n, param, BB_GRAMMAR_JSON_SCHEMA, schema)
+			: refuse(x, param, "has no json_schema.schema that is an object");
+	}
+	if (strcmp(type, "json_object") == 0) {
+		return json_is_object(schema) ? add(x, w, n, param, BB_GRAMMAR_JSON_SCHEMA, schema)
+			: add(x, w, n, param, BB_GRAMMAR_JSON_OBJECT, format);
+	}
+	return strcmp(type, "text") == 0 || reply_error(x, 400, param, "unsupported_parameter",
+		"'response_format' is of type '%.40s', expected text, json_object or json_schema", type);
+}
+
+static bool add_all(struct exchange *x, struct wanted *w, int *n) {
+	static const struct {
+		const char *name, *inner; /* inner: in structured_outputs */
+		enum bb_grammar_kind kind;
+	} rows[] = {
+		{ "guided_json", "json", BB_GRAMMAR_JSON_SCHEMA },
+		{ "json_schema", NULL, BB_GRAMMAR_JSON_SCHEMA },
+		{ "guided_regex", "regex", BB_GRAMMAR_REGEX }, { "regex", NULL, BB_GRAMMAR_REGEX },
+		{ "guided_choice", "choice", BB_GRAMMAR_CHOICE },
+		{ "guided_grammar", "grammar", BB_GRAMMAR_GBNF }, { "grammar", NULL, BB_GRAMMAR_GBNF },
+	};
+	const json_t *outputs = field(x->in, "structured_outputs");
+	bool ok = add_format(x, w, n);
+	for (size_t i = 0; ok && i < sizeof(rows) / sizeof(rows[0]); i++) {
+		ok = add(x, w, n, rows[i].name, rows[i].kind, json_object_get(x->in, rows[i].name)) &&
+			(rows[i].inner == NULL || add(x, w, n, "structured_outputs", rows[i].kind,
+				json_object_get(outputs, rows[i].inner)));
+	}
+	if (ok && json_is_true(json_object_get(outputs, "json_object"))) {
+		ok = add(x, w, n, "structured_outputs", BB_GRAMMAR_JSON_OBJECT, outputs);
+	}
+	return ok;
+}
+
+static bool make(const struct bb_engine *e, enum bb_grammar_kind kind, const json_t *source,
+	struct bb_grammar **out, struct bb_error *err) {
+	struct buf text = { 0 };
+	/* vLLM takes schemas as texts, too. */
+	const bool is_text = json_is_string(source) && kind != BB_GRAMMAR_CHOICE;
+	if (is_text) {
+		buf_add(&text, json_string_value(source), json_string_length(source));
+	} else {
+		buf_json(&text, source);
+	}
+	const bool ok = text.has_failed ? server_fail(err, BB_ERR_MEMORY, "no memory for a grammar")
+		: bb_grammar_create(out, e, kind, buf_string(&text), text.bytes, err);
+	buf_finish(&text);
+	return ok;
+}
+
+bool constraint_read(struct exchange *x, struct bb_grammar **out) {
+	struct wanted w = { 0 };
+	struct bb_error err = { 0 };
+	int n = 0;
+	*out = NULL;
+	if (!add_all(x, &w, &n) || n == 0) {
+		return x->status == 0;
+	}
+	const bool wants_text = w.kind == BB_GRAMMAR_REGEX || w.kind == BB_GRAMMAR_GBNF;
+	if (wants_text && !json_is_string(w.source)) {
+		return refuse(x, w.param, "must be a string");
+	}
+	if (!bb_has_vocab(x->server->engine)) {
+		return refuse(x, w.param, "needs a model with a vocabulary");
+	}
+	return make(x->server->engine, w.kind, w.source, out, &err) ||
+		reply_engine_error(x, w.param, &err);
+}
+
+struct bb_grammar *constraint_of_schema(const struct bb_engine *e, const json_t *schema) {
+	struct bb_grammar *grammar = NULL;
+	struct bb_error ignored = { 0 };
+	make(e, BB_GRAMMAR_JSON_SCHEMA, schema, &grammar, &ignored);
+	return grammar;
+}

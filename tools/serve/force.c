@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One tool: the prompt goes on to its arguments, which its schema constrains. One of several: the
+ * prompt goes on to a call, an object that says which. */
+#include "force.h"
+
+#include "constraint.h"
+#include "server.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const json_t *function_of(const json_t *tool) {
+	return json_object_get(tool, "function");
+}
+
+static json_t *parameters_of(const json_t *tool) {
+	json_t *schema = json_object_get(function_of(tool), "parameters");
+	return json_is_object(schema) ? json_deep_copy(schema) : json_pack("{s:s}", "type", "object");
+}
+
+static const json_t *the_tool(const struct conversation *c) {
+	size_t i;
+	const json_t *tool;
+	json_array_foreach(c->tools, i, tool) {
+		const char *name = json_string_value(json_object_get(function_of(tool), "name"));
+		if (c->tool != NULL ? strcmp(name, c->tool) == 0 : json_array_size(c->tools) == 1) {
+			return tool;
+		}
+	}
+	return NULL;
+}
+
+/* A schema that becomes a part of another one: its references begin where it begins. */
+static void move_refs(json_t *value, const char *place) {
+	const char *key;
+	json_t *item;
+	size_t i;
+	json_array_foreach(value, i, item) {
+		move_refs(item, place);
+	}
+	json_object_foreach(value, key, item) {
+		const char *to = json_string_value(item);
+		if (strcmp(key, "$ref") == 0 && to != NULL && to[0] == '#') {
+			json_object_set_new(value, key, json_sprintf("#%s%s", place, to + 1));
+		} else {
+			move_refs(item, place);
+		}
+	}
+}
+
+static json_t *any_call(const struct conversation *c, const char *arguments) {
+	json_t *list = json_array();
+	size_t i;
+	const json_t *tool;
+	json_array_foreach(c->tools, i, tool) {
+		char place[64];
+		json_t *schema = parameters_of(tool);
+		snprintf(place, sizeof(place), "/anyOf/%zu/properties/%s", i, arguments);
+		move_refs(schema, place);
+		json_array_append_new(list, json_pack("{s:s, s:{s:{s:O}, s:o}, s:[s, s], s:b}", "type",
+			"object", "properties", "name", "const", json_object_get(function_of(tool), "name"),
+			arguments, schema, "required", "name", arguments, "additionalProperties", 0));
+	}
+	return json_pack("{s:o}", "anyOf", list);
+}
+
+void force_call(const struct exchange *x, struct conversation *c) {
+	const struct tool_format *f = x->server->tools;
+	const struct bb_engine *e = x->server->engine;
+	const json_t *tool = the_tool(c);
+	if (f == NULL) {
+		return;
+	}
+	if (tool == NULL && f->arguments != NULL) {
+		json_t *schema = any_call(c, f->arguments);
+		c->grammar = constraint_of_schema(e, schema);
+		json_decref(schema);
+	} else if (tool != NULL && f->closing != NULL) {
+		json_t *schema = parameters_of(tool);
+		c->grammar = constraint_of_schema(e, schema);
+		json_decref(schema);
+	}
+	if (tool == NULL && c->grammar != NULL) {
+		buf_text(&c->forced, f->before);
+		buf_text(&c->closing, f->after);
+		return;
+	}
+	buf_text(&c->forced, f->opening);
+	if (tool != NULL) {
+		buf_text(&c->forced, json_string_value(json_object_get(function_of(tool), "name")));
+		buf_text(&c->forced, f->naming);
+		buf_text(&c->closing, c->grammar != NULL ? f->closing : "");
+	}
+}
