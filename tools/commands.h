@@ -7,7 +7,8 @@
 #include "args.h"
 
 extern const struct arg_command cmd_bench, cmd_chat, cmd_detokenize, cmd_handset, cmd_inspect,
-	cmd_kernels, cmd_logits, cmd_perplexity, cmd_run, cmd_serve, cmd_taps, cmd_template, cmd_tokenize;
+	cmd_kernels, cmd_logits, cmd_perplexity, cmd_run, cmd_serve, cmd_taps, cmd_template,
+	cmd_tokenize;
 
 int bench_main(int argc, char **argv);
 int chat_main(int argc, char **argv);

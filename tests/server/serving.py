@@ -102,6 +102,9 @@ class Server:
         """Its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)
+        return self.ended()
+
+    def ended(self):
         status = self.process.wait(SECONDS)
         self.log.close()
         return status

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bad input: the server says 400 and the like, and goes on."""
+import json
+import socket
+import time
+import unittest
+
+from serving import TINY, Case, Server, chat
+
+
+def raw(server, data, seconds=10):
+    """What comes back for these bytes."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=seconds) as s:
+        s.sendall(data)
+        out = b""
+        try:
+            while block := s.recv(65536):
+                out += block
+        except (TimeoutError, ConnectionError):
+            pass
+        return out
+
+
+class Hostile(Case):
+    options = ("--max-body-bytes", "1M", "--log-level", "off", "--max-json-depth", "20")
+
+    def tearDown(self):
+        self.assertEqual(self.server.post("/v1/chat/completions", chat())["choices"][0]["finish_reason"], "length")
+
+    def refused(self, body, status=400, code="invalid_json"):
+        got, _, data = self.server.ask("POST", "/v1/chat/completions", body)
+        self.assertEqual(got, status, data)
+        error = json.loads(data)["error"]
+        self.assertEqual(error["code"], code)
+        return error["message"]
+
+    def test_not_json(self):
+        for body in (b"", b"{", b"[1]", b"nul", b'{"a": 1} x', b"\x00\x01", b'{"a": 1e999}', b"{'a': 1}"):
+            with self.subTest(body=body):
+                self.refused(body)
+
+    def test_deep(self):
+        for open_, close in (("[", "]"), ('{"a":', "}")):
+            self.assertIn("deep", self.refused('{"messages":' + open_ * 100000 + "1" + close * 100000 + "}"))
+
+    def test_duplicate_keys(self):
+        self.assertIn("duplicate", self.refused('{"messages": [], "messages": []}'))
+
+    def test_invalid_utf8(self):
+        for bad in (b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"\xe2\x82"):
+            with self.subTest(bad=bad):
+                self.refused(b'{"messages": [{"role": "user", "content": "' + bad + b'"}]}')
+
+    def test_too_large(self):
+        message = self.refused(b'{"a": "' + b"x" * (100 << 20) + b'"}', 413, "request_too_large")
+        self.assertIn("1048576", message)
+
+    def test_too_large_in_chunks(self):
+        def blocks():
+            yield b'{"a": "'
+            for _ in range(40):
+                yield b"x" * 100000
+            yield b'"}'
+        connection = self.server.connect()
+        connection.request("POST", "/v1/chat/completions", blocks(), {"Content-Type": "application/json"})
+        self.assertEqual(connection.getresponse().status, 413)
+        connection.close()
+
+    def test_expect_continue(self):
+        reply = raw(self.server, b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n"
+                    b"Expect: 100-continue\r\nConnection: close\r\n\r\n")
+        self.assertTrue(reply.startswith(b"HTTP/1.1 413"), reply[:100])
+
+    def test_not_http(self):
+        for data in (b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\r\n" * 100,
+                     b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
+                     b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 5x\r\n\r\n12345",
+                     b"GET /" + b"a" * 100000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+                     b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 30000 + b"\r\n"):
+            with self.subTest(data=data[:40]):
+                self.assertNotIn(b" 200 ", raw(self.server, data, 2)[:20])
+
+    def test_unknown_paths_and_methods(self):
+        for method, path, status in (("GET", "/nothing", 404), ("GET", "/v1/chat/completions", 405),
+                                     ("POST", "/health", 405), ("PUT", "/v1/models", 405),
+                                     ("GET", "/v1/models/other", 404), ("GET", "/../../etc/passwd", 404),
+                                     ("OPTIONS", "/v1/models", 405)):
+            with self.subTest(path=path, method=method):
+                self.assertEqual(self.server.ask(method, path)[0], status)
+
+    def test_types_of_all_fields(self):
+        bad = [None, True, 1, -1, 1.5, 1e300, "x", "", [], [[]], {}, {"a": {}}, [None], [{}], ["x"], "\u0007é"]
+        fields = ("messages", "model", "temperature", "top_p", "top_k", "n", "seed", "stop", "max_tokens", "stream",
+                  "stream_options", "logprobs", "top_logprobs", "logit_bias", "tools", "tool_choice", "response_format",
+                  "chat_template_kwargs", "stop_token_ids", "priority", "cache_salt", "min_tokens", "chat_template",
+                  "continue_final_message", "deadline_ms", "prompt_logprobs", "structured_outputs")
+        for name in fields:
+            for value in bad:
+                body = {**chat(), name: value}
+                status, _, data = self.server.ask("POST", "/v1/chat/completions", body)
+                self.assertIn(status, (200, 400, 404), (name, value, data[:200]))
+        for path, names in (("/v1/completions", ("prompt", "echo", "logprobs", "max_tokens", "suffix")),
+                            ("/v1/responses", ("input", "instructions", "tools", "text", "include", "reasoning",
+                                               "previous_response_id", "store", "max_output_tokens")),
+                            ("/v1/embeddings", ("input", "encoding_format", "dimensions")),
+                            ("/v1/messages", ("messages", "system", "tools", "tool_choice", "thinking",
+                                              "stop_sequences", "max_tokens")),
+                            ("/tokenize", ("prompt", "content", "messages", "add_special_tokens")),
+                            ("/detokenize", ("tokens",)), ("/apply-template", ("messages",))):
+            for name in names:
+                for value in bad:
+                    body = {"max_tokens": 2, "max_output_tokens": 2, name: value}
+                    status, _, data = self.server.ask("POST", path, body)
+                    self.assertIn(status, (200, 400, 404), (path, name, value, data[:200]))
+
+    def test_context_overflow(self):
+        self.assertIn("maximum context", self.refused(chat("1 " * 5000), 400, "context_length_exceeded"))
+        self.refused(chat(max_tokens=10 ** 6), 400, "context_length_exceeded")
+
+    def test_origin_of_others(self):
+        status, headers, _ = self.server.ask("POST", "/v1/chat/completions", chat(), Origin="http://evil.example")
+        self.assertEqual(status, 403)
+        self.assertIsNone(headers.get("Access-Control-Allow-Origin"))
+        own = f"http://127.0.0.1:{self.server.port}"
+        self.assertEqual(self.server.ask("POST", "/v1/chat/completions", chat(), Origin=own)[0], 200)
+
+
+class Slow(unittest.TestCase):
+    def test_slow_and_silent_clients_are_cut_off(self):
+        server = Server(TINY, "--idle-timeout", "2", "--request-timeout", "4", "--log-level", "off")
+        self.addCleanup(server.stop)
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+        for begin, trickle in ((head + b"{", False), (head, False), (b"POST /v1", False), (head, True), (b"GET /", True)):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=30) as s:
+                s.sendall(begin)
+                start, is_open = time.monotonic(), True
+                s.settimeout(0.5)
+                while is_open and time.monotonic() - start < 20:
+                    try:
+                        if trickle:
+                            s.sendall(b" " if begin is head else b"a")
+                        is_open = bool(s.recv(4096))
+                    except TimeoutError:
+                        pass
+                    except ConnectionError:
+                        is_open = False
+                self.assertFalse(is_open, begin)
+        self.assertEqual(server.get("/health"), {"status": "ok"})
+
+    def test_a_reader_that_stops(self):
+        """Its stream is cut off, and what it held is free; others go on meanwhile."""
+        server = Server(TINY, "--idle-timeout", "2", "--log-level", "off", "-c", "1000000")
+        self.addCleanup(server.stop)
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            s.connect(("127.0.0.1", server.port))
+            body = json.dumps(chat(max_tokens=900000, ignore_eos=True, stream=True)).encode()
+            s.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            server.wait_for(lambda v: v["n_requests"] == 1)
+            self.assertEqual(server.post("/v1/chat/completions", chat())["usage"]["completion_tokens"], 4)
+            server.wait_for(lambda v: v["n_requests"] == 0, 60)

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keys, queues, clients that leave, and the end of a server."""
+import concurrent.futures
+import http.client
+import json
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+import unittest
+
+from serving import BOBBIN, REAL, TINY, Case, Server, anthropic, chat, openai, with_clients
+
+LONG = {"max_tokens": 500000, "ignore_eos": True}
+ROOMY = ("-c", "1000000", "--log-level", "info")
+
+
+class Keys(Case):
+    options = ("--api-key", "first", "--api-key", "second")
+
+    def test_keys(self):
+        for headers, status in (({}, 401), ({"Authorization": "Bearer first"}, 200), ({"x-api-key": "second"}, 200),
+                                ({"Authorization": "bearer second"}, 200), ({"Authorization": "Bearer firs"}, 401),
+                                ({"Authorization": "Basic first"}, 401),
+                                ({"Authorization": "Bearer "}, 401), ({"Authorization": "Bearer firstfirst"}, 401)):
+            with self.subTest(headers=headers):
+                got, reply, data = self.server.ask("GET", "/v1/models", **headers)
+                self.assertEqual(got, status, data)
+                self.assertEqual(reply.get("WWW-Authenticate"), "Bearer" if status == 401 else None)
+        self.assertEqual(self.server.ask("GET", "/health")[0], 200)
+        self.assertEqual(self.server.ask("GET", "/metrics")[0], 401)
+
+    @with_clients
+    def test_clients(self):
+        with self.assertRaises(openai.AuthenticationError):
+            self.server.openai().models.list()
+        with self.assertRaises(anthropic.AuthenticationError):
+            self.server.anthropic().messages.create(model="llama", max_tokens=1, messages=[
+                {"role": "user", "content": "1"}])
+
+
+class Leaving(Case):
+    options = ROOMY
+
+    def test_a_client_that_leaves_frees_its_pages(self):
+        for stream in (False, True):
+            with self.subTest(stream=stream):
+                body = json.dumps(chat(**LONG, stream=stream)).encode()
+                s = socket.create_connection(("127.0.0.1", self.server.port))
+                s.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) +
+                          body)
+                self.server.wait_for(lambda v: v["n_requests"] == 1 and v["requests"][0]["output_tokens"] > 3)
+                s.close()
+                start = time.monotonic()
+                self.server.wait_for(lambda v: v["n_requests"] == 0, 5)
+                self.assertLess(time.monotonic() - start, 1)
+
+    def test_deadline(self):
+        start = time.monotonic()
+        reply = self.server.post("/v1/chat/completions", chat(**LONG, deadline_ms=300))
+        self.assertEqual(reply["choices"][0]["finish_reason"], "abort")
+        self.assertLess(time.monotonic() - start, 5)
+
+
+class Queue(Case):
+    options = ("--max-num-seqs", "2", "--max-queue", "2", *ROOMY)
+
+    @with_clients
+    def test_full(self):
+        client = self.server.openai()
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            long = []
+            for n in range(1, 5):
+                long.append(pool.submit(self.server.ask, "POST", "/v1/chat/completions",
+                                        chat(**LONG, deadline_ms=10000)))
+                self.server.wait_for(lambda v, n=n: v["running"] + v["waiting"] == n and v["running"] >= min(n, 2))
+            status, headers, data = self.server.ask("POST", "/v1/chat/completions", chat())
+            self.assertEqual((status, json.loads(data)["error"]["code"]), (429, "queue_full"))
+            self.assertGreaterEqual(int(headers["Retry-After"]), 1)
+            with self.assertRaises(openai.RateLimitError):
+                client.completions.create(model="llama", prompt="1 2", max_tokens=2)
+            self.assertEqual([f.result()[0] for f in long], [200] * 4)
+        self.assertEqual(self.server.metric("bobbin_requests_refused_busy_total"), 2)
+
+
+class Ending(unittest.TestCase):
+    def stream(self, server, results, **more):
+        connection = server.connect()
+        try:
+            connection.request("POST", "/v1/chat/completions", json.dumps(chat(stream=True, **more)))
+            results.append(connection.getresponse().read())
+        except (OSError, http.client.HTTPException) as error:
+            results.append(error)
+
+    def test_sigterm_drains(self):
+        server = Server(TINY, *ROOMY)
+        results = []
+        threads = [threading.Thread(target=self.stream, args=(server, results), kwargs={"max_tokens": 3000,
+                                                                                       "ignore_eos": True})
+                   for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        server.wait_for(lambda v: v["n_requests"] == 8)
+        server.process.send_signal(signal.SIGTERM)
+        while True:
+            try:
+                status, headers, data = server.ask("POST", "/v1/chat/completions", chat())
+            except OSError:
+                break
+            if status == 503:
+                self.assertEqual(json.loads(data)["error"]["code"], "shutting_down")
+                self.assertIn("Retry-After", headers)
+                self.assertEqual(server.ask("GET", "/health")[0], 503)
+                break
+        for thread in threads:
+            thread.join()
+        self.assertEqual([r[-16:] for r in results], [b"\n\ndata: [DONE]\n\n"] * 8)
+        self.assertEqual(server.ended(), 0)
+
+    def test_drain_timeout(self):
+        server = Server(TINY, *ROOMY, "--drain-timeout", "1")
+        results = []
+        thread = threading.Thread(target=self.stream, args=(server, results), kwargs=LONG)
+        thread.start()
+        server.wait_for(lambda v: v["n_requests"] == 1)
+        start = time.monotonic()
+        self.assertEqual(server.stop(), 0)
+        self.assertLess(time.monotonic() - start, 10)
+        thread.join()
+
+    def test_second_signal_ends_at_once(self):
+        server = Server(TINY, *ROOMY)
+        thread = threading.Thread(target=self.stream, args=(server, []), kwargs=LONG)
+        thread.start()
+        server.wait_for(lambda v: v["n_requests"] == 1)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        self.assertIsNone(server.process.poll())
+        start = time.monotonic()
+        self.assertEqual(server.stop(), 128 + signal.SIGTERM)
+        self.assertLess(time.monotonic() - start, 2)
+        thread.join()
+
+    def test_ctrl_c(self):
+        self.assertEqual(Server(TINY).stop(signal.SIGINT), 0)
+
+    def test_port_in_use(self):
+        server = Server(TINY)
+        self.addCleanup(server.stop)
+        done = subprocess.run([BOBBIN, "serve", TINY, "--port", str(server.port)], capture_output=True, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"can't be listened on", done.stderr)
+
+
+class Seen(Case):
+    options = ("--metrics-compat", "vllm", "--cors-origin", "http://page.example")
+
+    def test_metrics(self):
+        self.server.post("/v1/chat/completions", chat())
+        _, headers, data = self.server.ask("GET", "/metrics")
+        text = data.decode()
+        self.assertTrue(headers["Content-Type"].startswith("text/plain; version=0.0.4"))
+        for name in ("bobbin_time_to_first_token_seconds", "bobbin_inter_token_latency_seconds", "bobbin_request_seconds",
+                     "vllm:time_to_first_token_seconds", "vllm:e2e_request_latency_seconds"):
+            self.assertRegex(text, rf"\n{name}_count(\{{.*\}})? [1-9]")
+        self.assertRegex(text, r'vllm:num_requests_running\{model_name="llama",engine="0"\} 0')
+        for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M):
+            self.assertEqual(kind == "counter", name.endswith("_total"), name)
+            self.assertIn(f"# HELP {name} ", text)
+            if kind == "histogram":
+                counts = [float(v) for v in re.findall(rf"^{name}_bucket\{{.*\}} (\S+)$", text, re.M)]
+                self.assertEqual(counts, sorted(counts))
+
+    def test_cors(self):
+        page = {"Origin": "http://page.example"}
+        status, headers, _ = self.server.ask("OPTIONS", "/v1/chat/completions", **page)
+        self.assertEqual((status, headers["Access-Control-Allow-Origin"]), (204, "http://page.example"))
+        _, headers, _ = self.server.ask("GET", "/v1/models", **page)
+        self.assertEqual(headers["Access-Control-Allow-Origin"], "http://page.example")
+
+    def test_access_log(self):
+        self.server.post("/v1/chat/completions", chat())
+        end = time.monotonic() + 10
+        while not (lines := [v for v in self.server.lines() if v["method"] == "POST"]) and time.monotonic() < end:
+            time.sleep(0.01)  # it's written when the reply is out
+        line = lines[-1]
+        self.assertEqual((line["path"], line["status"], line["output_tokens"]), ("/v1/chat/completions", 200, 4))
+        self.assertNotIn("1 2 3", json.dumps(line))
+
+    def test_openapi(self):
+        description = self.server.get("/openapi.json")
+        self.assertTrue(description["openapi"].startswith("3."))
+        for path in ("/v1/chat/completions", "/v1/messages", "/v1/responses", "/metrics", "/tokenize"):
+            self.assertIn(path, description["paths"])
+
+    def test_token_tools(self):
+        ids = self.server.post("/tokenize", {"prompt": "5 6 7"})["tokens"]
+        self.assertEqual(ids[-3:], [5, 6, 7])
+        self.assertEqual(self.server.post("/tokenize", {"content": "5 6"})["tokens"], [5, 6])
+        self.assertEqual(self.server.post("/detokenize", {"tokens": [5, 6]})["prompt"].strip(), "5 6")
+
+    def test_small_ones(self):
+        for path in ("/health", "/v1/health", "/ping"):
+            self.assertEqual(self.server.get(path), {"status": "ok"})
+        self.assertRegex(self.server.get("/version")["version"], r"^\d+\.\d+\.\d+$")
+
+
+class Same(Case):
+    """Many at once: every answer is the one that its request gets alone."""
+    model, options = REAL, ("-c", "1024", "--log-level", "off")
+
+    def test_bits(self):
+        bodies = [chat("Tell me about " + word, max_tokens=10 + 7 * i, temperature=1, seed=i, logprobs=True)
+                  for i, word in enumerate(("salt", "iron", "rain", "sleep", "bread", "the sea"))]
+        alone = [self.server.post("/v1/chat/completions", body)["choices"] for body in bodies]
+        with concurrent.futures.ThreadPoolExecutor(12) as pool:
+            again = list(pool.map(lambda body: self.server.post("/v1/chat/completions", body)["choices"], bodies * 2))
+        self.assertEqual(again, alone * 2)
