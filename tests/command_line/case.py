@@ -22,7 +22,7 @@ BOBBIN = BUILD / "tools" / "bobbin"
 TINY, TINY_WINDOW = ROOT / "tests/goldens/llama.gguf", ROOT / "tests/goldens/gemma3.gguf"
 MODELS = pathlib.Path(os.environ.get("BOBBIN_MODELS", pathlib.Path.home() / ".cache/bobbin/models"))
 REAL = MODELS / "smollm2.gguf"
-COMMANDS = ("run", "chat", "tokenize", "detokenize", "template", "logits", "perplexity", "taps", "bench",
+COMMANDS = ("run", "chat", "serve", "tokenize", "detokenize", "template", "logits", "perplexity", "taps", "bench",
             "inspect", "kernels", "handset")
 SECONDS = 240
 

@@ -75,7 +75,7 @@ class Anthropic(Case):
                 (anthropic.NotFoundError, "not_found_error", {"model": "other"}),
                 (anthropic.BadRequestError, "invalid_request_error", {"max_tokens": 1020}),
                 (anthropic.BadRequestError, "invalid_request_error", {"messages": []}),
-                (anthropic.BadRequestError, "invalid_request_error", {"messages": [{"role": "system", "content": "x"}]}),
+                (anthropic.BadRequestError, "invalid_request_error", {"messages": [{"role": "king", "content": "x"}]}),
                 (anthropic.BadRequestError, "invalid_request_error", {"messages": [{"role": "user", "content": [
                     {"type": "image", "source": {"type": "url", "url": "x"}}]}]})):
             with self.subTest(more=str(more)[:60]):

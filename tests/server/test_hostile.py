@@ -130,7 +130,8 @@ class Slow(unittest.TestCase):
         server = Server(TINY, "--idle-timeout", "2", "--request-timeout", "4", "--log-level", "off")
         self.addCleanup(server.stop)
         head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
-        for begin, trickle in ((head + b"{", False), (head, False), (b"POST /v1", False), (head, True), (b"GET /", True)):
+        for begin, trickle in ((head + b"{", False), (head, False), (b"POST /v1", False), (head, True),
+                               (b"GET /", True)):
             with socket.create_connection(("127.0.0.1", server.port), timeout=30) as s:
                 s.sendall(begin)
                 start, is_open = time.monotonic(), True

@@ -162,7 +162,8 @@ class Seen(Case):
         _, headers, data = self.server.ask("GET", "/metrics")
         text = data.decode()
         self.assertTrue(headers["Content-Type"].startswith("text/plain; version=0.0.4"))
-        for name in ("bobbin_time_to_first_token_seconds", "bobbin_inter_token_latency_seconds", "bobbin_request_seconds",
+        for name in ("bobbin_time_to_first_token_seconds", "bobbin_inter_token_latency_seconds",
+                     "bobbin_request_seconds",
                      "vllm:time_to_first_token_seconds", "vllm:e2e_request_latency_seconds"):
             self.assertRegex(text, rf"\n{name}_count(\{{.*\}})? [1-9]")
         self.assertRegex(text, r'vllm:num_requests_running\{model_name="llama",engine="0"\} 0')

@@ -144,8 +144,8 @@ class OpenAI(Case):
         self.assertEqual(streamed, default.choices[0].text)
 
     def test_completions_echo(self):
-        reply = self.client.completions.create(model="small", prompt="The sky is", max_tokens=3, temperature=0, echo=True,
-                                               logprobs=2)
+        reply = self.client.completions.create(model="small", prompt="The sky is", max_tokens=3, temperature=0,
+                                               echo=True, logprobs=2)
         choice = reply.choices[0]
         self.assertTrue(choice.text.startswith("The sky is"))
         self.assertEqual("".join(choice.logprobs.tokens), choice.text)
@@ -159,7 +159,8 @@ class OpenAI(Case):
         self.assertEqual(scored.usage.completion_tokens, 0)
 
     def test_responses(self):
-        first = self.client.responses.create(model="small", input="My name is Ada.", max_output_tokens=16, temperature=0)
+        first = self.client.responses.create(model="small", input="My name is Ada.", max_output_tokens=16,
+                                             temperature=0)
         self.assertEqual((first.status, first.incomplete_details.reason), ("incomplete", "max_output_tokens"))
         second = self.client.responses.create(model="small", input="What is my name?", previous_response_id=first.id,
                                               instructions="Be brief.", max_output_tokens=16, temperature=0)
@@ -231,7 +232,8 @@ class OpenAI(Case):
                  {"messages": [{"role": "user", "content": "word " * 2000}]}),
                 (openai.BadRequestError, "invalid_value", "messages", {"messages": []}),
                 (openai.BadRequestError, "invalid_value", "messages[0]", {"messages": [{"role": "user"}]}),
-                (openai.BadRequestError, "invalid_value", "messages[0]", {"messages": [{"role": "king", "content": ""}]}),
+                (openai.BadRequestError, "invalid_value", "messages[0]",
+                 {"messages": [{"role": "king", "content": ""}]}),
                 (openai.BadRequestError, "invalid_value", "messages[0]", {"messages": [{"role": "user", "content": [
                     {"type": "image_url", "image_url": {"url": "data:"}}]}]}),
                 (openai.BadRequestError, "invalid_value", "tool_choice", {"tool_choice": "required"}),

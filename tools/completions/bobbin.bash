@@ -4,7 +4,7 @@
 _bobbin() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words
 	if [ "$COMP_CWORD" -eq 1 ]; then
-		COMPREPLY=($(compgen -W "run chat tokenize detokenize template logits perplexity taps bench inspect kernels handset --help --version" -- "$cur"))
+		COMPREPLY=($(compgen -W "run chat serve tokenize detokenize template logits perplexity taps bench inspect kernels handset --help --version" -- "$cur"))
 		return
 	fi
 	case ${COMP_WORDS[1]}:$prev in
@@ -66,6 +66,39 @@ _bobbin() {
 	chat:--state-cache-type) return ;;
 	chat:--window) return ;;
 	chat:-c|chat:--max-model-len|chat:--ctx-size) return ;;
+	serve:--host) return ;;
+	serve:--port) return ;;
+	serve:--served-model-name|serve:--alias|serve:-a) return ;;
+	serve:--api-key) return ;;
+	serve:--cors-origin|serve:--allowed-origins) return ;;
+	serve:--tool-call-parser) return ;;
+	serve:--reasoning-parser) return ;;
+	serve:--metrics-compat) return ;;
+	serve:--log-level) return ;;
+	serve:--max-num-seqs|serve:--max-running-requests|serve:-np|serve:--parallel) return ;;
+	serve:--max-queue) return ;;
+	serve:--max-num-batched-tokens) return ;;
+	serve:--prefix-cache-bytes|serve:--cache-ram) return ;;
+	serve:--max-body-bytes) return ;;
+	serve:--max-json-depth) return ;;
+	serve:--max-connections) return ;;
+	serve:--max-n) return ;;
+	serve:--max-stored-responses) return ;;
+	serve:--max-stored-bytes) return ;;
+	serve:--idle-timeout) return ;;
+	serve:--request-timeout) return ;;
+	serve:--drain-timeout) return ;;
+	serve:-t|serve:--threads) return ;;
+	serve:--device) COMPREPLY=($(compgen -W "auto cpu" -- "$cur")); return ;;
+	serve:--device-memory-bytes) return ;;
+	serve:--isa) COMPREPLY=($(compgen -W "c avx2 avx_vnni avx512 avx512_vnni avx512_bf16" -- "$cur")); return ;;
+	serve:--gemm) COMPREPLY=($(compgen -W "exact fast" -- "$cur")); return ;;
+	serve:--kv-cache-dtype) COMPREPLY=($(compgen -W "auto f32 f16 bf16 int8" -- "$cur")); return ;;
+	serve:--kv-cache-bytes|serve:--kv-cache-memory-bytes) return ;;
+	serve:--state-cache-bytes) return ;;
+	serve:--state-cache-type) return ;;
+	serve:--window) return ;;
+	serve:-c|serve:--max-model-len|serve:--ctx-size) return ;;
 	logits:--chunk) return ;;
 	logits:--beside) return ;;
 	logits:-s|logits:--seed) return ;;
@@ -156,6 +189,7 @@ _bobbin() {
 	case ${COMP_WORDS[1]} in
 	run) words="-p --prompt -f --file --system --raw --chat-template-file --json --logprobs --trace-state --feed --verbose-prompt -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos --json-schema --json-object --regex --choice --grammar --add --scale-head -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
 	chat) words="--system --chat-template-file -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
+	serve) words="--host --port --served-model-name --alias -a --api-key --api-key-file --cors-origin --allowed-origins --chat-template --chat-template-file --tool-call-parser --reasoning-parser --metrics-compat --log-level --enable-metrics --metrics --enable-auto-tool-choice --jinja --enable-prefix-caching --max-num-seqs --max-running-requests -np --parallel --max-queue --max-num-batched-tokens --prefix-cache-bytes --cache-ram --no-enable-prefix-caching --disable-radix-cache --max-body-bytes --max-json-depth --max-connections --max-n --max-stored-responses --max-stored-bytes --idle-timeout --request-timeout --drain-timeout -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
 	tokenize) words="--no-bos --no-parse-special -m --model -h --help --version" ;;
 	detokenize) words="-m --model -h --help --version" ;;
 	template) words="--chat-template-file -m --model -h --help --version" ;;

@@ -6,7 +6,8 @@
 
 #include "exchange.h"
 
-/* One request: at the level `info`; those that failed at `warn`, or `error` where it's our fault. */
+/* One request: at the level `info`; those that failed at `warn`, or `error` where it's our
+ * fault. */
 void access_log(const struct exchange *x, bool is_whole);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * How to generate: sampling, lengths, stops and the rest of what the endpoints that generate have in
- * common, as fields of the request. */
+ * How to generate: sampling, lengths, stops and the rest of what the endpoints that generate have
+ * in common, as fields of the request. */
 #ifndef ASKED_H
 #define ASKED_H
 

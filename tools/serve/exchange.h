@@ -57,8 +57,8 @@ int exchange_wait(const struct exchange *x, int fd, int most_ms);
 /* Drops the reference; NULL means there was no memory. */
 void reply_json_take(struct exchange *x, int status, json_t *value);
 void reply_text(struct exchange *x, int status, const char *type, const char *text);
-/* An error in the route's dialect. param and code may be NULL; code is static. Always false, so that
- * a refusal reads `return reply_error(...)`. */
+/* An error in the route's dialect. param and code may be NULL; code is static. Always false, so
+ * that a refusal reads `return reply_error(...)`. */
 bool reply_error(struct exchange *x, int status, const char *param, const char *code,
 	const char *format, ...) __attribute__((format(printf, 5, 6)));
 /* The same for what the engine refused; param: the field that it is about where one is. */

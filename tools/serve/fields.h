@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reading requests: the body as JSON within limits, and its fields by type and range. What fails has
- * replied with 400 and the field's name. A field that is null counts as absent, which leaves the
- * target as it is. */
+ * Reading requests: the body as JSON within limits, and its fields by type and range. What fails
+ * has replied with 400 and the field's name. A field that is null counts as absent, which leaves
+ * the target as it is. */
 #ifndef FIELDS_H
 #define FIELDS_H
 

@@ -10,7 +10,7 @@
 enum tool_choice { TOOLS_NONE, TOOLS_AUTO, TOOLS_REQUIRED };
 
 struct conversation { /* zeroed; conversation_finish */
-	json_t *messages;          /* as the chat completions API has them; checked by conversation_check */
+	json_t *messages;          /* as chat completions have them; checked by conversation_check */
 	json_t *tools;             /* the same; NULL: none */
 	json_t *variables;         /* for the template besides these; NULL: none */
 	const char *source;        /* of the template, instead of the server's; of x->in */

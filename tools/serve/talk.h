@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Answering a conversation, whichever API asked: the prompt, the request, and what its tokens say,
- * read apart into thinking, content and calls. An API gives the shape: it writes events of a stream,
- * or the body once all is there. */
+ * read apart into thinking, content and calls. An API gives the shape: it writes events of a
+ * stream, or the body once all is there. */
 #ifndef TALK_H
 #define TALK_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Text to ids and back, and prompts as the model sees them: the bodies of vLLM and of llama-server. */
+ * Text to ids and back, and prompts as the model sees them: the bodies of vLLM and llama-server. */
 #include "fields.h"
 #include "messages.h"
 #include "routes.h"

@@ -246,9 +246,9 @@ static const struct tool_format formats[] = {
 	{ .name = "pythonic", .starts = { "[" }, .signs = { "[func_name1(" }, .read = read_pythonic,
 		.opening = "[", .naming = "(" },
 	{ .name = "llama3_json", .starts = { "{", "<|python_tag|>" },
-		.signs = { "{\"name\": function name, \"parameters\"", "<|python_tag|>" }, .has_special = true,
-		.read = read_llama, .opening = "{\"name\": \"", .naming = "\", \"parameters\": ",
-		.closing = "}", .before = "", .after = "", .arguments = "parameters" },
+		.signs = { "{\"name\": function name, \"parameters\"", "<|python_tag|>" },
+		.has_special = true, .read = read_llama, .opening = "{\"name\": \"",
+		.naming = "\", \"parameters\": ", .closing = "}", .before = "", .after = "", .arguments = "parameters" },
 };
 enum { N_FORMATS = sizeof(formats) / sizeof(formats[0]) };
 

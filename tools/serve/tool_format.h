@@ -18,8 +18,8 @@ struct tool_format {
 	bool has_special; /* its marks are control tokens, which texts don't show unless asked */
 	/* Any of them in a chat template: it's this format. */
 	const char *signs[TOOL_FORMAT_WORDS];
-	/* Reads what stands between the marks: an array of {name, arguments}, or NULL where it isn't one
-	 * call or more, whole and well-formed. */
+	/* Reads what stands between the marks: an array of {name, arguments}, or NULL where it isn't
+	 * one call or more, whole and well-formed. */
 	json_t *(*read)(const char *text, size_t bytes);
 	/* What a call begins with, up to its name, and between name and arguments: with these a prompt
 	 * can go on to where the model must write a call. What follows arguments that are JSON; NULL:
