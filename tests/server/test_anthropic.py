@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The anthropic package, unchanged, against a small model of real text."""
+import json
+
 from serving import REAL, Case, anthropic, with_clients
 
 HI = [{"role": "user", "content": "Why is the sky blue?"}]
@@ -64,6 +66,12 @@ class Anthropic(Case):
                                           "content": [{"type": "text", "text": "18 degrees"}]},
                                          {"type": "text", "text": "So?"}]}])
         self.assertTrue(after.content)
+
+    def test_json_schema(self):
+        reply = self.say(max_tokens=60, output_config={"format": {"type": "json_schema", "schema": {
+            "type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"],
+            "additionalProperties": False}}})
+        self.assertIn(json.loads(reply.content[0].text), ({"ok": True}, {"ok": False}))
 
     def test_count_tokens(self):
         counted = self.client.messages.count_tokens(model="smollm2", messages=HI, system="Be brief.").input_tokens

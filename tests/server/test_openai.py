@@ -128,6 +128,40 @@ class OpenAI(Case):
         for word in ("get_weather", "<tool_call>", "18 degrees and sunny"):
             self.assertIn(word, rendered)
 
+    def test_json_schema(self):
+        schema = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 12},
+                                                   "age": {"type": "integer", "minimum": 0, "maximum": 99}},
+                  "required": ["name", "age"], "additionalProperties": False}
+        for temperature in (0, 1):
+            reply = self.chat(max_tokens=100, temperature=temperature, seed=3, response_format={
+                "type": "json_schema", "json_schema": {"name": "person", "schema": schema, "strict": True}})
+            self.assertEqual(reply.choices[0].finish_reason, "stop")
+            person = json.loads(reply.choices[0].message.content)
+            self.assertEqual(set(person), {"name", "age"})
+            self.assertIn(person["age"], range(100))
+        response = self.client.responses.create(model="small", input="Who are you?", temperature=0, text={
+            "format": {"type": "json_schema", "name": "person", "schema": schema}})
+        self.assertEqual(set(json.loads(response.output_text)), {"name", "age"})
+        with self.assertRaises(openai.BadRequestError) as caught:
+            self.chat(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {
+                "type": "object", "patternProperties": {"a": {}}}}})
+        self.assertEqual(caught.exception.param, "response_format")
+        self.assertIn("patternProperties", caught.exception.message)
+
+    def test_other_constraints(self):
+        for outputs, want in (({"choice": ["yes", "no"]}, "^(yes|no)$"), ({"regex": "[a-c]{3}"}, "^[a-c]{3}$"),
+                              ({"grammar": 'root ::= "a" [0-9] "z"'}, "^a[0-9]z$")):
+            with self.subTest(outputs):
+                reply = self.chat(extra_body={"structured_outputs": outputs})
+                self.assertRegex(reply.choices[0].message.content, want)
+                reply = self.client.completions.create(model="small", prompt="Well:", max_tokens=8,
+                                                       extra_body={"structured_outputs": outputs})
+                self.assertRegex(reply.choices[0].text, want)
+        for more in ({"regex": "("}, {"regex": "a", "guided_choice": ["b"]}, {"grammar": "root = x"},
+                     {"structured_outputs": {"choice": "x"}}):
+            with self.subTest(more), self.assertRaises(openai.BadRequestError):
+                self.chat(extra_body=more)
+
     def test_completions(self):
         reply = self.client.completions.create(model="small", prompt=["The sky is", "Water is"], max_tokens=5,
                                                temperature=0, n=2)

@@ -196,8 +196,8 @@ static bool read_tools(struct exchange *x, json_t *out) {
 
 /* ---- the rest ---- */
 
-static void pass(json_t *out, const struct exchange *x, const char *name, const char *ours) {
-	json_t *value = json_object_get(x->in, name);
+static void pass(json_t *out, const json_t *from, const char *name, const char *ours) {
+	json_t *value = json_object_get(from, name);
 	if (value != NULL && !json_is_null(value)) {
 		json_object_set(out, ours, value);
 	}
@@ -228,9 +228,10 @@ bool anthropic_read(struct exchange *x, bool needs_length, bool *shows_thinking)
 	static const char *const same[] = { "model", "max_tokens", "temperature", "top_p", "top_k",
 		"stream", "seed", "min_p", "priority", "cache_salt" };
 	for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++) {
-		pass(out, x, same[i], same[i]);
+		pass(out, x->in, same[i], same[i]);
 	}
-	pass(out, x, "stop_sequences", "stop");
+	pass(out, x->in, "stop_sequences", "stop");
+	pass(out, field(x->in, "output_config"), "format", "response_format");
 	if (out == NULL || !read_tools(x, out)) {
 		json_decref(out);
 		return x->status != 0 ? false : reply_no_memory(x);
