@@ -69,15 +69,15 @@ static const struct row rows[] = {
 	{ "pythonic", "[f(a=\"1\"), g()]", "T(f {\"a\": \"1\"})T(g {})" },
 	{ "pythonic", "[1, 2, 3] is a list", "C([1, 2, 3] is a list)" },
 	{ "pythonic", "[f(a=b)]", "C([f(a=b)])" },
-	{ "llama3_json", "<|python_tag|>{\"name\": \"f\", \"parameters\": {\"a\": 1}}; {\"name\": \"g\", "
-		"\"parameters\": {}}", "T(f {\"a\": 1})T(g {})" },
+	{ "llama3_json", "<|python_tag|>{\"name\": \"f\", \"parameters\": {\"a\": 1}}; "
+		"{\"name\": \"g\", \"parameters\": {}}", "T(f {\"a\": 1})T(g {})" },
 	{ "llama3_json", "{\"name\": \"f\", \"parameters\": [1]}",
 		"C({\"name\": \"f\", \"parameters\": [1]})" },
 };
 
 static void play(const struct row *row, size_t piece) {
-	json_t *known = json_loads("[{\"function\": {\"name\": \"f\"}}, {\"function\": {\"name\": \"g\"}}]",
-		0, NULL);
+	json_t *known = json_loads("[{\"function\": {\"name\": \"f\"}}, "
+		"{\"function\": {\"name\": \"g\"}}]", 0, NULL);
 	struct reader r;
 	struct seen s = { 0 };
 	const size_t bytes = strlen(row->text);

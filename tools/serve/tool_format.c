@@ -248,7 +248,8 @@ static const struct tool_format formats[] = {
 	{ .name = "llama3_json", .starts = { "{", "<|python_tag|>" },
 		.signs = { "{\"name\": function name, \"parameters\"", "<|python_tag|>" },
 		.has_special = true, .read = read_llama, .opening = "{\"name\": \"",
-		.naming = "\", \"parameters\": ", .closing = "}", .before = "", .after = "", .arguments = "parameters" },
+		.naming = "\", \"parameters\": ", .closing = "}", .before = "",
+		.after = "", .arguments = "parameters" },
 };
 enum { N_FORMATS = sizeof(formats) / sizeof(formats[0]) };
 
