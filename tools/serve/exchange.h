@@ -37,6 +37,7 @@ struct exchange {
 	struct buf out;
 	const char *fixed;           /* instead of out, where there is no memory; static */
 	const char *type;            /* of the content; NULL: JSON */
+	const char *policy;          /* its Content-Security-Policy, static; NULL: none */
 	int retry_after_s;           /* 0: not said */
 	struct stream stream;        /* more != NULL: instead of out */
 

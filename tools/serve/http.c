@@ -113,6 +113,10 @@ static void add_headers(struct call *c, struct MHD_Response *r) {
 	MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
 	MHD_add_response_header(r, x->dialect == DIALECT_ANTHROPIC ? "request-id" : "x-request-id",
 		x->id);
+	if (x->policy != NULL) {
+		MHD_add_response_header(r, "Content-Security-Policy", x->policy);
+		MHD_add_response_header(r, "Referrer-Policy", "no-referrer");
+	}
 	if (x->retry_after_s > 0) {
 		char seconds[16];
 		snprintf(seconds, sizeof(seconds), "%d", x->retry_after_s);

@@ -36,6 +36,8 @@ static const struct route routes[] = {
 	GET("/openapi.json", info_openapi, 0),
 	GET("/metrics", metrics_handle, 0),
 	GET("/v1/loads", loads_handle, 0),
+	GET("/", page_handle, OPEN),
+	GET("/web/*", page_handle, OPEN),
 };
 enum { N_ROUTES = sizeof(routes) / sizeof(routes[0]) };
 

@@ -41,5 +41,6 @@ void info_version(struct exchange *x);
 void info_openapi(struct exchange *x);
 void metrics_handle(struct exchange *x);
 void loads_handle(struct exchange *x);
+void page_handle(struct exchange *x);
 
 #endif
