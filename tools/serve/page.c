@@ -20,6 +20,8 @@ static const struct {
 	{ "/", "text/html; charset=utf-8", web_index_html },
 	{ "/web/style.css", "text/css; charset=utf-8", web_style_css },
 	{ "/web/icon.svg", "image/svg+xml", web_icon_svg },
+	/* what browsers ask for beside other replies */
+	{ "/favicon.ico", "image/svg+xml", web_icon_svg },
 	{ "/web/theme.js", "text/javascript; charset=utf-8", web_theme_js },
 	{ "/web/api.js", "text/javascript; charset=utf-8", web_api_js },
 	{ "/web/chat.js", "text/javascript; charset=utf-8", web_chat_js },

@@ -38,6 +38,7 @@ static const struct route routes[] = {
 	GET("/v1/loads", loads_handle, 0),
 	GET("/", page_handle, OPEN),
 	GET("/web/*", page_handle, OPEN),
+	GET("/favicon.ico", page_handle, OPEN),
 };
 enum { N_ROUTES = sizeof(routes) / sizeof(routes[0]) };
 
