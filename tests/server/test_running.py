@@ -5,10 +5,11 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import unittest
 
-from serving import BOBBIN, Case, ROOT
+from serving import BOBBIN, REAL, Case, ROOT, with_clients
 
 BOARD = ROOT / "tools/grafana-bobbin.json"
 UNIT = ROOT / "packaging/bobbin.service"
@@ -113,3 +114,35 @@ class Packaging(unittest.TestCase):
             for option in re.findall(r"--[a-z-]+", re.search(r"(?m)^ENTRYPOINT (.*)$", final).group(1)):
                 said = subprocess.run([BOBBIN, "serve", "--help"], capture_output=True, text=True, check=True).stdout
                 self.assertIn(option, said)
+
+
+@unittest.skipUnless(REAL.exists(), f"{REAL} is missing")
+class Guide(Case):
+    """The commands and programs of docs/serving.md, as they stand there."""
+    model = REAL
+
+    def blocks(self, language):
+        text = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
+        found = re.findall(rf"(?m)^```{language}\n(.*?)^```$", text, re.S | re.M)
+        self.assertTrue(found)
+        return [block.replace("http://127.0.0.1:8000", f"http://127.0.0.1:{self.server.port}") for block in found]
+
+    def play(self, *command):
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout
+
+    @unittest.skipUnless(shutil.which("curl"), "curl is missing")
+    def test_curl(self):
+        outputs = [self.play("bash", "-c", block) for block in self.blocks("sh")]
+        self.assertTrue(json.loads(outputs[0])["choices"][0]["message"]["content"])
+        self.assertTrue(outputs[1].endswith("data: [DONE]\n\n"))
+        for word in ('"smollm2"', '"tokens"', '"ok"', "bobbin_requests_total"):
+            self.assertIn(word, outputs[2])
+
+    @with_clients
+    def test_python(self):
+        outputs = [self.play(sys.executable, "-c", block) for block in self.blocks("python")]
+        self.assertGreater(len(outputs[0]), 20)
+        turns = [tuple(map(int, pair)) for pair in re.findall(r"(\d+) tokens, (\d+) from the cache", outputs[1])]
+        self.assertEqual((len(turns), turns[1][0] > turns[0][0]), (2, True))
