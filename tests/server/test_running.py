@@ -137,7 +137,7 @@ class Guide(Case):
         outputs = [self.play("bash", "-c", block) for block in self.blocks("sh")]
         self.assertTrue(json.loads(outputs[0])["choices"][0]["message"]["content"])
         self.assertTrue(outputs[1].endswith("data: [DONE]\n\n"))
-        for word in ('"smollm2"', '"tokens"', '"ok"', "bobbin_requests_total"):
+        for word in ('"assistant"', '"smollm2"', '"tokens"', '"ok"', "bobbin_requests_total"):
             self.assertIn(word, outputs[2])
 
     @with_clients

@@ -200,7 +200,11 @@ class Thinking(PageCase):
         self.send(LONG)
         self.wait("document.querySelector('.thinking .content').textContent.length > 5")
         self.assertEqual(self.text(".thinking summary"), "Thinking…")
+        self.page.evaluate("getSelection().selectAllChildren(document.querySelector('.thinking p'))")
+        selected = self.page.evaluate("String(getSelection())")
         self.wait_answer()
+        self.assertTrue(self.page.evaluate("String(getSelection())").startswith(selected))
+        self.assertNotEqual(selected, "")
         self.assertEqual(self.text(".thinking summary"), "Thought")
         self.assertGreater(len(self.text(".thinking .content")), 20)
 

@@ -253,7 +253,11 @@ export function render(box, text, asMarkdown) {
 		if (old && had[i] === source) {
 			return;
 		}
-		const code = old?.querySelector?.(":scope > pre > code");
+		if (block.kind === "plain" && old?.className === "plain") {
+			grow(old, text);
+			return;
+		}
+		const code = old?.querySelector(":scope > pre > code");
 		if (block.kind === "code" && code && had[i].startsWith(`code ${block.language}\n`)) {
 			grow(code, block.lines.join("\n"));
 			return;
@@ -272,12 +276,11 @@ export function render(box, text, asMarkdown) {
 }
 
 /* A selection in what is there already stays, and so does the place it is scrolled to. */
-function grow(code, text) {
-	const had = code.textContent;
-	if (text.startsWith(had)) {
-		code.append(text.slice(had.length));
-		code.normalize();
+function grow(node, text) {
+	const had = node.textContent;
+	if (had !== "" && text.startsWith(had)) {
+		node.lastChild.appendData(text.slice(had.length));
 	} else {
-		code.textContent = text;
+		node.textContent = text;
 	}
 }
