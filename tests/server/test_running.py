@@ -78,7 +78,8 @@ class Metrics(Case):
         with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
             json.dump({"groups": [{"name": "board", "rules": rules}]}, file)    # JSON is YAML too
             file.flush()
-            done = subprocess.run(["promtool", "check", "rules", file.name], capture_output=True, text=True, check=False)
+            done = subprocess.run(["promtool", "check", "rules", file.name], capture_output=True, text=True,
+                                  check=False)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertIn(f"{len(rules)} rules found", done.stdout)
 

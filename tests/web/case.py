@@ -47,8 +47,8 @@ class Server:
 
     def __init__(self, *options):
         self.log = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen([BOBBIN, "serve", str(REAL), "--port", "0", *options], stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([BOBBIN, "serve", str(REAL), "--port", "0", *options],
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         self.url, lines = None, []
         for line in self.process.stderr:
             lines.append(line)

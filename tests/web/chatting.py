@@ -145,8 +145,8 @@ class Chatting(PageCase):
         self.assertEqual(self.text(".assistant > .content"), "half")
 
     def test_a_thousand_messages(self):
-        kept = {"id": "x", "messages": [{"role": ("user", "assistant")[i % 2], "text": f"message {i} **bold**\n\n- a\n- b"}
-                                        for i in range(1000)]}
+        kept = {"id": "x", "messages": [{"role": ("user", "assistant")[i % 2],
+                                         "text": f"message {i} **bold**\n\n- a\n- b"} for i in range(1000)]}
         self.page.goto(f"{self.server.url}/web/icon.svg")     # where no page keeps what it has
         self.page.evaluate("text => localStorage.setItem('bobbin.conversation', text)", json.dumps(kept))
         self.page.goto(self.server.url)

@@ -5,7 +5,8 @@ import urllib.request
 
 from case import PageCase
 
-CODE = "```c\n" + "int a_long_line_of_code(void) { return 1 + 2 + 3 + 4 + 5 + 6 + 7 + 8; } /* and on and on */\n" * 5 + "```"
+LINE = "int a_long_line_of_code(void) { return 1 + 2 + 3 + 4 + 5 + 6 + 7 + 8; } /* and on and on */\n"
+CODE = "```c\n" + LINE * 5 + "```"
 WIDE = f"A word: {'w' * 300}\n\n{CODE}\n\n| a | b | c | d | e | f | g |\n|---|---|---|---|---|---|---|\n| " + \
     " | ".join(["some words"] * 7) + " |"
 BACK = "getComputedStyle(document.body).backgroundColor"
@@ -57,7 +58,8 @@ class Phone(PageCase):
     def fits(self):
         self.assertLessEqual(self.page.evaluate("document.documentElement.scrollWidth"), self.width)
         outside = self.page.evaluate(
-            "[...document.querySelectorAll('button, input, textarea, select, article')].filter(n => n.checkVisibility())"
+            "[...document.querySelectorAll('button, input, textarea, select, article')]"
+            ".filter(n => n.checkVisibility())"
             ".filter(n => { const r = n.getBoundingClientRect(); return r.left < 0 || r.right > innerWidth + 0.5; })"
             ".map(n => n.outerHTML.slice(0, 80))")
         self.assertEqual(outside, [])
@@ -136,7 +138,8 @@ class Requests(PageCase):
 
     def test_live_view(self):
         """Requests that run and wait are seen, with what they do; they go when they have ended."""
-        body = b'{"prompt": "Once upon a time", "max_tokens": 1500, "temperature": 0, "ignore_eos": true, "stream": true}'
+        body = (b'{"prompt": "Once upon a time", "max_tokens": 1500, "temperature": 0, "ignore_eos": true, '
+                b'"stream": true}')
         streams = []
 
         def begin():
@@ -147,7 +150,8 @@ class Requests(PageCase):
         threads = [threading.Thread(target=begin, daemon=True) for _ in range(3)]
         for thread in threads:
             thread.start()
-        self.wait("document.querySelectorAll('#rows tr').length === 3 && document.querySelectorAll('.writing').length === 2")
+        self.wait("document.querySelectorAll('#rows tr').length === 3 && "
+                  "document.querySelectorAll('.writing').length === 2")
         self.wait("[...document.querySelectorAll('#rows tr')].filter(r => parseFloat(r.children[5].textContent) > 0)"
                   ".length === 2")
         row = self.page.locator("#rows tr:has(.writing)").first.locator("td").all_inner_texts()

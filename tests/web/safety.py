@@ -8,19 +8,23 @@ from case import PageCase
 
 ATTACKS = [
     "<script>window.hit = 1</script>", "<img src=x onerror='window.hit = 1'>", "<svg onload=window.hit=1>",
-    "[a](javascript:window.hit=1)", "[b](JaVaScRiPt:window.hit=1)", "[c](data:text/html,<script>window.hit=1</script>)",
-    "[d](java\tscript:window.hit=1)", "![e](http://other.invalid/pixel.png)", "[f](vbscript:x)", "[g](//other.invalid/)",
+    "[a](javascript:window.hit=1)", "[b](JaVaScRiPt:window.hit=1)",
+    "[c](data:text/html,<script>window.hit=1</script>)",
+    "[d](java\tscript:window.hit=1)", "![e](http://other.invalid/pixel.png)", "[f](vbscript:x)",
+    "[g](//other.invalid/)",
     "</div></article><iframe src=javascript:parent.hit=1></iframe>", "`<img src=x onerror=window.hit=1>`",
     "```html\"><img src=x onerror=window.hit=1>\n<script>window.hit = 1</script>\n```",
-    "| <b onclick=window.hit=1>a</b> | b |\n|---|---|\n| <img src=x onerror=window.hit=1> | [x](javascript:window.hit=1) |",
+    "| <b onclick=window.hit=1>a</b> | b |\n|---|---|\n| <img src=x onerror=window.hit=1> | [x](javascript:x) |",
     "# <img src=x onerror=window.hit=1>", "> <style>*{display:none}</style>", "1. <base href=http://other.invalid/>",
-    "<form action=http://other.invalid/><input name=a></form>", "<meta http-equiv=refresh content='0;url=http://other.invalid/'>",
+    "<form action=http://other.invalid/><input name=a></form>",
+    "<meta http-equiv=refresh content='0;url=http://other.invalid/'>",
     "http://other.invalid/\"onmouseover=\"window.hit=1", "&lt;script&gt;window.hit=1&lt;/script&gt;", "{{constructor}}",
     "[x](https://other.invalid/\" onclick=\"window.hit=1)", "**<img src=x onerror=window.hit=1>**",
 ]
-WRONG = ("[...document.querySelectorAll('#messages *')].filter(n => ['SCRIPT', 'IMG', 'SVG', 'IFRAME', 'STYLE', 'BASE', "
-         "'META', 'INPUT', 'OBJECT', 'EMBED', 'LINK'].includes(n.tagName.toUpperCase()) || [...n.attributes].some(a => "
-         "a.name.startsWith('on') || (a.name === 'href' && !/^(https?|mailto):/.test(a.value)))).map(n => n.outerHTML)")
+WRONG = ("[...document.querySelectorAll('#messages *')].filter(n => ['SCRIPT', 'IMG', 'SVG', 'IFRAME', 'STYLE', "
+         "'BASE', 'META', 'INPUT', 'OBJECT', 'EMBED', 'LINK'].includes(n.tagName.toUpperCase()) || "
+         "[...n.attributes].some(a => a.name.startsWith('on') || "
+         "(a.name === 'href' && !/^(https?|mailto):/.test(a.value)))).map(n => n.outerHTML)")
 NAME = "<img src=x onerror=window.hit=1>"
 
 
@@ -71,7 +75,8 @@ class Safety(PageCase):
 
     def test_kept_nonsense(self):
         """What somebody else has left in the browser's store."""
-        for text in ("{", "null", "[]", '{"messages": 3}', '{"messages": [null, {"role": "system"}, {"role": "user"}]}'):
+        for text in ("{", "null", "[]", '{"messages": 3}',
+                     '{"messages": [null, {"role": "system"}, {"role": "user"}]}'):
             self.page.goto(f"{self.server.url}/web/icon.svg")
             self.page.evaluate("t => ['conversation', 'settings', 'theme'].forEach("
                                "k => localStorage.setItem('bobbin.' + k, t))", text)
@@ -118,10 +123,12 @@ class Markdown(PageCase):
             "- a\n- b\n  - c\n- d": "<ul><li>a</li><li>b<ul><li>c</li></ul></li><li>d</li></ul>",
             "3. a\n4. b": '<ol start="3"><li>a</li><li>b</li></ol>',
             "> a\n> b\n\nc": "<blockquote><p>a\nb</p></blockquote><p>c</p>",
-            "---": "<hr>", "2 * 3 * 4": "<p>2 * 3 * 4</p>", "\\*a\\*": "<p>*a*</p>", "a < b & c": "<p>a &lt; b &amp; c</p>",
-            "| a | b |\n|:-:|--:|\n| 1 | `x|y` |": '<div class="wide" tabindex="0"><table><thead><tr><th class="center">a</th>'
-            '<th class="right">b</th></tr></thead><tbody><tr><td class="center">1</td><td class="right"><code>x|y</code>'
-            "</td></tr></tbody></table></div>",
+            "---": "<hr>", "2 * 3 * 4": "<p>2 * 3 * 4</p>", "\\*a\\*": "<p>*a*</p>",
+            "a < b & c": "<p>a &lt; b &amp; c</p>",
+            "| a | b |\n|:-:|--:|\n| 1 | `x|y` |":
+                '<div class="wide" tabindex="0"><table><thead><tr><th class="center">a</th><th class="right">b</th>'
+                '</tr></thead><tbody><tr><td class="center">1</td><td class="right"><code>x|y</code></td></tr></tbody>'
+                "</table></div>",
         }.items():
             with self.subTest(text):
                 self.assertEqual(self.shown(text).replace(' class=""', ""), html)
