@@ -149,7 +149,9 @@ bool checkpoints_fork(struct checkpoints *dst, const struct checkpoints *src,
 	if (!checkpoints_reserve(dst, src->n + 1, err)) {
 		return false;
 	}
-	memcpy(dst->items, src->items, (size_t)src->n * sizeof(*src->items));
+	if (src->n > 0) {
+		memcpy(dst->items, src->items, (size_t)src->n * sizeof(*src->items));
+	}
 	dst->n = src->n;
 	for (int i = 0; i < dst->n; i++) {
 		dst->items[i].state->n_refs++;

@@ -110,7 +110,9 @@ static bool keep(struct heads *h, struct head *out, uint32_t n_tokens) {
 		base_free(out->bits);
 		return no_memory(h, words * sizeof(*out->bits));
 	}
-	memcpy(out->crossings, h->crossings, h->n_crossings * sizeof(*out->crossings));
+	if (h->n_crossings > 0) {
+		memcpy(out->crossings, h->crossings, h->n_crossings * sizeof(*out->crossings));
+	}
 	if (out->bits != NULL) {
 		memcpy(out->bits, h->bits, words * sizeof(*out->bits));
 	}
