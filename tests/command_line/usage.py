@@ -212,6 +212,8 @@ class Usage(Case):
         (self.folder / "build/tools/bobbin").symlink_to(BOBBIN)
         (self.folder / "prompt.txt").write_text("Why is the sky blue?", encoding="utf-8")
         (self.folder / "book.txt").write_text("It was a dark and stormy night. " * 200, encoding="utf-8")
+        (self.folder / "person.json").write_text('{"type": "object", "properties": {"name": {"type": "string"}}}',
+                                                 encoding="utf-8")
         shorter = {"run": "-n 4", "chat": "-n 4", "bench": "-p 16 -n 4 -d 0,16 -r 1", "perplexity": "--chunks 1"}
         for line in block:
             command = re.search(r"build/tools/bobbin (\w+)", line).group(1)
