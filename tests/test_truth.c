@@ -401,12 +401,16 @@ Test(truth, attention_on_the_emulator, .timeout = 300) {
 	play_device(induction, BB_KV_F16, 0, 1005);
 	play_device(boxes, BB_KV_INT8, 0, 1006);
 	play_device(circuits, BB_KV_F16, 0, 1007);
+	play_device(s5, BB_KV_INT8, 8, 1008);
+	play_device(recency, BB_KV_F32, 0, 1009);
+	play_device(digit, BB_KV_BF16, 0, 1010);
 }
 
 Test(truth, states_on_the_emulator, .timeout = 300) {
 	for (size_t i = 0; i < COUNT(states); i++) {
 		struct config c = states[i];
 		c.n_tokens = 260;
-		play_device(c, BB_KV_AUTO, 0, 1010 + i);
+		c.state_cache_bytes = i % 2 == 0 ? 0 : (size_t)200 << 10;
+		play_device(c, BB_KV_AUTO, 0, 1020 + i);
 	}
 }
