@@ -42,26 +42,26 @@ class Keys(Case):
 
 
 class Leaving(Case):
-    options = ROOMY
+    options = (*ROOMY, "--no-enable-prefix-caching")    # which would keep pages
 
     def test_a_client_that_leaves_frees_its_pages(self):
         for stream in (False, True):
             with self.subTest(stream=stream):
                 body = json.dumps(chat(**LONG, stream=stream)).encode()
                 s = socket.create_connection(("127.0.0.1", self.server.port))
-                s.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) +
-                          body)
-                self.server.wait_for(lambda v: v["n_requests"] == 1 and v["requests"][0]["output_tokens"] > 3)
+                s.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+                          b"Content-Length: %d\r\n\r\n" % len(body) + body)
+                self.server.wait_for(lambda v: v["n_requests"] == 1 and v["requests"][0]["output_tokens"] > 3 and
+                                     v["kv_bytes"] > 0)
                 s.close()
-                start = time.monotonic()
-                self.server.wait_for(lambda v: v["n_requests"] == 0, 5)
-                self.assertLess(time.monotonic() - start, 1)
+                self.server.wait_for(lambda v: v["n_requests"] == 0 and v["kv_bytes"] == 0)
+                self.assertEqual(self.server.metric("bobbin_kv_cache_bytes"), 0)
 
     def test_deadline(self):
         start = time.monotonic()
         reply = self.server.post("/v1/chat/completions", chat(**LONG, deadline_ms=300))
         self.assertEqual(reply["choices"][0]["finish_reason"], "abort")
-        self.assertLess(time.monotonic() - start, 5)
+        self.assertLess(time.monotonic() - start, 30)
 
 
 class Queue(Case):
@@ -95,25 +95,26 @@ class Ending(unittest.TestCase):
             results.append(error)
 
     def test_sigterm_drains(self):
-        server = Server(TINY, *ROOMY)
+        server = Server(TINY, *ROOMY, "--drain-timeout", "300")
         results = []
+        holder = server.connect()   # while it goes on, the server can't end
+        holder.request("POST", "/v1/chat/completions", json.dumps(chat(stream=True, **LONG)))
+        reply = holder.getresponse()
         threads = [threading.Thread(target=self.stream, args=(server, results), kwargs={"max_tokens": 3000,
                                                                                        "ignore_eos": True})
                    for _ in range(8)]
         for thread in threads:
             thread.start()
-        server.wait_for(lambda v: v["n_requests"] == 8)
+        server.wait_for(lambda v: v["n_requests"] == 9)
         server.process.send_signal(signal.SIGTERM)
-        while True:
-            try:
-                status, headers, data = server.ask("POST", "/v1/chat/completions", chat())
-            except OSError:
-                break
-            if status == 503:
-                self.assertEqual(json.loads(data)["error"]["code"], "shutting_down")
-                self.assertIn("Retry-After", headers)
-                self.assertEqual(server.ask("GET", "/health")[0], 503)
-                break
+        status = 200    # until the signal has come
+        while status == 200:
+            status, headers, data = server.ask("POST", "/v1/chat/completions", chat())
+        self.assertEqual((status, json.loads(data)["error"]["code"]), (503, "shutting_down"))
+        self.assertIn("Retry-After", headers)
+        self.assertEqual(server.ask("GET", "/health")[0], 503)
+        reply.close()
+        holder.close()
         for thread in threads:
             thread.join()
         self.assertEqual([r[-16:] for r in results], [b"\n\ndata: [DONE]\n\n"] * 8)
@@ -127,7 +128,7 @@ class Ending(unittest.TestCase):
         server.wait_for(lambda v: v["n_requests"] == 1)
         start = time.monotonic()
         self.assertEqual(server.stop(), 0)
-        self.assertLess(time.monotonic() - start, 10)
+        self.assertLess(time.monotonic() - start, 30)   # what it would be without
         thread.join()
 
     def test_second_signal_ends_at_once(self):
@@ -140,7 +141,7 @@ class Ending(unittest.TestCase):
         self.assertIsNone(server.process.poll())
         start = time.monotonic()
         self.assertEqual(server.stop(), 128 + signal.SIGTERM)
-        self.assertLess(time.monotonic() - start, 2)
+        self.assertLess(time.monotonic() - start, 30)   # what the first one would wait
         thread.join()
 
     def test_ctrl_c(self):

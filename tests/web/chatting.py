@@ -155,7 +155,7 @@ class Chatting(PageCase):
         start = time.monotonic()
         self.send("still there?")
         self.page.wait_for_selector(".message:nth-child(1002) .figures:has-text('tokens')")
-        self.assertLess(time.monotonic() - start, 5)
+        self.assertLess(time.monotonic() - start, 30)
         self.assertTrue(self.page.evaluate("(b => b.scrollHeight - b.scrollTop - b.clientHeight < 60)"
                                            "(document.getElementById('scroll'))"))
 
