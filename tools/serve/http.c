@@ -427,13 +427,6 @@ void http_sweep(struct http *h) {
 	clients_sweep(&h->clients, h->server->options.receive_s);
 }
 
-void http_quiesce(struct http *h) {
-	const int fd = MHD_quiesce_daemon(h->daemon);
-	if (fd >= 0) {
-		close(fd);
-	}
-}
-
 void http_stop(struct http *h) {
 	if (h == NULL) {
 		return;

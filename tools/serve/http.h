@@ -11,8 +11,6 @@ bool http_start(struct http **out, struct server *s, struct bb_error *err);
 int http_port(const struct http *h);
 /* Hangs up on those whose request takes too long to come. Once a second or so. */
 void http_sweep(struct http *h);
-/* No new connections; those that are open may end what they do. */
-void http_quiesce(struct http *h);
 /* Ends all connections. */
 void http_stop(struct http *h);
 
