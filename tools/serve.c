@@ -37,6 +37,9 @@ static const struct arg_option own[] = {
 	{ "--api-key-file", "FILE", "the same, a key a line", ARG_TEXT, AT(key_file) },
 	{ "--cors-origin,--allowed-origins", "ORIGIN", "pages from there may use the server, * = from "
 		"anywhere; may be repeated (default: none)", ARG_TEXTS, OF(origins) },
+	{ "--allowed-host", "NAME", "requests may call this machine so in their Host, beside "
+		"localhost, 127.0.0.1, [::1] and --host's address; may be repeated; where --host isn't of "
+		"this machine alone, any name will do", ARG_TEXTS, OF(hosts) },
 	{ "--chat-template,--chat-template-file", "FILE", "use this template instead of the model's",
 		ARG_TEXT, AT(template_file) },
 	{ "--tool-call-parser", "NAME", "how the model writes calls of tools: auto (default, from the "

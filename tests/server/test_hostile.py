@@ -67,16 +67,16 @@ class Hostile(Case):
         connection.close()
 
     def test_expect_continue(self):
-        reply = raw(self.server, b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n"
-                    b"Expect: 100-continue\r\nConnection: close\r\n\r\n")
+        reply = raw(self.server, b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+                    b"Content-Length: 99999999\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n")
         self.assertTrue(reply.startswith(b"HTTP/1.1 413"), reply[:100])
 
     def test_not_http(self):
         for data in (b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\r\n" * 100,
-                     b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
-                     b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 5x\r\n\r\n12345",
-                     b"GET /" + b"a" * 100000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-                     b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 30000 + b"\r\n"):
+                     b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
+                     b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5x\r\n\r\n12345",
+                     b"GET /" + b"a" * 100000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                     b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 30000 + b"\r\n"):
             with self.subTest(data=data[:40]):
                 self.assertNotIn(b" 200 ", raw(self.server, data, 2)[:20])
 
@@ -121,15 +121,55 @@ class Hostile(Case):
         status, headers, _ = self.server.ask("POST", "/v1/chat/completions", chat(), Origin="http://evil.example")
         self.assertEqual(status, 403)
         self.assertIsNone(headers.get("Access-Control-Allow-Origin"))
+        for host in ("localhost", "127.0.0.1"):
+            own = f"http://{host}:{self.server.port}"
+            self.assertEqual(self.server.ask("POST", "/v1/chat/completions", chat(), Origin=own,
+                                             Host=own[len("http://"):])[0], 200)
         own = f"http://127.0.0.1:{self.server.port}"
         self.assertEqual(self.server.ask("POST", "/v1/chat/completions", chat(), Origin=own)[0], 200)
+
+
+    def test_hosts(self):
+        """A stranger's page whose name resolves to this machine says that name as Origin and as Host."""
+        port = self.server.port
+        for host, status in (("evil.example", 403), (f"evil.example:{port}", 403), ("localhost.evil.example", 403),
+                             ("127.0.0.1.evil.example", 403), ("127.0.0.1:1x", 403), ("[::1", 403), ("::1", 403),
+                             ("[::2]", 403), ("x", 403), (":80", 403), ("localhost", 200), (f"LOCALHOST:{port}", 200),
+                             ("127.0.0.1", 200), (f"127.0.0.1:{port}", 200), ("[::1]", 200), (f"[::1]:{port}", 200)):
+            with self.subTest(host=host):
+                got, _, data = self.server.ask("POST", "/v1/chat/completions", chat(), Host=host,
+                                               Origin=f"http://{host}")
+                self.assertEqual(got, status, data)
+                if status == 403:
+                    self.assertEqual(json.loads(data)["error"]["code"], "host_not_allowed")
+        self.assertTrue(raw(self.server, b"GET /health HTTP/1.0\r\n\r\n").startswith(b"HTTP/1."))
+
+
+class Hosts(unittest.TestCase):
+    def asks(self, hosts, *options):
+        server = Server(TINY, "--log-level", "off", *options)
+        self.addCleanup(server.stop)
+        for host, status in hosts.items():
+            self.assertEqual(server.ask("GET", "/health", Host=host)[0], status, host)
+
+    def test_allowed(self):
+        self.asks({"llm.lan": 200, "LLM.lan:80": 200, "other": 200, "more": 403, "localhost": 200},
+                  "--allowed-host", "llm.lan", "--allowed-host", "other")
+
+    def test_open_to_others(self):
+        self.asks({"anything": 200, "localhost": 200}, "--host", "0.0.0.0")
+
+    def test_another_address_of_this_machine(self):
+        server = Server(TINY, "--log-level", "off", "--host", "localhost")
+        self.addCleanup(server.stop)
+        self.assertEqual(server.ask("GET", "/health", Host="x")[0], 403)
 
 
 class Slow(unittest.TestCase):
     def test_slow_and_silent_clients_are_cut_off(self):
         server = Server(TINY, "--idle-timeout", "2", "--request-timeout", "4", "--log-level", "off")
         self.addCleanup(server.stop)
-        head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
         for begin, trickle in ((head + b"{", False), (head, False), (b"POST /v1", False), (head, True),
                                (b"GET /", True)):
             with socket.create_connection(("127.0.0.1", server.port), timeout=30) as s:
@@ -156,7 +196,8 @@ class Slow(unittest.TestCase):
             s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             s.connect(("127.0.0.1", server.port))
             body = json.dumps(chat(max_tokens=900000, ignore_eos=True, stream=True)).encode()
-            s.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            s.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+                      b"Content-Length: %d\r\n\r\n" % len(body) + body)
             server.wait_for(lambda v: v["n_requests"] == 1)
             self.assertEqual(server.post("/v1/chat/completions", chat())["usage"]["completion_tokens"], 4)
             server.wait_for(lambda v: v["n_requests"] == 0, 60)

@@ -87,6 +87,7 @@ complete -c bobbin -n '__fish_seen_subcommand_from serve' -l served-model-name -
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l api-key -x -d 'requests must have it as '\''Authorization: Bearer KEY'\''; may be repeated; $BOBBIN_API_KEY is one too'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l api-key-file -r -d 'the same, a key a line'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l cors-origin -l allowed-origins -x -d 'pages from there may use the server, * = from anywhere; may be repeated (default: none)'
+complete -c bobbin -n '__fish_seen_subcommand_from serve' -l allowed-host -x -d 'requests may call this machine so in their Host, beside localhost, 127.0.0.1, [::1] and --host'\''s address; may be repeated; where --host isn'\''t of this machine alone, any name will do'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l chat-template -l chat-template-file -r -d 'use this template instead of the model'\''s'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l tool-call-parser -x -d 'how the model writes calls of tools: auto (default, from the template), none, hermes, mistral, deepseek, lfm2, pythonic or llama3_json'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l reasoning-parser -x -d 'auto (default, from the template), none, or think: text in <think> goes to reasoning_content'

@@ -8,6 +8,7 @@
 #include "auth.h"
 #include "clients.h"
 #include "fields.h"
+#include "hosts.h"
 #include "routes.h"
 #include "terminal.h"
 
@@ -32,6 +33,7 @@ struct http {
 	struct MHD_Daemon *daemon;
 	struct clients clients;
 	int port;
+	bool is_loopback; /* only this machine can reach it */
 	atomic_ullong n_exchanges;
 };
 
@@ -180,6 +182,12 @@ static bool check_head(struct call *c) {
 	struct exchange *x = &c->x;
 	const struct server *s = c->http->server;
 	bool other_method;
+	const char *host = header(c, "Host");
+	if (c->http->is_loopback && !host_is_allowed(&s->options, host)) {
+		return reply_error(x, 403, NULL, "host_not_allowed",
+			"requests for the host '%.100s' aren't allowed, expected localhost or a name that "
+			"--allowed-host gives", host);
+	}
 	if (!check_origin(c)) {
 		return reply_error(x, 403, NULL, "origin_not_allowed",
 			"requests from pages of other origins aren't allowed; --cors-origin allows one");
@@ -360,7 +368,8 @@ static bool listen_at(const struct addrinfo *a, int *fd) {
 	return false;
 }
 
-static bool open_port(const struct server_options *o, int *fd, int *port, struct bb_error *err) {
+static bool open_port(struct http *h, int *fd, struct bb_error *err) {
+	const struct server_options *o = &h->server->options;
 	char digits[16];
 	snprintf(digits, sizeof(digits), "%d", o->port);
 	const struct addrinfo want = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE };
@@ -385,7 +394,8 @@ static bool open_port(const struct server_options *o, int *fd, int *port, struct
 	getsockname(*fd, (struct sockaddr *)&address, &bytes);
 	char name[NI_MAXSERV] = "";
 	getnameinfo((struct sockaddr *)&address, bytes, NULL, 0, name, sizeof(name), NI_NUMERICSERV);
-	*port = atoi(name);
+	h->port = atoi(name);
+	h->is_loopback = host_is_loopback((struct sockaddr *)&address);
 	return true;
 }
 
@@ -398,7 +408,7 @@ bool http_start(struct http **out, struct server *s, struct bb_error *err) {
 	}
 	h->server = s;
 	clients_init(&h->clients);
-	if (!open_port(&s->options, &fd, &h->port, err)) {
+	if (!open_port(h, &fd, err)) {
 		http_stop(h);
 		return false;
 	}

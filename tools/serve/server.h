@@ -24,6 +24,7 @@ struct server_options {
 	struct arg_texts names;       /* --served-model-name */
 	struct arg_texts keys;        /* of the API; none: anybody may */
 	struct arg_texts origins;     /* that CORS allows; none: no CORS */
+	struct arg_texts hosts;       /* further names that requests may call this machine */
 	int max_running, max_waiting, max_step_tokens;
 	size_t prefix_cache_bytes;
 	bool no_prefix_cache;
