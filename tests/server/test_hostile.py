@@ -165,6 +165,17 @@ class Hosts(unittest.TestCase):
         self.assertEqual(server.ask("GET", "/health", Host="x")[0], 403)
 
 
+class OtherDevice(unittest.TestCase):
+    def test_embeddings_are_refused(self):
+        """What isn't opened for taps says so, and lives."""
+        server = Server(TINY, "--log-level", "off", "--device", "auto")
+        self.addCleanup(server.stop)
+        for _ in range(2):
+            error = server.post("/v1/embeddings", {"input": [1, 2]}, 400)["error"]
+            self.assertIn("--device cpu", error["message"])
+        server.post("/v1/chat/completions", chat())
+
+
 class Slow(unittest.TestCase):
     def test_slow_and_silent_clients_are_cut_off(self):
         server = Server(TINY, "--idle-timeout", "2", "--request-timeout", "4", "--log-level", "off")

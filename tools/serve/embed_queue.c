@@ -29,7 +29,8 @@ struct embed_job {
 /* The last site of the tail before the logits. */
 static bool find_site(struct embed_queue *q) {
 	struct bb_tap_site site;
-	for (int i = 0; bb_tap_site(q->server->engine, BB_TAP_UNEMBED, i, &site); i++) {
+	const bool can_tap = q->server->options.can_tap;
+	for (int i = 0; can_tap && bb_tap_site(q->server->engine, BB_TAP_UNEMBED, i, &site); i++) {
 		if (site.width == q->server->info.n_embd && site.n_parts == 1) {
 			q->site = site;
 			q->has_site = true;
@@ -174,6 +175,10 @@ static bool add(struct embed_queue *q, struct embed_job *j) {
 bool embed_queue_run(struct exchange *x, const struct bb_tokens *ids, float *out) {
 	struct embed_queue *q = &x->server->embeds;
 	const int n_embd = x->server->info.n_embd;
+	if (!x->server->options.can_tap) {
+		return reply_error(x, 400, "model", "unsupported",
+			"embeddings need a server with --device cpu, this one has another");
+	}
 	if (!q->has_site) {
 		return reply_error(x, 400, "model", "unsupported", "the model has no such vectors");
 	}

@@ -41,7 +41,7 @@ struct server_options {
 	const char *tool_parser, *reasoning_parser; /* NULL or "auto" */
 	bool metrics_vllm;
 	enum log_level log_level;
-	bool unloads_at_exit;
+	bool can_tap;                 /* the engine was opened for taps */
 };
 
 struct server {
