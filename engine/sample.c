@@ -133,21 +133,37 @@ bool bb_sampling_check(const struct bb_engine *e, const struct bb_sampling *s,
 	return true;
 }
 
-/* What is wanted in its order, and then what is banned, sorted by ids: by insertion, which keeps
- * the order of equals, and these are few. */
-static void list_biases(struct bb_sampler *s) {
-	s->n_bias = 0;
-	for (int i = 0; i < s->params.n_logit_bias + s->n_banned; i++) {
-		const int n = s->params.n_logit_bias;
-		const struct bb_token_bias b = i < n
-			? (struct bb_token_bias){ s->wanted[i].id, s->wanted[i].bias }
-			: (struct bb_token_bias){ s->ends[i - n], -INFINITY };
-		int at = s->n_bias++;
-		for (; at > 0 && s->bias[at - 1].id > b.id; at--) {
-			s->bias[at] = s->bias[at - 1];
+/* out [n]: in [n], whose runs of `run` are sorted by ids, with runs of twice that. Equals stay in
+ * their order. */
+static void merge_runs(struct bb_token_bias *out, const struct bb_token_bias *in, int n, int run) {
+	for (int from = 0; from < n; from += 2 * run) {
+		const int middle = from + run < n ? from + run : n;
+		const int end = middle + run < n ? middle + run : n;
+		int a = from, b = middle;
+		for (int i = from; i < end; i++) {
+			out[i] = a < middle && (b == end || in[a].id <= in[b].id) ? in[a++] : in[b++];
 		}
-		s->bias[at] = b;
 	}
+}
+
+/* What is wanted in its order, and then what is banned, sorted by ids. */
+static void list_biases(struct bb_sampler *s) {
+	const int n_wanted = s->params.n_logit_bias, n = n_wanted + s->n_banned;
+	struct bb_token_bias *now = s->bias, *next = s->bias + n; /* there is room for two lists */
+	for (int i = 0; i < n; i++) {
+		now[i] = i < n_wanted ? (struct bb_token_bias){ s->wanted[i].id, s->wanted[i].bias }
+			: (struct bb_token_bias){ s->ends[i - n_wanted], -INFINITY };
+	}
+	for (int run = 1; run < n; run *= 2) {
+		struct bb_token_bias *const old = now;
+		merge_runs(next, now, n, run);
+		now = next;
+		next = old;
+	}
+	if (now != s->bias) {
+		memcpy(s->bias, now, (size_t)n * sizeof(*now));
+	}
+	s->n_bias = n;
 }
 
 static bool find_ends(struct bb_sampler *s, const struct bb_engine *e, const int32_t *more,
@@ -162,7 +178,7 @@ static bool find_ends(struct bb_sampler *s, const struct bb_engine *e, const int
 	for (int i = 0; ok && i < n_more; i++) {
 		ok = bb_tokens_push(&ends, more[i], err);
 	}
-	const size_t n_bias = ends.n + (size_t)s->params.n_logit_bias;
+	const size_t n_bias = 2 * (ends.n + (size_t)s->params.n_logit_bias);
 	struct bb_token_bias *bias = ok ? base_alloc(n_bias, sizeof(*bias)) : NULL;
 	if (bias == NULL) {
 		bb_tokens_finish(&ends);
@@ -222,7 +238,7 @@ bool sampler_init(struct bb_sampler *s, const struct bb_engine *e, const struct 
 	s->probs = base_alloc(n, sizeof(float));
 	s->order = base_alloc(n, sizeof(int32_t));
 	s->wanted = base_alloc(n_bias, sizeof(*s->wanted));
-	s->bias = base_alloc(n_bias, sizeof(*s->bias));
+	s->bias = base_alloc(2 * n_bias, sizeof(*s->bias));
 	s->counts = has_penalty ? base_alloc(n, sizeof(*s->counts)) : NULL;
 	s->place = has_penalty ? base_alloc(n, sizeof(*s->place)) : NULL;
 	if (s->logits == NULL || s->probs == NULL || s->order == NULL || s->wanted == NULL ||

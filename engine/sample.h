@@ -14,7 +14,8 @@ struct bb_sampler {
 	int n_vocab;
 	int32_t *ends;              /* [n_ends]: the model's end tokens [n_eog], then stop tokens */
 	int n_eog, n_ends, n_banned; /* the first n_banned of ends can't be drawn */
-	struct bb_token_bias *bias; /* [n_bias]: what is wanted and what is banned, by id */
+	struct bb_token_bias *bias; /* [n_bias]: what is wanted and what is banned, by id; behind it as
+	                             * much room, to sort them */
 	int n_bias;
 	struct bb_token_count *counts; /* [n_counts]: tokens of prompt and output; NULL: no penalties */
 	int32_t *place;             /* [n_vocab]: 1 + where a token is counted, or 0 */

@@ -129,6 +129,14 @@ class Hostile(Case):
         self.assertEqual(self.server.ask("POST", "/v1/chat/completions", chat(), Origin=own)[0], 200)
 
 
+    def test_long_lists_of_tokens(self):
+        for field, value in (("logit_bias", {str(i): 1 for i in range(1025)}), ("stop_token_ids", [1] * 1025)):
+            self.refused(chat(**{field: value}), 400, "invalid_value")
+        most = {str(i): -100 for i in reversed(range(199))}   # of a vocabulary of 199
+        reply = self.server.post("/v1/completions", {"prompt": [1, 2], "max_tokens": 4, "temperature": 0,
+                                                     "return_token_ids": True, "logit_bias": {**most, "77": 100}})
+        self.assertEqual(reply["choices"][0]["token_ids"], [77] * 4)
+
     def test_hosts(self):
         """A stranger's page whose name resolves to this machine says that name as Origin and as Host."""
         port = self.server.port

@@ -12,6 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of a request's lists of tokens, which are gone through for every token of its answer. */
+enum { MOST_IDS = 1024 };
+
 /* They would change the answer. */
 static const char *const unsupported[] = {
 	"bad_words", "allowed_token_ids", "repetition_detection", "thinking_token_budget",
@@ -40,6 +43,10 @@ static bool read_stops(struct exchange *x, struct asked *a) {
 	a->generation.stop = a->stop;
 	a->generation.n_stop = (int)n;
 	const json_t *ids = field(x->in, "stop_token_ids");
+	if (json_array_size(ids) > MOST_IDS) {
+		return reply_error(x, 400, "stop_token_ids", "invalid_value",
+			"'stop_token_ids' has %zu ids, expected at most %d", json_array_size(ids), MOST_IDS);
+	}
 	if (ids != NULL && !field_ids(x, ids, "stop_token_ids", x->server->info.n_vocab,
 		&a->stop_ids)) {
 		return false;
@@ -62,6 +69,10 @@ static bool read_bias(struct exchange *x, struct asked *a) {
 	}
 	if (!json_is_object(bias)) {
 		return wrong_bias(x);
+	}
+	if (json_object_size(bias) > MOST_IDS) {
+		return reply_error(x, 400, "logit_bias", "invalid_value",
+			"'logit_bias' has %zu entries, expected at most %d", json_object_size(bias), MOST_IDS);
 	}
 	a->bias = calloc(json_object_size(bias) + 1, sizeof(*a->bias));
 	if (a->bias == NULL) {
