@@ -137,6 +137,14 @@ class Hostile(Case):
                                                      "return_token_ids": True, "logit_bias": {**most, "77": 100}})
         self.assertEqual(reply["choices"][0]["token_ids"], [77] * 4)
 
+    def test_names_of_tools(self):
+        def tools(name):
+            return chat("1 2", tools=[{"type": "function", "function": {"name": name}}], tool_choice="none")
+        for name in ('a", "x": "', "a b", "a\n", "<tool_call>", "\u00e9", "", "a" * 257):
+            with self.subTest(name=name):
+                self.assertIn("tools[0]", self.refused(tools(name), 400, "invalid_value"))
+        self.server.post("/v1/chat/completions", tools("A-z_0.9" + "a" * 249))
+
     def test_hosts(self):
         """A stranger's page whose name resolves to this machine says that name as Origin and as Host."""
         port = self.server.port

@@ -121,6 +121,14 @@ static bool check_message(struct exchange *x, size_t i, json_t *message) {
 
 /* ---- tools ---- */
 
+/* As OpenAI has them, and dots: names go into the prompt and into forced JSON as they are. */
+static bool is_name(const json_t *name) {
+	static const char letters[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
+	const size_t n = json_string_length(name);
+	return n >= 1 && n <= 256 && strspn(json_string_value(name), letters) == n;
+}
+
 static bool check_tools(struct exchange *x, const json_t *tools) {
 	size_t i;
 	const json_t *tool;
@@ -131,10 +139,13 @@ static bool check_tools(struct exchange *x, const json_t *tools) {
 		const json_t *function = json_object_get(tool, "function");
 		const json_t *name = json_object_get(function, "name");
 		const json_t *schema = field(function, "parameters");
-		if (!json_is_string(name) || json_string_length(name) == 0 ||
-			json_string_length(name) > 256) {
+		if (!json_is_string(name)) {
 			return reply_error(x, 400, "tools", "invalid_value",
 				"'tools[%zu]' must be {\"type\": \"function\", \"function\": {\"name\": ...}}", i);
+		}
+		if (!is_name(name)) {
+			return reply_error(x, 400, "tools", "invalid_value",
+				"the name of 'tools[%zu]' must be 1 to 256 of the characters A-Z a-z 0-9 _ . -", i);
 		}
 		if (schema != NULL && !json_is_object(schema)) {
 			return reply_error(x, 400, "tools", "invalid_value",
