@@ -128,6 +128,24 @@ class OpenAI(Case):
         for word in ("get_weather", "<tool_call>", "18 degrees and sunny"):
             self.assertIn(word, rendered)
 
+    def test_schemas_of_tools_are_kept_to(self):
+        """A call that must come follows its schema; a schema that can't be enforced is refused by its keyword."""
+        def tool(name, schema):
+            return {"type": "function", "function": {"name": name, "parameters": schema}}
+        odd = tool("odd", {"type": "object", "patternProperties": {"a": {}}})
+        for tools, choice in (([odd], "required"), ([odd], {"type": "function", "function": {"name": "odd"}}),
+                              ([*TOOLS, odd], "required")):
+            with self.subTest(choice=choice), self.assertRaises(openai.BadRequestError) as caught:
+                self.chat(tools=tools, tool_choice=choice)
+            self.assertEqual(caught.exception.param, "tools")
+            self.assertIn("patternProperties", caught.exception.message)
+        self.chat(tools=[odd], tool_choice="auto", max_tokens=1)
+        few = tool("pick", {"type": "object", "properties": {"n": {"enum": [17, 19]}}, "required": ["n"],
+                            "additionalProperties": False})
+        for tools in ([few], [few, tool("other", few["function"]["parameters"])]):
+            call = self.chat(tools=tools, tool_choice="required", max_tokens=60).choices[0].message.tool_calls[0]
+            self.assertIn(json.loads(call.function.arguments), ({"n": 17}, {"n": 19}))
+
     def test_json_schema(self):
         schema = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 12},
                                                    "age": {"type": "integer", "minimum": 0, "maximum": 99}},

@@ -115,9 +115,7 @@ bool constraint_read(struct exchange *x, struct bb_grammar **out) {
 		reply_engine_error(x, w.param, &err);
 }
 
-struct bb_grammar *constraint_of_schema(const struct bb_engine *e, const json_t *schema) {
-	struct bb_grammar *grammar = NULL;
-	struct bb_error ignored = { 0 };
-	make(e, BB_GRAMMAR_JSON_SCHEMA, schema, &grammar, &ignored);
-	return grammar;
+bool constraint_of_schema(const struct bb_engine *e, const json_t *schema, struct bb_grammar **out,
+	struct bb_error *err) {
+	return make(e, BB_GRAMMAR_JSON_SCHEMA, schema, out, err);
 }

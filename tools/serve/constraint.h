@@ -9,8 +9,8 @@
 /* response_format, structured_outputs and what other servers call it. *out NULL: none is asked for.
  * False: replied. */
 bool constraint_read(struct exchange *x, struct bb_grammar **out);
-/* Of a call's arguments, or of all of a call: NULL where the schema can't be had, then the model is
- * left to itself. */
-struct bb_grammar *constraint_of_schema(const struct bb_engine *e, const json_t *schema);
+/* Of a call's arguments, or of all of a call. */
+bool constraint_of_schema(const struct bb_engine *e, const json_t *schema, struct bb_grammar **out,
+	struct bb_error *err);
 
 #endif

@@ -65,26 +65,31 @@ static json_t *any_call(const struct conversation *c, const char *arguments) {
 	return json_pack("{s:o}", "anyOf", list);
 }
 
-void force_call(const struct exchange *x, struct conversation *c) {
+/* Takes the schema. */
+static bool constrain(struct exchange *x, struct conversation *c, json_t *schema) {
+	struct bb_error err = { 0 };
+	const bool ok = schema != NULL ? constraint_of_schema(x->server->engine, schema, &c->grammar,
+		&err) || reply_engine_error(x, "tools", &err) : reply_no_memory(x);
+	json_decref(schema);
+	return ok;
+}
+
+bool force_call(struct exchange *x, struct conversation *c) {
 	const struct tool_format *f = x->server->tools;
-	const struct bb_engine *e = x->server->engine;
 	const json_t *tool = the_tool(c);
 	if (f == NULL) {
-		return;
+		return true;
 	}
 	if (tool == NULL && f->arguments != NULL) {
-		json_t *schema = any_call(c, f->arguments);
-		c->grammar = constraint_of_schema(e, schema);
-		json_decref(schema);
-	} else if (tool != NULL && f->closing != NULL) {
-		json_t *schema = parameters_of(tool);
-		c->grammar = constraint_of_schema(e, schema);
-		json_decref(schema);
-	}
-	if (tool == NULL && c->grammar != NULL) {
+		if (!constrain(x, c, any_call(c, f->arguments))) {
+			return false;
+		}
 		buf_text(&c->forced, f->before);
 		buf_text(&c->closing, f->after);
-		return;
+		return true;
+	}
+	if (tool != NULL && f->closing != NULL && !constrain(x, c, parameters_of(tool))) {
+		return false;
 	}
 	buf_text(&c->forced, f->opening);
 	if (tool != NULL) {
@@ -92,4 +97,5 @@ void force_call(const struct exchange *x, struct conversation *c) {
 		buf_text(&c->forced, f->naming);
 		buf_text(&c->closing, c->grammar != NULL ? f->closing : "");
 	}
+	return true;
 }

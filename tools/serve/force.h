@@ -7,7 +7,8 @@
 
 #include "messages.h"
 
-/* Fills forced, closing and grammar of a conversation whose choice is TOOLS_REQUIRED. */
-void force_call(const struct exchange *x, struct conversation *c);
+/* Fills forced, closing and grammar of a conversation whose choice is TOOLS_REQUIRED. False:
+ * replied, a schema can't be enforced. */
+bool force_call(struct exchange *x, struct conversation *c);
 
 #endif

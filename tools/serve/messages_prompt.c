@@ -194,14 +194,12 @@ static bool ends_with(const struct bb_text *text, const char *word) {
 }
 
 /* Where a call must come, or the text is constrained, there is no place for thinking. */
-static void begin_answer(const struct exchange *x, struct conversation *c) {
+static bool begin_answer(struct exchange *x, struct conversation *c) {
 	const bool is_call = c->choice == TOOLS_REQUIRED;
 	if (c->is_thinking && (is_call || c->is_constrained)) {
 		buf_text(&c->forced, "\n</think>\n\n");
 	}
-	if (is_call) {
-		force_call(x, c);
-	}
+	return !is_call || force_call(x, c);
 }
 
 static bool tokenize(struct exchange *x, struct conversation *c) {
@@ -242,8 +240,7 @@ bool conversation_prompt(struct exchange *x, struct conversation *c) {
 	} else {
 		ok = render(x, c, messages) && (!c->continues || cut_final(x, c, messages));
 		c->is_thinking = ok && x->server->reasons && ends_with(&c->rendered, "<think>");
-		begin_answer(x, c);
-		ok = ok && tokenize(x, c);
+		ok = ok && begin_answer(x, c) && tokenize(x, c);
 	}
 	json_decref(messages);
 	return ok;
