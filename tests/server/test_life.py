@@ -64,6 +64,24 @@ class Leaving(Case):
         self.assertLess(time.monotonic() - start, 30)
 
 
+class Kept(Case):
+    """The prefix cache has room for two conversations: about 3 pages of 1.4 MiB each."""
+    model, options = REAL, ("--prefix-cache-bytes", "11M", "--log-level", "off")
+
+    def test_a_prompt_cache_key_is_no_conversation(self):
+        """OpenAI's key names an app: what one of its requests left doesn't go for what another one leaves."""
+        def cached(word, **more):
+            usage = self.server.post("/v1/chat/completions", chat(" and ".join([word] * 60), max_tokens=1,
+                                                                  **more))["usage"]
+            return usage["prompt_tokens_details"]["cached_tokens"] / usage["prompt_tokens"]
+        cached("salt")
+        for word in ("iron", "rain"):
+            cached(word, prompt_cache_key="an app")
+        self.assertGreater(cached("iron", prompt_cache_key="an app"), 0.8)
+        self.assertLess(cached("salt"), 0.5)    # the oldest one had to go
+        self.server.post("/v1/chat/completions", chat(prompt_cache_key=3))
+
+
 class Queue(Case):
     options = ("--max-num-seqs", "2", "--max-queue", "2", *ROOMY)
 

@@ -158,7 +158,6 @@ bool asked_read(struct exchange *x, struct asked *a) {
 		field_float(x, x->in, "deadline_ms", 0, 1e12, &a->deadline_ms) &&
 		field_int(x, x->in, "prompt_logprobs", 0, BB_MAX_LOGPROBS, &a->n_prompt_logprobs) &&
 		field_string(x, x->in, "cache_salt", &a->cache_salt) &&
-		field_string(x, x->in, "prompt_cache_key", &a->conversation) &&
 		field_bool(x, x->in, "skip_special_tokens", &skip_special) &&
 		field_bool(x, x->in, "return_token_ids", &a->with_ids) &&
 		field_bool(x, x->in, "return_tokens_as_token_ids", &a->ids_as_tokens) &&
@@ -213,7 +212,7 @@ struct bb_request_params asked_request(const struct asked *a, const struct bb_to
 	return (struct bb_request_params){
 		.prompt = prompt->ids, .n_prompt = prompt->n, .generation = a->generation, .n = a->n,
 		.priority = a->priority, .deadline_ms = (double)a->deadline_ms,
-		.cache_salt = a->cache_salt, .conversation = a->conversation,
+		.cache_salt = a->cache_salt,
 		.n_prompt_logprobs = a->n_prompt_logprobs > 0 ? a->n_prompt_logprobs
 			: a->n_prompt_logprobs == 0, /* the token's own comes with any number */
 	};

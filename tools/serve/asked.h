@@ -13,7 +13,7 @@ struct asked { /* asked_read .. asked_finish */
 	struct bb_generation_params generation; /* its pointers go into this struct and into x->in */
 	int n, priority, n_prompt_logprobs; /* the last -1: not asked for */
 	float deadline_ms;
-	const char *cache_salt, *conversation; /* of x->in, or NULL */
+	const char *cache_salt; /* of x->in, or NULL */
 	bool has_max_tokens, is_stream, with_usage, usage_always, with_ids, ids_as_tokens;
 	const char *stop[ASKED_STOPS];
 	struct bb_tokens stop_ids;

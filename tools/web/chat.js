@@ -9,7 +9,6 @@ const $ = (id) => document.getElementById(id);
 /* {role, text, thinking, figures, error, stopped} */
 export class Chat {
 	messages = [];
-	id = "";
 	#views = new Map();  // message -> {node, ...}
 	#running = null;     // {message, stop: AbortController}
 	#settings;
@@ -41,14 +40,12 @@ export class Chat {
 			const kept = JSON.parse(localStorage.getItem(KEPT) ?? "null");
 			this.messages = Array.isArray(kept?.messages)
 				? kept.messages.filter((m) => ["user", "assistant"].includes(m?.role) && typeof m.text === "string") : [];
-			this.id = typeof kept?.id === "string" ? kept.id : "";
 		} catch { /* nothing kept that can be read */ }
-		this.id ||= newId();
 	}
 
 	save() {
 		try {
-			localStorage.setItem(KEPT, JSON.stringify({ id: this.id, messages: this.messages }));
+			localStorage.setItem(KEPT, JSON.stringify({ messages: this.messages }));
 		} catch {
 			say("This conversation is too long to be kept in the browser");
 		}
@@ -57,7 +54,6 @@ export class Chat {
 	clear() {
 		this.stop();
 		this.messages = [];
-		this.id = newId();
 		this.save();
 		this.draw();
 	}
@@ -97,8 +93,7 @@ export class Chat {
 				messages.push({ role: m.role, content: m.text, ...(m.thinking ? { reasoning_content: m.thinking } : {}) });
 			}
 		}
-		return { messages, stream: true, stream_options: { include_usage: true }, prompt_cache_key: this.id,
-			...s.sampling };
+		return { messages, stream: true, stream_options: { include_usage: true }, ...s.sampling };
 	}
 
 	async #answer() {
@@ -324,10 +319,6 @@ export class Chat {
 
 function isNearEnd(box) {
 	return box.scrollHeight - box.scrollTop - box.clientHeight < NEAR;
-}
-
-function newId() { // no randomUUID without TLS
-	return `web-${[...crypto.getRandomValues(new Uint32Array(4))].map((n) => n.toString(16).padStart(8, "0")).join("")}`;
 }
 
 function figuresOf({ usage, timings }) {
