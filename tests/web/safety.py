@@ -48,6 +48,26 @@ class Safety(PageCase):
         self.page.reload()      # from what was kept
         self.check()
 
+    def test_long_lines_take_no_time(self):
+        """A model may write any line, and the page reads an answer again with each piece: no line may hang it."""
+        many = 200000
+        for name, line in {"heading": "# a" + " " * many, "heading 2": "# a" + " " * many + "b\rc",
+                           "closed": "# a" + "#" * many + "a", "fence": "```" + " " * many + "`",
+                           "long fence": "~" * many + "`", "table": "a|b\n" + " " * many + "-" + " " * many + "x",
+                           "rule": "- " * many + "x"}.items():
+            with self.subTest(name):
+                took = self.page.evaluate("async text => { const m = await import('/web/markdown.js'); "
+                                          "const start = performance.now(); m.blocksOf(text).length; "
+                                          "return performance.now() - start; }", line)
+                self.assertLess(took, 10000)
+
+    def test_headings(self):
+        self.answer({"content": "# One  \n\n## Two ##  \n\n### a#b\n\n#none"})
+        self.send("go")
+        self.wait_answer()
+        self.assertEqual([self.text(f".assistant > .content {tag}") for tag in ("h3", "h4", "h5", "p")],
+                         ["One", "Two", "a#b", "#none"])
+
     def test_text_that_comes_in_pieces(self):
         """A mark that is whole only after a while."""
         text = "\n\n".join(ATTACKS)

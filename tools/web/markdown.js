@@ -9,11 +9,12 @@ export function make(tag, props = {}, ...children) {
 	return node;
 }
 
-const FENCE = /^( {0,3})(`{3,}|~{3,})\s*([^`]*)$/;
-const HEADING = /^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$/;
+// Each takes a time linear in the line's length: no two parts of one that follow each other can match the same.
+const FENCE = /^( {0,3})(`{3,}(?!`)|~{3,}(?!~))([^`]*)$/;
+const HEADING = /^ {0,3}(#{1,6})\s(.*)$/s;
 const RULE = /^ {0,3}([-*_])(?:\s*\1){2,}\s*$/;
 const ITEM = /^(\s*)([-*+]|\d{1,9}[.)])\s+(.*)$/;
-const TABLE_RULE = /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/;
+const TABLE_RULE = /^(?:\|\s*)?:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?$/; // of a line that is trimmed
 const MOST_DEPTH = 12; // of quotes and lists in each other
 
 /** Cuts a text into blocks: {kind, lines, ...}. A block depends only on lines up to its end. */
@@ -39,7 +40,7 @@ export function blocksOf(text) {
 		} else if (ITEM.test(lines[i])) {
 			i = endOfList(lines, i);
 			blocks.push({ kind: "list", lines: lines.slice(from, i) });
-		} else if (lines[i].includes("|") && TABLE_RULE.test(lines[i + 1] ?? "")) {
+		} else if (lines[i].includes("|") && TABLE_RULE.test(lines[i + 1]?.trim() ?? "")) {
 			for (i += 2; i < lines.length && lines[i].includes("|"); i++);
 			blocks.push({ kind: "table", lines: lines.slice(from, i) });
 		} else {
@@ -48,6 +49,15 @@ export function blocksOf(text) {
 		}
 	}
 	return blocks;
+}
+
+/* A heading's text without the #s that may close it. */
+function withoutMarks(text) {
+	let end = text.trimEnd().length;
+	while (end > 0 && text[end - 1] === "#") {
+		end--;
+	}
+	return text.slice(0, end).trim();
 }
 
 function startsBlock(lines, i) {
@@ -172,7 +182,7 @@ export function nodeOf(block, depth = 0) {
 		return make("hr");
 	case "heading": { // the page has the first two levels
 		const [, marks, text] = HEADING.exec(block.lines[0]);
-		return make(`h${Math.min(marks.length + 2, 6)}`, {}, ...inline(text));
+		return make(`h${Math.min(marks.length + 2, 6)}`, {}, ...inline(withoutMarks(text)));
 	}
 	case "quote":
 		return make("blockquote", {}, ...blocksOf(block.lines.join("\n")).map((b) => nodeOf(b, depth + 1)));
