@@ -73,6 +73,15 @@ class Anthropic(Case):
             "additionalProperties": False}}})
         self.assertIn(json.loads(reply.content[0].text), ({"ok": True}, {"ok": False}))
 
+    def test_what_would_change_the_answer(self):
+        """Is taken as chat completions take it, or refused by name."""
+        for name, value in (("bad_words", ["x"]), ("n", 2), ("mcp_servers", [{"url": "x"}]), ("min_tokens", -1)):
+            with self.subTest(name), self.assertRaises(anthropic.BadRequestError) as caught:
+                self.say(greedy=False, extra_body={name: value})
+            self.assertIn(f"'{name}'", caught.exception.body["error"]["message"])
+        reply = self.say(greedy=False, extra_body={"guided_regex": "[a-c]{3}", "no_such_field": 1, "metadata": {}})
+        self.assertRegex(reply.content[0].text, "^[a-c]{3}$")
+
     def test_count_tokens(self):
         counted = self.client.messages.count_tokens(model="smollm2", messages=HI, system="Be brief.").input_tokens
         usage = self.say(system="Be brief.").usage

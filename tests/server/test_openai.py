@@ -233,6 +233,17 @@ class OpenAI(Case):
         with self.assertRaises(openai.NotFoundError):
             self.client.responses.retrieve(unkept.id)
 
+    def test_responses_take_what_chat_takes(self):
+        """And refuse what it refuses, by name: nothing that would change the answer is dropped."""
+        for name, value in (("bad_words", ["x"]), ("n", 2), ("logit_bias", {"9999999": 1}), ("min_tokens", -1),
+                            ("mirostat", 2), ("response_format", {"type": "x"})):
+            with self.subTest(name), self.assertRaises(openai.BadRequestError) as caught:
+                self.client.responses.create(model="small", input="Hi", max_output_tokens=4, extra_body={name: value})
+            self.assertEqual(caught.exception.param, name)
+        reply = self.client.responses.create(model="small", input="Hi", max_output_tokens=20, user="me",
+                                             extra_body={"guided_regex": "[a-c]{3}", "no_such_field": 1, "n": 1})
+        self.assertRegex(reply.output_text, "^[a-c]{3}$")
+
     def test_responses_streamed(self):
         plain = self.client.responses.create(model="small", input="Say hello.", temperature=0, max_output_tokens=300)
         self.assertEqual(plain.status, "completed")

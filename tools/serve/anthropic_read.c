@@ -211,7 +211,11 @@ static bool is_prefill(const json_t *messages) {
 }
 
 bool anthropic_read(struct exchange *x, bool needs_length, bool *shows_thinking) {
+	static const char *const unsupported[] = { "mcp_servers", "container", NULL };
+	static const char *const own[] = { "messages", "system", "stop_sequences", "thinking",
+		"output_config", "tools", "tool_choice", NULL };
 	const char *thinking = type_of(field(x->in, "thinking"));
+	const json_t *kwargs = field(x->in, "chat_template_kwargs");
 	if (needs_length && field(x->in, "max_tokens") == NULL) {
 		return reply_error(x, 400, "max_tokens", "missing", "'max_tokens' is missing");
 	}
@@ -219,20 +223,29 @@ bool anthropic_read(struct exchange *x, bool needs_length, bool *shows_thinking)
 	if (messages == NULL) {
 		return x->status != 0 ? false : reply_no_memory(x);
 	}
+	int n = 1;
+	if (!fields_unsupported(x, x->in, unsupported) || !field_int(x, x->in, "n", 1, 1, &n)) {
+		json_decref(messages);
+		return false;
+	}
 	*shows_thinking = strcmp(thinking, "enabled") == 0 || strcmp(thinking, "adaptive") == 0;
-	json_t *out = json_pack("{s:o, s:{s:b}}", "messages", messages, "chat_template_kwargs",
-		"enable_thinking", *shows_thinking);
+	json_t *out = fields_copy(x, own);
+	if (out == NULL) {
+		json_decref(messages);
+		return reply_no_memory(x);
+	}
+	json_object_set_new(out, "messages", messages);
+	if (kwargs == NULL || json_is_object(kwargs)) {
+		json_t *all = json_pack("{s:b}", "enable_thinking", *shows_thinking);
+		json_object_update(all, (json_t *)(size_t)kwargs);
+		json_object_set_new(out, "chat_template_kwargs", all);
+	}
 	if (is_prefill(messages)) {
 		json_object_set_new(out, "continue_final_message", json_true());
 	}
-	static const char *const same[] = { "model", "max_tokens", "temperature", "top_p", "top_k",
-		"stream", "seed", "min_p", "priority", "cache_salt" };
-	for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++) {
-		pass(out, x->in, same[i], same[i]);
-	}
 	pass(out, x->in, "stop_sequences", "stop");
 	pass(out, field(x->in, "output_config"), "format", "response_format");
-	if (out == NULL || !read_tools(x, out)) {
+	if (!read_tools(x, out)) {
 		json_decref(out);
 		return x->status != 0 ? false : reply_no_memory(x);
 	}

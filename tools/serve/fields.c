@@ -170,6 +170,14 @@ bool field_asks(const json_t *value) {
 	}
 }
 
+json_t *fields_copy(const struct exchange *x, const char *const *names) {
+	json_t *copy = json_copy(x->in);
+	for (; copy != NULL && *names != NULL; names++) {
+		json_object_del(copy, *names);
+	}
+	return copy;
+}
+
 bool fields_unsupported(struct exchange *x, const json_t *in, const char *const *names) {
 	for (; *names != NULL; names++) {
 		const json_t *value = field(in, *names);

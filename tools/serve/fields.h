@@ -25,6 +25,9 @@ bool field_ids(struct exchange *x, const json_t *list, const char *name, int n_v
 bool field_model(struct exchange *x);
 /* Whether a value asks for anything: not null, false, 0, "" or empty. */
 bool field_asks(const json_t *value);
+/* A copy of x->in without these fields [names, ending in NULL], for another API's words for them:
+ * what is left is what both have, and what only fields_unsupported knows. NULL: no memory. */
+json_t *fields_copy(const struct exchange *x, const char *const *names);
 /* Refuses fields [names, ending in NULL] that would change the answer if they were understood. */
 bool fields_unsupported(struct exchange *x, const json_t *in, const char *const *names);
 

@@ -207,15 +207,13 @@ static json_t *echo_of(const struct exchange *x, bool is_kept) {
 }
 
 static bool translate(struct exchange *x, struct response *r, json_t *out) {
-	static const char *const same[] = { "model", "temperature", "top_p", "stream", "top_k", "min_p",
-		"seed", "parallel_tool_calls", "priority", "cache_salt", "prompt_cache_key", "stop",
-		"chat_template_kwargs", "ignore_eos", "logit_bias", "presence_penalty",
-		"frequency_penalty" };
 	const char *instructions = NULL;
+	int n = 1;
 	json_t *messages = json_array();
 	json_object_set_new(out, "messages", messages);
 	if (!read_previous(x, r->messages) || !read_input(x, r->messages) ||
-		!field_string(x, x->in, "instructions", &instructions)) {
+		!field_string(x, x->in, "instructions", &instructions) ||
+		!field_int(x, x->in, "n", 1, 1, &n)) {
 		return false;
 	}
 	if (instructions != NULL) {
@@ -223,9 +221,6 @@ static bool translate(struct exchange *x, struct response *r, json_t *out) {
 			instructions));
 	}
 	json_array_extend(messages, r->messages);
-	for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++) {
-		pass(out, x->in, same[i], same[i]);
-	}
 	pass(out, x->in, "max_output_tokens", "max_completion_tokens");
 	pass(out, json_object_get(x->in, "text"), "format", "response_format");
 	pass(out, json_object_get(x->in, "reasoning"), "effort", "reasoning_effort");
@@ -235,10 +230,13 @@ static bool translate(struct exchange *x, struct response *r, json_t *out) {
 
 bool response_read(struct exchange *x, struct response *r) {
 	static const char *const unsupported[] = { "background", "conversation", "prompt", NULL };
+	static const char *const own[] = { "input", "instructions", "previous_response_id", "store",
+		"max_output_tokens", "text", "reasoning", "include", "logprobs", "top_logprobs", "tools",
+		"tool_choice", "messages", NULL };
 	r->is_kept = true;
 	r->messages = json_array();
 	r->output = json_array();
-	json_t *out = json_object();
+	json_t *out = fields_copy(x, own);
 	if (r->messages == NULL || r->output == NULL || out == NULL) {
 		json_decref(out);
 		return reply_no_memory(x);
