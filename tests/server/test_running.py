@@ -31,6 +31,21 @@ class Metrics(Case):
         self.assertTrue(headers["Content-Type"].startswith("text/plain; version=0.0.4"))
         return data.decode()
 
+    def test_tokens_of_prompts(self):
+        """All of them count, from the cache or not, and what was looked up is never less than what was found."""
+        names = [f'{name}{{model_name="llama",engine="0"}}' for name in (
+            "vllm:prompt_tokens_total", "vllm:prefix_cache_queries_total", "vllm:prefix_cache_hits_total")]
+        names += ["bobbin_prompt_tokens_total", "bobbin_prompt_tokens_cached_total"]
+        before = [self.server.metric(name) for name in names]
+        usage = [self.server.post("/v1/completions", {"prompt": list(range(1, 181)), "max_tokens": 2})["usage"]
+                 for _ in range(3)]
+        cached = sum(u["prompt_tokens_details"]["cached_tokens"] for u in usage)
+        self.assertGreater(cached, 100)
+        self.assertEqual([self.server.metric(name) - was for name, was in zip(names, before)],
+                         [540, 540, cached, 540, cached])
+        loads = self.server.get("/v1/loads")
+        self.assertEqual(loads["prompt_tokens"], self.server.metric("bobbin_prompt_tokens_total"))
+
     @unittest.skipUnless(shutil.which("promtool"), "promtool is missing (Debian: prometheus)")
     def test_promtool(self):
         """Ours are clean. vLLM's names are what they are; what promtool says of them is of style, not of form."""

@@ -82,7 +82,7 @@ void loads_handle(struct exchange *x) {
 		x->server->names[0], "running", st.n_running, "waiting", st.n_waiting, "aside", st.n_aside,
 		"max_model_len", x->server->info.max_len, "kv_bytes", (json_int_t)st.kv_bytes,
 		"max_kv_bytes", (json_int_t)st.max_kv_bytes, "prefix_bytes", (json_int_t)st.prefix_bytes,
-		"prompt_tokens", (json_int_t)st.n_prompt_tokens, "cached_tokens",
+		"prompt_tokens", (json_int_t)(st.n_prompt_tokens + st.n_cached_tokens), "cached_tokens",
 		(json_int_t)st.n_cached_tokens, "output_tokens", (json_int_t)st.n_output_tokens, "step_ms",
 		st.step_s * 1e3, "step_rows", (json_int_t)st.step_rows, "n_requests", n, "requests",
 		requests));

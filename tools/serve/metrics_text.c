@@ -115,7 +115,8 @@ static void put_own(struct page *p, const struct server *s, const struct metrics
 		(double)m->n_busy);
 	put(p, "steps_total", "counter", "Steps of the engine.", (double)st->n_steps);
 	put(p, "step_seconds_total", "counter", "Time spent in steps.", st->busy_s);
-	put(p, "prompt_tokens_total", "counter", "Tokens of prompts.", (double)st->n_prompt_tokens);
+	put(p, "prompt_tokens_total", "counter", "Tokens of prompts, computed or not.",
+		(double)(st->n_prompt_tokens + st->n_cached_tokens));
 	put(p, "prompt_tokens_cached_total", "counter", "Tokens of prompts that weren't computed.",
 		(double)st->n_cached_tokens);
 	put(p, "output_tokens_total", "counter", "Tokens of answers.", (double)st->n_output_tokens);
@@ -140,6 +141,7 @@ static void put_own(struct page *p, const struct server *s, const struct metrics
 static void put_vllm(struct page *p, const struct metrics *m,
 	const struct bb_scheduler_stats *st) {
 	const double used = st->max_kv_bytes > 0 ? (double)st->kv_bytes / (double)st->max_kv_bytes : 0;
+	const double n_prompt = (double)(st->n_prompt_tokens + st->n_cached_tokens);
 	put(p, "num_requests_running", "gauge", "Requests in steps.", st->n_running);
 	put(p, "num_requests_waiting", "gauge", "Requests that wait.", st->n_waiting + st->n_aside);
 	head(p, "num_requests_waiting_by_reason", "gauge", "Requests that wait, by reason.");
@@ -147,13 +149,13 @@ static void put_vllm(struct page *p, const struct metrics *m,
 	sample(p, "num_requests_waiting_by_reason", "reason=\"deferred\"", st->n_aside);
 	put(p, "kv_cache_usage_perc", "gauge", "Share of the KV cache in use, 1 is all.", used);
 	put(p, "gpu_cache_usage_perc", "gauge", "The old name of kv_cache_usage_perc.", used);
-	put(p, "prompt_tokens_total", "counter", "Tokens of prompts.", (double)st->n_prompt_tokens);
+	put(p, "prompt_tokens_total", "counter", "Tokens of prompts.", n_prompt);
 	put(p, "generation_tokens_total", "counter", "Tokens of answers.",
 		(double)st->n_output_tokens);
 	put(p, "prompt_tokens_cached_total", "counter", "Tokens of prompts that were cached.",
 		(double)st->n_cached_tokens);
 	put(p, "prefix_cache_queries_total", "counter", "Tokens looked up in the prefix cache.",
-		(double)st->n_prompt_tokens);
+		n_prompt);
 	put(p, "prefix_cache_hits_total", "counter", "Tokens found there.",
 		(double)st->n_cached_tokens);
 	put(p, "num_preemptions_total", "counter", "How often something was put aside.",

@@ -58,14 +58,14 @@ export class Loads {
 	#draw(now) {
 		const time = performance.now() / 1000, last = this.#last, rate = { time, read: 0, written: 0 };
 		if (last && time > last.time && now.output_tokens >= last.output_tokens) {
-			rate.read = Math.max(0, (now.prompt_tokens - last.prompt_tokens) / (time - last.time));
+			const read = (v) => v.prompt_tokens - v.cached_tokens;
+			rate.read = Math.max(0, (read(now) - read(last)) / (time - last.time));
 			rate.written = (now.output_tokens - last.output_tokens) / (time - last.time);
 		}
 		this.#last = { ...now, time };
 		this.#rates = [...this.#rates, rate].filter((r) => r.time > time - SECONDS);
 		const queue = now.waiting + (now.aside ? ` + ${now.aside} aside` : "");
-		const asked = now.prompt_tokens + now.cached_tokens; // those that were computed, and those that weren't
-		const hits = asked > 0 ? `${number(100 * now.cached_tokens / asked, 1)} %` : "–";
+		const hits = now.prompt_tokens > 0 ? `${number(100 * now.cached_tokens / now.prompt_tokens, 1)} %` : "–";
 		drawTotals([
 			["Running", String(now.running)], ["Queue", String(queue)],
 			["Written", `${number(rate.written, 1)}`, "tokens/s"], ["Read", `${number(rate.read, 1)}`, "tokens/s"],
