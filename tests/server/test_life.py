@@ -3,15 +3,18 @@
 import concurrent.futures
 import http.client
 import json
+import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 import unittest
 
-from serving import BOBBIN, REAL, TINY, Case, Server, anthropic, chat, openai, with_clients
+from serving import BOBBIN, REAL, ROOT, TINY, Case, Server, anthropic, chat, openai, with_clients
 
 LONG = {"max_tokens": 500000, "ignore_eos": True}
 ROOMY = ("-c", "1000000", "--log-level", "info")
@@ -80,6 +83,48 @@ class Kept(Case):
         self.assertGreater(cached("iron", prompt_cache_key="an app"), 0.8)
         self.assertLess(cached("salt"), 0.5)    # the oldest one had to go
         self.server.post("/v1/chat/completions", chat(prompt_cache_key=3))
+
+
+# Fails every third event that has a text, by its size. What says so has none, so that it can't fail.
+NO_MEMORY = r"""
+#include "serve/turn.h"
+#include <dlfcn.h>
+void *calloc(size_t n, size_t bytes) {
+	static void *(*real)(size_t, size_t);
+	static atomic_int count;
+	if (real == NULL) {
+		real = (void *(*)(size_t, size_t))dlsym(RTLD_NEXT, "calloc");
+	}
+	const size_t least = sizeof(struct turn_event) + 2;
+	return n == 1 && bytes >= least && bytes < least + 16 && atomic_fetch_add(&count, 1) % 3 == 2
+		? NULL : real(n, bytes);
+}
+"""
+
+
+@unittest.skipUnless(shutil.which("cc"), "there is no C compiler")
+class NoMemory(unittest.TestCase):
+    def test_an_answer_with_a_gap_is_an_error(self):
+        with tempfile.TemporaryDirectory() as folder:
+            source, library = pathlib.Path(folder, "no_memory.c"), pathlib.Path(folder, "no_memory.so")
+            source.write_text(NO_MEMORY, encoding="utf-8")
+            subprocess.run(["cc", "-D_GNU_SOURCE", "-include", "stdatomic.h", "-shared", "-fPIC", "-O2",
+                            *(f"-I{ROOT / name}" for name in ("engine", "tools", "kernels")), source, "-o", library],
+                           check=True)
+            server = Server(TINY, "--log-level", "off", env={"LD_PRELOAD": str(library)})
+        self.addCleanup(server.stop)
+        bodies = {"/v1/chat/completions": chat("1 2", max_tokens=9, ignore_eos=True),
+                  "/v1/completions": {"prompt": [1, 2], "max_tokens": 9, "ignore_eos": True},
+                  "/v1/responses": {"input": "1 2", "max_output_tokens": 9, "ignore_eos": True}}
+        for path, body in bodies.items():
+            with self.subTest(path):
+                self.assertIn("no memory", server.post(path, body, 503)["error"]["message"])
+                status, _, data = server.ask("POST", path, {**body, "stream": True})
+                self.assertEqual(status, 200)
+                events = [json.loads(text) for text in re.findall(rb"^data: (\{.*)$", data, re.M)]
+                error = events[-1].get("error") or events[-1]["response"]["error"]
+                self.assertIn("no memory", error["message"])
+                self.assertFalse([e for e in events if e.get("choices") and e["choices"][0]["finish_reason"]])
 
 
 class Queue(Case):

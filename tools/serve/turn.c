@@ -22,6 +22,7 @@ struct turn {
 	int n_refs;
 	bool has_left;                /* nobody reads events any more */
 	bool has_lost;                /* an event had no memory */
+	struct turn_event *loss;      /* says so; NULL once it was given */
 	int fd;                       /* readable: there are events */
 	double start;
 	struct bb_grammar *grammar;   /* or NULL */
@@ -41,10 +42,18 @@ struct turn *turn_create(struct exchange *x) {
 		return NULL;
 	}
 	t->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (t->fd < 0) {
+	t->loss = calloc(1, sizeof(*t->loss) + 1);
+	if (t->fd < 0 || t->loss == NULL) {
+		if (t->fd >= 0) {
+			close(t->fd);
+		}
+		free(t->loss);
 		free(t);
 		return NULL;
 	}
+	t->loss->kind = BB_EVENT_FAILED;
+	t->loss->has_usage = true;
+	server_fail(&t->loss->error, BB_ERR_MEMORY, "no memory for a part of the answer");
 	t->x = x;
 	t->server = x->server;
 	t->last = &t->first;
@@ -64,6 +73,7 @@ static void free_events(struct turn_event *e) {
 
 static void free_turn(struct turn *t) {
 	free_events(t->first);
+	free(t->loss);
 	bb_grammar_destroy(t->grammar);
 	pthread_mutex_destroy(&t->lock);
 	close(t->fd);
@@ -149,7 +159,7 @@ static void receive(void *user, const struct bb_event *event) {
 	count(slot, event);
 	struct turn_event *e = copy(slot, event);
 	pthread_mutex_lock(&t->lock);
-	if (t->has_left) {
+	if (t->has_left || t->has_lost) { /* an end behind a gap would look like a whole answer */
 		free(e);
 	} else if (e == NULL) {
 		t->has_lost = true;
@@ -218,7 +228,11 @@ struct turn_event *turn_next(struct turn *t, int most_ms, bool *is_gone) {
 			uint64_t n;
 			const ssize_t cleared = read(t->fd, &n, sizeof(n));
 			(void)cleared;
-			*is_gone = t->has_lost; /* the answer can't be whole */
+			if (t->has_lost) { /* the answer can't be whole */
+				e = t->loss;
+				t->loss = NULL;
+				*is_gone = e == NULL;
+			}
 		}
 		pthread_mutex_unlock(&t->lock);
 		if (e != NULL || *is_gone) {
