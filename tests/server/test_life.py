@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import threading
@@ -66,6 +67,16 @@ class Leaving(Case):
         self.assertEqual(reply["choices"][0]["finish_reason"], "abort")
         self.assertLess(time.monotonic() - start, 30)
 
+    def test_why_a_response_is_incomplete(self):
+        for more, why in (({"deadline_ms": 300}, "deadline"), ({"max_output_tokens": 3}, "max_output_tokens")):
+            body = {"input": "1 2", "ignore_eos": True, **more}
+            reply = self.server.post("/v1/responses", body)
+            self.assertEqual((reply["status"], reply["incomplete_details"]["reason"]), ("incomplete", why))
+            _, _, data = self.server.ask("POST", "/v1/responses", {**body, "stream": True})
+            last = json.loads(data.decode().strip().split("data: ")[-1])
+            self.assertEqual((last["type"], last["response"]["incomplete_details"]["reason"]),
+                             ("response.incomplete", why))
+
 
 class Kept(Case):
     """The prefix cache has room for two conversations: about 3 pages of 1.4 MiB each."""
@@ -83,6 +94,29 @@ class Kept(Case):
         self.assertGreater(cached("iron", prompt_cache_key="an app"), 0.8)
         self.assertLess(cached("salt"), 0.5)    # the oldest one had to go
         self.server.post("/v1/chat/completions", chat(prompt_cache_key=3))
+
+
+def text(string):
+    return struct.pack("<Q", len(string)) + string.encode()
+
+
+class Recommended(unittest.TestCase):
+    def test_a_response_echoes_what_applies(self):
+        """The request's sampling, or what the model's file recommends. 128 bytes of keys keep its data aligned."""
+        keys = (text("general.sampling.temp") + struct.pack("<If", 6, 0.6) +
+                text("general.sampling.top_p") + struct.pack("<If", 6, 0.95) +
+                text("general.author") + struct.pack("<I", 8) + text("somebody, somewhere"))
+        self.assertEqual(len(keys) % 32, 0)
+        data = TINY.read_bytes()
+        n_keys = struct.unpack_from("<Q", data, 16)[0] + 3
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "tiny.gguf")
+            path.write_bytes(data[:16] + struct.pack("<Q", n_keys) + keys + data[24:])
+            server = Server(path, "--log-level", "off")
+            self.addCleanup(server.stop)
+            for more, want in (({}, (0.6, 0.95)), ({"temperature": 0.25, "top_p": 1}, (0.25, 1))):
+                reply = server.post("/v1/responses", {"input": "1 2", "max_output_tokens": 1, **more})
+                self.assertEqual((reply["temperature"], reply["top_p"]), want)
 
 
 # Fails every third event that has a text, by its size. What says so has none, so that it can't fail.

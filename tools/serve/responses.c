@@ -57,6 +57,20 @@ const char *response_status(const struct talk *t) {
 	return t->answers[0].finish == BB_FINISH_STOP ? "completed" : "incomplete";
 }
 
+/* The API's own words know but two reasons; clients show others as they are. */
+static const char *why_incomplete(const struct talk *t) {
+	switch (t->answers[0].finish) {
+	case BB_FINISH_CONTEXT:
+		return "max_context_length";
+	case BB_FINISH_CANCELLED:
+		return "cancelled";
+	case BB_FINISH_DEADLINE:
+		return "deadline";
+	default:
+		return "max_output_tokens";
+	}
+}
+
 json_t *response_object(const struct talk *t, const char *status, const struct bb_error *err) {
 	const struct response *r = t->own;
 	const bool has_ended = strcmp(status, "in_progress") != 0;
@@ -67,7 +81,7 @@ json_t *response_object(const struct talk *t, const char *status, const struct b
 	json_object_set_new(object, "error", err == NULL ? json_null() : json_pack("{s:s, s:s}",
 		"code", "server_error", "message", err->text));
 	json_object_set_new(object, "incomplete_details", strcmp(status, "incomplete") == 0
-		? json_pack("{s:s}", "reason", "max_output_tokens") : json_null());
+		? json_pack("{s:s}", "reason", why_incomplete(t)) : json_null());
 	json_object_set_new(object, "usage", has_ended && err == NULL ? usage_of(t) : json_null());
 	return object;
 }

@@ -5,6 +5,8 @@
 #include "responses.h"
 #include "server.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static bool refuse(struct exchange *x, const char *param, const char *what) {
@@ -184,6 +186,13 @@ static void read_logprobs(const struct exchange *x, json_t *out) {
 	}
 }
 
+/* As it would be written: not 0.699999988 for 0.7. */
+static json_t *short_real(float value) {
+	char digits[32];
+	snprintf(digits, sizeof(digits), "%.7g", (double)value);
+	return json_real(strtod(digits, NULL));
+}
+
 /* What the response repeats, with the values that apply. */
 static json_t *echo_of(const struct exchange *x, bool is_kept) {
 	static const struct {
@@ -191,9 +200,9 @@ static json_t *echo_of(const struct exchange *x, bool is_kept) {
 	} rows[] = {
 		{ "instructions", "null" }, { "max_output_tokens", "null" }, { "metadata", "{}" },
 		{ "parallel_tool_calls", "true" }, { "previous_response_id", "null" },
-		{ "reasoning", "{\"effort\": null, \"summary\": null}" }, { "temperature", "1.0" },
+		{ "reasoning", "{\"effort\": null, \"summary\": null}" },
 		{ "text", "{\"format\": {\"type\": \"text\"}}" }, { "tool_choice", "\"auto\"" },
-		{ "tools", "[]" }, { "top_p", "1.0" }, { "truncation", "\"disabled\"" }, { "user", "null" },
+		{ "tools", "[]" }, { "truncation", "\"disabled\"" }, { "user", "null" },
 		{ "background", "false" },
 	};
 	json_t *echo = json_object();
@@ -202,6 +211,13 @@ static json_t *echo_of(const struct exchange *x, bool is_kept) {
 		json_object_set_new(echo, rows[i].name, value != NULL && !json_is_null(value)
 			? json_incref(value) : json_loads(rows[i].otherwise, JSON_DECODE_ANY, NULL));
 	}
+	struct bb_sampling s;
+	bb_sampling_default(x->server->engine, &s);
+	const json_t *temperature = field(x->in, "temperature"), *top_p = field(x->in, "top_p");
+	json_object_set_new(echo, "temperature", temperature != NULL ? json_deep_copy(temperature)
+		: short_real(s.temperature));
+	json_object_set_new(echo, "top_p", top_p != NULL ? json_deep_copy(top_p)
+		: short_real(s.top_p));
 	json_object_set_new(echo, "store", json_boolean(is_kept));
 	return echo;
 }
