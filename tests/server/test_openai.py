@@ -244,6 +244,13 @@ class OpenAI(Case):
                                              extra_body={"guided_regex": "[a-c]{3}", "no_such_field": 1, "n": 1})
         self.assertRegex(reply.output_text, "^[a-c]{3}$")
 
+    def test_a_response_with_nul_is_kept(self):
+        nul = next(i for i in range(1000) if self.server.post("/detokenize", {"tokens": [i]})["prompt"] == "\0")
+        reply = self.client.responses.create(model="small", input="Hi", max_output_tokens=2, temperature=0,
+                                             extra_body={"logit_bias": {str(nul): 100}})
+        self.assertEqual(reply.output_text, "\0\0")
+        self.assertEqual(self.client.responses.retrieve(reply.id).output_text, "\0\0")
+
     def test_responses_streamed(self):
         plain = self.client.responses.create(model="small", input="Say hello.", temperature=0, max_output_tokens=300)
         self.assertEqual(plain.status, "completed")

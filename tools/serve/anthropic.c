@@ -65,7 +65,8 @@ static json_t *body(struct talk *t) {
 	json_array_foreach(a->calls, i, call) {
 		const json_t *text = json_object_get(call, "arguments");
 		json_array_append_new(content, call_block(call,
-			json_loadb(json_string_value(text), json_string_length(text), 0, NULL)));
+			json_loadb(json_string_value(text), json_string_length(text),
+				JSON_ALLOW_NUL, NULL)));
 	}
 	return message_of(t, content, true);
 }

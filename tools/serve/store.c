@@ -72,7 +72,8 @@ json_t *store_get(struct store *s, const char *id) {
 	const int i = find(s, id);
 	if (i >= 0) {
 		s->items[i].used = ++s->now;
-		both = json_loadb(s->items[i].data, s->items[i].bytes, 0, NULL);
+		both = json_loadb(s->items[i].data, s->items[i].bytes,
+			JSON_ALLOW_NUL, NULL); /* a model may write it */
 	}
 	pthread_mutex_unlock(&s->lock);
 	return both;
