@@ -98,6 +98,22 @@ class OpenAI(Case):
         streamed = "".join(c.choices[0].delta.content or "" for c in self.chat(max_tokens=30, stop=word, stream=True))
         self.assertEqual(streamed, whole[:whole.index(word)])
 
+    def test_completions_stop(self):
+        def complete(**more):
+            return self.client.completions.create(model="small", prompt="The sky is", max_tokens=30, temperature=0,
+                                                  **more)
+        plain = complete()
+        self.assertIsNone(plain.choices[0].stop_reason)
+        self.assertEqual(plain.usage.completion_tokens_details.reasoning_tokens, 0)
+        whole = plain.choices[0].text
+        word = whole.split()[6]
+        choice = complete(stop=["never to come", word]).choices[0]
+        self.assertEqual((choice.text, choice.finish_reason, choice.stop_reason),
+                         (whole[:whole.index(word)], "stop", word))
+        chunks = list(complete(stop=[word], stream=True))
+        self.assertEqual("".join(c.choices[0].text for c in chunks), whole[:whole.index(word)])
+        self.assertEqual([c.choices[0].stop_reason for c in chunks], [None] * (len(chunks) - 1) + [word])
+
     def test_continue_final_message(self):
         begun = [*HI, {"role": "assistant", "content": "The sky is blue because"}]
         reply = self.chat(messages=begun, extra_body={"continue_final_message": True})

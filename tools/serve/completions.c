@@ -6,6 +6,7 @@
 #include "logprobs.h"
 #include "routes.h"
 #include "server.h"
+#include "stops.h"
 #include "talk.h"
 #include "terminal.h"
 #include "turn.h"
@@ -21,6 +22,8 @@ struct choice { /* one of n for each prompt */
 	json_t *ids;                                     /* of return_token_ids; else NULL */
 	size_t offset;                                   /* of the text, in characters */
 	const char *reason;                              /* NULL: goes on */
+	enum bb_finish finish;                           /* the same, as the engine says it */
+	struct buf tail;                                 /* for stops */
 	int32_t last_id;
 };
 
@@ -35,6 +38,7 @@ struct job {
 	json_t **prompt_logprobs;       /* [n_prompts], of the field of that name */
 	int n_prompts, n_left;          /* left: prompts whose answers go on */
 	struct choice *choices;         /* [n_prompts, n] */
+	struct stops stops;
 	struct turn *turn;
 	char id[48];
 	long created;
@@ -53,6 +57,7 @@ static void destroy(void *user) {
 	for (int i = 0; j->choices != NULL && i < j->n_prompts * j->asked.n; i++) {
 		struct choice *c = &j->choices[i];
 		buf_finish(&c->text);
+		buf_finish(&c->tail);
 		json_decref(c->tokens);
 		json_decref(c->token_logprobs);
 		json_decref(c->tops);
@@ -63,6 +68,7 @@ static void destroy(void *user) {
 	free(j->texts);
 	free(j->prompt_logprobs);
 	free(j->choices);
+	stops_finish(&j->stops);
 	asked_finish(&j->asked);
 	free(j);
 }
@@ -111,9 +117,11 @@ static json_t *logprobs_of(const struct choice *c) {
 /* ---- what both ways write ---- */
 
 static json_t *usage_of(const struct job *j) {
-	return json_pack("{s:i, s:i, s:i, s:{s:i}}", "prompt_tokens", j->n_prompt,
+	return json_pack("{s:i, s:i, s:i, s:{s:i}, s:{s:i, s:i, s:i}}", "prompt_tokens", j->n_prompt,
 		"completion_tokens", j->n_output, "total_tokens", j->n_prompt + j->n_output,
-		"prompt_tokens_details", "cached_tokens", j->n_cached);
+		"prompt_tokens_details", "cached_tokens", j->n_cached,
+		"completion_tokens_details", "reasoning_tokens", 0, /* thinking isn't told apart here */
+		"accepted_prediction_tokens", 0, "rejected_prediction_tokens", 0);
 }
 
 static json_t *wrap(const struct job *j, json_t *choices) {
@@ -122,15 +130,25 @@ static json_t *wrap(const struct job *j, json_t *choices) {
 		"bobbin-" BB_VERSION, "choices", choices);
 }
 
+/* The stop string or the id that ended it. */
+static json_t *stop_reason(const struct job *j, const struct choice *c) {
+	const char *text = stops_found(&j->stops, j->server->engine, c->finish, c->last_id, &c->tail);
+	if (text != NULL) {
+		return json_string(text);
+	}
+	for (size_t k = 0; c->finish == BB_FINISH_STOP && k < j->asked.stop_ids.n; k++) {
+		if (j->asked.stop_ids.ids[k] == c->last_id) {
+			return json_integer(c->last_id);
+		}
+	}
+	return json_null();
+}
+
 static json_t *choice_object(const struct job *j, int i) {
 	struct choice *c = &j->choices[i];
-	json_t *stop = json_null();
-	for (size_t k = 0; c->reason != NULL && k < j->asked.stop_ids.n; k++) {
-		stop = j->asked.stop_ids.ids[k] == c->last_id ? json_integer(c->last_id) : stop;
-	}
 	json_t *object = json_pack("{s:i, s:o, s:o, s:s?, s:o}", "index", i, "text",
 		json_stringn(buf_string(&c->text), c->text.bytes), "logprobs", logprobs_of(c),
-		"finish_reason", c->reason, "stop_reason", stop);
+		"finish_reason", c->reason, "stop_reason", stop_reason(j, c));
 	if (c->ids != NULL) {
 		json_object_set(object, "token_ids", c->ids);
 	}
@@ -175,6 +193,7 @@ static void take_token(struct job *j, const struct turn_event *e, struct choice 
 		return;
 	}
 	j->n_output++;
+	stops_add(&j->stops, j->server->engine, e->token.id, &c->tail);
 	buf_add(&c->text, e->text, e->bytes);
 	if (j->n_logprobs >= 0) {
 		add_logprobs(j, c, e->token.id, is_end, &e->token);
@@ -208,6 +227,7 @@ static int take(struct job *j, const struct turn_event *e) {
 		told = e->bytes > 0 || j->n_logprobs >= 0 || c->ids != NULL ? i : -1;
 	} else if (e->kind == BB_EVENT_FINISHED) {
 		c->reason = reason_of(j, e->finish);
+		c->finish = e->finish;
 		told = i;
 	}
 	if (e->has_usage) {
@@ -432,7 +452,7 @@ static bool begin(struct job *j) {
 		c->ids = j->asked.with_ids ? json_array() : NULL;
 	}
 	j->turn = turn_create(j->x);
-	if (j->turn == NULL) {
+	if (j->turn == NULL || !stops_copy(&j->stops, &j->asked.generation)) {
 		return reply_no_memory(j->x);
 	}
 	turn_take_grammar(j->turn, &j->asked.grammar);

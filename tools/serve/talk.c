@@ -48,9 +48,7 @@ void talk_destroy(struct talk *t) {
 		json_decref(a->ids);
 	}
 	free(t->answers);
-	for (int i = 0; i < t->stops.n; i++) {
-		free(t->stops.v[i]);
-	}
+	stops_finish(&t->stops);
 	if (t->shape->drop != NULL) {
 		t->shape->drop(t);
 	}
@@ -121,18 +119,6 @@ static size_t text_bytes(const struct talk *t, const struct turn_event *e) {
 	return bytes;
 }
 
-enum { TAIL_BYTES = 4096 };
-
-static void add_tail(const struct talk *t, struct answer_text *a, int32_t id) {
-	struct bb_text piece = { 0 };
-	struct bb_error ignored = { 0 };
-	if (t->stops.n > 0 && bb_detokenize(t->server->engine, &id, 1, &piece, &ignored)) {
-		buf_add(&a->tail, piece.data, piece.bytes);
-		buf_drop(&a->tail, a->tail.bytes > TAIL_BYTES ? a->tail.bytes - TAIL_BYTES : 0);
-	}
-	bb_text_finish(&piece);
-}
-
 static void take_token(struct talk *t, const struct turn_event *e) {
 	struct answer_text *a = &t->answers[e->branch];
 	const bool is_end = e->finish == BB_FINISH_STOP &&
@@ -144,7 +130,7 @@ static void take_token(struct talk *t, const struct turn_event *e) {
 	a->n_tokens++;
 	a->n_thinking += a->reader.state == READER_THINKING;
 	a->last_id = e->token.id;
-	add_tail(t, a, e->token.id);
+	stops_add(&t->stops, t->server->engine, e->token.id, &a->tail);
 	if (t->wants_logprobs) {
 		t->entry = logprobs_entry(t->server->engine, &e->token, t->n_top, is_end,
 			t->asked.ids_as_tokens);
@@ -306,18 +292,6 @@ static bool make_answers(struct talk *t) {
 	return true;
 }
 
-/* The request's own are gone when the answer ends. */
-static bool copy_stops(struct talk *t) {
-	for (int i = 0; i < t->asked.generation.n_stop; i++) {
-		t->stops.v[i] = strdup(t->asked.generation.stop[i]);
-		if (t->stops.v[i] == NULL) {
-			return reply_no_memory(t->x);
-		}
-		t->stops.n++;
-	}
-	return true;
-}
-
 /* An answer that must be one call ends with it. */
 static void stop_behind_call(struct talk *t) {
 	const struct conversation *c = &t->conversation;
@@ -337,7 +311,10 @@ static bool begin(struct talk *t) {
 	struct conversation *c = &t->conversation;
 	const bool has_tools = c->tools != NULL && c->choice != TOOLS_NONE && t->server->tools != NULL;
 	c->is_constrained = t->asked.grammar != NULL;
-	if (!copy_stops(t) || !conversation_prompt(x, c)) {
+	if (!stops_copy(&t->stops, &t->asked.generation)) {
+		return reply_no_memory(x);
+	}
+	if (!conversation_prompt(x, c)) {
 		return false;
 	}
 	if (c->grammar != NULL) { /* what must be called goes before what else the text must be */
@@ -394,19 +371,7 @@ const char *talk_reason(const struct talk *t, int i) {
 
 const char *talk_stop_string(const struct talk *t, int i) {
 	const struct answer_text *a = &t->answers[i];
-	const char *last = NULL, *best = NULL;
-	const bool is_text = a->finish == BB_FINISH_STOP && a->tail.bytes > 0 &&
-		!bb_token_is_end(t->server->engine, a->last_id);
-	/* The first one to be there is the one: others would have ended it before. */
-	for (int k = 0; is_text && k < t->stops.n; k++) {
-		const char *stop = t->stops.v[k];
-		const char *at = memmem(a->tail.data, a->tail.bytes, stop, strlen(stop));
-		if (at != NULL && (best == NULL || at < last)) {
-			last = at;
-			best = stop;
-		}
-	}
-	return best;
+	return stops_found(&t->stops, t->server->engine, a->finish, a->last_id, &a->tail);
 }
 
 json_t *talk_usage(const struct talk *t) {

@@ -9,6 +9,7 @@
 #include "asked.h"
 #include "messages.h"
 #include "reader.h"
+#include "stops.h"
 #include "turn.h"
 
 #include <time.h>
@@ -49,10 +50,7 @@ struct talk {
 	bool wants_logprobs;
 	int n_top;
 	bool hides_reasoning, one_call; /* one_call: of tools, those behind the first are left out */
-	struct {
-		char *v[ASKED_STOPS]; /* [n], own */
-		int n;
-	} stops;
+	struct stops stops;
 	char id[48];
 	long created;
 	struct turn *turn;
