@@ -294,6 +294,23 @@ class Seen(Case):
         for path in ("/v1/chat/completions", "/v1/messages", "/v1/responses", "/metrics", "/tokenize"):
             self.assertIn(path, description["paths"])
 
+    def test_openapi_has_the_fields_that_are_read(self):
+        schemas = self.server.get("/openapi.json")["components"]["schemas"]
+        shared = ("asked.c", "constraint.c")
+        for schema, files, others in (  # others: what another endpoint's requests have, and n, which must be 1
+                ("ChatRequest", (*shared, "chat.c", "messages.c"), {"prompt"}),
+                ("CompletionRequest", (*shared, "completions.c"), {"messages"}),
+                ("ResponseRequest", ("responses_read.c",), {"n"}), ("MessagesRequest", ("anthropic_read.c",), {"n"}),
+                ("EmbeddingRequest", ("embeddings.c",), set())):
+            source = "".join((ROOT / "tools/serve" / name).read_text(encoding="utf-8") for name in files)
+            read = set(re.findall(r'\bfield\w*\(x, (?:x->)?in, "(\w+)"|\bfield\(x->in, "(\w+)"', source))
+            read = {a or b for a, b in read}
+            for names in re.findall(r"(?:lengths|passed)\[\] = \{([^}]*)\}", source):
+                read |= set(re.findall(r'"(\w+)"', names))
+            read |= set(re.findall(r'\{ "(\w+)", (?:NULL|"\w+"), BB_GRAMMAR', source))
+            self.assertGreaterEqual(len(read), 3, schema)
+            self.assertEqual(read - others - set(schemas[schema]["properties"]), set(), schema)
+
     def test_token_tools(self):
         ids = self.server.post("/tokenize", {"prompt": "5 6 7"})["tokens"]
         self.assertEqual(ids[-3:], [5, 6, 7])
