@@ -104,8 +104,9 @@ void turns_put_aside(struct bb_scheduler *s, struct branch *b);
 /* A branch's answer is whole: what it has computed may serve others. */
 void turns_keep(struct bb_scheduler *s, struct branch *b);
 void turns_drop(struct bb_scheduler *s, struct branch *b);
-/* Branch 0, which has read all of the prompt but its last token, becomes n. */
-bool turns_split(struct bb_scheduler *s, struct branch *b, struct bb_error *err);
+/* Branch 0, which has read all of the prompt but its last token, becomes n. On an error it's one
+ * still, and none of the others has begun. */
+bool turns_split(struct branch *b, struct bb_error *err);
 
 /* ---- run.c ---- */
 

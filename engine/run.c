@@ -397,7 +397,7 @@ static bool join(struct bb_scheduler *s, struct branch *b, struct bb_error *err)
 		return false;
 	}
 	if (b->n_places > 1 && bb_context_length(b->context) == (int)r->params.n_prompt - 1 &&
-		!turns_split(s, b, err)) {
+		!turns_split(b, err)) {
 		return false;
 	}
 	return !reads_aloud(b) || reserve_prompt_logits(s, err);
@@ -600,7 +600,7 @@ static void give_out(struct bb_scheduler *s, int i, const struct bb_error *step_
 	if (item->sampler != NULL) {
 		tell_token(s, b);
 	} else if (b->n_places > 1 && bb_context_length(b->context) == (int)r->params.n_prompt - 1 &&
-		!turns_split(s, b, &err)) {
+		!turns_split(b, &err)) {
 		fail_request(s, r, &err);
 	}
 }

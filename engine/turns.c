@@ -248,13 +248,23 @@ void turns_put_aside(struct bb_scheduler *s, struct branch *b) {
 	s->now.n_dropped++;
 }
 
-bool turns_split(struct bb_scheduler *s, struct branch *b, struct bb_error *err) {
+static void unsplit(struct bb_request *r, int n) {
+	for (int i = 1; i < n; i++) {
+		bb_context_destroy(r->branches[i].context);
+		r->branches[i].context = NULL;
+	}
+}
+
+bool turns_split(struct branch *b, struct bb_error *err) {
 	struct bb_request *r = b->request;
 	for (int i = 1; i < r->params.n; i++) {
-		struct branch *o = &r->branches[i];
-		if (!bb_context_fork(&o->context, b->context, err)) {
+		if (!bb_context_fork(&r->branches[i].context, b->context, err)) {
+			unsplit(r, i);
 			return false;
 		}
+	}
+	for (int i = 1; i < r->params.n; i++) {
+		struct branch *o = &r->branches[i];
 		o->is_live = true;
 		o->n_places = 1;
 		o->n_segments = b->n_segments;
