@@ -87,6 +87,8 @@ enum { PROMPT_ROWS = 16 };
 
 /* ---- turns.c: how the contexts of branches begin, part and end ---- */
 
+/* It has a context, which wasn't copied away. */
+bool turns_is_in(const struct branch *b);
 /* Bytes of pages that a context of n tokens takes, and of the state. */
 size_t turns_bytes(const struct bb_engine *e, int n_tokens);
 /* Of them, beyond what it has, to append n_rows. */

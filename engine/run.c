@@ -144,10 +144,6 @@ static void end_unwanted(struct bb_scheduler *s, double now) {
 
 /* ---- jobs ---- */
 
-static bool is_in(const struct branch *b) {
-	return b->context != NULL && !b->is_swapped;
-}
-
 /* Tokens of its timeline that the context has, or will have when it's brought in. */
 static int length_of(const struct branch *b) {
 	return b->context != NULL ? bb_context_length(b->context)
@@ -208,7 +204,7 @@ static void make_job(struct bb_scheduler *s, struct branch *b) {
 		.order = r->id * (uint64_t)s->params.max_running + (uint64_t)b->index,
 		.priority = r->params.priority, .deadline = r->deadline, .n_todo = todo > 1 ? todo : 1,
 		.n_left = left_of(s, b), .max_rows = most_rows(s, b, length), .n_places = b->n_places,
-		.is_in = is_in(b), .bytes = turns_bytes_of(b),
+		.is_in = turns_is_in(b), .bytes = turns_bytes_of(b),
 	};
 }
 
@@ -385,7 +381,7 @@ static void add_item(struct bb_scheduler *s, struct branch *b, int n_rows) {
  * whose prompt begins alike. */
 static bool join(struct bb_scheduler *s, struct branch *b, struct bb_error *err) {
 	struct bb_request *r = b->request;
-	if (!is_in(b)) {
+	if (!turns_is_in(b)) {
 		if (b->source != NULL && bb_context_length(b->source->context) < b->n_common) {
 			return true; /* waits */
 		}
@@ -427,7 +423,7 @@ static int compare_pages(const void *x, const void *y) {
 static bool is_alone(const struct bb_scheduler *s, const struct branch *b) {
 	for (int i = 0; i < s->plan.n_jobs; i++) {
 		const struct branch *o = s->of_job[i];
-		if (o != b && o->finish == BB_FINISH_NONE && is_in(o)) {
+		if (o != b && o->finish == BB_FINISH_NONE && turns_is_in(o)) {
 			return false;
 		}
 	}
@@ -439,7 +435,7 @@ static bool is_alone(const struct bb_scheduler *s, const struct branch *b) {
 static void give_up(struct bb_scheduler *s, struct branch *b, struct bb_error *err) {
 	const bool is_short = err->code == BB_ERR_MEMORY;
 	if (is_short && (trim_prefixes(s) || !is_alone(s, b))) {
-		if (is_in(b)) {
+		if (turns_is_in(b)) {
 			turns_drop(s, b);
 		}
 		if (!is_alone(s, b)) {
@@ -623,7 +619,7 @@ static bool fail_step(struct bb_scheduler *s, const struct bb_error *why, struct
 		for (int i = 0, n = 0; i < s->plan.n_jobs && n < s->n_items; i++) {
 			struct branch *b = s->of_job[s->plan.order[i]];
 			n += s->plan.jobs[s->plan.order[i]].n_rows > 0;
-			last = s->plan.jobs[s->plan.order[i]].n_rows > 0 && is_in(b) ? b : last;
+			last = s->plan.jobs[s->plan.order[i]].n_rows > 0 && turns_is_in(b) ? b : last;
 		}
 		turns_put_aside(s, last);
 		return true;
@@ -681,7 +677,7 @@ static void fill_info(const struct bb_scheduler *s, const struct bb_request *r, 
 	int n_rows = 0;
 	for (int i = 0; i < r->params.n; i++) {
 		const struct branch *b = &r->branches[i];
-		if (is_in(b)) {
+		if (turns_is_in(b)) {
 			is_any_in = true;
 			out->kv_bytes += bb_context_kv_bytes(b->context);
 		}

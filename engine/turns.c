@@ -34,14 +34,14 @@ size_t turns_bytes(const struct bb_engine *e, int n_tokens) {
 	return engine_kv_bytes(e, n_tokens) + e->states.bytes;
 }
 
-static bool is_in(const struct branch *b) {
+bool turns_is_in(const struct branch *b) {
 	return b->context != NULL && !b->is_swapped;
 }
 
 size_t turns_bytes_for(const struct branch *b, int n_rows) {
 	const struct bb_engine *e = b->request->scheduler->engine;
 	const struct bb_context *c = b->context;
-	if (!is_in(b)) {
+	if (!turns_is_in(b)) {
 		const int length = c != NULL ? bb_context_length(c) : 0;
 		const size_t shared = b->source != NULL ? engine_kv_bytes(e, b->n_common) : 0;
 		const int before = length + (b->source != NULL ? b->n_common : 0);
@@ -57,7 +57,7 @@ size_t turns_bytes_for(const struct branch *b, int n_rows) {
 
 size_t turns_page_bytes_of(const struct branch *b) {
 	double bytes = 0;
-	for (int i = 0; is_in(b) && i < b->context->engine->plan.n_paged; i++) {
+	for (int i = 0; turns_is_in(b) && i < b->context->engine->plan.n_paged; i++) {
 		const struct kv_table *t = &b->context->tables[i];
 		bytes += kv_share(t) * (double)t->pool->page_bytes;
 	}
@@ -65,7 +65,7 @@ size_t turns_page_bytes_of(const struct branch *b) {
 }
 
 size_t turns_bytes_of(const struct branch *b) {
-	const struct state *state = is_in(b) ? b->context->state : NULL;
+	const struct state *state = turns_is_in(b) ? b->context->state : NULL;
 	return turns_page_bytes_of(b) +
 		(state != NULL ? b->context->engine->states.bytes / (size_t)state->n_refs : 0);
 }
@@ -90,7 +90,7 @@ static int common(const struct bb_tokens *a, const struct bb_tokens *b) {
 static int worth(const struct branch *b, const struct branch *o) {
 	const bool is_older = o->request->id < b->request->id ||
 		(o->request == b->request && o->index < b->index);
-	if (o == b || !o->is_live || !is_in(o) || !is_older ||
+	if (o == b || !o->is_live || !turns_is_in(o) || !is_older ||
 		o->request->params.priority > b->request->params.priority ||
 		strcmp(salt_of(b), salt_of(o)) != 0) {
 		return 0;
@@ -219,7 +219,7 @@ void turns_drop(struct bb_scheduler *s, struct branch *b) {
 }
 
 void turns_keep(struct bb_scheduler *s, struct branch *b) {
-	if (s->prefix != NULL && is_in(b)) {
+	if (s->prefix != NULL && turns_is_in(b)) {
 		prefix_keep(s->prefix, salt_of(b), b->request->params.conversation, b->context);
 		b->context = NULL;
 	}
@@ -235,7 +235,7 @@ static bool is_cheaper_copied(const struct bb_scheduler *s, const struct branch 
 
 void turns_put_aside(struct bb_scheduler *s, struct branch *b) {
 	struct bb_error ignored = { 0 };
-	assert(is_in(b));
+	assert(turns_is_in(b));
 	forsake(s, b);
 	b->request->usage.n_preempted++;
 	if (is_cheaper_copied(s, b) && swap_out(b->context, &b->swapped, &ignored)) {
