@@ -601,6 +601,16 @@ static void give_out(struct bb_scheduler *s, int i, const struct bb_error *step_
 	}
 }
 
+/* Of those that hold memory, with rows of the step or not, who comes last. */
+static struct branch *last_in(const struct bb_scheduler *s) {
+	struct branch *last = s->of_item[0];
+	for (int i = 0; i < s->plan.n_jobs; i++) {
+		struct branch *b = s->of_job[s->plan.order[i]];
+		last = b->finish == BB_FINISH_NONE && turns_is_in(b) ? b : last;
+	}
+	return last;
+}
+
 /* The step has computed nothing. Who comes last makes room where memory ran out; a device that
  * failed can't be trusted any more; else those that took part have failed. */
 static bool fail_step(struct bb_scheduler *s, const struct bb_error *why, struct bb_error *err) {
@@ -613,15 +623,9 @@ static bool fail_step(struct bb_scheduler *s, const struct bb_error *why, struct
 	if (why->code == BB_ERR_MEMORY && trim_prefixes(s)) {
 		return true; /* that may be enough */
 	}
-	if (why->code == BB_ERR_MEMORY && s->n_items > 1) {
+	if (why->code == BB_ERR_MEMORY && !is_alone(s, s->of_item[0])) {
 		learn_limit(s);
-		struct branch *last = s->of_item[0];
-		for (int i = 0, n = 0; i < s->plan.n_jobs && n < s->n_items; i++) {
-			struct branch *b = s->of_job[s->plan.order[i]];
-			n += s->plan.jobs[s->plan.order[i]].n_rows > 0;
-			last = s->plan.jobs[s->plan.order[i]].n_rows > 0 && turns_is_in(b) ? b : last;
-		}
-		turns_put_aside(s, last);
+		turns_put_aside(s, last_in(s));
 		return true;
 	}
 	for (int i = 0; i < s->n_items; i++) {

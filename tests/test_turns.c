@@ -81,3 +81,60 @@ Test(turns, branches_of_a_cached_prompt_part_whole_or_not_at_all, .timeout = 200
 		cr_assert_gt(n_th, 10);
 	}
 }
+
+/* ---- memory that others hold ---- */
+
+/* One reads its prompt with all rows of the steps beside another that holds pages and has none. The
+ * n_th allocation fails: the other makes room. *n_asides: how often. Whether any was left to
+ * fail. */
+static bool wait_for_memory(long n_th, int *n_asides) {
+	const struct bb_scheduler_params sp = { .max_running = 2, .max_step_tokens = 4,
+		.no_prefix_cache = true };
+	static struct outcome o[2];
+	struct bb_scheduler *s = new_scheduler(engine, &sp);
+	struct bb_request_params p[2] = {
+		request(engine, ids, 300, 5, 1), request(engine, ids + 100, 300, 5, 1),
+	};
+	bool idle;
+	memset(o, 0, sizeof(o));
+	p[0].deadline_ms = 1e9; /* so the other goes first, as the oldest without one */
+	submit(s, p[0], &o[0]);
+	for (int i = 0; i < 20; i++) {
+		step(s, &idle);
+	}
+	submit(s, p[1], &o[1]);
+	step(s, &idle);
+	step(s, &idle);
+	struct bb_scheduler_stats stats;
+	bb_scheduler_stats(s, &stats);
+	cr_assert(stats.n_running == 2 && stats.step_rows == 4);
+	const long before = base_count_allocs();
+	base_fail_alloc_at(n_th);
+	while (!o[1].has_ended && s->requests->next->branches[0].n_seen < 290) {
+		step(s, &idle);
+	}
+	const bool has_failed = base_count_allocs() - before >= n_th;
+	base_fail_alloc_at(0);
+	run_all(s);
+	bb_scheduler_stats(s, &stats);
+	for (int i = 0; i < 2; i++) {
+		cr_assert_eq(o[i].error.code, BB_OK, "allocation %ld, request %d: %s", n_th, i,
+			o[i].error.text);
+		expect_alone(engine, &p[i], 0, &o[i]);
+	}
+	release_all(o, 2);
+	bb_scheduler_destroy(s);
+	*n_asides += (int)(stats.n_swapped + stats.n_dropped);
+	return has_failed;
+}
+
+Test(turns, who_computes_alone_waits_for_memory_that_others_hold) {
+	bool has_failed = true;
+	int n_asides = 0;
+	for (long n_th = 1; has_failed; n_th++) {
+		tear_down(); /* which gives all pages back */
+		set_up();
+		has_failed = wait_for_memory(n_th, &n_asides);
+	}
+	cr_assert_gt(n_asides, 0);
+}
