@@ -99,6 +99,9 @@ size_t turns_page_bytes_of(const struct branch *b);
 /* Where b, which has none, may have a beginning of its context from: it gets one of the prefix
  * cache, or a source, or neither. */
 void turns_find_beginning(struct bb_scheduler *s, struct branch *b);
+/* A source that went on while b had no place may be unable to give its beginning any more; then b
+ * has none. */
+void turns_check_source(struct branch *b);
 /* The branch has a context with its pages and state from now on. */
 bool turns_bring_in(struct bb_scheduler *s, struct branch *b, struct bb_error *err);
 /* The branch has no pages any more, but can go on as if nothing had been. */

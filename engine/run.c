@@ -272,6 +272,7 @@ static void make_jobs(struct bb_scheduler *s) {
 	for (struct bb_request *r = s->requests; r != NULL; r = r->next) {
 		for (int i = 0; i < r->params.n; i++) {
 			if (r->branches[i].is_live) {
+				turns_check_source(&r->branches[i]);
 				make_job(s, &r->branches[i]);
 				bytes += turns_page_bytes_of(&r->branches[i]);
 			}

@@ -85,8 +85,14 @@ static int common(const struct bb_tokens *a, const struct bb_tokens *b) {
 	return (int)n;
 }
 
-/* Tokens of b that are better had from o; 0: none. One that has read beyond them can still give
- * them where layers only grow and no window has let them go. */
+/* Whether o has its first n tokens to give, now or when it has read them. One that has read beyond
+ * them does where layers only grow and no window has let them go. */
+static bool can_give(const struct branch *o, int n) {
+	return bb_context_length(o->context) <= n ||
+		(o->context->state == NULL && context_holds(o->context, n));
+}
+
+/* Tokens of b that are better had from o; 0: none. */
 static int worth(const struct branch *b, const struct branch *o) {
 	const bool is_older = o->request->id < b->request->id ||
 		(o->request == b->request && o->index < b->index);
@@ -96,9 +102,7 @@ static int worth(const struct branch *b, const struct branch *o) {
 		return 0;
 	}
 	const int all = common(&b->ids, &o->ids), n = all < (int)b->ids.n ? all : (int)b->ids.n - 1;
-	const bool is_past = bb_context_length(o->context) > n;
-	const bool can_go_back = o->context->state == NULL && context_holds(o->context, n);
-	return n >= MIN_COMMON && (!is_past || can_go_back) ? n : 0;
+	return n >= MIN_COMMON && can_give(o, n) ? n : 0;
 }
 
 static void find_source(struct bb_scheduler *s, struct branch *b) {
@@ -153,6 +157,12 @@ void turns_find_beginning(struct bb_scheduler *s, struct branch *b) {
 		begin(s, b, kept);
 	} else {
 		bb_context_destroy(kept);
+	}
+}
+
+void turns_check_source(struct branch *b) {
+	if (b->source != NULL && !can_give(b->source, b->n_common)) {
+		b->source = NULL;
 	}
 }
 

@@ -138,3 +138,49 @@ Test(turns, who_computes_alone_waits_for_memory_that_others_hold) {
 	}
 	cr_assert_gt(n_asides, 0);
 }
+
+/* ---- beginnings that others read ---- */
+
+/* Steps that take no time have all the rows that there are. */
+static double stopped_clock(void *user) {
+	(void)user;
+	return 1;
+}
+
+/* Who had no place while its source had just what it wanted finds that one beyond it. A state can't
+ * go back without computing it all again outside of any step, so it begins by itself. */
+Test(turns, who_comes_too_late_for_a_beginning_reads_it) {
+	const struct bb_scheduler_params sp = { .max_running = 2, .max_step_tokens = 32,
+		.no_prefix_cache = true, .clock = stopped_clock };
+	static struct outcome o[3];
+	int32_t alike[MAX_PROMPT];
+	bool idle;
+	tear_down();
+	open_tiny("mamba2");
+	memcpy(alike, ids, sizeof(alike));
+	alike[128] ^= 1;
+	struct bb_request_params p[3] = {
+		request(engine, ids, 300, 40, 1), request(engine, alike, 150, 5, 1),
+		request(engine, ids + 60, 20, 12, 1),
+	};
+	struct bb_scheduler *s = new_scheduler(engine, &sp);
+	submit(s, p[0], &o[0]);
+	step(s, &idle);
+	submit(s, p[1], &o[1]);
+	step(s, &idle);
+	const struct branch *late = &s->requests->next->branches[0];
+	cr_assert(late->source != NULL && late->n_common == 128);
+	p[2].priority = -1;
+	submit(s, p[2], &o[2]);
+	while (!o[2].has_ended) {
+		step(s, &idle);
+	}
+	cr_assert_gt(s->requests->branches[0].n_seen, 128);
+	run_all(s);
+	cr_assert_eq(o[1].usage.n_cached, 0, "%d tokens came from beyond", o[1].usage.n_cached);
+	for (int i = 0; i < 3; i++) {
+		expect_alone(engine, &p[i], 0, &o[i]);
+	}
+	release_all(o, 3);
+	bb_scheduler_destroy(s);
+}
