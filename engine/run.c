@@ -160,10 +160,10 @@ static bool tells_prompt(const struct branch *b) {
 	return r->params.n_prompt_logprobs > 0 && r->n_prompt_told < (int)r->params.n_prompt - 1;
 }
 
-/* Whether the next rows are those of a prompt whose logits are wanted. */
+/* Whether the next rows are those of a prompt whose logits are wanted: for one at a time there is
+ * room. */
 static bool reads_aloud(const struct branch *b) {
-	return tells_prompt(b) && bb_context_length(b->context) <
-		(int)b->request->params.n_prompt - 1;
+	return tells_prompt(b) && length_of(b) < (int)b->request->params.n_prompt - 1;
 }
 
 /* Rows until something has to happen: a state kept where a segment begins, logits of the prompt
@@ -204,7 +204,7 @@ static void make_job(struct bb_scheduler *s, struct branch *b) {
 		.order = r->id * (uint64_t)s->params.max_running + (uint64_t)b->index,
 		.priority = r->params.priority, .deadline = r->deadline, .n_todo = todo > 1 ? todo : 1,
 		.n_left = left_of(s, b), .max_rows = most_rows(s, b, length), .n_places = b->n_places,
-		.is_in = turns_is_in(b), .bytes = turns_bytes_of(b),
+		.reads_aloud = reads_aloud(b), .is_in = turns_is_in(b), .bytes = turns_bytes_of(b),
 	};
 }
 
@@ -494,13 +494,8 @@ static void gather(struct bb_scheduler *s) {
 		qsort(s->of_item, (size_t)n, sizeof(*s->of_item), compare_pages);
 	}
 	s->n_items = 0;
-	bool is_read_aloud = false; /* one prompt at a time has the room for its logits */
 	for (int i = 0; i < n; i++) {
-		struct branch *b = s->of_item[i];
-		if (!reads_aloud(b) || !is_read_aloud) {
-			is_read_aloud = is_read_aloud || reads_aloud(b);
-			add_item(s, b, s->plan.jobs[b->i_job].n_rows);
-		}
+		add_item(s, s->of_item[i], s->plan.jobs[s->of_item[i]->i_job].n_rows);
 	}
 }
 

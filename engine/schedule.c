@@ -196,11 +196,14 @@ void schedule_plan(struct schedule_state *s, double now) {
 	const int elder = elder_first(s);
 	struct taken t = { 0 };
 	int n_decode = 0;
+	bool is_any_aloud = false;
 	for (int i = 0; i < s->n_jobs; i++) {
 		struct schedule_job *j = &s->jobs[s->order[i]];
 		j->n_rows = 0;
+		j->max_rows = j->reads_aloud && is_any_aloud ? 0 : j->max_rows;
 		j->runs = (j->is_in || j->max_rows > 0) && take(s, s->order[i], &t);
-		if (j->runs && j->n_todo == 1) {
+		is_any_aloud = is_any_aloud || (j->runs && j->reads_aloud);
+		if (j->runs && j->n_todo == 1 && j->max_rows > 0) {
 			j->n_rows = 1;
 			n_decode++;
 		}

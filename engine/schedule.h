@@ -26,8 +26,10 @@ struct schedule_job {
 	double deadline;   /* on the clock; INFINITY: none */
 	int n_todo;        /* tokens to append up to the next draw, >= 1; 1: it decodes */
 	double n_left;     /* tokens that it's predicted to draw, that one included */
-	int max_rows;      /* that it may append in this step; 0: it waits for another job */
+	int max_rows;      /* that it may append in this step; 0: it waits for another job, which the
+	                    * plan may decide too */
 	int n_places;      /* of the step's contexts that it takes: n, of one that will fork so often */
+	bool reads_aloud;  /* of these only who goes first has rows, and the others don't come in */
 	bool is_in;        /* it has a context */
 	size_t bytes;      /* that its context has, and gives back when it's put aside */
 	/* decided */

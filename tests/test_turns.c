@@ -184,3 +184,46 @@ Test(turns, who_comes_too_late_for_a_beginning_reads_it) {
 	release_all(o, 3);
 	bb_scheduler_destroy(s);
 }
+
+/* ---- logits of prompts ---- */
+
+/* One prompt at a time has room for its logits: that of who goes first. The others hold no rows for
+ * theirs, and no places if they have none. */
+Test(turns, who_goes_first_has_the_logits_of_its_prompt) {
+	const struct bb_scheduler_params sp = { .max_running = 4, .max_step_tokens = 64,
+		.clock = stopped_clock };
+	struct bb_scheduler *s = new_scheduler(engine, &sp);
+	static struct outcome o[5];
+	struct bb_request_params p[5];
+	bool idle;
+	for (int i = 0; i < 5; i++) { /* the oldest has its rows anyway; the last reads in silence */
+		p[i] = request(engine, ids + 20 * i, 200, i == 0 ? 60 : 5, 1);
+		p[i].n_prompt_logprobs = i > 0 && i < 4;
+		p[i].priority = i == 3 ? -1 : 0;
+	}
+	submit(s, p[0], &o[0]);
+	while (o[0].n_ids[0] == 0) {
+		step(s, &idle);
+	}
+	submit(s, p[1], &o[1]);
+	submit(s, p[2], &o[2]);
+	step(s, &idle);
+	step(s, &idle);
+	cr_assert_eq(o[1].n_prompt_events, 32);
+	cr_assert(!o[2].has_started, "it has a place and no use for it");
+	submit(s, p[3], &o[3]);
+	submit(s, p[4], &o[4]);
+	for (int i = 1; i <= 12; i++) {
+		step(s, &idle);
+		cr_assert_eq(o[3].n_prompt_events, 16 * i);
+		cr_assert_eq(o[1].n_prompt_events, 32);
+		cr_assert(i > 1 || s->now.step_rows == 64, "%d rows", (int)s->now.step_rows);
+	}
+	run_all(s);
+	for (int i = 0; i < 5; i++) {
+		cr_assert_eq(o[i].n_prompt_events, p[i].n_prompt_logprobs > 0 ? 199 : 0);
+		expect_alone(engine, &p[i], 0, &o[i]);
+	}
+	release_all(o, 5);
+	bb_scheduler_destroy(s);
+}
