@@ -291,8 +291,20 @@ static void make_jobs(struct bb_scheduler *s) {
 	s->plan.max_bytes = plan_bytes(s, bytes);
 }
 
+/* Whether even who goes first of those that could run has no room. */
+static bool lacks_room(const struct bb_scheduler *s) {
+	for (int i = 0; i < s->plan.n_jobs; i++) {
+		const struct schedule_job *j = &s->plan.jobs[s->plan.order[i]];
+		if (j->is_in || j->max_rows > 0) {
+			return !j->runs;
+		}
+	}
+	return false;
+}
+
 /* Puts aside who has to go. What is shared with others counts in parts, so that it may take more of
- * them than it seemed. */
+ * them than it seemed. A limit that was learnt, and that who goes first has outgrown, puts nobody
+ * aside: it would come in again, to grow as far again. */
 static void plan(struct bb_scheduler *s, double now) {
 	s->plan.max_places = s->params.max_running;
 	s->plan.max_rows = s->params.max_step_tokens;
@@ -304,18 +316,16 @@ static void plan(struct bb_scheduler *s, double now) {
 	for (bool again = true; again;) {
 		make_jobs(s);
 		schedule_plan(&s->plan, now);
-		bool is_any = false;
-		again = false;
+		again = s->squeeze > 0 && lacks_room(s);
+		if (again) {
+			s->squeeze = 0;
+			continue;
+		}
 		for (int i = 0; i < s->plan.n_jobs; i++) {
 			if (s->plan.jobs[i].is_in && !s->plan.jobs[i].runs) {
 				turns_put_aside(s, s->of_job[i]);
 				again = true;
 			}
-			is_any = is_any || s->plan.jobs[i].runs;
-		}
-		if (!is_any && s->squeeze > 0) {
-			s->squeeze = 0;
-			again = true;
 		}
 	}
 }

@@ -24,6 +24,12 @@ static void tear_down(void) {
 
 TestSuite(turns, .init = set_up, .fini = tear_down);
 
+/* Steps that take no time have all the rows that there are. */
+static double stopped_clock(void *user) {
+	(void)user;
+	return 1;
+}
+
 static void release_all(struct outcome *o, int n) {
 	for (int i = 0; i < n; i++) {
 		bb_request_release(o[i].request);
@@ -89,7 +95,7 @@ Test(turns, branches_of_a_cached_prompt_part_whole_or_not_at_all, .timeout = 200
  * fail. */
 static bool wait_for_memory(long n_th, int *n_asides) {
 	const struct bb_scheduler_params sp = { .max_running = 2, .max_step_tokens = 4,
-		.no_prefix_cache = true };
+		.no_prefix_cache = true, .clock = stopped_clock };
 	static struct outcome o[2];
 	struct bb_scheduler *s = new_scheduler(engine, &sp);
 	struct bb_request_params p[2] = {
@@ -97,7 +103,8 @@ static bool wait_for_memory(long n_th, int *n_asides) {
 	};
 	bool idle;
 	memset(o, 0, sizeof(o));
-	p[0].deadline_ms = 1e9; /* so the other goes first, as the oldest without one */
+	p[0].deadline_ms = p[1].deadline_ms = 1e9; /* so nobody has rows for being the oldest */
+	p[1].priority = -1;
 	submit(s, p[0], &o[0]);
 	for (int i = 0; i < 20; i++) {
 		step(s, &idle);
@@ -140,12 +147,6 @@ Test(turns, who_computes_alone_waits_for_memory_that_others_hold) {
 }
 
 /* ---- beginnings that others read ---- */
-
-/* Steps that take no time have all the rows that there are. */
-static double stopped_clock(void *user) {
-	(void)user;
-	return 1;
-}
 
 /* Who had no place while its source had just what it wanted finds that one beyond it. A state can't
  * go back without computing it all again outside of any step, so it begins by itself. */
