@@ -609,7 +609,11 @@ bool bb_generation_cot_step(const struct bb_generation *g, struct bb_cot_step *s
  * least predicted work first; then those without a deadline in the order in which they came; then
  * those whose deadline can't be met. A request may be put aside for one that goes before it. The
  * oldest of the requests without a deadline always has its place in the step, whatever its
- * priority: so each begins, at the latest, when those that came before it are done. */
+ * priority: so each begins, at the latest, when those that came before it are done. Beside it who
+ * goes before all others begins in the next step, if places and memory are left: the oldest keeps
+ * the places of all its branches, the memory that it holds, and, while it reads its prompt, the
+ * first 4 of the step's rows for prompts, or half of them where they are fewer than 8. Of prompts
+ * whose logits are wanted (n_prompt_logprobs) one at a time is read, in the same order. */
 struct bb_scheduler;
 struct bb_scheduler_params { /* zeroed = defaults */
 	int max_running;           /* contexts in a step, n of a request with n; >= 2; 0 = 64 */
@@ -687,7 +691,8 @@ struct bb_request_params { /* zeroed = defaults, but for what is said */
 	int priority;               /* lower goes first */
 	double deadline_ms;         /* from now: an answer that isn't whole then ends; 0 = none */
 	int n_predicted;            /* tokens that the answer may have, for who has a deadline; 0: as
-	                             * many as max_tokens says, or as answers had so far */
+	                             * many as answers had so far, 128 before the first. Never more than
+	                             * max_tokens */
 	const char *cache_salt;     /* prefixes are shared among requests with the same; NULL = "" */
 	const char *conversation;   /* turns of one conversation replace each other in the cache */
 	int n_prompt_logprobs;      /* BB_EVENT_PROMPT with so many alternatives each; 0: none */

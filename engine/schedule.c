@@ -166,12 +166,17 @@ static bool measures(const struct schedule_state *s, int n_decode) {
 	return s->probes && n_decode > 0;
 }
 
+/* What the elder reads before all others: no more than half, where somebody else may be urgent. */
+static int elder_rows(int rows) {
+	return rows >= 2 * MIN_PREFILL ? MIN_PREFILL : (rows + 1) / 2;
+}
+
 /* Prompts are read in the order of rank; the elder, at `elder` of it, a little before all. */
 static void deal_rows(struct schedule_state *s, int n_decode, int elder, size_t left) {
 	const bool has_elder = elder >= 0;
 	int rows = measures(s, n_decode) ? 0 : prefill_rows(s, n_decode);
 	if (has_elder) {
-		give_rows(s, s->order[0], rows < MIN_PREFILL ? rows : MIN_PREFILL, &rows, &left);
+		give_rows(s, s->order[0], elder_rows(rows), &rows, &left);
 	}
 	for (int i = has_elder; i <= s->n_jobs; i++) {
 		if (has_elder && i == elder + 1) {
