@@ -119,7 +119,7 @@ void base_unmap(void *p, size_t bytes) {
 
 /* ---- growable text and token ids ---- */
 
-bool base_append(struct bb_text *t, const void *data, size_t bytes, struct bb_error *err) {
+bool base_reserve(struct bb_text *t, size_t bytes, struct bb_error *err) {
 	size_t need;
 	if (!base_add(t->bytes, bytes, &need) || !base_add(need, 1, &need)) {
 		return base_no_memory(err, "text", SIZE_MAX);
@@ -132,6 +132,13 @@ bool base_append(struct bb_text *t, const void *data, size_t bytes, struct bb_er
 		}
 		t->data = grown;
 		t->cap = cap;
+	}
+	return true;
+}
+
+bool base_append(struct bb_text *t, const void *data, size_t bytes, struct bb_error *err) {
+	if (!base_reserve(t, bytes, err)) {
+		return false;
 	}
 	if (bytes > 0) {
 		memcpy(t->data + t->bytes, data, bytes);

@@ -50,6 +50,8 @@ struct base_file {
 bool base_file_open(struct base_file *f, const char *path, struct bb_error *err);
 void base_file_close(struct base_file *f);
 
+/* Room for so many bytes behind a text: appending them can't fail then. */
+bool base_reserve(struct bb_text *t, size_t bytes, struct bb_error *err);
 /* Appends bytes to a growable text (kept NUL-terminated). */
 bool base_append(struct bb_text *t, const void *data, size_t bytes, struct bb_error *err);
 

@@ -570,7 +570,8 @@ bool bb_generation_create(struct bb_generation **out, struct bb_context *c,
 void bb_generation_destroy(struct bb_generation *g);
 /* Produces one token. *text points to the bytes that became final with it (may be empty; valid
  * until the next call), whole UTF-8 characters only. *finish tells why this was the last one.
- * BB_ERR_FORMAT when the model's logits aren't finite. */
+ * BB_ERR_FORMAT when the model's logits aren't finite; after BB_ERR_MEMORY the call may be
+ * repeated, and gives the token that it would have given. */
 bool bb_generation_next(struct bb_generation *g, struct bb_sampled *token, const char **text,
 	size_t *bytes, enum bb_finish *finish, struct bb_error *err);
 /* What others have to say, behind the token that was given out last, which must have been one and

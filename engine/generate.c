@@ -213,6 +213,18 @@ static bool add_text(struct bb_generation *g, int32_t id, struct bb_error *err) 
 	return token_stream_push(&g->stream, t, id, g->special, &g->held, err);
 }
 
+/* Room for all that the next token's text may bring, so that nothing behind it can fail: a token
+ * that was drawn isn't drawn again. A byte that is part of no character becomes U+FFFD, of three
+ * bytes, and so may what the stream holds of one. */
+static bool reserve_text(struct bb_generation *g, int32_t id, struct bb_error *err) {
+	const struct tokenizer *t = g->engine->tokenizer;
+	const size_t most = tokenizer_is_vocabless(t) ? 16
+		: 3 * (tokenizer_piece(t, id, g->special).bytes + sizeof(g->stream.held));
+	return base_reserve(&g->held, most, err) &&
+		base_reserve(&g->ready, g->held.bytes + most, err) &&
+		base_reserve(&g->cot.text, most, err);
+}
+
 /* The text of a token, also as a part of a CoT step. */
 static bool add_token(struct bb_generation *g, const struct bb_sampled *token,
 	struct bb_error *err) {
@@ -258,15 +270,17 @@ static enum bb_finish why_finished(const struct bb_generation *g, int32_t id) {
 
 bool generation_take(struct bb_generation *g, struct bb_sampled *token, const char **text,
 	size_t *bytes, enum bb_finish *finish, struct bb_error *err) {
+	g->ready.bytes = 0;
+	if (!reserve_text(g, g->next.id, err)) {
+		return false;
+	}
 	*token = g->next;
 	g->pending.n = 0;
 	g->has_next = false;
 	g->n_tokens++;
 	*finish = why_finished(g, token->id);
-	g->ready.bytes = 0;
-	if (!add_token(g, token, err) || !give_out(g, finish, err)) {
-		return false;
-	}
+	const bool is_added = add_token(g, token, err), is_given = give_out(g, finish, err);
+	assert(is_added && is_given); /* there was room */
 	g->is_done = *finish != BB_FINISH_NONE;
 	*text = g->ready.data != NULL ? g->ready.data : "";
 	*bytes = g->ready.bytes;
@@ -285,8 +299,8 @@ bool bb_generation_next(struct bb_generation *g, struct bb_sampled *token, const
 		*err = g->refused;
 		return false;
 	}
-	return (g->has_next || step_pending(g, err)) &&
-		generation_take(g, token, text, bytes, finish, err);
+	g->has_next = g->has_next || step_pending(g, err);
+	return g->has_next && generation_take(g, token, text, bytes, finish, err);
 }
 
 bool bb_generation_feed(struct bb_generation *g, const int32_t *ids, size_t n,

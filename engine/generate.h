@@ -36,7 +36,7 @@ void generation_prompt(struct bb_generation *g, const int32_t *ids, size_t n);
  * holds what comes before, and is g's from now on. */
 void generation_draws(struct bb_generation *g, struct bb_step_item *item);
 /* What the step drew is given out, as bb_generation_next does; the context holds what it was drawn
- * behind. */
+ * behind. On an error, which BB_ERR_MEMORY alone can be, it's still to be given out. */
 bool generation_take(struct bb_generation *g, struct bb_sampled *token, const char **text,
 	size_t *bytes, enum bb_finish *finish, struct bb_error *err);
 /* How likely token->id is by these logits [n_vocab], as the model has them, and the n_top most
