@@ -92,11 +92,22 @@ void generation_prompt(struct bb_generation *g, const int32_t *ids, size_t n) {
 	bb_sampler_prompt(&g->sampler, ids, n);
 }
 
+/* Ends are allowed from the draw on that makes min_tokens. */
+static void allow_ends(struct bb_generation *g) {
+	if (g->n_tokens > 0 && g->n_tokens == g->min_tokens && !g->allows_ends) {
+		sampler_allow_ends(&g->sampler);
+		g->allows_ends = true;
+	}
+}
+
+bool generation_prepare(struct bb_generation *g, struct bb_error *err) {
+	allow_ends(g);
+	return sampler_prepare(&g->sampler, g->engine, err);
+}
+
 void generation_draws(struct bb_generation *g, struct bb_step_item *item) {
 	assert(!g->is_done && !g->has_next);
-	if (g->n_tokens > 0 && g->n_tokens == g->min_tokens) {
-		sampler_allow_ends(&g->sampler);
-	}
+	allow_ends(g);
 	g->context = item->context;
 	item->sampler = &g->sampler;
 	item->sampled = &g->next;

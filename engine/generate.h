@@ -18,7 +18,7 @@ struct bb_generation {
 	int32_t *stop_ids;         /* [n_stop_ids], owned */
 	int n_stop, n_stop_ids, max_tokens, min_tokens, n_tokens;
 	int max_len;               /* of the context; 0: its own */
-	bool special, is_done;
+	bool special, is_done, allows_ends; /* the last: the draws that min_tokens binds are over */
 	struct cot cot;            /* of all tokens given out */
 	struct bb_sampled next;    /* drawn from what the context holds, not given out yet */
 	bool has_next;
@@ -32,6 +32,9 @@ bool generation_create(struct bb_generation **out, struct bb_engine *e,
 	const struct bb_generation_params *params, int max_len, struct bb_error *err);
 /* Tokens that penalties count as prompt. */
 void generation_prompt(struct bb_generation *g, const int32_t *ids, size_t n);
+/* Makes ready what g's next draw needs and may fail, which a step would do for all of its items and
+ * fail for all. */
+bool generation_prepare(struct bb_generation *g, struct bb_error *err);
 /* The last tokens of an item that draws g's next one: where it goes, who draws. The item's context
  * holds what comes before, and is g's from now on. */
 void generation_draws(struct bb_generation *g, struct bb_step_item *item);

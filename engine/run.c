@@ -372,25 +372,36 @@ static bool reserve_prompt_logits(struct bb_scheduler *s, struct bb_error *err) 
 	return s->prompt_logits != NULL || base_no_memory(err, "logits", n * sizeof(float));
 }
 
+/* How many of these rows there are until it has to stop. */
+static int rows_of(const struct branch *b, int n_rows) {
+	const int left = end_of(b) - bb_context_length(b->context);
+	return n_rows < left ? n_rows : left;
+}
+
+/* Whether it draws behind the rows of this step. */
+static bool draws_now(const struct branch *b, int n_rows) {
+	return n_rows > 0 && !reads_aloud(b) &&
+		bb_context_length(b->context) + rows_of(b, n_rows) == (int)b->ids.n;
+}
+
 static void add_item(struct bb_scheduler *s, struct branch *b, int n_rows) {
-	const int length = bb_context_length(b->context), left = end_of(b) - length;
 	struct bb_step_item *item = &s->items[s->n_items];
 	*item = (struct bb_step_item){
-		.context = b->context, .tokens = b->ids.ids + length,
-		.n_tokens = n_rows < left ? n_rows : left,
+		.context = b->context, .tokens = b->ids.ids + bb_context_length(b->context),
+		.n_tokens = rows_of(b, n_rows),
 	};
 	if (reads_aloud(b)) {
 		item->logits = s->prompt_logits;
 		item->all_logits = true;
-	} else if (length + item->n_tokens == (int)b->ids.n) {
+	} else if (draws_now(b, n_rows)) {
 		generation_draws(b->generation, item);
 	}
 	s->of_item[s->n_items++] = b;
 }
 
-/* What a branch needs to take part. It may have no context behind it: then it waits for another
- * whose prompt begins alike. */
-static bool join(struct bb_scheduler *s, struct branch *b, struct bb_error *err) {
+/* What a branch needs to take part with so many rows. It may have no context behind it: then it
+ * waits for another whose prompt begins alike. */
+static bool join(struct bb_scheduler *s, struct branch *b, int n_rows, struct bb_error *err) {
 	struct bb_request *r = b->request;
 	if (!turns_is_in(b)) {
 		if (b->source != NULL && bb_context_length(b->source->context) < b->n_common) {
@@ -407,7 +418,12 @@ static bool join(struct bb_scheduler *s, struct branch *b, struct bb_error *err)
 		!turns_split(b, err)) {
 		return false;
 	}
-	return !reads_aloud(b) || reserve_prompt_logits(s, err);
+	if (reads_aloud(b)) {
+		return reserve_prompt_logits(s, err);
+	}
+	/* a grammar that can't go on is found here, where it is its own request's fault: in the step
+	 * it would be everyone's */
+	return !draws_now(b, n_rows) || generation_prepare(b->generation, err);
 }
 
 /* Contexts that share pages stand side by side, where attention reads those once: by the addresses
@@ -487,7 +503,7 @@ static void gather(struct bb_scheduler *s) {
 		if (!j->runs || b->finish != BB_FINISH_NONE) {
 			continue;
 		}
-		if (!join(s, b, &err)) {
+		if (!join(s, b, j->n_rows, &err)) {
 			give_up(s, b, &err);
 		} else if (j->n_rows > 0 && b->context != NULL) {
 			s->of_item[n++] = b;

@@ -107,6 +107,44 @@ Test(requests, smollm2, .timeout = 280) {
 	check_mixed(&params, 24, 160, 12, SWAPS);
 }
 
+/* The grammar of the second of three lets "a" through and then nothing but an end, which min_tokens
+ * forbids: that one fails, beside others that draw in the same steps and notice nothing. */
+Test(requests, a_grammar_that_ends_fails_alone) {
+	const struct bb_engine_params params = { .path = real_path("smollm2"), .max_model_len = 512 };
+	struct bb_engine *e = open_with(&params);
+	struct bb_scheduler *s = new_scheduler(e, NULL);
+	struct bb_grammar *g;
+	struct bb_error err = { 0 };
+	static int32_t prompts[3][20];
+	static struct outcome o[3];
+	struct bb_request_params p[3];
+	cr_assert(bb_grammar_create(&g, e, BB_GRAMMAR_REGEX, "a", 1, &err), "%s", err.text);
+	for (int i = 0; i < 3; i++) {
+		make_ids(prompts[i], 20, vocab_of(e), i + 1);
+		p[i] = request(e, prompts[i], 20, 10, (uint64_t)i);
+		p[i].generation.sampling.ignore_eos = i != 1;
+		if (i == 1) {
+			p[i].generation.sampling.grammar = g;
+			p[i].generation.min_tokens = 5;
+		}
+		submit(s, p[i], &o[i]);
+	}
+	run_all(s);
+	cr_assert(o[1].has_ended && o[1].error.code == BB_ERR_INPUT, "%s", o[1].error.text);
+	cr_assert(strstr(o[1].error.text, "min_tokens") != NULL, "%s", o[1].error.text);
+	cr_assert_eq(o[1].n_ids[0], 1);
+	for (int i = 0; i < 3; i += 2) {
+		cr_assert_eq(o[i].finish[0], BB_FINISH_LENGTH, "%s", o[i].error.text);
+		expect_alone(e, &p[i], 0, &o[i]);
+	}
+	for (int i = 0; i < 3; i++) {
+		bb_request_release(o[i].request);
+	}
+	bb_scheduler_destroy(s);
+	bb_grammar_destroy(g);
+	bb_engine_destroy(e);
+}
+
 /* ---- one thing at a time, on a tiny model ---- */
 
 static struct bb_engine *engine;
