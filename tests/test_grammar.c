@@ -6,6 +6,7 @@
 #include "grammar/sources.h"
 
 #include <criterion/criterion.h>
+#include <pthread.h>
 #include <string.h>
 
 #define SCHEMA BB_GRAMMAR_JSON_SCHEMA
@@ -276,6 +277,172 @@ Test(grammar, counted_repeats_count) {
 			}
 		}
 	}
+}
+
+/* ---- on little stack ---- */
+
+/* What a small request can hold, compiled, followed and clipped by a thread of 256 KiB of stack; a
+ * server's have four times that. */
+struct long_case {
+	enum bb_grammar_kind kind;
+	char source[300000], text[100000];
+	bool is_taken, fits;
+	struct bb_error err;
+};
+
+static bool play_rules(struct long_case *c, struct rules *r) {
+	struct matcher m = { 0 };
+	bool ok = true;
+	for (uint32_t i = 0; ok && i < r->n; i++) {
+		ok = r->nodes[i].op != NODE_TERM || expr_clip(&r->x, r->nodes[i].a) != EXPR_NONE;
+	}
+	ok = ok && matcher_init(&m, r, NULL, &c->err) &&
+		matcher_accept(&m, c->text, strlen(c->text), &ok, &c->err) && ok && matcher_may_end(&m);
+	matcher_finish(&m);
+	return ok;
+}
+
+/* Asserts are for the test's own thread. */
+static void *play_long(void *arg) {
+	struct long_case *c = arg;
+	struct rules r = { 0 };
+	c->err = (struct bb_error){ 0 };
+	c->is_taken = rules_init(&r, &c->err) &&
+		source_compile(&r, c->kind, c->source, strlen(c->source), &c->err);
+	c->fits = c->is_taken && play_rules(c, &r);
+	rules_destroy(&r);
+	return NULL;
+}
+
+static struct long_case long_case;
+
+/* refused: words of the refusal, or NULL: the text fits. */
+static void play_on_little_stack(enum bb_grammar_kind kind, const char *refused) {
+	pthread_attr_t attr;
+	pthread_t thread;
+	long_case.kind = kind;
+	pthread_attr_init(&attr);
+	cr_assert_eq(pthread_attr_setstacksize(&attr, 256 << 10), 0);
+	cr_assert_eq(pthread_create(&thread, &attr, play_long, &long_case), 0);
+	pthread_join(thread, NULL);
+	pthread_attr_destroy(&attr);
+	cr_assert_eq(long_case.is_taken, refused == NULL, "%.40s: %s", long_case.source,
+		long_case.err.text);
+	cr_assert(refused == NULL ? long_case.fits : strstr(long_case.err.text, refused) != NULL,
+		"%.40s: %s", long_case.source, long_case.err.text);
+}
+
+/* `n` times `part` behind what the text is. */
+static void repeat(char *text, const char *part, int n) {
+	char *at = text + strlen(text);
+	for (int i = 0; i < n; i++) {
+		at = stpcpy(at, part);
+	}
+}
+
+/* source: begin, n times part, end; text: the same. */
+static void lay(char *text, const char *begin, const char *part, int n, const char *end) {
+	strcpy(text, begin);
+	repeat(text, part, n);
+	strcat(text, end);
+}
+
+Test(long_grammar, of_regex) {
+	lay(long_case.source, "(", "a", 20000, ")b");
+	lay(long_case.text, "", "a", 20000, "b");
+	play_on_little_stack(REGEX, NULL);
+	lay(long_case.source, "(", "a", 20000, "){2}(b|cd){100}e");
+	lay(long_case.text, "", "a", 40000, "");
+	lay(strchr(long_case.text, '\0'), "", "cd", 100, "e");
+	play_on_little_stack(REGEX, NULL);
+	lay(long_case.source, "a", "{0,1}", 10000, "");
+	play_on_little_stack(REGEX, "repeats");
+}
+
+Test(long_grammar, of_texts_in_schemas) {
+	lay(long_case.source, "{\"const\":\"", "a", 20000, "\"}");
+	lay(long_case.text, "\"", "a", 20000, "\"");
+	play_on_little_stack(SCHEMA, NULL);
+	lay(long_case.source, "{\"enum\":[1,{\"k\":\"", "a", 20000, "\"}]}");
+	lay(long_case.text, "{\"k\":\"", "a", 20000, "\"}");
+	play_on_little_stack(SCHEMA, NULL);
+	lay(long_case.source, "{\"type\":\"object\",\"properties\":{\"", "a", 20000,
+		"\":{\"const\":1}}}");
+	lay(long_case.text, "{\"", "a", 20000, "\":1}");
+	play_on_little_stack(SCHEMA, NULL);
+	lay(long_case.source, "{\"const\":\"", "a", 70000, "\"}");
+	play_on_little_stack(SCHEMA, "at most 65536 bytes");
+	lay(long_case.source, "{\"properties\":{\"", "a", 70000, "\":true},\"type\":\"object\"}");
+	play_on_little_stack(SCHEMA, "at most 65536 bytes");
+	lay(long_case.source, "{\"const\":", "[", 600, "");
+	repeat(long_case.source, "]", 600);
+	strcat(long_case.source, "}");
+	play_on_little_stack(SCHEMA, "arrays and objects of at most");
+}
+
+/* Texts that each begin with the one before. */
+static void lay_prefixes(int n) {
+	char *at = long_case.source;
+	*at++ = '[';
+	for (int i = 1; i <= n; i++) {
+		at += sprintf(at, "%s\"%.*s\"", i > 1 ? "," : "", i, long_case.text);
+	}
+	strcpy(at, "]");
+}
+
+Test(long_grammar, of_choices) {
+	lay(long_case.text, "", "ab", 225, "");
+	lay_prefixes(450);
+	play_on_little_stack(CHOICE, NULL);
+	lay(long_case.text, "", "ab", 350, "");
+	lay_prefixes(700);
+	play_on_little_stack(CHOICE, "begin with the one before");
+	lay(long_case.source, "[\"b\",\"", "a", 90000, "\"]");
+	lay(long_case.text, "", "a", 90000, "");
+	play_on_little_stack(CHOICE, NULL);
+}
+
+/* a0 ::= a1, a1 ::= a2 ... in this order or the other one. */
+static void lay_chain(int n, const char *begin, bool is_backwards) {
+	char *at = stpcpy(long_case.source, begin);
+	for (int i = 0; i < n; i++) {
+		const int rule = is_backwards ? n - 1 - i : i;
+		at += sprintf(at, "a%d ::= a%d\n", rule, rule + 1);
+	}
+	sprintf(at, "a%d ::= \"x\"\nroot ::= a0\n", n);
+}
+
+Test(long_grammar, of_gbnf) {
+	strcpy(long_case.text, "x");
+	lay_chain(400, "", false);
+	play_on_little_stack(GBNF, NULL);
+	lay_chain(10000, "", false);
+	play_on_little_stack(GBNF, "begin with one another");
+	lay_chain(10000, "", true);
+	play_on_little_stack(GBNF, NULL);
+	lay(long_case.source, "root ::= \"x\"", "?", 10000, "\n");
+	play_on_little_stack(GBNF, "repeats");
+	lay(long_case.source, "root ::= \"x\"", " \"y\"", 20000, "\n");
+	lay(long_case.text, "x", "y", 20000, "");
+	play_on_little_stack(GBNF, NULL);
+}
+
+/* Rules of which each by itself is short, but whose chains hang together. */
+Test(long_grammar, of_gbnf_chains_of_chains) {
+	char *at = long_case.source + sprintf(long_case.source, "root ::= ");
+	for (int i = 0; i < 100; i++) {
+		at += sprintf(at, "%sc%d-0", i > 0 ? " | " : "", i);
+	}
+	at += sprintf(at, "\n");
+	for (int i = 0; i < 100; i++) {
+		for (int k = 0; k < 99; k++) {
+			at += sprintf(at, "c%d-%d ::= (c%d-%d | \"y\")\n", i, k, i, k + 1);
+		}
+		at += i > 0 ? sprintf(at, "c%d-99 ::= \"y\" c%d-0\n", i, i - 1)
+			: sprintf(at, "c%d-99 ::= \"x\"\n", i);
+	}
+	lay(long_case.text, "", "y", 99, "x");
+	play_on_little_stack(GBNF, NULL);
 }
 
 Test(grammar, allocations_may_fail) {

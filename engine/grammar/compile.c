@@ -6,9 +6,15 @@
 
 #include "../json.h"
 
+enum { MAX_CHOICE = 1 << 20 }; /* bytes */
+
 static bool read_choice(struct rules *r, const char *source, size_t bytes, uint32_t *root,
 	struct bb_error *err) {
 	json_error_t problem;
+	if (bytes > MAX_CHOICE) {
+		return base_fail(err, BB_ERR_UNSUPPORTED, "choice: expected at most %d bytes, has %zu",
+			MAX_CHOICE, bytes);
+	}
 	json_t *list = json_loadb(source, bytes, JSON_DECODE_ANY | JSON_ALLOW_NUL, &problem);
 	const size_t n = json_array_size(list);
 	struct expr_text *texts = base_alloc(n, sizeof(*texts));

@@ -12,6 +12,8 @@ enum {
 	MAX_EXPRS = 1 << 22,     /* of 28 bytes */
 	MAX_ROW_BYTES = 96 << 20,
 	MAX_LIST = 1 << 16,      /* alternatives in one list */
+	MAX_PREFIXES = 500,      /* texts of a list that begin with each other, by recursion */
+	N_FEW = 64,              /* elements for which no list is allocated */
 	MAX_SEARCH = 1 << 17,    /* states that are looked at to see whether one has any text */
 };
 
@@ -162,35 +164,13 @@ uint32_t expr_text(struct exprs *x, const char *text, size_t bytes) {
 	return all;
 }
 
-uint32_t expr_seq(struct exprs *x, uint32_t a, uint32_t b) {
-	if (a == EXPR_NONE || b == EXPR_NONE) {
-		return EXPR_NONE;
-	}
-	if (a == EXPR_EMPTY || b == EXPR_EMPTY) {
-		return a == EXPR_EMPTY ? b : a;
-	}
-	if (x->all[a].op == EXPR_OP_SEQ) {
-		const uint32_t first = x->all[a].a;
-		return expr_seq(x, first, expr_seq(x, x->all[a].b, b));
-	}
-	const uint8_t f = flags_of(x, a), g = flags_of(x, b);
-	return intern(x, (struct expr){ .op = EXPR_OP_SEQ, .a = a, .b = b,
-		.flags = (f & g & EXPR_NULLABLE) | ((f | g) & (EXPR_TRICKY | EXPR_COUNTS)) });
-}
-
-static int by_number(const void *a, const void *b) {
-	const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-	return (x > y) - (x < y);
-}
-
-/* The elements of a list of `op` behind list[n]; the new number. */
+/* The elements of a list of `op` behind list[n], which has room for list_length of them; the new
+ * number. */
 static size_t spread(const struct exprs *x, enum expr_op op, uint32_t a, uint32_t *list, size_t n) {
-	for (; x->all[a].op == op && n < MAX_LIST; a = x->all[a].b) {
+	for (; x->all[a].op == op; a = x->all[a].b) {
 		list[n++] = x->all[a].a;
 	}
-	if (n < MAX_LIST) {
-		list[n++] = a;
-	}
+	list[n++] = a;
 	return n;
 }
 
@@ -202,15 +182,58 @@ static size_t list_length(const struct exprs *x, enum expr_op op, uint32_t a) {
 	return n;
 }
 
+/* Two parts of which neither is nothing or empty, and the first is no sequence. */
+static uint32_t pair(struct exprs *x, uint32_t a, uint32_t b) {
+	const uint8_t f = flags_of(x, a), g = flags_of(x, b);
+	return intern(x, (struct expr){ .op = EXPR_OP_SEQ, .a = a, .b = b,
+		.flags = (f & g & EXPR_NULLABLE) | ((f | g) & (EXPR_TRICKY | EXPR_COUNTS)) });
+}
+
+/* Room for n numbers, `few` where they fit there; NULL after trouble. A text is a sequence as long
+ * as it is, so what goes along one keeps a list of its own and spares the stack. */
+static uint32_t *list_of(struct exprs *x, size_t n, uint32_t *few) {
+	uint32_t *list = n <= N_FEW ? few : base_alloc(n, sizeof(*list));
+	if (list == NULL) {
+		fail_memory(x, n * sizeof(*list));
+	}
+	return list;
+}
+
+uint32_t expr_seq(struct exprs *x, uint32_t a, uint32_t b) {
+	if (a == EXPR_NONE || b == EXPR_NONE) {
+		return EXPR_NONE;
+	}
+	if (a == EXPR_EMPTY || b == EXPR_EMPTY) {
+		return a == EXPR_EMPTY ? b : a;
+	}
+	uint32_t few[N_FEW], *list;
+	size_t n = list_length(x, EXPR_OP_SEQ, a);
+	if (n == 1 || (list = list_of(x, n, few)) == NULL) {
+		return n == 1 ? pair(x, a, b) : EXPR_NONE;
+	}
+	spread(x, EXPR_OP_SEQ, a, list, 0);
+	while (n > 0 && b != EXPR_NONE) {
+		b = pair(x, list[--n], b);
+	}
+	if (list != few) {
+		base_free(list);
+	}
+	return b;
+}
+
+static int by_number(const void *a, const void *b) {
+	const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+	return (x > y) - (x < y);
+}
+
 static uint32_t join(struct exprs *x, enum expr_op op, uint32_t a, uint32_t b) {
-	uint32_t few[64], *list = few;
+	uint32_t few[N_FEW], *list;
 	const size_t most = list_length(x, op, a) + list_length(x, op, b);
 	if (most > MAX_LIST) {
 		fail_size(x);
 		return EXPR_NONE;
 	}
-	if (most > COUNT(few) && (list = base_alloc(most, sizeof(*list))) == NULL) {
-		fail_memory(x, most * sizeof(*list));
+	if ((list = list_of(x, most, few)) == NULL) {
 		return EXPR_NONE;
 	}
 	const size_t n = spread(x, op, b, list, spread(x, op, a, list, 0));
@@ -301,9 +324,15 @@ static int by_text(const void *a, const void *b) {
 }
 
 /* Of sorted texts that have their first `at` bytes in common: what may follow. */
-static uint32_t texts_behind(struct exprs *x, const struct expr_text *t, size_t n, size_t at) {
+static uint32_t texts_behind(struct exprs *x, const struct expr_text *t, size_t n, size_t at,
+	int depth) {
 	if (n == 1) {
 		return expr_text(x, t->data + at, t->bytes - at);
+	}
+	if (depth > MAX_PREFIXES) {
+		base_fail(&x->trouble, BB_ERR_UNSUPPORTED, "expected at most %d texts that each begin with "
+			"the one before, or share ever more with the others", MAX_PREFIXES);
+		return EXPR_NONE;
 	}
 	uint32_t all = EXPR_NONE;
 	size_t i = 0;
@@ -320,7 +349,7 @@ static uint32_t texts_behind(struct exprs *x, const struct expr_text *t, size_t 
 			same++;
 		}
 		all = expr_or(x, all, expr_seq(x, expr_text(x, t[i].data + at, same - at),
-			texts_behind(x, t + i, end - i, same)));
+			texts_behind(x, t + i, end - i, same, depth + 1)));
 		i = end;
 	}
 	return all;
@@ -334,7 +363,7 @@ uint32_t expr_texts(struct exprs *x, struct expr_text *texts, size_t n) {
 			texts[n_kept++] = texts[i];
 		}
 	}
-	return n_kept == 0 ? EXPR_NONE : texts_behind(x, texts, n_kept, 0);
+	return n_kept == 0 ? EXPR_NONE : texts_behind(x, texts, n_kept, 0, 0);
 }
 
 /* ---- going on ---- */
@@ -520,23 +549,49 @@ bool expr_matches(struct exprs *x, uint32_t a, const char *text, size_t bytes) {
 	return expr_is_nullable(x, a);
 }
 
+static bool is_clipped(const struct exprs *x, uint32_t a) {
+	return (flags_of(x, a) & EXPR_COUNTS) == 0 || (flags_of(x, a) & EXPR_TRICKY) != 0 ||
+		x->all[a].clipped != 0;
+}
+
+/* A sequence, or alternatives, from the first end on that is known. */
+static uint32_t clip_list(struct exprs *x, uint32_t a) {
+	const enum expr_op op = x->all[a].op;
+	uint32_t few[N_FEW], end = a;
+	size_t n = 0;
+	for (; x->all[end].op == op && !is_clipped(x, end); end = x->all[end].b) {
+		n++;
+	}
+	uint32_t *const list = list_of(x, n, few);
+	if (list == NULL) {
+		return EXPR_NONE;
+	}
+	for (size_t i = 0; i < n; i++, a = x->all[a].b) {
+		list[i] = a;
+	}
+	uint32_t all = expr_clip(x, end);
+	while (n-- > 0) {
+		const uint32_t first = expr_clip(x, x->all[list[n]].a);
+		all = op == EXPR_OP_SEQ ? expr_seq(x, first, all) : expr_or(x, first, all);
+		x->all[list[n]].clipped = x->trouble.code == BB_OK ? all : 0;
+	}
+	if (list != few) {
+		base_free(list);
+	}
+	return all;
+}
+
 uint32_t expr_clip(struct exprs *x, uint32_t a) {
 	const struct expr e = x->all[a];
-	if ((e.flags & EXPR_COUNTS) == 0 || (e.flags & EXPR_TRICKY) != 0) {
-		return a;
+	if (is_clipped(x, a)) {
+		return e.clipped != 0 ? e.clipped : a;
 	}
-	if (e.clipped == 0) {
-		uint32_t y;
-		if (e.op == EXPR_OP_REPEAT) {
-			const int past = EXPR_HORIZON + 1;
-			y = expr_repeat(x, expr_clip(x, e.a), e.min > past ? past : e.min,
-				e.max > past ? -1 : e.max);
-		} else {
-			const uint32_t first = expr_clip(x, e.a), rest = expr_clip(x, e.b);
-			y = e.op == EXPR_OP_SEQ ? expr_seq(x, first, rest) : expr_or(x, first, rest);
-		}
-		x->all[a].clipped = x->trouble.code == BB_OK ? y : 0;
-		return y;
+	if (e.op != EXPR_OP_REPEAT) {
+		return clip_list(x, a);
 	}
-	return e.clipped;
+	const int past = EXPR_HORIZON + 1;
+	const uint32_t all = expr_repeat(x, expr_clip(x, e.a), e.min > past ? past : e.min,
+		e.max > past ? -1 : e.max);
+	x->all[a].clipped = x->trouble.code == BB_OK ? all : 0;
+	return all;
 }

@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-enum { MAX_BYTES = 1 << 20, MAX_DEPTH = 100, MAX_COUNT = 1 << 16 };
+enum { MAX_BYTES = 1 << 20, MAX_DEPTH = 100, MAX_COUNT = 1 << 16, MAX_REPEATS = 4 };
 
 struct parser {
 	struct rules *r;
@@ -73,7 +73,7 @@ static uint32_t name_hash(const char *name, size_t bytes) {
 }
 
 static bool grow_names(struct parser *p) {
-	const uint32_t mask = 2 * p->mask + 63;
+	const uint32_t mask = p->mask == 0 ? 63 : 2 * p->mask + 1; /* all ones, to go round by */
 	uint32_t *slots = base_alloc((size_t)mask + 1, sizeof(*slots));
 	if (slots == NULL) {
 		return base_no_memory(p->err, "grammar", ((size_t)mask + 1) * sizeof(*slots));
@@ -261,9 +261,13 @@ static bool read_bounds(struct parser *p, int *min, int *max) {
 }
 
 static bool read_repeats(struct parser *p, bool is_nested, uint32_t *node) {
-	for (;;) {
+	for (int n = 0;; n++) {
 		const int c = peek(p);
 		int min = c == '+' ? 1 : 0, max = c == '?' ? 1 : -1;
+		if (n == MAX_REPEATS && c > 0 && strchr("*+?{", c) != NULL) {
+			return base_fail(p->err, BB_ERR_UNSUPPORTED, "GBNF, line %d: expected at most %d "
+				"repeats on one another", line_of(p), MAX_REPEATS);
+		}
 		if (c == '*' || c == '+' || c == '?') {
 			p->at++;
 		} else if (c != '{') {

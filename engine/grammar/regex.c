@@ -9,6 +9,7 @@
 enum {
 	MAX_BYTES = 1 << 16,
 	MAX_DEPTH = 100,
+	MAX_REPEATS = 4, /* of repeats, without groups */
 	MAX_COUNT = 1 << 20,
 	MAX_SIZE = 1 << 20, /* places of characters with repeats written out */
 };
@@ -325,13 +326,17 @@ static bool read_bounds(struct parser *p, int *min, int *max) {
 }
 
 static bool read_repeat(struct parser *p, struct part *out) {
-	for (;;) {
+	for (int n = 0;; n++) {
 		const int c = peek(p);
 		int min = c == '+' ? 1 : 0, max = c == '?' ? 1 : -1;
 		if (c == '*' || c == '+' || c == '?') {
 			p->at++;
 		} else if (c != '{' || !read_bounds(p, &min, &max)) {
 			return true;
+		}
+		if (n == MAX_REPEATS) {
+			return base_fail(p->err, BB_ERR_UNSUPPORTED, "%s: expected at most %d repeats on one "
+				"another, has more at byte %zu", p->what, MAX_REPEATS, p->at);
 		}
 		if (peek(p) == '+') {
 			return refuse(p, "a possessive repeat");

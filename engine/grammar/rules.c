@@ -9,8 +9,13 @@ enum {
 	MAX_NODES = 1 << 20,
 	MAX_RULES = 1 << 14,
 	MAX_FLAT = 2000, /* leaves of a rule that becomes one expression */
+	MAX_FLAT_DEPTH = 200, /* of rules, groups and repeats in each other, in one expression */
+	MAX_LEFT_DEPTH = 500, /* of rules that begin with one another */
 	TOO_LARGE = 1 << 30,
 };
+
+/* Instead of a rule. */
+enum { NO_RULE = -1, TOO_DEEP = -2 };
 
 bool rules_init(struct rules *r, struct bb_error *err) {
 	memset(r, 0, sizeof(*r));
@@ -130,55 +135,88 @@ uint32_t rules_call(struct rules *r, uint32_t rule) {
 
 enum { UNSEEN, OPEN, DONE };
 
-static double size_of_rule(struct rules *r, uint32_t rule);
+static double size_of_rule(struct rules *r, uint32_t rule, int depth, int *deepest);
 
-/* How many leaves a node has with rules written out; TOO_LARGE where they name themselves. */
-static double size_of(struct rules *r, uint32_t a) {
+/* How many leaves a node has with rules written out; TOO_LARGE where they name themselves or go too
+ * deep. depth: of what it stands in; *deepest: as far as anything went, this node too. */
+static double size_of(struct rules *r, uint32_t a, int depth, int *deepest) {
 	double size = 0;
+	*deepest = depth > *deepest ? depth : *deepest;
 	for (;;) {
 		const struct node n = r->nodes[a];
-		if (size > MAX_FLAT) {
+		if (size > MAX_FLAT || depth > MAX_FLAT_DEPTH) {
 			return TOO_LARGE;
 		}
 		switch (n.op) {
 		case NODE_SEQ:
 		case NODE_EITHER:
-			size += size_of(r, n.a);
+			size += size_of(r, n.a, depth + 1, deepest);
 			a = n.b;
 			continue;
 		case NODE_REPEAT:
-			return size + size_of(r, n.a);
+			return size + size_of(r, n.a, depth + 1, deepest);
 		case NODE_RULE:
-			return size + size_of_rule(r, n.a);
+			return size + size_of_rule(r, n.a, depth + 1, deepest);
 		default:
 			return size + 1;
 		}
 	}
 }
 
-static double size_of_rule(struct rules *r, uint32_t rule) {
-	if (r->rules[rule].state == UNSEEN) {
-		r->rules[rule].state = OPEN;
-		const double size = size_of(r, r->rules[rule].body);
-		r->rules[rule].size = size;
-		r->rules[rule].state = DONE;
+static double size_of_rule(struct rules *r, uint32_t rule, int depth, int *deepest) {
+	struct rule *const known = &r->rules[rule];
+	if (known->state == UNSEEN) {
+		int own = depth;
+		known->state = OPEN;
+		known->size = size_of(r, known->body, depth, &own);
+		known->height = own - depth;
+		known->state = DONE;
 	}
-	return r->rules[rule].state == OPEN ? TOO_LARGE : r->rules[rule].size;
+	const int end = depth + known->height;
+	*deepest = end > *deepest ? end : *deepest;
+	return known->state == OPEN || end > MAX_FLAT_DEPTH ? TOO_LARGE : known->size;
 }
 
+/* By itself. */
+static double size_alone(struct rules *r, uint32_t a) {
+	int deepest = 0;
+	return size_of(r, a, 0, &deepest);
+}
+
+static uint32_t as_expr(struct rules *r, uint32_t a);
+
+/* A sequence, or alternatives: the last two are joined first. */
+static uint32_t list_expr(struct rules *r, uint32_t a) {
+	const enum node_op op = r->nodes[a].op;
+	size_t n = 1;
+	for (uint32_t i = a; r->nodes[i].op == op; i = r->nodes[i].b) {
+		n++;
+	}
+	uint32_t *list = base_alloc(n, sizeof(*list));
+	if (list == NULL) {
+		base_no_memory(&r->x.trouble, "grammar", n * sizeof(*list));
+		return EXPR_NONE;
+	}
+	for (size_t i = 0; i < n; i++, a = r->nodes[a].b) {
+		list[i] = as_expr(r, i + 1 < n ? r->nodes[a].a : a);
+	}
+	uint32_t all = list[--n];
+	while (n-- > 0) {
+		all = op == NODE_SEQ ? expr_seq(&r->x, list[n], all) : expr_or(&r->x, list[n], all);
+	}
+	base_free(list);
+	return all;
+}
+
+/* Of a node that size_of has found small. */
 static uint32_t as_expr(struct rules *r, uint32_t a) {
 	const struct node n = r->nodes[a];
 	switch (n.op) {
 	case NODE_TERM:
 		return n.a;
-	case NODE_SEQ: {
-		const uint32_t first = as_expr(r, n.a);
-		return expr_seq(&r->x, first, as_expr(r, n.b));
-	}
-	case NODE_EITHER: {
-		const uint32_t first = as_expr(r, n.a);
-		return expr_or(&r->x, first, as_expr(r, n.b));
-	}
+	case NODE_SEQ:
+	case NODE_EITHER:
+		return list_expr(r, a);
 	case NODE_REPEAT:
 		return expr_repeat(&r->x, as_expr(r, n.a), n.min, n.max);
 	case NODE_RULE:
@@ -195,7 +233,7 @@ static void flatten(struct rules *r, uint32_t a) {
 		if (n.op <= NODE_TERM) {
 			return;
 		}
-		if (size_of(r, a) <= MAX_FLAT) {
+		if (size_alone(r, a) <= MAX_FLAT) {
 			const uint32_t expr = as_expr(r, a);
 			r->nodes[a] = expr <= EXPR_EMPTY
 				? (struct node){ .op = expr == EXPR_NONE ? NODE_NOTHING : NODE_EMPTY }
@@ -215,7 +253,8 @@ static void flatten(struct rules *r, uint32_t a) {
 
 void rules_flatten(struct rules *r) {
 	for (uint32_t i = 0; i < r->n_rules; i++) {
-		size_of_rule(r, i);
+		int deepest = 0;
+		size_of_rule(r, i, 0, &deepest);
 	}
 	for (uint32_t i = 0; i < r->n_rules; i++) {
 		flatten(r, r->rules[i].body);
@@ -263,36 +302,56 @@ static bool learn(struct rules *r, struct node *n) {
 	return n->is_nullable != nullable || n->is_productive != productive;
 }
 
-/* Goes through what a node may begin with; the rule that begins with itself, or -1. */
-static long find_left(struct rules *r, uint32_t a);
+/* Goes through what a node may begin with; the rule that begins with itself, NO_RULE or
+ * TOO_DEEP. */
+static long find_left(struct rules *r, uint32_t a, int depth);
 
-static long find_left_rule(struct rules *r, uint32_t rule) {
+static long find_left_rule(struct rules *r, uint32_t rule, int depth) {
 	if (r->rules[rule].state != UNSEEN) {
-		return r->rules[rule].state == OPEN ? (long)rule : -1;
+		return r->rules[rule].state == OPEN ? (long)rule : NO_RULE;
 	}
 	r->rules[rule].state = OPEN;
-	const long found = find_left(r, r->rules[rule].body);
+	const long found = find_left(r, r->rules[rule].body, depth);
 	r->rules[rule].state = DONE;
 	return found;
 }
 
-static long find_left(struct rules *r, uint32_t a) {
-	for (;;) {
+static long find_left(struct rules *r, uint32_t a, int depth) {
+	while (depth <= MAX_LEFT_DEPTH) {
 		const struct node n = r->nodes[a];
 		if (n.op == NODE_RULE) {
-			return find_left_rule(r, n.a);
+			return find_left_rule(r, n.a, depth + 1);
 		}
 		if (n.op < NODE_SEQ || !n.is_productive) {
-			return -1;
+			return NO_RULE;
 		}
-		const long found = find_left(r, n.a);
+		const long found = find_left(r, n.a, depth + 1);
 		const bool goes_on = n.op == NODE_EITHER ||
 			(n.op == NODE_SEQ && r->nodes[n.a].is_nullable);
-		if (found >= 0 || !goes_on) {
+		if (found != NO_RULE || !goes_on) {
 			return found;
 		}
 		a = n.b;
 	}
+	return TOO_DEEP;
+}
+
+static bool check_left(struct rules *r, struct bb_error *err) {
+	for (uint32_t i = 0; i < r->n_rules; i++) {
+		char shown[BASE_SHOWN];
+		const long left = find_left_rule(r, i, 0);
+		const char *const name = r->rules[left >= 0 ? left : (long)i].name;
+		base_show(name, strlen(name), shown, sizeof(shown));
+		if (left == TOO_DEEP) {
+			return base_fail(err, BB_ERR_UNSUPPORTED, "expected rules of which at most %d begin "
+				"with one another, from '%s' on more do", MAX_LEFT_DEPTH, shown);
+		}
+		if (left >= 0) {
+			return base_fail(err, BB_ERR_UNSUPPORTED, "expected rules that don't begin with "
+				"themselves, '%s' does", shown);
+		}
+	}
+	return true;
 }
 
 bool rules_finish(struct rules *r, struct bb_error *err) {
@@ -313,14 +372,8 @@ bool rules_finish(struct rules *r, struct bb_error *err) {
 		return base_fail(err, BB_ERR_INPUT, "expected a grammar that some text fits, none fits "
 			"this one");
 	}
-	for (uint32_t i = 0; i < r->n_rules; i++) {
-		const long left = find_left_rule(r, i);
-		if (left >= 0) {
-			char shown[BASE_SHOWN];
-			const char *const name = r->rules[left].name;
-			return base_fail(err, BB_ERR_UNSUPPORTED, "expected rules that don't begin with "
-				"themselves, '%s' does", base_show(name, strlen(name), shown, sizeof(shown)));
-		}
+	if (!check_left(r, err)) {
+		return false;
 	}
 	for (uint32_t i = 0; i < r->n; i++) {
 		if (!r->nodes[i].is_productive) {

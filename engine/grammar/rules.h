@@ -24,6 +24,7 @@ struct rule {
 	bool is_nullable, is_productive;
 	uint8_t state; /* of a search */
 	double size;   /* of its text as one expression; < 0: not known yet */
+	int height;    /* how deep rules and groups go in each other in it, where size is known */
 };
 
 struct rules {

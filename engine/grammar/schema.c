@@ -12,6 +12,7 @@
 enum {
 	MAX_BYTES = 1 << 20,
 	MAX_DEPTH = 100,  /* of schemas in each other */
+	MAX_JSON = 500,   /* of arrays and objects in each other, values of enum and const among them */
 	MAX_SET = 400,    /* schemas that must hold together */
 	MAX_ONE_OF = 256,
 };
@@ -360,6 +361,22 @@ static bool compile_root(struct schema *c, uint32_t *root) {
 	return ok;
 }
 
+static bool is_deep(const json_t *value, int depth) {
+	const char *key;
+	json_t *member;
+	if (json_is_array(value) || json_is_object(value)) {
+		bool found = depth == 0;
+		for (size_t i = 0; !found && i < json_array_size(value); i++) {
+			found = is_deep(json_array_get(value, i), depth - 1);
+		}
+		json_object_foreach((json_t *)(uintptr_t)value, key, member) {
+			found = found || is_deep(member, depth - 1);
+		}
+		return found;
+	}
+	return false;
+}
+
 static struct schema *create(struct rules *r, struct bb_error *err) {
 	struct schema *c = base_alloc(1, sizeof(*c));
 	if (c == NULL) {
@@ -388,6 +405,12 @@ bool schema_read(struct rules *r, const char *source, size_t bytes, uint32_t *ro
 		const bool no_memory = json_error_code(&problem) == json_error_out_of_memory;
 		schema_fail(c, no_memory ? BB_ERR_MEMORY : BB_ERR_INPUT, "line %d, column %d: %s",
 			problem.line, problem.column, schema_show(problem.text, shown, sizeof(shown)));
+		finish(c);
+		return false;
+	}
+	if (is_deep(c->root, MAX_JSON)) {
+		schema_fail(c, BB_ERR_UNSUPPORTED, "expected arrays and objects of at most %d in each "
+			"other", MAX_JSON);
 		finish(c);
 		return false;
 	}

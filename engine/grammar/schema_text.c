@@ -8,9 +8,20 @@
 
 #include <string.h>
 
+enum { MAX_TEXT = 1 << 16 }; /* bytes */
+
 static uint32_t quoted(struct exprs *x, uint32_t text) {
 	const uint32_t quote = expr_text(x, "\"", 1);
 	return expr_seq(x, quote, expr_seq(x, text, quote));
+}
+
+uint32_t schema_known_text(struct schema *c, const char *what, const char *text, size_t bytes) {
+	if (bytes > MAX_TEXT) {
+		schema_fail(c, BB_ERR_UNSUPPORTED, "%s is expected to be at most %d bytes, one has %zu",
+			what, MAX_TEXT, bytes);
+		return EXPR_NONE;
+	}
+	return quoted(&c->r->x, chars_text(&c->r->x, text, bytes, CHARS_JSON));
 }
 
 static uint32_t pattern_of(struct schema *c, const json_t *value) {

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * JSON Schema: numbers, arrays and objects, and what a set of schemas says of each. */
-#include "chars.h"
 #include "schema.h"
 
 #include <math.h>
@@ -308,12 +307,6 @@ static uint32_t key_node(struct schema *c, uint32_t name, bool has_comma) {
 	return rules_term(c->r, all);
 }
 
-static uint32_t name_expr(struct schema *c, const char *name) {
-	struct exprs *const x = &c->r->x;
-	const uint32_t quote = expr_text(x, "\"", 1);
-	return expr_seq(x, quote, expr_seq(x, chars_text(x, name, strlen(name), CHARS_JSON), quote));
-}
-
 static uint32_t make_object(struct schema *c, const struct schema_set *set) {
 	struct rules *const r = c->r;
 	struct names names = { 0 };
@@ -330,7 +323,8 @@ static uint32_t make_object(struct schema *c, const struct schema_set *set) {
 	for (size_t i = names.n; i-- > 0 && !c->failed;) {
 		struct schema_set own = schema_property(c, set, names.all[i]);
 		const uint32_t from = rules_seq(r, schema_compile(c, &own), rest);
-		const uint32_t name = name_expr(c, names.all[i]);
+		const uint32_t name = schema_known_text(c, "a property's name", names.all[i],
+			strlen(names.all[i]));
 		const uint32_t first = rules_seq(r, key_node(c, name, false), from);
 		const uint32_t later = rules_seq(r, key_node(c, name, true), from);
 		const bool is_required = schema_is_required(set, names.all[i]);

@@ -212,9 +212,8 @@ bool schema_set_holds(struct schema *c, const struct schema_set *set, const json
 static uint32_t text_of(struct schema *c, const json_t *value) {
 	struct exprs *const x = &c->r->x;
 	if (json_is_string(value)) {
-		const uint32_t quote = expr_text(x, "\"", 1);
-		return expr_seq(x, quote, expr_seq(x, chars_text(x, json_string_value(value),
-			json_string_length(value), CHARS_JSON), quote));
+		return schema_known_text(c, "a text in enum or const", json_string_value(value),
+			json_string_length(value));
 	}
 	char number[40];
 	if (json_is_integer(value)) {
@@ -254,15 +253,10 @@ static uint32_t expr_of(struct schema *c, const json_t *value) {
 	json_t *member;
 	bool is_first = true;
 	json_object_foreach((json_t *)(uintptr_t)value, key, member) {
-		json_t *name = json_string(key);
-		if (name == NULL) {
-			base_no_memory(&x->trouble, "grammar", strlen(key));
-			break;
-		}
-		const uint32_t one = expr_seq(x, text_of(c, name), expr_seq(x, colon, expr_of(c, member)));
+		const uint32_t name = schema_known_text(c, "a name in enum or const", key, strlen(key));
+		const uint32_t one = expr_seq(x, name, expr_seq(x, colon, expr_of(c, member)));
 		all = expr_seq(x, all, is_first ? one : expr_seq(x, comma, one));
 		is_first = false;
-		json_decref(name);
 	}
 	return expr_seq(x, expr_text(x, "{", 1), expr_seq(x, all, expr_text(x, "}", 1)));
 }
