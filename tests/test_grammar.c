@@ -279,6 +279,26 @@ Test(grammar, counted_repeats_count) {
 	}
 }
 
+/* Which of the letters so far may be the last but 4000 is a state with as many elements as there
+ * were: going on costs ever more, until it is refused. The matcher stands where it stood. */
+Test(grammar, work_at_a_time_has_a_limit) {
+	static const char source[] = "[ab]*a[ab]{4000}";
+	static char text[3000];
+	struct bb_error err = { 0 };
+	struct rules r;
+	struct matcher m;
+	bool ok = false;
+	memset(text, 'a', sizeof(text));
+	cr_assert(rules_init(&r, &err) && source_compile(&r, REGEX, source, strlen(source), &err) &&
+		matcher_init(&m, &r, NULL, &err), "%s", err.text);
+	cr_assert(!matcher_accept(&m, text, sizeof(text), &ok, &err));
+	cr_assert_eq(err.code, BB_ERR_UNSUPPORTED);
+	cr_assert(strstr(err.text, "pieces of work") != NULL, "%s", err.text);
+	cr_assert(matcher_accept(&m, text, 100, &ok, &err) && ok, "%s", err.text);
+	matcher_finish(&m);
+	rules_destroy(&r);
+}
+
 /* ---- on little stack ---- */
 
 /* What a small request can hold, compiled, followed and clipped by a thread of 256 KiB of stack; a
@@ -296,8 +316,11 @@ static bool play_rules(struct long_case *c, struct rules *r) {
 	for (uint32_t i = 0; ok && i < r->n; i++) {
 		ok = r->nodes[i].op != NODE_TERM || expr_clip(&r->x, r->nodes[i].a) != EXPR_NONE;
 	}
-	ok = ok && matcher_init(&m, r, NULL, &c->err) &&
-		matcher_accept(&m, c->text, strlen(c->text), &ok, &c->err) && ok && matcher_may_end(&m);
+	ok = ok && matcher_init(&m, r, NULL, &c->err);
+	for (const char *at = c->text; ok && *at != '\0'; at += strnlen(at, 50)) {
+		ok = matcher_accept(&m, at, strnlen(at, 50), &ok, &c->err) && ok;
+	}
+	ok = ok && matcher_may_end(&m);
 	matcher_finish(&m);
 	return ok;
 }

@@ -11,6 +11,7 @@
 enum {
 	MAX_EXPRS = 1 << 22,     /* of 28 bytes */
 	MAX_ROW_BYTES = 96 << 20,
+	COMPILE_WORK = 1 << 26,   /* see exprs_work */
 	MAX_LIST = 1 << 16,      /* alternatives in one list */
 	MAX_PREFIXES = 500,      /* texts of a list that begin with each other, by recursion */
 	N_FEW = 64,              /* elements for which no list is allocated */
@@ -29,6 +30,7 @@ static void fail_size(struct exprs *x) {
 bool exprs_init(struct exprs *x, struct bb_error *err) {
 	memset(x, 0, sizeof(*x));
 	x->max_states = MAX_EXPRS;
+	x->max_work = COMPILE_WORK;
 	x->cap = 256;
 	x->mask = 1023;
 	x->all = base_alloc(x->cap, sizeof(*x->all));
@@ -49,6 +51,20 @@ void exprs_finish(struct exprs *x) {
 	base_free(x->sets);
 	base_free(x->rows);
 	memset(x, 0, sizeof(*x));
+}
+
+void exprs_begin(struct exprs *x) {
+	x->work = 0;
+	x->max_work = EXPR_WORK;
+}
+
+bool exprs_work(struct exprs *x, size_t n) {
+	x->work += n;
+	if (x->work > x->max_work && x->trouble.code == BB_OK) {
+		base_fail(&x->trouble, BB_ERR_UNSUPPORTED, "expected a grammar that takes at most %llu "
+			"pieces of work at a time, this one needs more", (unsigned long long)x->max_work);
+	}
+	return x->trouble.code == BB_OK;
 }
 
 /* ---- one number for equal expressions ---- */
@@ -192,6 +208,9 @@ static uint32_t pair(struct exprs *x, uint32_t a, uint32_t b) {
 /* Room for n numbers, `few` where they fit there; NULL after trouble. A text is a sequence as long
  * as it is, so what goes along one keeps a list of its own and spares the stack. */
 static uint32_t *list_of(struct exprs *x, size_t n, uint32_t *few) {
+	if (!exprs_work(x, n)) {
+		return NULL;
+	}
 	uint32_t *list = n <= N_FEW ? few : base_alloc(n, sizeof(*list));
 	if (list == NULL) {
 		fail_memory(x, n * sizeof(*list));
@@ -424,6 +443,9 @@ static uint32_t derive_list(struct exprs *x, uint32_t a, int byte) {
 
 static uint32_t derive(struct exprs *x, uint32_t a, int byte) {
 	const struct expr e = x->all[a];
+	if (!exprs_work(x, 1)) {
+		return EXPR_NONE;
+	}
 	switch (e.op) {
 	case EXPR_OP_SET:
 		return (x->sets[e.a].bits[byte >> 6] >> (byte & 63) & 1) != 0 ? EXPR_EMPTY : EXPR_NONE;
@@ -506,6 +528,7 @@ static bool search_live(struct exprs *x, uint32_t a) {
 	x->all[a].flags |= EXPR_SEEN;
 	while (ok && !is_live && left.n > 0) {
 		const uint32_t at = left.all[--left.n];
+		ok = exprs_work(x, (size_t)x->n_classes);
 		for (int class = 0; ok && !is_live && class < x->n_classes; class++) {
 			const uint32_t next = step_any(x, at, class);
 			ok = x->trouble.code == BB_OK;

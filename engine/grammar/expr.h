@@ -13,6 +13,7 @@ enum {
 	EXPR_NONE, /* no text */
 	EXPR_EMPTY, /* the empty text */
 	EXPR_HORIZON = 32, /* bytes; see expr_clip */
+	EXPR_WORK = 1 << 24, /* pieces at a time: a second or two; common masks take a thousandth */
 };
 
 enum expr_op { EXPR_OP_NONE, EXPR_OP_EMPTY, EXPR_OP_SET, EXPR_OP_SEQ, EXPR_OP_OR, EXPR_OP_AND,
@@ -53,11 +54,19 @@ struct exprs {
 	uint32_t *rows;        /* [n_rows, n_classes]: 1 + where a byte leads, 0: not asked yet */
 	uint32_t n_rows, cap_rows;
 	uint32_t max_states;
+	/* What was done since exprs_begin: states derived, elements joined, nodes walked. Beyond the
+	 * limit is trouble. */
+	uint64_t work, max_work;
 	struct bb_error trouble; /* the first thing that went wrong; results can't be used then */
 };
 
 bool exprs_init(struct exprs *x, struct bb_error *err);
 void exprs_finish(struct exprs *x); /* zeroed is fine */
+
+/* From here on at most EXPR_WORK pieces; what compiles has more from the start. */
+void exprs_begin(struct exprs *x);
+/* Counts n more pieces of work; false after trouble. */
+bool exprs_work(struct exprs *x, size_t n);
 
 /* All give EXPR_NONE after trouble. */
 uint32_t expr_set(struct exprs *x, const struct byte_set *set);

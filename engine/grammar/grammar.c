@@ -82,7 +82,8 @@ static bool warm(struct shared *s, struct bb_error *err) {
 			note(s, list, &n, s->rules.nodes[i].a);
 		}
 	}
-	for (uint32_t i = 0; i < n && s->heads.n_visits < WARM_VISITS; i++) {
+	exprs_begin(x);
+	for (uint32_t i = 0; i < n && s->heads.n_visits < WARM_VISITS && x->work < EXPR_WORK / 4; i++) {
 		if (heads_find(&s->heads, list[i]) == NULL) {
 			break;
 		}

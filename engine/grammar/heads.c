@@ -84,7 +84,8 @@ static bool walk(struct heads *h, uint32_t expr, int max_depth, uint32_t *n_reac
 		}
 		*n_tokens += end - begin;
 		++*n_reached;
-		if (expr_is_nullable(x, next) && t->end[i] > i + 1 && !add_crossing(h, i)) {
+		if (!exprs_work(x, 1) ||
+			(expr_is_nullable(x, next) && t->end[i] > i + 1 && !add_crossing(h, i))) {
 			return false;
 		}
 		h->stack[depth] = next;

@@ -142,6 +142,7 @@ static bool add_closure(struct matcher *m, uint32_t start) {
 	bool ok = push_cell(m, start);
 	while (ok && m->n_left > 0) {
 		const uint32_t at = m->left[--m->n_left];
+		ok = exprs_work(&m->rules->x, 1);
 		if (m->cells[at].stamp == m->stamp) {
 			continue;
 		}
@@ -295,7 +296,7 @@ static uint32_t next_set(struct matcher *m, uint32_t set, int class) {
 	}
 	const struct match_set from = m->sets[set];
 	open_set(m);
-	for (uint32_t i = 0; i < from.n && is_well(m); i++) {
+	for (uint32_t i = 0; i < from.n && exprs_work(x, 1); i++) {
 		const struct match_stack s = m->stacks[from.first + i];
 		const uint32_t next = expr_step(x, s.expr, class);
 		if (next > EXPR_EMPTY && !push_stack(m, next, s.cell)) {
@@ -348,6 +349,7 @@ bool matcher_init(struct matcher *m, struct rules *rules, struct heads *heads,
 		matcher_finish(m);
 		return false;
 	}
+	exprs_begin(&m->rules->x);
 	const uint32_t root = cell_of(m, rules->root, 0, 0);
 	m->now = root != 0 ? start_of(m, root) : 0;
 	if (!is_well(m)) {
@@ -411,6 +413,7 @@ static bool drop_old(struct matcher *m) {
 bool matcher_accept(struct matcher *m, const char *text, size_t bytes, bool *fits,
 	struct bb_error *err) {
 	uint32_t set = m->now;
+	exprs_begin(&m->rules->x);
 	for (size_t i = 0; i < bytes && set != 0; i++) {
 		set = next_set(m, set, m->rules->x.class_of[(uint8_t)text[i]]);
 	}
@@ -442,6 +445,9 @@ static void walk(struct matcher *m, uint32_t node, uint32_t set, uint32_t *bits)
 	for (uint32_t i = node + 1; i < t->end[node];) {
 		const int depth = t->depth[i];
 		const uint32_t next = next_set(m, m->path[depth - 1], class_of[t->byte[i]]);
+		if (!exprs_work(&m->rules->x, 1)) {
+			return;
+		}
 		if (next == 0) {
 			i = t->end[i];
 			continue;
@@ -455,6 +461,7 @@ static void walk(struct matcher *m, uint32_t node, uint32_t set, uint32_t *bits)
 }
 
 static void add_head(struct matcher *m, const struct head *h, uint32_t cell, uint32_t *bits) {
+	exprs_work(&m->rules->x, (size_t)m->heads->tree->n_words / 8 + h->n_ids);
 	for (int i = 0; h->bits != NULL && i < m->heads->tree->n_words; i++) {
 		bits[i] |= h->bits[i];
 	}
@@ -471,7 +478,7 @@ static void add_head(struct matcher *m, const struct head *h, uint32_t cell, uin
 static uint32_t add_heads(struct matcher *m, uint32_t set, uint32_t *bits) {
 	const struct match_set from = m->sets[set];
 	uint32_t n_wide = 0;
-	for (uint32_t i = 0; i < from.n; i++) {
+	for (uint32_t i = 0; i < from.n && is_well(m); i++) {
 		const struct match_stack s = m->stacks[from.first + i];
 		const struct head *h = heads_find(m->heads, s.expr);
 		if (h == NULL) {
@@ -500,6 +507,7 @@ bool matcher_mask(struct matcher *m, uint32_t *bits, struct bb_error *err) {
 	const struct token_tree *const t = m->heads->tree;
 	memset(bits, 0, (size_t)t->n_words * sizeof(*bits));
 	m->was_too_deep = false;
+	exprs_begin(&m->rules->x);
 	const uint32_t narrow = add_heads(m, m->now, bits);
 	if (is_well(m) && narrow != 0) {
 		walk(m, 0, narrow, bits);

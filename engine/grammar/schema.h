@@ -76,8 +76,8 @@ uint32_t schema_typed(struct schema *c, const struct schema_set *set);
 
 /* ---- schema_text.c: strings ---- */
 uint32_t schema_string(struct schema *c, const struct schema_set *set);
-/* This one in quotes, each of its characters written in one way. what: for the sentence, where it is
- * too long. */
+/* This one in quotes, each of its characters written in one way. what: for the sentence, where it
+ * is too long. */
 uint32_t schema_known_text(struct schema *c, const char *what, const char *text, size_t bytes);
 /* A name in quotes that isn't one of these. */
 uint32_t schema_other_name(struct schema *c, const char *const *names, size_t n);
