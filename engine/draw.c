@@ -82,7 +82,9 @@ bool draws_reserve(struct bb_engine *e, const struct bb_step_item *items, int n,
 static const void *put_list(struct staging *in, size_t *used, const void *list, size_t bytes) {
 	const size_t at = *used;
 	assert(at + bytes <= in->bytes);
-	memcpy(in->host + at, list, bytes);
+	if (bytes > 0) {
+		memcpy(in->host + at, list, bytes);
+	}
 	*used += round16(bytes);
 	return in->there + at;
 }
