@@ -137,6 +137,7 @@ void *calloc(size_t n, size_t bytes) {
 
 
 @unittest.skipUnless(shutil.which("cc"), "there is no C compiler")
+@unittest.skipIf(b"__asan_init" in BOBBIN.read_bytes(), "the address sanitizer has an allocator of its own")
 class NoMemory(unittest.TestCase):
     def test_an_answer_with_a_gap_is_an_error(self):
         with tempfile.TemporaryDirectory() as folder:
