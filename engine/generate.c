@@ -14,9 +14,6 @@ static bool copy_stops(struct bb_generation *g, const struct bb_generation_param
 		return base_no_memory(err, "stop strings", (size_t)p->n_stop * sizeof(*g->stop));
 	}
 	for (int i = 0; i < p->n_stop; i++) {
-		if (p->stop[i][0] == '\0') {
-			return base_fail(err, BB_ERR_USAGE, "stop string %d is empty", i + 1);
-		}
 		g->stop[i] = base_strdup(p->stop[i]);
 		if (g->stop[i] == NULL) {
 			return base_no_memory(err, "stop strings", strlen(p->stop[i]));
@@ -44,6 +41,11 @@ static bool copy_stop_ids(struct bb_generation *g, const struct bb_generation_pa
 bool bb_generation_check(const struct bb_engine *e, const struct bb_generation_params *p,
 	struct bb_error *err) {
 	const int n_vocab = engine_n_vocab(e);
+	for (int i = 0; i < p->n_stop; i++) {
+		if (p->stop[i][0] == '\0') {
+			return base_fail(err, BB_ERR_USAGE, "stop string %d is empty", i + 1);
+		}
+	}
 	for (int i = 0; i < p->n_stop_token_ids; i++) {
 		const int32_t id = p->stop_token_ids[i];
 		if (id < 0 || id >= n_vocab) {

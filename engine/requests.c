@@ -125,15 +125,6 @@ static bool check_marks(const struct bb_request_params *p, struct bb_error *err)
 	return true;
 }
 
-static bool check_stops(const struct bb_generation_params *p, struct bb_error *err) {
-	for (int i = 0; i < p->n_stop; i++) {
-		if (p->stop[i][0] == '\0') {
-			return base_fail(err, BB_ERR_USAGE, "stop string %d is empty", i + 1);
-		}
-	}
-	return true;
-}
-
 static bool check(const struct bb_scheduler *s, const struct bb_request_params *p,
 	struct bb_error *err) {
 	const struct bb_engine *e = s->engine;
@@ -163,8 +154,7 @@ static bool check(const struct bb_scheduler *s, const struct bb_request_params *
 			"bytes holds at most %d, with at least one of an answer", p->n_prompt,
 			e->budget.max_bytes, s->max_len);
 	}
-	return check_marks(p, err) && check_stops(&p->generation, err) &&
-		bb_generation_check(e, &p->generation, err) &&
+	return check_marks(p, err) && bb_generation_check(e, &p->generation, err) &&
 		engine_check_ids(e, p->prompt, p->n_prompt, err);
 }
 

@@ -53,7 +53,6 @@ struct bb_scheduler {
 	struct bb_engine *engine;
 	struct prefix *prefix;         /* NULL: none */
 	struct bb_scheduler_params params; /* defaults filled in */
-	double created;
 	int max_len;                   /* tokens of a context that the engine's max_kv_bytes can hold */
 	/* under the lock */
 	pthread_mutex_t lock;

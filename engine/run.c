@@ -5,7 +5,6 @@
 #include "requests.h"
 
 #include <assert.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* Steps beside decoding requests take at most so many times what they take without prompts: what
@@ -259,9 +258,13 @@ static size_t prefix_bytes(const struct bb_scheduler *s) {
 /* Pages that are none of a branch's are beyond the plan, but for those that the prefix cache alone
  * has, which it gives up. */
 static size_t plan_bytes(const struct bb_scheduler *s, size_t of_jobs) {
-	const size_t used = page_bytes_used(s->engine), max = s->engine->budget.max_bytes;
-	size_t limit = max > 0 ? max : SIZE_MAX / 2;
+	const size_t max = s->engine->budget.max_bytes, none = SIZE_MAX / 2;
+	size_t limit = max > 0 ? max : none;
 	limit = s->squeeze > 0 && s->squeeze < limit ? s->squeeze : limit;
+	if (limit == none) {
+		return none; /* to ask what the prefix cache has would walk all pages in use */
+	}
+	const size_t used = page_bytes_used(s->engine);
 	const size_t known = of_jobs + prefix_bytes(s), others = used > known ? used - known : 0;
 	return limit > others ? limit - others : 0;
 }
@@ -426,27 +429,6 @@ static bool join(struct bb_scheduler *s, struct branch *b, int n_rows, struct bb
 	return !draws_now(b, n_rows) || generation_prepare(b->generation, err);
 }
 
-/* Contexts that share pages stand side by side, where attention reads those once: by the addresses
- * of their pages. */
-static int compare_pages(const void *x, const void *y) {
-	const struct kv_table *a = &(*(struct branch *const *)x)->context->tables[0];
-	const struct kv_table *b = &(*(struct branch *const *)y)->context->tables[0];
-	const int n = a->n_pages < b->n_pages ? a->n_pages : b->n_pages;
-	for (int i = 0; i < n; i++) {
-		void **const of_a = a->chunks[i / BB_CHUNK], **const of_b = b->chunks[i / BB_CHUNK];
-		if (of_a == of_b) {
-			i |= BB_CHUNK - 1;
-			continue;
-		}
-		const uintptr_t at_a = of_a != NULL ? (uintptr_t)of_a[i % BB_CHUNK] : 0;
-		const uintptr_t at_b = of_b != NULL ? (uintptr_t)of_b[i % BB_CHUNK] : 0;
-		if (at_a != at_b) {
-			return at_a < at_b ? -1 : 1;
-		}
-	}
-	return (a->n_pages > b->n_pages) - (a->n_pages < b->n_pages);
-}
-
 static bool is_alone(const struct bb_scheduler *s, const struct branch *b) {
 	for (int i = 0; i < s->plan.n_jobs; i++) {
 		const struct branch *o = s->of_job[i];
@@ -509,19 +491,12 @@ static void gather(struct bb_scheduler *s) {
 			s->of_item[n++] = b;
 		}
 	}
-	int n_left = 0; /* a request may have failed for a later branch of it */
-	for (int i = 0; i < n; i++) {
-		if (s->of_item[i]->context != NULL) {
-			s->of_item[n_left++] = s->of_item[i];
-		}
-	}
-	n = n_left;
-	if (s->engine->plan.n_paged > 0) {
-		qsort(s->of_item, (size_t)n, sizeof(*s->of_item), compare_pages);
-	}
 	s->n_items = 0;
 	for (int i = 0; i < n; i++) {
-		add_item(s, s->of_item[i], s->plan.jobs[s->of_item[i]->i_job].n_rows);
+		struct branch *b = s->of_item[i];
+		if (b->context != NULL) { /* a request may have failed for a later branch of it */
+			add_item(s, b, s->plan.jobs[b->i_job].n_rows);
+		}
 	}
 }
 
@@ -674,20 +649,17 @@ static void measure(struct bb_scheduler *s, double seconds) {
 
 static bool compute(struct bb_scheduler *s, struct bb_error *err) {
 	struct bb_error why = { 0 };
-	int length[2] = { bb_context_length(s->items[0].context), 0 };
+	const int before = bb_context_length(s->items[0].context);
 	const double start = requests_now(s);
-	const bool ok = bb_step(s->engine, s->items, s->n_items, &why);
-	length[1] = bb_context_length(s->items[0].context);
-	bool can_go_on = true;
-	if (ok || length[1] > length[0]) {
-		measure(s, requests_now(s) - start);
-		for (int i = 0; i < s->n_items; i++) {
-			give_out(s, i, &why);
-		}
-	} else {
-		can_go_on = fail_step(s, &why, err);
+	if (!bb_step(s->engine, s->items, s->n_items, &why) &&
+		bb_context_length(s->items[0].context) == before) {
+		return fail_step(s, &why, err);
 	}
-	return can_go_on;
+	measure(s, requests_now(s) - start);
+	for (int i = 0; i < s->n_items; i++) {
+		give_out(s, i, &why);
+	}
+	return true;
 }
 
 /* ---- what others see ---- */
