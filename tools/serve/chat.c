@@ -10,18 +10,6 @@
 
 /* ---- the body ---- */
 
-static json_t *calls_of(const struct answer_text *a) {
-	json_t *list = json_array();
-	size_t i;
-	const json_t *call;
-	json_array_foreach(a->calls, i, call) {
-		json_array_append_new(list, json_pack("{s:O, s:s, s:{s:O, s:O}}", "id",
-			json_object_get(call, "id"), "type", "function", "function", "name",
-			json_object_get(call, "name"), "arguments", json_object_get(call, "arguments")));
-	}
-	return list;
-}
-
 static json_t *message_of(const struct answer_text *a) {
 	const bool has_calls = json_array_size(a->calls) > 0;
 	json_t *content = a->content.bytes == 0 && has_calls ? json_null()
@@ -35,7 +23,7 @@ static json_t *message_of(const struct answer_text *a) {
 		json_object_set_new(message, "reasoning", text);
 	}
 	if (has_calls) {
-		json_object_set_new(message, "tool_calls", calls_of(a));
+		json_object_set_new(message, "tool_calls", talk_tool_calls(a));
 	}
 	return message;
 }

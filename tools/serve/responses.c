@@ -94,18 +94,9 @@ void response_keep(struct talk *t, const json_t *object) {
 	}
 	json_t *message = json_pack("{s:s, s:s%}", "role", "assistant", "content",
 		buf_string(&a->content), a->content.bytes);
-	json_t *calls = json_array();
-	size_t i;
-	const json_t *call;
-	json_array_foreach(a->calls, i, call) {
-		json_array_append_new(calls, json_pack("{s:O, s:s, s:{s:O, s:O}}", "id",
-			json_object_get(call, "id"), "type", "function", "function", "name",
-			json_object_get(call, "name"), "arguments", json_object_get(call, "arguments")));
+	if (json_array_size(a->calls) > 0) {
+		json_object_set_new(message, "tool_calls", talk_tool_calls(a));
 	}
-	if (json_array_size(calls) > 0) {
-		json_object_set(message, "tool_calls", calls);
-	}
-	json_decref(calls);
 	if (a->reasoning.bytes > 0) {
 		json_object_set_new(message, "reasoning_content",
 			json_stringn(a->reasoning.data, a->reasoning.bytes));

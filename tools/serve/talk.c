@@ -32,6 +32,18 @@ struct talk *talk_create(struct exchange *x, const struct talk_shape *shape, con
 	return t;
 }
 
+json_t *talk_tool_calls(const struct answer_text *a) {
+	json_t *list = json_array();
+	size_t i;
+	const json_t *call;
+	json_array_foreach(a->calls, i, call) {
+		json_array_append_new(list, json_pack("{s:O, s:s, s:{s:O, s:O}}", "id",
+			json_object_get(call, "id"), "type", "function", "function", "name",
+			json_object_get(call, "name"), "arguments", json_object_get(call, "arguments")));
+	}
+	return list;
+}
+
 void talk_destroy(struct talk *t) {
 	if (t == NULL) {
 		return;

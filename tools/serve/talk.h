@@ -71,6 +71,8 @@ struct talk *talk_create(struct exchange *x, const struct talk_shape *shape, con
  * stream. Takes t. */
 void talk_run(struct talk *t);
 void talk_destroy(struct talk *t);
+/* An answer's calls of tools as a message of the chat completions has them; NULL: no memory. */
+json_t *talk_tool_calls(const struct answer_text *a);
 /* The fields of a chat completion, in x->in. False: replied. */
 bool chat_read(struct talk *t);
 
