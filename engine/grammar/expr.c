@@ -58,13 +58,12 @@ void exprs_begin(struct exprs *x) {
 	x->max_work = EXPR_WORK;
 }
 
-bool exprs_work(struct exprs *x, size_t n) {
-	x->work += n;
-	if (x->work > x->max_work && x->trouble.code == BB_OK) {
+bool exprs_work_over(struct exprs *x) {
+	if (x->trouble.code == BB_OK) {
 		base_fail(&x->trouble, BB_ERR_UNSUPPORTED, "expected a grammar that takes at most %llu "
 			"pieces of work at a time, this one needs more", (unsigned long long)x->max_work);
 	}
-	return x->trouble.code == BB_OK;
+	return false;
 }
 
 /* ---- one number for equal expressions ---- */
@@ -202,7 +201,7 @@ static size_t list_length(const struct exprs *x, enum expr_op op, uint32_t a) {
 static uint32_t pair(struct exprs *x, uint32_t a, uint32_t b) {
 	const uint8_t f = flags_of(x, a), g = flags_of(x, b);
 	return intern(x, (struct expr){ .op = EXPR_OP_SEQ, .a = a, .b = b,
-		.flags = (f & g & EXPR_NULLABLE) | ((f | g) & (EXPR_TRICKY | EXPR_COUNTS)) });
+		.flags = (f & g & EXPR_NULLABLE) | ((f | g) & EXPR_PASSED_ON) });
 }
 
 /* Room for n numbers, `few` where they fit there; NULL after trouble. A text is a sequence as long
@@ -264,9 +263,9 @@ static uint32_t join(struct exprs *x, enum expr_op op, uint32_t a, uint32_t b) {
 		}
 		const uint8_t f = flags_of(x, list[i]), g = flags_of(x, all);
 		const uint8_t nullable = (op == EXPR_OP_OR ? f | g : f & g) & EXPR_NULLABLE;
-		const uint8_t tricky = op == EXPR_OP_AND ? EXPR_TRICKY : (f | g) & EXPR_TRICKY;
+		const uint8_t tricky = op == EXPR_OP_AND ? EXPR_TRICKY : 0;
 		all = intern(x, (struct expr){ .op = op, .a = list[i], .b = all,
-			.flags = nullable | tricky | ((f | g) & EXPR_COUNTS) });
+			.flags = nullable | tricky | ((f | g) & EXPR_PASSED_ON) });
 	}
 	if (list != few) {
 		base_free(list);
@@ -302,7 +301,9 @@ uint32_t expr_and(struct exprs *x, uint32_t a, uint32_t b) {
 	if (a == EXPR_NONE || b == EXPR_NONE) {
 		return EXPR_NONE;
 	}
-	if (a == EXPR_EMPTY || b == EXPR_EMPTY) {
+	/* but a mark must be seen, or how far it has come down is lost */
+	if ((a == EXPR_EMPTY || b == EXPR_EMPTY) &&
+		((flags_of(x, a) | flags_of(x, b)) & EXPR_MARKED) == 0) {
 		return expr_is_nullable(x, a) && expr_is_nullable(x, b) ? EXPR_EMPTY : EXPR_NONE;
 	}
 	return join(x, EXPR_OP_AND, a, b);
@@ -333,6 +334,7 @@ uint32_t expr_repeat(struct exprs *x, uint32_t a, int min, int max) {
 	const bool counts = min > EXPR_HORIZON + 1 || max > EXPR_HORIZON + 1;
 	return intern(x, (struct expr){ .op = EXPR_OP_REPEAT, .a = a, .min = min, .max = max,
 		.flags = (min == 0 ? EXPR_NULLABLE : 0) | (counts ? EXPR_COUNTS : 0) |
+			(min > 0 || max > 0 ? EXPR_BOUNDED : 0) | (max > EXPR_MARK ? EXPR_MARKED : 0) |
 			(flags_of(x, a) & (EXPR_TRICKY | EXPR_COUNTS)) });
 }
 
@@ -409,6 +411,9 @@ void exprs_make_classes(struct exprs *x) {
 	for (int b = 255; b >= 0; b--) {
 		x->byte_of[x->class_of[b]] = (uint8_t)b;
 	}
+	for (int i = 0; i < x->n_classes; i++) {
+		x->search_order[i] = (uint8_t)i;
+	}
 	x->has_classes = true;
 }
 
@@ -481,8 +486,7 @@ static uint32_t *row_of(struct exprs *x, uint32_t a) {
 	return x->rows + (x->all[a].row - 1) * n;
 }
 
-/* One byte on, dead ends included. */
-static uint32_t step_any(struct exprs *x, uint32_t a, int class) {
+uint32_t expr_step_any(struct exprs *x, uint32_t a, int class) {
 	assert(x->has_classes);
 	const uint32_t *row = x->trouble.code == BB_OK ? row_of(x, a) : NULL;
 	if (row == NULL || row[class] != 0) {
@@ -497,7 +501,7 @@ static uint32_t step_any(struct exprs *x, uint32_t a, int class) {
 }
 
 uint32_t expr_step(struct exprs *x, uint32_t a, int class) {
-	const uint32_t next = step_any(x, a, class);
+	const uint32_t next = expr_step_any(x, a, class);
 	return (flags_of(x, next) & EXPR_TRICKY) != 0 && !expr_is_live(x, next) ? EXPR_NONE : next;
 }
 
@@ -520,24 +524,41 @@ static bool is_surely_live(const struct exprs *x, uint32_t a) {
 	return a != EXPR_NONE && ((f & EXPR_TRICKY) == 0 || (f & (EXPR_NULLABLE | EXPR_LIVE)) != 0);
 }
 
-/* Depth first in the automaton from a on, for texts mostly can end where they go on. Where none
- * ends, all that was seen is dead. */
+/* A class that has led to an end is tried first from now on. */
+static void prefer(struct exprs *x, int place) {
+	const uint8_t class = x->search_order[place];
+	memmove(x->search_order + 1, x->search_order, (size_t)place);
+	x->search_order[0] = class;
+}
+
+/* Depth first in the automaton from a on, for texts mostly can end where they go on: then all on
+ * the way there is live. Where none ends, all that was seen is dead. */
 static bool search_live(struct exprs *x, uint32_t a) {
-	struct numbers seen = { 0 }, left = { 0 };
-	bool is_live = is_surely_live(x, a), ok = push(x, &left, a) && push(x, &seen, a);
+	struct numbers seen = { 0 }, from = { 0 }, left = { 0 }; /* the last two: places in seen */
+	bool is_live = is_surely_live(x, a), ok = push(x, &left, 0) && push(x, &from, 0) &&
+		push(x, &seen, a);
+	uint32_t at = 0;
 	x->all[a].flags |= EXPR_SEEN;
 	while (ok && !is_live && left.n > 0) {
-		const uint32_t at = left.all[--left.n];
-		ok = exprs_work(x, (size_t)x->n_classes);
-		for (int class = 0; ok && !is_live && class < x->n_classes; class++) {
-			const uint32_t next = step_any(x, at, class);
-			ok = x->trouble.code == BB_OK;
+		at = left.all[--left.n];
+		const uint32_t first = left.n;
+		for (int i = 0; ok && !is_live && i < x->n_classes; i++) {
+			const uint32_t next = expr_step_any(x, seen.all[at], x->search_order[i]);
+			ok = exprs_work(x, 1);
 			is_live = ok && is_surely_live(x, next);
+			if (is_live) {
+				prefer(x, i);
+			}
 			if (ok && !is_live && (flags_of(x, next) & (EXPR_SEEN | EXPR_DEAD)) == 0 &&
 				next != EXPR_NONE) {
 				x->all[next].flags |= EXPR_SEEN;
-				ok = push(x, &seen, next) && push(x, &left, next);
+				ok = push(x, &left, seen.n) && push(x, &from, at) && push(x, &seen, next);
 			}
+		}
+		if (ok && left.n > first) { /* the way that is preferred goes last, to be taken first */
+			const uint32_t last = left.all[left.n - 1];
+			left.all[left.n - 1] = left.all[first];
+			left.all[first] = last;
 		}
 		if (seen.n > MAX_SEARCH) {
 			fail_size(x);
@@ -551,8 +572,14 @@ static bool search_live(struct exprs *x, uint32_t a) {
 		}
 	}
 	x->all[a].flags &= (uint8_t)~EXPR_SEEN;
-	x->all[a].flags |= ok && is_live ? EXPR_LIVE : 0;
+	for (; ok && is_live; at = from.all[at]) {
+		x->all[seen.all[at]].flags |= EXPR_LIVE;
+		if (at == 0) {
+			break;
+		}
+	}
 	base_free(seen.all);
+	base_free(from.all);
 	base_free(left.all);
 	return ok && is_live;
 }
@@ -566,7 +593,7 @@ bool expr_is_live(struct exprs *x, uint32_t a) {
 
 bool expr_matches(struct exprs *x, uint32_t a, const char *text, size_t bytes) {
 	for (size_t i = 0; i < bytes && a != EXPR_NONE; i++) {
-		a = x->has_classes ? step_any(x, a, x->class_of[(uint8_t)text[i]])
+		a = x->has_classes ? expr_step_any(x, a, x->class_of[(uint8_t)text[i]])
 			: derive(x, a, (uint8_t)text[i]);
 	}
 	return expr_is_nullable(x, a);

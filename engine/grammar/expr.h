@@ -14,6 +14,7 @@ enum {
 	EXPR_EMPTY, /* the empty text */
 	EXPR_HORIZON = 32, /* bytes; see expr_clip */
 	EXPR_WORK = 1 << 24, /* pieces at a time: a second or two; common masks take a thousandth */
+	EXPR_MARK = 1 << 30, /* beyond any bound that a source may have; see counts.c */
 };
 
 enum expr_op { EXPR_OP_NONE, EXPR_OP_EMPTY, EXPR_OP_SET, EXPR_OP_SEQ, EXPR_OP_OR, EXPR_OP_AND,
@@ -25,6 +26,9 @@ enum {
 	EXPR_COUNTS = 4,    /* a bound of a repeat is beyond the horizon */
 	EXPR_LIVE = 8, EXPR_DEAD = 16, /* of tricky ones, where known: has it any text */
 	EXPR_SEEN = 32,     /* by a search that goes on */
+	EXPR_BOUNDED = 64,  /* a repeat with a bound, but not inside another */
+	EXPR_MARKED = 128,  /* ... whose end is beyond EXPR_MARK */
+	EXPR_PASSED_ON = EXPR_TRICKY | EXPR_COUNTS | EXPR_BOUNDED | EXPR_MARKED, /* to what it's in */
 };
 
 struct expr {
@@ -33,7 +37,9 @@ struct expr {
 	uint32_t a, b;    /* SET: a is which set; b only of SEQ, OR and AND */
 	uint32_t clipped; /* 0: not asked yet */
 	uint32_t row;     /* 1 + which row of transitions, 0: none yet */
-	uint32_t heads[2]; /* heads.c's: 1 + which mask, exact and within the horizon; 0: none yet */
+	/* heads.c's: 1 + which mask, exact and within the horizon; of one with marks, the second is
+	 * 1 + which family. 0: none yet */
+	uint32_t heads[2];
 };
 
 struct byte_set {
@@ -51,11 +57,12 @@ struct exprs {
 	bool has_classes;
 	uint8_t class_of[256], byte_of[256];
 	int n_classes;
+	uint8_t search_order[256]; /* [n_classes]: those first that lately led to the end of a text */
 	uint32_t *rows;        /* [n_rows, n_classes]: 1 + where a byte leads, 0: not asked yet */
 	uint32_t n_rows, cap_rows;
 	uint32_t max_states;
-	/* What was done since exprs_begin: states derived, elements joined, nodes walked. Beyond the
-	 * limit is trouble. */
+	/* What was done since exprs_begin: states derived, elements joined, eighths of nodes walked.
+	 * Beyond the limit is trouble. */
 	uint64_t work, max_work;
 	struct bb_error trouble; /* the first thing that went wrong; results can't be used then */
 };
@@ -66,7 +73,11 @@ void exprs_finish(struct exprs *x); /* zeroed is fine */
 /* From here on at most EXPR_WORK pieces; what compiles has more from the start. */
 void exprs_begin(struct exprs *x);
 /* Counts n more pieces of work; false after trouble. */
-bool exprs_work(struct exprs *x, size_t n);
+bool exprs_work_over(struct exprs *x);
+static inline bool exprs_work(struct exprs *x, size_t n) {
+	x->work += n;
+	return x->work <= x->max_work ? x->trouble.code == BB_OK : exprs_work_over(x);
+}
 
 /* All give EXPR_NONE after trouble. */
 uint32_t expr_set(struct exprs *x, const struct byte_set *set);
@@ -86,6 +97,8 @@ uint32_t expr_texts(struct exprs *x, struct expr_text *texts, size_t n);
 
 /* Behind one byte of a class; EXPR_NONE where nothing can follow. After classes were made. */
 uint32_t expr_step(struct exprs *x, uint32_t a, int class);
+/* The same where nobody asks whether an intersection has any text: that may not be EXPR_NONE. */
+uint32_t expr_step_any(struct exprs *x, uint32_t a, int class);
 /* The partition of bytes by the sets so far; more sets may not come behind. */
 void exprs_make_classes(struct exprs *x);
 static inline bool expr_is_nullable(const struct exprs *x, uint32_t a) {

@@ -10,7 +10,7 @@
 #include <string.h>
 
 enum {
-	WARM_VISITS = 1 << 20, /* nodes of the trie that are visited ahead: a few milliseconds */
+	WARM_WORK = 1 << 17, /* that is done ahead, for masks: a few milliseconds */
 	WARM_STATES = 1 << 12,
 };
 
@@ -83,7 +83,7 @@ static bool warm(struct shared *s, struct bb_error *err) {
 		}
 	}
 	exprs_begin(x);
-	for (uint32_t i = 0; i < n && s->heads.n_visits < WARM_VISITS && x->work < EXPR_WORK / 4; i++) {
+	for (uint32_t i = 0; i < n && x->work < WARM_WORK; i++) {
 		if (heads_find(&s->heads, list[i]) == NULL) {
 			break;
 		}

@@ -7,6 +7,8 @@
 
 enum {
 	NARROW = 400,            /* nodes; so many are walked anew each time */
+	SMALL = 100,             /* of so many nodes one is walked before anything else is tried */
+	NOT_ONE = UINT32_MAX,    /* instead of a family: there is none */
 	MAX_BYTES = 64 << 20,
 	MAX_HEADS = 1 << 16,
 };
@@ -28,7 +30,11 @@ void heads_finish(struct heads *h) {
 		base_free(h->all[i].ids);
 		base_free(h->all[i].crossings);
 	}
+	for (uint32_t i = 0; i < h->n_families; i++) {
+		counts_destroy(&h->families[i]);
+	}
 	base_free(h->all);
+	base_free(h->families);
 	base_free(h->stack);
 	base_free(h->bits);
 	base_free(h->crossings);
@@ -62,14 +68,16 @@ static inline uint32_t step(struct exprs *x, uint32_t expr, int class) {
 		? known - 1 : expr_step(x, expr, class);
 }
 
-/* Fills bits and crossings; how many nodes were reached and tokens found. */
-static bool walk(struct heads *h, uint32_t expr, int max_depth, uint32_t *n_reached,
-	uint32_t *n_tokens) {
+/* Fills bits and crossings; how many nodes were reached, and whether that was all and no more than
+ * max_reached. False: trouble. */
+static bool walk(struct heads *h, uint32_t expr, int max_depth, uint32_t max_reached,
+	uint32_t *n_reached, bool *is_whole) {
 	const struct token_tree *const t = h->tree;
 	struct exprs *const x = h->x;
 	memset(h->bits, 0, (size_t)t->n_words * sizeof(*h->bits));
-	h->n_crossings = *n_reached = *n_tokens = 0;
+	h->n_crossings = *n_reached = 0;
 	h->stack[0] = expr;
+	*is_whole = true;
 	for (uint32_t i = 1; i < t->n_nodes;) {
 		const int depth = t->depth[i];
 		const uint32_t next = depth > max_depth ? EXPR_NONE
@@ -82,22 +90,27 @@ static bool walk(struct heads *h, uint32_t expr, int max_depth, uint32_t *n_reac
 		for (uint32_t j = begin; j < end; j++) {
 			h->bits[t->ids[j] >> 5] |= 1u << (t->ids[j] & 31);
 		}
-		*n_tokens += end - begin;
-		++*n_reached;
-		if (!exprs_work(x, 1) ||
+		if (++*n_reached > max_reached) {
+			*is_whole = false;
+			break;
+		}
+		if ((*n_reached % 8 == 0 && !exprs_work(x, 1)) ||
 			(expr_is_nullable(x, next) && t->end[i] > i + 1 && !add_crossing(h, i))) {
 			return false;
 		}
 		h->stack[depth] = next;
 		i++;
 	}
-	h->n_visits += *n_reached;
 	return x->trouble.code == BB_OK;
 }
 
-/* A copy of what walk found. */
-static bool keep(struct heads *h, struct head *out, uint32_t n_tokens) {
+/* A copy of bits and crossings. */
+static bool keep(struct heads *h, struct head *out) {
 	const size_t words = (size_t)h->tree->n_words;
+	size_t n_tokens = 0;
+	for (size_t i = 0; i < words; i++) {
+		n_tokens += (size_t)__builtin_popcount(h->bits[i]);
+	}
 	*out = (struct head){ .n_crossings = h->n_crossings };
 	out->crossings = base_alloc(h->n_crossings, sizeof(*out->crossings));
 	if (n_tokens < words) {
@@ -127,46 +140,190 @@ static bool keep(struct heads *h, struct head *out, uint32_t n_tokens) {
 	return true;
 }
 
-static bool make_room(struct heads *h) {
-	if (h->n < h->cap) {
+static bool make_room(struct heads *h, void **array, uint32_t n, uint32_t *cap, size_t bytes) {
+	if (n < *cap) {
 		return true;
 	}
-	const uint32_t cap = 2 * h->cap + 64;
-	struct head *all = base_realloc(h->all, cap, sizeof(*all));
-	if (all == NULL) {
-		return no_memory(h, cap * sizeof(*all));
+	const uint32_t wanted = 2 * *cap + 16;
+	void *grown = base_realloc(*array, wanted, bytes);
+	if (grown == NULL) {
+		return no_memory(h, wanted * bytes);
 	}
-	h->all = all;
-	h->cap = cap;
+	*array = grown;
+	*cap = wanted;
 	return true;
+}
+
+/* ---- families ---- */
+
+/* The one of a marked expression that knows of all tokens within these bounds, if there is one; as
+ * it is, or after a walk. *out NULL: not known without a walk, or none. */
+static bool find_family(struct heads *h, uint32_t marked, const struct count_bounds *bounds,
+	bool may_walk, const struct count_family **out) {
+	const uint32_t known = h->x->all[marked].heads[1];
+	*out = NULL;
+	if (known == NOT_ONE) {
+		return true;
+	}
+	if (known != 0 && counts_reach(&h->families[known - 1], bounds)) {
+		*out = &h->families[known - 1];
+		return true;
+	}
+	struct count_family found;
+	bool is_one;
+	if (!may_walk || h->bytes >= MAX_BYTES) {
+		return true;
+	}
+	if (!counts_create(&found, h->x, h->tree, marked, bounds, h->stack, &is_one)) {
+		return false;
+	}
+	if (!is_one) {
+		h->x->all[marked].heads[1] = NOT_ONE;
+		return true;
+	}
+	if (known == 0 && !make_room(h, (void **)&h->families, h->n_families, &h->cap_families,
+		sizeof(*h->families))) {
+		counts_destroy(&found);
+		return false;
+	}
+	const uint32_t at = known != 0 ? known - 1 : h->n_families++;
+	if (known != 0) {
+		h->bytes -= h->families[at].bytes;
+		counts_destroy(&h->families[at]);
+	}
+	h->families[at] = found;
+	h->bytes += found.bytes;
+	h->x->all[marked].heads[1] = at + 1;
+	*out = &h->families[at];
+	return true;
+}
+
+/* Fills bits and crossings with those parts of a family that fit. */
+static bool put_together(struct heads *h, const struct count_family *f,
+	const struct count_bounds *bounds) {
+	const size_t words = (size_t)h->tree->n_words;
+	memset(h->bits, 0, words * sizeof(*h->bits));
+	h->n_crossings = 0;
+	for (uint32_t i = 0; i < f->n; i++) {
+		const struct count_part *const p = &f->parts[i];
+		bool may_end;
+		if (!exprs_work(h->x, 1 + p->n_ids / 32 + (p->bits != NULL ? words / 32 : 0))) {
+			return false;
+		}
+		if (!counts_part_fits(h->x, p, bounds, &may_end)) {
+			continue;
+		}
+		for (size_t j = 0; p->bits != NULL && j < words; j++) {
+			h->bits[j] |= p->bits[j];
+		}
+		for (uint32_t j = 0; j < p->n_ids; j++) {
+			h->bits[p->ids[j] >> 5] |= 1u << (p->ids[j] & 31);
+		}
+		for (uint32_t j = 0; may_end && j < p->n_crossings; j++) {
+			if (!add_crossing(h, p->crossings[j])) {
+				return false;
+			}
+		}
+	}
+	return h->x->trouble.code == BB_OK;
+}
+
+/* ---- masks ---- */
+
+/* What bits and crossings have, under this expression, exact or clipped. */
+static const struct head *remember(struct heads *h, uint32_t expr, bool is_clipped,
+	bool is_narrow) {
+	struct head found = { .is_narrow = is_narrow };
+	if (h->n >= MAX_HEADS || (!is_narrow && h->bytes >= MAX_BYTES)) {
+		h->last = is_narrow ? found : (struct head){ .bits = h->bits, .crossings = h->crossings,
+			.n_crossings = h->n_crossings };
+		return &h->last;
+	}
+	if (!make_room(h, (void **)&h->all, h->n, &h->cap, sizeof(*h->all)) ||
+		(!is_narrow && !keep(h, &found))) {
+		return NULL;
+	}
+	h->all[h->n++] = found;
+	h->x->all[expr].heads[is_clipped] = h->n;
+	return &h->all[h->n - 1];
+}
+
+/* One round must still come, then any number: that is one state, not one of many. */
+static bool is_nearly_free(const struct count_bounds *bounds) {
+	for (int i = 0; i < bounds->n; i++) {
+		if (bounds->all[i].min > 1 || bounds->all[i].max != COUNTS_NO_MAX) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/* Where only lower bounds were left, the state without any comes in the end, and doesn't look like
+ * one of the family: here is its mask. */
+static bool add_free(struct heads *h, const struct count_family *f, uint32_t marked,
+	const struct count_bounds *bounds) {
+	struct count_bounds none = *bounds;
+	for (int i = 0; i < none.n; i++) {
+		if (none.all[i].max != COUNTS_NO_MAX) {
+			return true;
+		}
+		none.all[i].min = 0;
+	}
+	const uint32_t expr = counts_unmark(h->x, marked, &none);
+	return expr == EXPR_NONE || h->x->all[expr].heads[0] != 0 ||
+		(put_together(h, f, &none) && remember(h, expr, false, false) != NULL);
+}
+
+/* With a bounded repeat: by a short walk, or from a family. *out NULL: neither. False: trouble. */
+static bool find_counted(struct heads *h, uint32_t expr, const struct head **out) {
+	struct count_bounds bounds;
+	const struct count_family *family = NULL;
+	const uint32_t marked = counts_mark(h->x, expr, &bounds);
+	uint32_t n_reached;
+	bool is_whole;
+	*out = NULL;
+	if (marked != EXPR_NONE && !find_family(h, marked, &bounds, false, &family)) {
+		return false;
+	}
+	if (family == NULL && !is_nearly_free(&bounds)) {
+		if (!walk(h, expr, UINT16_MAX, h->tree->n_nodes / SMALL, &n_reached, &is_whole)) {
+			return false;
+		}
+		if (is_whole) {
+			*out = remember(h, expr, false, n_reached <= NARROW);
+			return *out != NULL;
+		}
+		if (marked != EXPR_NONE && !find_family(h, marked, &bounds, true, &family)) {
+			return false;
+		}
+	}
+	if (family != NULL) {
+		*out = add_free(h, family, marked, &bounds) && put_together(h, family, &bounds)
+			? remember(h, expr, false, false) : NULL;
+		return *out != NULL;
+	}
+	return h->x->trouble.code == BB_OK;
 }
 
 const struct head *heads_find(struct heads *h, uint32_t expr) {
 	struct exprs *const x = h->x;
+	const uint32_t exact = x->all[expr].heads[0];
+	const struct head *found = NULL;
+	uint32_t n_reached;
+	bool is_whole;
+	if (exact != 0) {
+		return &h->all[exact - 1];
+	}
+	if ((x->all[expr].flags & EXPR_BOUNDED) != 0 && (!find_counted(h, expr, &found) ||
+		found != NULL)) {
+		return found;
+	}
 	const uint32_t clipped = expr_clip(x, expr);
 	const bool is_clipped = clipped != expr;
 	const uint32_t known = x->all[clipped].heads[is_clipped];
-	uint32_t n_reached, n_tokens;
 	if (known != 0) {
 		return &h->all[known - 1];
 	}
-	if (!walk(h, clipped, is_clipped ? EXPR_HORIZON : UINT16_MAX, &n_reached, &n_tokens)) {
-		return NULL;
-	}
-	struct head found = { .is_narrow = n_reached <= NARROW };
-	if (!found.is_narrow && (h->bytes >= MAX_BYTES || h->n >= MAX_HEADS)) {
-		h->last = (struct head){ .bits = h->bits, .crossings = h->crossings,
-			.n_crossings = h->n_crossings };
-		return &h->last;
-	}
-	if (h->n >= MAX_HEADS) {
-		h->last = found;
-		return &h->last;
-	}
-	if (!make_room(h) || (!found.is_narrow && !keep(h, &found, n_tokens))) {
-		return NULL;
-	}
-	h->all[h->n++] = found;
-	x->all[clipped].heads[is_clipped] = h->n;
-	return &h->all[h->n - 1];
+	return walk(h, clipped, is_clipped ? EXPR_HORIZON : UINT16_MAX, UINT32_MAX, &n_reached,
+		&is_whole) ? remember(h, clipped, is_clipped, n_reached <= NARROW) : NULL;
 }

@@ -7,8 +7,7 @@
 #ifndef HEADS_H
 #define HEADS_H
 
-#include "expr.h"
-#include "tokens.h"
+#include "counts.h"
 
 struct head {
 	uint32_t *bits;      /* [n_words]; NULL: few, and in ids */
@@ -24,13 +23,14 @@ struct heads {
 	const struct token_tree *tree;
 	struct head *all;    /* [n] */
 	uint32_t n, cap;
+	struct count_family *families; /* [n_families] */
+	uint32_t n_families, cap_families;
 	size_t bytes;        /* of what is kept */
 	uint32_t *stack;     /* [max_depth + 1] */
 	uint32_t *bits;      /* [n_words] */
 	uint32_t *crossings; /* [n_crossings] */
 	uint32_t n_crossings, cap_crossings;
 	struct head last;    /* one that isn't kept, as there are too many: until the next call */
-	uint64_t n_visits;   /* of nodes, since the start */
 };
 
 bool heads_init(struct heads *h, struct exprs *x, const struct token_tree *tree,
