@@ -8,6 +8,7 @@
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <string.h>
+#include <time.h>
 
 #define SCHEMA BB_GRAMMAR_JSON_SCHEMA
 #define REGEX BB_GRAMMAR_REGEX
@@ -466,6 +467,26 @@ Test(long_grammar, of_gbnf_chains_of_chains) {
 	}
 	lay(long_case.text, "", "y", 99, "x");
 	play_on_little_stack(GBNF, NULL);
+}
+
+/* Each rule names the next, and what is known of the last goes up to the first: not by one rule for
+ * each pass over all. Seconds of this process, so that others on the machine don't count; one pass
+ * per rule takes more than ten, once through some hundredths. */
+Test(grammar, long_chains_of_rules_take_no_long_time) {
+	enum { N = 16000 };
+	static char source[60 * N];
+	char *at = source + sprintf(source, "root ::= c0\n");
+	struct bb_error err = { 0 };
+	struct rules r;
+	for (int i = 0; i < N; i++) {
+		at += sprintf(at, "c%d ::= \"(\" c%d \")\" | \"[\" c%d\n", i, i + 1, i + 1);
+	}
+	sprintf(at, "c%d ::= \"x\" root | \"y\"\n", N);
+	const clock_t start = clock();
+	cr_assert(rules_init(&r, &err) && source_compile(&r, GBNF, source, strlen(source), &err), "%s",
+		err.text);
+	cr_assert_lt((double)(clock() - start) / CLOCKS_PER_SEC, 3);
+	rules_destroy(&r);
 }
 
 Test(grammar, allocations_may_fail) {

@@ -267,11 +267,30 @@ void rules_flatten(struct rules *r) {
 
 /* ---- checking ---- */
 
+/* The nodes that a node names; how many. */
+static int named(const struct rules *r, const struct node *n, uint32_t out[2]) {
+	switch (n->op) {
+	case NODE_SEQ:
+	case NODE_EITHER:
+		out[0] = n->a;
+		out[1] = n->b;
+		return 2;
+	case NODE_REPEAT:
+		out[0] = n->a;
+		return 1;
+	case NODE_RULE:
+		out[0] = r->rules[n->a].body;
+		return 1;
+	default:
+		return 0;
+	}
+}
+
 /* One node by what is known of those it names; has anything changed? */
 static bool learn(struct rules *r, struct node *n) {
-	const bool has_nodes = n->op >= NODE_SEQ && n->op != NODE_RULE;
-	const struct node *const a = &r->nodes[has_nodes ? n->a : 0];
-	const struct node *const b = &r->nodes[has_nodes ? n->b : 0];
+	uint32_t names[2] = { 0 };
+	named(r, n, names);
+	const struct node *const a = &r->nodes[names[0]], *const b = &r->nodes[names[1]];
 	const bool nullable = n->is_nullable, productive = n->is_productive;
 	switch (n->op) {
 	case NODE_NOTHING:
@@ -296,10 +315,74 @@ static bool learn(struct rules *r, struct node *n) {
 		n->is_productive = n->min == 0 || a->is_productive;
 		break;
 	default:
-		n->is_nullable = r->nodes[r->rules[n->a].body].is_nullable;
-		n->is_productive = r->nodes[r->rules[n->a].body].is_productive;
+		n->is_nullable = a->is_nullable;
+		n->is_productive = a->is_productive;
 	}
 	return n->is_nullable != nullable || n->is_productive != productive;
+}
+
+/* Who names a node: users[first[i]..first[i + 1]) name node i. */
+struct users {
+	uint32_t *first; /* [n + 1] */
+	uint32_t *users; /* [2 * n] */
+	uint32_t *left;  /* [n_left] of n: nodes to look at */
+	bool *is_left;   /* [n] */
+	uint32_t n_left;
+};
+
+static void list_users(const struct rules *r, struct users *u) {
+	uint32_t names[2];
+	for (uint32_t i = 0; i < r->n; i++) {
+		for (int j = named(r, &r->nodes[i], names); j-- > 0;) {
+			u->first[names[j]]++;
+		}
+	}
+	for (uint32_t i = 0, sum = 0; i <= r->n; i++) {
+		sum += i < r->n ? u->first[i] : 0;
+		u->first[i] = sum; /* the end; each user below moves it to the beginning */
+	}
+	for (uint32_t i = r->n; i-- > 0;) {
+		for (int j = named(r, &r->nodes[i], names); j-- > 0;) {
+			u->users[--u->first[names[j]]] = i;
+		}
+	}
+}
+
+static void push_left(struct users *u, uint32_t node) {
+	if (!u->is_left[node]) {
+		u->is_left[node] = true;
+		u->left[u->n_left++] = node;
+	}
+}
+
+/* Each node, and again where one that it names has changed: what may be empty and what has any
+ * text, which both only come to be true. False: no memory. */
+static bool learn_all(struct rules *r) {
+	struct users u = { .first = base_alloc(r->n + 1, sizeof(*u.first)),
+		.users = base_alloc(2 * (size_t)r->n, sizeof(*u.users)),
+		.left = base_alloc(r->n, sizeof(*u.left)), .is_left = base_alloc(r->n, sizeof(*u.is_left)) };
+	const bool ok = (u.first != NULL && u.users != NULL && u.left != NULL && u.is_left != NULL) ||
+		base_no_memory(&r->x.trouble, "grammar", r->n * sizeof(*u.users));
+	if (ok) {
+		list_users(r, &u);
+	}
+	for (uint32_t i = r->n; ok && i-- > 0;) {
+		push_left(&u, i);
+	}
+	while (ok && u.n_left > 0) {
+		const uint32_t node = u.left[--u.n_left];
+		u.is_left[node] = false;
+		if (learn(r, &r->nodes[node])) {
+			for (uint32_t i = u.first[node]; i < u.first[node + 1]; i++) {
+				push_left(&u, u.users[i]);
+			}
+		}
+	}
+	base_free(u.first);
+	base_free(u.users);
+	base_free(u.left);
+	base_free(u.is_left);
+	return ok;
 }
 
 /* Goes through what a node may begin with; the rule that begins with itself, NO_RULE or
@@ -359,13 +442,7 @@ bool rules_finish(struct rules *r, struct bb_error *err) {
 		return base_fail(err, r->x.trouble.code, "%s", r->x.trouble.text);
 	}
 	exprs_make_classes(&r->x);
-	for (bool changed = true; changed;) {
-		changed = false;
-		for (uint32_t i = 0; i < r->n; i++) {
-			changed = learn(r, &r->nodes[i]) || changed;
-		}
-	}
-	if (r->x.trouble.code != BB_OK) {
+	if (!learn_all(r) || r->x.trouble.code != BB_OK) {
 		return base_fail(err, r->x.trouble.code, "%s", r->x.trouble.text);
 	}
 	if (!r->nodes[r->root].is_productive) {
