@@ -473,7 +473,8 @@ enum bb_grammar_kind {
 	BB_GRAMMAR_CHOICE,      /* a JSON array of strings: one of them */
 	BB_GRAMMAR_GBNF,        /* llama.cpp's notation, from the rule "root" */
 };
-/* source: [bytes] of UTF-8. The first one of an engine sorts its vocabulary. BB_ERR_INPUT for a
+/* source: [bytes] of UTF-8. The first one of an engine sorts its vocabulary; sources that were
+ * compiled lately share that, and what was learnt since. BB_ERR_INPUT for a
  * source that isn't of its kind, BB_ERR_UNSUPPORTED for what can't be had, be it a keyword or a
  * size, BB_ERR_MEMORY. Must be destroyed before the engine. Unlike the rest, a grammar may be made
  * and destroyed on any thread. */

@@ -139,6 +139,7 @@ static void play_line(struct play *p, const char *line) {
 	if (!kind_of(json_string_value(json_object_get(in, "kind")), &kind) || source == NULL) {
 		base_fail(&err, BB_ERR_USAGE, "expected a kind and a source");
 	} else {
+		grammar_forget(p->engine); /* each line compiles anew */
 		const double start = base_seconds();
 		const bool ok = bb_grammar_create(&g, p->engine, kind, json_string_value(source),
 			json_string_length(source), &err);

@@ -2,6 +2,7 @@
  *
  * What grammars let through and what not, text by text; what sources are refused, with which words;
  * that an allocation may fail anywhere. */
+#include "grammar/cache.h"
 #include "grammar/match.h"
 #include "grammar/sources.h"
 
@@ -487,6 +488,128 @@ Test(grammar, long_chains_of_rules_take_no_long_time) {
 		err.text);
 	cr_assert_lt((double)(clock() - start) / CLOCKS_PER_SEC, 3);
 	rules_destroy(&r);
+}
+
+/* ---- compiled ones are kept ---- */
+
+/* Takes the entry of a source; makes it, where nobody has. */
+static struct grammar_entry *take(struct grammar_cache *c, const char *source, bool *is_fresh) {
+	struct grammar_entry *const fresh = base_alloc(1, sizeof(*fresh));
+	grammar_entry_init(fresh, SCHEMA, source, strlen(source));
+	struct grammar_entry *const e = grammar_cache_take(c, fresh);
+	*is_fresh = e == fresh;
+	if (e == fresh) {
+		const struct bb_error err = { source[0] == '!' ? BB_ERR_INPUT : BB_OK, "no" };
+		grammar_cache_made(c, e, &err);
+	} else {
+		grammar_entry_finish(fresh);
+		base_free(fresh);
+	}
+	return e;
+}
+
+static int free_all(struct grammar_entry *e) {
+	int n = 0;
+	for (struct grammar_entry *next; e != NULL; e = next, n++) {
+		next = e->older;
+		grammar_entry_finish(e);
+		base_free(e);
+	}
+	return n;
+}
+
+static bool takes_fresh(struct grammar_cache *c, const char *source, size_t bytes, int *n_freed) {
+	bool is_fresh;
+	struct grammar_entry *const e = take(c, source, &is_fresh);
+	*n_freed = free_all(grammar_cache_leave(c, e, bytes));
+	return is_fresh;
+}
+
+Test(grammar_cache, keeps_what_was_used_last_within_its_bytes) {
+	struct grammar_cache c;
+	bool is_fresh;
+	int n;
+	grammar_cache_init(&c, 100);
+	cr_assert(takes_fresh(&c, "a", 40, &n) && n == 0);
+	cr_assert(takes_fresh(&c, "b", 40, &n) && n == 0);
+	cr_assert(!takes_fresh(&c, "a", 40, &n) && n == 0);
+	cr_assert(takes_fresh(&c, "c", 40, &n) && n == 1); /* b goes */
+	cr_assert(!takes_fresh(&c, "a", 40, &n) && n == 0);
+	cr_assert(takes_fresh(&c, "b", 40, &n) && n == 1); /* c goes */
+	struct grammar_entry *const used = take(&c, "a", &is_fresh);
+	cr_assert(takes_fresh(&c, "d", 40, &n) && n == 1 && !is_fresh); /* b goes: a has a user */
+	cr_assert(takes_fresh(&c, "e", 50, &n) && n == 1);
+	/* has grown beyond half: is left to its user */
+	cr_assert(!takes_fresh(&c, "a", 60, &n) && n == 0);
+	cr_assert(takes_fresh(&c, "a", 10, &n) && n == 0);
+	cr_assert_eq(free_all(grammar_cache_leave(&c, used, 60)), 1);
+	cr_assert_eq(c.bytes, 60);
+	cr_assert_eq(free_all(grammar_cache_clear(&c)), 2);
+	cr_assert_eq(c.bytes, 0);
+	for (int i = 0; i < 1000; i++) {
+		char name[8];
+		snprintf(name, sizeof(name), "%d", i);
+		cr_assert(takes_fresh(&c, name, 0, &n) && n == (i >= 256));
+	}
+	cr_assert_eq(free_all(grammar_cache_clear(&c)), 256);
+	grammar_cache_finish(&c);
+}
+
+Test(grammar_cache, forgets_what_could_not_be_made) {
+	struct grammar_cache c;
+	bool is_fresh;
+	int n;
+	grammar_cache_init(&c, 100);
+	struct grammar_entry *const e = take(&c, "!", &is_fresh);
+	cr_assert(is_fresh && e->err.code == BB_ERR_INPUT && c.n == 0);
+	cr_assert(takes_fresh(&c, "!", 10, &n) && n == 1);
+	cr_assert_eq(free_all(grammar_cache_leave(&c, e, 10)), 1);
+	cr_assert_eq(c.bytes, 0);
+	grammar_cache_finish(&c);
+}
+
+struct takers {
+	struct grammar_cache cache;
+	_Atomic int n_waiting, n_fresh, n_unmade;
+};
+
+/* Whoever gets the fresh one takes a while to make it: the others must have it made. */
+static void *take_slowly(void *arg) {
+	struct takers *const t = arg;
+	struct grammar_entry *const fresh = base_alloc(1, sizeof(*fresh));
+	grammar_entry_init(fresh, REGEX, "x", 1);
+	t->n_waiting++;
+	struct grammar_entry *const e = grammar_cache_take(&t->cache, fresh);
+	if (e == fresh) {
+		const struct bb_error err = { 0 };
+		t->n_fresh++;
+		while (t->n_waiting < 8) {
+			nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
+		}
+		nanosleep(&(struct timespec){ 0, 20000000 }, NULL);
+		grammar_cache_made(&t->cache, e, &err);
+	} else {
+		grammar_entry_finish(fresh);
+		base_free(fresh);
+	}
+	t->n_unmade += !e->is_made;
+	free_all(grammar_cache_leave(&t->cache, e, 1));
+	return NULL;
+}
+
+Test(grammar_cache, makes_once_what_many_ask_for_at_a_time) {
+	static struct takers t;
+	pthread_t threads[8];
+	grammar_cache_init(&t.cache, 100);
+	for (size_t i = 0; i < COUNT(threads); i++) {
+		cr_assert_eq(pthread_create(&threads[i], NULL, take_slowly, &t), 0);
+	}
+	for (size_t i = 0; i < COUNT(threads); i++) {
+		pthread_join(threads[i], NULL);
+	}
+	cr_assert(t.n_fresh == 1 && t.n_unmade == 0 && t.cache.n_shared == 7);
+	cr_assert_eq(free_all(grammar_cache_clear(&t.cache)), 1);
+	grammar_cache_finish(&t.cache);
 }
 
 Test(grammar, allocations_may_fail) {

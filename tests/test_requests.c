@@ -145,6 +145,35 @@ Test(requests, a_grammar_that_ends_fails_alone) {
 	bb_engine_destroy(e);
 }
 
+/* A thousand requests of one schema compile it once; other sources and kinds are others. */
+Test(requests, share_compiled_grammars) {
+	static const char schema[] = "{\"type\":\"string\",\"maxLength\":20}";
+	const struct bb_engine_params params = { .path = real_path("smollm2"), .vocab_only = true };
+	struct bb_engine *e = open_with(&params);
+	struct bb_error err = { 0 };
+	struct bb_grammar *all[1000];
+	uint64_t n_compiled, n_shared;
+	for (size_t i = 0; i < COUNT(all); i++) {
+		cr_assert(bb_grammar_create(&all[i], e, BB_GRAMMAR_JSON_SCHEMA, schema, sizeof(schema) - 1,
+			&err), "%s", err.text);
+		if (i % 3 == 0) {
+			bb_grammar_destroy(all[i]);
+			all[i] = NULL;
+		}
+	}
+	struct bb_grammar *other, *wrong;
+	cr_assert(bb_grammar_create(&other, e, BB_GRAMMAR_REGEX, "abc", 3, &err));
+	cr_assert(!bb_grammar_create(&wrong, e, BB_GRAMMAR_JSON_SCHEMA, "abc", 3, &err));
+	cr_assert(err.code == BB_ERR_INPUT && strstr(err.text, "JSON schema") != NULL, "%s", err.text);
+	grammar_counts(e, &n_compiled, &n_shared);
+	cr_assert(n_compiled == 3 && n_shared == 999, "%d compiled", (int)n_compiled);
+	for (size_t i = 0; i < COUNT(all); i++) {
+		bb_grammar_destroy(all[i]);
+	}
+	bb_grammar_destroy(other);
+	bb_engine_destroy(e);
+}
+
 /* ---- one thing at a time, on a tiny model ---- */
 
 static struct bb_engine *engine;

@@ -53,6 +53,12 @@ void exprs_finish(struct exprs *x) {
 	memset(x, 0, sizeof(*x));
 }
 
+size_t exprs_bytes(const struct exprs *x) {
+	return x->cap * sizeof(*x->all) + ((size_t)x->mask + 1) * sizeof(*x->slots) +
+		x->cap_sets * sizeof(*x->sets) +
+		x->cap_rows * (size_t)x->n_classes * sizeof(*x->rows);
+}
+
 void exprs_begin(struct exprs *x) {
 	x->work = 0;
 	x->max_work = EXPR_WORK;

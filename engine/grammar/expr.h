@@ -69,6 +69,7 @@ struct exprs {
 
 bool exprs_init(struct exprs *x, struct bb_error *err);
 void exprs_finish(struct exprs *x); /* zeroed is fine */
+size_t exprs_bytes(const struct exprs *x); /* that they take */
 
 /* From here on at most EXPR_WORK pieces; what compiles has more from the start. */
 void exprs_begin(struct exprs *x);

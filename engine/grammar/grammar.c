@@ -4,23 +4,28 @@
 #include "grammar.h"
 
 #include "../engine.h"
+#include "cache.h"
 #include "sources.h"
 
-#include <pthread.h>
 #include <string.h>
 
 enum {
 	WARM_WORK = 1 << 17, /* that is done ahead, for masks: a few milliseconds */
 	WARM_STATES = 1 << 12,
+	CACHE_BYTES = 128 << 20, /* of grammars that nobody uses */
 };
 
 struct grammar_trees {
-	pthread_mutex_t lock;
+	pthread_mutex_t lock; /* of the tree */
 	struct token_tree *tree;
+	struct grammar_cache cache;
 };
 
-/* Behind a pointer, for what it learns isn't a part of what it means. */
+/* What requests with the same source share. Behind a pointer, for what it learns isn't a part of
+ * what it means. */
 struct shared {
+	struct grammar_entry entry;
+	struct grammar_cache *cache;
 	pthread_mutex_t lock;
 	struct rules rules;
 	struct heads heads;
@@ -37,11 +42,29 @@ bool grammar_trees_create(struct grammar_trees **out, struct bb_error *err) {
 		return base_no_memory(err, "engine", sizeof(**out));
 	}
 	pthread_mutex_init(&(*out)->lock, NULL);
+	grammar_cache_init(&(*out)->cache, CACHE_BYTES);
 	return true;
+}
+
+static void destroy_shared(struct shared *s) {
+	heads_finish(&s->heads);
+	rules_destroy(&s->rules);
+	pthread_mutex_destroy(&s->lock);
+	grammar_entry_finish(&s->entry);
+	base_free(s);
+}
+
+static void destroy_entries(struct grammar_entry *e) {
+	for (struct grammar_entry *next; e != NULL; e = next) {
+		next = e->older;
+		destroy_shared((struct shared *)e);
+	}
 }
 
 void grammar_trees_destroy(struct grammar_trees *t) {
 	if (t != NULL) {
+		destroy_entries(grammar_cache_clear(&t->cache));
+		grammar_cache_finish(&t->cache);
 		token_tree_destroy(t->tree);
 		pthread_mutex_destroy(&t->lock);
 		base_free(t);
@@ -100,6 +123,39 @@ static bool warm(struct shared *s, struct bb_error *err) {
 	return trouble.code == BB_OK || base_fail(err, trouble.code, "%s", trouble.text);
 }
 
+static struct shared *create_shared(enum bb_grammar_kind kind, const char *source, size_t bytes) {
+	struct shared *s = base_alloc(1, sizeof(*s));
+	if (s != NULL && !grammar_entry_init(&s->entry, kind, source, bytes)) {
+		base_free(s);
+		return NULL;
+	}
+	if (s != NULL) {
+		pthread_mutex_init(&s->lock, NULL);
+	}
+	return s;
+}
+
+/* Compiled, by whoever asked first. */
+static void compile(struct shared *s, const struct token_tree *tree) {
+	const struct grammar_entry *const e = &s->entry;
+	struct bb_error err = { 0 };
+	s->tree = tree;
+	if (rules_init(&s->rules, &err) &&
+		source_compile(&s->rules, e->kind, e->source, e->n_source, &err) &&
+		heads_init(&s->heads, &s->rules.x, tree, &err)) {
+		warm(s, &err);
+	}
+	grammar_cache_made(s->cache, &s->entry, &err);
+}
+
+static size_t bytes_of(struct shared *s) {
+	pthread_mutex_lock(&s->lock);
+	const size_t bytes = sizeof(*s) + s->entry.n_source + rules_bytes(&s->rules) +
+		heads_bytes(&s->heads);
+	pthread_mutex_unlock(&s->lock);
+	return bytes;
+}
+
 bool bb_grammar_create(struct bb_grammar **out, const struct bb_engine *e,
 	enum bb_grammar_kind kind, const char *source, size_t bytes, struct bb_error *err) {
 	*out = NULL;
@@ -112,19 +168,25 @@ bool bb_grammar_create(struct bb_grammar **out, const struct bb_engine *e,
 			"a grammar needs a token that ends a text, the model has none");
 	}
 	struct bb_grammar *g = base_alloc(1, sizeof(*g));
-	struct shared *s = base_alloc(1, sizeof(*s));
+	struct shared *s = create_shared(kind, source, bytes);
 	if (g == NULL || s == NULL) {
 		base_free(g);
-		base_free(s);
-		return base_no_memory(err, "grammar", sizeof(*s));
+		if (s != NULL) {
+			destroy_shared(s);
+		}
+		return base_no_memory(err, "grammar", sizeof(*s) + bytes);
 	}
-	g->shared = s;
-	s->tree = tree;
-	pthread_mutex_init(&s->lock, NULL);
-	if (!rules_init(&s->rules, err) || !source_compile(&s->rules, kind, source, bytes, err) ||
-		!heads_init(&s->heads, &s->rules.x, tree, err) || !warm(s, err)) {
+	s->cache = &e->grammar_trees->cache;
+	g->shared = (struct shared *)grammar_cache_take(s->cache, &s->entry);
+	if (g->shared == s) {
+		compile(s, tree);
+	} else {
+		destroy_shared(s);
+	}
+	const struct bb_error failed = g->shared->entry.err;
+	if (failed.code != BB_OK) {
 		bb_grammar_destroy(g);
-		return false;
+		return base_fail(err, failed.code, "%s", failed.text);
 	}
 	*out = g;
 	return true;
@@ -132,12 +194,22 @@ bool bb_grammar_create(struct bb_grammar **out, const struct bb_engine *e,
 
 void bb_grammar_destroy(struct bb_grammar *g) {
 	if (g != NULL) {
-		heads_finish(&g->shared->heads);
-		rules_destroy(&g->shared->rules);
-		pthread_mutex_destroy(&g->shared->lock);
-		base_free(g->shared);
+		struct shared *const s = g->shared;
+		destroy_entries(grammar_cache_leave(s->cache, &s->entry, bytes_of(s)));
 		base_free(g);
 	}
+}
+
+void grammar_counts(const struct bb_engine *e, uint64_t *n_compiled, uint64_t *n_shared) {
+	struct grammar_cache *const c = &e->grammar_trees->cache;
+	pthread_mutex_lock(&c->lock);
+	*n_compiled = c->n_compiled;
+	*n_shared = c->n_shared;
+	pthread_mutex_unlock(&c->lock);
+}
+
+void grammar_forget(const struct bb_engine *e) {
+	destroy_entries(grammar_cache_clear(&e->grammar_trees->cache));
 }
 
 const struct token_tree *grammar_tree(const struct bb_grammar *g) {

@@ -12,6 +12,12 @@ struct grammar_trees; /* an engine's vocabulary as a trie, made when somebody as
 bool grammar_trees_create(struct grammar_trees **out, struct bb_error *err);
 void grammar_trees_destroy(struct grammar_trees *t);
 
+/* Of an engine since its start: grammars that were compiled, and those that were there already. */
+void grammar_counts(const struct bb_engine *e, uint64_t *n_compiled, uint64_t *n_shared);
+
+/* Drops all compiled grammars that nobody uses. */
+void grammar_forget(const struct bb_engine *e);
+
 const struct token_tree *grammar_tree(const struct bb_grammar *g);
 /* At the beginning of a text. */
 bool grammar_begin(const struct bb_grammar *g, struct matcher *m, struct bb_error *err);

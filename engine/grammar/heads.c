@@ -41,6 +41,12 @@ void heads_finish(struct heads *h) {
 	memset(h, 0, sizeof(*h));
 }
 
+size_t heads_bytes(const struct heads *h) {
+	return h->bytes + h->cap * sizeof(*h->all) + h->cap_families * sizeof(*h->families) +
+		h->cap_crossings * sizeof(*h->crossings) +
+		(h->tree != NULL ? (size_t)h->tree->n_words * sizeof(*h->bits) : 0);
+}
+
 static bool no_memory(struct heads *h, size_t bytes) {
 	return base_no_memory(&h->x->trouble, "grammar", bytes);
 }

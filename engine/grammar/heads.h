@@ -36,6 +36,7 @@ struct heads {
 bool heads_init(struct heads *h, struct exprs *x, const struct token_tree *tree,
 	struct bb_error *err);
 void heads_finish(struct heads *h);
+size_t heads_bytes(const struct heads *h); /* that it takes */
 /* NULL after trouble, which is in h->x. */
 const struct head *heads_find(struct heads *h, uint32_t expr);
 

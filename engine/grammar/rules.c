@@ -43,6 +43,10 @@ void rules_destroy(struct rules *r) {
 	memset(r, 0, sizeof(*r));
 }
 
+size_t rules_bytes(const struct rules *r) {
+	return exprs_bytes(&r->x) + r->cap * sizeof(*r->nodes) + r->cap_rules * sizeof(*r->rules);
+}
+
 /* ---- making ---- */
 
 static uint32_t add(struct rules *r, struct node node) {

@@ -38,6 +38,7 @@ struct rules {
 
 bool rules_init(struct rules *r, struct bb_error *err);
 void rules_destroy(struct rules *r); /* what it holds; zeroed is fine */
+size_t rules_bytes(const struct rules *r); /* that it takes */
 
 /* Trouble is in r->x.trouble; then the node is RULES_NOTHING. */
 uint32_t rules_term(struct rules *r, uint32_t expr);
