@@ -16,9 +16,9 @@
 /* Like an 8 B model of 16 bits on a GPU with 3 TB/s: a step reads the weights, and prompts cost
  * arithmetic. */
 static const struct virtual_server server = {
-	.cost = { .step_s = 8e-3, .row_s = 60e-6, .prefill_s = 50e-6 },
+	.cost = { .step_s = 8e-3, .row_s = 60e-6, .prefill_s = 50e-6, .copy_s = 2 / 20e9 },
 	.max_places = 32, .max_rows = 1024, .max_bytes = (size_t)8 << 30,
-	.page_bytes = (size_t)8 << 20, .stretch = 2.25, .swap_speed = 20e9,
+	.page_bytes = (size_t)8 << 20, .stretch = 2.25,
 };
 
 static void make_trace(struct virtual_request *q, int n, double load, uint64_t seed) {

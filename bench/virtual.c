@@ -92,16 +92,21 @@ static double move(struct run *r, struct virtual_result *out) {
 	for (int i = 0; i < r->plan.n_jobs; i++) {
 		struct live *l = &r->live[i];
 		const bool runs = r->plan.jobs[i].runs;
+		const size_t copied = pages_of(l->n_kept) * r->server->page_bytes;
 		if (l->is_in && !runs) {
 			r->requests[l->i_request].n_asides++;
 			out->n_asides++;
+			if (!schedule_copies(&r->server->cost, copied, l->n_kept)) {
+				out->n_dropped++;
+				l->n_kept = 0;
+			}
 		}
 		if (l->is_in != runs && l->n_kept > 0) {
-			bytes += pages_of(l->n_kept) * r->server->page_bytes;
+			bytes += copied;
 		}
 		l->is_in = runs;
 	}
-	return r->server->swap_speed > 0 ? (double)bytes / r->server->swap_speed : 0;
+	return (double)bytes * r->server->cost.copy_s / 2;
 }
 
 static void step(struct run *r, struct virtual_result *out) {

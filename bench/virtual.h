@@ -23,7 +23,7 @@ struct virtual_server {
 	struct schedule_cost cost;
 	int max_places, max_rows;
 	size_t max_bytes, page_bytes; /* a page: of 64 tokens */
-	double stretch, swap_speed;   /* bytes per second, of what is put aside and comes back */
+	double stretch;               /* cost.copy_s 0: putting aside takes no time */
 	void (*rank)(struct schedule_state *s, double now); /* NULL: ours */
 	/* Called behind each plan; of_job: which request job i is. */
 	void (*look)(void *user, const struct schedule_state *s, const int *of_job, double now);
@@ -32,7 +32,7 @@ struct virtual_server {
 
 struct virtual_result {
 	double seconds, busy_s;
-	long n_steps, n_rows, n_asides;
+	long n_steps, n_rows, n_asides, n_dropped; /* the last: asides that were computed again */
 	int n_met;
 };
 

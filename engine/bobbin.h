@@ -87,7 +87,8 @@ struct bb_engine_params { /* zeroed = defaults */
 	int window;                /* attend to the last N tokens only; 0 = as the model says */
 	int max_batch_tokens;      /* rows per step that memory is planned for; 0 = 512, on a GPU
 	                            * with many processors up to 2048 */
-	size_t max_kv_bytes;       /* limit on pages of all contexts; 0 = no limit of our own */
+	size_t max_kv_bytes;       /* limit on pages of all contexts, and for requests on them and the
+	                            * states of their recurrent layers; 0 = no limit of our own */
 	size_t state_cache_bytes;  /* of checkpoints of all contexts, for models with recurrent layers;
 	                            * 0 = 1 GiB, BB_STATE_CACHE_NONE = none */
 	/* AUTO or F32: checkpoints are the states as they were. INT8, down to 0.3 of the bytes: the
@@ -721,8 +722,8 @@ struct bb_scheduler_stats { /* counts since it was created */
 	uint64_t n_steps, n_prompt_tokens, n_cached_tokens, n_output_tokens;
 	uint64_t n_computed_again;         /* tokens, of what was put aside */
 	uint64_t n_swapped, n_dropped;     /* branches put aside: copied away, or to compute again */
-	size_t kv_bytes, max_kv_bytes;     /* pages in use, and their limit (0: none) */
-	size_t swap_bytes, prefix_bytes;
+	size_t kv_bytes, max_kv_bytes;     /* pages and states of contexts, and their limit (0: none) */
+	size_t swap_bytes, prefix_bytes;   /* the second: with checkpoints */
 	double step_s, busy_s;             /* the last step's time, and that of all */
 	uint64_t step_rows;                /* the last step's rows */
 };
@@ -740,7 +741,7 @@ struct bb_request_info { /* for a live view */
 	int priority, n_branches;
 	int n_prompt, n_read, n_cached, n_output;
 	double age_s, tokens_per_s; /* since it came; of output, since its first token */
-	size_t kv_bytes;           /* of its contexts, shared pages counted for each */
+	size_t kv_bytes;           /* pages and states of its contexts, shared ones counted for each */
 	double share;              /* of the last step's rows, 0 to 1 */
 };
 /* Of the requests that haven't ended the first `most` by age; how many there are. Any thread. */

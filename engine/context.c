@@ -61,6 +61,7 @@ static void unlink_context(struct bb_context *c) {
 void context_keep(struct bb_context *c) {
 	struct bb_engine *e = c->engine;
 	c->is_kept = true;
+	e->n_kept_changes++;
 	unlink_context(c);
 	c->before = e->last_context;
 	c->after = NULL;
@@ -78,6 +79,7 @@ void bb_context_destroy(struct bb_context *c) {
 	context_state_finish(c);
 	timeline_finish(&c->timeline);
 	unlink_context(c);
+	c->engine->n_kept_changes += c->is_kept;
 	c->engine->n_contexts--;
 	base_free(c);
 }
@@ -278,28 +280,58 @@ size_t context_alone_bytes(const struct bb_context *c) {
 	return bytes;
 }
 
-static size_t used_bytes(const struct bb_engine *e) {
-	const struct state_pool *s = &e->states, *packed = &e->packed_states;
-	size_t bytes = (size_t)(s->n_all - s->n_free) * s->bytes +
-		(size_t)(packed->n_all - packed->n_free) * packed->bytes;
+/* Bytes of pages in use, and how often it changed who shares which, states included. */
+static size_t page_bytes_used(const struct bb_engine *e, uint64_t *n_changes) {
+	size_t bytes = 0;
+	*n_changes = e->states.n_changes + e->packed_states.n_changes;
 	for (int i = 0; i < e->plan.n_paged; i++) {
 		for (int type = 0; type < N_KV_TYPES; type++) {
 			bytes += e->pools[i][type].n_used * e->pools[i][type].page_bytes;
+			*n_changes += e->pools[i][type].n_changes;
 		}
 	}
 	return bytes;
 }
 
-size_t engine_kept_bytes(struct bb_engine *e) {
-	size_t bytes = used_bytes(e);
-	e->mark++;
+struct used_bytes engine_used_bytes(const struct bb_engine *e) {
+	const struct state_pool *s = &e->states, *packed = &e->packed_states;
+	uint64_t ignored;
+	const size_t pages = page_bytes_used(e, &ignored);
+	return (struct used_bytes){
+		.live = pages + (size_t)s->n_live * s->bytes,
+		.all = pages + (size_t)(s->n_all - s->n_free) * s->bytes +
+			(size_t)(packed->n_all - packed->n_free) * packed->bytes,
+	};
+}
+
+/* What is neither a running context's nor in common with one. */
+static struct used_bytes count_kept(struct bb_engine *e) {
+	struct used_bytes bytes = engine_used_bytes(e);
+	const unsigned live = ++e->mark, all = ++e->mark;
 	for (const struct bb_context *c = e->contexts; c != NULL && !c->is_kept; c = c->after) {
-		bytes -= context_state_tally(c, e->mark);
+		size_t pages = 0;
 		for (int i = 0; i < e->plan.n_paged; i++) {
-			bytes -= (size_t)kv_tally(&c->tables[i], e->mark) * c->tables[i].pool->page_bytes;
+			pages += (size_t)kv_tally(&c->tables[i], live) * c->tables[i].pool->page_bytes;
 		}
+		bytes.live -= pages + context_state_live_tally(c, live);
+		bytes.all -= pages;
+	}
+	for (const struct bb_context *c = e->contexts; c != NULL && !c->is_kept; c = c->after) {
+		bytes.all -= context_state_tally(c, all);
 	}
 	return bytes;
+}
+
+/* What a running context takes or gives back for itself alone changes nothing of it. */
+struct used_bytes engine_kept_bytes(struct bb_engine *e) {
+	uint64_t n_changes;
+	page_bytes_used(e, &n_changes);
+	n_changes += e->n_kept_changes;
+	if (n_changes != e->kept_at) {
+		e->kept_bytes = count_kept(e);
+		e->kept_at = n_changes;
+	}
+	return e->kept_bytes;
 }
 
 bool context_reserve(struct bb_context *c, int n_new, struct bb_error *err) {

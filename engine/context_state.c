@@ -65,7 +65,7 @@ static struct state *kept_form(struct bb_context *c, struct state *s, bool in_st
 	struct bb_error *err) {
 	struct bb_engine *e = c->engine;
 	if (e->kept_states == &e->states) {
-		s->n_refs++;
+		state_ref(&e->states, s);
 		return s;
 	}
 	const bool promised = in_step && c->n_promised_kept > 0;
@@ -273,13 +273,13 @@ bool context_state_fork(struct bb_context *dst, const struct bb_context *src,
 	if (!has_state(src)) {
 		return true;
 	}
-	if (!checkpoints_fork(&dst->checkpoints, &src->checkpoints, err)) {
+	if (!checkpoints_fork(&dst->checkpoints, &src->checkpoints, src->engine->kept_states, err)) {
 		return false;
 	}
 	dst->is_lost = src->is_lost;
 	dst->state = src->state;
 	if (dst->state != NULL) {
-		dst->state->n_refs++;
+		state_ref(pool_of(dst), dst->state);
 	}
 	return true;
 }
@@ -325,8 +325,12 @@ static bool is_new(struct state *s, unsigned mark) {
 	return found;
 }
 
+size_t context_state_live_tally(const struct bb_context *c, unsigned mark) {
+	return is_new(c->state, mark) ? pool_of(c)->bytes : 0;
+}
+
 size_t context_state_tally(const struct bb_context *c, unsigned mark) {
-	size_t bytes = is_new(c->state, mark) ? pool_of(c)->bytes : 0;
+	size_t bytes = context_state_live_tally(c, mark);
 	for (int i = 0; i < c->checkpoints.n; i++) {
 		bytes += is_new(c->checkpoints.items[i].state, mark) ? c->engine->kept_states->bytes : 0;
 	}
@@ -378,7 +382,7 @@ int context_state_reach(const struct bb_context *c, int n_tokens) {
 static struct state *restored(struct bb_context *c, struct state *kept, struct bb_error *err) {
 	struct bb_engine *e = c->engine;
 	if (e->kept_states == &e->states) {
-		kept->n_refs++;
+		state_ref(&e->states, kept);
 		return kept;
 	}
 	struct state *s = state_take(&e->states, false, err);

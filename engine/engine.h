@@ -20,6 +20,12 @@ enum { N_KV_TYPES = KV_INT8 + 1 };
 
 struct grammar_trees;
 
+/* Bytes in use. */
+struct used_bytes {
+	size_t live; /* of pages, and of states that contexts go on from: what max_kv_bytes limits */
+	size_t all;  /* those of checkpoints too, which state_cache_bytes limits */
+};
+
 struct bb_engine {
 	struct model_file file;
 	char *name, *chat_template;
@@ -56,6 +62,8 @@ struct bb_engine {
 	struct bb_engine_stats stats;
 	uint64_t model_hash;         /* of snapshots; 0: not made yet */
 	unsigned mark;               /* of the last tally of pages and states */
+	struct used_bytes kept_bytes; /* as of `kept_at` changes of what contexts share */
+	uint64_t kept_at, n_kept_changes; /* the second: contexts kept, and kept ones destroyed */
 	bool can_tap;                /* each op of a step is computed by itself */
 	struct taps *taps;           /* NULL: nobody looks */
 };
@@ -102,8 +110,10 @@ bool context_reserve(struct bb_context *c, int n_new, struct bb_error *err);
 size_t context_alone_bytes(const struct bb_context *c);
 /* The context is the prefix cache's from now on. */
 void context_keep(struct bb_context *c);
-/* Bytes of pages and states in use that only such contexts refer to. */
-size_t engine_kept_bytes(struct bb_engine *e);
+struct used_bytes engine_used_bytes(const struct bb_engine *e);
+/* Of them, what only such contexts refer to. Looks at all contexts, but not where none came, went or
+ * shared anything since it last did. */
+struct used_bytes engine_kept_bytes(struct bb_engine *e);
 /* As bb_context_rewind, but an empty segment that begins there stays. */
 bool context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err);
 /* ---- context_state.c: the fixed state of a context; nothing to do for models without ---- */
@@ -134,8 +144,10 @@ void context_state_forget(struct bb_context *c);
 int context_state_reach(const struct bb_context *c, int n_tokens);
 /* As context_alone_bytes, of states alone. */
 size_t context_state_alone_bytes(const struct bb_context *c);
-/* As kv_tally: bytes of the context's states that were not yet found. */
+/* As kv_tally: bytes of the context's states that were not yet found; and of the one alone that it
+ * goes on from. */
 size_t context_state_tally(const struct bb_context *c, unsigned mark);
+size_t context_state_live_tally(const struct bb_context *c, unsigned mark);
 /* A rewind computed c's last tokens again, from `reach` on: all contexts of its domain that begin
  * with c's tokens get the checkpoint at their end, so that nobody computes them once more. */
 void context_state_tell(const struct bb_context *c, int reach);

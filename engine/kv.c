@@ -148,6 +148,7 @@ static struct kv_page *page_get(struct kv_pool *p, struct bb_error *err) {
 
 static void page_unref(struct kv_pool *p, struct kv_page *page) {
 	assert(page->n_refs > 0);
+	p->n_changes += page->n_refs > 1;
 	if (--page->n_refs == 0) {
 		page->next_free = p->free;
 		p->free = page;
@@ -183,6 +184,7 @@ static void chunk_unref(struct kv_pool *p, void **data) {
 	struct kv_chunk *chunk = chunk_of(data);
 	assert(chunk->n_refs > 0);
 	if (--chunk->n_refs > 0) {
+		p->n_changes++;
 		return;
 	}
 	for (int i = 0; i < BB_CHUNK; i++) {
@@ -203,7 +205,7 @@ static void chunk_set(void **data, int i, struct kv_page *page) {
 }
 
 /* *data becomes this table's own list of the same pages. */
-static bool chunk_own(void ***data, struct bb_error *err) {
+static bool chunk_own(struct kv_pool *p, void ***data, struct bb_error *err) {
 	if (!chunk_is_shared(*data)) {
 		return true;
 	}
@@ -219,6 +221,7 @@ static bool chunk_own(void ***data, struct bb_error *err) {
 		}
 	}
 	chunk_of(*data)->n_refs--;
+	p->n_changes++;
 	*data = copy;
 	return true;
 }
@@ -249,7 +252,7 @@ void kv_table_finish(struct kv_table *t) {
 static bool own_chunks(struct kv_table *t, int first, int end, struct bb_error *err) {
 	const int n_chunks = divide_up(end < t->n_pages ? end : t->n_pages, BB_CHUNK);
 	for (int i = first / BB_CHUNK; first < end && i < n_chunks; i++) {
-		if (!chunk_own(&t->chunks[i], err)) {
+		if (!chunk_own(t->pool, &t->chunks[i], err)) {
 			return false;
 		}
 	}
@@ -362,7 +365,7 @@ bool kv_restore(struct kv_table *t, int first_page, int n_pages, struct bb_error
 bool kv_own_cut(struct kv_table *t, int n_tokens, struct bb_error *err) {
 	const int keep = divide_up(n_tokens, BB_PAGE);
 	return keep >= t->n_pages || keep % BB_CHUNK == 0 ||
-		chunk_own(&t->chunks[keep / BB_CHUNK], err);
+		chunk_own(t->pool, &t->chunks[keep / BB_CHUNK], err);
 }
 
 void kv_truncate(struct kv_table *t, int n_tokens) {
@@ -384,6 +387,7 @@ void kv_fork(struct kv_table *dst, struct kv_table *src, int n_tokens) {
 	kv_truncate(src, n_tokens);
 	dst->n_pages = src->n_pages;
 	dst->first_page = src->first_page;
+	src->pool->n_changes++;
 	for (int i = src->first_page / BB_CHUNK; i * BB_CHUNK < src->n_pages; i++) {
 		dst->chunks[i] = src->chunks[i];
 		if (src->chunks[i] != NULL) {
@@ -407,13 +411,22 @@ int kv_wants(const struct kv_table *t, int n_tokens, int n_new) {
 	return (want > 0 ? want : 0) + copies;
 }
 
-double kv_share(const struct kv_table *t) {
+double kv_share(struct kv_table *t) {
+	const int n_pages = kv_count(t);
+	if (t->last.n_changes == t->pool->n_changes) { /* what came or went since is the table's alone */
+		t->last.share += n_pages - t->last.n_pages;
+		t->last.n_pages = n_pages;
+		return t->last.share;
+	}
 	double n = 0;
 	for (int i = t->first_page; i < t->n_pages; i++) {
 		const struct kv_chunk *chunk = chunk_of(t->chunks[i / BB_CHUNK]);
 		/* a page's references are of chunks, which tables refer to */
 		n += 1.0 / ((double)chunk->n_refs * chunk->pages[i % BB_CHUNK]->n_refs);
 	}
+	t->last.n_changes = t->pool->n_changes;
+	t->last.n_pages = n_pages;
+	t->last.share = n;
 	return n;
 }
 

@@ -22,6 +22,7 @@ struct kv_pool {
 	struct kv_page *free;       /* list of pages that nobody refers to */
 	struct kv_block *blocks;    /* memory the pages were cut from */
 	size_t n_used;              /* pages that somebody refers to */
+	uint64_t n_changes;         /* how often it changed who shares a page with whom */
 	struct kv_pool *next;       /* of the budget */
 };
 void kv_pool_init(struct kv_pool *p, size_t page_bytes, const struct memory *memory,
@@ -38,6 +39,11 @@ struct kv_table {
 	struct kv_pool *pool;
 	void ***chunks; /* [max_chunks][BB_CHUNK] page addresses; NULL where there is no page */
 	int max_chunks, n_pages, first_page;
+	struct { /* what kv_share found last */
+		uint64_t n_changes;
+		int n_pages;
+		double share;
+	} last;
 };
 /* The list of chunks is as long as max_tokens may want (8 bytes per 4096 tokens), so that it
  * never moves and a fork has nothing to grow. */
@@ -66,8 +72,9 @@ int kv_count(const struct kv_table *t);
 /* Pages that kv_reserve would take from the pool. */
 int kv_wants(const struct kv_table *t, int n_tokens, int n_new);
 /* The same pages as kv_count's, each divided by the number of tables that have it: of all tables
- * together, the pages that there are. */
-double kv_share(const struct kv_table *t);
+ * together, the pages that there are. Looks at the pages only where the pool's n_changes has grown
+ * since it last did. */
+double kv_share(struct kv_table *t);
 /* Those among them that kv_table_finish would give back, for no other table has them. */
 int kv_count_alone(const struct kv_table *t);
 /* Those that no table has been asked for since `mark`, new for each tally, came up. */

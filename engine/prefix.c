@@ -563,7 +563,7 @@ size_t prefix_trim(struct prefix *p, size_t bytes) {
 
 /* Gives back what is over the limit. */
 static void fit(struct prefix *p) {
-	const size_t bytes = engine_kept_bytes(p->engine);
+	const size_t bytes = engine_kept_bytes(p->engine).all;
 	if (bytes > p->max_bytes) {
 		prefix_trim(p, bytes - p->max_bytes);
 	}
@@ -651,6 +651,6 @@ void prefix_destroy(struct prefix *p) {
 
 void prefix_stats(const struct prefix *p, struct prefix_stats *out) {
 	*out = p->stats;
-	out->bytes = engine_kept_bytes(p->engine);
+	out->bytes = engine_kept_bytes(p->engine).all;
 	out->max_bytes = p->max_bytes;
 }

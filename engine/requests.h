@@ -75,7 +75,8 @@ struct bb_scheduler {
 	struct schedule_meter meter;
 	int n_mixed;                   /* steps in a row that read prompts while others decode */
 	size_t swap_bytes;
-	size_t squeeze;                /* a limit that failed allocations taught; 0: none */
+	size_t squeeze;                /* a limit that failed allocations taught, of all bytes in use,
+	                                * checkpoints too; 0: none */
 	float *prompt_logits;          /* [PROMPT_ROWS, n_vocab]; NULL: nobody asked yet */
 	double mean_output;            /* tokens of answers */
 	struct bb_error broken;        /* why nothing can be computed any more */
@@ -92,9 +93,8 @@ bool turns_is_in(const struct branch *b);
 size_t turns_bytes(const struct bb_engine *e, int n_tokens);
 /* Of them, beyond what it has, to append n_rows. */
 size_t turns_bytes_for(const struct branch *b, int n_rows);
-/* Those that it has, shared ones in parts; and of pages alone. */
+/* Those that it has, shared ones in parts. */
 size_t turns_bytes_of(const struct branch *b);
-size_t turns_page_bytes_of(const struct branch *b);
 /* Where b, which has none, may have a beginning of its context from: it gets one of the prefix
  * cache, or a source, or neither. */
 void turns_find_beginning(struct bb_scheduler *s, struct branch *b);

@@ -239,34 +239,25 @@ static size_t bytes_for(void *user, int i, int n_rows) {
 	return turns_bytes_for(s->of_job[i], n_rows);
 }
 
-static size_t page_bytes_used(const struct bb_engine *e) {
-	size_t bytes = 0;
-	for (int i = 0; i < e->plan.n_paged; i++) {
-		bytes += e->pools[i][e->kv_type].n_used * e->pools[i][e->kv_type].page_bytes;
-	}
-	return bytes;
+/* a - b, or none where that's below. */
+static size_t beyond(size_t a, size_t b) {
+	return a > b ? a - b : 0;
 }
 
-static size_t prefix_bytes(const struct bb_scheduler *s) {
-	struct prefix_stats stats = { 0 };
-	if (s->prefix != NULL) {
-		prefix_stats(s->prefix, &stats);
-	}
-	return stats.bytes;
-}
-
-/* Pages that are none of a branch's are beyond the plan, but for those that the prefix cache alone
- * has, which it gives up. */
+/* Pages and states that are none of a branch's are beyond the plan, but for those that the prefix
+ * cache alone has, which it gives up. Checkpoints count where memory itself ran out. */
 static size_t plan_bytes(const struct bb_scheduler *s, size_t of_jobs) {
 	const size_t max = s->engine->budget.max_bytes, none = SIZE_MAX / 2;
+	const struct used_bytes used = engine_used_bytes(s->engine);
 	size_t limit = max > 0 ? max : none;
-	limit = s->squeeze > 0 && s->squeeze < limit ? s->squeeze : limit;
-	if (limit == none) {
-		return none; /* to ask what the prefix cache has would walk all pages in use */
+	if (s->squeeze > 0) {
+		const size_t squeezed = beyond(s->squeeze, used.all - used.live);
+		limit = squeezed < limit ? squeezed : limit;
 	}
-	const size_t used = page_bytes_used(s->engine);
-	const size_t known = of_jobs + prefix_bytes(s), others = used > known ? used - known : 0;
-	return limit > others ? limit - others : 0;
+	if (limit == none) {
+		return none;
+	}
+	return beyond(limit, beyond(used.live, of_jobs + engine_kept_bytes(s->engine).live));
 }
 
 static void make_jobs(struct bb_scheduler *s) {
@@ -277,7 +268,7 @@ static void make_jobs(struct bb_scheduler *s) {
 			if (r->branches[i].is_live) {
 				turns_check_source(&r->branches[i]);
 				make_job(s, &r->branches[i]);
-				bytes += turns_page_bytes_of(&r->branches[i]);
+				bytes += s->plan.jobs[s->plan.n_jobs - 1].bytes;
 			}
 		}
 	}
@@ -338,10 +329,10 @@ static bool trim_prefixes(struct bb_scheduler *s) {
 	return s->prefix != NULL && prefix_trim(s->prefix, SIZE_MAX) > 0;
 }
 
-/* Memory ran out before the budget did: pages beyond those in use now aren't counted on until a
+/* Memory ran out before the budget did: bytes beyond those in use now aren't counted on until a
  * request has ended. */
 static void learn_limit(struct bb_scheduler *s) {
-	const size_t used = page_bytes_used(s->engine);
+	const size_t used = engine_used_bytes(s->engine).all;
 	s->squeeze = used > 1 ? used : 1;
 }
 
@@ -458,7 +449,7 @@ static void give_up(struct bb_scheduler *s, struct branch *b, struct bb_error *e
 /* Who comes in takes what there is of its prompt; then the prefix cache gives up what the step
  * needs. */
 static void make_room(struct bb_scheduler *s) {
-	const size_t max = s->engine->budget.max_bytes, used = page_bytes_used(s->engine);
+	const size_t max = s->engine->budget.max_bytes;
 	size_t wanted = 0;
 	for (int i = 0; i < s->plan.n_jobs; i++) {
 		struct branch *b = s->of_job[s->plan.order[i]];
@@ -470,8 +461,9 @@ static void make_room(struct bb_scheduler *s) {
 		const int n_rows = s->plan.jobs[i].n_rows;
 		wanted += s->plan.jobs[i].runs ? turns_bytes_for(s->of_job[i], n_rows > 0 ? n_rows : 1) : 0;
 	}
-	if (s->prefix != NULL && max > 0 && wanted > max - used) {
-		prefix_trim(s->prefix, wanted - (max - used));
+	bool has_more = s->prefix != NULL && max > 0;
+	while (has_more && engine_used_bytes(s->engine).live + wanted > max) {
+		has_more = prefix_trim(s->prefix, 1) > 0;
 	}
 }
 
@@ -677,7 +669,7 @@ static void fill_info(const struct bb_scheduler *s, const struct bb_request *r, 
 		const struct branch *b = &r->branches[i];
 		if (turns_is_in(b)) {
 			is_any_in = true;
-			out->kv_bytes += bb_context_kv_bytes(b->context);
+			out->kv_bytes += swap_bytes(b->context);
 		}
 		out->n_read = b->n_seen > out->n_read ? b->n_seen : out->n_read;
 	}
@@ -713,10 +705,10 @@ static void publish(struct bb_scheduler *s) {
 	}
 	now->n_requests = s->last_id;
 	now->n_refused = s->stats.n_refused;
-	now->kv_bytes = page_bytes_used(s->engine);
+	now->kv_bytes = engine_used_bytes(s->engine).live;
 	now->max_kv_bytes = s->engine->budget.max_bytes;
 	now->swap_bytes = s->swap_bytes;
-	now->prefix_bytes = prefix_bytes(s);
+	now->prefix_bytes = s->prefix != NULL ? engine_kept_bytes(s->engine).all : 0;
 	s->stats = *now;
 	pthread_mutex_unlock(&s->lock);
 }

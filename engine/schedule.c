@@ -38,6 +38,10 @@ double schedule_needs(const struct schedule_state *s, const struct schedule_job 
 	return s->cost.prefill_s * (j->n_todo - 1) + pace * j->n_left;
 }
 
+bool schedule_copies(const struct schedule_cost *c, size_t bytes, int n_tokens) {
+	return c->copy_s * (double)bytes <= c->prefill_s * n_tokens;
+}
+
 void schedule_rank(struct schedule_state *s, double now) {
 	for (int i = 0; i < s->n_jobs; i++) {
 		struct schedule_job *j = &s->jobs[i];
@@ -221,6 +225,8 @@ void schedule_plan(struct schedule_state *s, double now) {
 /* A step without prompts weighs half after ten others: a neighbour's load changes as fast. What a
  * prompt's row costs grows with each that is read, as attention looks at them. */
 static const double DECAY = 0.93, FOLLOW = 0.25;
+/* What copies cost is taken for so much of it each time that none is made. */
+static const double FADE = 0.95;
 /* What the first step is taken for: so many rows more than it has, none of which cost more. */
 static const double STEP_ROWS = 8, PRIOR_WEIGHT = 0.01;
 
@@ -264,6 +270,23 @@ void schedule_meter_add(struct schedule_meter *m, int n_decode, int n_prefill, d
 	m->prefill_s += (m->prefill_s > 0 ? FOLLOW : 1) * (row - m->prefill_s);
 }
 
+void schedule_meter_add_copy(struct schedule_meter *m, size_t bytes, bool is_in, double s) {
+	double *average = is_in ? &m->in_s : &m->out_s;
+	if (bytes > 0 && s > 0) {
+		*average += (*average > 0 ? FOLLOW : 1) * (s / (double)bytes - *average);
+	}
+}
+
+bool schedule_meter_copies(struct schedule_meter *m, size_t bytes, int n_tokens) {
+	const struct schedule_cost c = schedule_meter_cost(m);
+	const bool copies = schedule_copies(&c, bytes, n_tokens);
+	if (!copies) {
+		m->out_s *= FADE;
+		m->in_s *= FADE;
+	}
+	return copies;
+}
+
 /* By coordinates, none below 0: the matrix is positive definite, so this converges. */
 struct schedule_cost schedule_meter_cost(const struct schedule_meter *m) {
 	double x[2] = { 0 };
@@ -273,5 +296,8 @@ struct schedule_cost schedule_meter_cost(const struct schedule_meter *m) {
 			x[i] = left > 0 ? left / m->a[i][i] : 0;
 		}
 	}
-	return (struct schedule_cost){ .step_s = x[0], .row_s = x[1], .prefill_s = m->prefill_s };
+	return (struct schedule_cost){
+		.step_s = x[0], .row_s = x[1], .prefill_s = m->prefill_s,
+		.copy_s = m->out_s + (m->in_s > 0 ? m->in_s : m->out_s),
+	};
 }

@@ -17,6 +17,7 @@ enum { SCHEDULE_AHEAD = 256 };
  * more for each row of a prompt. */
 struct schedule_cost {
 	double step_s, row_s, prefill_s;
+	double copy_s; /* for a byte of a context that is put aside, there and back; 0: not known */
 };
 
 /* A context, or what will be one. */
@@ -63,6 +64,8 @@ void schedule_plan(struct schedule_state *s, double now);
 
 /* The order of requests that bobbin.h promises. */
 void schedule_rank(struct schedule_state *s, double now);
+/* Whether a context of so many bytes and tokens is put aside as a copy, or computed again. */
+bool schedule_copies(const struct schedule_cost *c, size_t bytes, int n_tokens);
 /* Seconds until a job is done if it's in from now on, at the pace of a full step. */
 double schedule_needs(const struct schedule_state *s, const struct schedule_job *j);
 
@@ -70,10 +73,16 @@ double schedule_needs(const struct schedule_state *s, const struct schedule_job 
 
 struct schedule_meter { /* zeroed = nothing known */
 	double a[2][2], b[2]; /* least squares of relative errors: of a step, of a decoded row */
-	double prefill_s;     /* moving average */
+	double prefill_s;     /* moving averages, these too: for a byte that goes out, and comes in */
+	double out_s, in_s;
 };
 /* A step of n_decode and n_prefill rows took s seconds. */
 void schedule_meter_add(struct schedule_meter *m, int n_decode, int n_prefill, double s);
+/* A context of so many bytes was put aside, or came back, in s seconds. */
+void schedule_meter_add_copy(struct schedule_meter *m, size_t bytes, bool is_in, double s);
 struct schedule_cost schedule_meter_cost(const struct schedule_meter *m);
+/* As schedule_copies, by what was measured: where no copy was yet, one is made to find out, and
+ * what a slow one taught fades while none is made. */
+bool schedule_meter_copies(struct schedule_meter *m, size_t bytes, int n_tokens);
 
 #endif

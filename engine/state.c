@@ -59,11 +59,23 @@ struct state *state_take(struct state_pool *p, bool promised, struct bb_error *e
 	p->n_free--;
 	s->n_refs = 1;
 	s->n_kept = 0;
+	p->n_live++;
 	return s;
 }
 
+void state_ref(struct state_pool *p, struct state *s) {
+	p->n_live += state_n_live(s) == 0;
+	p->n_changes++;
+	s->n_refs++;
+}
+
 void state_unref(struct state_pool *p, struct state *s) {
-	if (s != NULL && --s->n_refs == 0) {
+	if (s == NULL) {
+		return;
+	}
+	p->n_changes += --s->n_refs > 0;
+	p->n_live -= state_n_live(s) == 0;
+	if (s->n_refs == 0) {
 		give_back(p, s);
 	}
 }
@@ -88,11 +100,15 @@ void state_break_promise(struct state_pool *p, int n) {
 static void keep(struct state_pool *p, struct state *s) {
 	s->n_refs++;
 	p->n_kept += s->n_kept++ == 0;
+	p->n_changes++;
 }
 
 static void drop(struct state_pool *p, struct state *s) {
 	p->n_kept -= --s->n_kept == 0;
-	state_unref(p, s);
+	p->n_changes++;
+	if (--s->n_refs == 0) {
+		give_back(p, s);
+	}
 }
 
 bool checkpoints_reserve(struct checkpoints *c, int n_new, struct bb_error *err) {
@@ -144,7 +160,7 @@ void checkpoints_truncate(struct checkpoints *c, struct state_pool *p, int n_tok
 	}
 }
 
-bool checkpoints_fork(struct checkpoints *dst, const struct checkpoints *src,
+bool checkpoints_fork(struct checkpoints *dst, const struct checkpoints *src, struct state_pool *p,
 	struct bb_error *err) {
 	if (!checkpoints_reserve(dst, src->n + 1, err)) {
 		return false;
@@ -154,8 +170,7 @@ bool checkpoints_fork(struct checkpoints *dst, const struct checkpoints *src,
 	}
 	dst->n = src->n;
 	for (int i = 0; i < dst->n; i++) {
-		dst->items[i].state->n_refs++;
-		dst->items[i].state->n_kept++;
+		keep(p, dst->items[i].state);
 	}
 	return true;
 }

@@ -27,6 +27,8 @@ struct state_pool {
 	int n_free, n_all;
 	int n_promised;              /* free ones that reserves have promised to contexts */
 	int n_kept, max_kept;        /* states that checkpoints refer to, and how many may be */
+	int n_live;                  /* states that somebody else refers to: contexts go on from them */
+	uint64_t n_changes;          /* how often it changed who shares a state with whom */
 };
 
 void state_pool_init(struct state_pool *p, size_t bytes, const struct memory *memory,
@@ -35,7 +37,13 @@ void state_pool_finish(struct state_pool *p); /* all states must have been given
 /* A state with one reference, its content undefined; NULL with a sentence. `promised`: one of those
  * that state_promise made. */
 struct state *state_take(struct state_pool *p, bool promised, struct bb_error *err);
+/* References of contexts; those of checkpoints are counted by checkpoints_*. */
+void state_ref(struct state_pool *p, struct state *s);
 void state_unref(struct state_pool *p, struct state *s); /* NULL is fine */
+/* References that aren't a checkpoint's. */
+static inline int state_n_live(const struct state *s) {
+	return s->n_refs - s->n_kept;
+}
 /* Makes n more states lie ready; on failure nothing has changed. */
 bool state_promise(struct state_pool *p, int n, struct bb_error *err);
 void state_break_promise(struct state_pool *p, int n);
@@ -70,7 +78,7 @@ const struct checkpoint *checkpoints_find(const struct checkpoints *c, int n_tok
 /* Drops those behind n_tokens; -1: all. */
 void checkpoints_truncate(struct checkpoints *c, struct state_pool *p, int n_tokens);
 /* dst (zeroed) gets the same. */
-bool checkpoints_fork(struct checkpoints *dst, const struct checkpoints *src,
+bool checkpoints_fork(struct checkpoints *dst, const struct checkpoints *src, struct state_pool *p,
 	struct bb_error *err);
 void checkpoints_finish(struct checkpoints *c, struct state_pool *p);
 /* How many of a kind. */

@@ -10,10 +10,6 @@
 /* For fewer tokens than this nobody waits. */
 enum { MIN_COMMON = 32 };
 
-/* Bytes per second between a context and what is put aside, there and back counted; measured copies
- * are faster on the host, and slower from pageable memory. */
-static const double SWAP_SPEED = 2e9;
-
 /* ---- bytes ---- */
 
 static size_t page_bytes(const struct bb_engine *e, int i_kind) {
@@ -48,26 +44,26 @@ size_t turns_bytes_for(const struct branch *b, int n_rows) {
 		const size_t all = turns_bytes(e, before + n_rows) + row_of_pages(e);
 		return all > shared ? all - shared : 0;
 	}
-	size_t bytes = c->state == NULL || c->state->n_refs > 1 ? e->states.bytes : 0;
+	/* what a checkpoint alone shares with it is the state cache's from then on */
+	size_t bytes = c->state == NULL || state_n_live(c->state) > 1 ? e->states.bytes : 0;
 	for (int i = 0; i < e->plan.n_paged; i++) {
 		bytes += (size_t)kv_wants(&c->tables[i], bb_context_length(c), n_rows) * page_bytes(e, i);
 	}
 	return bytes;
 }
 
-size_t turns_page_bytes_of(const struct branch *b) {
-	double bytes = 0;
-	for (int i = 0; turns_is_in(b) && i < b->context->engine->plan.n_paged; i++) {
-		const struct kv_table *t = &b->context->tables[i];
+size_t turns_bytes_of(const struct branch *b) {
+	if (!turns_is_in(b)) {
+		return 0;
+	}
+	const struct state *state = b->context->state;
+	double bytes = state != NULL
+		? (double)b->context->engine->states.bytes / state_n_live(state) : 0;
+	for (int i = 0; i < b->context->engine->plan.n_paged; i++) {
+		struct kv_table *t = &b->context->tables[i];
 		bytes += kv_share(t) * (double)t->pool->page_bytes;
 	}
 	return (size_t)bytes;
-}
-
-size_t turns_bytes_of(const struct branch *b) {
-	const struct state *state = turns_is_in(b) ? b->context->state : NULL;
-	return turns_page_bytes_of(b) +
-		(state != NULL ? b->context->engine->states.bytes / (size_t)state->n_refs : 0);
 }
 
 /* ---- common beginnings ---- */
@@ -194,9 +190,11 @@ static bool fork_source(struct branch *b, struct bb_context **out, struct bb_err
 bool turns_bring_in(struct bb_scheduler *s, struct branch *b, struct bb_error *err) {
 	if (b->is_swapped) {
 		const size_t bytes = b->swapped.bytes;
+		const double start = requests_now(s);
 		if (!swap_in(b->context, &b->swapped, err)) {
 			return false;
 		}
+		schedule_meter_add_copy(&s->meter, bytes, true, requests_now(s) - start);
 		s->swap_bytes -= bytes;
 		b->is_swapped = false;
 		return true;
@@ -236,21 +234,28 @@ void turns_keep(struct bb_scheduler *s, struct branch *b) {
 	turns_drop(s, b);
 }
 
-/* Copies are there and back; what is computed again costs a row of prompt for each token. */
-static bool is_cheaper_copied(const struct bb_scheduler *s, const struct branch *b) {
+static bool copy_away(struct bb_scheduler *s, struct branch *b) {
+	struct bb_error ignored = { 0 };
 	const size_t bytes = swap_bytes(b->context);
-	return bytes <= s->params.max_swap_bytes - s->swap_bytes && 2 * (double)bytes / SWAP_SPEED <=
-		schedule_meter_cost(&s->meter).prefill_s * bb_context_length(b->context);
+	if (bytes > s->params.max_swap_bytes - s->swap_bytes ||
+		!schedule_meter_copies(&s->meter, bytes, bb_context_length(b->context))) {
+		return false;
+	}
+	const double start = requests_now(s);
+	if (!swap_out(b->context, &b->swapped, &ignored)) {
+		return false;
+	}
+	schedule_meter_add_copy(&s->meter, bytes, false, requests_now(s) - start);
+	s->swap_bytes += bytes;
+	b->is_swapped = true;
+	return true;
 }
 
 void turns_put_aside(struct bb_scheduler *s, struct branch *b) {
-	struct bb_error ignored = { 0 };
 	assert(turns_is_in(b));
 	forsake(s, b);
 	b->request->usage.n_preempted++;
-	if (is_cheaper_copied(s, b) && swap_out(b->context, &b->swapped, &ignored)) {
-		s->swap_bytes += b->swapped.bytes;
-		b->is_swapped = true;
+	if (copy_away(s, b)) {
 		s->now.n_swapped++;
 		return;
 	}
