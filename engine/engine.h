@@ -111,8 +111,8 @@ size_t context_alone_bytes(const struct bb_context *c);
 /* The context is the prefix cache's from now on. */
 void context_keep(struct bb_context *c);
 struct used_bytes engine_used_bytes(const struct bb_engine *e);
-/* Of them, what only such contexts refer to. Looks at all contexts, but not where none came, went or
- * shared anything since it last did. */
+/* Of them, what only such contexts refer to. Looks at all contexts, but not where none came, went
+ * or shared anything since it last did. */
 struct used_bytes engine_kept_bytes(struct bb_engine *e);
 /* As bb_context_rewind, but an empty segment that begins there stays. */
 bool context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err);

@@ -413,7 +413,7 @@ int kv_wants(const struct kv_table *t, int n_tokens, int n_new) {
 
 double kv_share(struct kv_table *t) {
 	const int n_pages = kv_count(t);
-	if (t->last.n_changes == t->pool->n_changes) { /* what came or went since is the table's alone */
+	if (t->last.n_changes == t->pool->n_changes) { /* what came or went since is its own */
 		t->last.share += n_pages - t->last.n_pages;
 		t->last.n_pages = n_pages;
 		return t->last.share;

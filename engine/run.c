@@ -733,11 +733,8 @@ bool bb_scheduler_step(struct bb_scheduler *s, bool *idle, struct bb_error *err)
 	}
 	make_room(s);
 	gather(s);
-	bool ok = true;
-	if (s->n_items > 0) {
-		*idle = false;
-		ok = compute(s, err);
-	}
+	*idle = s->plan.n_jobs == 0; /* who lacked memory in this step may have it in the next */
+	const bool ok = s->n_items == 0 || compute(s, err);
 	publish(s);
 	for (int i = 0; i < s->plan.n_jobs; i++) {
 		requests_unref(s->of_job[i]->request);

@@ -3,96 +3,27 @@
  * Requests run beside each other: every answer is the one that its request gets alone, whatever was
  * cancelled, put aside, forked or shared meanwhile; events come in order and end; what can't be had
  * is refused with a sentence. On tiny models, and on SmolLM2 where it is. */
-#include "outcomes.h"
+#include "mixed.h"
 
 #include <math.h>
 
-static uint32_t next_random(uint32_t *x) {
-	*x = *x * 1664525u + 1013904223u;
-	return *x >> 8;
-}
-
-/* Beginnings of a few texts, so that some begin alike, with an end of their own. */
-static int make_prompt(int32_t *ids, int n_vocab, uint32_t *random, int most) {
-	const int n_common = (int)(next_random(random) % (uint32_t)(most / 2));
-	const int n_own = 1 + (int)(next_random(random) % (uint32_t)(most / 2));
-	make_ids(ids, n_common, n_vocab, 1 + (int)(next_random(random) % 3));
-	make_ids(ids + n_common, n_own, n_vocab, 100 + (int)(next_random(random) % 1000));
-	return n_common + n_own;
-}
-
-enum { N_REQUESTS = 64 };
-
-/* How requests come to be put aside: not at all, copied, or to be computed again. */
-enum pressure { NO_PRESSURE, SWAPS, RECOMPUTES };
-
-static void check_mixed(const struct bb_engine_params *params, int n_requests, int most_prompt,
-	int most_tokens, enum pressure pressure) {
-	static int32_t prompts[N_REQUESTS][MAX_PROMPT];
-	static struct outcome outcomes[N_REQUESTS];
-	struct bb_request_params requests[N_REQUESTS];
-	struct bb_engine *e = open_with(params);
-	const struct bb_scheduler_params sp = { .max_running = 12, .max_step_tokens = 96,
-		.max_swap_bytes = pressure == RECOMPUTES ? 1 : 0 };
-	const char *const stops[] = { "7 1", " 33" };
-	struct bb_scheduler *s = new_scheduler(e, &sp);
-	uint32_t random = 7;
-	memset(outcomes, 0, sizeof(outcomes));
-	bool idle;
-	for (int i = 0; i < n_requests; i++) {
-		const int n = make_prompt(prompts[i], vocab_of(e), &random, most_prompt);
-		requests[i] = request(e, prompts[i], n,
-			1 + (int)(next_random(&random) % (uint32_t)most_tokens), (uint64_t)i);
-		requests[i].n = i % 5 == 4 ? 4 : 1;
-		requests[i].priority = i % 7 == 6 ? -1 : i % 3;
-		requests[i].generation.sampling.temperature = i % 2 == 0 ? 1 : 0;
-		requests[i].generation.sampling.frequency_penalty = i % 4 == 0 ? 0.5f : 0;
-		requests[i].generation.stop = stops;
-		requests[i].generation.n_stop = i % 3 == 1 ? 2 : 0;
-		outcomes[i].cancel_at = i % 9 == 8 ? 3 : 0;
-		submit(s, requests[i], &outcomes[i]);
-		for (int k = 0; k < i % 4; k++) {
-			step(s, &idle);
-		}
-	}
-	run_all(s);
-	struct bb_scheduler_stats stats;
-	bb_scheduler_stats(s, &stats);
-	cr_assert_eq(stats.n_finished + stats.n_cancelled, (uint64_t)n_requests);
-	cr_assert(pressure == NO_PRESSURE || (pressure == SWAPS ? stats.n_swapped : stats.n_dropped) >
-		0, "nobody was put aside");
-	cr_assert(pressure != RECOMPUTES || stats.n_computed_again > 0);
-	bb_scheduler_destroy(s);
-	for (int i = 0; i < n_requests; i++) {
-		cr_assert(outcomes[i].has_ended && outcomes[i].error.code == BB_OK, "request %d: %s", i,
-			outcomes[i].error.text);
-		for (int k = 0; k < (requests[i].n > 0 ? requests[i].n : 1); k++) {
-			expect_alone(e, &requests[i], k, &outcomes[i]);
-		}
-		bb_request_release(outcomes[i].request);
-	}
-	cr_assert_eq(e->n_contexts, 0);
-	bb_engine_destroy(e);
-}
-
-/* Bytes of the pages and states of contexts with so many tokens in all. */
-static size_t bytes_of(const struct bb_engine_params *params, int n_tokens, int n_contexts) {
-	struct bb_engine *e = open_with(params);
-	const size_t bytes = engine_kv_bytes(e, n_tokens) + (size_t)n_contexts * e->states.bytes;
-	bb_engine_destroy(e);
-	return bytes;
-}
-
+/* Where all have room, and where few have: of the states that checkpoints keep too. */
 static void check_tight(const char *name, int n_tokens, int n_contexts) {
-	struct bb_engine_params params = { .path = tiny_path(name), .max_model_len = 512 };
-	check_mixed(&params, N_REQUESTS, 200, 40, NO_PRESSURE);
-	params.max_kv_bytes = bytes_of(&params, n_tokens, n_contexts);
-	check_mixed(&params, N_REQUESTS, 200, 40, SWAPS);
-	check_mixed(&params, N_REQUESTS, 200, 40, RECOMPUTES);
+	struct mixed m = { .params = { .path = with_vocabulary(name), .max_model_len = 512 },
+		.n_requests = 64, .most_prompt = 200, .most_tokens = 40, .max_running = 12,
+		.max_step_tokens = 96, .has_vocabulary = true };
+	check_mixed(&m);
+	m.params.max_kv_bytes = bytes_of(&m.params, n_tokens, n_contexts);
+	m.params.state_cache_bytes = n_contexts > 0 ? bytes_of(&m.params, 0, 6) : 0;
+	m.pressure = SWAPS;
+	check_mixed(&m);
+	m.pressure = RECOMPUTES;
+	check_mixed(&m);
+	unlink(m.params.path);
 }
 
 #define MIXED(suite, name, n_tokens, n_contexts) \
-	Test(requests, suite) { \
+	Test(requests, suite, .timeout = 120) { \
 		check_tight(name, n_tokens, n_contexts); \
 	}
 
@@ -102,9 +33,11 @@ MIXED(falcon_h1, "falcon-h1", 700, 5)
 MIXED(gemma3, "gemma3", 900, 0)
 
 Test(requests, smollm2, .timeout = 280) {
-	struct bb_engine_params params = { .path = real_path("smollm2"), .max_model_len = 512 };
-	params.max_kv_bytes = bytes_of(&params, 900, 0);
-	check_mixed(&params, 24, 160, 12, SWAPS);
+	struct mixed m = { .params = { .path = real_path("smollm2"), .max_model_len = 512 },
+		.n_requests = 24, .most_prompt = 160, .most_tokens = 12, .max_running = 12,
+		.max_step_tokens = 96, .pressure = SWAPS };
+	m.params.max_kv_bytes = bytes_of(&m.params, 900, 0);
+	check_mixed(&m);
 }
 
 /* The grammar of the second of three lets "a" through and then nothing but an end, which min_tokens
@@ -199,15 +132,9 @@ static void tear_down(void) {
 
 TestSuite(request, .init = set_up, .fini = tear_down);
 
-static size_t pages_used(void) {
-	size_t n = 0;
-	for (int i = 0; i < MAX_LAYER_KINDS; i++) {
-		n += engine->pools[i][engine->kv_type].n_used;
-	}
-	return n;
-}
-
-Test(request, cancelled_pages_are_free_within_a_step) {
+static void cancel_all(const char *model) {
+	engine = open_with(&(struct bb_engine_params){ .path = tiny_path(model), .n_threads = 1,
+		.max_model_len = 512 });
 	struct bb_scheduler *s = new_scheduler(engine, NULL);
 	struct outcome o[3] = { 0 };
 	bool idle;
@@ -219,19 +146,25 @@ Test(request, cancelled_pages_are_free_within_a_step) {
 	for (int i = 0; i < 8; i++) {
 		step(s, &idle);
 	}
-	cr_assert_gt(pages_used(), 0);
+	cr_assert_gt(engine_used_bytes(engine).live, 0);
 	for (int i = 0; i < 3; i++) {
 		bb_request_cancel(o[i].request);
 	}
 	step(s, &idle);
 	cr_assert(idle);
-	cr_assert_eq(pages_used(), 0);
+	cr_assert_eq(engine_used_bytes(engine).all, 0);
 	for (int i = 0; i < 3; i++) {
 		cr_assert(o[i].has_ended && o[i].finish[0] == BB_FINISH_CANCELLED);
 		bb_request_release(o[i].request);
 	}
 	cr_assert_eq(o[1].finish[2], BB_FINISH_CANCELLED);
 	bb_scheduler_destroy(s);
+	bb_engine_destroy(engine);
+}
+
+Test(requests, what_is_cancelled_is_free_within_a_step) {
+	cancel_all("llama");
+	cancel_all("falcon-h1");
 }
 
 Test(request, urgent_begins_in_the_next_step) {
@@ -497,7 +430,7 @@ Test(request, failing_allocations, .timeout = 200) {
 		}
 		bb_scheduler_destroy(s);
 		cr_assert_eq(engine->n_contexts, 0);
-		cr_assert_eq(pages_used(), 0);
+		cr_assert_eq(engine_used_bytes(engine).all, 0);
 	}
 	cr_assert(failed_any);
 }
@@ -584,7 +517,7 @@ static void *submit_many(void *user) {
 		struct bb_request_info infos[8];
 		p.event = count_end;
 		cr_assert(bb_request_submit(&r, shared, &p, &err), "%s", err.text);
-		if (next_random(&random) % 3 == 0) {
+		if (mixed_random(&random) % 3 == 0) {
 			bb_request_cancel(r);
 		}
 		bb_request_release(r);

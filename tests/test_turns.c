@@ -135,15 +135,72 @@ static bool wait_for_memory(long n_th, int *n_asides) {
 	return has_failed;
 }
 
-Test(turns, who_computes_alone_waits_for_memory_that_others_hold) {
+static void wait_for_any_memory(const char *model) {
 	bool has_failed = true;
 	int n_asides = 0;
 	for (long n_th = 1; has_failed; n_th++) {
-		tear_down(); /* which gives all pages back */
-		set_up();
+		tear_down(); /* which gives all pages and states back */
+		open_tiny(model);
 		has_failed = wait_for_memory(n_th, &n_asides);
 	}
 	cr_assert_gt(n_asides, 0);
+}
+
+Test(turns, who_computes_alone_waits_for_memory_that_others_hold) {
+	wait_for_any_memory("llama");
+}
+
+Test(turns, so_it_does_for_states) {
+	wait_for_any_memory("falcon-h1");
+}
+
+/* ---- copied, or computed again ---- */
+
+/* Each look at the clock takes a second: copies and steps take one each. */
+static double ticking_clock(void *user) {
+	return (*(double *)user)++;
+}
+
+/* One of 300 tokens is put aside four times, for requests that need its place. In steps of so many
+ * rows it would take 300 / n_rows seconds to compute it again. How often it was copied. */
+static int put_aside(int n_rows) {
+	double now = 0;
+	const struct bb_scheduler_params sp = { .max_running = 2, .max_step_tokens = n_rows,
+		.no_prefix_cache = true, .clock = ticking_clock, .clock_user = &now };
+	static struct outcome o[5];
+	struct bb_scheduler *s = new_scheduler(engine, &sp);
+	struct bb_request_params p = request(engine, ids, 300, 60, 1);
+	bool idle;
+	memset(o, 0, sizeof(o));
+	p.deadline_ms = 1e9; /* so it doesn't keep its place for being the oldest */
+	submit(s, p, &o[0]);
+	for (int i = 1; i < 5; i++) {
+		while (o[0].n_ids[0] < 5 * i) {
+			step(s, &idle);
+		}
+		struct bb_request_params urgent = request(engine, ids + 20 * i, 10, 3, 1);
+		urgent.priority = -1;
+		urgent.n = 2;
+		submit(s, urgent, &o[i]);
+		while (!o[i].has_ended) {
+			step(s, &idle);
+		}
+	}
+	const int n_copied = (int)s->now.n_swapped;
+	run_all(s);
+	cr_assert_eq(o[0].usage.n_preempted, 4);
+	cr_assert_eq(s->now.n_swapped + s->now.n_dropped, 4);
+	expect_alone(engine, &p, 0, &o[0]);
+	release_all(o, 5);
+	bb_scheduler_destroy(s);
+	return n_copied;
+}
+
+/* Two seconds there and back, beside one or 75: by the times that were measured. The first copy is
+ * made to know its time. */
+Test(turns, what_is_cheaper_by_measured_times) {
+	cr_assert_eq(put_aside(4), 4);
+	cr_assert_eq(put_aside(512), 1);
 }
 
 /* ---- beginnings that others read ---- */

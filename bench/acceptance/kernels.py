@@ -131,9 +131,10 @@ def sanitizer(job):
 def engine(job):
     """Goldens and invariance on this device: each suite is played with $BOBBIN_TEST_DEVICE."""
     parts = {"cuda": (("test_golden", "*"), ("test_bits", "bits_device/*"), ("test_on_device", "*"),
-                      ("test_driver", "*"), ("test_truth", "truth/*emulator"), ("test_handset", "*/on_a_device"),
-                      ("test_handset_circuit", "*/on_a_device"), ("test_handset_induction", "*/on_a_device"),
-                      ("test_handset_rwkv", "*/on_a_device"), ("test_taps", "*/*_on_a_device")),
+                      ("test_driver", "*"), ("test_requests_on_device", "*"), ("test_truth", "truth/*emulator"),
+                      ("test_handset", "*/on_a_device"), ("test_handset_circuit", "*/on_a_device"),
+                      ("test_handset_induction", "*/on_a_device"), ("test_handset_rwkv", "*/on_a_device"),
+                      ("test_taps", "*/*_on_a_device")),
              "simt": (("test_golden", "golden/llama_7"),)}
     for suite, pattern in parts[job.device]:
         try:

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Requests on the emulator of CUDA, or on the device that is named: put aside by copies and to be
+ * computed again, cancelled, forked, with common beginnings, priorities, grammars and
+ * log-probabilities, each with the bits that it has there alone; and memory of the device that runs
+ * out. What the scheduler decides is test_requests'. */
+#include "mixed.h"
+
+static void open_mixed(struct mixed *m, const char *name) {
+	*m = (struct mixed){ .params = { .path = with_vocabulary(name), .device = test_device(),
+			.n_threads = 1, .max_model_len = 512, .max_batch_tokens = 64 },
+		.n_requests = is_whole() ? 36 : 14, .most_prompt = is_whole() ? 200 : 120,
+		.most_tokens = is_whole() ? 30 : 10, .max_running = 8, .max_step_tokens = 48,
+		.has_vocabulary = true };
+}
+
+static void check_pressed(const char *name, int n_tokens, int n_contexts) {
+	struct mixed m;
+	open_mixed(&m, name);
+	m.params.max_kv_bytes = bytes_of(&m.params, n_tokens, n_contexts);
+	m.params.state_cache_bytes = n_contexts > 0 ? bytes_of(&m.params, 0, 6) : 0;
+	m.pressure = SWAPS;
+	check_mixed(&m);
+	m.pressure = RECOMPUTES;
+	check_mixed(&m);
+	unlink(m.params.path);
+}
+
+Test(requests_on_device, attention, .timeout = 300) {
+	check_pressed("llama", 256, 0);
+}
+
+Test(requests_on_device, states, .timeout = 300) {
+	check_pressed("mamba2", 0, 5);
+}
+
+Test(requests_on_device, both, .timeout = 300) {
+	check_pressed("falcon-h1", 256, 5);
+}
+
+/* The device itself has no more, of which the scheduler only learns when it fails. */
+Test(requests_on_device, whose_memory_runs_out, .timeout = 300) {
+	static const char *const names[] = { "llama", "mamba2" };
+	for (size_t i = 0; i < COUNT(names); i++) {
+		struct mixed m;
+		size_t used;
+		open_mixed(&m, names[i]);
+		const size_t bytes = bytes_of(&m.params, 256, 4);
+		struct bb_engine *e = open_with(&m.params);
+		e->memory.device.module->arena_bytes(e->memory.device.d, &used);
+		bb_engine_destroy(e);
+		m.params.state_cache_bytes = BB_STATE_CACHE_NONE;
+		m.params.max_device_bytes = used + bytes;
+		m.pressure = SWAPS;
+		check_mixed(&m);
+		unlink(m.params.path);
+	}
+}
