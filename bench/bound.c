@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The bound on deadlines met. A server of real steps can't do more than the fluid one: the work of
- * a step's rows is at most its time, and one request's rows may follow each other no faster there.
+ * The bound on deadlines met. A server of real steps can't do more than the fluid one, which does a
+ * second of work in a second: by virtual_work the rows of a step are work for at most its time, and
+ * a request that is met has had all its rows within its window. So any schedule of real steps, the
+ * work of each step spread over its time, is one of the fluid server, which may do better, as it
+ * gives one request its whole speed, and knows all that will come.
  * Where a part of a request's work counts as that part of it, the best is a linear program, and at
  * least the best with whole requests. Amounts of work that can be done within their windows by a
  * preemptive server are a polymatroid (Horn 1974; Edmonds 1970), so the greedy way is exact:

@@ -40,9 +40,12 @@ double virtual_alone(const struct virtual_server *v, int n_prompt, int n_output)
 		(n_output - 1) * (v->cost.step_s + v->cost.row_s);
 }
 
+/* At most what steps take for its rows: no more than max_places decode in each, and the last token
+ * of a prompt that is left alone is read as if it did. */
 double virtual_work(const struct virtual_server *v, int n_prompt, int n_output) {
-	return n_prompt * v->cost.prefill_s +
-		(n_output - 1) * (v->cost.step_s / v->max_places + v->cost.row_s);
+	const double decode = v->cost.step_s / v->max_places + v->cost.row_s;
+	return (n_prompt - 1) * v->cost.prefill_s + fmin(v->cost.prefill_s, decode) +
+		(n_output - 1) * decode;
 }
 
 static size_t pages_of(int n_tokens) {

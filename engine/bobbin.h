@@ -613,10 +613,10 @@ bool bb_generation_cot_step(const struct bb_generation *g, struct bb_cot_step *s
  * those whose deadline can't be met. A request may be put aside for one that goes before it. The
  * oldest of the requests without a deadline always has its place in the step, whatever its
  * priority: so each begins, at the latest, when those that came before it are done. Beside it who
- * goes before all others begins in the next step, if places and memory are left: the oldest keeps
- * the places of all its branches, the memory that it holds, and, while it reads its prompt, the
- * first 4 of the step's rows for prompts, or half of them where they are fewer than 8. Of prompts
- * whose logits are wanted (n_prompt_logprobs) one at a time is read, in the same order. */
+ * goes before all others begins in the next step, if memory is left: the oldest keeps one place,
+ * the memory that it holds there, and, while it reads its prompt, the first 4 of the step's rows
+ * for prompts, or half of them where they are fewer than 8. Of prompts whose logits are wanted
+ * (n_prompt_logprobs) one at a time is read, in the same order. */
 struct bb_scheduler;
 struct bb_scheduler_params { /* zeroed = defaults */
 	int max_running;           /* contexts in a step, n of a request with n; >= 2; 0 = 64 */

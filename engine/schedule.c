@@ -104,9 +104,9 @@ static int soon_rows(const struct schedule_job *j) {
 	return j->n_todo + (int)ahead;
 }
 
-static bool take(struct schedule_state *s, int i, struct taken *t) {
+static bool take(struct schedule_state *s, int i, int n_places, struct taken *t) {
 	const struct schedule_job *j = &s->jobs[i];
-	if (t->n_places + j->n_places > s->max_places) {
+	if (t->n_places + n_places > s->max_places) {
 		return false;
 	}
 	const size_t now = j->bytes + s->bytes_for(s->user, i, 1);
@@ -120,8 +120,18 @@ static bool take(struct schedule_state *s, int i, struct taken *t) {
 	}
 	t->now += now;
 	t->soon += soon;
-	t->n_places += j->n_places;
+	t->n_places += n_places;
 	return true;
+}
+
+/* The elder needs one place to go on. Those of the branches that it will have are kept for it from
+ * who comes behind it by rank alone; where others have them then, its branches take turns. */
+static bool take_next(struct schedule_state *s, int i, int elder, struct taken *t) {
+	const struct schedule_job *first = &s->jobs[s->order[0]];
+	if (i == elder + 1 && elder >= 0 && first->runs) {
+		t->n_places += first->n_places - 1;
+	}
+	return take(s, s->order[i], i == 0 && elder >= 0 ? 1 : s->jobs[s->order[i]].n_places, t);
 }
 
 /* ---- rows ---- */
@@ -210,7 +220,7 @@ void schedule_plan(struct schedule_state *s, double now) {
 		struct schedule_job *j = &s->jobs[s->order[i]];
 		j->n_rows = 0;
 		j->max_rows = j->reads_aloud && is_any_aloud ? 0 : j->max_rows;
-		j->runs = (j->is_in || j->max_rows > 0) && take(s, s->order[i], &t);
+		j->runs = (j->is_in || j->max_rows > 0) && take_next(s, i, elder, &t);
 		is_any_aloud = is_any_aloud || (j->runs && j->reads_aloud);
 		if (j->runs && j->n_todo == 1 && j->max_rows > 0) {
 			j->n_rows = 1;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Requests of all sorts beside each other: whatever was cancelled, put aside, forked, shared or held
- * to a grammar meanwhile, each answer is the one that its request gets alone, and what contexts hold
- * stays within its limits after every step. For the CPU and for devices. */
+ * Requests of all sorts beside each other: whatever was cancelled, put aside, forked, shared or
+ * held to a grammar meanwhile, each answer is the one that its request gets alone, and what
+ * contexts hold stays within its limits after every step. For the CPU and for devices. */
 #ifndef TESTS_MIXED_H
 #define TESTS_MIXED_H
 
@@ -128,7 +128,7 @@ static inline const char *with_vocabulary(const char *name) {
 
 /* ---- the requests ---- */
 
-static inline void mixed_request(const struct mixed *m, int i, const struct bb_grammar *grammar,
+static inline void mixed_request(int i, const struct bb_grammar *grammar,
 	struct bb_request_params *p) {
 	static const char *const stops[] = { "7 1", " 33" };
 	p->n = i % 5 == 4 ? 4 : 1;
@@ -205,7 +205,7 @@ static inline void check_mixed(const struct mixed *m) {
 		const int n = mixed_prompt(prompts[i], vocab_of(e), &random, m->most_prompt);
 		requests[i] = request(e, prompts[i], n,
 			1 + (int)(mixed_random(&random) % (uint32_t)m->most_tokens), (uint64_t)i);
-		mixed_request(m, i, grammar, &requests[i]);
+		mixed_request(i, grammar, &requests[i]);
 		outcomes[i].cancel_at = i % 9 == 8 ? 3 : 0;
 		submit(s, requests[i], &outcomes[i]);
 		for (int k = 0; k < i % 4; k++) {

@@ -193,6 +193,86 @@ Test(request, urgent_begins_in_the_next_step) {
 	bb_scheduler_destroy(s);
 }
 
+/* However many urgent ones come, each as soon as the one before it has ended: the oldest, though of
+ * the lowest priority, draws a token in every step, and each of them begins in its next one. */
+Test(request, urgent_ones_and_the_oldest_do_not_wait_for_each_other) {
+	const struct bb_scheduler_params sp = { .max_running = 2 };
+	struct bb_scheduler *s = new_scheduler(engine, &sp);
+	struct outcome oldest = { 0 }, waits = { 0 }, urgent;
+	struct bb_request_params p = request(engine, ids, 100, 60, 1);
+	bool idle;
+	int n_urgent = 0;
+	p.priority = 1;
+	submit(s, p, &oldest);
+	while (oldest.n_ids[0] == 0) {
+		step(s, &idle);
+	}
+	submit(s, request(engine, ids + 7, 100, 5, 1), &waits);
+	while (!oldest.has_ended) {
+		struct bb_request_params q = request(engine, ids + n_urgent, 20, 3, 1);
+		memset(&urgent, 0, sizeof(urgent));
+		q.priority = -1;
+		submit(s, q, &urgent);
+		n_urgent++;
+		for (int i = 0; !urgent.has_ended; i++) {
+			const int before = oldest.n_ids[0];
+			step(s, &idle);
+			cr_assert(urgent.has_started, "urgent request %d waits", n_urgent);
+			cr_assert(oldest.has_ended || oldest.n_ids[0] == before + 1, "the oldest waits");
+			cr_assert(oldest.has_ended || !waits.has_started, "who is neither doesn't");
+		}
+		bb_request_release(urgent.request);
+	}
+	cr_assert(n_urgent > 5 && oldest.usage.n_preempted == 0, "%d were urgent", n_urgent);
+	run_all(s);
+	expect_alone(engine, &p, 0, &oldest);
+	bb_request_release(oldest.request);
+	bb_request_release(waits.request);
+	bb_scheduler_destroy(s);
+}
+
+/* The oldest has one place for itself: it goes on there, however many branches it has or will have,
+ * and the other places are for who is urgent. Those behind it don't come between. */
+static void urgent_beside_branches(int n_steps) {
+	const struct bb_scheduler_params sp = { .max_running = 2, .max_step_tokens = 16 };
+	struct bb_scheduler *s = new_scheduler(engine, &sp);
+	struct outcome oldest = { 0 }, later = { 0 }, urgent = { 0 };
+	struct bb_request_params p = request(engine, ids, 100, 20, 1);
+	struct bb_request_params q = request(engine, ids + 9, 10, 5, 1);
+	bool idle;
+	p.n = 2;
+	q.priority = -1;
+	submit(s, p, &oldest);
+	submit(s, request(engine, ids + 30, 10, 5, 1), &later);
+	for (int i = 0; i < n_steps; i++) {
+		step(s, &idle);
+		cr_assert(!later.has_started);
+	}
+	submit(s, q, &urgent);
+	step(s, &idle);
+	cr_assert(urgent.has_started);
+	while (!urgent.has_ended) {
+		const int n_seen = s->requests->branches[0].n_seen;
+		step(s, &idle);
+		cr_assert_gt(s->requests->branches[0].n_seen, n_seen, "the oldest waits");
+		cr_assert(!later.has_started);
+	}
+	run_all(s);
+	expect_alone(engine, &p, 0, &oldest);
+	expect_alone(engine, &p, 1, &oldest);
+	expect_alone(engine, &q, 0, &urgent);
+	bb_request_release(oldest.request);
+	bb_request_release(later.request);
+	bb_request_release(urgent.request);
+	bb_scheduler_destroy(s);
+}
+
+Test(request, the_oldest_keeps_one_place_of_its_branches) {
+	urgent_beside_branches(2); /* it reads its prompt */
+	urgent_beside_branches(6); /* its branches part while the urgent one is there */
+	urgent_beside_branches(10); /* both write */
+}
+
 Test(request, deadline) {
 	const struct bb_scheduler_params sp = { .clock = virtual_clock };
 	struct bb_scheduler *s = new_scheduler(engine, &sp);
