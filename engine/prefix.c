@@ -301,6 +301,19 @@ static void free_entry(struct entry *e) {
 	}
 }
 
+/* A context that ends at n or below. The child that was used last may be the one that is being
+ * emptied, and has none then. */
+static struct entry *witness_of(const struct node *n) {
+	const struct node *child = n->child;
+	if (n->entry != NULL) {
+		return n->entry;
+	}
+	while (child != NULL && child->witness == NULL) {
+		child = child->after;
+	}
+	return child != NULL ? child->witness : NULL;
+}
+
 /* Forgets e and destroys its context. */
 static void evict(struct prefix *p, struct entry *e) {
 	list_remove(p, e);
@@ -312,7 +325,7 @@ static void evict(struct prefix *p, struct entry *e) {
 	}
 	for (struct node *n = e->node; n->parent != NULL; n = n->parent) {
 		if (n->witness == e) {
-			n->witness = n->entry != NULL ? n->entry : n->child != NULL ? n->child->witness : NULL;
+			n->witness = witness_of(n);
 		}
 	}
 	prune(p, e->node);

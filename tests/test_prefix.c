@@ -728,6 +728,40 @@ Test(prefix, a_table_that_can_t_grow_finds_all_the_same) {
 	bb_engine_destroy(e);
 }
 
+/* The first of three that part at one token, used last and let go first, since the others are in
+ * use: what is left of their common stretch is still known. */
+Test(prefix, who_was_used_last_may_go_first) {
+	enum { N_COMMON = 70, N = 200 };
+	struct bb_engine *e = open_tiny("llama");
+	struct prefix *p = new_prefix(e, SIZE_MAX);
+	int32_t ids[3][N];
+	struct bb_context *held[3];
+	int n_found;
+	for (int i = 0; i < 3; i++) {
+		make_ids(ids[i], N, vocab_of(e), 1 + i);
+		memcpy(ids[i], ids[0], N_COMMON * sizeof(ids[0][0]));
+		ids[i][N_COMMON] = i;
+		struct bb_context *c = find(p, e, NULL, ids[i], N, &n_found);
+		append(c, ids[i] + n_found, N - n_found, NULL);
+		prefix_keep(p, NULL, NULL, c);
+	}
+	for (int i = 2; i >= 0; i--) {
+		held[i] = find(p, e, NULL, ids[i], N, &n_found);
+		cr_assert_eq(n_found, N);
+	}
+	bb_context_destroy(held[0]);
+	cr_assert_gt(prefix_trim(p, 1), 0);
+	for (int i = 0; i < 3; i++) {
+		struct bb_context *c = find(p, e, NULL, ids[i], N, &n_found);
+		cr_assert_eq(n_found, i == 0 ? N_COMMON : N);
+		bb_context_destroy(c);
+	}
+	bb_context_destroy(held[1]);
+	bb_context_destroy(held[2]);
+	prefix_destroy(p);
+	bb_engine_destroy(e);
+}
+
 Test(prefix, what_others_would_compute_otherwise_is_not_kept) {
 	struct bb_engine *e = open_tiny("llama");
 	struct prefix *p = new_prefix(e, SIZE_MAX);
