@@ -68,9 +68,10 @@ bool batch_create(struct bb_engine *e, struct bb_error *err) {
 	b->logits = base_alloc(rows, sizeof(*b->logits));
 	b->draws = base_alloc(rows, sizeof(*b->draws));
 	b->order = base_alloc(rows, sizeof(*b->order));
+	b->vector_rows = base_alloc(rows, sizeof(*b->vector_rows));
 	bool ok = a->ids != NULL && a->pos != NULL && a->out_row != NULL && a->kv_heads != NULL &&
 		a->states != NULL && a->saves != NULL && b->logits != NULL && b->draws != NULL &&
-		b->order != NULL;
+		b->order != NULL && b->vector_rows != NULL;
 	for (int i = 0; i < e->plan.n_paged; i++) {
 		a->seqs[i] = base_alloc(rows, sizeof(*a->seqs[i]));
 		a->kept[i] = base_alloc(rows, sizeof(*a->kept[i]));
@@ -107,6 +108,8 @@ void batch_finish(struct bb_engine *e) {
 	base_free(b->logits);
 	base_free(b->draws);
 	base_free(b->order);
+	base_free(b->vector_rows);
+	staging_destroy(&e->memory, &b->vector_room);
 	staging_destroy(&e->memory, &b->image.copy);
 	memory_unmap(&e->memory, b->scratch, b->scratch_bytes);
 	memset(b, 0, sizeof(*b));
@@ -118,8 +121,32 @@ static int n_chunks(int n_tokens) {
 	return (int)(((int64_t)n_tokens + CHUNK_TOKENS - 1) / CHUNK_TOKENS);
 }
 
+/* Room for the vectors of these items. Their order follows from their number alone. */
+static bool reserve_vectors(struct bb_engine *e, const struct bb_step_item *items, int n_items,
+	struct bb_error *err) {
+	struct batch *b = &e->batch;
+	size_t n = 0;
+	for (int i = 0; i < n_items; i++) {
+		n += vectors_count(items[i].tokens, (size_t)items[i].n_tokens);
+	}
+	if (n <= (size_t)b->max_vectors) {
+		return true;
+	}
+	const size_t most = (size_t)e->plan.max_rows, cap = 2 * n < most ? 2 * n : most;
+	const size_t bytes = cap * (size_t)hparam_int(&e->plan.hp, H_EMBD) * sizeof(float);
+	if (!staging_resize(&e->memory, &b->vector_room, bytes + cap * sizeof(int32_t), "vectors",
+		err)) {
+		return false;
+	}
+	b->max_vectors = (int)cap;
+	return true;
+}
+
 bool batch_reserve(struct bb_engine *e, const struct bb_step_item *items, int n_items,
 	struct bb_error *err) {
+	if (!reserve_vectors(e, items, n_items, err)) {
+		return false;
+	}
 	if (memory_is_host(&e->memory)) {
 		return true;
 	}
@@ -235,6 +262,23 @@ static void place_heads(struct bb_engine *e) {
 	}
 }
 
+/* The step's vectors, in the order of their rows, and that order behind them. */
+static void put_vectors(struct bb_engine *e) {
+	struct batch *b = &e->batch;
+	const size_t n = (size_t)b->n_vectors, width = (size_t)hparam_int(&e->plan.hp, H_EMBD);
+	float *rows = (float *)(void *)b->vector_room.host;
+	int32_t *order = (int32_t *)(void *)(rows + n * width);
+	for (size_t i = 0; i < n; i++) {
+		int32_t *id = &b->on_host.ids[b->vector_rows[i]];
+		vectors_read(e->vectors, id, 1, rows + i * width);
+		order[i] = (int32_t)i;
+		*id = 0;
+	}
+	b->vectors_at = (float *)(void *)b->vector_room.there;
+	b->vector_order = (int32_t *)(void *)(b->vectors_at + n * width);
+	memory_in(&e->memory, b->vectors_at, rows, n * (width * sizeof(*rows) + sizeof(*order)));
+}
+
 /* The last row's logits are drawn from: on the host they need a place. */
 static void add_draw(struct bb_engine *e, const struct bb_step_item *item) {
 	struct batch *b = &e->batch;
@@ -290,6 +334,9 @@ static void add_item(struct bb_engine *e, const struct bb_step_item *item, int i
 			}
 			a->out_row[b->n_out++] = b->n_rows;
 			logits = logits != NULL ? logits + n_vocab : NULL;
+		}
+		if (vectors_is(item->tokens[t])) {
+			b->vector_rows[b->n_vectors++] = b->n_rows;
 		}
 		a->ids[b->n_rows] = item->tokens[t];
 		a->pos[b->n_rows++] = pos0 + t;
@@ -422,7 +469,7 @@ static int arrange(struct bb_engine *e, const struct bb_step_item *items, int n_
 void batch_compose(struct bb_engine *e, const struct bb_step_item *items, int n_items) {
 	struct batch *b = &e->batch;
 	b->n_rows = b->n_out = b->n_draws = b->max_kept = 0;
-	b->n_shares = b->n_shared_rows = b->n_saves = 0;
+	b->n_shares = b->n_shared_rows = b->n_saves = b->n_vectors = 0;
 	b->n_seqs = n_items;
 	b->kv_type = items[0].context->kv_type;
 	if (e->plan.n_paged > 0) {
@@ -433,6 +480,9 @@ void batch_compose(struct bb_engine *e, const struct bb_step_item *items, int n_
 		add_item(e, &items[b->order[i]], i);
 	}
 	find_shares(e, items, n_single);
+	if (b->n_vectors > 0) {
+		put_vectors(e);
+	}
 	if (!memory_is_host(&e->memory)) {
 		send(e);
 	}

@@ -33,6 +33,13 @@ struct batch {
 	int n_saves;
 	int n_shares, n_shared_rows; /* runs of contexts with common pages, and contexts in them */
 	int *order;             /* [n_seqs]: the item of each sequence */
+	/* Vectors in the step's rows, in order, and which rows: there the id of some token stands. */
+	int n_vectors;
+	int *vector_rows;       /* [n_vectors] */
+	float *vectors_at;      /* [n_vectors, width of X], where kernels are given them */
+	int32_t *vector_order;  /* [n_vectors]: 0, 1, 2, …; there too */
+	struct staging vector_room;
+	int max_vectors;        /* that it holds */
 	int max_kept;           /* at least the tokens that any context keeps, this step's included */
 	enum bb_kv_dtype kv_type;
 	float **logits;         /* [n_out]: of [n_vocab] each; NULL: they stay where they are */
@@ -50,7 +57,7 @@ bool batch_create(struct bb_engine *e, struct bb_error *err);
 void batch_finish(struct bb_engine *e); /* zeroed is fine */
 /* Bytes of attention's scratch. */
 size_t batch_scratch_bytes(const struct bb_engine *e);
-/* Makes room for the page tables of these items, whose pages exist. */
+/* Makes room for the page tables of these items, whose pages exist, and for their vectors. */
 bool batch_reserve(struct bb_engine *e, const struct bb_step_item *items, int n_items,
 	struct bb_error *err);
 /* Fills e->batch, and sends it. */

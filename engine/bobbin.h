@@ -196,6 +196,27 @@ const char *bb_chat_template(const struct bb_engine *e);
 bool bb_template_render(const struct bb_engine *e, const char *template_source,
 	const char *vars_json, size_t vars_bytes, struct bb_text *out, struct bb_error *err);
 
+/* ---- vectors ---- */
+
+/* Rows that stand where tokens would: each gets an id below -1, which goes into lists of tokens and
+ * into timelines as ids of the vocabulary do. Steps, prompts of generations and requests, forks,
+ * rewinds, snapshots and the prefix cache take both, mixed at will. Rows of the same bytes have the
+ * same id, so they are found in the cache as equal tokens are. Penalties pass over them. */
+struct bb_vectors;
+/* rows [n, n_embd], n >= 1, are copied. They are what a model's embedding gives for a token, in
+ * Hugging Face's words what get_input_embeddings() returns: where the architecture goes on to
+ * multiply that (Granite, Falcon-H1, RecurrentGemma), the engine does so with vectors; Gemma 3's
+ * embedding has its factor in it. The row of a token's embedding gives the bits that the token
+ * gives. BB_ERR_INPUT for numbers that aren't finite, or whose squares have no finite sum in f32;
+ * BB_ERR_MEMORY. Must be destroyed before the engine, which has to be able to compute; unlike the
+ * rest, may be made and destroyed on any thread. */
+bool bb_vectors_create(struct bb_vectors **out, struct bb_engine *e, const float *rows, int n,
+	struct bb_error *err);
+/* Requests that were submitted and contexts that have them keep what they need. */
+void bb_vectors_destroy(struct bb_vectors *v);
+int bb_vectors_count(const struct bb_vectors *v);
+const int32_t *bb_vectors_ids(const struct bb_vectors *v); /* [n] */
+
 /* ---- contexts ---- */
 
 struct bb_context;
@@ -224,12 +245,12 @@ bool bb_context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err)
 int bb_context_length(const struct bb_context *c);
 /* Makes room for n_tokens (>= 1) more tokens, in pages, their table and the timeline: until they
  * are appended, or a fork or rewind gives the room back, bb_step allocates nothing for them (on a
- * device: but for what bb_step says).
+ * device, and with vectors: but for what bb_step says).
  * Layers with a sliding window get room for all of them too. Not needed for a step, which makes
  * the room that it lacks. BB_ERR_CONTEXT when the context can't hold so many, BB_ERR_MEMORY;
  * then the context is as it was. */
 bool bb_context_reserve(struct bb_context *c, int n_tokens, struct bb_error *err);
-/* [length], until the next change of c. */
+/* [length], until the next change of c. Below -1: vectors, see there. */
 const int32_t *bb_context_tokens(const struct bb_context *c);
 
 /* Writes the whole context to a file: tokens, segments, keys and values, states and checkpoints.
@@ -280,7 +301,7 @@ size_t bb_context_kv_bytes(const struct bb_context *c);
 
 struct bb_step_item {
 	struct bb_context *context; /* at most once per step */
-	const int32_t *tokens;      /* [n_tokens], appended to the timeline */
+	const int32_t *tokens;      /* [n_tokens], appended to the timeline; ids of vectors too */
 	int n_tokens;               /* >= 1 */
 	float *logits;              /* NULL, [n_vocab], or [n_tokens, n_vocab] with all_logits */
 	bool all_logits;            /* logits after every token instead of the last */
@@ -293,9 +314,9 @@ struct bb_step_item {
  * BB_ERR_FORMAT where a sampler finds logits that aren't finite; then all items are appended, and
  * the `sampled` of those that have no token has id -1. Allocates nothing
  * where bb_context_reserve made room before, wherever the logits go; else only that room, before
- * it computes. On a device also room for the list of all pages, and for what samplers list
- * (penalised tokens, biases), where either has outgrown what there is; and what the driver takes to
- * capture a kind of step the first time. */
+ * it computes. With vectors also room for them, and to list them. On a device also room for the
+ * list of all pages, and for what samplers list (penalised tokens, biases), where either has
+ * outgrown what there is; and what the driver takes to capture a kind of step the first time. */
 bool bb_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
 	struct bb_error *err);
 /* Appends any number of tokens in steps of max_batch_tokens; logits [n_vocab] of the last, or NULL.
@@ -698,7 +719,8 @@ struct bb_request_params { /* zeroed = defaults, but for what is said */
 	                             * max_tokens */
 	const char *cache_salt;     /* prefixes are shared among requests with the same; NULL = "" */
 	const char *conversation;   /* turns of one conversation replace each other in the cache */
-	int n_prompt_logprobs;      /* BB_EVENT_PROMPT with so many alternatives each; 0: none */
+	int n_prompt_logprobs;      /* BB_EVENT_PROMPT with so many alternatives each; 0: none, as it
+	                             * must be where there are vectors in the prompt */
 	bb_event_fn *event;         /* called by bb_scheduler_step, or by bb_scheduler_destroy */
 	void *user;
 };

@@ -72,10 +72,12 @@ static bb_graph *capture(struct bb_engine *e, const struct capture_key *key) {
 	return graph;
 }
 
-/* Every context decodes one token, planned memory holds all logits, and nobody looks in. */
+/* Every context decodes one token, which is no vector, planned memory holds all logits, and nobody
+ * looks in. */
 static bool can_capture(const struct bb_engine *e) {
 	const struct batch *b = &e->batch;
-	return !e->can_tap && b->n_rows == b->n_seqs && b->n_out <= e->plan.logits_rows;
+	return !e->can_tap && b->n_vectors == 0 && b->n_rows == b->n_seqs &&
+		b->n_out <= e->plan.logits_rows;
 }
 
 /* Whether a capture draws too: from all rows, for otherwise who draws would have to be known. */

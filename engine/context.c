@@ -31,6 +31,7 @@ static bool create(struct bb_context **out, struct bb_engine *e, enum bb_kv_dtyp
 	c->engine = e;
 	c->kv_type = kv_type;
 	c->max_len = max_len;
+	c->timeline.vectors = e->vectors;
 	c->after = e->contexts;
 	*(c->after != NULL ? &c->after->before : &e->last_context) = c;
 	e->contexts = c;

@@ -328,6 +328,9 @@ static bool open_model(struct bb_engine *e, const struct bb_model *const *models
 		: hparam_int(&e->plan.hp, H_CONTEXT);
 	const size_t gib = 1 << 30, cache = params->state_cache_bytes;
 	const size_t most = cache == 0 ? gib : cache == BB_STATE_CACHE_NONE ? 0 : cache;
+	if (!vectors_create(&e->vectors, hparam_int(&e->plan.hp, H_EMBD), err)) {
+		return false;
+	}
 	state_pool_init(&e->states, e->plan.state_floats * sizeof(float), &e->memory, most);
 	state_pool_init(&e->packed_states, engine_packed_state_bytes(e), &e->memory, most);
 	e->kept_states = params->state_cache_type == BB_KV_INT8 ? &e->packed_states : &e->states;
@@ -409,6 +412,7 @@ void bb_engine_destroy(struct bb_engine *e) {
 	}
 	state_pool_finish(&e->states);
 	state_pool_finish(&e->packed_states);
+	vectors_destroy(e->vectors);
 	captures_drop(e);
 	taps_destroy(e->taps);
 	draws_finish(e);

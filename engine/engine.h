@@ -15,6 +15,7 @@
 #include "template.h"
 #include "timeline.h"
 #include "token/token.h"
+#include "vectors.h"
 
 enum { N_KV_TYPES = KV_INT8 + 1 };
 
@@ -53,6 +54,7 @@ struct bb_engine {
 	struct draw_room draws;     /* of steps on a device */
 	struct kv_budget budget;
 	struct kv_pool pools[MAX_LAYER_KINDS][N_KV_TYPES];
+	struct vectors *vectors;    /* that stand in contexts where tokens would */
 	struct state_pool states;   /* of models with recurrent layers */
 	struct state_pool packed_states; /* as checkpoints have them where they are of int8 */
 	struct state_pool *kept_states;  /* which of the two pools checkpoints are of */
@@ -183,7 +185,7 @@ bool engine_isa(const char *name, struct bb_kernels *k, const char **used, struc
 /* A JSON string of bytes from a file; "(not UTF-8)" where they aren't. */
 json_t *engine_json_text(const char *data, size_t bytes);
 
-/* token ids -> error sentence; used wherever ids come from outside. */
+/* Ids of tokens and of vectors -> error sentence; used wherever ids come from outside. */
 bool engine_check_ids(const struct bb_engine *e, const int32_t *ids, size_t n,
 	struct bb_error *err);
 

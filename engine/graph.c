@@ -348,11 +348,26 @@ static void run_heads(const struct run *r, const struct plan_op *o) {
 		o->n_groups, o->dim);
 }
 
+/* Rows of the table, then, over those of some token in their places, vectors, as many at a time as
+ * follow each other. */
+static void run_embed(const struct run *r, const struct plan_op *o) {
+	const struct batch *b = &r->e->batch;
+	const float scale = r->p->model->embed_is_scaled ? 1 : o->scalar[0];
+	r->k->embed(r->q, o->out, o->table_data, o->table->type, b->at.ids, r->n_rows, o->dim,
+		o->scalar[0]);
+	for (int i = 0, n; i < b->n_vectors; i += n) {
+		const int row = b->vector_rows[i];
+		for (n = 1; i + n < b->n_vectors && b->vector_rows[i + n] == row + n; n++) {
+		}
+		r->k->embed(r->q, o->out + (size_t)row * (size_t)o->dim, b->vectors_at, BB_F32,
+			b->vector_order + i, n, o->dim, scale);
+	}
+}
+
 static void run_op(const struct run *r, const struct plan_op *o) {
 	switch (o->kind) {
 	case OP_EMBED:
-		r->k->embed(r->q, o->out, o->table_data, o->table->type, r->e->batch.at.ids, r->n_rows,
-			o->dim, o->scalar[0]);
+		run_embed(r, o);
 		break;
 	case OP_RMSNORM:
 	case OP_LAYERNORM:

@@ -80,7 +80,7 @@ void memory_drop(const struct memory *m, void *taken) {
 }
 
 void *memory_pin(const struct memory *m, size_t bytes, bool *is_pinned) {
-	void *p = m->device.module->host_alloc(m->device.d, bytes);
+	void *p = memory_is_host(m) ? NULL : m->device.module->host_alloc(m->device.d, bytes);
 	*is_pinned = p != NULL;
 	return p != NULL ? p : base_alloc(bytes, 1);
 }

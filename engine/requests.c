@@ -154,6 +154,10 @@ static bool check(const struct bb_scheduler *s, const struct bb_request_params *
 			"bytes holds at most %d, with at least one of an answer", p->n_prompt,
 			e->budget.max_bytes, s->max_len);
 	}
+	if (p->n_prompt_logprobs > 0 && vectors_count(p->prompt, p->n_prompt) > 0) {
+		return base_fail(err, BB_ERR_USAGE, "prompt_logprobs is %d, expected 0 for a prompt with "
+			"vectors, which have no probability", p->n_prompt_logprobs);
+	}
 	return check_marks(p, err) && bb_generation_check(e, &p->generation, err) &&
 		engine_check_ids(e, p->prompt, p->n_prompt, err);
 }
@@ -198,8 +202,10 @@ bool bb_request_submit(struct bb_request **out, struct bb_scheduler *s,
 	r->n_live = r->params.n;
 	r->usage.n_prompt = (int)params->n_prompt;
 	*out = r; /* its events may come at once */
+	vectors_ref(s->engine->vectors, r->params.prompt, params->n_prompt);
 	if (!enter(s, r, err)) {
 		*out = NULL;
+		vectors_unref(s->engine->vectors, r->params.prompt, params->n_prompt);
 		request_destroy(r);
 		return false;
 	}

@@ -46,6 +46,8 @@ static void unlink_request(struct bb_scheduler *s, struct bb_request *r) {
 	if (s->requests_end == &r->next) {
 		s->requests_end = link;
 	}
+	/* the branches' contexts are gone, or have references of their own */
+	vectors_unref(s->engine->vectors, r->branches[0].ids.ids, r->params.n_prompt);
 	pthread_mutex_lock(&s->lock);
 	s->n_open--;
 	s->n_begun -= r->is_started;

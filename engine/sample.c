@@ -308,8 +308,10 @@ static struct bb_token_count *count_of(struct bb_sampler *s, int32_t id) {
 
 void bb_sampler_prompt(struct bb_sampler *s, const int32_t *ids, size_t n) {
 	for (size_t i = 0; i < n; i++) {
-		assert(ids[i] >= 0 && ids[i] < s->n_vocab);
-		count_of(s, ids[i]);
+		if (!vectors_is(ids[i])) {
+			assert(ids[i] >= 0 && ids[i] < s->n_vocab);
+			count_of(s, ids[i]);
+		}
 	}
 }
 

@@ -21,16 +21,17 @@
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "numbers go to files as they are");
 
 static const char magic[8] = "BBSNAP\r\n";
-enum { VERSION = 1, HASH_BYTES = sizeof(XXH64_hash_t) };
+enum { VERSION = 1, HASH_BYTES = sizeof(XXH64_hash_t), VECTOR = -2 };
 
-/* The beginning of the file. Then: ids [n_tokens] i32, segments, checkpoints, states [n_states],
+/* The beginning of the file. Then: vectors [n_vectors, width] f32, ids [n_tokens] i32, in which a
+ * VECTOR stands for the next vector, segments, checkpoints, states [n_states],
  * the pages of each kind of layer, the hash. State i is that of checkpoint i; the context's own,
  * own_state, is the last one, which may be a checkpoint's too; -1: it has none. */
 struct head {
 	char magic[8];
 	uint32_t version, kv_type, kv_group, n_tokens, n_segments, n_checkpoints, n_states, n_kinds;
 	int32_t own_state;
-	uint32_t unused;
+	uint32_t n_vectors;
 	uint64_t model, state_bytes;
 	char layout[16];       /* of pages */
 	char made_by[112];     /* what has to be the same for the same bits */
@@ -128,6 +129,7 @@ static void head_init(struct head *h, const struct bb_context *c) {
 	h->kv_type = c->kv_type;
 	h->kv_group = (uint32_t)e->kv_group;
 	h->n_tokens = (uint32_t)bb_context_length(c);
+	h->n_vectors = (uint32_t)vectors_count(bb_context_tokens(c), (size_t)h->n_tokens);
 	h->n_kinds = (uint32_t)e->plan.n_paged;
 	h->own_state = -1;
 	h->model = model_hash(e);
@@ -221,8 +223,36 @@ static int first_begun(const struct bb_context *c) {
 	return bb_context_n_segments(c) > 0 && bb_context_segment(c, 0).role == BB_ROLE_NONE;
 }
 
-static bool put_timeline(struct sink *s, const struct bb_context *c) {
-	bool ok = put(s, bb_context_tokens(c), (size_t)bb_context_length(c) * sizeof(int32_t));
+static size_t vector_bytes(const struct bb_engine *e) {
+	return (size_t)hparam_int(&e->plan.hp, H_EMBD) * sizeof(float);
+}
+
+/* Vectors, then ids. `room`: for a vector. */
+static bool put_ids(struct sink *s, const struct bb_context *c, void *room) {
+	const int32_t *ids = bb_context_tokens(c);
+	const int n = bb_context_length(c);
+	bool ok = true;
+	for (int i = 0; ok && i < n; i++) {
+		if (vectors_is(ids[i])) {
+			vectors_read(c->engine->vectors, &ids[i], 1, room);
+			ok = put(s, room, vector_bytes(c->engine));
+		}
+	}
+	for (int i = 0, end; ok && i < n; i = end) {
+		const int32_t vector = VECTOR;
+		for (end = i; end < n && !vectors_is(ids[end]); end++) {
+		}
+		ok = put(s, ids + i, (size_t)(end - i) * sizeof(*ids));
+		if (ok && end < n) {
+			ok = put(s, &vector, sizeof(vector));
+			end++;
+		}
+	}
+	return ok;
+}
+
+static bool put_timeline(struct sink *s, const struct bb_context *c, void *room) {
+	bool ok = put_ids(s, c, room);
 	for (int i = first_begun(c); ok && i < bb_context_n_segments(c); i++) {
 		const struct bb_segment segment = bb_context_segment(c, i);
 		const struct stored_segment stored = { segment.role, (uint32_t)segment.first };
@@ -236,9 +266,9 @@ static bool put_timeline(struct sink *s, const struct bb_context *c) {
 	return ok;
 }
 
-/* Room for two pages of any kind, and for a state. */
-static size_t room_bytes(const struct head *h) {
-	size_t most = h->state_bytes;
+/* Room for two pages of any kind, for a state, and for a vector. */
+static size_t room_bytes(const struct bb_engine *e, const struct head *h) {
+	size_t most = h->state_bytes > vector_bytes(e) ? h->state_bytes : vector_bytes(e);
 	for (uint32_t i = 0; i < h->n_kinds; i++) {
 		most = 2 * h->kinds[i].page_bytes > most ? 2 * h->kinds[i].page_bytes : most;
 	}
@@ -271,12 +301,12 @@ static bool put_all(struct sink *s, struct bb_context *c) {
 	const bool is_kept = k->n > 0 && k->items[k->n - 1].state == c->state;
 	h.n_states = h.n_checkpoints + (c->state != NULL && !is_kept);
 	h.own_state = c->state != NULL ? (int32_t)h.n_states - 1 : -1;
-	uint8_t *room = base_alloc(room_bytes(&h), 1);
+	uint8_t *room = base_alloc(room_bytes(e, &h), 1);
 	if (room == NULL) {
-		return base_no_memory(s->err, "snapshot", room_bytes(&h));
+		return base_no_memory(s->err, "snapshot", room_bytes(e, &h));
 	}
 	XXH3_64bits_reset(&s->hash);
-	bool ok = put(s, &h, sizeof(h)) && put_timeline(s, c);
+	bool ok = put(s, &h, sizeof(h)) && put_timeline(s, c, room);
 	for (uint32_t i = 0; ok && i < h.n_states; i++) {
 		ok = i < h.n_checkpoints ? put_checkpoint(s, c, k->items[i].state, room)
 			: put_from(s, &e->memory, c->state->data, h.state_bytes, room);
@@ -363,12 +393,14 @@ static bool get_to(struct source *s, const struct memory *m, void *data, size_t 
 }
 
 /* Whether the parts that the head tells of make the file's size. None is believed before. */
-static bool is_size(const struct head *h, uint64_t size) {
+static bool is_size(const struct bb_engine *e, const struct head *h, uint64_t size) {
 	uint64_t want = sizeof(*h) + HASH_BYTES + (uint64_t)h->n_tokens * sizeof(int32_t) +
 		(uint64_t)h->n_segments * sizeof(struct stored_segment) +
 		(uint64_t)h->n_checkpoints * sizeof(struct stored_checkpoint);
 	uint64_t bytes = 0;
-	if (__builtin_mul_overflow((uint64_t)h->n_states, h->state_bytes, &bytes) ||
+	if (__builtin_mul_overflow((uint64_t)h->n_vectors, vector_bytes(e), &bytes) ||
+		__builtin_add_overflow(want, bytes, &want) ||
+		__builtin_mul_overflow((uint64_t)h->n_states, h->state_bytes, &bytes) ||
 		__builtin_add_overflow(want, bytes, &want)) {
 		return false;
 	}
@@ -398,7 +430,7 @@ static bool check_head(const struct source *s, struct bb_engine *e, const struct
 	const bool is_pages = h->n_kinds == (uint32_t)e->plan.n_paged && h->kv_type < N_KV_TYPES &&
 		h->kv_group <= BB_MAX_HEAD_DIM && memchr(h->layout, 0, sizeof(h->layout)) != NULL &&
 		memchr(h->made_by, 0, sizeof(h->made_by)) != NULL;
-	if (!is_pages || !is_size(h, size)) {
+	if (!is_pages || !is_size(e, h, size) || h->n_vectors > h->n_tokens) {
 		return damaged(s, "its size isn't that of what it tells of");
 	}
 	if (h->n_tokens > (uint32_t)e->max_len) {
@@ -430,22 +462,67 @@ static bool check_head(const struct source *s, struct bb_engine *e, const struct
 	return is_states || damaged(s, "its states don't fit its tokens");
 }
 
-static bool get_timeline(struct source *s, struct bb_context *c, const struct head *h) {
+/* Ids of the file's vectors, in its order, to ids [n_vectors], each with a reference; *n: how many
+ * have one. `room`: for a vector. */
+static bool get_vectors(struct source *s, struct bb_engine *e, const struct head *h, void *room,
+	int32_t *ids, uint32_t *n) {
+	for (*n = 0; *n < h->n_vectors; (*n)++) {
+		if (!get(s, room, vector_bytes(e)) ||
+			!vectors_take(e->vectors, room, 1, &ids[*n], s->err)) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/* Ids of the file, in which the vectors come in their order. */
+static bool get_ids(struct source *s, struct bb_context *c, const struct head *h,
+	const int32_t *vectors) {
 	enum { PIECE = 1024 };
 	int32_t ids[PIECE];
-	if (!timeline_reserve(&c->timeline, (int)h->n_tokens, s->err)) {
-		return false;
-	}
+	uint32_t n_found = 0;
 	for (uint32_t i = 0, n; i < h->n_tokens; i += n) {
 		n = h->n_tokens - i < PIECE ? h->n_tokens - i : PIECE;
 		struct bb_error ignored = { 0 };
 		if (!get(s, ids, n * sizeof(*ids))) {
 			return false;
 		}
+		for (uint32_t k = 0; k < n; k++) {
+			const bool is_vector = ids[k] == VECTOR && n_found < h->n_vectors;
+			if (vectors_is(ids[k]) && !is_vector) {
+				return damaged(s, "its vectors don't fit its tokens");
+			}
+			ids[k] = is_vector ? vectors[n_found++] : ids[k];
+		}
 		if (!engine_check_ids(c->engine, ids, n, &ignored)) {
 			return damaged(s, "a token isn't of the vocabulary");
 		}
+		if (!timeline_reserve_vectors(&c->timeline, ids, (int)n, s->err)) {
+			return false;
+		}
 		timeline_append(&c->timeline, ids, (int)n);
+	}
+	return n_found == h->n_vectors || damaged(s, "its vectors don't fit its tokens");
+}
+
+static bool get_tokens(struct source *s, struct bb_context *c, const struct head *h, void *room) {
+	struct bb_engine *e = c->engine;
+	uint32_t n = 0;
+	int32_t *vectors = base_alloc(h->n_vectors, sizeof(*vectors));
+	if (vectors == NULL) {
+		return base_no_memory(s->err, "vectors", h->n_vectors * sizeof(*vectors));
+	}
+	const bool ok = timeline_reserve(&c->timeline, (int)h->n_tokens, s->err) &&
+		get_vectors(s, e, h, room, vectors, &n) && get_ids(s, c, h, vectors);
+	vectors_unref(e->vectors, vectors, n);
+	base_free(vectors);
+	return ok;
+}
+
+static bool get_timeline(struct source *s, struct bb_context *c, const struct head *h,
+	void *room) {
+	if (!get_tokens(s, c, h, room)) {
+		return false;
 	}
 	int64_t before = -1;
 	for (uint32_t i = 0; i < h->n_segments; i++) {
@@ -547,12 +624,12 @@ static bool get_pages(struct source *s, struct bb_context *c, const struct head 
 /* own: as the engine would have it. */
 static bool get_all(struct source *s, struct bb_context *c, const struct head *h,
 	const struct head *own) {
-	const size_t bytes = room_bytes(h) + room_bytes(own);
+	const size_t bytes = room_bytes(c->engine, h) + room_bytes(c->engine, own);
 	uint8_t *room = base_alloc(bytes, 1);
 	if (room == NULL) {
 		return base_no_memory(s->err, "snapshot", bytes);
 	}
-	bool ok = get_timeline(s, c, h) && get_checkpoints(s, c, h, room);
+	bool ok = get_timeline(s, c, h, room) && get_checkpoints(s, c, h, room);
 	for (int i = 0; ok && i < c->engine->plan.n_paged; i++) {
 		ok = get_pages(s, c, h, i, room);
 	}

@@ -12,6 +12,9 @@ bool engine_check_ids(const struct bb_engine *e, const int32_t *ids, size_t n,
 	struct bb_error *err) {
 	const int n_vocab = engine_n_vocab(e);
 	for (size_t i = 0; i < n; i++) {
+		if (vectors_is(ids[i]) && e->vectors != NULL && vectors_has(e->vectors, ids[i])) {
+			continue;
+		}
 		if (ids[i] < 0 || ids[i] >= n_vocab) {
 			return base_fail(err, BB_ERR_INPUT, "token id %d at index %zu, expected 0 to %d",
 				ids[i], i, n_vocab - 1);
@@ -51,10 +54,13 @@ static void unreserve(const struct bb_step_item *items, int n_items) {
 static bool reserve_all(struct bb_engine *e, const struct bb_step_item *items, int n_items,
 	struct bb_error *err) {
 	int n = 0;
-	while (n < n_items && context_reserve(items[n].context, items[n].n_tokens, err)) {
+	bool ok = true;
+	while (ok && n < n_items && context_reserve(items[n].context, items[n].n_tokens, err)) {
+		ok = timeline_reserve_vectors(&items[n].context->timeline, items[n].tokens,
+			items[n].n_tokens, err);
 		n++;
 	}
-	if (n < n_items || !batch_reserve(e, items, n_items, err)) {
+	if (!ok || n < n_items || !batch_reserve(e, items, n_items, err)) {
 		unreserve(items, n);
 		return false;
 	}

@@ -6,9 +6,18 @@
 #include <assert.h>
 #include <string.h>
 
+/* References to vectors, one for each that was appended. Some may be forgotten since: those go with
+ * the array, or when its only owner makes room. */
+struct held {
+	struct vectors *of;
+	int32_t *ids; /* [cap] */
+	size_t n, cap;
+};
+
 struct timeline_array {
 	char *items;  /* [cap] */
 	size_t cap;
+	struct held held; /* of ids */
 	int end;      /* items below are some context's, or its room */
 	int n_refs;
 };
@@ -22,6 +31,10 @@ struct segment {
 
 static void array_unref(struct timeline_array *a) {
 	if (a != NULL && --a->n_refs == 0) {
+		if (a->held.n > 0) {
+			vectors_unref(a->held.of, a->held.ids, a->held.n);
+		}
+		base_free(a->held.ids);
 		base_free(a->items);
 		base_free(a);
 	}
@@ -31,19 +44,49 @@ static bool no_memory(size_t cap, size_t item_bytes, struct bb_error *err) {
 	return base_no_memory(err, "timeline", cap * item_bytes);
 }
 
+/* Refers to the vectors among ids, for which there is room. */
+static void hold(struct held *h, struct vectors *of, const int32_t *ids, size_t n) {
+	h->of = of;
+	for (size_t i = 0; i < n; i++) {
+		if (vectors_is(ids[i])) {
+			assert(h->n < h->cap);
+			vectors_ref(of, &ids[i], 1);
+			h->ids[h->n++] = ids[i];
+		}
+	}
+}
+
+/* References of its own to the vectors among the first n items of an array. */
+static bool copy_held(struct held *copy, const struct timeline_array *from, int n,
+	struct bb_error *err) {
+	if (from == NULL || from->held.n == 0) {
+		return true;
+	}
+	const int32_t *ids = (const int32_t *)(const void *)from->items;
+	copy->cap = vectors_count(ids, (size_t)n);
+	copy->ids = base_alloc(copy->cap, sizeof(*copy->ids));
+	if (copy->ids == NULL) {
+		return base_no_memory(err, "timeline", copy->cap * sizeof(*copy->ids));
+	}
+	hold(copy, from->held.of, ids, (size_t)n);
+	return true;
+}
+
 /* The items again, in an array of this context alone. */
 static bool copy_array(struct timeline_view *v, size_t item_bytes, size_t cap,
 	struct bb_error *err) {
 	struct timeline_array *copy = base_alloc(1, sizeof(*copy));
 	char *items = copy != NULL ? base_alloc(cap, item_bytes) : NULL;
-	if (items == NULL) {
+	struct held held = { 0 };
+	if (items == NULL || !copy_held(&held, v->array, v->n, err)) {
+		base_free(items);
 		base_free(copy);
 		return no_memory(cap, item_bytes, err);
 	}
 	if (v->n > 0) {
 		memcpy(items, v->array->items, (size_t)v->n * item_bytes);
 	}
-	*copy = (struct timeline_array){ items, cap, v->n, 1 };
+	*copy = (struct timeline_array){ items, cap, held, v->n, 1 };
 	array_unref(v->array);
 	v->array = copy;
 	return true;
@@ -108,11 +151,47 @@ bool timeline_reserve(struct timeline *t, int n_new, struct bb_error *err) {
 	return view_reserve(&t->ids, sizeof(int32_t), n_new, err);
 }
 
+bool timeline_reserve_vectors(struct timeline *t, const int32_t *ids, int n,
+	struct bb_error *err) {
+	const size_t n_new = vectors_count(ids, (size_t)n);
+	if (n_new == 0) {
+		return true;
+	}
+	struct timeline_array *a = t->ids.array;
+	struct held *h = &a->held;
+	if (a->n_refs == 1 && h->n > 0) { /* what was forgotten */
+		const size_t n_left = vectors_count(timeline_ids(t), (size_t)t->ids.n);
+		vectors_ref(h->of, timeline_ids(t), (size_t)t->ids.n);
+		vectors_unref(h->of, h->ids, h->n);
+		for (size_t i = 0, k = 0; k < n_left; i++) {
+			if (vectors_is(timeline_ids(t)[i])) {
+				h->ids[k++] = timeline_ids(t)[i];
+			}
+		}
+		h->n = n_left;
+	}
+	if (h->n + n_new <= h->cap) {
+		return true;
+	}
+	const size_t cap = h->n + n_new + h->cap / 2;
+	int32_t *grown = base_realloc(h->ids, cap, sizeof(*grown));
+	if (grown == NULL) {
+		return no_memory(cap, sizeof(*grown), err);
+	}
+	h->ids = grown;
+	h->cap = cap;
+	return true;
+}
+
 void timeline_append(struct timeline *t, const int32_t *ids, int n) {
+	if (vectors_count(ids, (size_t)n) > 0) {
+		hold(&t->ids.array->held, t->vectors, ids, (size_t)n);
+	}
 	view_append(&t->ids, sizeof(*ids), ids, n);
 }
 
 void timeline_fork(struct timeline *dst, const struct timeline *src) {
+	dst->vectors = src->vectors;
 	view_fork(&dst->ids, &src->ids);
 	view_fork(&dst->segments, &src->segments);
 }

@@ -5,7 +5,7 @@
 #ifndef TIMELINE_H
 #define TIMELINE_H
 
-#include "base.h"
+#include "vectors.h"
 
 /* One context's view of an array; zeroed = empty. Items are only ever appended: what one context
  * writes behind its own, no other reads. `end` says who may: room is taken at the array's end, so
@@ -17,12 +17,16 @@ struct timeline_view {
 };
 
 struct timeline { /* zeroed = empty */
-	struct timeline_view ids;      /* int32_t: the tokens */
+	struct vectors *vectors;       /* to which ids of vectors refer; NULL: there are none */
+	struct timeline_view ids;      /* int32_t: the tokens, and vectors in their places */
 	struct timeline_view segments; /* struct segment: those that were begun, in order */
 };
 void timeline_finish(struct timeline *t);
 /* Makes room for n_new more tokens; on failure nothing has changed. */
 bool timeline_reserve(struct timeline *t, int n_new, struct bb_error *err);
+/* Room to refer to the vectors among these ids, which are about to be appended and have room as
+ * tokens. Nothing to do where there are none. */
+bool timeline_reserve_vectors(struct timeline *t, const int32_t *ids, int n, struct bb_error *err);
 /* Appends n tokens, for which there is room. */
 void timeline_append(struct timeline *t, const int32_t *ids, int n);
 /* Forgets the tokens from index n on. A segment that begins there stays, empty. */

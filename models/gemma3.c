@@ -105,6 +105,7 @@ const struct bb_model bb_model_gemma3 = {
 	.keys = keys,
 	.weights = weights,
 	.embed = embed,
+	.embed_is_scaled = true,
 	.kinds = {
 		[SLIDING] = { "sliding", layer, H_ROPE_BASE_LOCAL, .window = H_WINDOW,
 			.hf = "sliding_attention" },
