@@ -199,8 +199,8 @@ struct bb_model {
 	/* A tensor of a GGUF file, with %d for the layer; NULL: none. With it kinds come in pairs, of
 	 * which gguf_layers tells the pair; layers that have it are the second of theirs. */
 	const char *gguf_second_kind;
-	/* What Hugging Face's class calls its input embeddings has the scalar of OP_EMBED in it, so that
-	 * vectors aren't multiplied by it. */
+	/* What Hugging Face's class calls its input embeddings has the scalar of OP_EMBED in it, so
+	 * that vectors aren't multiplied by it. */
 	bool embed_is_scaled;
 	/* Which kind layer i is; NULL = kinds[0]. */
 	int (*pick)(const struct bb_hparams *hp, int i_layer);

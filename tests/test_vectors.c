@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Vectors where tokens would stand: those of tokens' embeddings give the bits of the tokens,
- * however rows are cut, forked, rewound, saved, put aside or found in the prefix cache; they live as
- * long as somebody needs them, and no longer; what can't be a vector is refused. */
+ * however rows are cut, forked, rewound, saved, put aside or found in the prefix cache; they live
+ * as long as somebody needs them, and no longer; what can't be a vector is refused. */
 #include "outcomes.h"
 
 #include <float.h>
@@ -397,8 +397,10 @@ Test(vectors, what_is_none_is_refused_in_a_sentence) {
 	static const struct {
 		float bad;
 		const char *says;
-	} all[] = { { NAN, "vector 1 has nan at index 2" }, { -INFINITY, "vector 1 has -inf at index 2" },
-		{ FLT_MAX, "vector 1 is 3.4e+38 long" } };
+	} all[] = {
+		{ NAN, "vector 1 has nan at index 2" }, { -INFINITY, "vector 1 has -inf at index 2" },
+		{ FLT_MAX, "vector 1 is 3.4e+38 long" },
+	};
 	float *rows = calloc(2 * (size_t)width, sizeof(*rows));
 	for (size_t i = 0; i < COUNT(all); i++) {
 		struct bb_error err = { 0 };

@@ -47,6 +47,8 @@ static const struct arg_option own[] = {
 		OF(tool_parser) },
 	{ "--reasoning-parser", "NAME", "auto (default, from the template), none, or think: text in "
 		"<think> goes to reasoning_content", ARG_TEXT, OF(reasoning_parser) },
+	{ "--enable-prompt-embeds", NULL, "prompts may come as embeddings, in tensors of torch.save",
+		ARG_FLAG, OF(prompt_embeds) },
 	{ "--metrics-compat", "NAME", "also publish metrics under another server's names", ARG_TEXT,
 		AT(metrics_compat), 0, 0, "vllm" },
 	{ "--log-level", "LEVEL", "off, error, warn, info (default) or debug: requests on stderr, a "

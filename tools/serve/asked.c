@@ -19,7 +19,7 @@ enum { MOST_IDS = 1024 };
 static const char *const unsupported[] = {
 	"bad_words", "allowed_token_ids", "repetition_detection", "thinking_token_budget",
 	"thinking_budget_tokens", "max_thinking_tokens", "include_stop_str_in_output",
-	"truncate_prompt_tokens", "prompt_embeds", "use_beam_search", "length_penalty", "session_id",
+	"truncate_prompt_tokens", "use_beam_search", "length_penalty", "session_id",
 	"append_only", "session_params", "dry_multiplier", "xtc_probability", "mirostat",
 	"dynatemp_range", "typical_p", "top_n_sigma", "logits_processors", "lora_path", "adapter",
 	"ebnf", "structural_tag", NULL,

@@ -73,7 +73,8 @@ static json_t *body(struct talk *t) {
 	if (t->asked.with_ids) {
 		json_t *ids = json_array();
 		for (size_t i = 0; i < t->conversation.prompt.n; i++) {
-			json_array_append_new(ids, json_integer(t->conversation.prompt.ids[i]));
+			const int32_t id = t->conversation.prompt.ids[i];
+			json_array_append_new(ids, id >= 0 ? json_integer(id) : json_null()); /* a vector */
 		}
 		json_object_set_new(all, "prompt_token_ids", ids);
 	}
@@ -215,6 +216,7 @@ void chat_handle(struct exchange *x) {
 	if (t == NULL) {
 		return;
 	}
+	t->conversation.takes_vectors = true;
 	if (chat_read(t)) {
 		talk_run(t);
 	} else {

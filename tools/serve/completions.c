@@ -4,6 +4,7 @@
 #include "asked.h"
 #include "fields.h"
 #include "logprobs.h"
+#include "prompt_embeds.h"
 #include "routes.h"
 #include "server.h"
 #include "stops.h"
@@ -35,6 +36,7 @@ struct job {
 	bool echoes, only_reads;        /* only_reads: max_tokens is 0 */
 	struct bb_tokens *prompts;      /* [n_prompts] */
 	struct bb_text *texts;          /* [n_prompts], of echo */
+	struct bb_vectors **vectors;    /* [n_prompts], of those that came as embeddings; else NULL */
 	json_t **prompt_logprobs;       /* [n_prompts], of the field of that name */
 	int n_prompts, n_left;          /* left: prompts whose answers go on */
 	struct choice *choices;         /* [n_prompts, n] */
@@ -52,6 +54,7 @@ static void destroy(void *user) {
 	for (int i = 0; i < j->n_prompts; i++) {
 		bb_tokens_finish(&j->prompts[i]);
 		bb_text_finish(&j->texts[i]);
+		bb_vectors_destroy(j->vectors[i]);
 		json_decref(j->prompt_logprobs[i]);
 	}
 	for (int i = 0; j->choices != NULL && i < j->n_prompts * j->asked.n; i++) {
@@ -66,6 +69,7 @@ static void destroy(void *user) {
 	}
 	free(j->prompts);
 	free(j->texts);
+	free(j->vectors);
 	free(j->prompt_logprobs);
 	free(j->choices);
 	stops_finish(&j->stops);
@@ -359,12 +363,33 @@ static bool read_prompt(struct job *j, const json_t *prompt, int i) {
 		reply_engine_error(x, "prompt", &err);
 }
 
+static bool read_embeds(struct job *j, const json_t *embeds, int i) {
+	struct exchange *x = j->x;
+	if (j->echoes) {
+		return reply_error(x, 400, "echo", "invalid_value",
+			"'echo' is true, but 'prompt_embeds' has no text that could be repeated");
+	}
+	if (!prompt_embeds_read(x, embeds, "prompt_embeds", &j->vectors[i]) ||
+		!prompt_embeds_push(x, j->vectors[i], &j->prompts[i]) ||
+		!asked_check(x, &j->asked, j->prompts[i].n)) {
+		return false;
+	}
+	j->n_prompt += (int)j->prompts[i].n;
+	return true;
+}
+
+/* Those that come as embeddings are first. Some clients can't leave 'prompt' out, and send an empty
+ * text beside them, which isn't meant. */
 static bool read_prompts(struct job *j) {
 	struct exchange *x = j->x;
+	const json_t *embeds = field(x->in, "prompt_embeds");
 	const json_t *prompt = field(x->in, "prompt"), *first = json_array_get(prompt, 0);
 	const bool is_list = json_is_array(prompt) && (json_is_string(first) || json_is_array(first));
-	const size_t n = is_list ? json_array_size(prompt) : 1;
-	if (prompt == NULL) {
+	const size_t n_embeds = json_is_array(embeds) ? json_array_size(embeds) : embeds != NULL;
+	const bool has_none = prompt == NULL || (n_embeds > 0 && !field_asks(prompt));
+	const size_t n_texts = has_none ? 0 : is_list ? json_array_size(prompt) : 1;
+	const size_t n = n_embeds + n_texts;
+	if (n == 0) {
 		return reply_error(x, 400, "prompt", "missing", "'prompt' is missing");
 	}
 	if (n > MOST_PROMPTS) {
@@ -373,14 +398,17 @@ static bool read_prompts(struct job *j) {
 	}
 	j->prompts = calloc(n, sizeof(*j->prompts));
 	j->texts = calloc(n, sizeof(*j->texts));
+	j->vectors = calloc(n, sizeof(*j->vectors));
 	j->prompt_logprobs = calloc(n, sizeof(*j->prompt_logprobs));
 	j->choices = calloc(n * (size_t)j->asked.n, sizeof(*j->choices));
-	if (!j->prompts || !j->texts || !j->prompt_logprobs || !j->choices) {
+	if (!j->prompts || !j->texts || !j->vectors || !j->prompt_logprobs || !j->choices) {
 		return reply_no_memory(x);
 	}
 	j->n_prompts = j->n_left = (int)n;
 	for (size_t i = 0; i < n; i++) {
-		if (!read_prompt(j, is_list ? json_array_get(prompt, i) : prompt, (int)i)) {
+		const json_t *text = is_list ? json_array_get(prompt, i - n_embeds) : prompt;
+		const json_t *tensor = json_is_array(embeds) ? json_array_get(embeds, i) : embeds;
+		if (!(i < n_embeds ? read_embeds(j, tensor, (int)i) : read_prompt(j, text, (int)i))) {
 			return false;
 		}
 	}

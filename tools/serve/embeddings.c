@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Embeddings: texts or ids in, vectors out, as numbers or as base64 of little-endian floats. */
+#include "base64.h"
 #include "embed_queue.h"
 #include "fields.h"
 #include "routes.h"
@@ -11,18 +12,9 @@
 
 enum { MOST_INPUTS = 2048 };
 
-static json_t *base64(const void *data, size_t bytes) {
-	static const char letters[] =
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	const unsigned char *in = data;
+static json_t *as_base64(const void *data, size_t bytes) {
 	struct buf out = { 0 };
-	for (size_t i = 0; i < bytes; i += 3) {
-		const unsigned b = in[i] << 16 | (i + 1 < bytes ? in[i + 1] : 0) << 8 |
-			(i + 2 < bytes ? in[i + 2] : 0);
-		const char four[4] = { letters[b >> 18], letters[b >> 12 & 63],
-			i + 1 < bytes ? letters[b >> 6 & 63] : '=', i + 2 < bytes ? letters[b & 63] : '=' };
-		buf_add(&out, four, 4);
-	}
+	base64_encode(&out, data, bytes);
 	json_t *text = out.has_failed ? NULL : json_stringn(buf_string(&out), out.bytes);
 	buf_finish(&out);
 	return text;
@@ -30,7 +22,7 @@ static json_t *base64(const void *data, size_t bytes) {
 
 static json_t *vector(const float *v, int n, bool as_text) {
 	if (as_text) {
-		return base64(v, (size_t)n * sizeof(*v));
+		return as_base64(v, (size_t)n * sizeof(*v));
 	}
 	json_t *list = json_array();
 	for (int i = 0; i < n; i++) {

@@ -4,9 +4,11 @@
 #include "messages.h"
 
 #include "fields.h"
+#include "prompt_embeds.h"
 #include "server.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 void conversation_finish(struct conversation *c) {
@@ -14,6 +16,10 @@ void conversation_finish(struct conversation *c) {
 	json_decref(c->tools);
 	json_decref(c->variables);
 	bb_text_finish(&c->rendered);
+	for (int i = 0; i < c->n_vectors; i++) {
+		bb_vectors_destroy(c->vectors[i]);
+	}
+	free(c->vectors);
 	bb_tokens_finish(&c->prompt);
 	buf_finish(&c->forced);
 	buf_finish(&c->closing);
@@ -29,12 +35,47 @@ static bool refuse(struct exchange *x, size_t i, const char *what) {
 
 /* ---- messages ---- */
 
-/* A list of parts becomes one text, a newline between them. */
-static json_t *join_parts(const json_t *parts) {
+/* A part that is an embedding: what is written in its place. */
+static bool add_vectors(struct exchange *x, struct conversation *c, const json_t *part,
+	struct buf *text) {
+	struct bb_vectors **list = realloc(c->vectors, (size_t)(c->n_vectors + 1) * sizeof(*list));
+	char place[64];
+	if (list == NULL) {
+		return reply_no_memory(x);
+	}
+	c->vectors = list;
+	if (!prompt_embeds_read(x, json_object_get(part, "data"), "prompt_embeds",
+		&list[c->n_vectors])) {
+		return false;
+	}
+	if (c->n_vectors == 0) {
+		snprintf(c->mark, sizeof(c->mark), "vectors%016llx",
+			(unsigned long long)bb_random_seed());
+	}
+	snprintf(place, sizeof(place), "%s%d.", c->mark, c->n_vectors++);
+	buf_text(text, place);
+	return true;
+}
+
+static bool is_vectors(const struct conversation *c, const json_t *part) {
+	const char *type = json_string_value(json_object_get(part, "type"));
+	return c->takes_vectors && type != NULL && strcmp(type, "prompt_embeds") == 0;
+}
+
+/* A list of parts becomes one text, a newline between them. NULL: replied, or they aren't text. */
+static json_t *join_parts(struct exchange *x, struct conversation *c, const json_t *parts) {
 	struct buf text = { 0 };
 	size_t i;
 	const json_t *part;
 	json_array_foreach(parts, i, part) {
+		if (is_vectors(c, part)) {
+			buf_text(&text, i > 0 ? "\n" : "");
+			if (!add_vectors(x, c, part, &text)) {
+				buf_finish(&text);
+				return NULL;
+			}
+			continue;
+		}
 		const json_t *piece = json_is_string(part) ? part : json_object_get(part, "text");
 		const json_t *refusal = json_object_get(part, "refusal");
 		piece = piece == NULL ? refusal : piece;
@@ -80,7 +121,8 @@ static bool open_arguments(json_t *message) {
 	return true;
 }
 
-static bool check_message(struct exchange *x, size_t i, json_t *message) {
+static bool check_message(struct exchange *x, struct conversation *c, size_t i,
+	json_t *message) {
 	static const char *const roles[] = { "system", "developer", "user", "assistant", "tool" };
 	const char *role = json_string_value(json_object_get(message, "role"));
 	bool is_known = false;
@@ -93,9 +135,10 @@ static bool check_message(struct exchange *x, size_t i, json_t *message) {
 	const bool is_assistant = strcmp(role, "assistant") == 0;
 	json_t *content = json_object_get(message, "content");
 	if (json_is_array(content)) {
-		json_t *joined = join_parts(content);
+		json_t *joined = join_parts(x, c, content);
 		if (joined == NULL) {
-			return refuse(x, i, "has content that isn't text, which this model can't read");
+			return x->status == 0 &&
+				refuse(x, i, "has content that isn't text, which this model can't read");
 		}
 		json_object_set_new(message, "content", joined);
 	} else if (!json_is_string(content)) {
@@ -206,7 +249,7 @@ bool conversation_check(struct exchange *x, struct conversation *c) {
 		if (!json_is_object(message)) {
 			return refuse(x, i, "isn't an object");
 		}
-		if (!check_message(x, i, message)) {
+		if (!check_message(x, c, i, message)) {
 			return false;
 		}
 	}
@@ -236,7 +279,7 @@ static bool read_variables(struct exchange *x, struct conversation *c) {
 
 bool conversation_read(struct exchange *x, struct conversation *c) {
 	static const char *const old[] = { "functions", "function_call", "mm_processor_kwargs",
-		"audio", NULL };
+		"audio", "prompt_embeds", NULL };
 	const json_t *asks = field(x->in, "add_generation_prompt");
 	c->messages = json_incref(json_object_get(x->in, "messages"));
 	c->tools = field(x->in, "tools") != NULL ? json_incref(json_object_get(x->in, "tools")) : NULL;

@@ -19,9 +19,14 @@ struct conversation { /* zeroed; conversation_finish */
 	bool continues;            /* the last message goes on */
 	bool is_constrained;       /* the answer's text follows a grammar */
 	bool no_answer;            /* the prompt ends behind the last message */
+	bool takes_vectors;        /* parts of messages may be embeddings */
 
 	/* what conversation_prompt finds */
 	struct bb_text rendered;
+	struct bb_vectors **vectors; /* [n_vectors], own: of parts that are embeddings. In texts their
+	                            * place is `mark`, their number and a dot */
+	int n_vectors;
+	char mark[32];             /* that nobody can know who writes messages; of letters */
 	struct bb_tokens prompt;
 	struct buf forced;         /* of the answer: that the prompt ends with */
 	struct buf closing;        /* the same: what is known to follow a whole text of the grammar */

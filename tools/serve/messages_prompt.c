@@ -5,6 +5,7 @@
 #include "messages.h"
 
 #include "force.h"
+#include "prompt_embeds.h"
 #include "server.h"
 
 #include <stdlib.h>
@@ -202,29 +203,53 @@ static bool begin_answer(struct exchange *x, struct conversation *c) {
 	return !is_call || force_call(x, c);
 }
 
-static bool tokenize(struct exchange *x, struct conversation *c) {
+/* The ids of a text, and vectors in their places. */
+static bool add_ids(struct exchange *x, struct conversation *c, const char *text, size_t bytes,
+	bool special) {
+	const size_t n_mark = strlen(c->mark);
 	struct bb_error err = { 0 };
-	const struct bb_engine *e = x->server->engine;
+	for (const char *at = text, *end = text + bytes;;) {
+		const char *mark = c->n_vectors > 0 ? memmem(at, (size_t)(end - at), c->mark, n_mark)
+			: NULL;
+		const char *stop = mark != NULL ? mark : end;
+		if (!bb_tokenize(x->server->engine, at, (size_t)(stop - at), special && at == text, true,
+			&c->prompt, &err)) {
+			return reply_engine_error(x, "messages", &err);
+		}
+		if (mark == NULL) {
+			return true;
+		}
+		char *dot;
+		const long i = strtol(mark + n_mark, &dot, 10);
+		if (*dot != '.' || i < 0 || i >= c->n_vectors) {
+			return reply_error(x, 400, "chat_template", "invalid_value",
+				"the chat template doesn't leave the places of 'prompt_embeds' as they are");
+		}
+		if (!prompt_embeds_push(x, c->vectors[i], &c->prompt)) {
+			return false;
+		}
+		at = dot + 1;
+	}
+}
+
+static bool tokenize(struct exchange *x, struct conversation *c) {
 	const struct bb_text *r = &c->rendered;
-	return (bb_tokenize(e, r->bytes > 0 ? r->data : "", r->bytes, false, true, &c->prompt, &err) &&
-		bb_tokenize(e, buf_string(&c->forced), c->forced.bytes, false, true, &c->prompt, &err)) ||
-		reply_engine_error(x, "messages", &err);
+	return add_ids(x, c, r->bytes > 0 ? r->data : "", r->bytes, false) &&
+		add_ids(x, c, buf_string(&c->forced), c->forced.bytes, false);
 }
 
 /* Without a template the contents follow each other, a newline behind each. */
 static bool join_lines(struct exchange *x, struct conversation *c, const json_t *messages) {
 	struct buf text = { 0 };
-	struct bb_error err = { 0 };
 	size_t i;
 	const json_t *message;
 	json_array_foreach(messages, i, message) {
 		add_content(&text, message);
 		buf_text(&text, i + 1 < json_array_size(messages) || !c->continues ? "\n" : "");
 	}
-	const bool ok = bb_tokenize(x->server->engine, buf_string(&text), text.bytes, true, true,
-		&c->prompt, &err);
+	const bool ok = add_ids(x, c, buf_string(&text), text.bytes, true);
 	buf_finish(&text);
-	return ok || reply_engine_error(x, "messages", &err);
+	return ok;
 }
 
 bool conversation_prompt(struct exchange *x, struct conversation *c) {

@@ -40,6 +40,7 @@ struct server_options {
 	const char *template_source;  /* instead of the model's, or NULL */
 	const char *tool_parser, *reasoning_parser; /* NULL or "auto" */
 	bool metrics_vllm;
+	bool prompt_embeds;           /* prompts may come as embeddings */
 	enum log_level log_level;
 	bool can_tap;                 /* the engine was opened for taps */
 };
