@@ -69,9 +69,11 @@ bool batch_create(struct bb_engine *e, struct bb_error *err) {
 	b->draws = base_alloc(rows, sizeof(*b->draws));
 	b->order = base_alloc(rows, sizeof(*b->order));
 	b->vector_rows = base_alloc(rows, sizeof(*b->vector_rows));
+	b->hidden_rows = base_alloc(rows, sizeof(*b->hidden_rows));
+	b->hidden = base_alloc(rows, sizeof(*b->hidden));
 	bool ok = a->ids != NULL && a->pos != NULL && a->out_row != NULL && a->kv_heads != NULL &&
 		a->states != NULL && a->saves != NULL && b->logits != NULL && b->draws != NULL &&
-		b->order != NULL && b->vector_rows != NULL;
+		b->order != NULL && b->vector_rows != NULL && b->hidden_rows != NULL && b->hidden != NULL;
 	for (int i = 0; i < e->plan.n_paged; i++) {
 		a->seqs[i] = base_alloc(rows, sizeof(*a->seqs[i]));
 		a->kept[i] = base_alloc(rows, sizeof(*a->kept[i]));
@@ -109,6 +111,8 @@ void batch_finish(struct bb_engine *e) {
 	base_free(b->draws);
 	base_free(b->order);
 	base_free(b->vector_rows);
+	base_free(b->hidden_rows);
+	base_free(b->hidden);
 	staging_destroy(&e->memory, &b->vector_room);
 	staging_destroy(&e->memory, &b->image.copy);
 	memory_unmap(&e->memory, b->scratch, b->scratch_bytes);
@@ -341,6 +345,10 @@ static void add_item(struct bb_engine *e, const struct bb_step_item *item, int i
 		a->ids[b->n_rows] = item->tokens[t];
 		a->pos[b->n_rows++] = pos0 + t;
 	}
+	if (item->hidden != NULL) {
+		b->hidden_rows[b->n_hidden] = b->n_rows - 1;
+		b->hidden[b->n_hidden++] = item->hidden;
+	}
 }
 
 /* Of the first n pages, how many are the same, from the first on. */
@@ -469,7 +477,7 @@ static int arrange(struct bb_engine *e, const struct bb_step_item *items, int n_
 void batch_compose(struct bb_engine *e, const struct bb_step_item *items, int n_items) {
 	struct batch *b = &e->batch;
 	b->n_rows = b->n_out = b->n_draws = b->max_kept = 0;
-	b->n_shares = b->n_shared_rows = b->n_saves = b->n_vectors = 0;
+	b->n_shares = b->n_shared_rows = b->n_saves = b->n_vectors = b->n_hidden = 0;
 	b->n_seqs = n_items;
 	b->kv_type = items[0].context->kv_type;
 	if (e->plan.n_paged > 0) {
@@ -478,6 +486,9 @@ void batch_compose(struct bb_engine *e, const struct bb_step_item *items, int n_
 	const int n_single = arrange(e, items, n_items);
 	for (int i = 0; i < n_items; i++) {
 		add_item(e, &items[b->order[i]], i);
+	}
+	for (int i = 0; i < b->n_hidden; i++) {
+		b->on_host.out_row[b->n_out + i] = b->hidden_rows[i];
 	}
 	find_shares(e, items, n_single);
 	if (b->n_vectors > 0) {

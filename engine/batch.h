@@ -10,7 +10,8 @@
 /* The arrays that kernels read. */
 struct batch_arrays {
 	int32_t *ids, *pos;                             /* [n_rows] */
-	int32_t *out_row;                               /* [n_out]: rows with wanted logits */
+	int32_t *out_row;                               /* [n_out]: rows with wanted logits, then
+	                                                 * [n_hidden] */
 	struct bb_kv_head *kv_heads;                    /* [n_layers, n_kv_heads] */
 	struct bb_attention_seq *seqs[MAX_LAYER_KINDS]; /* [n_seqs] each */
 	struct bb_kept *kept[MAX_LAYER_KINDS];          /* [n_seqs]: a head group per kind */
@@ -32,6 +33,9 @@ struct batch {
 	int n_rows, n_seqs, n_out;
 	int n_saves;
 	int n_shares, n_shared_rows; /* runs of contexts with common pages, and contexts in them */
+	int n_hidden;           /* rows that are wanted before the head: out_row's behind n_out */
+	int *hidden_rows;       /* [n_hidden] */
+	float **hidden;         /* [n_hidden]: of [n_embd] each */
 	int *order;             /* [n_seqs]: the item of each sequence */
 	/* Vectors in the step's rows, in order, and which rows: there the id of some token stands. */
 	int n_vectors;

@@ -308,6 +308,8 @@ struct bb_step_item {
 	struct bb_sampler *sampler; /* at most once per step, not with all_logits; NULL: no draw */
 	struct bb_sampled *sampled; /* with sampler: the token drawn to follow the last one, which is
 	                             * not appended. On a device it's drawn where the logits are */
+	float *hidden;              /* NULL, or [n_embd]: what the head is multiplied with behind the
+	                             * last token; not with logits or a sampler */
 };
 /* One forward pass over contexts of one KV type. The rows of all items together must not exceed
  * max_batch_tokens. Either every item is appended or, on an error, none is. One error comes later:
@@ -678,6 +680,7 @@ enum bb_event_kind {
 	BB_EVENT_STARTED,  /* once: the first step for it comes next */
 	BB_EVENT_PROMPT,   /* with n_prompt_logprobs, for each token of the prompt but the first:
 	                    * `token` says how likely it was there, `index` where it stands */
+	BB_EVENT_HIDDEN,   /* with wants_hidden, once: `hidden` */
 	BB_EVENT_TOKEN,    /* one more token of a branch, and the text that became final with it */
 	BB_EVENT_FINISHED, /* once for each branch: `finish`. With the last one comes `usage` */
 	BB_EVENT_FAILED,   /* instead of what else would have come: `error`, and `usage` */
@@ -693,6 +696,7 @@ struct bb_event {
 	const struct bb_sampled *token;
 	const char *text;               /* [bytes], whole UTF-8 characters */
 	size_t bytes;
+	const float *hidden;            /* [n_embd] */
 	enum bb_finish finish;          /* with the last TOKEN of a branch too, if that ended it */
 	const struct bb_usage *usage;
 	const struct bb_error *error;
@@ -721,6 +725,10 @@ struct bb_request_params { /* zeroed = defaults, but for what is said */
 	const char *conversation;   /* turns of one conversation replace each other in the cache */
 	int n_prompt_logprobs;      /* BB_EVENT_PROMPT with so many alternatives each; 0: none, as it
 	                             * must be where there are vectors in the prompt */
+	bool wants_hidden;          /* no answer, but what the head is multiplied with behind the last
+	                             * token of the prompt, which may be as long as a context; n is 1,
+	                             * without n_prompt_logprobs. `generation` is not looked at; it ends
+	                             * with BB_FINISH_STOP, and nothing is left in the prefix cache */
 	bb_event_fn *event;         /* called by bb_scheduler_step, or by bb_scheduler_destroy */
 	void *user;
 };

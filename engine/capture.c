@@ -76,7 +76,7 @@ static bb_graph *capture(struct bb_engine *e, const struct capture_key *key) {
  * looks in. */
 static bool can_capture(const struct bb_engine *e) {
 	const struct batch *b = &e->batch;
-	return !e->can_tap && b->n_vectors == 0 && b->n_rows == b->n_seqs &&
+	return !e->can_tap && b->n_vectors == 0 && b->n_hidden == 0 && b->n_rows == b->n_seqs &&
 		b->n_out <= e->plan.logits_rows;
 }
 

@@ -454,11 +454,29 @@ static void run_list(const struct run *r, const struct plan_ops *list) {
 	}
 }
 
-/* Rows whose logits are wanted, one below the other. */
-static void gather_rows(const struct run *r) {
-	const struct batch *b = &r->e->batch;
-	r->k->embed(r->q, r->p->out_rows, r->p->acts[ACT_X], BB_F32, b->at.out_row, b->n_out,
+/* Rows for unembed, n of those that the batch lists, one below the other. */
+static void gather_rows(const struct run *r, int first, int n) {
+	r->k->embed(r->q, r->p->out_rows, r->p->acts[ACT_X], BB_F32, r->e->batch.at.out_row + first, n,
 		r->p->act_ld[ACT_X], 1);
+}
+
+/* Rows that are wanted as they are before the head: each op on the way there by itself, be it fused
+ * with the head's product or not. */
+static void run_hidden(struct run *r) {
+	const struct batch *b = &r->e->batch;
+	const struct plan_ops *list = &r->p->unembed;
+	const struct plan_op *head = &list->ops[list->n - 1];
+	const size_t width = (size_t)hparam_int(&r->p->hp, H_EMBD);
+	gather_rows(r, b->n_out, b->n_hidden);
+	r->n_rows = b->n_hidden;
+	for (int i = 0; i + 1 < list->n; i++) {
+		run_op(r, &list->ops[i]);
+	}
+	assert(head->out_act == ACT_LOGITS);
+	for (int i = 0; i < b->n_hidden; i++) {
+		memory_out(r->p->where, b->hidden[i], head->in + (size_t)i * (size_t)head->ld_in,
+			width * sizeof(float));
+	}
 }
 
 void graph_run(struct bb_engine *e, bool keeps_logits) {
@@ -475,8 +493,11 @@ void graph_run(struct bb_engine *e, bool keeps_logits) {
 		run_list(&r, &p->layers[r.i_layer]);
 	}
 	if (e->batch.n_out > 0) {
-		gather_rows(&r);
+		gather_rows(&r, 0, e->batch.n_out);
 		r.n_rows = e->batch.n_out;
 		run_list(&r, &p->unembed);
+	}
+	if (e->batch.n_hidden > 0) {
+		run_hidden(&r);
 	}
 }

@@ -97,6 +97,10 @@ static bool copy_params(struct bb_request *r, const struct bb_request_params *fr
 	const struct bb_generation_params *from_g = &from->generation;
 	bool ok = true;
 	*p = *from;
+	if (from->wants_hidden) { /* what would be drawn ends it */
+		*g = (struct bb_generation_params){ .max_tokens = 1 };
+		from_g = g;
+	}
 	p->n = from->n > 0 ? from->n : 1;
 	p->segments = copy(from->segments, (size_t)from->n_segments, sizeof(*p->segments), &ok);
 	g->stop_token_ids = copy(from_g->stop_token_ids, (size_t)from_g->n_stop_token_ids,
@@ -125,10 +129,13 @@ static bool check_marks(const struct bb_request_params *p, struct bb_error *err)
 	return true;
 }
 
-static bool check(const struct bb_scheduler *s, const struct bb_request_params *p,
+/* What is to come of the prompt. */
+static bool check_answer(const struct bb_scheduler *s, const struct bb_request_params *p,
 	struct bb_error *err) {
-	const struct bb_engine *e = s->engine;
-	assert(p->n_prompt >= 1 && p->event != NULL);
+	if (p->wants_hidden) {
+		assert(p->n <= 1 && p->n_prompt_logprobs == 0);
+		return true;
+	}
 	if (p->generation.max_tokens == 0 || p->generation.max_tokens < -1) {
 		return base_fail(err, BB_ERR_USAGE, "max_tokens is %d, expected 1 or more, or -1",
 			p->generation.max_tokens);
@@ -141,25 +148,35 @@ static bool check(const struct bb_scheduler *s, const struct bb_request_params *
 		return base_fail(err, BB_ERR_USAGE, "prompt_logprobs is %d, expected 0 to %d",
 			p->n_prompt_logprobs, BB_MAX_LOGPROBS);
 	}
-	if (!(p->deadline_ms >= 0)) {
-		return base_fail(err, BB_ERR_USAGE, "the deadline is in %g ms, expected 0 or more",
-			p->deadline_ms);
-	}
-	if (p->n_prompt >= (size_t)e->max_len) {
-		return base_fail(err, BB_ERR_CONTEXT, "the prompt has %zu tokens, and contexts hold at "
-			"most %d, with at least one of an answer", p->n_prompt, e->max_len);
-	}
-	if (p->n_prompt >= (size_t)s->max_len) {
-		return base_fail(err, BB_ERR_MEMORY, "the prompt has %zu tokens, and the KV cache of %zu "
-			"bytes holds at most %d, with at least one of an answer", p->n_prompt,
-			e->budget.max_bytes, s->max_len);
-	}
 	if (p->n_prompt_logprobs > 0 && vectors_count(p->prompt, p->n_prompt) > 0) {
 		return base_fail(err, BB_ERR_USAGE, "prompt_logprobs is %d, expected 0 for a prompt with "
 			"vectors, which have no probability", p->n_prompt_logprobs);
 	}
-	return check_marks(p, err) && bb_generation_check(e, &p->generation, err) &&
-		engine_check_ids(e, p->prompt, p->n_prompt, err);
+	return bb_generation_check(s->engine, &p->generation, err);
+}
+
+static bool check(const struct bb_scheduler *s, const struct bb_request_params *p,
+	struct bb_error *err) {
+	const struct bb_engine *e = s->engine;
+	const size_t all = p->n_prompt + !p->wants_hidden;
+	const char *with = p->wants_hidden ? "" : ", with at least one of an answer";
+	assert(p->n_prompt >= 1 && p->event != NULL);
+	if (!check_answer(s, p, err)) {
+		return false;
+	}
+	if (!(p->deadline_ms >= 0)) {
+		return base_fail(err, BB_ERR_USAGE, "the deadline is in %g ms, expected 0 or more",
+			p->deadline_ms);
+	}
+	if (all > (size_t)e->max_len) {
+		return base_fail(err, BB_ERR_CONTEXT, "the prompt has %zu tokens, and contexts hold at "
+			"most %d%s", p->n_prompt, e->max_len, with);
+	}
+	if (all > (size_t)s->max_len) {
+		return base_fail(err, BB_ERR_MEMORY, "the prompt has %zu tokens, and the KV cache of %zu "
+			"bytes holds at most %d%s", p->n_prompt, e->budget.max_bytes, s->max_len, with);
+	}
+	return check_marks(p, err) && engine_check_ids(e, p->prompt, p->n_prompt, err);
 }
 
 static bool enter(struct bb_scheduler *s, struct bb_request *r, struct bb_error *err) {
@@ -313,6 +330,7 @@ void bb_scheduler_destroy(struct bb_scheduler *s) {
 	base_free(s->of_job);
 	base_free(s->infos);
 	base_free(s->prompt_logits);
+	base_free(s->hidden);
 	pthread_cond_destroy(&s->changed);
 	pthread_mutex_destroy(&s->lock);
 	base_free(s);

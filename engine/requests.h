@@ -78,6 +78,7 @@ struct bb_scheduler {
 	size_t squeeze;                /* a limit that failed allocations taught, of all bytes in use,
 	                                * checkpoints too; 0: none */
 	float *prompt_logits;          /* [PROMPT_ROWS, n_vocab]; NULL: nobody asked yet */
+	float *hidden;                 /* [max_running, n_embd], by item; the same */
 	double mean_output;            /* tokens of answers */
 	struct bb_error broken;        /* why nothing can be computed any more */
 	struct bb_scheduler_stats now; /* counts of this thread */

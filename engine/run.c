@@ -60,7 +60,7 @@ static void end_branch(struct bb_scheduler *s, struct branch *b, enum bb_finish 
 	struct bb_request *r = b->request;
 	const bool is_whole = finish == BB_FINISH_STOP || finish == BB_FINISH_LENGTH ||
 		finish == BB_FINISH_CONTEXT;
-	if (is_whole) {
+	if (is_whole && !r->params.wants_hidden) {
 		turns_keep(s, b);
 	} else {
 		turns_drop(s, b);
@@ -342,7 +342,7 @@ static void learn_limit(struct bb_scheduler *s) {
 
 static bool begin_request(struct bb_scheduler *s, struct bb_request *r, struct bb_error *err) {
 	struct bb_generation_params p = r->params.generation;
-	for (int i = 0; i < r->params.n; i++) {
+	for (int i = 0; i < r->params.n && !r->params.wants_hidden; i++) {
 		struct branch *b = &r->branches[i];
 		p.sampling.seed = bb_branch_seed(r->params.generation.sampling.seed, i);
 		if (b->generation == NULL && !generation_create(&b->generation, s->engine, &p,
@@ -368,13 +368,20 @@ static bool reserve_prompt_logits(struct bb_scheduler *s, struct bb_error *err) 
 	return s->prompt_logits != NULL || base_no_memory(err, "logits", n * sizeof(float));
 }
 
+static bool reserve_hidden(struct bb_scheduler *s, struct bb_error *err) {
+	const size_t width = (size_t)hparam_int(&s->engine->plan.hp, H_EMBD);
+	const size_t n = (size_t)s->params.max_running * width;
+	s->hidden = s->hidden != NULL ? s->hidden : base_alloc(n, sizeof(float));
+	return s->hidden != NULL || base_no_memory(err, "hidden rows", n * sizeof(float));
+}
+
 /* How many of these rows there are until it has to stop. */
 static int rows_of(const struct branch *b, int n_rows) {
 	const int left = end_of(b) - bb_context_length(b->context);
 	return n_rows < left ? n_rows : left;
 }
 
-/* Whether it draws behind the rows of this step. */
+/* Whether what it wants comes of the rows of this step: it draws, or is done. */
 static bool draws_now(const struct branch *b, int n_rows) {
 	return n_rows > 0 && !reads_aloud(b) &&
 		bb_context_length(b->context) + rows_of(b, n_rows) == (int)b->ids.n;
@@ -389,6 +396,9 @@ static void add_item(struct bb_scheduler *s, struct branch *b, int n_rows) {
 	if (reads_aloud(b)) {
 		item->logits = s->prompt_logits;
 		item->all_logits = true;
+	} else if (draws_now(b, n_rows) && b->request->params.wants_hidden) {
+		item->hidden = s->hidden + (size_t)s->n_items *
+			(size_t)hparam_int(&s->engine->plan.hp, H_EMBD);
 	} else if (draws_now(b, n_rows)) {
 		generation_draws(b->generation, item);
 	}
@@ -416,6 +426,9 @@ static bool join(struct bb_scheduler *s, struct branch *b, int n_rows, struct bb
 	}
 	if (reads_aloud(b)) {
 		return reserve_prompt_logits(s, err);
+	}
+	if (r->params.wants_hidden) {
+		return reserve_hidden(s, err);
 	}
 	/* a grammar that can't go on is found here, where it is its own request's fault: in the step
 	 * it would be everyone's */
@@ -540,6 +553,14 @@ static void tell_token(struct bb_scheduler *s, struct branch *b) {
 	}
 }
 
+static void tell_hidden(struct bb_scheduler *s, struct branch *b, const float *hidden) {
+	struct bb_request *r = b->request;
+	struct bb_event event = { .kind = BB_EVENT_HIDDEN, .hidden = hidden, .text = "" };
+	r->first = r->last = requests_now(s);
+	tell(r, &event);
+	end_branch(s, b, BB_FINISH_STOP);
+}
+
 static bool begin_segments(struct branch *b, struct bb_error *err) {
 	const struct bb_request_params *p = &b->request->params;
 	while (b->n_segments < p->n_segments &&
@@ -586,6 +607,8 @@ static void give_out(struct bb_scheduler *s, int i, const struct bb_error *step_
 	}
 	if (item->sampler != NULL) {
 		tell_token(s, b);
+	} else if (item->hidden != NULL) {
+		tell_hidden(s, b, item->hidden);
 	} else if (b->n_places > 1 && bb_context_length(b->context) == (int)r->params.n_prompt - 1 &&
 		!turns_split(b, &err)) {
 		fail_request(s, r, &err);

@@ -28,6 +28,7 @@ static bool check_items(const struct bb_engine *e, const struct bb_step_item *it
 	int n_rows = 0;
 	for (int i = 0; i < n_items; i++) {
 		assert(items[i].n_tokens >= 1 && items[i].context->engine == e);
+		assert(items[i].hidden == NULL || (items[i].logits == NULL && items[i].sampler == NULL));
 		assert(items[i].sampler == NULL || (items[i].sampled != NULL && !items[i].all_logits));
 		assert(items[i].context->kv_type == items[0].context->kv_type);
 		for (int j = 0; j < i; j++) {

@@ -26,6 +26,8 @@ struct outcome {
 	int cancel_at;     /* tokens of all branches until it cancels itself; 0: it doesn't */
 	int n_tokens, n_prompt_events;
 	double prompt_logprob;
+	float *hidden;     /* room for BB_EVENT_HIDDEN, or NULL */
+	int n_hidden;      /* floats of it */
 };
 
 static inline void on_event(void *user, const struct bb_event *event) {
@@ -40,6 +42,11 @@ static inline void on_event(void *user, const struct bb_event *event) {
 	case BB_EVENT_PROMPT:
 		cr_assert_eq(event->index, ++o->n_prompt_events);
 		o->prompt_logprob += (double)event->token->logprob;
+		break;
+	case BB_EVENT_HIDDEN:
+		cr_assert(o->has_started && o->n_hidden == 0 && o->hidden != NULL);
+		o->n_hidden = hparam_int(&event->request->scheduler->engine->plan.hp, H_EMBD);
+		memcpy(o->hidden, event->hidden, (size_t)o->n_hidden * sizeof(float));
 		break;
 	case BB_EVENT_TOKEN:
 		cr_assert(o->has_started && o->finish[i] == BB_FINISH_NONE);

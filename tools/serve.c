@@ -246,9 +246,6 @@ int serve_main(int argc, char **argv) {
 	o.server.metrics_vllm = o.metrics_compat != NULL;
 	o.server.log_level = log_level(o.log_level);
 	o.open.max_batch_tokens = o.server.max_step_tokens;
-	/* Embeddings are taken by a tap, which costs nothing on the CPU; a device would have to run
-	 * every step launch by launch. */
-	o.open.taps = o.server.can_tap = o.open.device == NULL || strcmp(o.open.device, "cpu") == 0;
 	status = read_files(&o, &files);
 	status = status < 0 ? open_model(&o.open, OPEN_ALL, &engine) : status;
 	if (status < 0 && !watch_signals()) {

@@ -1,16 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Embeddings: texts or ids in, vectors out, as numbers or as base64 of little-endian floats. */
+ * Embeddings: texts or ids in, vectors out, as numbers or as base64 of little-endian floats. The
+ * vector is the row that the model's head is multiplied with, behind the last token, scaled to
+ * length 1. Texts are requests of the scheduler, some at a time. */
 #include "base64.h"
-#include "embed_queue.h"
 #include "fields.h"
 #include "routes.h"
 #include "server.h"
+#include "turn.h"
 
+#include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_INPUTS = 2048 };
+enum { MOST_INPUTS = 2048, AT_ONCE = 16 };
+
+struct job {
+	struct exchange *x;
+	int dimensions, priority;
+	const char *cache_salt;      /* of x->in, or NULL */
+	bool as_text;
+	struct bb_tokens *ids;       /* [n] */
+	json_t **vectors;            /* [n]; NULL: not there yet */
+	int n, n_begun, n_ended, n_tokens, n_cached;
+	struct turn *turn;
+};
 
 static json_t *as_base64(const void *data, size_t bytes) {
 	struct buf out = { 0 };
@@ -20,14 +35,25 @@ static json_t *as_base64(const void *data, size_t bytes) {
 	return text;
 }
 
-static json_t *vector(const float *v, int n, bool as_text) {
-	if (as_text) {
-		return as_base64(v, (size_t)n * sizeof(*v));
+/* The first numbers of a row, as a vector of length 1. */
+static json_t *vector(const struct job *j, const float *row) {
+	double sum = 0;
+	for (int i = 0; i < j->dimensions; i++) {
+		sum += (double)row[i] * (double)row[i];
 	}
-	json_t *list = json_array();
-	for (int i = 0; i < n; i++) {
-		json_array_append_new(list, json_real((double)v[i]));
+	const double scale = sum > 0 ? 1 / sqrt(sum) : 0;
+	float *v = malloc((size_t)j->dimensions * sizeof(*v));
+	json_t *list = v != NULL && !j->as_text ? json_array() : NULL;
+	for (int i = 0; v != NULL && i < j->dimensions; i++) {
+		v[i] = (float)((double)row[i] * scale);
+		if (list != NULL) {
+			json_array_append_new(list, json_real((double)v[i]));
+		}
 	}
+	if (v != NULL && j->as_text) {
+		list = as_base64(v, (size_t)j->dimensions * sizeof(*v));
+	}
+	free(v);
 	return list;
 }
 
@@ -49,91 +75,133 @@ static bool read_ids(struct exchange *x, const json_t *input, struct bb_tokens *
 		"this model's maximum context length is %d tokens, and a text has %zu", most, ids->n);
 }
 
-struct job {
-	struct exchange *x;
-	float *v;            /* [n_embd] */
-	int dimensions;
-	bool as_text;
-	json_t *data;
-	int n_tokens;
-};
-
-/* The first numbers of a vector, scaled to length 1 again. */
-static void shorten(float *v, int n) {
-	double sum = 0;
-	for (int i = 0; i < n; i++) {
-		sum += (double)v[i] * (double)v[i];
-	}
-	for (int i = 0; i < n && sum > 0; i++) {
-		v[i] = (float)((double)v[i] / __builtin_sqrt(sum));
-	}
-}
-
-static bool add(struct job *j, const json_t *input) {
-	struct exchange *x = j->x;
-	struct bb_tokens ids = { 0 };
-	const bool ok = read_ids(x, input, &ids) && embed_queue_run(x, &ids, j->v);
-	if (ok) {
-		if (j->dimensions < x->server->info.n_embd) {
-			shorten(j->v, j->dimensions);
-		}
-		j->n_tokens += (int)ids.n;
-		json_array_append_new(j->data, json_pack("{s:s, s:I, s:o}", "object", "embedding", "index",
-			(json_int_t)json_array_size(j->data), "embedding",
-			vector(j->v, j->dimensions, j->as_text)));
-	}
-	bb_tokens_finish(&ids);
-	return ok;
-}
-
-static bool add_all(struct job *j, const json_t *input) {
+static bool read_inputs(struct job *j, const json_t *input) {
 	struct exchange *x = j->x;
 	const bool is_list = json_is_array(input) && (json_is_string(json_array_get(input, 0)) ||
 		json_is_array(json_array_get(input, 0)));
-	if (!is_list) {
-		return add(j, input);
-	}
-	if (json_array_size(input) > MOST_INPUTS) {
+	const size_t n = is_list ? json_array_size(input) : 1;
+	if (n > MOST_INPUTS) {
 		return reply_error(x, 400, "input", "invalid_value",
-			"'input' has %zu texts, expected at most %d", json_array_size(input), MOST_INPUTS);
+			"'input' has %zu texts, expected at most %d", n, MOST_INPUTS);
 	}
-	for (size_t i = 0; i < json_array_size(input); i++) {
-		if (!add(j, json_array_get(input, i))) {
+	j->ids = calloc(n, sizeof(*j->ids));
+	j->vectors = calloc(n, sizeof(json_t *));
+	if (j->ids == NULL || j->vectors == NULL) {
+		return reply_no_memory(x);
+	}
+	j->n = (int)n;
+	for (int i = 0; i < j->n; i++) {
+		if (!read_ids(x, is_list ? json_array_get(input, (size_t)i) : input, &j->ids[i])) {
+			return false;
+		}
+		j->n_tokens += (int)j->ids[i].n;
+	}
+	return true;
+}
+
+static bool read_fields(struct job *j) {
+	struct exchange *x = j->x;
+	const char *format = "float";
+	const json_t *input = field(x->in, "input");
+	j->dimensions = x->server->info.n_embd;
+	if (!field_model(x) || !field_string(x, x->in, "encoding_format", &format) ||
+		!field_int(x, x->in, "dimensions", 1, j->dimensions, &j->dimensions) ||
+		!field_int(x, x->in, "priority", INT_MIN, INT_MAX, &j->priority) ||
+		!field_string(x, x->in, "cache_salt", &j->cache_salt)) {
+		return false;
+	}
+	j->as_text = strcmp(format, "base64") == 0;
+	if (!j->as_text && strcmp(format, "float") != 0) {
+		return reply_error(x, 400, "encoding_format", "invalid_value",
+			"'encoding_format' is '%.40s', expected float or base64", format);
+	}
+	return input != NULL ? read_inputs(j, input)
+		: reply_error(x, 400, "input", "missing", "'input' is missing");
+}
+
+/* Some texts are on their way at a time, so that a long list leaves room in the queue. */
+static bool begin_some(struct job *j) {
+	const int half = j->x->server->options.max_waiting / 2;
+	const int most = half < 1 ? 1 : half < AT_ONCE ? half : AT_ONCE;
+	while (j->n_begun < j->n && j->n_begun - j->n_ended < most) {
+		const struct bb_request_params p = {
+			.prompt = j->ids[j->n_begun].ids, .n_prompt = j->ids[j->n_begun].n,
+			.wants_hidden = true, .priority = j->priority, .cache_salt = j->cache_salt,
+		};
+		if (!turn_add(j->turn, j->n_begun, &p, j->x)) {
+			return false;
+		}
+		j->n_begun++;
+	}
+	return true;
+}
+
+static bool take(struct job *j, const struct turn_event *e) {
+	struct exchange *x = j->x;
+	if (e->kind == BB_EVENT_HIDDEN) {
+		j->vectors[e->slot] = vector(j, (const float *)(const void *)e->text);
+		if (j->vectors[e->slot] == NULL) {
+			return reply_no_memory(x);
+		}
+	} else if (e->kind == BB_EVENT_FAILED) {
+		return reply_engine_error(x, "input", &e->error);
+	}
+	if (e->has_usage) {
+		j->n_ended++;
+		j->n_cached += e->usage.n_cached;
+		if (j->vectors[e->slot] == NULL) {
+			return reply_error(x, 503, NULL, "cancelled", "the server is ending");
+		}
+	}
+	return true;
+}
+
+static bool run(struct job *j) {
+	j->turn = turn_create(j->x);
+	if (j->turn == NULL) {
+		return reply_no_memory(j->x);
+	}
+	while (j->n_ended < j->n) {
+		bool is_gone;
+		if (!begin_some(j)) {
+			return false;
+		}
+		struct turn_event *e = turn_next(j->turn, -1, &is_gone);
+		if (e == NULL) {
+			return reply_error(j->x, 499, NULL, "client_left", "the client has left");
+		}
+		const bool ok = take(j, e);
+		free(e);
+		if (!ok) {
 			return false;
 		}
 	}
 	return true;
 }
 
+static void reply(struct job *j) {
+	json_t *data = json_array();
+	for (int i = 0; i < j->n; i++) {
+		json_array_append_new(data, json_pack("{s:s, s:i, s:O}", "object", "embedding", "index", i,
+			"embedding", j->vectors[i]));
+	}
+	j->x->n_prompt = j->n_tokens;
+	j->x->n_cached = j->n_cached;
+	reply_json_take(j->x, 200, json_pack("{s:s, s:o, s:s, s:{s:i, s:i}}", "object", "list", "data",
+		data, "model", j->x->server->names[0], "usage", "prompt_tokens", j->n_tokens,
+		"total_tokens", j->n_tokens));
+}
+
 void embeddings_handle(struct exchange *x) {
-	const int n_embd = x->server->info.n_embd;
-	const char *format = "float";
-	struct job j = { .x = x, .dimensions = n_embd };
-	const json_t *input = field(x->in, "input");
-	if (!field_model(x) || !field_string(x, x->in, "encoding_format", &format) ||
-		!field_int(x, x->in, "dimensions", 1, n_embd, &j.dimensions)) {
-		return;
+	struct job j = { .x = x };
+	if (read_fields(&j) && run(&j)) {
+		reply(&j);
 	}
-	if (input == NULL) {
-		reply_error(x, 400, "input", "missing", "'input' is missing");
-		return;
+	turn_end(j.turn);
+	for (int i = 0; i < j.n; i++) {
+		bb_tokens_finish(&j.ids[i]);
+		json_decref(j.vectors[i]);
 	}
-	j.as_text = strcmp(format, "base64") == 0;
-	if (!j.as_text && strcmp(format, "float") != 0) {
-		reply_error(x, 400, "encoding_format", "invalid_value",
-			"'encoding_format' is '%.40s', expected float or base64", format);
-		return;
-	}
-	j.v = malloc((size_t)n_embd * sizeof(*j.v));
-	j.data = json_array();
-	if (j.v == NULL || j.data == NULL) {
-		reply_no_memory(x);
-	} else if (add_all(&j, input)) {
-		x->n_prompt = j.n_tokens;
-		reply_json_take(x, 200, json_pack("{s:s, s:O, s:s, s:{s:i, s:i}}", "object", "list",
-			"data", j.data, "model", x->server->names[0], "usage", "prompt_tokens", j.n_tokens,
-			"total_tokens", j.n_tokens));
-	}
-	json_decref(j.data);
-	free(j.v);
+	free(j.ids);
+	free(j.vectors);
 }

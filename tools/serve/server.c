@@ -94,7 +94,7 @@ static void *run(void *user) {
 			is_idle = true;
 		}
 		turn_free_ended(s);
-		if (!embed_queue_step(&s->embeds) && is_idle) {
+		if (is_idle) {
 			bb_scheduler_wait(s->scheduler, 1);
 		}
 	}
@@ -118,8 +118,7 @@ bool server_start(struct server *s, struct bb_engine *engine, const struct serve
 		.prefix_cache_bytes = options->prefix_cache_bytes,
 		.no_prefix_cache = options->no_prefix_cache,
 	};
-	if (!choose_parsers(s, err) || !bb_scheduler_create(&s->scheduler, engine, &params, err) ||
-		!embed_queue_init(&s->embeds, s, err)) {
+	if (!choose_parsers(s, err) || !bb_scheduler_create(&s->scheduler, engine, &params, err)) {
 		return false;
 	}
 	if (pthread_create(&s->thread, NULL, run, s) != 0) {
@@ -143,7 +142,6 @@ void server_stop(struct server *s) {
 }
 
 void server_finish(struct server *s) {
-	embed_queue_finish(&s->embeds);
 	bb_engine_destroy(s->engine);
 	store_finish(&s->store);
 	metrics_destroy(&s->metrics);

@@ -7,7 +7,6 @@
 
 #include "args.h"
 #include "bobbin.h"
-#include "embed_queue.h"
 #include "metrics.h"
 #include "store.h"
 #include "tool_format.h"
@@ -42,7 +41,6 @@ struct server_options {
 	bool metrics_vllm;
 	bool prompt_embeds;           /* prompts may come as embeddings */
 	enum log_level log_level;
-	bool can_tap;                 /* the engine was opened for taps */
 };
 
 struct server {
@@ -61,7 +59,6 @@ struct server {
 	double started;
 	struct metrics metrics;
 	struct store store;
-	struct embed_queue embeds;
 
 	struct turn *_Atomic ended;   /* to be freed behind a step; see turn_free_ended */
 

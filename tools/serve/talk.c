@@ -197,6 +197,7 @@ static void take_usage(struct talk *t, const struct turn_event *e) {
 static bool take(struct talk *t, const struct turn_event *e) {
 	switch (e->kind) {
 	case BB_EVENT_STARTED:
+	case BB_EVENT_HIDDEN:
 		break;
 	case BB_EVENT_PROMPT:
 		take_prompt(t, e);

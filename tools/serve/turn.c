@@ -106,7 +106,9 @@ void turn_free_ended(struct server *s) {
 /* ---- on the engine's thread ---- */
 
 static struct turn_event *copy(const struct slot *slot, const struct bb_event *event) {
-	struct turn_event *e = calloc(1, sizeof(*e) + event->bytes + 1);
+	const size_t n_hidden = (size_t)slot->turn->server->info.n_embd * sizeof(float);
+	const size_t bytes = event->hidden != NULL ? n_hidden : event->bytes;
+	struct turn_event *e = calloc(1, sizeof(*e) + bytes + 1);
 	if (e == NULL) {
 		return NULL;
 	}
@@ -125,9 +127,9 @@ static struct turn_event *copy(const struct slot *slot, const struct bb_event *e
 	if (event->error != NULL) {
 		e->error = *event->error;
 	}
-	e->bytes = event->bytes;
-	if (e->bytes > 0) {
-		memcpy(e->text, event->text, e->bytes);
+	e->bytes = bytes;
+	if (bytes > 0) {
+		memcpy(e->text, event->hidden != NULL ? (const void *)event->hidden : event->text, bytes);
 	}
 	return e;
 }

@@ -17,7 +17,7 @@ struct turn_event {
 	struct bb_usage usage;
 	struct bb_error error;   /* of FAILED */
 	size_t bytes;
-	char text[];             /* [bytes], a NUL behind */
+	char text[];             /* [bytes], a NUL behind; of HIDDEN the floats */
 };
 
 struct turn;
