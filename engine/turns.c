@@ -226,8 +226,17 @@ void turns_drop(struct bb_scheduler *s, struct branch *b) {
 	b->context = NULL;
 }
 
+/* The cache's limit counts pages and states: a context with more bytes of vectors than of those,
+ * as one of recurrent layers alone may have, isn't kept. */
+static bool is_kept(const struct bb_context *c) {
+	const struct bb_engine *e = c->engine;
+	const size_t n = vectors_count(bb_context_tokens(c), (size_t)bb_context_length(c));
+	const size_t bytes = n * (size_t)hparam_int(&e->plan.hp, H_EMBD) * sizeof(float);
+	return bytes == 0 || bytes <= bb_context_kv_bytes(c) + e->states.bytes;
+}
+
 void turns_keep(struct bb_scheduler *s, struct branch *b) {
-	if (s->prefix != NULL && turns_is_in(b)) {
+	if (s->prefix != NULL && turns_is_in(b) && is_kept(b->context)) {
 		prefix_keep(s->prefix, salt_of(b), b->request->params.conversation, b->context);
 		b->context = NULL;
 	}

@@ -388,6 +388,34 @@ Test(vectors, are_found_in_the_cache_by_their_bytes) {
 	bb_engine_destroy(e);
 }
 
+/* What the cache keeps has no more bytes of vectors than of what its limit counts. */
+Test(vectors, that_are_larger_than_their_context_are_not_kept) {
+	static const struct {
+		const char *name;
+		int n;
+		bool is_kept;
+	} all[] = { { "llama", 400, true }, { "mamba2", 5, true }, { "mamba2", 400, false } };
+	for (size_t i = 0; i < COUNT(all); i++) {
+		struct bb_engine *e = open_on(all[i].name, NULL);
+		struct bb_scheduler *s = new_scheduler(e, NULL);
+		int32_t ids[400];
+		struct outcome o = { 0 };
+		make_ids(ids, all[i].n, vocab_of(e), 9);
+		struct bb_vectors *v = vectors_of(e, ids, all[i].n);
+		const int32_t first = bb_vectors_ids(v)[0];
+		submit(s, request(e, bb_vectors_ids(v), all[i].n, 2, 1), &o);
+		bb_vectors_destroy(v);
+		run_all(s);
+		cr_assert(o.has_ended);
+		cr_assert_eq(vectors_has(e->vectors, first), all[i].is_kept, "%s, %d", all[i].name,
+			all[i].n);
+		bb_request_release(o.request);
+		bb_scheduler_destroy(s);
+		cr_assert(!vectors_has(e->vectors, first));
+		bb_engine_destroy(e);
+	}
+}
+
 /* ---- what is refused ---- */
 
 Test(vectors, what_is_none_is_refused_in_a_sentence) {

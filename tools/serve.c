@@ -80,6 +80,8 @@ static const struct arg_option limits[] = {
 	{ "--max-stored-responses", "N", "kept for previous_response_id (default 1024)", ARG_INT,
 		OF(max_stored), 0, 1 << 20 },
 	{ "--max-stored-bytes", "N", "of these (default 256M)", ARG_BYTES, OF(max_stored_bytes) },
+	{ "--max-prompt-embeds-bytes", "N", "of prompts as embeddings, as float32, that aren't "
+		"answered; more get 429 (default 1G)", ARG_BYTES, OF(max_embeds_bytes) },
 	{ "--idle-timeout", "S", "seconds until a silent connection is closed (default 60)", ARG_INT,
 		OF(idle_s), 1, 86400 },
 	{ "--request-timeout", "S", "seconds that a request may take to come (default 120)", ARG_INT,
@@ -235,7 +237,8 @@ int serve_main(int argc, char **argv) {
 	struct options o = { .server = { .host = "127.0.0.1", .port = 8000, .max_running = 64,
 		.max_waiting = 1024, .max_body_bytes = (size_t)32 << 20, .max_depth = 100,
 		.max_connections = 1024, .max_n = 64, .max_stored = 1024,
-		.max_stored_bytes = (size_t)256 << 20, .idle_s = 60, .receive_s = 120, .drain_s = 30 } };
+		.max_stored_bytes = (size_t)256 << 20,
+		.max_embeds_bytes = (size_t)1 << 30, .idle_s = 60, .receive_s = 120, .drain_s = 30 } };
 	struct files files = { 0 };
 	struct bb_engine *engine = NULL;
 	struct bb_error err = { 0 };

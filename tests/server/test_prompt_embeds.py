@@ -155,6 +155,30 @@ class Tiny(Case):
         self.server.post("/v1/chat/completions", {"messages": part}, 400)
 
 
+class Limited(unittest.TestCase):
+    def test_bytes_of_all_that_wait(self):
+        """Of two prompts of 19200 bytes each, the second may come when the first has its answer."""
+        server = Server(TINY, "--enable-prompt-embeds", "--max-prompt-embeds-bytes", "30K", "--log-level", "off")
+        self.addCleanup(server.stop)
+        body = {"prompt_embeds": tensor(struct.pack("<4800f", *range(4800)), (100, 48)), "max_tokens": 1}
+        slow = server.connect()
+        slow.request("POST", "/v1/completions", json.dumps({**body, "max_tokens": 400, "ignore_eos": True,
+                                                            "stream": True}), {"Content-Type": "application/json"})
+        reply = slow.getresponse()
+        reply.readline()
+        status, headers, data = server.ask("POST", "/v1/completions", body)
+        self.assertEqual(status, 429, data)
+        self.assertEqual(headers["Retry-After"], "1")
+        self.assertIn("aren't answered yet", json.loads(data)["error"]["message"])
+        server.post("/v1/completions", {"prompt": [1, 2], "max_tokens": 1})
+        reply.read()
+        slow.close()
+        server.wait_for(lambda loads: loads["running"] == 0)
+        server.post("/v1/completions", body)
+        server.post("/v1/completions", {**body, "prompt_embeds": [body["prompt_embeds"]] * 2}, 429)
+        server.post("/v1/completions", body)
+
+
 class Off(unittest.TestCase):
     def test_unless_it_is_asked_for(self):
         server = Server(TINY, "--log-level", "off")

@@ -106,6 +106,7 @@ complete -c bobbin -n '__fish_seen_subcommand_from serve' -l max-connections -x 
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l max-n -x -d 'answers that one request may ask for (default 64)'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l max-stored-responses -x -d 'kept for previous_response_id (default 1024)'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l max-stored-bytes -x -d 'of these (default 256M)'
+complete -c bobbin -n '__fish_seen_subcommand_from serve' -l max-prompt-embeds-bytes -x -d 'of prompts as embeddings, as float32, that aren'\''t answered; more get 429 (default 1G)'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l idle-timeout -x -d 'seconds until a silent connection is closed (default 60)'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l request-timeout -x -d 'seconds that a request may take to come (default 120)'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l drain-timeout -x -d 'seconds that SIGTERM waits for what has begun (default 30)'

@@ -54,7 +54,7 @@ static void destroy(void *user) {
 	for (int i = 0; i < j->n_prompts; i++) {
 		bb_tokens_finish(&j->prompts[i]);
 		bb_text_finish(&j->texts[i]);
-		bb_vectors_destroy(j->vectors[i]);
+		prompt_embeds_free(j->server, j->vectors[i]);
 		json_decref(j->prompt_logprobs[i]);
 	}
 	for (int i = 0; j->choices != NULL && i < j->n_prompts * j->asked.n; i++) {

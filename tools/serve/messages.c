@@ -17,7 +17,7 @@ void conversation_finish(struct conversation *c) {
 	json_decref(c->variables);
 	bb_text_finish(&c->rendered);
 	for (int i = 0; i < c->n_vectors; i++) {
-		bb_vectors_destroy(c->vectors[i]);
+		prompt_embeds_free(c->server, c->vectors[i]);
 	}
 	free(c->vectors);
 	bb_tokens_finish(&c->prompt);
@@ -44,6 +44,7 @@ static bool add_vectors(struct exchange *x, struct conversation *c, const json_t
 		return reply_no_memory(x);
 	}
 	c->vectors = list;
+	c->server = x->server;
 	if (!prompt_embeds_read(x, json_object_get(part, "data"), "prompt_embeds",
 		&list[c->n_vectors])) {
 		return false;

@@ -26,6 +26,7 @@ struct conversation { /* zeroed; conversation_finish */
 	struct bb_vectors **vectors; /* [n_vectors], own: of parts that are embeddings. In texts their
 	                            * place is `mark`, their number and a dot */
 	int n_vectors;
+	struct server *server;     /* whose they are */
 	char mark[32];             /* that nobody can know who writes messages; of letters */
 	struct bb_tokens prompt;
 	struct buf forced;         /* of the answer: that the prompt ends with */

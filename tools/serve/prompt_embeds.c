@@ -9,6 +9,32 @@
 
 #include <stdlib.h>
 
+static size_t bytes_of(const struct server *s, size_t n) {
+	return n * (size_t)s->info.n_embd * sizeof(float);
+}
+
+/* Counts n rows more: those of prompts that wait are a thousand times as large as the tokens that
+ * queues are made for. One prompt always may. */
+static bool enter(struct exchange *x, const char *param, int n) {
+	const size_t bytes = bytes_of(x->server, (size_t)n);
+	const size_t most = x->server->options.max_embeds_bytes;
+	const size_t before = atomic_fetch_add(&x->server->embeds_bytes, bytes);
+	if (before == 0 || before + bytes <= most) {
+		return true;
+	}
+	atomic_fetch_sub(&x->server->embeds_bytes, bytes);
+	return reply_error(x, 429, param, "queue_full",
+		"prompts of %zu bytes of embeddings aren't answered yet, and at most %zu may be", before,
+		most);
+}
+
+void prompt_embeds_free(struct server *s, struct bb_vectors *v) {
+	if (v != NULL) {
+		atomic_fetch_sub(&s->embeds_bytes, bytes_of(s, (size_t)bb_vectors_count(v)));
+		bb_vectors_destroy(v);
+	}
+}
+
 static bool make(struct exchange *x, const struct torch_tensor *t, const char *param, int n,
 	struct bb_vectors **out) {
 	const int width = x->server->info.n_embd;
@@ -22,9 +48,13 @@ static bool make(struct exchange *x, const struct torch_tensor *t, const char *p
 			rows[(size_t)i * (size_t)width + (size_t)j] = torch_at(t, i, j);
 		}
 	}
-	const bool ok = bb_vectors_create(out, x->server->engine, rows, n, &err);
+	bool ok = enter(x, param, n);
+	if (ok && !bb_vectors_create(out, x->server->engine, rows, n, &err)) {
+		atomic_fetch_sub(&x->server->embeds_bytes, bytes_of(x->server, (size_t)n));
+		ok = reply_engine_error(x, param, &err);
+	}
 	free(rows);
-	return ok || reply_engine_error(x, param, &err);
+	return ok;
 }
 
 static bool check(struct exchange *x, const struct torch_tensor *t, const char *param,

@@ -33,6 +33,7 @@ struct server_options {
 	int max_n;                    /* answers of a request */
 	int max_stored;               /* responses kept for previous_response_id */
 	size_t max_stored_bytes;
+	size_t max_embeds_bytes;      /* of prompts that came as embeddings, all that aren't answered */
 	int idle_s;                   /* a connection that sends or takes nothing is closed */
 	int receive_s;                /* the same for one whose request has taken so long to come */
 	int drain_s;                  /* how long SIGTERM waits for what has begun */
@@ -60,6 +61,7 @@ struct server {
 	struct metrics metrics;
 	struct store store;
 
+	atomic_size_t embeds_bytes;   /* of prompts that came as embeddings, until they are answered */
 	struct turn *_Atomic ended;   /* to be freed behind a step; see turn_free_ended */
 
 	pthread_t thread;             /* steps the scheduler */
