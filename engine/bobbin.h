@@ -489,7 +489,8 @@ enum bb_grammar_kind {
 	 * minimum, maximum, exclusiveMinimum and exclusiveMaximum of integers, and what only
 	 * describes (title, description, default, examples, ...). Properties come in the order of the
 	 * schema, then others. Between two JSON tokens there is at most one space. allOf is merged; of
-	 * oneOf no two branches may hold at once, which must show. Anything else is refused by name. */
+	 * oneOf no two branches may hold at once, which must show. Anything else is refused by name,
+	 * wherever a schema stands. */
 	BB_GRAMMAR_JSON_SCHEMA,
 	BB_GRAMMAR_JSON_OBJECT, /* any JSON object; the source is not looked at */
 	/* The usual syntax, of the whole text; no lookaround, backreferences or word boundaries. */

@@ -12,10 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { N_CLOSING = 3 };
+
 struct play {
 	const struct bb_engine *engine;
 	const struct token_tree *tree;
-	uint32_t *mask, *closing; /* [n_words]; tokens that begin with '"', '}' or ']' */
+	uint32_t *mask;  /* [n_words] */
+	uint32_t *closing; /* [N_CLOSING, n_words]: tokens that begin with '"', with '}', with ']' */
 	double *us;     /* [max_tokens] of each mask with what was accepted before it */
 	int max_tokens;
 };
@@ -27,16 +30,17 @@ static uint64_t next_random(uint64_t *state) {
 	return z ^ (z >> 31);
 }
 
-/* Sometimes leaves in the mask only what closes, if any of it is there: among thousands of others
- * chance alone would hardly find it. */
+/* Sometimes leaves in the mask only what one of them begins, if any of that is there: among
+ * thousands of others chance alone would hardly find the quote that ends a text. */
 static void lean_to_closing(const struct play *p, uint64_t *random) {
+	const size_t n_words = (size_t)p->tree->n_words, which = next_random(random) % 8;
+	const uint32_t *const closing = p->closing + (which < N_CLOSING ? which : 0) * n_words;
 	uint32_t any = 0;
-	for (int i = 0; i < p->tree->n_words; i++) {
-		any |= p->mask[i] & p->closing[i];
+	for (size_t i = 0; i < n_words; i++) {
+		any |= p->mask[i] & closing[i];
 	}
-	const bool leans = any != 0 && next_random(random) % 6 == 0;
-	for (int i = 0; leans && i < p->tree->n_words; i++) {
-		p->mask[i] &= p->closing[i];
+	for (size_t i = 0; which < N_CLOSING && any != 0 && i < n_words; i++) {
+		p->mask[i] &= closing[i];
 	}
 }
 
@@ -97,14 +101,18 @@ static bool generate(const struct play *p, const struct bb_grammar *g, uint64_t 
 	return ok;
 }
 
+/* Ends count as all of them. */
 static void mark_closing(struct play *p) {
-	for (int32_t id = 0; id < p->tree->n_vocab; id++) {
-		const struct gguf_string text = tokenizer_piece(p->engine->tokenizer, id, false);
-		const bool closes = text.bytes > 0 && strchr("\"}]", text.data[0]) != NULL;
-		p->closing[id >> 5] |= (uint32_t)(closes && text.data[0] != '\0') << (id & 31);
-	}
-	for (int i = 0; i < p->tree->n_ends; i++) {
-		p->closing[p->tree->ends[i] >> 5] |= 1u << (p->tree->ends[i] & 31);
+	for (int k = 0; k < N_CLOSING; k++) {
+		uint32_t *const closing = p->closing + (size_t)k * (size_t)p->tree->n_words;
+		for (int32_t id = 0; id < p->tree->n_vocab; id++) {
+			const struct gguf_string text = tokenizer_piece(p->engine->tokenizer, id, false);
+			const bool closes = text.bytes > 0 && text.data[0] == "\"}]"[k];
+			closing[id >> 5] |= (uint32_t)closes << (id & 31);
+		}
+		for (int i = 0; i < p->tree->n_ends; i++) {
+			closing[p->tree->ends[i] >> 5] |= 1u << (p->tree->ends[i] & 31);
+		}
 	}
 }
 
@@ -187,7 +195,7 @@ int main(int argc, char **argv) {
 		1e3 * (base_seconds() - opened));
 	struct play p = { .engine = e, .tree = grammar_tree(g), .max_tokens = atoi(argv[2]) };
 	p.mask = calloc((size_t)p.tree->n_words, sizeof(*p.mask));
-	p.closing = calloc((size_t)p.tree->n_words, sizeof(*p.closing));
+	p.closing = calloc((size_t)p.tree->n_words * N_CLOSING, sizeof(*p.closing));
 	p.us = calloc((size_t)p.max_tokens, sizeof(*p.us));
 	char *line = NULL;
 	size_t cap = 0;

@@ -215,16 +215,60 @@ Test(grammar, choices_are_what_they_say) {
 	cr_expect(!fits(BB_GRAMMAR_JSON_OBJECT, "", "[1]"));
 }
 
+/* Where a schema stands in a schema; with a keyword in the place of K. */
+static const char *const places[] = { "{K}", "{\"type\":\"array\",\"items\":{K}}",
+	"{\"type\":\"array\",\"prefixItems\":[true,{K}]}", "{\"properties\":{\"a\":{K}}}",
+	"{\"properties\":{\"a\":{K}},\"required\":[\"a\"]}", "{\"additionalProperties\":{K}}",
+	"{\"anyOf\":[true,{K}]}", "{\"allOf\":[true,{\"anyOf\":[{K}]}]}",
+	"{\"oneOf\":[{\"const\":1},{\"type\":\"null\",K}]}", "{\"enum\":[1],K}", "{\"const\":1,K}",
+	"{\"$ref\":\"#/$defs/a\",\"$defs\":{\"a\":{K}}}",
+	"{\"$ref\":\"#/definitions/a\",\"definitions\":{\"a\":{K}}}",
+	"{\"items\":{\"$ref\":\"#\",K}}", "{\"type\":\"null\",\"$defs\":{\"a\":{K}}}",
+	"{\"type\":\"null\",\"properties\":{\"a\":{K}}}",
+	"{\"type\":\"array\",\"maxItems\":0,\"items\":{K}}" };
+
+static void put_in_place(char *source, size_t cap, const char *place, const char *keyword) {
+	const char *const at = strstr(place, "K}");
+	snprintf(source, cap, "%.*s%s%s", (int)(at - place), place, keyword, at + 1);
+}
+
+Test(grammar, what_is_not_supported_is_named_wherever_it_stands) {
+	static const char *const keywords[] = { "not", "if", "then", "else", "patternProperties",
+		"multipleOf", "uniqueItems", "contains", "dependentRequired", "dependentSchemas",
+		"minProperties", "maxProperties", "unevaluatedProperties", "unevaluatedItems",
+		"propertyNames", "$anchor", "$dynamicRef", "$id", "nullable", "additionalItems",
+		"dependencies", "contentEncoding", "x-mine", "" };
+	for (size_t i = 0; i < COUNT(keywords); i++) {
+		for (size_t j = 0; j < COUNT(places); j++) {
+			char source[256], keyword[64], words[64];
+			snprintf(keyword, sizeof(keyword), "\"%s\":1", keywords[i]);
+			snprintf(words, sizeof(words), "keyword '%s'", keywords[i]);
+			put_in_place(source, sizeof(source), places[j], keyword);
+			check_refused(SCHEMA, source, BB_ERR_UNSUPPORTED, words);
+		}
+	}
+}
+
+Test(grammar, what_only_describes_is_taken_wherever_it_stands) {
+	static const char *const keywords[] = { "\"title\":\"t\"", "\"description\":\"d\"",
+		"\"default\":{\"not\":1}", "\"examples\":[{\"$ref\":\"nowhere\"}]", "\"$comment\":\"c\"",
+		"\"deprecated\":true", "\"readOnly\":true", "\"writeOnly\":false",
+		"\"discriminator\":{\"propertyName\":\"kind\"}", "\"$schema\":\"http://x\"" };
+	for (size_t i = 0; i < COUNT(keywords); i++) {
+		for (size_t j = 0; j < COUNT(places); j++) {
+			char source[256];
+			struct bb_error err = { 0 };
+			struct rules r;
+			put_in_place(source, sizeof(source), places[j], keywords[i]);
+			cr_expect(rules_init(&r, &err) && source_compile(&r, SCHEMA, source, strlen(source),
+				&err), "%s: %s", source, err.text);
+			rules_destroy(&r);
+		}
+	}
+}
+
 Test(grammar, what_is_not_supported_is_named) {
 	const enum bb_code no = BB_ERR_UNSUPPORTED, bad = BB_ERR_INPUT;
-	static const char *const keywords[] = { "not", "if", "patternProperties", "multipleOf",
-		"uniqueItems", "contains", "dependentRequired", "minProperties", "unevaluatedProperties",
-		"propertyNames", "$anchor", "$dynamicRef" };
-	char source[128];
-	for (size_t i = 0; i < COUNT(keywords); i++) {
-		snprintf(source, sizeof(source), "{\"items\":{\"%s\":1},\"type\":\"array\"}", keywords[i]);
-		check_refused(SCHEMA, source, no, keywords[i]);
-	}
 	check_refused(SCHEMA, "{\"type\":\"string\",\"format\":\"email\"}", no, "email");
 	check_refused(SCHEMA, "{\"type\":\"number\",\"minimum\":1}", no, "minimum");
 	check_refused(SCHEMA, "{\"oneOf\":[{\"type\":\"integer\"},{\"type\":\"number\"}]}", no,

@@ -364,7 +364,8 @@ static void push_left(struct users *u, uint32_t node) {
 static bool learn_all(struct rules *r) {
 	struct users u = { .first = base_alloc(r->n + 1, sizeof(*u.first)),
 		.users = base_alloc(2 * (size_t)r->n, sizeof(*u.users)),
-		.left = base_alloc(r->n, sizeof(*u.left)), .is_left = base_alloc(r->n, sizeof(*u.is_left)) };
+		.left = base_alloc(r->n, sizeof(*u.left)),
+		.is_left = base_alloc(r->n, sizeof(*u.is_left)) };
 	const bool ok = (u.first != NULL && u.users != NULL && u.left != NULL && u.is_left != NULL) ||
 		base_no_memory(&r->x.trouble, "grammar", r->n * sizeof(*u.users));
 	if (ok) {

@@ -49,7 +49,7 @@ static void check_keywords(struct schema *c, const json_t *schema) {
 		"exclusiveMinimum", "exclusiveMaximum", "format", "definitions",
 		/* what only describes */
 		"title", "description", "default", "examples", "$schema", "$comment", "deprecated",
-		"readOnly", "writeOnly" };
+		"readOnly", "writeOnly", "discriminator" /* OpenAPI's, which pydantic writes beside oneOf */ };
 	const char *key;
 	json_t *value;
 	json_object_foreach((json_t *)(uintptr_t)schema, key, value) {
@@ -63,6 +63,34 @@ static void check_keywords(struct schema *c, const json_t *schema) {
 			(!json_is_array(value) || json_array_size(value) == 0)) {
 			schema_fail(c, BB_ERR_INPUT, "'%s' isn't an array of schemas", key);
 			return;
+		}
+	}
+}
+
+/* In all places where a schema stands, also where no value comes to it: a definition that nobody
+ * names, properties of what is no object. */
+static void check_all_keywords(struct schema *c, const json_t *schema) {
+	static const char *const one[] = { "items", "additionalProperties" };
+	static const char *const many[] = { "prefixItems", "anyOf", "oneOf", "allOf", "properties",
+		"$defs", "definitions" };
+	if (!json_is_object(schema)) {
+		return;
+	}
+	check_keywords(c, schema);
+	for (size_t i = 0; i < COUNT(one) && !c->failed; i++) {
+		check_all_keywords(c, json_object_get(schema, one[i]));
+	}
+	for (size_t i = 0; i < COUNT(many) && !c->failed; i++) {
+		json_t *const group = json_object_get(schema, many[i]);
+		const char *name;
+		json_t *member;
+		for (size_t j = 0; j < json_array_size(group) && !c->failed; j++) {
+			check_all_keywords(c, json_array_get(group, j));
+		}
+		json_object_foreach(group, name, member) {
+			if (!c->failed) {
+				check_all_keywords(c, member);
+			}
 		}
 	}
 }
@@ -350,6 +378,7 @@ static void finish(struct schema *c) {
 
 static bool compile_root(struct schema *c, uint32_t *root) {
 	struct schema_set set = { 0 };
+	check_all_keywords(c, c->root);
 	schema_add(c, &set, c->root);
 	*root = schema_compile(c, &set);
 	const struct bb_error trouble = c->r->x.trouble;
