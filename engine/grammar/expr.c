@@ -439,17 +439,25 @@ static uint32_t derive_seq(struct exprs *x, uint32_t a, int byte) {
 	return expr_or(x, all, derive(x, a, byte));
 }
 
+/* An element of a list. States of an intersection are pairs of those of its elements, which are few
+ * and come again in many pairs: their steps are kept. */
+static uint32_t derive_element(struct exprs *x, enum expr_op op, uint32_t a, int byte) {
+	return op == EXPR_OP_AND && x->has_classes ? expr_step_any(x, a, x->class_of[byte])
+		: derive(x, a, byte);
+}
+
 static uint32_t derive_list(struct exprs *x, uint32_t a, int byte) {
 	const enum expr_op op = x->all[a].op;
-	uint32_t all = derive(x, x->all[a].a, byte);
-	for (a = x->all[a].b;; a = x->all[a].b) {
+	uint32_t all = derive_element(x, op, x->all[a].a, byte);
+	for (a = x->all[a].b; all != EXPR_NONE || op == EXPR_OP_OR; a = x->all[a].b) {
 		const bool is_last = x->all[a].op != op;
-		const uint32_t next = derive(x, is_last ? a : x->all[a].a, byte);
+		const uint32_t next = derive_element(x, op, is_last ? a : x->all[a].a, byte);
 		all = op == EXPR_OP_OR ? expr_or(x, all, next) : expr_and(x, all, next);
 		if (is_last) {
 			return all;
 		}
 	}
+	return all;
 }
 
 static uint32_t derive(struct exprs *x, uint32_t a, int byte) {
