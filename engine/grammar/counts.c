@@ -350,6 +350,7 @@ static bool fill_parts(struct count_family *f, const struct walk *w) {
 		p->expr = w->states[i].expr;
 		p->inside = w->states[i].inside;
 		p->asks = w->states[i].asks;
+		f->asks |= p->asks;
 		memcpy(p->rounds, w->states[i].rounds, sizeof(p->rounds));
 	}
 	for (uint32_t j = 0; j < t->n_ids; j++) {
@@ -381,7 +382,7 @@ static bool fill_parts(struct count_family *f, const struct walk *w) {
 	return true;
 }
 
-static int32_t reach_of(int32_t max) {
+int32_t counts_reach_of(int32_t max) {
 	int32_t reach = FEW_ROUNDS;
 	while (reach < max && reach < MAX_ROUNDS) {
 		reach *= 4;
@@ -394,7 +395,7 @@ bool counts_create(struct count_family *f, struct exprs *x, const struct token_t
 	struct walk w = { .x = x, .tree = tree, .n_marks = bounds->n, .is_one = true };
 	memset(f, 0, sizeof(*f));
 	for (int i = 0; i < bounds->n; i++) {
-		w.reach[i] = f->reach[i] = reach_of(bounds->all[i].max);
+		w.reach[i] = f->reach[i] = counts_reach_of(bounds->all[i].max);
 	}
 	w.slots = base_alloc(2 * MAX_STATES, sizeof(*w.slots));
 	w.ends = base_alloc(tree->n_ids, sizeof(*w.ends));
@@ -422,6 +423,9 @@ bool counts_create(struct count_family *f, struct exprs *x, const struct token_t
 }
 
 void counts_destroy(struct count_family *f) {
+	if (f->is_stored) {
+		memset(f, 0, sizeof(*f));
+	}
 	for (uint32_t i = 0; f->parts != NULL && i < f->n; i++) {
 		base_free(f->parts[i].bits);
 		base_free(f->parts[i].ids);

@@ -40,6 +40,8 @@ struct count_family {
 	uint32_t n;
 	int32_t reach[COUNTS_MOST]; /* tokens that take more rounds were left out */
 	size_t bytes;
+	bool asks;           /* one of the parts does: then it is of use in its own grammar alone */
+	bool is_stored;      /* parts belong to the store */
 };
 
 /* The expression with marks instead of the bounds of the repeats that it goes on with, which are
@@ -53,6 +55,8 @@ uint32_t counts_unmark(struct exprs *x, uint32_t marked, const struct count_boun
 bool counts_create(struct count_family *f, struct exprs *x, const struct token_tree *tree,
 	uint32_t marked, const struct count_bounds *bounds, uint32_t *stack, bool *is_one);
 void counts_destroy(struct count_family *f); /* what it holds; zeroed is fine */
+/* How many rounds a family for these bounds knows of. */
+int32_t counts_reach_of(int32_t max);
 /* Does it know of all tokens that fit these bounds? */
 bool counts_reach(const struct count_family *f, const struct count_bounds *bounds);
 /* Is the part of tokens that fit these bounds? *may_end: at its crossings the text may be over. */

@@ -18,6 +18,7 @@ enum {
 struct grammar_trees {
 	pthread_mutex_t lock; /* of the tree */
 	struct token_tree *tree;
+	struct store *store;
 	struct grammar_cache cache;
 };
 
@@ -38,7 +39,9 @@ struct bb_grammar {
 
 bool grammar_trees_create(struct grammar_trees **out, struct bb_error *err) {
 	*out = base_alloc(1, sizeof(**out));
-	if (*out == NULL) {
+	if (*out == NULL || !store_create(&(*out)->store, err)) {
+		base_free(*out);
+		*out = NULL;
 		return base_no_memory(err, "engine", sizeof(**out));
 	}
 	pthread_mutex_init(&(*out)->lock, NULL);
@@ -65,6 +68,7 @@ void grammar_trees_destroy(struct grammar_trees *t) {
 	if (t != NULL) {
 		destroy_entries(grammar_cache_clear(&t->cache));
 		grammar_cache_finish(&t->cache);
+		store_destroy(t->store);
 		token_tree_destroy(t->tree);
 		pthread_mutex_destroy(&t->lock);
 		base_free(t);
@@ -136,13 +140,13 @@ static struct shared *create_shared(enum bb_grammar_kind kind, const char *sourc
 }
 
 /* Compiled, by whoever asked first. */
-static void compile(struct shared *s, const struct token_tree *tree) {
+static void compile(struct shared *s, const struct token_tree *tree, struct store *store) {
 	const struct grammar_entry *const e = &s->entry;
 	struct bb_error err = { 0 };
 	s->tree = tree;
 	if (rules_init(&s->rules, &err) &&
 		source_compile(&s->rules, e->kind, e->source, e->n_source, &err) &&
-		heads_init(&s->heads, &s->rules.x, tree, &err)) {
+		heads_init(&s->heads, &s->rules.x, tree, store, &err)) {
 		warm(s, &err);
 	}
 	grammar_cache_made(s->cache, &s->entry, &err);
@@ -179,7 +183,7 @@ bool bb_grammar_create(struct bb_grammar **out, const struct bb_engine *e,
 	s->cache = &e->grammar_trees->cache;
 	g->shared = (struct shared *)grammar_cache_take(s->cache, &s->entry);
 	if (g->shared == s) {
-		compile(s, tree);
+		compile(s, tree, e->grammar_trees->store);
 	} else {
 		destroy_shared(s);
 	}

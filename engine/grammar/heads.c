@@ -14,10 +14,11 @@ enum {
 };
 
 bool heads_init(struct heads *h, struct exprs *x, const struct token_tree *tree,
-	struct bb_error *err) {
+	struct store *store, struct bb_error *err) {
 	memset(h, 0, sizeof(*h));
 	h->x = x;
 	h->tree = tree;
+	h->store = store;
 	h->stack = base_alloc((size_t)tree->max_depth + 1, sizeof(*h->stack));
 	h->bits = base_alloc((size_t)tree->n_words, sizeof(*h->bits));
 	return (h->stack != NULL && h->bits != NULL) ||
@@ -26,9 +27,11 @@ bool heads_init(struct heads *h, struct exprs *x, const struct token_tree *tree,
 
 void heads_finish(struct heads *h) {
 	for (uint32_t i = 0; i < h->n; i++) {
-		base_free(h->all[i].bits);
-		base_free(h->all[i].ids);
-		base_free(h->all[i].crossings);
+		if (!h->all[i].is_stored) {
+			base_free(h->all[i].bits);
+			base_free(h->all[i].ids);
+			base_free(h->all[i].crossings);
+		}
 	}
 	for (uint32_t i = 0; i < h->n_families; i++) {
 		counts_destroy(&h->families[i]);
@@ -110,8 +113,8 @@ static bool walk(struct heads *h, uint32_t expr, int max_depth, uint32_t max_rea
 	return x->trouble.code == BB_OK;
 }
 
-/* A copy of bits and crossings. */
-static bool keep(struct heads *h, struct head *out) {
+/* A copy of bits and crossings; the bytes that it takes. 0: no memory. */
+static size_t keep(struct heads *h, struct head *out) {
 	const size_t words = (size_t)h->tree->n_words;
 	size_t n_tokens = 0;
 	for (size_t i = 0; i < words; i++) {
@@ -128,7 +131,8 @@ static bool keep(struct heads *h, struct head *out) {
 		base_free(out->crossings);
 		base_free(out->ids);
 		base_free(out->bits);
-		return no_memory(h, words * sizeof(*out->bits));
+		no_memory(h, words * sizeof(*out->bits));
+		return 0;
 	}
 	if (h->n_crossings > 0) {
 		memcpy(out->crossings, h->crossings, h->n_crossings * sizeof(*out->crossings));
@@ -141,9 +145,8 @@ static bool keep(struct heads *h, struct head *out) {
 			out->ids[out->n_ids++] = (int32_t)(32 * i) + __builtin_ctz(left);
 		}
 	}
-	h->bytes += h->n_crossings * sizeof(*out->crossings) +
+	return sizeof(*out) + h->n_crossings * sizeof(*out->crossings) +
 		(out->bits != NULL ? words : n_tokens) * sizeof(*out->bits);
-	return true;
 }
 
 static bool make_room(struct heads *h, void **array, uint32_t n, uint32_t *cap, size_t bytes) {
@@ -162,6 +165,30 @@ static bool make_room(struct heads *h, void **array, uint32_t n, uint32_t *cap, 
 
 /* ---- families ---- */
 
+static size_t own_bytes(const struct count_family *f) {
+	return f->is_stored ? 0 : f->bytes;
+}
+
+/* Another grammar's, or by a walk. With one mark: of two, which comes first is each grammar's own
+ * affair. */
+static bool make_family(struct heads *h, uint32_t marked, const struct count_bounds *bounds,
+	struct count_family *out, bool *is_one) {
+	struct fingerprint key;
+	const bool is_common = h->store != NULL && bounds->n == 1 && store_fingerprint(h->store, h->x,
+		marked, (uint64_t)counts_reach_of(bounds->all[0].max), &key);
+	*is_one = true;
+	if (is_common && store_find_family(h->store, key, out)) {
+		return true;
+	}
+	if (!counts_create(out, h->x, h->tree, marked, bounds, h->stack, is_one)) {
+		return false;
+	}
+	if (is_common && *is_one && !out->asks) {
+		store_add_family(h->store, key, out);
+	}
+	return true;
+}
+
 /* The one of a marked expression that knows of all tokens within these bounds, if there is one; as
  * it is, or after a walk. *out NULL: not known without a walk, or none. */
 static bool find_family(struct heads *h, uint32_t marked, const struct count_bounds *bounds,
@@ -175,12 +202,12 @@ static bool find_family(struct heads *h, uint32_t marked, const struct count_bou
 		*out = &h->families[known - 1];
 		return true;
 	}
-	struct count_family found;
-	bool is_one;
 	if (!may_walk || h->bytes >= MAX_BYTES) {
 		return true;
 	}
-	if (!counts_create(&found, h->x, h->tree, marked, bounds, h->stack, &is_one)) {
+	struct count_family found;
+	bool is_one;
+	if (!make_family(h, marked, bounds, &found, &is_one)) {
 		return false;
 	}
 	if (!is_one) {
@@ -194,11 +221,11 @@ static bool find_family(struct heads *h, uint32_t marked, const struct count_bou
 	}
 	const uint32_t at = known != 0 ? known - 1 : h->n_families++;
 	if (known != 0) {
-		h->bytes -= h->families[at].bytes;
+		h->bytes -= own_bytes(&h->families[at]);
 		counts_destroy(&h->families[at]);
 	}
 	h->families[at] = found;
-	h->bytes += found.bytes;
+	h->bytes += own_bytes(&found);
 	h->x->all[marked].heads[1] = at + 1;
 	*out = &h->families[at];
 	return true;
@@ -236,22 +263,53 @@ static bool put_together(struct heads *h, const struct count_family *f,
 
 /* ---- masks ---- */
 
-/* What bits and crossings have, under this expression, exact or clipped. */
+/* The mask of an expression, exact or clipped, from now on. */
+static const struct head *add_head(struct heads *h, uint32_t expr, bool is_clipped,
+	const struct head *found) {
+	h->all[h->n++] = *found;
+	h->x->all[expr].heads[is_clipped] = h->n;
+	return &h->all[h->n - 1];
+}
+
+/* What bits and crossings have. key: what others may find it by, or NULL. */
 static const struct head *remember(struct heads *h, uint32_t expr, bool is_clipped,
-	bool is_narrow) {
+	bool is_narrow, const struct fingerprint *key) {
 	struct head found = { .is_narrow = is_narrow };
 	if (h->n >= MAX_HEADS || (!is_narrow && h->bytes >= MAX_BYTES)) {
 		h->last = is_narrow ? found : (struct head){ .bits = h->bits, .crossings = h->crossings,
 			.n_crossings = h->n_crossings };
 		return &h->last;
 	}
-	if (!make_room(h, (void **)&h->all, h->n, &h->cap, sizeof(*h->all)) ||
-		(!is_narrow && !keep(h, &found))) {
+	if (!make_room(h, (void **)&h->all, h->n, &h->cap, sizeof(*h->all))) {
 		return NULL;
 	}
-	h->all[h->n++] = found;
-	h->x->all[expr].heads[is_clipped] = h->n;
-	return &h->all[h->n - 1];
+	if (!is_narrow) {
+		const size_t bytes = keep(h, &found);
+		if (bytes == 0) {
+			return NULL;
+		}
+		if (key != NULL) {
+			store_add_head(h->store, *key, &found, bytes);
+		}
+		h->bytes += found.is_stored ? 0 : bytes;
+	}
+	return add_head(h, expr, is_clipped, &found);
+}
+
+/* Another grammar's mask of an expression, or by a walk through the whole vocabulary. */
+static const struct head *find_whole(struct heads *h, uint32_t expr, bool is_clipped) {
+	struct fingerprint key;
+	struct head found;
+	uint32_t n_reached;
+	bool is_whole;
+	const bool is_common = h->store != NULL &&
+		store_fingerprint(h->store, h->x, expr, is_clipped, &key);
+	if (is_common && h->n < MAX_HEADS && store_find_head(h->store, key, &found)) {
+		return make_room(h, (void **)&h->all, h->n, &h->cap, sizeof(*h->all))
+			? add_head(h, expr, is_clipped, &found) : NULL;
+	}
+	return walk(h, expr, is_clipped ? EXPR_HORIZON : UINT16_MAX, UINT32_MAX, &n_reached, &is_whole)
+		? remember(h, expr, is_clipped, n_reached <= NARROW, is_common ? &key : NULL) : NULL;
 }
 
 /* One round must still come, then any number: that is one state, not one of many. */
@@ -277,7 +335,7 @@ static bool add_free(struct heads *h, const struct count_family *f, uint32_t mar
 	}
 	const uint32_t expr = counts_unmark(h->x, marked, &none);
 	return expr == EXPR_NONE || h->x->all[expr].heads[0] != 0 ||
-		(put_together(h, f, &none) && remember(h, expr, false, false) != NULL);
+		(put_together(h, f, &none) && remember(h, expr, false, false, NULL) != NULL);
 }
 
 /* With a bounded repeat: by a short walk, or from a family. *out NULL: neither. False: trouble. */
@@ -296,7 +354,7 @@ static bool find_counted(struct heads *h, uint32_t expr, const struct head **out
 			return false;
 		}
 		if (is_whole) {
-			*out = remember(h, expr, false, n_reached <= NARROW);
+			*out = remember(h, expr, false, n_reached <= NARROW, NULL);
 			return *out != NULL;
 		}
 		if (marked != EXPR_NONE && !find_family(h, marked, &bounds, true, &family)) {
@@ -305,7 +363,7 @@ static bool find_counted(struct heads *h, uint32_t expr, const struct head **out
 	}
 	if (family != NULL) {
 		*out = add_free(h, family, marked, &bounds) && put_together(h, family, &bounds)
-			? remember(h, expr, false, false) : NULL;
+			? remember(h, expr, false, false, NULL) : NULL;
 		return *out != NULL;
 	}
 	return h->x->trouble.code == BB_OK;
@@ -315,8 +373,6 @@ const struct head *heads_find(struct heads *h, uint32_t expr) {
 	struct exprs *const x = h->x;
 	const uint32_t exact = x->all[expr].heads[0];
 	const struct head *found = NULL;
-	uint32_t n_reached;
-	bool is_whole;
 	if (exact != 0) {
 		return &h->all[exact - 1];
 	}
@@ -330,6 +386,5 @@ const struct head *heads_find(struct heads *h, uint32_t expr) {
 	if (known != 0) {
 		return &h->all[known - 1];
 	}
-	return walk(h, clipped, is_clipped ? EXPR_HORIZON : UINT16_MAX, UINT32_MAX, &n_reached,
-		&is_whole) ? remember(h, clipped, is_clipped, n_reached <= NARROW) : NULL;
+	return find_whole(h, clipped, is_clipped);
 }

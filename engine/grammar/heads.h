@@ -7,20 +7,12 @@
 #ifndef HEADS_H
 #define HEADS_H
 
-#include "counts.h"
-
-struct head {
-	uint32_t *bits;      /* [n_words]; NULL: few, and in ids */
-	int32_t *ids;        /* [n_ids] */
-	uint32_t *crossings; /* [n_crossings] nodes of the tree with more below, where the text of the
-	                      * expression may end and what follows it begins */
-	uint32_t n_ids, n_crossings;
-	bool is_narrow;      /* few nodes are reached: nothing is kept but this */
-};
+#include "store.h"
 
 struct heads {
 	struct exprs *x;
 	const struct token_tree *tree;
+	struct store *store; /* of the tree; NULL: nothing is shared */
 	struct head *all;    /* [n] */
 	uint32_t n, cap;
 	struct count_family *families; /* [n_families] */
@@ -34,7 +26,7 @@ struct heads {
 };
 
 bool heads_init(struct heads *h, struct exprs *x, const struct token_tree *tree,
-	struct bb_error *err);
+	struct store *store, struct bb_error *err);
 void heads_finish(struct heads *h);
 size_t heads_bytes(const struct heads *h); /* that it takes */
 /* NULL after trouble, which is in h->x. */

@@ -49,7 +49,8 @@ static void check_keywords(struct schema *c, const json_t *schema) {
 		"exclusiveMinimum", "exclusiveMaximum", "format", "definitions",
 		/* what only describes */
 		"title", "description", "default", "examples", "$schema", "$comment", "deprecated",
-		"readOnly", "writeOnly", "discriminator" /* OpenAPI's, which pydantic writes beside oneOf */ };
+		"readOnly", "writeOnly",
+		"discriminator" /* OpenAPI's, which pydantic writes beside oneOf */ };
 	const char *key;
 	json_t *value;
 	json_object_foreach((json_t *)(uintptr_t)schema, key, value) {
