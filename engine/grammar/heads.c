@@ -312,10 +312,12 @@ static const struct head *find_whole(struct heads *h, uint32_t expr, bool is_cli
 		? remember(h, expr, is_clipped, n_reached <= NARROW, is_common ? &key : NULL) : NULL;
 }
 
-/* One round must still come, then any number: that is one state, not one of many. */
-static bool is_nearly_free(const struct count_bounds *bounds) {
+/* A round that may be left out, or one before any number: these are one or two states, not worth a
+ * family of their own. */
+static bool has_few_states(const struct count_bounds *bounds) {
 	for (int i = 0; i < bounds->n; i++) {
-		if (bounds->all[i].min > 1 || bounds->all[i].max != COUNTS_NO_MAX) {
+		const struct count_bound b = bounds->all[i];
+		if (b.min > 1 || (b.max > 1 && b.max != COUNTS_NO_MAX)) {
 			return false;
 		}
 	}
@@ -349,7 +351,7 @@ static bool find_counted(struct heads *h, uint32_t expr, const struct head **out
 	if (marked != EXPR_NONE && !find_family(h, marked, &bounds, false, &family)) {
 		return false;
 	}
-	if (family == NULL && !is_nearly_free(&bounds)) {
+	if (family == NULL && !has_few_states(&bounds)) {
 		if (!walk(h, expr, UINT16_MAX, h->tree->n_nodes / SMALL, &n_reached, &is_whole)) {
 			return false;
 		}
