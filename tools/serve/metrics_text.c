@@ -102,7 +102,8 @@ static void put_own(struct page *p, const struct server *s, const struct metrics
 	put(p, "requests_running", "gauge", "Requests that have begun.", st->n_running);
 	put(p, "requests_waiting", "gauge", "Requests that haven't begun.", st->n_waiting);
 	put(p, "requests_aside", "gauge", "Requests that were put aside for others.", st->n_aside);
-	put(p, "kv_cache_bytes", "gauge", "Pages of keys and values in use.", (double)st->kv_bytes);
+	put(p, "kv_cache_bytes", "gauge", "Keys, values and states of contexts, in use.",
+		(double)st->kv_bytes);
 	put(p, "kv_cache_limit_bytes", "gauge", "Their limit; 0 means none.",
 		(double)st->max_kv_bytes);
 	put(p, "prefix_cache_bytes", "gauge", "Kept for prompts that begin alike.",
