@@ -7,20 +7,31 @@
 #include <assert.h>
 #include <string.h>
 
+void generation_free_stops(char **stop, int n) {
+	for (int i = 0; stop != NULL && i < n; i++) {
+		base_free(stop[i]);
+	}
+	base_free(stop);
+}
+
+char **generation_copy_stops(const char *const *stop, int n) {
+	char **copy = base_alloc((size_t)n, sizeof(*copy));
+	for (int i = 0; copy != NULL && i < n; i++) {
+		copy[i] = base_strdup(stop[i]);
+		if (copy[i] == NULL) {
+			generation_free_stops(copy, i);
+			copy = NULL;
+		}
+	}
+	return copy;
+}
+
 static bool copy_stops(struct bb_generation *g, const struct bb_generation_params *p,
 	struct bb_error *err) {
-	g->stop = base_alloc((size_t)p->n_stop, sizeof(*g->stop));
-	if (g->stop == NULL) {
-		return base_no_memory(err, "stop strings", (size_t)p->n_stop * sizeof(*g->stop));
-	}
-	for (int i = 0; i < p->n_stop; i++) {
-		g->stop[i] = base_strdup(p->stop[i]);
-		if (g->stop[i] == NULL) {
-			return base_no_memory(err, "stop strings", strlen(p->stop[i]));
-		}
-		g->n_stop++;
-	}
-	return true;
+	g->stop = generation_copy_stops(p->stop, p->n_stop);
+	g->n_stop = g->stop != NULL ? p->n_stop : 0;
+	return g->stop != NULL ||
+		base_no_memory(err, "stop strings", (size_t)p->n_stop * sizeof(*g->stop));
 }
 
 static bool copy_stop_ids(struct bb_generation *g, const struct bb_generation_params *p,
@@ -144,10 +155,7 @@ void bb_generation_destroy(struct bb_generation *g) {
 	if (g == NULL) {
 		return;
 	}
-	for (int i = 0; i < g->n_stop; i++) {
-		base_free(g->stop[i]);
-	}
-	base_free(g->stop);
+	generation_free_stops(g->stop, g->n_stop);
 	base_free(g->stop_ids);
 	bb_tokens_finish(&g->pending);
 	cot_finish(&g->cot);

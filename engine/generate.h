@@ -26,6 +26,9 @@ struct bb_generation {
 	struct bb_tokens pending;  /* the last one given out, and what was fed behind it */
 };
 
+/* Copies of n strings, for generation_free_stops, which takes NULL too; NULL: no memory. */
+char **generation_copy_stops(const char *const *stop, int n);
+void generation_free_stops(char **stop, int n);
 /* One without a context, whose prompt is not known yet, and that ends with BB_FINISH_CONTEXT where
  * its context has max_len tokens; 0: as many as that one holds. */
 bool generation_create(struct bb_generation **out, struct bb_engine *e,

@@ -35,23 +35,6 @@ static const char *copy_text(const char *text, bool *ok) {
 	return p;
 }
 
-static void free_stops(char **stop, int n) {
-	for (int i = 0; stop != NULL && i < n; i++) {
-		base_free(stop[i]);
-	}
-	base_free(stop);
-}
-
-static char **copy_stops(const char *const *stop, int n, bool *ok) {
-	char **p = *ok ? base_alloc((size_t)n, sizeof(*p)) : NULL;
-	*ok = p != NULL;
-	for (int i = 0; i < n && *ok; i++) {
-		p[i] = base_strdup(stop[i]);
-		*ok = p[i] != NULL;
-	}
-	return p;
-}
-
 static void request_destroy(struct bb_request *r) {
 	struct bb_request_params *p = &r->params;
 	for (int i = 0; r->branches != NULL && i < p->n; i++) {
@@ -64,7 +47,7 @@ static void request_destroy(struct bb_request *r) {
 	base_free((void *)(uintptr_t)p->conversation);
 	base_free((void *)(uintptr_t)p->generation.stop_token_ids);
 	base_free((void *)(uintptr_t)p->generation.sampling.logit_bias);
-	free_stops((char **)(uintptr_t)p->generation.stop, p->generation.n_stop);
+	generation_free_stops((char **)(uintptr_t)p->generation.stop, p->generation.n_stop);
 	base_free(r);
 }
 
@@ -107,7 +90,9 @@ static bool copy_params(struct bb_request *r, const struct bb_request_params *fr
 		sizeof(*g->stop_token_ids), &ok);
 	g->sampling.logit_bias = copy(from_g->sampling.logit_bias,
 		(size_t)from_g->sampling.n_logit_bias, sizeof(*g->sampling.logit_bias), &ok);
-	g->stop = (const char *const *)copy_stops(from_g->stop, from_g->n_stop, &ok);
+	char **stops = ok ? generation_copy_stops(from_g->stop, from_g->n_stop) : NULL;
+	g->stop = (const char *const *)stops;
+	ok = stops != NULL;
 	p->cache_salt = copy_text(from->cache_salt, &ok);
 	p->conversation = copy_text(from->conversation, &ok);
 	return ok && copy_branches(r, from);
