@@ -335,6 +335,16 @@ struct used_bytes engine_kept_bytes(struct bb_engine *e) {
 	return e->kept_bytes;
 }
 
+bool engine_give_back(struct bb_engine *e) {
+	size_t bytes = state_pool_trim(&e->states) + state_pool_trim(&e->packed_states);
+	for (int i = 0; i < e->plan.n_paged; i++) {
+		for (int type = 0; type < N_KV_TYPES; type++) {
+			bytes += kv_pool_trim(&e->pools[i][type]);
+		}
+	}
+	return bytes > 0;
+}
+
 bool context_reserve(struct bb_context *c, int n_new, struct bb_error *err) {
 	const int length = bb_context_length(c);
 	if (n_new > c->max_len - length) {

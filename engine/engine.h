@@ -116,6 +116,8 @@ struct used_bytes engine_used_bytes(const struct bb_engine *e);
 /* Of them, what only such contexts refer to. Looks at all contexts, but not where none came, went
  * or shared anything since it last did. */
 struct used_bytes engine_kept_bytes(struct bb_engine *e);
+/* Gives back memory of pages and states that nobody uses; whether there was any. */
+bool engine_give_back(struct bb_engine *e);
 /* As bb_context_rewind, but an empty segment that begins there stays. */
 bool context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err);
 /* ---- context_state.c: the fixed state of a context; nothing to do for models without ---- */

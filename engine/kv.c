@@ -62,8 +62,8 @@ void kv_pool_finish(struct kv_pool *p) {
 	}
 }
 
-/* Gives back the blocks of which no page is used. */
-static void trim(struct kv_pool *p) {
+size_t kv_pool_trim(struct kv_pool *p) {
+	size_t bytes = 0;
 	for (struct kv_page **link = &p->free; *link != NULL;) {
 		if ((*link)->block->n_used == 0) {
 			*link = (*link)->next_free;
@@ -75,11 +75,13 @@ static void trim(struct kv_pool *p) {
 		struct kv_block *b = *link;
 		if (b->n_used == 0) {
 			*link = b->next;
+			bytes += b->bytes;
 			drop_block(p, b);
 		} else {
 			link = &b->next;
 		}
 	}
+	return bytes;
 }
 
 static size_t left_of(const struct kv_budget *b) {
@@ -94,7 +96,7 @@ static bool grow(struct kv_pool *p, struct bb_error *err) {
 		for (struct kv_pool *o = budget->pools; o != NULL && left_of(budget) < p->page_bytes;
 			o = o->next) {
 			if (o != p) {
-				trim(o);
+				kv_pool_trim(o);
 			}
 		}
 		const size_t left = left_of(budget) / p->page_bytes;

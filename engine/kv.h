@@ -28,6 +28,8 @@ struct kv_pool {
 void kv_pool_init(struct kv_pool *p, size_t page_bytes, const struct memory *memory,
 	struct kv_budget *budget);
 void kv_pool_finish(struct kv_pool *p);
+/* Gives back the memory of which no page is used; how many bytes. */
+size_t kv_pool_trim(struct kv_pool *p);
 
 /* Pages [first_page, n_pages) of a context's tokens; those before were freed behind a window.
  * Pages are listed in chunks (kernels.h says why that size), and tables share chunks: a fork

@@ -326,9 +326,14 @@ static void plan(struct bb_scheduler *s, double now) {
 	}
 }
 
-/* Whether there were any that gave back memory. */
-static bool trim_prefixes(struct bb_scheduler *s) {
-	return s->prefix != NULL && prefix_trim(s->prefix, SIZE_MAX) > 0;
+/* Whether there is memory again, of prefixes, or of pages and states that nobody uses: what lacks it
+ * may be neither. A step that fails all the same leaves pages that it had asked for, which help
+ * nobody a second time. */
+static bool find_memory(struct bb_scheduler *s) {
+	const bool has_trimmed = s->prefix != NULL && prefix_trim(s->prefix, SIZE_MAX) > 0;
+	const bool has_given = engine_give_back(s->engine) && !s->has_given_back;
+	s->has_given_back = s->has_given_back || has_given;
+	return has_trimmed || has_given;
 }
 
 /* Memory ran out before the budget did: bytes beyond those in use now aren't counted on until a
@@ -449,7 +454,7 @@ static bool is_alone(const struct bb_scheduler *s, const struct branch *b) {
  * fails. */
 static void give_up(struct bb_scheduler *s, struct branch *b, struct bb_error *err) {
 	const bool is_short = err->code == BB_ERR_MEMORY;
-	if (is_short && (trim_prefixes(s) || !is_alone(s, b))) {
+	if (is_short && (find_memory(s) || !is_alone(s, b))) {
 		if (turns_is_in(b)) {
 			turns_drop(s, b);
 		}
@@ -634,7 +639,7 @@ static bool fail_step(struct bb_scheduler *s, const struct bb_error *why, struct
 		run_end_all(s, BB_FINISH_NONE, why);
 		return false;
 	}
-	if (why->code == BB_ERR_MEMORY && trim_prefixes(s)) {
+	if (why->code == BB_ERR_MEMORY && find_memory(s)) {
 		return true; /* that may be enough */
 	}
 	if (why->code == BB_ERR_MEMORY && !is_alone(s, s->of_item[0])) {
@@ -672,6 +677,7 @@ static bool compute(struct bb_scheduler *s, struct bb_error *err) {
 		bb_context_length(s->items[0].context) == before) {
 		return fail_step(s, &why, err);
 	}
+	s->has_given_back = false;
 	measure(s, requests_now(s) - start);
 	for (int i = 0; i < s->n_items; i++) {
 		give_out(s, i, &why);

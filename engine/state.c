@@ -16,14 +16,21 @@ void state_pool_init(struct state_pool *p, size_t bytes, const struct memory *me
 }
 
 void state_pool_finish(struct state_pool *p) {
-	assert(p->n_free == p->n_all);
-	while (p->free != NULL) {
+	assert(p->n_free == p->n_all && p->n_promised == 0);
+	state_pool_trim(p);
+	memset(p, 0, sizeof(*p));
+}
+
+size_t state_pool_trim(struct state_pool *p) {
+	size_t bytes = 0;
+	for (; p->n_free > p->n_promised; p->n_free--, p->n_all--) {
 		struct state *s = p->free;
 		p->free = s->next;
 		memory_unmap(p->memory, s->data, p->bytes);
 		base_free(s);
+		bytes += p->bytes;
 	}
-	memset(p, 0, sizeof(*p));
+	return bytes;
 }
 
 static void give_back(struct state_pool *p, struct state *s) {

@@ -34,6 +34,8 @@ struct state_pool {
 void state_pool_init(struct state_pool *p, size_t bytes, const struct memory *memory,
 	size_t max_kept_bytes);
 void state_pool_finish(struct state_pool *p); /* all states must have been given back */
+/* Gives back the memory of free states that nobody was promised; how many bytes. */
+size_t state_pool_trim(struct state_pool *p);
 /* A state with one reference, its content undefined; NULL with a sentence. `promised`: one of those
  * that state_promise made. */
 struct state *state_take(struct state_pool *p, bool promised, struct bb_error *err);
