@@ -77,7 +77,7 @@ struct bb_scheduler {
 	size_t swap_bytes;
 	size_t squeeze;                /* a limit that failed allocations taught, of all bytes in use,
 	                                * checkpoints too; 0: none */
-	bool has_given_back;           /* unused memory, since a step was last computed */
+	bool is_short;                 /* memory ran out, and no step was computed since */
 	float *prompt_logits;          /* [PROMPT_ROWS, n_vocab]; NULL: nobody asked yet */
 	float *hidden;                 /* [max_running, n_embd], by item; the same */
 	double mean_output;            /* tokens of answers */

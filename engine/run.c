@@ -287,20 +287,22 @@ static void make_jobs(struct bb_scheduler *s) {
 	s->plan.max_bytes = plan_bytes(s, bytes);
 }
 
-/* Whether even who goes first of those that could run has no room. */
-static bool lacks_room(const struct bb_scheduler *s) {
+/* Where even who goes first of those that could run has no room within a learnt limit: the one that
+ * he needs. 0: he has. */
+static size_t limit_for_first(const struct bb_scheduler *s) {
+	const struct used_bytes used = engine_used_bytes(s->engine);
 	for (int i = 0; i < s->plan.n_jobs; i++) {
 		const struct schedule_job *j = &s->plan.jobs[s->plan.order[i]];
 		if (j->is_in || j->max_rows > 0) {
-			return !j->runs;
+			return j->runs ? 0 : used.all + turns_bytes_for(s->of_job[s->plan.order[i]], 1);
 		}
 	}
-	return false;
+	return 0;
 }
 
 /* Puts aside who has to go. What is shared with others counts in parts, so that it may take more of
  * them than it seemed. A limit that was learnt, and that who goes first has outgrown, puts nobody
- * aside: it would come in again, to grow as far again. */
+ * aside: it would come in again, to grow as far again. Where steps fail without it he has all. */
 static void plan(struct bb_scheduler *s, double now) {
 	s->plan.max_places = s->params.max_running;
 	s->plan.max_rows = s->params.max_step_tokens;
@@ -312,9 +314,10 @@ static void plan(struct bb_scheduler *s, double now) {
 	for (bool again = true; again;) {
 		make_jobs(s);
 		schedule_plan(&s->plan, now);
-		again = s->squeeze > 0 && lacks_room(s);
+		const size_t limit = s->squeeze > 0 ? limit_for_first(s) : 0;
+		again = limit > 0;
 		if (again) {
-			s->squeeze = 0;
+			s->squeeze = s->is_short && s->squeeze < limit ? limit : 0;
 			continue;
 		}
 		for (int i = 0; i < s->plan.n_jobs; i++) {
@@ -326,13 +329,13 @@ static void plan(struct bb_scheduler *s, double now) {
 	}
 }
 
-/* Whether there is memory again, of prefixes, or of pages and states that nobody uses: what lacks it
- * may be neither. A step that fails all the same leaves pages that it had asked for, which help
+/* Whether there is memory again, of prefixes, or of pages and states that nobody uses: what lacks
+ * it may be neither. A step that fails all the same leaves pages that it had asked for, which help
  * nobody a second time. */
 static bool find_memory(struct bb_scheduler *s) {
 	const bool has_trimmed = s->prefix != NULL && prefix_trim(s->prefix, SIZE_MAX) > 0;
-	const bool has_given = engine_give_back(s->engine) && !s->has_given_back;
-	s->has_given_back = s->has_given_back || has_given;
+	const bool has_given = engine_give_back(s->engine) && !s->is_short;
+	s->is_short = true;
 	return has_trimmed || has_given;
 }
 
@@ -625,7 +628,7 @@ static struct branch *last_in(const struct bb_scheduler *s) {
 	struct branch *last = s->of_item[0];
 	for (int i = 0; i < s->plan.n_jobs; i++) {
 		struct branch *b = s->of_job[s->plan.order[i]];
-		last = b->finish == BB_FINISH_NONE && turns_is_in(b) ? b : last;
+		last = b->finish == BB_FINISH_NONE && turns_bytes_of(b) > 0 ? b : last;
 	}
 	return last;
 }
@@ -677,7 +680,7 @@ static bool compute(struct bb_scheduler *s, struct bb_error *err) {
 		bb_context_length(s->items[0].context) == before) {
 		return fail_step(s, &why, err);
 	}
-	s->has_given_back = false;
+	s->is_short = false;
 	measure(s, requests_now(s) - start);
 	for (int i = 0; i < s->n_items; i++) {
 		give_out(s, i, &why);

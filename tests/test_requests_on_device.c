@@ -50,7 +50,7 @@ Test(requests_on_device, whose_memory_runs_out, .timeout = 300) {
 		e->memory.device.module->arena_bytes(e->memory.device.d, &used);
 		bb_engine_destroy(e);
 		m.params.state_cache_bytes = BB_STATE_CACHE_NONE;
-		m.params.max_device_bytes = used + bytes + (256 << 10); /* these: to draw with */
+		m.params.max_device_bytes = used + bytes + (64 << 10); /* these: to draw with */
 		m.pressure = SWAPS;
 		check_mixed(&m);
 		unlink(m.params.path);
