@@ -190,3 +190,47 @@ Test(masks, have_each_token_that_fits_and_no_other) {
 	token_tree_destroy(tree);
 	tokenizer_destroy(t);
 }
+
+/* A mask, an accepted text and another mask; false: an error. */
+static bool play_once(struct game *g, const struct token_tree *tree, struct store *store,
+	const char *source, const char *text, struct bb_error *err) {
+	uint32_t mask[VOCAB_MAX / 32];
+	bool fits = false;
+	memset(g, 0, sizeof(*g));
+	return rules_init(&g->rules, err) &&
+		source_compile(&g->rules, BB_GRAMMAR_JSON_SCHEMA, source, strlen(source), err) &&
+		heads_init(&g->heads, &g->rules.x, tree, store, err) &&
+		matcher_init(&g->m, &g->rules, &g->heads, err) &&
+		matcher_mask(&g->m, mask, err) && matcher_accept(&g->m, text, strlen(text), &fits, err) &&
+		matcher_mask(&g->m, mask, err) && (fits || base_fail(err, BB_ERR_INPUT, "doesn't fit"));
+}
+
+Test(masks, allocations_may_fail) {
+	static const char *const sources[] = { "{\"type\":\"string\",\"maxLength\":12}",
+		"{\"type\":\"string\",\"minLength\":4,\"pattern\":\"[a-z]\",\"maxLength\":12}",
+		"{\"type\":\"string\"}" };
+	struct tokenizer *t = make_vocabulary();
+	struct token_tree *tree;
+	struct bb_error err = { 0 };
+	cr_assert(token_tree_create(&tree, t, VOCAB_MAX, &err), "%s", err.text);
+	for (size_t i = 0; i < COUNT(sources); i++) {
+		bool done = false;
+		for (long n = 1; !done; n++) {
+			static struct game g;
+			struct store *store;
+			err = (struct bb_error){ 0 };
+			cr_assert(n < 10000 && store_create(&store, &err));
+			base_fail_alloc_at(n);
+			/* the store does without memory: who wins is who had no failure at all */
+			const long before = base_count_allocs();
+			const bool ok = play_once(&g, tree, store, sources[i], "\"a1z", &err);
+			done = ok && base_count_allocs() - before < n;
+			base_fail_alloc_at(0);
+			cr_assert(ok || err.code == BB_ERR_MEMORY, "%s, %ld: %s", sources[i], n, err.text);
+			finish(&g);
+			store_destroy(store);
+		}
+	}
+	token_tree_destroy(tree);
+	tokenizer_destroy(t);
+}
