@@ -60,6 +60,8 @@ extern const struct bb_model *const bb_models[];
 
 /* As state_cache_bytes: no checkpoints. */
 #define BB_STATE_CACHE_NONE ((size_t)-1)
+/* As max_swap_bytes: nothing is copied away. */
+#define BB_SWAP_NONE ((size_t)-1)
 
 enum bb_kv_type { BB_KV_AUTO, BB_KV_F32, BB_KV_F16, BB_KV_BF16, BB_KV_INT8 };
 /* "f16", "int8", … and the aliases float16, bfloat16, q8_0; false for an unknown name. */
@@ -646,8 +648,8 @@ struct bb_scheduler_params { /* zeroed = defaults */
 	int max_running;           /* contexts in a step, n of a request with n; >= 2; 0 = 64 */
 	int max_waiting;           /* requests that haven't begun; 0 = 1024 */
 	int max_step_tokens;       /* rows of a step; 0 = the engine's max_batch_tokens */
-	size_t max_swap_bytes;     /* of the host's memory, for what is put aside; 0 = 4 GiB. What has
-	                            * no room there is computed again */
+	size_t max_swap_bytes;     /* of the host's memory, for what is put aside; 0 = 4 GiB,
+	                            * BB_SWAP_NONE = none. What has no room there is computed again */
 	size_t prefix_cache_bytes; /* 0 = half of the engine's max_kv_bytes, or 4 GiB without those */
 	bool no_prefix_cache;
 	double (*clock)(void *user); /* seconds that never go back; NULL: the machine's clock */
@@ -742,6 +744,10 @@ bool bb_request_submit(struct bb_request **out, struct bb_scheduler *s,
 /* From any thread, at any time before the release. Its branches end with BB_FINISH_CANCELLED in the
  * next step, and what they held is free in it; a request that has ended stays as it is. */
 void bb_request_cancel(struct bb_request *r);
+/* From any thread, at any time before the release. A paused request takes no part in steps that
+ * begin from now on, gives way to all others when memory or places are short, and can still be
+ * cancelled or come to its deadline. For those whose events nobody fetches. */
+void bb_request_pause(struct bb_request *r, bool is_paused);
 /* From any thread; NULL is fine. One that hasn't ended goes on. */
 void bb_request_release(struct bb_request *r);
 /* What a branch draws with: the seed itself for branch 0. */

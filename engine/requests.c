@@ -60,17 +60,21 @@ void requests_unref(struct bb_request *r) {
 static bool copy_branches(struct bb_request *r, const struct bb_request_params *from) {
 	bool ok = true;
 	r->branches = base_alloc((size_t)r->params.n, sizeof(*r->branches));
-	for (int i = 0; r->branches != NULL && ok && i < r->params.n; i++) {
-		struct branch *b = &r->branches[i];
-		*b = (struct branch){ .request = r, .index = i, .is_live = i == 0, .n_places = 1 };
-		b->ids.ids = copy(from->prompt, from->n_prompt, sizeof(int32_t), &ok);
-		b->ids.n = b->ids.cap = from->n_prompt;
-	}
-	if (r->branches == NULL || !ok) {
+	if (r->branches == NULL) {
 		return false;
 	}
-	r->branches[0].n_places = r->params.n;
-	r->params.prompt = r->branches[0].ids.ids;
+	for (int i = 0; i < r->params.n; i++) {
+		r->branches[i] = (struct branch){ .request = r, .index = i, .is_live = i == 0,
+			.n_places = 1 };
+	}
+	struct branch *first = &r->branches[0];
+	first->ids.ids = copy(from->prompt, from->n_prompt, sizeof(int32_t), &ok);
+	if (!ok) {
+		return false;
+	}
+	first->ids.n = first->ids.cap = from->n_prompt;
+	first->n_places = r->params.n;
+	r->params.prompt = first->ids.ids;
 	return true;
 }
 
@@ -221,6 +225,12 @@ void bb_request_cancel(struct bb_request *r) {
 	}
 }
 
+void bb_request_pause(struct bb_request *r, bool is_paused) {
+	if (atomic_exchange(&r->is_paused, is_paused) && !is_paused) {
+		bb_scheduler_wake(r->scheduler);
+	}
+}
+
 void bb_request_release(struct bb_request *r) {
 	if (r != NULL) {
 		requests_unref(r);
@@ -243,7 +253,8 @@ static void pick_defaults(struct bb_scheduler *s) {
 	p->max_step_tokens = p->max_step_tokens > 0 && p->max_step_tokens < most
 		? p->max_step_tokens : most;
 	p->max_step_tokens = p->max_step_tokens > p->max_running ? p->max_step_tokens : p->max_running;
-	p->max_swap_bytes = p->max_swap_bytes > 0 ? p->max_swap_bytes : (size_t)4 << 30;
+	p->max_swap_bytes = p->max_swap_bytes == BB_SWAP_NONE ? 0
+		: p->max_swap_bytes > 0 ? p->max_swap_bytes : (size_t)4 << 30;
 	if (p->prefix_cache_bytes == 0) {
 		p->prefix_cache_bytes = e->budget.max_bytes > 0 ? e->budget.max_bytes / 2 : (size_t)4 << 30;
 	}
@@ -336,10 +347,10 @@ bool bb_scheduler_wait(struct bb_scheduler *s, double most_s) {
 	until.tv_nsec = (long)((at - floor(at)) * 1e9);
 	pthread_mutex_lock(&s->lock);
 	int timed_out = 0;
-	while (s->n_open == 0 && !s->is_woken && timed_out == 0) {
+	while (s->n_open <= s->n_paused && !s->is_woken && timed_out == 0) {
 		timed_out = pthread_cond_timedwait(&s->changed, &s->lock, &until);
 	}
-	const bool is_due = s->n_open > 0;
+	const bool is_due = s->n_open > s->n_paused;
 	s->is_woken = false;
 	pthread_mutex_unlock(&s->lock);
 	return is_due;

@@ -20,7 +20,8 @@ struct branch {
 	bool is_live;                  /* takes part; else it has ended, or isn't split off yet */
 	int n_places;                  /* branches that it stands for */
 	struct bb_generation *generation; /* from the first step of the request on */
-	struct bb_tokens ids;          /* its timeline: the prompt, and what it has drawn */
+	struct bb_tokens ids;          /* its timeline: the prompt, and what it has drawn; none until it
+	                                * is split off */
 	struct bb_context *context;    /* with a beginning of ids; NULL: nothing is computed yet, or no
 	                                * more */
 	struct swapped swapped;        /* where is_swapped, what the context's pages and state held */
@@ -38,7 +39,7 @@ struct bb_request {
 	uint64_t id;
 	struct bb_request *next;       /* in the inbox, or among those that haven't ended, by id */
 	atomic_int n_refs;             /* the caller's, and the scheduler's */
-	atomic_bool is_cancelled;
+	atomic_bool is_cancelled, is_paused;
 	struct bb_request_params params; /* with copies of all that it points to */
 	double arrived, started, first, last, deadline; /* on the clock; deadline: INFINITY: none */
 	struct branch *branches;       /* [n] */
@@ -60,6 +61,7 @@ struct bb_scheduler {
 	struct bb_request *inbox, **inbox_end;
 	int n_open;                    /* requests that haven't ended, the inbox included */
 	int n_begun;                   /* of them */
+	int n_paused;                  /* of them, as the last step saw it */
 	uint64_t last_id;
 	bool is_woken;
 	struct bb_scheduler_stats stats;

@@ -5,6 +5,7 @@
 #include "requests.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <string.h>
 
 /* Steps beside decoding requests take at most so many times what they take without prompts: what
@@ -207,6 +208,10 @@ static void make_job(struct bb_scheduler *s, struct branch *b) {
 		.n_left = left_of(s, b), .max_rows = most_rows(s, b, length), .n_places = b->n_places,
 		.reads_aloud = reads_aloud(b), .is_in = turns_is_in(b), .bytes = turns_bytes_of(b),
 	};
+	if (atomic_load(&r->is_paused)) { /* it stays where it is while nobody needs the room */
+		s->plan.jobs[i].max_rows = 0;
+		s->plan.jobs[i].priority = INT_MAX;
+	}
 }
 
 static int n_jobs_of(const struct bb_scheduler *s) {
@@ -357,7 +362,7 @@ static bool begin_request(struct bb_scheduler *s, struct bb_request *r, struct b
 			s->max_len, err)) {
 			return false;
 		}
-		generation_prompt(b->generation, b->ids.ids, b->ids.n);
+		generation_prompt(b->generation, r->branches[0].ids.ids, r->params.n_prompt);
 	}
 	r->is_started = true;
 	r->started = requests_now(s);
@@ -726,13 +731,14 @@ static void publish(struct bb_scheduler *s) {
 		s->infos = grown != NULL ? grown : s->infos;
 		s->max_infos = grown != NULL ? s->n_open * 2 : s->max_infos;
 	}
-	s->n_infos = 0;
+	s->n_infos = s->n_paused = 0;
 	now->n_running = now->n_aside = 0;
 	for (const struct bb_request *r = s->requests; r != NULL; r = r->next) {
 		struct bb_request_info info;
 		fill_info(s, r, time, &info);
 		now->n_running += info.state == BB_REQUEST_READING || info.state == BB_REQUEST_WRITING;
 		now->n_aside += info.state == BB_REQUEST_ASIDE;
+		s->n_paused += atomic_load(&r->is_paused);
 		if (s->n_infos < s->max_infos) {
 			s->infos[s->n_infos++] = info;
 		}

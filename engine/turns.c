@@ -93,6 +93,7 @@ static int worth(const struct branch *b, const struct branch *o) {
 	const bool is_older = o->request->id < b->request->id ||
 		(o->request == b->request && o->index < b->index);
 	if (o == b || !o->is_live || !turns_is_in(o) || !is_older ||
+		atomic_load(&o->request->is_paused) ||
 		o->request->params.priority > b->request->params.priority ||
 		strcmp(salt_of(b), salt_of(o)) != 0) {
 		return 0;
@@ -157,7 +158,8 @@ void turns_find_beginning(struct bb_scheduler *s, struct branch *b) {
 }
 
 void turns_check_source(struct branch *b) {
-	if (b->source != NULL && !can_give(b->source, b->n_common)) {
+	if (b->source != NULL && (atomic_load(&b->source->request->is_paused) ||
+		!can_give(b->source, b->n_common))) {
 		b->source = NULL;
 	}
 }
@@ -276,14 +278,27 @@ static void unsplit(struct bb_request *r, int n) {
 	for (int i = 1; i < n; i++) {
 		bb_context_destroy(r->branches[i].context);
 		r->branches[i].context = NULL;
+		bb_tokens_finish(&r->branches[i].ids);
 	}
+}
+
+/* b, which has nothing yet, has what `from` has. */
+static bool split_off(struct branch *b, const struct branch *from, struct bb_error *err) {
+	const size_t n = from->ids.n;
+	b->ids.ids = base_alloc(n, sizeof(*b->ids.ids));
+	if (b->ids.ids == NULL) {
+		return base_no_memory(err, "branch", n * sizeof(*b->ids.ids));
+	}
+	memcpy(b->ids.ids, from->ids.ids, n * sizeof(*b->ids.ids));
+	b->ids.n = b->ids.cap = n;
+	return bb_context_fork(&b->context, from->context, err);
 }
 
 bool turns_split(struct branch *b, struct bb_error *err) {
 	struct bb_request *r = b->request;
 	for (int i = 1; i < r->params.n; i++) {
-		if (!bb_context_fork(&r->branches[i].context, b->context, err)) {
-			unsplit(r, i);
+		if (!split_off(&r->branches[i], b, err)) {
+			unsplit(r, i + 1);
 			return false;
 		}
 	}

@@ -297,6 +297,59 @@ Test(request, deadline) {
 	bb_scheduler_destroy(s);
 }
 
+/* Whoever is paused takes no part, gives way where room is short, and gets the same answer. */
+static void check_paused(const struct bb_scheduler_params *sp, bool gives_way) {
+	struct bb_scheduler *s = new_scheduler(engine, sp);
+	struct outcome o[3] = { 0 };
+	struct bb_request_params p[3];
+	bool idle;
+	for (int i = 0; i < 3; i++) { /* the last one begins as the first does */
+		p[i] = request(engine, ids + i % 2, 100, 30, 1);
+		p[i].n = i == 0 ? 2 : 1;
+	}
+	submit(s, p[0], &o[0]);
+	submit(s, p[1], &o[1]);
+	while (o[0].n_ids[1] < 3) {
+		step(s, &idle);
+	}
+	const int n = o[0].n_ids[0];
+	bb_request_pause(o[0].request, true);
+	submit(s, p[2], &o[2]);
+	for (int i = 0; i < 1000 && !(o[1].has_ended && o[2].has_ended); i++) {
+		step(s, &idle);
+	}
+	cr_assert(o[1].has_ended && o[2].has_ended, "a paused request held up the others");
+	cr_assert_eq(o[0].n_ids[0], n);
+	step(s, &idle);
+	cr_assert(idle);
+	double start = base_seconds();
+	cr_assert(!bb_scheduler_wait(s, 0.05) && base_seconds() - start > 0.04);
+	bb_request_pause(o[0].request, false);
+	start = base_seconds();
+	bb_scheduler_wait(s, 60); /* is woken at once, and the next step sees why */
+	cr_assert_lt(base_seconds() - start, 30);
+	run_all(s);
+	cr_assert_eq(o[0].usage.n_preempted > 0, gives_way);
+	for (int i = 0; i < 3; i++) {
+		for (int k = 0; k < p[i].n; k++) {
+			expect_alone(engine, &p[i], k, &o[i]);
+		}
+		bb_request_release(o[i].request);
+	}
+	bb_scheduler_destroy(s);
+}
+
+Test(request, paused) {
+	check_paused(NULL, false);
+}
+
+Test(request, paused_ones_give_way) {
+	const struct bb_scheduler_params tight = { .max_running = 3 };
+	check_paused(&tight, true);
+	const struct bb_scheduler_params no_swap = { .max_running = 3, .max_swap_bytes = BB_SWAP_NONE };
+	check_paused(&no_swap, true);
+}
+
 Test(request, full_queue) {
 	const struct bb_scheduler_params sp = { .max_waiting = 2 };
 	struct bb_scheduler *s = new_scheduler(engine, &sp);
