@@ -110,6 +110,8 @@ struct bb_engine_params { /* zeroed = defaults */
 bool bb_engine_open(struct bb_engine **out, const struct bb_model *const *models,
 	const struct bb_engine_params *params, struct bb_error *err);
 void bb_engine_destroy(struct bb_engine *e);
+/* max_kv_bytes for who knows it only when the weights are there; before the first context. */
+void bb_engine_limit_kv(struct bb_engine *e, size_t max_kv_bytes);
 
 struct bb_engine_info {
 	const char *arch;            /* "llama" */

@@ -398,6 +398,11 @@ bool bb_engine_open(struct bb_engine **out, const struct bb_model *const *models
 	return true;
 }
 
+void bb_engine_limit_kv(struct bb_engine *e, size_t max_kv_bytes) {
+	assert(e->n_contexts == 0);
+	e->budget.max_bytes = max_kv_bytes;
+}
+
 void bb_engine_destroy(struct bb_engine *e) {
 	if (e == NULL) {
 		return;

@@ -36,7 +36,8 @@ const struct arg_option open_engine[] = {
 	{ "--kv-cache-dtype", "TYPE", "auto (default, f16), f32, f16, bf16 or int8", ARG_TEXT,
 		AT(kv_type) },
 	{ "--kv-cache-bytes,--kv-cache-memory-bytes", "N", "limit on the KV cache of all contexts, as "
-		"512M or 2G; 0 = none (default)", ARG_BYTES, AT(max_kv_bytes) },
+		"512M or 2G; 0 = none (default; of serve on the CPU half of the memory that is free)",
+		ARG_LIMIT, AT(max_kv_bytes) },
 	{ "--state-cache-bytes", "N", "limit on the checkpoints of recurrent layers, which spare a "
 		"rewind computing again; 0 keeps none (default 1G)", ARG_LIMIT, AT(state_cache_bytes) },
 	{ "--state-cache-type", "TYPE", "of checkpoints: f32 (default), or int8, which holds up to "
@@ -141,7 +142,7 @@ int open_model(const struct open_options *o, enum open_what what, struct bb_engi
 		.path = o->path, .device = o->device, .isa = o->isa, .gemm = o->gemm,
 		.n_threads = o->n_threads,
 		.max_model_len = o->max_len, .window = o->window, .max_batch_tokens = o->max_batch_tokens,
-		.max_kv_bytes = o->max_kv_bytes, .max_device_bytes = o->max_device_bytes,
+		.max_kv_bytes = o->max_kv_bytes.value, .max_device_bytes = o->max_device_bytes,
 		.vocab_only = what == OPEN_VOCAB, .inspect_only = what == OPEN_INSPECT,
 		.state_cache_bytes = !o->state_cache_bytes.is_set ? 0
 			: o->state_cache_bytes.value > 0 ? o->state_cache_bytes.value : BB_STATE_CACHE_NONE,

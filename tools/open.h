@@ -10,8 +10,8 @@
 struct open_options { /* zeroed = defaults */
 	const char *path, *device, *isa, *gemm, *kv_type, *state_cache_type;
 	int n_threads, max_len, window;
-	size_t max_kv_bytes, max_device_bytes;
-	struct arg_limit state_cache_bytes;
+	size_t max_device_bytes;
+	struct arg_limit max_kv_bytes, state_cache_bytes;
 	bool deterministic; /* as it is anyway, but for gemm "fast" */
 	int max_batch_tokens; /* set by the command, not by an option of this group, as `taps` */
 	bool taps;

@@ -3,9 +3,11 @@
  * bobbin serve: the HTTP server. Options, signals, and the order in which it ends. */
 #include "commands.h"
 
+#include "available.h"
 #include "input.h"
 #include "open.h"
 #include "serve/http.h"
+#include "serve/ration.h"
 #include "terminal.h"
 
 #include <errno.h>
@@ -21,6 +23,8 @@ struct options {
 	struct open_options open;
 	struct server_options server;
 	const char *key_file, *template_file, *metrics_compat, *log_level;
+	float swap_gib; /* < 0: not given */
+	size_t request_memory_bytes;
 };
 
 #define AT(member) offsetof(struct options, member)
@@ -69,6 +73,12 @@ static const struct arg_option limits[] = {
 		"of --kv-cache-bytes, else 4G)", ARG_BYTES, OF(prefix_cache_bytes) },
 	{ "--no-enable-prefix-caching,--disable-radix-cache", NULL, "share nothing between requests",
 		ARG_FLAG, OF(no_prefix_cache) },
+	{ "--swap-space", "GIB", "memory for what is put aside for others; what has no room there is "
+		"computed again; 0 = none (default: an eighth of what is free, at most 4)", ARG_FLOAT,
+		AT(swap_gib), 0, 1 << 20 },
+	{ "--request-memory-bytes", "N", "what bodies, answers in the making and events that aren't "
+		"read hold in sum, without contexts; more gets 503, and slow readers' requests pause; "
+		"small requests always have room (default 1G)", ARG_BYTES, AT(request_memory_bytes) },
 	{ "--max-body-bytes", "N", "of a request; more gets 413 (default 32M)", ARG_BYTES,
 		OF(max_body_bytes) },
 	{ "--max-json-depth", "N", "levels of a request's JSON (default 100)", ARG_INT, OF(max_depth),
@@ -84,8 +94,8 @@ static const struct arg_option limits[] = {
 		"answered; more get 429 (default 1G)", ARG_BYTES, OF(max_embeds_bytes) },
 	{ "--idle-timeout", "S", "seconds until a silent connection is closed (default 60)", ARG_INT,
 		OF(idle_s), 1, 86400 },
-	{ "--request-timeout", "S", "seconds that a request may take to come (default 120)", ARG_INT,
-		OF(receive_s), 1, 86400 },
+	{ "--request-timeout", "S", "seconds that a request may take to come, from its first byte "
+		"(default 120)", ARG_INT, OF(receive_s), 1, 86400 },
 	{ "--drain-timeout", "S", "seconds that SIGTERM waits for what has begun (default 30)", ARG_INT,
 		OF(drain_s), 0, 86400 },
 	{ 0 },
@@ -216,6 +226,40 @@ static void drain(struct server *s, struct http *h) {
 	}
 }
 
+/* ---- memory ---- */
+
+static const double GIB = 1 << 30;
+
+/* Where nothing is said half of what is free when the weights are there is for contexts, an eighth
+ * for those that are put aside: the rest is for requests, responses, others on this machine. What a
+ * GPU has isn't counted here. */
+static void limit_memory(struct options *o, struct bb_engine *e) {
+	const size_t free = available_memory("");
+	struct bb_engine_info info;
+	bb_engine_info(e, &info);
+	const size_t least = (size_t)64 << 20;
+	size_t kv = o->open.max_kv_bytes.value;
+	if (!o->open.max_kv_bytes.is_set && free > 0 && strcmp(info.device, "cuda") != 0) {
+		kv = free / 2 > least ? free / 2 : least;
+		bb_engine_limit_kv(e, kv);
+	}
+	size_t swap = (size_t)4 << 30;
+	if (o->swap_gib >= 0) {
+		swap = (size_t)((double)o->swap_gib * GIB);
+	} else if (free > 0 && free / 8 < swap) {
+		swap = free / 8;
+	}
+	o->server.swap_bytes = swap;
+	ration_limit(o->request_memory_bytes, o->server.max_connections);
+	char of_kv[64] = "KV cache without a limit";
+	if (kv > 0) {
+		snprintf(of_kv, sizeof(of_kv), "KV cache up to %.2f GiB", (double)kv / GIB);
+	}
+	notice("memory: %.2f GiB are free; %s (--kv-cache-bytes), %.2f GiB for what is put aside "
+		"(--swap-space), %.2f GiB for requests (--request-memory-bytes)", (double)free / GIB, of_kv,
+		(double)swap / GIB, (double)o->request_memory_bytes / GIB);
+}
+
 static int serve(struct server *s) {
 	struct bb_error err = { 0 };
 	struct http *http;
@@ -234,7 +278,8 @@ static int serve(struct server *s) {
 }
 
 int serve_main(int argc, char **argv) {
-	struct options o = { .server = { .host = "127.0.0.1", .port = 8000, .max_running = 64,
+	struct options o = { .swap_gib = -1, .request_memory_bytes = (size_t)1 << 30,
+		.server = { .host = "127.0.0.1", .port = 8000, .max_running = 64,
 		.max_waiting = 1024, .max_body_bytes = (size_t)32 << 20, .max_depth = 100,
 		.max_connections = 1024, .max_n = 64, .max_stored = 1024,
 		.max_stored_bytes = (size_t)256 << 20,
@@ -257,6 +302,7 @@ int serve_main(int argc, char **argv) {
 	static struct server server;
 	if (status < 0) {
 		json_object_seed(0); /* before there are threads */
+		limit_memory(&o, engine);
 		allow_files(o.server.max_connections);
 		status = server_start(&server, engine, &o.server, o.open.path, &err) ? serve(&server)
 			: failure_of(&err);

@@ -32,11 +32,12 @@ def with_clients(test):
 
 
 class Server:
-    """A `bobbin serve` on a port of its own."""
+    """A `bobbin serve` on a port of its own. limit: bytes of its address space."""
 
-    def __init__(self, model, *options, env=None):
+    def __init__(self, model, *options, env=None, limit=None, program=BOBBIN):
+        limited = ["prlimit", f"--as={limit}"] if limit else []
         self.log = tempfile.TemporaryFile()
-        self.process = subprocess.Popen([BOBBIN, "serve", model, "--port", "0", *map(str, options)],
+        self.process = subprocess.Popen([*limited, program, "serve", model, "--port", "0", *map(str, options)],
                                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.log,
                                         env={**os.environ, **(env or {})})
         end = time.monotonic() + SECONDS

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bad input: the server says 400 and the like, and goes on."""
+import http.client
 import json
+import pathlib
+import re
 import socket
+import struct
 import time
 import unittest
 
-from serving import BUILD, TINY, Case, Server, chat
+from serving import BOBBIN, BUILD, SECONDS, TINY, Case, Server, chat
 
 
 def raw(server, data, seconds=10):
@@ -130,6 +134,12 @@ class Hostile(Case):
         self.assertEqual(self.server.ask("POST", "/v1/chat/completions", chat(), Origin=own)[0], 200)
 
 
+    def test_unknown_model(self):
+        for path in ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/messages"):
+            asks = {"/v1/completions": {"prompt": "1"}, "/v1/responses": {"input": "1"}, "/v1/embeddings": {"input": "1"}}
+            error = self.server.post(path, {**asks.get(path, chat()), "model": "other"}, 404)["error"]
+            self.assertIn("'other'", error["message"])
+
     def test_long_lists_of_tokens(self):
         for field, value in (("logit_bias", {str(i): 1 for i in range(1025)}), ("stop_token_ids", [1] * 1025)):
             self.refused(chat(**{field: value}), 400, "invalid_value")
@@ -196,7 +206,217 @@ class OtherDevice(unittest.TestCase):
         server.post("/v1/chat/completions", chat())
 
 
+def head(body, path="/v1/chat/completions"):
+    return b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (path.encode(), len(body))
+
+
+class HalfSent(unittest.TestCase):
+    def test_clients_that_hang_up(self):
+        """Wherever a request breaks off, with and without a word, nothing of it stays: the server can end at once."""
+        server = Server(TINY, "--log-level", "off", "--drain-timeout", "1000", "-c", "1000000")
+        self.addCleanup(server.stop)
+        whole = [head(body) + body for body in (json.dumps(chat(**more)).encode() for more in (
+            {}, {"max_tokens": 900000, "ignore_eos": True}, {"max_tokens": 900000, "ignore_eos": True, "stream": True}))]
+        for data in whole:
+            for n in (0, 1, 20, data.index(b"\r\n\r\n") + 4, len(data) - 1, len(data)):
+                for resets in (False, True):
+                    with socket.create_connection(("127.0.0.1", server.port)) as s:
+                        s.sendall(data[:n])
+                        if resets:
+                            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.assertEqual(server.post("/v1/chat/completions", chat())["usage"]["completion_tokens"], 4)
+        self.assertEqual(server.stop(), 0)
+
+
+class Memory(unittest.TestCase):
+    """16M for all requests: 8M as the pool, 64K for each connection, as much for its events."""
+    options = ("--request-memory-bytes", "16M", "--max-connections", "64", "--log-level", "off", "-c", "1000000",
+               "--kv-cache-bytes", "64M", "--prefix-cache-bytes", "1M", "--swap-space", "0")
+    most = (16 + 64 + 40) << 20     # all of these, and what allocators and threads take
+
+    def setUp(self):
+        self.server = Server(TINY, *self.options)
+        self.addCleanup(self.server.stop)
+        self.sockets = []
+        self.addCleanup(lambda: [s.close() for s in self.sockets])
+
+    def memory(self):
+        """The most that it had at any time, in bytes."""
+        if b"__asan_init" in BOBBIN.read_bytes():
+            return 0    # which keeps what was freed
+        status = pathlib.Path(f"/proc/{self.server.process.pid}/status").read_text(encoding="ascii")
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) << 10
+
+    def send(self, data):
+        s = socket.create_connection(("127.0.0.1", self.server.port), timeout=SECONDS)
+        self.sockets.append(s)
+        s.sendall(data)
+        return s
+
+    def answered(self, s):
+        reply = http.client.HTTPResponse(s)
+        reply.begin()
+        return reply.status, reply.read()
+
+    def others_are_served(self):
+        self.assertEqual(self.server.post("/v1/chat/completions", chat())["usage"]["completion_tokens"], 4)
+        self.assertLess(self.memory(), self.most)
+
+    def all_is_free(self):
+        for s in self.sockets:
+            s.close()
+        self.server.wait_for(lambda v: v["n_requests"] == 0)
+        end = time.monotonic() + SECONDS
+        while self.server.metric("bobbin_request_memory_pooled_bytes") > 0:
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.01)
+
+    def expect_refused(self, data):
+        self.assertIn("--request-memory-bytes", (data if isinstance(data, dict) else json.loads(data))["error"]["message"])
+
+    def test_bodies(self):
+        """Of 20 half-sent ones of 4M some are forgotten, and told so at their end."""
+        body = b'{"a": "' + b"x" * (4 << 20) + b'"}'
+        for _ in range(20):
+            self.send((head(body) + body)[:-1])
+        self.others_are_served()
+        replies = []
+        for s in self.sockets:
+            s.sendall(b"}")
+            replies.append(self.answered(s))
+        statuses = [status for status, _ in replies]
+        self.assertGreater(statuses.count(503), 10)
+        self.assertEqual(set(statuses) - {503, 400}, set())
+        self.expect_refused(next(data for status, data in replies if status == 503))
+        self.all_is_free()
+
+    def test_trees(self):
+        """JSON that takes a hundred times its bytes."""
+        for unit in (b"{},", b"[],", b'{"a":1},', b"1,"):
+            body = b'{"messages": [' + unit * ((1 << 20) // len(unit)) + b"1]}"
+            status, data = self.answered(self.send(head(body) + body))
+            self.assertEqual(status, 503, data)
+            self.expect_refused(data)
+        self.others_are_served()
+        self.all_is_free()
+
+    def test_answers(self):
+        """An answer that takes too much before it's whole, plain and streamed as one that is kept."""
+        body = {"prompt": [1, 2], "max_tokens": 200000, "ignore_eos": True, "logprobs": 20, "n": 2}
+        self.expect_refused(self.server.post("/v1/completions", body, 503))
+        body = {"input": "1 2", "max_output_tokens": 200000, "ignore_eos": True, "top_logprobs": 20,
+                "include": ["message.output_text.logprobs"], "stream": True}
+        status, _, data = self.server.ask("POST", "/v1/responses", body)
+        self.assertEqual(status, 200)
+        self.assertIn(b"--request-memory-bytes", data[-1000:])
+        self.others_are_served()
+        self.all_is_free()
+
+    def test_prompts_of_many_answers(self):
+        """Of requests for 64 answers so many are taken as have room for the ids of each."""
+        body = json.dumps({"prompt": list(range(1, 101)) * 40, "max_tokens": 100000, "ignore_eos": True, "n": 64,
+                           "stream": True}).encode()
+        statuses = []
+        for _ in range(20):
+            reply = http.client.HTTPResponse(self.send(head(body, "/v1/completions") + body))
+            reply.begin()
+            statuses.append(reply.status)
+        self.assertEqual(set(statuses), {200, 503})
+        self.assertGreater(statuses.count(200), 4)
+        self.others_are_served()
+        self.all_is_free()
+
+    def test_readers_that_stop(self):
+        """Their requests pause, others' go on; what they read later is whole."""
+        n, most = 4, 4000
+        for more in ({"n": n, "logprobs": 20}, {"n": n}):
+            body = json.dumps({"prompt": [1, 2], "max_tokens": most, "stream": True, "ignore_eos": True,
+                               **more}).encode()
+            with socket.socket() as s:
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                s.connect(("127.0.0.1", self.server.port))
+                s.settimeout(SECONDS)
+                s.sendall(head(body, "/v1/completions") + body)
+                before, now = -1, 0
+                end = time.monotonic() + SECONDS
+                while (before != now or now == 0) and time.monotonic() < end:
+                    time.sleep(0.5)
+                    loads = self.server.get("/v1/loads")
+                    before, now = now, loads["requests"][0]["output_tokens"] if loads["requests"] else n * most
+                self.assertLess(now, n * most)
+                self.others_are_served()
+                reply = http.client.HTTPResponse(s)
+                reply.begin()
+                data = reply.read()
+            events = [json.loads(text) for text in re.findall(rb"^data: (\{.*)$", data, re.M)]
+            ends = [e for e in events if e["choices"][0]["finish_reason"]]
+            self.assertEqual([e["choices"][0]["finish_reason"] for e in ends], ["length"] * n)
+            if "logprobs" in more:
+                self.assertEqual(sum(len(e["choices"][0]["logprobs"]["tokens"]) for e in events), n * most)
+            self.assertTrue(data.endswith(b"data: [DONE]\n\n"))
+        self.all_is_free()
+
+    def test_stored_responses(self):
+        """What is kept has its own limit: the longest unused goes."""
+        server = Server(TINY, *self.options, "--max-stored-bytes", "20K")
+        self.addCleanup(server.stop)
+        ids = [server.post("/v1/responses", {"input": "1 " * 1000, "max_output_tokens": 1})["id"] for _ in range(20)]
+        found = [server.ask("GET", f"/v1/responses/{i}")[0] for i in ids]
+        self.assertEqual((found[0], found[-1]), (404, 200))
+        self.assertEqual(server.post("/v1/responses", {"input": "2", "previous_response_id": ids[-1],
+                                                       "max_output_tokens": 1})["status"], "incomplete")
+
+
+class Told(unittest.TestCase):
+    """What is said at the start."""
+
+    def said(self, *options, limit=None):
+        server = Server(TINY, "--log-level", "off", *options, limit=limit)
+        self.addCleanup(server.stop)
+        found = re.search(r"memory: ([\d.]+) GiB are free; KV cache (?:up to ([\d.]+) GiB|without a limit) .*, "
+                          r"([\d.]+) GiB for what is put aside", server.said())
+        self.assertTrue(found, server.said())
+        kv = server.get("/v1/loads")["max_kv_bytes"]
+        swap = server.metric("bobbin_swap_limit_bytes")
+        return tuple(float(text) if text else None for text in found.groups()), kv, swap
+
+    def test_defaults(self):
+        (free, kv, swap), max_kv, max_swap = self.said()
+        self.assertAlmostEqual(kv, free / 2, delta=0.02)
+        self.assertAlmostEqual(max_kv / 2 ** 30, kv, delta=0.02)
+        self.assertAlmostEqual(swap, min(4, free / 8), delta=0.02)
+        self.assertAlmostEqual(max_swap / 2 ** 30, swap, delta=0.02)
+
+    @unittest.skipIf(b"__asan_init" in BOBBIN.read_bytes() or b"__tsan_init" in BOBBIN.read_bytes(),
+                     "sanitizers map far more than they use")
+    def test_little_memory(self):
+        (free, kv, _), _, _ = self.said(limit=3 << 30)
+        self.assertLess(free, 3)
+        self.assertAlmostEqual(kv, free / 2, delta=0.02)
+
+    def test_as_asked(self):
+        (_, kv, swap), max_kv, max_swap = self.said("--kv-cache-bytes", "0", "--swap-space", "0.5")
+        self.assertEqual((kv, max_kv, swap, max_swap), (None, 0, 0.5, 2 ** 29))
+        (_, kv, swap), max_kv, max_swap = self.said("--kv-cache-bytes", "1G", "--swap-space", "0")
+        self.assertEqual((kv, max_kv, swap, max_swap), (1, 2 ** 30, 0, 0))
+
+
 class Slow(unittest.TestCase):
+    def test_a_pause_between_requests(self):
+        """It's no part of the next one's time to come; that one's own is."""
+        server = Server(TINY, "--request-timeout", "3", "--log-level", "off")
+        self.addCleanup(server.stop)
+        body = json.dumps(chat()).encode()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS) as s:
+            for pause in (0, 6, 0):
+                time.sleep(pause)
+                s.sendall(head(body) + body)
+                reply = http.client.HTTPResponse(s)
+                reply.begin()
+                self.assertEqual(json.loads(reply.read())["usage"]["completion_tokens"], 4)
+            s.sendall(head(body)[:20])
+            self.assertEqual(s.recv(1), b"")    # it hangs up
+
     def test_slow_and_silent_clients_are_cut_off(self):
         server = Server(TINY, "--idle-timeout", "2", "--request-timeout", "4", "--log-level", "off")
         self.addCleanup(server.stop)

@@ -80,13 +80,14 @@ _bobbin() {
 	serve:--max-queue) return ;;
 	serve:--max-num-batched-tokens) return ;;
 	serve:--prefix-cache-bytes|serve:--cache-ram) return ;;
+	serve:--swap-space) return ;;
+	serve:--request-memory-bytes) return ;;
 	serve:--max-body-bytes) return ;;
 	serve:--max-json-depth) return ;;
 	serve:--max-connections) return ;;
 	serve:--max-n) return ;;
 	serve:--max-stored-responses) return ;;
 	serve:--max-stored-bytes) return ;;
-	serve:--max-prompt-embeds-bytes) return ;;
 	serve:--idle-timeout) return ;;
 	serve:--request-timeout) return ;;
 	serve:--drain-timeout) return ;;
@@ -191,7 +192,7 @@ _bobbin() {
 	case ${COMP_WORDS[1]} in
 	run) words="-p --prompt -f --file --system --raw --chat-template-file --json --logprobs --trace-state --feed --verbose-prompt -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos --json-schema --json-object --regex --choice --grammar --add --scale-head -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
 	chat) words="--system --chat-template-file -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
-	serve) words="--host --port --served-model-name --alias -a --api-key --api-key-file --cors-origin --allowed-origins --allowed-host --chat-template --chat-template-file --tool-call-parser --reasoning-parser --enable-prompt-embeds --metrics-compat --log-level --enable-metrics --metrics --enable-auto-tool-choice --jinja --enable-prefix-caching --max-num-seqs --max-running-requests -np --parallel --max-queue --max-num-batched-tokens --prefix-cache-bytes --cache-ram --no-enable-prefix-caching --disable-radix-cache --max-body-bytes --max-json-depth --max-connections --max-n --max-stored-responses --max-stored-bytes --max-prompt-embeds-bytes --idle-timeout --request-timeout --drain-timeout -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
+	serve) words="--host --port --served-model-name --alias -a --api-key --api-key-file --cors-origin --allowed-origins --allowed-host --chat-template --chat-template-file --tool-call-parser --reasoning-parser --metrics-compat --log-level --enable-metrics --metrics --enable-auto-tool-choice --jinja --enable-prefix-caching --max-num-seqs --max-running-requests -np --parallel --max-queue --max-num-batched-tokens --prefix-cache-bytes --cache-ram --no-enable-prefix-caching --disable-radix-cache --swap-space --request-memory-bytes --max-body-bytes --max-json-depth --max-connections --max-n --max-stored-responses --max-stored-bytes --idle-timeout --request-timeout --drain-timeout -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
 	tokenize) words="--no-bos --no-parse-special -m --model -h --help --version" ;;
 	detokenize) words="-m --model -h --help --version" ;;
 	template) words="--chat-template-file -m --model -h --help --version" ;;

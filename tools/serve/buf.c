@@ -3,11 +3,14 @@
  * Growing by doubling. */
 #include "buf.h"
 
+#include "ration.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 void buf_finish(struct buf *b) {
+	ration_give(b->cap);
 	free(b->data);
 	memset(b, 0, sizeof(*b));
 }
@@ -27,8 +30,10 @@ static bool reserve(struct buf *b, size_t more) {
 	while (cap - b->bytes <= more) {
 		cap *= 2;
 	}
-	char *data = realloc(b->data, cap);
+	const bool may = ration_take(cap - b->cap);
+	char *data = may ? realloc(b->data, cap) : NULL;
 	if (data == NULL) {
+		ration_give(may ? cap - b->cap : 0);
 		b->has_failed = true;
 		return false;
 	}
@@ -90,6 +95,16 @@ void buf_drop(struct buf *b, size_t n) {
 		memmove(b->data, b->data + n, b->bytes - n + 1);
 		b->bytes -= n;
 	}
+}
+
+char *buf_release(struct buf *b) {
+	char *data = b->bytes > 0 ? realloc(b->data, b->bytes + 1) : NULL;
+	ration_give(b->cap);
+	if (data == NULL) {
+		free(b->data);
+	}
+	memset(b, 0, sizeof(*b));
+	return data;
 }
 
 const char *buf_string(const struct buf *b) {

@@ -29,6 +29,9 @@ void buf_json(struct buf *b, const json_t *value);
 void buf_json_take(struct buf *b, json_t *value);
 /* Takes n bytes off the front. */
 void buf_drop(struct buf *b, size_t n);
+/* The bytes are the caller's, to be freed, and count for no request any more; b is empty. NULL when
+ * it was. */
+char *buf_release(struct buf *b);
 /* "" when empty. */
 const char *buf_string(const struct buf *b);
 

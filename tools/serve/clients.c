@@ -1,18 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A list under a lock. */
+ * A list under a lock. The library doesn't say when a request's first byte has come; what the kernel
+ * counts of a connection's bytes does. */
 #include "clients.h"
 
 #include "terminal.h"
 
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
 struct client {
 	int fd;
 	bool is_served;
-	double since;
+	unsigned long long n_before; /* bytes that had come when nothing was owed */
+	double since;                /* when more had; < 0: nothing is owed */
 };
+
+/* Bytes that have come so far. */
+static unsigned long long received(int fd) {
+	struct tcp_info info = { 0 };
+	socklen_t bytes = sizeof(info);
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 ? info.tcpi_bytes_received : 0;
+}
 
 void clients_init(struct clients *c) {
 	*c = (struct clients){ 0 };
@@ -35,7 +46,7 @@ void clients_add(struct clients *c, int fd) {
 		c->cap = items != NULL ? cap : c->cap;
 	}
 	if (c->n < c->cap) {
-		c->items[c->n++] = (struct client){ fd, false, seconds_now() };
+		c->items[c->n++] = (struct client){ .fd = fd, .since = -1 };
 	}
 	pthread_mutex_unlock(&c->lock);
 }
@@ -63,7 +74,8 @@ void clients_mark(struct clients *c, int fd, bool is_served) {
 	struct client *item = find(c, fd);
 	if (item != NULL) {
 		item->is_served = is_served;
-		item->since = seconds_now();
+		item->n_before = received(fd);
+		item->since = -1;
 	}
 	pthread_mutex_unlock(&c->lock);
 }
@@ -72,8 +84,12 @@ void clients_sweep(struct clients *c, int seconds) {
 	const double now = seconds_now();
 	pthread_mutex_lock(&c->lock);
 	for (int i = 0; i < c->n; i++) {
-		if (!c->items[i].is_served && now - c->items[i].since > seconds) {
-			shutdown(c->items[i].fd, SHUT_RDWR);
+		struct client *item = &c->items[i];
+		if (!item->is_served && item->since < 0 && received(item->fd) > item->n_before) {
+			item->since = now;
+		}
+		if (!item->is_served && item->since >= 0 && now - item->since > seconds) {
+			shutdown(item->fd, SHUT_RDWR);
 		}
 	}
 	pthread_mutex_unlock(&c->lock);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The open connections, and since when each has owed a whole request: one that sends a byte now and
- * then isn't idle, and yet must not stay for ever. */
+ * The open connections, and since when each has owed the rest of a request: one that sends a byte now
+ * and then isn't idle, and yet must not stay for ever. Between requests nothing is owed. */
 #ifndef CLIENTS_H
 #define CLIENTS_H
 
@@ -20,7 +20,7 @@ void clients_add(struct clients *c, int fd);
 void clients_remove(struct clients *c, int fd);
 /* Its request has come, or was answered. */
 void clients_mark(struct clients *c, int fd, bool is_served);
-/* Hangs up on those that have owed a request for longer. */
+/* Hangs up on those that have owed the rest of a request for longer; to be called often. */
 void clients_sweep(struct clients *c, int seconds);
 
 #endif

@@ -5,6 +5,7 @@
 #include "fields.h"
 #include "logprobs.h"
 #include "prompt_embeds.h"
+#include "ration.h"
 #include "routes.h"
 #include "server.h"
 #include "stops.h"
@@ -272,6 +273,13 @@ static void put_end(struct job *j, struct buf *out) {
 	buf_text(out, "data: [DONE]\n\n");
 }
 
+static void fail(struct job *j, const struct bb_error *err, struct buf *out) {
+	j->x->error = error_code(err->code);
+	put(out, error_body(DIALECT_OPENAI, error_status(err->code), NULL, error_code(err->code),
+		err->text));
+	buf_text(out, "data: [DONE]\n\n");
+}
+
 static bool more(void *user, struct buf *out) {
 	struct job *j = user;
 	for (int i = 0; j->echoes && !j->has_begun && i < j->n_prompts * j->asked.n; i++) {
@@ -292,16 +300,19 @@ static bool more(void *user, struct buf *out) {
 			continue;
 		}
 		const int i = take(j, e);
-		const bool has_failed = e->kind == BB_EVENT_FAILED;
+		bool has_failed = e->kind == BB_EVENT_FAILED;
 		if (has_failed) {
-			j->x->error = error_code(e->error.code);
-			put(out, error_body(DIALECT_OPENAI, error_status(e->error.code), NULL,
-				error_code(e->error.code), e->error.text));
-			buf_text(out, "data: [DONE]\n\n");
+			fail(j, e->error, out);
 		} else if (i >= 0) {
 			tell(j, i, out);
 		}
-		free(e);
+		turn_event_free(e);
+		if (!has_failed && ration_is_short()) { /* what was made last has a gap */
+			const struct bb_error err = { BB_ERR_MEMORY, RATION_SHORT };
+			buf_finish(out);
+			fail(j, &err, out);
+			has_failed = true;
+		}
 		if (!has_failed && j->n_left == 0) {
 			put_end(j, out);
 		}
@@ -315,6 +326,7 @@ static bool more(void *user, struct buf *out) {
 /* ---- at once ---- */
 
 static void wait_for_all(struct job *j) {
+	exchange_drop_input(j->x);
 	while (j->n_left > 0) {
 		bool is_gone;
 		struct turn_event *e = turn_next(j->turn, -1, &is_gone);
@@ -323,11 +335,15 @@ static void wait_for_all(struct job *j) {
 			return;
 		}
 		take(j, e);
-		const bool has_failed = e->kind == BB_EVENT_FAILED;
+		bool has_failed = e->kind == BB_EVENT_FAILED;
 		if (has_failed) {
-			reply_engine_error(j->x, NULL, &e->error);
+			reply_engine_error(j->x, NULL, e->error);
 		}
-		free(e);
+		turn_event_free(e);
+		if (!has_failed && ration_is_short()) {
+			reply_no_memory(j->x);
+			has_failed = true;
+		}
 		if (has_failed) {
 			return;
 		}
@@ -496,6 +512,7 @@ static bool begin(struct job *j) {
 		if (!turn_add(j->turn, i, &p, j->x)) {
 			return false;
 		}
+		bb_tokens_finish(&j->prompts[i]);
 	}
 	return true;
 }

@@ -3,6 +3,7 @@
  * Replies and errors in the shapes that clients turn into their exception classes. */
 #include "exchange.h"
 
+#include "ration.h"
 #include "server.h"
 #include "terminal.h"
 
@@ -14,6 +15,12 @@
 const char *exchange_rest(const struct exchange *x, const char *prefix) {
 	const size_t n = strlen(prefix);
 	return strncmp(x->path, prefix, n) == 0 ? x->path + n : "";
+}
+
+void exchange_drop_input(struct exchange *x) {
+	buf_finish(&x->body);
+	json_decref(x->in);
+	x->in = NULL;
 }
 
 int exchange_wait(const struct exchange *x, int fd, int most_ms) {
@@ -37,7 +44,7 @@ void reply_json_take(struct exchange *x, int status, json_t *value) {
 	buf_json_take(&x->out, value);
 	x->status = status;
 	x->type = NULL;
-	if (x->out.has_failed) {
+	if (x->out.has_failed || ration_is_short()) { /* something may be missing in it */
 		reply_no_memory(x);
 	}
 }
@@ -117,12 +124,18 @@ bool reply_error(struct exchange *x, int status, const char *param, const char *
 
 /* Needs no memory. */
 bool reply_no_memory(struct exchange *x) {
-	static const char openai[] = "{\"error\":{\"message\":\"no memory for this request\","
-		"\"type\":\"service_unavailable_error\",\"param\":null,\"code\":\"out_of_memory\"}}";
-	static const char anthropic[] = "{\"type\":\"error\",\"error\":{\"type\":"
-		"\"overloaded_error\",\"message\":\"no memory for this request\"}}";
+#define OPENAI(text) "{\"error\":{\"message\":\"" text "\",\"type\":" \
+	"\"service_unavailable_error\",\"param\":null,\"code\":\"out_of_memory\"}}"
+#define ANTHROPIC(text) "{\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"," \
+	"\"message\":\"" text "\"}}"
+	static const char *const texts[2][2] = {
+		{ OPENAI("no memory for this request"), ANTHROPIC("no memory for this request") },
+		{ OPENAI(RATION_SHORT), ANTHROPIC(RATION_SHORT) },
+	};
+#undef OPENAI
+#undef ANTHROPIC
 	buf_finish(&x->out);
-	x->fixed = x->dialect == DIALECT_ANTHROPIC ? anthropic : openai;
+	x->fixed = texts[ration_is_short()][x->dialect == DIALECT_ANTHROPIC];
 	x->status = 503;
 	x->type = NULL;
 	x->retry_after_s = 1;

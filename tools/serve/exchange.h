@@ -49,6 +49,8 @@ struct exchange {
 
 /* The rest of a path behind the route's, "": none. */
 const char *exchange_rest(const struct exchange *x, const char *prefix);
+/* What it said isn't needed any more: it's answered, or under way. */
+void exchange_drop_input(struct exchange *x);
 /* Sleeps until fd can be read, or for most_ms (-1: for ever): 1, or 0 after that time, or -1 as
  * soon as the client has left. */
 int exchange_wait(const struct exchange *x, int fd, int most_ms);
@@ -64,6 +66,7 @@ bool reply_error(struct exchange *x, int status, const char *param, const char *
 	const char *format, ...) __attribute__((format(printf, 5, 6)));
 /* The same for what the engine refused; param: the field that it is about where one is. */
 bool reply_engine_error(struct exchange *x, const char *param, const struct bb_error *err);
+/* Where there is none, or where ration_take gave none. */
 bool reply_no_memory(struct exchange *x);
 /* The body of such an error, for streams that have begun. */
 json_t *error_body(enum dialect dialect, int status, const char *param, const char *code,

@@ -3,6 +3,7 @@
  * jansson behind limits. */
 #include "fields.h"
 
+#include "ration.h"
 #include "server.h"
 
 #include <limits.h>
@@ -41,7 +42,9 @@ bool fields_parse(struct exchange *x) {
 	}
 	json_error_t problem;
 	x->in = json_loadb(x->body.data, x->body.bytes, JSON_REJECT_DUPLICATES, &problem);
-	if (x->in == NULL && json_error_code(&problem) == json_error_out_of_memory) {
+	const bool is_short = ration_is_short() ||
+		json_error_code(&problem) == json_error_out_of_memory;
+	if (x->in == NULL && is_short) {
 		return reply_no_memory(x);
 	}
 	if (x->in == NULL) {

@@ -9,6 +9,7 @@
 #include "clients.h"
 #include "fields.h"
 #include "hosts.h"
+#include "ration.h"
 #include "routes.h"
 #include "terminal.h"
 
@@ -26,6 +27,8 @@
 /* Of a body that will be refused so much is read and forgotten, for a client that writes sees no
  * reply before it has written all. */
 #define MOST_FORGOTTEN ((size_t)256 << 20)
+/* What is made of a body's JSON, a prompt and its ids, takes so many times its bytes. */
+enum { OF_BODY = 2 };
 enum { HEAD_BYTES = 64 << 10, STREAM_BLOCK = 16 << 10, THREAD_STACK = 1 << 20 };
 
 struct http {
@@ -243,6 +246,11 @@ static enum MHD_Result receive(struct call *c, const char *data, size_t *bytes) 
 	if (!c->is_answered) {
 		buf_add(&c->x.body, data, *bytes);
 	}
+	if (!c->is_answered && c->x.body.has_failed) {
+		c->is_answered = true;
+		buf_finish(&c->x.body);
+		reply_no_memory(&c->x);
+	}
 	*bytes = 0;
 	return c->n_read > MOST_FORGOTTEN ? MHD_NO : MHD_YES;
 }
@@ -258,16 +266,16 @@ static void work(struct call *c) {
 		reply_error(x, 503, NULL, "server_error", "%s", s->broken.text);
 		return;
 	}
-	if (x->body.has_failed) {
-		reply_no_memory(x);
-		return;
-	}
+	const size_t bytes = x->body.bytes;
 	if (!c->route->has_body || fields_parse(x)) {
-		c->route->handle(x);
+		buf_finish(&x->body);
+		if (ration_take(OF_BODY * bytes)) {
+			c->route->handle(x);
+		} else {
+			reply_no_memory(x);
+		}
 	}
-	buf_finish(&x->body);
-	json_decref(x->in);
-	x->in = NULL;
+	exchange_drop_input(x);
 }
 
 static enum MHD_Result finish_request(struct call *c) {
@@ -331,6 +339,7 @@ static void completed(void *user, struct MHD_Connection *connection, void **stat
 	buf_finish(&c->pending);
 	json_decref(c->x.in);
 	free(c);
+	ration_forget();
 	atomic_fetch_sub(&h->server->n_open, 1);
 }
 

@@ -6,6 +6,7 @@
 
 #include "force.h"
 #include "prompt_embeds.h"
+#include "ration.h"
 #include "server.h"
 
 #include <stdlib.h>
@@ -122,7 +123,7 @@ static json_t *with_text_arguments(const json_t *messages) {
 			json_t *function = json_object_get(call, "function");
 			char *text = json_dumps(json_object_get(function, "arguments"), JSON_ENCODE_ANY);
 			json_object_set_new(function, "arguments", json_string(text != NULL ? text : ""));
-			free(text);
+			ration_free_text(text);
 		}
 	}
 	return copy;

@@ -4,6 +4,7 @@
  * and autoscalers read, where --metrics-compat asks for them. */
 #include "metrics_table.h"
 
+#include "ration.h"
 #include "routes.h"
 #include "server.h"
 
@@ -109,6 +110,9 @@ static void put_own(struct page *p, const struct server *s, const struct metrics
 	put(p, "prefix_cache_bytes", "gauge", "Kept for prompts that begin alike.",
 		(double)st->prefix_bytes);
 	put(p, "swap_bytes", "gauge", "Host memory of what was put aside.", (double)st->swap_bytes);
+	put(p, "swap_limit_bytes", "gauge", "Its limit.", (double)s->options.swap_bytes);
+	put(p, "request_memory_pooled_bytes", "gauge", "What large requests hold of their common pool.",
+		(double)ration_pooled());
 	put(p, "requests_total", "counter", "Requests that were taken.", (double)st->n_requests);
 	put(p, "requests_refused_total", "counter", "Requests that were refused.",
 		(double)m->n_refused);

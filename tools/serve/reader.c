@@ -4,6 +4,8 @@
  * blanks before it. */
 #include "reader.h"
 
+#include "ration.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -96,7 +98,7 @@ static void give_calls(const struct job *j, const json_t *calls) {
 		j->r->n_calls++;
 		j->fn(j->user, &(struct part){ PART_CALL, text, strlen(text),
 			json_string_value(json_object_get(call, "name")) });
-		free(text);
+		ration_free_text(text);
 	}
 }
 

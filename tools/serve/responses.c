@@ -21,6 +21,14 @@ void response_free(struct response *r) {
 	}
 }
 
+void response_forget(struct response *r) {
+	json_array_clear(r->output);
+	json_decref(r->logprobs);
+	r->logprobs = NULL;
+	buf_finish(&r->text);
+	r->is_open = false;
+}
+
 /* ---- objects ---- */
 
 json_t *response_message(const char *id, const char *text, size_t bytes, json_t *logprobs,

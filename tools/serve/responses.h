@@ -21,6 +21,8 @@ struct response { /* what a talk owns for it */
 	json_t *logprobs;    /* the same */
 };
 void response_free(struct response *r);
+/* The output so far is dropped. */
+void response_forget(struct response *r);
 
 /* Makes x->in a chat completion that asks for the same, and fills *r. False: replied. */
 bool response_read(struct exchange *x, struct response *r);

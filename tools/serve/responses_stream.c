@@ -156,6 +156,9 @@ void response_end(struct talk *t, struct buf *out) {
 }
 
 void response_fail(struct talk *t, const struct bb_error *err, struct buf *out) {
+	if (err->code == BB_ERR_MEMORY) { /* the open item may be what there was no room for */
+		response_forget(t->own);
+	}
 	close_item(t, out);
 	send_object(t, out, "response.failed", response_object(t, "failed", err));
 }

@@ -116,6 +116,7 @@ bool server_start(struct server *s, struct bb_engine *engine, const struct serve
 		.max_running = options->max_running, .max_waiting = options->max_waiting,
 		.max_step_tokens = options->max_step_tokens,
 		.prefix_cache_bytes = options->prefix_cache_bytes,
+		.max_swap_bytes = options->swap_bytes > 0 ? options->swap_bytes : BB_SWAP_NONE,
 		.no_prefix_cache = options->no_prefix_cache,
 	};
 	if (!choose_parsers(s, err) || !bb_scheduler_create(&s->scheduler, engine, &params, err)) {

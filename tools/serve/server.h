@@ -25,7 +25,7 @@ struct server_options {
 	struct arg_texts origins;     /* that CORS allows; none: no CORS */
 	struct arg_texts hosts;       /* further names that requests may call this machine */
 	int max_running, max_waiting, max_step_tokens;
-	size_t prefix_cache_bytes;
+	size_t prefix_cache_bytes, swap_bytes;
 	bool no_prefix_cache;
 	size_t max_body_bytes;
 	int max_depth;                /* of JSON */

@@ -3,6 +3,9 @@
  * Kept as text, so that its size is known and no two threads share a value. */
 #include "store.h"
 
+#include "buf.h"
+#include "ration.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,12 +49,13 @@ static int find(const struct store *s, const char *id) {
 }
 
 void store_put(struct store *s, const char *id, const json_t *messages, const json_t *response) {
-	json_t *both = json_pack("{s:O, s:O}", "messages", messages, "response", response);
-	char *data = both != NULL ? json_dumps(both, JSON_COMPACT) : NULL;
-	json_decref(both);
-	const size_t bytes = data != NULL ? strlen(data) : 0;
+	struct buf text = { 0 };
+	buf_json_take(&text, json_pack("{s:O, s:O}", "messages", messages, "response", response));
+	const bool is_whole = !text.has_failed;
+	const size_t bytes = text.bytes;
+	char *data = buf_release(&text);
 	pthread_mutex_lock(&s->lock);
-	if (data == NULL || bytes > s->max_bytes || s->max_n == 0) {
+	if (!is_whole || data == NULL || bytes > s->max_bytes || s->max_n == 0) {
 		pthread_mutex_unlock(&s->lock);
 		free(data);
 		return;
@@ -70,7 +74,7 @@ json_t *store_get(struct store *s, const char *id) {
 	json_t *both = NULL;
 	pthread_mutex_lock(&s->lock);
 	const int i = find(s, id);
-	if (i >= 0) {
+	if (i >= 0 && ration_take(2 * s->items[i].bytes)) { /* what is made of it, as of a body */
 		s->items[i].used = ++s->now;
 		both = json_loadb(s->items[i].data, s->items[i].bytes,
 			JSON_ALLOW_NUL, NULL); /* a model may write it */

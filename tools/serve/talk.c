@@ -4,6 +4,7 @@
 #include "talk.h"
 
 #include "logprobs.h"
+#include "ration.h"
 #include "server.h"
 #include "terminal.h"
 
@@ -44,11 +45,8 @@ json_t *talk_tool_calls(const struct answer_text *a) {
 	return list;
 }
 
-void talk_destroy(struct talk *t) {
-	if (t == NULL) {
-		return;
-	}
-	turn_end(t->turn);
+/* What they have so far: there is nothing in them. */
+static void drop_answers(struct talk *t) {
 	for (int i = 0; t->answers != NULL && i < t->asked.n; i++) {
 		struct answer_text *a = &t->answers[i];
 		reader_finish(&a->reader);
@@ -58,7 +56,18 @@ void talk_destroy(struct talk *t) {
 		json_decref(a->calls);
 		json_decref(a->logprobs);
 		json_decref(a->ids);
+		a->calls = a->logprobs = a->ids = NULL;
 	}
+	json_decref(t->prompt_logprobs);
+	t->prompt_logprobs = NULL;
+}
+
+void talk_destroy(struct talk *t) {
+	if (t == NULL) {
+		return;
+	}
+	turn_end(t->turn);
+	drop_answers(t);
 	free(t->answers);
 	stops_finish(&t->stops);
 	if (t->shape->drop != NULL) {
@@ -66,7 +75,6 @@ void talk_destroy(struct talk *t) {
 	}
 	asked_finish(&t->asked);
 	conversation_finish(&t->conversation);
-	json_decref(t->prompt_logprobs);
 	json_decref(t->entry);
 	json_decref(t->token_id);
 	free(t);
@@ -146,7 +154,9 @@ static void take_token(struct talk *t, const struct turn_event *e) {
 	if (t->wants_logprobs) {
 		t->entry = logprobs_entry(t->server->engine, &e->token, t->n_top, is_end,
 			t->asked.ids_as_tokens);
-		json_array_append(a->logprobs, t->entry);
+		if (t->out == NULL) { /* else it's told at once */
+			json_array_append(a->logprobs, t->entry);
+		}
 	}
 	if (t->asked.with_ids) {
 		t->token_id = json_integer(e->token.id);
@@ -219,6 +229,11 @@ static bool take(struct talk *t, const struct turn_event *e) {
 
 /* ---- streamed ---- */
 
+static void fail(struct talk *t, const struct bb_error *err, struct buf *out) {
+	t->x->error = error_code(err->code);
+	t->shape->fail(t, err, out);
+}
+
 static bool more(void *user, struct buf *out) {
 	struct talk *t = user;
 	if (!t->has_begun) {
@@ -239,16 +254,23 @@ static bool more(void *user, struct buf *out) {
 			continue;
 		}
 		t->out = out;
-		const bool ok = take(t, e), is_last = e->has_usage;
+		bool ok = take(t, e);
+		const bool is_last = e->has_usage;
 		t->out = NULL;
 		if (!ok) {
-			t->x->error = error_code(e->error.code);
-			t->shape->fail(t, &e->error, out);
+			fail(t, e->error, out);
 		} else if (is_last) {
 			t->shape->end(t, out);
 		}
-		free(e);
-		if (is_last) {
+		turn_event_free(e);
+		if (ok && ration_is_short()) { /* what was made last has a gap */
+			const struct bb_error err = { BB_ERR_MEMORY, RATION_SHORT };
+			buf_finish(out);
+			drop_answers(t);
+			fail(t, &err, out);
+			ok = false;
+		}
+		if (!ok || is_last) {
 			return false;
 		}
 	}
@@ -263,6 +285,7 @@ static void end_stream(void *user) {
 
 static void wait_for_all(struct talk *t) {
 	bool is_last = false;
+	exchange_drop_input(t->x);
 	while (!is_last) {
 		bool is_gone;
 		struct turn_event *e = turn_next(t->turn, -1, &is_gone);
@@ -271,12 +294,17 @@ static void wait_for_all(struct talk *t) {
 			return;
 		}
 		is_last = e->has_usage;
-		if (!take(t, e)) {
-			reply_engine_error(t->x, NULL, &e->error);
-			free(e);
+		const bool ok = take(t, e);
+		if (!ok) {
+			reply_engine_error(t->x, NULL, e->error);
+		}
+		turn_event_free(e);
+		if (ok && ration_is_short()) {
+			reply_no_memory(t->x);
+		}
+		if (!ok || ration_is_short()) {
 			return;
 		}
-		free(e);
 	}
 	reply_json_take(t->x, 200, t->shape->body(t));
 }
@@ -349,7 +377,9 @@ static bool begin(struct talk *t) {
 	}
 	turn_take_grammar(t->turn, &t->asked.grammar);
 	const struct bb_request_params params = asked_request(&t->asked, &c->prompt);
-	return turn_add(t->turn, 0, &params, x);
+	const bool ok = turn_add(t->turn, 0, &params, x);
+	bb_tokens_finish(&c->prompt);
+	return ok;
 }
 
 void talk_run(struct talk *t) {

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
+ * Whose client reads too slowly is paused, while the events that wait hold all that they may.
  * A queue between two threads. It is counted: by the exchange, and by each request until its last
  * event, for that may come when the exchange is gone. */
 #include "turn.h"
 
+#include "ration.h"
 #include "server.h"
 #include "terminal.h"
 
@@ -19,6 +21,8 @@ struct turn {
 	struct server *server;
 	pthread_mutex_t lock;
 	struct turn_event *first, **last;
+	size_t bytes;                 /* of them */
+	bool is_paused;
 	int n_refs;
 	bool has_left;                /* nobody reads events any more */
 	bool has_lost;                /* an event had no memory */
@@ -43,17 +47,20 @@ struct turn *turn_create(struct exchange *x) {
 	}
 	t->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	t->loss = calloc(1, sizeof(*t->loss) + 1);
-	if (t->fd < 0 || t->loss == NULL) {
+	struct bb_error *error = calloc(1, sizeof(*error));
+	if (t->fd < 0 || t->loss == NULL || error == NULL) {
 		if (t->fd >= 0) {
 			close(t->fd);
 		}
+		free(error);
 		free(t->loss);
 		free(t);
 		return NULL;
 	}
 	t->loss->kind = BB_EVENT_FAILED;
 	t->loss->has_usage = true;
-	server_fail(&t->loss->error, BB_ERR_MEMORY, "no memory for a part of the answer");
+	t->loss->error = error;
+	server_fail(error, BB_ERR_MEMORY, "no memory for a part of the answer");
 	t->x = x;
 	t->server = x->server;
 	t->last = &t->first;
@@ -63,17 +70,29 @@ struct turn *turn_create(struct exchange *x) {
 	return t;
 }
 
-static void free_events(struct turn_event *e) {
-	while (e != NULL) {
-		struct turn_event *next = e->next;
+void turn_event_free(struct turn_event *e) {
+	if (e != NULL) {
+		free(e->error);
 		free(e);
-		e = next;
 	}
 }
 
+static void free_events(struct turn *t) {
+	while (t->first != NULL) {
+		struct turn_event *next = t->first->next;
+		turn_event_free(t->first);
+		t->first = next;
+	}
+	t->last = &t->first;
+}
+
+static size_t event_bytes(const struct turn_event *e) {
+	return sizeof(*e) + e->bytes + (e->error != NULL ? sizeof(*e->error) : 0);
+}
+
 static void free_turn(struct turn *t) {
-	free_events(t->first);
-	free(t->loss);
+	free_events(t);
+	turn_event_free(t->loss);
 	bb_grammar_destroy(t->grammar);
 	pthread_mutex_destroy(&t->lock);
 	close(t->fd);
@@ -125,7 +144,12 @@ static struct turn_event *copy(const struct slot *slot, const struct bb_event *e
 		e->usage = *event->usage;
 	}
 	if (event->error != NULL) {
-		e->error = *event->error;
+		e->error = malloc(sizeof(*e->error));
+		if (e->error == NULL) {
+			free(e);
+			return NULL;
+		}
+		*e->error = *event->error;
 	}
 	e->bytes = bytes;
 	if (bytes > 0) {
@@ -162,12 +186,17 @@ static void receive(void *user, const struct bb_event *event) {
 	struct turn_event *e = copy(slot, event);
 	pthread_mutex_lock(&t->lock);
 	if (t->has_left || t->has_lost) { /* an end behind a gap would look like a whole answer */
-		free(e);
+		turn_event_free(e);
 	} else if (e == NULL) {
 		t->has_lost = true;
 	} else {
 		*t->last = e;
 		t->last = &e->next;
+		t->bytes += event_bytes(e);
+		if (t->bytes > ration_of_events() && event->usage == NULL) {
+			t->is_paused = true;
+			bb_request_pause(event->request, true);
+		}
 	}
 	const uint64_t one = 1;
 	const ssize_t written = write(t->fd, &one, sizeof(one));
@@ -198,6 +227,13 @@ bool turn_add(struct turn *t, int slot, const struct bb_request_params *params,
 		free(s);
 		return reply_no_memory(x);
 	}
+	/* ids of the prompt, for each answer */
+	if (!ration_take(params->n_prompt * (size_t)(params->n > 0 ? params->n : 1) *
+		sizeof(*params->prompt))) {
+		free(last);
+		free(s);
+		return reply_no_memory(x);
+	}
 	*s = (struct slot){ t, slot, last };
 	struct bb_request_params p = *params;
 	p.event = receive;
@@ -218,6 +254,16 @@ bool turn_add(struct turn *t, int slot, const struct bb_request_params *params,
 	return true;
 }
 
+/* Half of what waited was fetched; under the lock, so that no event pauses one in between. */
+static void go_on(struct turn *t) {
+	if (t->is_paused && t->bytes <= ration_of_events() / 2) {
+		t->is_paused = false;
+		for (int i = 0; i < t->n; i++) {
+			bb_request_pause(t->requests[i], false);
+		}
+	}
+}
+
 struct turn_event *turn_next(struct turn *t, int most_ms, bool *is_gone) {
 	*is_gone = false;
 	for (;;) {
@@ -226,6 +272,8 @@ struct turn_event *turn_next(struct turn *t, int most_ms, bool *is_gone) {
 		if (e != NULL) {
 			t->first = e->next;
 			t->last = t->first != NULL ? t->last : &t->first;
+			t->bytes -= event_bytes(e);
+			go_on(t);
 		} else {
 			uint64_t n;
 			const ssize_t cleared = read(t->fd, &n, sizeof(n));
@@ -259,9 +307,7 @@ void turn_end(struct turn *t) {
 	bb_scheduler_wake(t->server->scheduler);
 	pthread_mutex_lock(&t->lock);
 	t->has_left = true;
-	free_events(t->first);
-	t->first = NULL;
-	t->last = &t->first;
+	free_events(t);
 	pthread_mutex_unlock(&t->lock);
 	drop(t);
 }

@@ -15,10 +15,12 @@ struct turn_event {
 	enum bb_finish finish;
 	bool has_usage;          /* the last event of its request */
 	struct bb_usage usage;
-	struct bb_error error;   /* of FAILED */
+	struct bb_error *error;  /* of FAILED */
 	size_t bytes;
 	char text[];             /* [bytes], a NUL behind; of HIDDEN the floats */
 };
+
+void turn_event_free(struct turn_event *e);
 
 struct turn;
 /* NULL: there was no memory. */
@@ -28,7 +30,7 @@ void turn_take_grammar(struct turn *t, struct bb_grammar **g);
 /* Submits one more request; its events carry the slot. False: replied, and nothing was begun. */
 bool turn_add(struct turn *t, int slot, const struct bb_request_params *params,
 	struct exchange *x);
-/* The next event, to be freed; FAILED, the last one, when one had no memory. NULL with *is_gone:
+/* The next event, for turn_event_free; FAILED, the last one, when one had no memory. NULL with *is_gone:
  * the client has left; NULL without: most_ms have passed. */
 struct turn_event *turn_next(struct turn *t, int most_ms, bool *is_gone);
 /* Between steps of the engine's thread, and when there will be none: a request's last event comes
