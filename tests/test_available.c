@@ -42,7 +42,8 @@ static void put(const char *path, const char *text) {
 }
 
 static void put_machine(void) {
-	put("/proc/meminfo", "MemTotal:       16000 kB\nMemFree:          10 kB\nMemAvailable:   8000 kB\n");
+	put("/proc/meminfo", "MemTotal:       16000 kB\nMemFree:          10 kB\n"
+		"MemAvailable:   8000 kB\n");
 }
 
 Test(available, nobody_knows) {
@@ -93,8 +94,8 @@ Test(available, first_version) {
 	cr_assert_eq(available_memory(root), (size_t)8000 << 10);
 	put("/sys/fs/cgroup/memory/docker/a/memory.limit_in_bytes", "5000000\n");
 	put("/sys/fs/cgroup/memory/docker/a/memory.usage_in_bytes", "3000000\n");
-	put("/sys/fs/cgroup/memory/docker/a/memory.stat", "inactive_file 1\ntotal_inactive_file 500000\n"
-		"total_active_file 100000\n");
+	put("/sys/fs/cgroup/memory/docker/a/memory.stat", "inactive_file 1\n"
+		"total_inactive_file 500000\ntotal_active_file 100000\n");
 	cr_assert_eq(available_memory(root), 2600000);
 }
 

@@ -136,8 +136,9 @@ class Hostile(Case):
 
     def test_unknown_model(self):
         for path in ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/messages"):
-            asks = {"/v1/completions": {"prompt": "1"}, "/v1/responses": {"input": "1"}, "/v1/embeddings": {"input": "1"}}
-            error = self.server.post(path, {**asks.get(path, chat()), "model": "other"}, 404)["error"]
+            field = {"/v1/completions": "prompt", "/v1/responses": "input", "/v1/embeddings": "input"}.get(path)
+            body = {field: "1", "model": "other"} if field else chat(model="other")
+            error = self.server.post(path, body, 404)["error"]
             self.assertIn("'other'", error["message"])
 
     def test_long_lists_of_tokens(self):
@@ -215,8 +216,9 @@ class HalfSent(unittest.TestCase):
         """Wherever a request breaks off, with and without a word, nothing of it stays: the server can end at once."""
         server = Server(TINY, "--log-level", "off", "--drain-timeout", "1000", "-c", "1000000")
         self.addCleanup(server.stop)
-        whole = [head(body) + body for body in (json.dumps(chat(**more)).encode() for more in (
-            {}, {"max_tokens": 900000, "ignore_eos": True}, {"max_tokens": 900000, "ignore_eos": True, "stream": True}))]
+        long = {"max_tokens": 900000, "ignore_eos": True}
+        bodies = [json.dumps(chat(**more)).encode() for more in ({}, long, {**long, "stream": True})]
+        whole = [head(body) + body for body in bodies]
         for data in whole:
             for n in (0, 1, 20, data.index(b"\r\n\r\n") + 4, len(data) - 1, len(data)):
                 for resets in (False, True):
@@ -272,7 +274,8 @@ class Memory(unittest.TestCase):
             time.sleep(0.01)
 
     def expect_refused(self, data):
-        self.assertIn("--request-memory-bytes", (data if isinstance(data, dict) else json.loads(data))["error"]["message"])
+        reply = data if isinstance(data, dict) else json.loads(data)
+        self.assertIn("--request-memory-bytes", reply["error"]["message"])
 
     def test_bodies(self):
         """Of 20 half-sent ones of 4M some are forgotten, and told so at their end."""

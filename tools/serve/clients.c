@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A list under a lock. The library doesn't say when a request's first byte has come; what the kernel
- * counts of a connection's bytes does. */
+ * A list under a lock. The library doesn't say when a request's first byte has come; what the
+ * kernel counts of a connection's bytes does. */
 #include "clients.h"
 
 #include "terminal.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The open connections, and since when each has owed the rest of a request: one that sends a byte now
- * and then isn't idle, and yet must not stay for ever. Between requests nothing is owed. */
+ * The open connections, and since when each has owed the rest of a request: one that sends a byte
+ * now and then isn't idle, and yet must not stay for ever. Between requests nothing is owed. */
 #ifndef CLIENTS_H
 #define CLIENTS_H
 

@@ -18,7 +18,7 @@ static size_t part = SIZE_MAX / 4, of_events = SIZE_MAX / 4, pool;
 static atomic_size_t pooled;
 
 struct account {
-	/* What was made by another thread is given back by this one: below zero, until it's forgotten. */
+	/* Below zero where another thread made what this one gives back. */
 	ptrdiff_t held;
 	size_t from_pool, most_from_pool, graced;
 	bool is_short;

@@ -30,8 +30,8 @@ void turn_take_grammar(struct turn *t, struct bb_grammar **g);
 /* Submits one more request; its events carry the slot. False: replied, and nothing was begun. */
 bool turn_add(struct turn *t, int slot, const struct bb_request_params *params,
 	struct exchange *x);
-/* The next event, for turn_event_free; FAILED, the last one, when one had no memory. NULL with *is_gone:
- * the client has left; NULL without: most_ms have passed. */
+/* The next event, for turn_event_free; FAILED, the last one, when one had no memory. NULL with
+ * *is_gone: the client has left; NULL without: most_ms have passed. */
 struct turn_event *turn_next(struct turn *t, int most_ms, bool *is_gone);
 /* Between steps of the engine's thread, and when there will be none: a request's last event comes
  * before the engine is done with the grammar that it borrowed. */
