@@ -106,9 +106,18 @@ class Server:
         return self.ended()
 
     def ended(self):
-        status = self.process.wait(SECONDS)
-        self.log.close()
-        return status
+        try:
+            return self.process.wait(SECONDS)
+        finally:
+            self.process.kill()     # of those that don't end
+            self.process.wait()
+
+    def wait_to_say(self, text):
+        end = time.monotonic() + SECONDS
+        while text not in self.said():
+            if time.monotonic() > end:
+                raise AssertionError(f"it never said '{text}': {self.said()}")
+            time.sleep(0.01)
 
 
 class Case(unittest.TestCase):

@@ -18,7 +18,7 @@ import unittest
 from serving import BOBBIN, REAL, ROOT, SECONDS, TINY, Case, Server, anthropic, chat, openai, with_clients
 
 LONG = {"max_tokens": 500000, "ignore_eos": True}
-ROOMY = ("-c", "1000000", "--log-level", "info")
+ROOMY = ("-c", "1000000", "--kv-cache-bytes", "0", "--log-level", "info")    # LONG ones end on no machine
 
 
 class Keys(Case):
@@ -62,10 +62,8 @@ class Leaving(Case):
                 self.assertEqual(self.server.metric("bobbin_kv_cache_bytes"), 0)
 
     def test_deadline(self):
-        start = time.monotonic()
         reply = self.server.post("/v1/chat/completions", chat(**LONG, deadline_ms=300))
         self.assertEqual(reply["choices"][0]["finish_reason"], "abort")
-        self.assertLess(time.monotonic() - start, 30)
 
     def test_why_a_response_is_incomplete(self):
         for more, why in (({"deadline_ms": 300}, "deadline"), ({"max_output_tokens": 3}, "max_output_tokens")):
@@ -207,7 +205,7 @@ class Ending(unittest.TestCase):
             results.append(error)
 
     def test_sigterm_drains(self):
-        server = Server(TINY, *ROOMY, "--drain-timeout", "300")
+        server = Server(TINY, *ROOMY, "--drain-timeout", "300", "--idle-timeout", "1000")
         results = []
         holder = server.connect()   # while it goes on, the server can't end
         holder.request("POST", "/v1/chat/completions", json.dumps(chat(stream=True, **LONG)))
@@ -217,11 +215,13 @@ class Ending(unittest.TestCase):
                    for _ in range(8)]
         for thread in threads:
             thread.start()
-        server.wait_for(lambda v: v["n_requests"] == 9)
+        end = time.monotonic() + SECONDS
+        while server.metric("bobbin_requests_total") < 9:   # on a fast machine some have ended
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.01)
         server.process.send_signal(signal.SIGTERM)
-        status = 200    # until the signal has come
-        while status == 200:
-            status, headers, data = server.ask("POST", "/v1/chat/completions", chat())
+        server.wait_to_say("ending; ")
+        status, headers, data = server.ask("POST", "/v1/chat/completions", chat())
         self.assertEqual((status, json.loads(data)["error"]["code"]), (503, "shutting_down"))
         self.assertIn("Retry-After", headers)
         self.assertEqual(server.ask("GET", "/health")[0], 503)
@@ -238,9 +238,8 @@ class Ending(unittest.TestCase):
         thread = threading.Thread(target=self.stream, args=(server, results), kwargs=LONG)
         thread.start()
         server.wait_for(lambda v: v["n_requests"] == 1)
-        start = time.monotonic()
         self.assertEqual(server.stop(), 0)
-        self.assertLess(time.monotonic() - start, 30)   # what it would be without
+        self.assertIn("1 requests are cut off", server.said())
         thread.join()
 
     def test_second_signal_ends_at_once(self):
@@ -249,11 +248,8 @@ class Ending(unittest.TestCase):
         thread.start()
         server.wait_for(lambda v: v["n_requests"] == 1)
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)
-        self.assertIsNone(server.process.poll())
-        start = time.monotonic()
-        self.assertEqual(server.stop(), 128 + signal.SIGTERM)
-        self.assertLess(time.monotonic() - start, 30)   # what the first one would wait
+        server.wait_to_say("ending; 1 requests are open")
+        self.assertEqual(server.stop(), 128 + signal.SIGTERM)   # and not 0 when they are cut off
         thread.join()
 
     def test_ctrl_c(self):
@@ -262,7 +258,8 @@ class Ending(unittest.TestCase):
     def test_port_in_use(self):
         server = Server(TINY)
         self.addCleanup(server.stop)
-        done = subprocess.run([BOBBIN, "serve", TINY, "--port", str(server.port)], capture_output=True, check=False)
+        done = subprocess.run([BOBBIN, "serve", TINY, "--port", str(server.port)], capture_output=True, check=False,
+                              timeout=SECONDS)
         self.assertEqual(done.returncode, 1)
         self.assertIn(b"can't be listened on", done.stderr)
 
@@ -296,7 +293,7 @@ class Seen(Case):
 
     def test_access_log(self):
         self.server.post("/v1/chat/completions", chat())
-        end = time.monotonic() + 10
+        end = time.monotonic() + SECONDS
         while not (lines := [v for v in self.server.lines() if v["method"] == "POST"]) and time.monotonic() < end:
             time.sleep(0.01)  # it's written when the reply is out
         line = lines[-1]
