@@ -134,18 +134,105 @@ void *calloc(size_t n, size_t bytes) {
 """
 
 
+# From SIGUSR1 on until the next one, fails one of 150 allocations on average, whosever it is.
+LITTLE_MEMORY = r"""
+#include <dlfcn.h>
+#include <signal.h>
+#include <stddef.h>
+static atomic_bool is_short;
+static atomic_uint count;
+static void *(*real_malloc)(size_t), *(*real_calloc)(size_t, size_t), *(*real_realloc)(void *, size_t);
+static void toggle(int number) {
+	(void)number;
+	atomic_store(&is_short, !atomic_load(&is_short));
+}
+__attribute__((constructor)) static void begin(void) {
+	real_malloc = (void *(*)(size_t))dlsym(RTLD_NEXT, "malloc");
+	real_realloc = (void *(*)(void *, size_t))dlsym(RTLD_NEXT, "realloc");
+	real_calloc = (void *(*)(size_t, size_t))dlsym(RTLD_NEXT, "calloc");
+	signal(SIGUSR1, toggle);
+}
+static int fails(void) {
+	return atomic_load(&is_short) && atomic_fetch_add(&count, 1) * 2654435761u >> 8 < (1u << 24) / 150;
+}
+void *malloc(size_t n) {
+	if (real_malloc == NULL) {
+		begin();
+	}
+	return fails() ? NULL : real_malloc(n);
+}
+void *realloc(void *p, size_t n) {
+	if (real_realloc == NULL) {
+		begin();
+	}
+	return fails() ? NULL : real_realloc(p, n);
+}
+void *calloc(size_t n, size_t size) {
+	static char early[4096]; /* dlsym wants some before it knows where to get it */
+	static size_t used;
+	if (real_calloc == NULL) {
+		void *p = early + used;
+		used += (n * size + 15) / 16 * 16;
+		return used <= sizeof(early) ? p : NULL;
+	}
+	return fails() ? NULL : real_calloc(n, size);
+}
+"""
+
+
 @unittest.skipUnless(shutil.which("cc"), "there is no C compiler")
 @unittest.skipIf(b"__asan_init" in BOBBIN.read_bytes(), "the address sanitizer has an allocator of its own")
 class NoMemory(unittest.TestCase):
-    def test_an_answer_with_a_gap_is_an_error(self):
+    def start(self, text, *options):
+        """A server with a library before all others."""
         with tempfile.TemporaryDirectory() as folder:
             source, library = pathlib.Path(folder, "no_memory.c"), pathlib.Path(folder, "no_memory.so")
-            source.write_text(NO_MEMORY, encoding="utf-8")
-            subprocess.run(["cc", "-D_GNU_SOURCE", "-include", "stdatomic.h", "-shared", "-fPIC", "-O2",
-                            *(f"-I{ROOT / name}" for name in ("engine", "tools", "kernels")), source, "-o", library],
-                           check=True)
-            server = Server(TINY, "--log-level", "off", env={"LD_PRELOAD": str(library)})
+            source.write_text(text, encoding="utf-8")
+            subprocess.run(["cc", "-D_GNU_SOURCE", "-include", "stdatomic.h", "-include", "stdbool.h", "-shared",
+                            "-fPIC", "-O2", *(f"-I{ROOT / name}" for name in ("engine", "tools", "kernels")), source,
+                            "-o", library], check=True)
+            server = Server(TINY, "--log-level", "off", *options, env={"LD_PRELOAD": str(library)})
         self.addCleanup(server.stop)
+        return server
+
+    def test_it_lives(self):
+        """Whatever has no memory is an error, and never half an answer; when there is some again all is as before."""
+        server = self.start(LITTLE_MEMORY)
+        bodies = {"/v1/chat/completions": chat("1 2", max_tokens=9, ignore_eos=True, logprobs=True, n=3, top_logprobs=2),
+                  "/v1/completions": {"prompt": "1 2", "max_tokens": 9, "ignore_eos": True, "logprobs": 3, "echo": True},
+                  "/v1/responses": {"input": "1 2", "max_output_tokens": 9, "ignore_eos": True, "temperature": 0},
+                  "/v1/messages": {"messages": chat("1 2")["messages"], "max_tokens": 9, "temperature": 0},
+                  "/v1/embeddings": {"input": ["1 2", "3"]}, "/tokenize": {"prompt": "1 2 3"}}
+
+        def answer(data):
+            reply = json.loads(data)
+            for name in ("id", "created", "created_at", "timings", "usage"):
+                reply.pop(name, None)
+            return re.sub(r'"(msg|resp|call)_[0-9a-f]+"', '""', json.dumps(reply))
+
+        def ask(path):
+            return server.ask("POST", path, {"seed": 1, **bodies[path]} if "max_tokens" in bodies[path] else bodies[path])
+
+        alone = {path: answer(ask(path)[2]) for path in bodies}
+        server.process.send_signal(signal.SIGUSR1)
+        statuses = {}
+        for path in list(bodies) * 60:
+            try:
+                status, _, data = ask(path)
+            except (OSError, http.client.HTTPException):
+                status = None   # the library had none to begin or go on
+            statuses[status] = statuses.get(status, 0) + 1
+            if status == 200:
+                self.assertEqual(answer(data), alone[path])
+        self.assertIsNone(server.process.poll(), server.said()[-1000:])
+        self.assertEqual(set(statuses) - {None, 200, 503}, set(), statuses)
+        self.assertTrue(statuses.get(200) and statuses.get(503), statuses)
+        server.process.send_signal(signal.SIGUSR1)
+        for path in bodies:
+            self.assertEqual(answer(ask(path)[2]), alone[path])
+
+    def test_an_answer_with_a_gap_is_an_error(self):
+        server = self.start(NO_MEMORY)
         bodies = {"/v1/chat/completions": chat("1 2", max_tokens=9, ignore_eos=True),
                   "/v1/completions": {"prompt": [1, 2], "max_tokens": 9, "ignore_eos": True},
                   "/v1/responses": {"input": "1 2", "max_output_tokens": 9, "ignore_eos": True}}

@@ -5,6 +5,7 @@ that."""
 import http.client
 import json
 import random
+import resource
 import signal
 import socket
 import threading
@@ -42,6 +43,8 @@ def requests(random_):
 
 
 @unittest.skipUnless(PROGRAM.exists(), "ThreadSanitizer isn't here, or the build has another sanitizer")
+@unittest.skipIf(resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY,
+                 "ThreadSanitizer needs all of the address space")
 class Threads(unittest.TestCase):
     def play(self, server, seed, end):
         """A client; every fourth request is left before its answer is whole."""

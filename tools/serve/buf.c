@@ -35,6 +35,7 @@ static bool reserve(struct buf *b, size_t more) {
 	if (data == NULL) {
 		ration_give(may ? cap - b->cap : 0);
 		b->has_failed = true;
+		ration_lose();
 		return false;
 	}
 	b->data = data;

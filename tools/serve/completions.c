@@ -307,8 +307,9 @@ static bool more(void *user, struct buf *out) {
 			tell(j, i, out);
 		}
 		turn_event_free(e);
-		if (!has_failed && ration_is_short()) { /* what was made last has a gap */
-			const struct bb_error err = { BB_ERR_MEMORY, RATION_SHORT };
+		if (!has_failed && ration_has_gap()) { /* what was made last has a gap */
+			struct bb_error err = { 0 };
+			server_fail(&err, BB_ERR_MEMORY, "%s", ration_why());
 			buf_finish(out);
 			fail(j, &err, out);
 			has_failed = true;
@@ -340,7 +341,7 @@ static void wait_for_all(struct job *j) {
 			reply_engine_error(j->x, NULL, e->error);
 		}
 		turn_event_free(e);
-		if (!has_failed && ration_is_short()) {
+		if (!has_failed && ration_has_gap()) {
 			reply_no_memory(j->x);
 			has_failed = true;
 		}

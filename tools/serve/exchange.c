@@ -44,7 +44,7 @@ void reply_json_take(struct exchange *x, int status, json_t *value) {
 	buf_json_take(&x->out, value);
 	x->status = status;
 	x->type = NULL;
-	if (x->out.has_failed || ration_is_short()) { /* something may be missing in it */
+	if (x->out.has_failed || ration_has_gap()) { /* something may be missing in it */
 		reply_no_memory(x);
 	}
 }
@@ -129,7 +129,7 @@ bool reply_no_memory(struct exchange *x) {
 #define ANTHROPIC(text) "{\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"," \
 	"\"message\":\"" text "\"}}"
 	static const char *const texts[2][2] = {
-		{ OPENAI("no memory for this request"), ANTHROPIC("no memory for this request") },
+		{ OPENAI(RATION_LOST), ANTHROPIC(RATION_LOST) },
 		{ OPENAI(RATION_SHORT), ANTHROPIC(RATION_SHORT) },
 	};
 #undef OPENAI

@@ -42,7 +42,7 @@ bool fields_parse(struct exchange *x) {
 	}
 	json_error_t problem;
 	x->in = json_loadb(x->body.data, x->body.bytes, JSON_REJECT_DUPLICATES, &problem);
-	const bool is_short = ration_is_short() ||
+	const bool is_short = ration_has_gap() ||
 		json_error_code(&problem) == json_error_out_of_memory;
 	if (x->in == NULL && is_short) {
 		return reply_no_memory(x);

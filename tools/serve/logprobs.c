@@ -3,15 +3,17 @@
  * Tokens and numbers into objects. */
 #include "logprobs.h"
 
+#include "ration.h"
 #include "terminal.h"
 
 #include <stdio.h>
 
 static json_t *piece(const struct bb_engine *e, int32_t id, json_t **bytes) {
 	struct bb_text text = { 0 };
-	struct bb_error ignored = { 0 };
-	if (!bb_detokenize(e, &id, 1, &text, &ignored)) {
+	struct bb_error err = { 0 };
+	if (!bb_detokenize(e, &id, 1, &text, &err)) {
 		text.bytes = 0;
+		ration_lose_by(&err);
 	}
 	json_t *token = json_bytes(text.bytes > 0 ? text.data : "", text.bytes);
 	if (bytes != NULL) {

@@ -21,7 +21,7 @@ struct account {
 	/* Below zero where another thread made what this one gives back. */
 	ptrdiff_t held;
 	size_t from_pool, most_from_pool, graced;
-	bool is_short;
+	bool is_short, has_gap;
 };
 static _Thread_local struct account mine;
 
@@ -39,17 +39,20 @@ static bool draw(size_t bytes) {
 	return true;
 }
 
+static bool run_short(void) {
+	mine.is_short = mine.has_gap = true;
+	return false;
+}
+
 bool ration_take(size_t bytes) {
 	if (bytes > PTRDIFF_MAX / 2) {
-		mine.is_short = true;
-		return false;
+		return run_short();
 	}
 	const size_t beyond = beyond_part(mine.held + (ptrdiff_t)bytes);
 	const size_t more = beyond > mine.from_pool ? beyond - mine.from_pool : 0;
 	if (more > 0 && !draw(more)) {
 		if (!mine.is_short || bytes > GRACE - mine.graced) {
-			mine.is_short = true;
-			return false;
+			return run_short();
 		}
 		mine.graced += bytes;
 	} else {
@@ -70,8 +73,24 @@ void ration_give(size_t bytes) {
 	}
 }
 
+void ration_lose(void) {
+	mine.has_gap = true;
+}
+
+void ration_lose_by(const struct bb_error *err) {
+	mine.has_gap |= err->code == BB_ERR_MEMORY;
+}
+
+bool ration_has_gap(void) {
+	return mine.has_gap;
+}
+
 bool ration_is_short(void) {
 	return mine.is_short;
+}
+
+const char *ration_why(void) {
+	return mine.is_short ? RATION_SHORT : RATION_LOST;
 }
 
 void ration_forget(void) {
@@ -94,7 +113,9 @@ size_t ration_of_events(void) {
 
 static void *take_block(size_t bytes) {
 	void *block = malloc(bytes);
-	if (block != NULL && !ration_take(malloc_usable_size(block))) {
+	if (block == NULL) {
+		ration_lose();
+	} else if (!ration_take(malloc_usable_size(block))) {
 		free(block);
 		return NULL;
 	}

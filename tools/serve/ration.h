@@ -7,6 +7,8 @@
 #ifndef RATION_H
 #define RATION_H
 
+#include "bobbin.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -19,10 +21,18 @@ size_t ration_of_events(void);
 /* This thread is about to have so many bytes; false: it can't, and what it makes is incomplete. */
 bool ration_take(size_t bytes);
 void ration_give(size_t bytes);
-/* Whether this thread couldn't have what it wanted. A few more bytes are left to say so. */
+/* This thread couldn't have something, by its ration or since there is no memory at all: what it
+ * makes has a gap, and is no answer. Where a ration was short a few more bytes are left to say so. */
+void ration_lose(void);
+/* The same, if that is what went wrong. */
+void ration_lose_by(const struct bb_error *err);
+bool ration_has_gap(void);
 bool ration_is_short(void);
+#define RATION_LOST "no memory for this request"
 #define RATION_SHORT "no memory for this request: all that are in the making hold as much as " \
 	"--request-memory-bytes allows"
+/* One of them, as it is. */
+const char *ration_why(void);
 /* This thread's exchange is over, and all that it held is free. */
 void ration_forget(void);
 /* Of the pool, in use. */

@@ -3,6 +3,8 @@
  * Looked for once, when an answer has ended. */
 #include "stops.h"
 
+#include "ration.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,8 +30,10 @@ void stops_finish(struct stops *s) {
 
 void stops_add(const struct stops *s, const struct bb_engine *e, int32_t id, struct buf *tail) {
 	struct bb_text piece = { 0 };
-	struct bb_error ignored = { 0 };
-	if (s->n > 0 && bb_detokenize(e, &id, 1, &piece, &ignored)) {
+	struct bb_error err = { 0 };
+	if (s->n > 0 && !bb_detokenize(e, &id, 1, &piece, &err)) {
+		ration_lose_by(&err);
+	} else if (s->n > 0) {
 		buf_add(tail, piece.data, piece.bytes);
 		buf_drop(tail, tail->bytes > TAIL_BYTES ? tail->bytes - TAIL_BYTES : 0);
 	}

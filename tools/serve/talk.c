@@ -130,8 +130,10 @@ static size_t text_bytes(const struct talk *t, const struct turn_event *e) {
 		return e->bytes;
 	}
 	struct bb_text end = { 0 };
-	struct bb_error ignored = { 0 };
-	bb_detokenize(t->server->engine, &e->token.id, 1, &end, &ignored);
+	struct bb_error err = { 0 };
+	if (!bb_detokenize(t->server->engine, &e->token.id, 1, &end, &err)) {
+		ration_lose_by(&err);
+	}
 	const bool is_behind = end.bytes > 0 && end.bytes <= e->bytes &&
 		memcmp(e->text + e->bytes - end.bytes, end.data, end.bytes) == 0;
 	const size_t bytes = e->bytes - (is_behind ? end.bytes : 0);
@@ -263,8 +265,9 @@ static bool more(void *user, struct buf *out) {
 			t->shape->end(t, out);
 		}
 		turn_event_free(e);
-		if (ok && ration_is_short()) { /* what was made last has a gap */
-			const struct bb_error err = { BB_ERR_MEMORY, RATION_SHORT };
+		if (ok && ration_has_gap()) { /* what was made last has a gap */
+			struct bb_error err = { 0 };
+			server_fail(&err, BB_ERR_MEMORY, "%s", ration_why());
 			buf_finish(out);
 			drop_answers(t);
 			fail(t, &err, out);
@@ -299,10 +302,10 @@ static void wait_for_all(struct talk *t) {
 			reply_engine_error(t->x, NULL, e->error);
 		}
 		turn_event_free(e);
-		if (ok && ration_is_short()) {
+		if (ok && ration_has_gap()) {
 			reply_no_memory(t->x);
 		}
-		if (!ok || ration_is_short()) {
+		if (!ok || ration_has_gap()) {
 			return;
 		}
 	}

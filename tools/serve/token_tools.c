@@ -3,6 +3,7 @@
  * Text to ids and back, and prompts as the model sees them: the bodies of vLLM and llama-server. */
 #include "fields.h"
 #include "messages.h"
+#include "ration.h"
 #include "routes.h"
 #include "server.h"
 #include "terminal.h"
@@ -19,9 +20,11 @@ static json_t *ids_of(const struct bb_tokens *tokens) {
 
 static json_t *piece(const struct bb_engine *e, int32_t id) {
 	struct bb_text text = { 0 };
-	struct bb_error ignored = { 0 };
-	json_t *value = bb_detokenize(e, &id, 1, &text, &ignored)
-		? json_bytes(text.bytes > 0 ? text.data : "", text.bytes) : json_string("");
+	struct bb_error err = { 0 };
+	if (!bb_detokenize(e, &id, 1, &text, &err)) {
+		ration_lose_by(&err);
+	}
+	json_t *value = json_bytes(text.bytes > 0 ? text.data : "", text.bytes);
 	bb_text_finish(&text);
 	return value;
 }
