@@ -198,8 +198,9 @@ class NoMemory(unittest.TestCase):
     def test_it_lives(self):
         """Whatever has no memory is an error, and never half an answer; when there is some again all is as before."""
         server = self.start(LITTLE_MEMORY)
-        bodies = {"/v1/chat/completions": chat("1 2", max_tokens=9, ignore_eos=True, logprobs=True, n=3, top_logprobs=2),
-                  "/v1/completions": {"prompt": "1 2", "max_tokens": 9, "ignore_eos": True, "logprobs": 3, "echo": True},
+        long = {"max_tokens": 9, "ignore_eos": True}
+        bodies = {"/v1/chat/completions": chat("1 2", logprobs=True, n=3, top_logprobs=2, **long),
+                  "/v1/completions": {"prompt": "1 2", "logprobs": 3, "echo": True, **long},
                   "/v1/responses": {"input": "1 2", "max_output_tokens": 9, "ignore_eos": True, "temperature": 0},
                   "/v1/messages": {"messages": chat("1 2")["messages"], "max_tokens": 9, "temperature": 0},
                   "/v1/embeddings": {"input": ["1 2", "3"]}, "/tokenize": {"prompt": "1 2 3"}}
@@ -211,12 +212,19 @@ class NoMemory(unittest.TestCase):
             return re.sub(r'"(msg|resp|call)_[0-9a-f]+"', '""', json.dumps(reply))
 
         def ask(path):
-            return server.ask("POST", path, {"seed": 1, **bodies[path]} if "max_tokens" in bodies[path] else bodies[path])
+            seed = {"seed": 1} if "max_tokens" in bodies[path] else {}
+            return server.ask("POST", path, {**seed, **bodies[path]})
 
+        def text_of(data):
+            chunks = [json.loads(event) for event in re.findall(rb"^data: (\{.*)$", data, re.M)]
+            return [(c["choices"][0]["delta"], c["choices"][0]["finish_reason"]) for c in chunks]
+
+        streamed = chat("1 2", max_tokens=2, ignore_eos=True)
+        text = text_of(server.ask("POST", "/v1/chat/completions", {**streamed, "stream": True})[2])
         alone = {path: answer(ask(path)[2]) for path in bodies}
         server.process.send_signal(signal.SIGUSR1)
         statuses = {}
-        for path in list(bodies) * 60:
+        for path in list(bodies) * 200:
             try:
                 status, _, data = ask(path)
             except (OSError, http.client.HTTPException):
@@ -224,6 +232,17 @@ class NoMemory(unittest.TestCase):
             statuses[status] = statuses.get(status, 0) + 1
             if status == 200:
                 self.assertEqual(answer(data), alone[path])
+        whole, others = 0, 0
+        for _ in range(300):
+            try:
+                status, _, data = server.ask("POST", "/v1/chat/completions", {**streamed, "stream": True})
+            except (OSError, http.client.HTTPException):
+                continue
+            if status == 200 and b"data: [DONE]" in data and b'"error"' not in data:
+                self.assertEqual(text_of(data), text)
+                whole += 1
+            others += b'"error"' in data
+        self.assertTrue(whole and others, (whole, others))
         self.assertIsNone(server.process.poll(), server.said()[-1000:])
         self.assertEqual(set(statuses) - {None, 200, 503}, set(), statuses)
         self.assertTrue(statuses.get(200) and statuses.get(503), statuses)

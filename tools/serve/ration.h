@@ -22,7 +22,8 @@ size_t ration_of_events(void);
 bool ration_take(size_t bytes);
 void ration_give(size_t bytes);
 /* This thread couldn't have something, by its ration or since there is no memory at all: what it
- * makes has a gap, and is no answer. Where a ration was short a few more bytes are left to say so. */
+ * makes has a gap, and is no answer. Where a ration was short a few more bytes are left to say
+ * so. */
 void ration_lose(void);
 /* The same, if that is what went wrong. */
 void ration_lose_by(const struct bb_error *err);
