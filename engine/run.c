@@ -753,6 +753,16 @@ static void publish(struct bb_scheduler *s) {
 	pthread_mutex_unlock(&s->lock);
 }
 
+/* Whether nobody is here but for those who are paused: who lacked memory in this step may have it in
+ * the next. */
+static bool is_idle(const struct bb_scheduler *s) {
+	int n = 0;
+	for (int i = 0; i < s->plan.n_jobs; i++) {
+		n += !atomic_load(&s->of_job[i]->request->is_paused);
+	}
+	return n == 0;
+}
+
 bool bb_scheduler_step(struct bb_scheduler *s, bool *idle, struct bb_error *err) {
 	*idle = true;
 	run_take_inbox(s);
@@ -773,7 +783,7 @@ bool bb_scheduler_step(struct bb_scheduler *s, bool *idle, struct bb_error *err)
 	}
 	make_room(s);
 	gather(s);
-	*idle = s->plan.n_jobs == 0; /* who lacked memory in this step may have it in the next */
+	*idle = is_idle(s);
 	const bool ok = s->n_items == 0 || compute(s, err);
 	publish(s);
 	for (int i = 0; i < s->plan.n_jobs; i++) {
