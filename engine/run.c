@@ -753,7 +753,7 @@ static void publish(struct bb_scheduler *s) {
 	pthread_mutex_unlock(&s->lock);
 }
 
-/* Whether nobody is here but for those who are paused: who lacked memory in this step may have it in
+/* Whether nobody is here but those who are paused: who lacked memory in this step may have it in
  * the next. */
 static bool is_idle(const struct bb_scheduler *s) {
 	int n = 0;
