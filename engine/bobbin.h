@@ -492,15 +492,23 @@ enum bb_grammar_kind {
 	 * '#' and '#/...', $defs, minLength, maxLength, pattern, format date, date-time and uuid,
 	 * minimum, maximum, exclusiveMinimum and exclusiveMaximum of integers, and what only
 	 * describes (title, description, default, examples, ...). Properties come in the order of the
-	 * schema, then others. Between two JSON tokens there is at most one space. allOf is merged; of
-	 * oneOf no two branches may hold at once, which must show. Anything else is refused by name,
-	 * wherever a schema stands. */
+	 * schema, then others. Between two JSON tokens there is at most one space, unless
+	 * bb_grammar_create_indented asks for more. allOf is merged; of oneOf no two branches may hold
+	 * at once, which must show. Anything else is refused by name, wherever a schema stands. */
 	BB_GRAMMAR_JSON_SCHEMA,
 	BB_GRAMMAR_JSON_OBJECT, /* any JSON object; the source is not looked at */
 	/* The usual syntax, of the whole text; no lookaround, backreferences or word boundaries. */
 	BB_GRAMMAR_REGEX,
 	BB_GRAMMAR_CHOICE,      /* a JSON array of strings: one of them */
 	BB_GRAMMAR_GBNF,        /* llama.cpp's notation, from the rule "root" */
+	/* Free text with parts that aren't, in JSON. A part is a text; {"mark": TEXT}: a control token
+	 * of that name, or its letters; {"regex": TEXT}; {"schema": SCHEMA}; {"seq": [PART...]};
+	 * {"any": [PART...]}; {"list": PART, "between": PART, "max": N}: one or more;
+	 * {"some": [[PART, REQUIRED]...], "between": PART}: all that are required, of the others some;
+	 * {"until": TEXT}: any text up to the first TEXT, and that; {"without": TEXT or null}: any text
+	 * that hasn't got it. The last two also with "not_first": PART, as which it may not begin. Any
+	 * text has control tokens, too, but for ends. */
+	BB_GRAMMAR_STRUCTURE,
 };
 /* source: [bytes] of UTF-8. The first one of an engine sorts its vocabulary; sources that were
  * compiled lately share that, and what was learnt since. BB_ERR_INPUT for a
@@ -509,6 +517,13 @@ enum bb_grammar_kind {
  * and destroyed on any thread. */
 bool bb_grammar_create(struct bb_grammar **out, const struct bb_engine *e,
 	enum bb_grammar_kind kind, const char *source, size_t bytes, struct bb_error *err);
+/* The same of JSON that is indented as Python's json.dumps(indent=n) does it: each element and each
+ * property on a line of its own, n spaces more a level (0..BB_MAX_INDENT), one space behind a
+ * colon. What is in more than 16 arrays and objects is on one line. */
+#define BB_MAX_INDENT 16
+bool bb_grammar_create_indented(struct bb_grammar **out, const struct bb_engine *e,
+	enum bb_grammar_kind kind, const char *source, size_t bytes, int indent,
+	struct bb_error *err);
 void bb_grammar_destroy(struct bb_grammar *g);
 
 /* ---- sampling ---- */

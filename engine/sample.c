@@ -341,9 +341,11 @@ static bool follow_drawn(struct bb_sampler *s, const struct bb_engine *e, struct
 		return true;
 	}
 	s->has_ended = tokenizer_is_eog(e->tokenizer, id);
-	const struct gguf_string text = tokenizer_piece(e->tokenizer, id, false);
-	if (!s->has_ended && !grammar_accept(s->params.grammar, &s->matcher, text.data, text.bytes,
-		err)) {
+	bool is_mark;
+	const struct gguf_string text = token_tree_text(e->tokenizer, id, &is_mark);
+	if (!s->has_ended && ((is_mark &&
+		!grammar_accept(s->params.grammar, &s->matcher, TOKENS_MARK, 1, err)) ||
+		!grammar_accept(s->params.grammar, &s->matcher, text.data, text.bytes, err))) {
 		return false;
 	}
 	s->drawn = BB_SAMPLE_ID_NONE;

@@ -28,13 +28,14 @@ static bool go_on(struct matcher *m, int first, struct bb_error *err) {
 
 static enum bb_code compile_once(const uint8_t *data, size_t bytes, bool allocs_fail) {
 	static const enum bb_grammar_kind kinds[] = { BB_GRAMMAR_JSON_SCHEMA, BB_GRAMMAR_REGEX,
-		BB_GRAMMAR_GBNF, BB_GRAMMAR_CHOICE };
+		BB_GRAMMAR_GBNF, BB_GRAMMAR_CHOICE, BB_GRAMMAR_STRUCTURE };
 	struct bb_error err = { 0 };
 	struct rules r;
 	struct matcher m = { 0 };
 	bool ok = rules_init(&r, &err);
 	r.x.max_states = 1 << 15;
-	ok = ok && source_compile(&r, kinds[data[0] % 4], (const char *)data + 1, bytes - 1, &err) &&
+	const enum bb_grammar_kind kind = kinds[data[0] % COUNT(kinds)];
+	ok = ok && source_compile(&r, kind, (const char *)data + 1, bytes - 1, &err) &&
 		matcher_init(&m, &r, NULL, &err);
 	for (int i = 0; ok && i < STEPS; i++) {
 		ok = go_on(&m, data[(size_t)i % bytes], &err);

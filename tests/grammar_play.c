@@ -117,7 +117,8 @@ static void mark_closing(struct play *p) {
 }
 
 static bool kind_of(const char *name, enum bb_grammar_kind *kind) {
-	static const char *const names[] = { "json_schema", "json_object", "regex", "choice", "gbnf" };
+	static const char *const names[] = { "json_schema", "json_object", "regex", "choice", "gbnf",
+		"structure" };
 	for (size_t i = 0; i < COUNT(names); i++) {
 		if (name != NULL && strcmp(names[i], name) == 0) {
 			*kind = (enum bb_grammar_kind)i;
@@ -149,8 +150,12 @@ static void play_line(struct play *p, const char *line) {
 	} else {
 		grammar_forget(p->engine); /* each line compiles anew */
 		const double start = base_seconds();
-		const bool ok = bb_grammar_create(&g, p->engine, kind, json_string_value(source),
-			json_string_length(source), &err);
+		const json_t *indent = json_object_get(in, "indent");
+		const char *data = json_string_value(source);
+		const size_t bytes = json_string_length(source);
+		const bool ok = json_is_integer(indent) ? bb_grammar_create_indented(&g, p->engine, kind,
+			data, bytes, (int)json_integer_value(indent), &err)
+			: bb_grammar_create(&g, p->engine, kind, data, bytes, &err);
 		json_object_set_new(out, "compile_ms", json_real(1e3 * (base_seconds() - start)));
 		if (ok) {
 			generate(p, g, (uint64_t)json_integer_value(json_object_get(in, "seed")), &text,

@@ -32,6 +32,23 @@ static bool fits(enum bb_grammar_kind kind, const char *source, const char *text
 	return ok;
 }
 
+/* The same of JSON that is indented. */
+static bool fits_indented(int indent, const char *source, const char *text) {
+	struct bb_error err = { 0 };
+	struct rules r;
+	struct matcher m;
+	bool ok = false;
+	cr_assert(rules_init(&r, &err), "%s", err.text);
+	cr_assert(source_compile_indented(&r, SCHEMA, source, strlen(source), indent, &err), "%s: %s",
+		source, err.text);
+	cr_assert(matcher_init(&m, &r, NULL, &err), "%s", err.text);
+	cr_assert(matcher_accept(&m, text, strlen(text), &ok, &err), "%s", err.text);
+	ok = ok && matcher_may_end(&m);
+	matcher_finish(&m);
+	rules_destroy(&r);
+	return ok;
+}
+
 /* Cases: a source, texts that fit up to NULL, texts that don't up to NULL. */
 struct fit_case {
 	const char *source;
@@ -265,6 +282,82 @@ Test(grammar, what_only_describes_is_taken_wherever_it_stands) {
 			rules_destroy(&r);
 		}
 	}
+}
+
+Test(grammar, json_is_indented_where_asked) {
+	static const char any[] = "{}";
+	cr_expect(fits_indented(2, any, "{\n  \"a\": [\n    1,\n    {}\n  ],\n  \"b\": []\n}"));
+	cr_expect(fits_indented(0, any, "[\n1,\n[\n2\n]\n]"));
+	cr_expect(fits_indented(3, any, "7"));
+	static const char *const bad[] = { "{\"a\": 1}", "{\n \"a\": 1\n}", "{\n   \"a\": 1\n}",
+		"{\n  \"a\":1\n}", "{\n  \"a\":  1\n}", "{\n  \"a\": 1 \n}", "{ }", "[\n]",
+		"[\n  1,2\n]", "[\n  1, \n  2\n]", "[\n  1\n  ]", "[\n\n  1\n]", "[\n  [\n  1\n  ]\n]",
+		"[\n  1]", "\n7" };
+	for (size_t i = 0; i < COUNT(bad); i++) {
+		cr_expect(!fits_indented(2, any, bad[i]), "lets through %s", bad[i]);
+	}
+	static const char tuple[] = "{\"type\":\"object\",\"properties\":{\"v\":{\"type\":\"array\","
+		"\"prefixItems\":[{\"type\":\"null\"},{\"type\":\"boolean\"}],"
+		"\"items\":{\"const\":{\"x\":[1,{}],\"y\":[]}}}},"
+		"\"required\":[\"v\"],\"additionalProperties\":false}";
+	cr_expect(fits_indented(1, tuple, "{\n \"v\": [\n  null,\n  true,\n  {\n   \"x\": [\n    1,"
+		"\n    {}\n   ],\n   \"y\": []\n  }\n ]\n}"));
+	cr_expect(fits_indented(1, tuple, "{\n \"v\": []\n}"));
+}
+
+/* A recursive schema has rules for 16 levels, and below them one for all on one line. */
+Test(grammar, indentation_ends_at_a_depth) {
+	static const char list[] = "{\"type\":\"array\",\"items\":{\"$ref\":\"#\"}}";
+	char text[8192] = "";
+	for (int i = 0; i < 16; i++) {
+		snprintf(text + strlen(text), sizeof(text) - strlen(text), "[\n%*s", 2 * (i + 1), "");
+	}
+	strcat(text, "[[[], []]]");
+	cr_expect(fits_indented(SOURCE_ONE_LINE, list, "[[[], []]]"));
+	for (int i = 15; i >= 0; i--) {
+		snprintf(text + strlen(text), sizeof(text) - strlen(text), "\n%*s]", 2 * i, "");
+	}
+	cr_expect(fits_indented(2, list, text), "%s", text);
+}
+
+#define FEW "{\"schema\":{\"type\":\"object\",\"properties\":{\"n\":{\"enum\":[17,19]}}," \
+	"\"required\":[\"n\"],\"additionalProperties\":false}}"
+
+static const struct fit_case structure_cases[] = {
+	{ "\"a\"", { "a" }, { "", "aa" } },
+	{ "{\"seq\":[\"a\",{\"any\":[\"b\",{\"regex\":\"c+\"}]},{\"schema\":{\"enum\":[1,[2]]}}]}",
+		{ "ab1", "accc[2]" }, { "a1", "ab2", "acb1" } },
+	{ "{\"mark\":\"<x>\"}", { "<x>", "\xFF<x>" }, { "\xFF\xFF<x>", "<x", "" } },
+	{ "{\"list\":\"a\",\"between\":\",\"}", { "a", "a,a,a" }, { "", "a,", "aa" } },
+	{ "{\"list\":\"a\",\"max\":2}", { "a", "aa" }, { "", "aaa" } },
+	{ "{\"some\":[[\"a\",false],[\"b\",true],[\"c\",false]],\"between\":\";\"}",
+		{ "b", "a;b", "b;c", "a;b;c" }, { "a", "c", "a;c", "b;a", ";b", "b;", "" } },
+	{ "{\"some\":[[\"a\",false]]}", { "", "a" }, { "aa" } },
+	{ "{\"until\":\"aab\"}", { "aab", "aaab", "xaaaab", "\xFF\n" "aab", "abaab" },
+		{ "", "aa", "aabx", "aabaab", "aab\n" } },
+	{ "{\"without\":\"aab\"}", { "", "aa", "abab", "aaxb" }, { "aab", "xaaabx", "aabaa" } },
+	{ "{\"without\":null,\"not_first\":{\"seq\":[{\"regex\":\" *\"},\"[\"]}}",
+		{ "", "  ", "a[" }, { "[", "  [a" } },
+	/* Text, calls of something in marks, text. */
+	{ "{\"seq\":[{\"any\":[\"\",{\"list\":{\"seq\":[{\"until\":\"<c>\"}," FEW ",\"</c>\"]}}]},"
+		"{\"without\":\"<c>\"}]}",
+		{ "", "just text <c", "well: <c>{\"n\": 17}</c>",
+			"\xFF<c>{\"n\":19}</c> and <c>{\"n\":17}</c>.", "</c>" },
+		{ "<c>", "a <c>{\"n\": 18}</c>", "<c>{\"n\":17}", "<c>{\"n\":17}</c><c>no</c>",
+			"<c> {\"n\":17}</c>" } },
+};
+
+Test(grammar, structures_mix_free_text_with_what_is_not) {
+	check_cases(BB_GRAMMAR_STRUCTURE, structure_cases, COUNT(structure_cases));
+	const enum bb_code bad = BB_ERR_INPUT;
+	check_refused(BB_GRAMMAR_STRUCTURE, "{\"seq\":[{\"x\":1}]}", bad, "expected a text, mark");
+	check_refused(BB_GRAMMAR_STRUCTURE, "{\"seq\":[", bad, "line 1");
+	check_refused(BB_GRAMMAR_STRUCTURE, "{\"until\":1}", bad, "a text");
+	check_refused(BB_GRAMMAR_STRUCTURE, "{\"list\":\"a\",\"max\":0}", bad, "max");
+	check_refused(BB_GRAMMAR_STRUCTURE, "{\"regex\":\"(\"}", bad, "')'");
+	check_refused(BB_GRAMMAR_STRUCTURE, "{\"schema\":{\"not\":{}}}", BB_ERR_UNSUPPORTED, "not");
+	check_refused(BB_GRAMMAR_STRUCTURE, "{\"until\":\"a\",\"not_first\":{\"schema\":{}}}", bad,
+		"expected a text, mark");
 }
 
 Test(grammar, what_is_not_supported_is_named) {
@@ -667,6 +760,10 @@ Test(grammar, allocations_may_fail) {
 		{ REGEX, "[a-z]+@(x|y){2,3}\\.com", "ab@xyx.com" },
 		{ GBNF, "root ::= \"(\" root \")\" root | [a-z]*", "(a)((c))" },
 		{ CHOICE, "[\"a\",\"b\"]", "a" },
+		{ BB_GRAMMAR_STRUCTURE, "{\"seq\":[{\"until\":\"ab\",\"not_first\":{\"mark\":\"x\"}},"
+			"{\"schema\":{\"enum\":[12]}},{\"some\":[[\"c\",true],[\"d\",false]],"
+			"\"between\":{\"regex\":\" ?\"}}]}",
+			"..ab12c d" },
 	};
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		bool done = false;

@@ -14,6 +14,8 @@
 const struct arg_option constraint_table[] = {
 	{ "--json-schema", "FILE|TEXT", "JSON that is valid by this schema; text begins with '{'",
 		ARG_TEXT, AT(json_schema) },
+	{ "--json-indent", "N", "with --json-schema or --json-object: over many lines, N spaces a level"
+		" (default: one line)", ARG_INT, AT(json_indent), 0, BB_MAX_INDENT },
 	{ "--json-object", NULL, "any JSON object", ARG_FLAG, AT(json_object) },
 	{ "--regex", "REGEX", "a text that matches as a whole", ARG_TEXT, AT(regex) },
 	{ "--choice", "TEXT", "one of these texts; may be repeated", ARG_TEXTS, AT(choice) },
@@ -25,8 +27,32 @@ const struct arg_option constraint_table[] = {
 int constraint_check(const struct constraint_options *o) {
 	const int n = (o->json_schema != NULL) + o->json_object + (o->regex != NULL) +
 		(o->choice.n > 0) + (o->grammar != NULL);
+	if (o->json_indent != CONSTRAINT_ONE_LINE && o->json_schema == NULL && !o->json_object) {
+		return usage_error("option '--json-indent' needs --json-schema or --json-object");
+	}
 	return n <= 1 ? -1 : usage_error("of --json-schema, --json-object, --regex, --choice and "
 		"--grammar %d are given; one is enough", n);
+}
+
+static bool create_json(const struct constraint_options *o, const struct bb_engine *e,
+	enum bb_grammar_kind kind, const char *text, size_t bytes, struct bb_grammar **out,
+	struct bb_error *err) {
+	return o->json_indent == CONSTRAINT_ONE_LINE
+		? bb_grammar_create(out, e, kind, text, bytes, err)
+		: bb_grammar_create_indented(out, e, kind, text, bytes, o->json_indent, err);
+}
+
+static bool create_of_schema(const struct constraint_options *o, const struct bb_engine *e,
+	struct bb_grammar **out, struct bb_error *err) {
+	const char *text = o->json_schema + strspn(o->json_schema, " \t\r\n");
+	if (text[0] == '{') {
+		return create_json(o, e, BB_GRAMMAR_JSON_SCHEMA, text, strlen(text), out, err);
+	}
+	struct input in = { 0 };
+	const bool ok = input_read(o->json_schema, &in, err) && create_json(o, e,
+		BB_GRAMMAR_JSON_SCHEMA, in.data != NULL ? in.data : "", in.bytes, out, err);
+	input_finish(&in);
+	return ok;
 }
 
 /* Of a file's bytes. */
@@ -61,13 +87,10 @@ bool constraint_create(const struct constraint_options *o, const struct bb_engin
 	struct bb_grammar **out, struct bb_error *err) {
 	*out = NULL;
 	if (o->json_schema != NULL) {
-		const char *text = o->json_schema + strspn(o->json_schema, " \t\r\n");
-		return text[0] != '{'
-			? create_of_file(o->json_schema, e, BB_GRAMMAR_JSON_SCHEMA, out, err)
-			: bb_grammar_create(out, e, BB_GRAMMAR_JSON_SCHEMA, text, strlen(text), err);
+		return create_of_schema(o, e, out, err);
 	}
 	if (o->json_object) {
-		return bb_grammar_create(out, e, BB_GRAMMAR_JSON_OBJECT, "", 0, err);
+		return create_json(o, e, BB_GRAMMAR_JSON_OBJECT, "", 0, out, err);
 	}
 	if (o->regex != NULL) {
 		return bb_grammar_create(out, e, BB_GRAMMAR_REGEX, o->regex, strlen(o->regex), err);

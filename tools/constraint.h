@@ -7,10 +7,13 @@
 #include "args.h"
 #include "bobbin.h"
 
+enum { CONSTRAINT_ONE_LINE = -1 };
+
 struct constraint_options {
 	const char *json_schema, *regex, *grammar;
 	struct arg_texts choice;
 	bool json_object;
+	int json_indent; /* CONSTRAINT_ONE_LINE, or spaces a level */
 };
 
 extern const struct arg_option constraint_table[];

@@ -290,7 +290,8 @@ static int generate(const struct options *o, struct job *j) {
 }
 
 int run_main(int argc, char **argv) {
-	struct options o = { .sampling = SAMPLING_UNSET, .n_logprobs = -1 };
+	struct options o = { .sampling = SAMPLING_UNSET, .n_logprobs = -1,
+		.constraint.json_indent = CONSTRAINT_ONE_LINE };
 	int status = args_parse(&cmd_run, argc, argv, &o);
 	status = status < 0 ? check_options(&o) : status;
 	status = status < 0 ? constraint_check(&o.constraint) : status;

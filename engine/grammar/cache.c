@@ -69,6 +69,7 @@ struct grammar_entry *grammar_cache_take(struct grammar_cache *c, struct grammar
 	pthread_mutex_lock(&c->lock);
 	struct grammar_entry *e = c->newest;
 	while (e != NULL && (e->hash != fresh->hash || e->kind != fresh->kind ||
+		e->indent != fresh->indent ||
 		e->n_source != fresh->n_source ||
 		(e->n_source > 0 && memcmp(e->source, fresh->source, e->n_source) != 0))) {
 		e = e->older;

@@ -17,6 +17,7 @@ struct grammar_entry {
 	size_t n_source;
 	uint64_t hash;       /* of kind and source */
 	enum bb_grammar_kind kind;
+	int indent;          /* of JSON; see source_compile_indented */
 	int n_users;
 	bool is_kept, is_made;
 	struct bb_error err; /* why it couldn't be made */

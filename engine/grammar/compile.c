@@ -50,13 +50,21 @@ static bool read_regex(struct rules *r, const char *source, size_t bytes, uint32
 
 bool source_compile(struct rules *r, enum bb_grammar_kind kind, const char *source, size_t bytes,
 	struct bb_error *err) {
+	return source_compile_indented(r, kind, source, bytes, SOURCE_ONE_LINE, err);
+}
+
+bool source_compile_indented(struct rules *r, enum bb_grammar_kind kind, const char *source,
+	size_t bytes, int indent, struct bb_error *err) {
 	bool ok;
 	switch (kind) {
 	case BB_GRAMMAR_JSON_SCHEMA:
-		ok = schema_read(r, source, bytes, &r->root, err);
+		ok = schema_read(r, source, bytes, indent, &r->root, err);
 		break;
 	case BB_GRAMMAR_JSON_OBJECT:
-		ok = schema_any_object(r, &r->root, err);
+		ok = schema_any_object(r, indent, &r->root, err);
+		break;
+	case BB_GRAMMAR_STRUCTURE:
+		ok = structure_read(r, source, bytes, &r->root, err);
 		break;
 	case BB_GRAMMAR_REGEX:
 		ok = read_regex(r, source, bytes, &r->root, err);

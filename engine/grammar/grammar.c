@@ -127,13 +127,15 @@ static bool warm(struct shared *s, struct bb_error *err) {
 	return trouble.code == BB_OK || base_fail(err, trouble.code, "%s", trouble.text);
 }
 
-static struct shared *create_shared(enum bb_grammar_kind kind, const char *source, size_t bytes) {
+static struct shared *create_shared(enum bb_grammar_kind kind, const char *source, size_t bytes,
+	int indent) {
 	struct shared *s = base_alloc(1, sizeof(*s));
 	if (s != NULL && !grammar_entry_init(&s->entry, kind, source, bytes)) {
 		base_free(s);
 		return NULL;
 	}
 	if (s != NULL) {
+		s->entry.indent = indent;
 		pthread_mutex_init(&s->lock, NULL);
 	}
 	return s;
@@ -145,7 +147,7 @@ static void compile(struct shared *s, const struct token_tree *tree, struct stor
 	struct bb_error err = { 0 };
 	s->tree = tree;
 	if (rules_init(&s->rules, &err) &&
-		source_compile(&s->rules, e->kind, e->source, e->n_source, &err) &&
+		source_compile_indented(&s->rules, e->kind, e->source, e->n_source, e->indent, &err) &&
 		heads_init(&s->heads, &s->rules.x, tree, store, &err)) {
 		warm(s, &err);
 	}
@@ -160,8 +162,8 @@ static size_t bytes_of(struct shared *s) {
 	return bytes;
 }
 
-bool bb_grammar_create(struct bb_grammar **out, const struct bb_engine *e,
-	enum bb_grammar_kind kind, const char *source, size_t bytes, struct bb_error *err) {
+static bool create(struct bb_grammar **out, const struct bb_engine *e, enum bb_grammar_kind kind,
+	const char *source, size_t bytes, int indent, struct bb_error *err) {
 	*out = NULL;
 	const struct token_tree *tree = tree_of(e, err);
 	if (tree == NULL) {
@@ -172,7 +174,7 @@ bool bb_grammar_create(struct bb_grammar **out, const struct bb_engine *e,
 			"a grammar needs a token that ends a text, the model has none");
 	}
 	struct bb_grammar *g = base_alloc(1, sizeof(*g));
-	struct shared *s = create_shared(kind, source, bytes);
+	struct shared *s = create_shared(kind, source, bytes, indent);
 	if (g == NULL || s == NULL) {
 		base_free(g);
 		if (s != NULL) {
@@ -194,6 +196,25 @@ bool bb_grammar_create(struct bb_grammar **out, const struct bb_engine *e,
 	}
 	*out = g;
 	return true;
+}
+
+bool bb_grammar_create(struct bb_grammar **out, const struct bb_engine *e,
+	enum bb_grammar_kind kind, const char *source, size_t bytes, struct bb_error *err) {
+	return create(out, e, kind, source, bytes, SOURCE_ONE_LINE, err);
+}
+
+bool bb_grammar_create_indented(struct bb_grammar **out, const struct bb_engine *e,
+	enum bb_grammar_kind kind, const char *source, size_t bytes, int indent,
+	struct bb_error *err) {
+	*out = NULL;
+	if (kind != BB_GRAMMAR_JSON_SCHEMA && kind != BB_GRAMMAR_JSON_OBJECT) {
+		return base_fail(err, BB_ERR_USAGE, "only JSON can be indented");
+	}
+	if (indent < 0 || indent > BB_MAX_INDENT) {
+		return base_fail(err, BB_ERR_USAGE, "the indentation is %d, expected 0 to %d", indent,
+			BB_MAX_INDENT);
+	}
+	return create(out, e, kind, source, bytes, indent, err);
 }
 
 void bb_grammar_destroy(struct bb_grammar *g) {

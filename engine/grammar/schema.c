@@ -3,8 +3,6 @@
  * JSON Schema: sets of schemas, references, branches. */
 #include "schema.h"
 
-#include "sources.h"
-
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -243,7 +241,8 @@ static bool equals(const struct schema_set *a, const struct schema_set *b) {
 static struct schema_memo *find_memo(struct schema *c, const struct schema_set *set,
 	bool *is_new) {
 	struct schema_set key = copy_of(c, set);
-	uint64_t h = 0;
+	const int level = schema_level(c);
+	uint64_t h = (uint64_t)level;
 	if (key.n > 0) {
 		qsort(key.items, key.n, sizeof(*key.items), by_schema);
 	}
@@ -252,7 +251,7 @@ static struct schema_memo *find_memo(struct schema *c, const struct schema_set *
 		h = (h ^ (h >> 32)) + (unsigned)(2 * key.items[i].took_any + key.items[i].took_one);
 	}
 	struct schema_memo **bucket = &c->memos[h % SCHEMA_BUCKETS], *m = *bucket;
-	while (m != NULL && !equals(&m->set, &key)) {
+	while (m != NULL && (m->level != level || !equals(&m->set, &key))) {
 		m = m->next;
 	}
 	*is_new = m == NULL;
@@ -264,7 +263,7 @@ static struct schema_memo *find_memo(struct schema *c, const struct schema_set *
 		} else {
 			const json_t *ref = json_object_get(c->root, "title");
 			const char *name = json_is_string(ref) ? json_string_value(ref) : "schema";
-			*m = (struct schema_memo){ .next = *bucket, .set = key,
+			*m = (struct schema_memo){ .next = *bucket, .set = key, .level = level,
 				.rule = rules_rule(c->r, name, strlen(name)) };
 			*bucket = m;
 			c->failed = c->r->x.trouble.code != BB_OK;
@@ -407,25 +406,26 @@ static bool is_deep(const json_t *value, int depth) {
 	return false;
 }
 
-static struct schema *create(struct rules *r, struct bb_error *err) {
+static struct schema *create(struct rules *r, int indent, struct bb_error *err) {
 	struct schema *c = base_alloc(1, sizeof(*c));
 	if (c == NULL) {
 		base_no_memory(err, "grammar", sizeof(*c));
 		return NULL;
 	}
 	c->r = r;
+	c->indent = indent;
 	c->err = err;
 	return c;
 }
 
-bool schema_read(struct rules *r, const char *source, size_t bytes, uint32_t *root,
+bool schema_read(struct rules *r, const char *source, size_t bytes, int indent, uint32_t *root,
 	struct bb_error *err) {
 	json_error_t problem;
 	if (bytes > MAX_BYTES) {
 		return base_fail(err, BB_ERR_UNSUPPORTED, "JSON schema: expected at most %d bytes, has %zu",
 			MAX_BYTES, bytes);
 	}
-	struct schema *c = create(r, err);
+	struct schema *c = create(r, indent, err);
 	if (c == NULL) {
 		return false;
 	}
@@ -447,7 +447,7 @@ bool schema_read(struct rules *r, const char *source, size_t bytes, uint32_t *ro
 	return compile_root(c, root);
 }
 
-bool schema_any_object(struct rules *r, uint32_t *root, struct bb_error *err) {
+bool schema_any_object(struct rules *r, int indent, uint32_t *root, struct bb_error *err) {
 	static const char source[] = "{\"type\": \"object\"}";
-	return schema_read(r, source, sizeof(source) - 1, root, err);
+	return schema_read(r, source, sizeof(source) - 1, indent, root, err);
 }

@@ -9,6 +9,7 @@
 #include "../json.h"
 #include "numbers.h"
 #include "rules.h"
+#include "sources.h"
 
 enum {
 	TYPE_NULL = 1, TYPE_BOOLEAN = 2, TYPE_INTEGER = 4, TYPE_NUMBER = 8, TYPE_STRING = 16,
@@ -30,6 +31,7 @@ struct schema_set {
 struct schema_memo {
 	struct schema_memo *next;
 	struct schema_set set; /* sorted */
+	int level;             /* of its values; where it says how they are written */
 	uint32_t rule;
 };
 
@@ -39,6 +41,8 @@ struct schema {
 	struct rules *r;
 	json_t *root;
 	struct schema_memo *memos[SCHEMA_BUCKETS];
+	int indent;       /* spaces a level; SOURCE_ONE_LINE */
+	int level;        /* how many containers the value in the making is in */
 	int depth;
 	bool failed;      /* *err says why */
 	struct bb_error *err;
@@ -81,6 +85,16 @@ uint32_t schema_string(struct schema *c, const struct schema_set *set);
 uint32_t schema_known_text(struct schema *c, const char *what, const char *text, size_t bytes);
 /* A name in quotes that isn't one of these. */
 uint32_t schema_other_name(struct schema *c, const char *const *names, size_t n);
+
+/* ---- schema_space.c: white space between the tokens of a container at c->level ---- */
+/* Which level's rules a value takes: all are one where everything is on one line. */
+int schema_level(const struct schema *c);
+bool schema_is_indented(const struct schema *c);
+/* Brackets, commas and colons with the white space on their inner side, as expressions. */
+uint32_t schema_open(struct schema *c, const char *bracket);
+uint32_t schema_comma(struct schema *c);
+uint32_t schema_close(struct schema *c, const char *bracket);
+uint32_t schema_colon(struct schema *c);
 
 /* ---- schema_value.c: values that are known ---- */
 bool schema_holds(struct schema *c, const json_t *schema, const json_t *value, int depth);

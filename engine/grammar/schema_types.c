@@ -184,27 +184,32 @@ bool schema_is_required(const struct schema_set *set, const char *name) {
 
 /* ---- arrays ---- */
 
-static uint32_t compile_element(struct schema *c, const struct schema_set *set, size_t i) {
-	struct schema_set all = schema_element(c, set, i);
-	return schema_compile(c, &all);
+static uint32_t compile_inside(struct schema *c, struct schema_set *set) {
+	c->level++;
+	const uint32_t node = schema_compile(c, set);
+	c->level--;
+	return node;
 }
 
-static uint32_t spaced(struct schema *c, const char *before, bool space_first) {
-	struct exprs *const x = &c->r->x;
-	const uint32_t space = expr_repeat(x, expr_text(x, " ", 1), 0, 1);
-	const uint32_t text = expr_text(x, before, strlen(before));
-	return rules_term(c->r, space_first ? expr_seq(x, space, text) : expr_seq(x, text, space));
+static uint32_t compile_element(struct schema *c, const struct schema_set *set, size_t i) {
+	struct schema_set all = schema_element(c, set, i);
+	return compile_inside(c, &all);
 }
 
 /* What is in brackets: nothing, where it may be empty, or what was made. */
 static uint32_t enclose(struct schema *c, const char *open, const char *close, bool may_be_empty,
 	uint32_t inside) {
 	struct rules *const r = c->r;
-	uint32_t all = rules_seq(r, inside, spaced(c, close, true));
+	const bool is_indented = schema_is_indented(c); /* then nothing is between empty ones */
+	uint32_t all = rules_seq(r, inside, rules_term(r, schema_close(c, close)));
+	if (is_indented) {
+		all = rules_seq(r, rules_term(r, schema_open(c, "")), all);
+	}
 	if (may_be_empty) {
 		all = rules_either(r, all, rules_text(r, close));
 	}
-	return rules_seq(r, spaced(c, open, false), all);
+	return rules_seq(r, is_indented ? rules_text(r, open) : rules_term(r, schema_open(c, open)),
+		all);
 }
 
 static uint32_t make_array(struct schema *c, const struct schema_set *set) {
@@ -219,7 +224,7 @@ static uint32_t make_array(struct schema *c, const struct schema_set *set) {
 	if (c->failed || (n.max != SCHEMA_NO_MAX && n.max < n.min)) {
 		return RULES_NOTHING;
 	}
-	const uint32_t comma = spaced(c, ",", false);
+	const uint32_t comma = rules_term(r, schema_comma(c));
 	const int64_t most = n.max == SCHEMA_NO_MAX ? FAR_COUNT : n.max;
 	uint32_t inside = RULES_NOTHING, rest = RULES_NOTHING; /* from element i on, i > 0 */
 	if (most > n_first) {
@@ -299,12 +304,8 @@ static void list_names(struct schema *c, const struct schema_set *set, struct na
 /* `"name": ` with a comma in front, or not. */
 static uint32_t key_node(struct schema *c, uint32_t name, bool has_comma) {
 	struct exprs *const x = &c->r->x;
-	const uint32_t space = expr_repeat(x, expr_text(x, " ", 1), 0, 1);
-	uint32_t all = expr_seq(x, name, expr_seq(x, expr_text(x, ":", 1), space));
-	if (has_comma) {
-		all = expr_seq(x, expr_text(x, ",", 1), expr_seq(x, space, all));
-	}
-	return rules_term(c->r, all);
+	const uint32_t all = expr_seq(x, name, schema_colon(c));
+	return rules_term(c->r, has_comma ? expr_seq(x, schema_comma(c), all) : all);
 }
 
 static uint32_t make_object(struct schema *c, const struct schema_set *set) {
@@ -312,7 +313,7 @@ static uint32_t make_object(struct schema *c, const struct schema_set *set) {
 	struct names names = { 0 };
 	list_names(c, set, &names);
 	struct schema_set other = schema_property(c, set, NULL);
-	const uint32_t value = schema_compile(c, &other);
+	const uint32_t value = compile_inside(c, &other);
 	uint32_t rest = RULES_EMPTY, inside = RULES_NOTHING; /* after others; as the first */
 	if (value != RULES_NOTHING && !c->failed) {
 		const uint32_t name = schema_other_name(c, names.all, names.n);
@@ -322,7 +323,7 @@ static uint32_t make_object(struct schema *c, const struct schema_set *set) {
 	bool may_be_empty = true;
 	for (size_t i = names.n; i-- > 0 && !c->failed;) {
 		struct schema_set own = schema_property(c, set, names.all[i]);
-		const uint32_t from = rules_seq(r, schema_compile(c, &own), rest);
+		const uint32_t from = rules_seq(r, compile_inside(c, &own), rest);
 		const uint32_t name = schema_known_text(c, "a property's name", names.all[i],
 			strlen(names.all[i]));
 		const uint32_t first = rules_seq(r, key_node(c, name, false), from);

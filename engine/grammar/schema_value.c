@@ -233,32 +233,44 @@ static uint32_t text_of(struct schema *c, const json_t *value) {
 	return expr_text(x, number, strlen(number));
 }
 
-static uint32_t expr_of(struct schema *c, const json_t *value) {
+static uint32_t expr_of(struct schema *c, const json_t *value);
+
+/* Of a value in a container at c->level. */
+static uint32_t expr_inside(struct schema *c, const json_t *value) {
+	c->level++;
+	const uint32_t expr = expr_of(c, value);
+	c->level--;
+	return expr;
+}
+
+static uint32_t array_of(struct schema *c, const json_t *value) {
 	struct exprs *const x = &c->r->x;
-	const uint32_t space = expr_repeat(x, expr_text(x, " ", 1), 0, 1);
-	const uint32_t comma = expr_seq(x, expr_text(x, ",", 1), space);
-	const uint32_t colon = expr_seq(x, expr_text(x, ":", 1), space);
+	uint32_t all = schema_close(c, "]");
+	for (size_t i = json_array_size(value); i-- > 0;) {
+		all = expr_seq(x, expr_inside(c, json_array_get(value, i)), all);
+		all = expr_seq(x, i > 0 ? schema_comma(c) : schema_open(c, "["), all);
+	}
+	return json_array_size(value) > 0 ? all : expr_text(x, "[]", 2);
+}
+
+static uint32_t object_of(struct schema *c, const json_t *value) {
+	struct exprs *const x = &c->r->x;
 	uint32_t all = EXPR_EMPTY;
-	if (json_is_array(value)) {
-		for (size_t i = json_array_size(value); i-- > 0;) {
-			all = expr_seq(x, expr_of(c, json_array_get(value, i)), all);
-			all = i > 0 ? expr_seq(x, comma, all) : all;
-		}
-		return expr_seq(x, expr_text(x, "[", 1), expr_seq(x, all, expr_text(x, "]", 1)));
-	}
-	if (!json_is_object(value)) {
-		return text_of(c, value);
-	}
 	const char *key;
 	json_t *member;
-	bool is_first = true;
 	json_object_foreach((json_t *)(uintptr_t)value, key, member) {
 		const uint32_t name = schema_known_text(c, "a name in enum or const", key, strlen(key));
-		const uint32_t one = expr_seq(x, name, expr_seq(x, colon, expr_of(c, member)));
-		all = expr_seq(x, all, is_first ? one : expr_seq(x, comma, one));
-		is_first = false;
+		const uint32_t before = all == EXPR_EMPTY ? schema_open(c, "{") : schema_comma(c);
+		const uint32_t one = expr_seq(x, name,
+			expr_seq(x, schema_colon(c), expr_inside(c, member)));
+		all = expr_seq(x, all, expr_seq(x, before, one));
 	}
-	return expr_seq(x, expr_text(x, "{", 1), expr_seq(x, all, expr_text(x, "}", 1)));
+	return all == EXPR_EMPTY ? expr_text(x, "{}", 2) : expr_seq(x, all, schema_close(c, "}"));
+}
+
+static uint32_t expr_of(struct schema *c, const json_t *value) {
+	return json_is_array(value) ? array_of(c, value) : json_is_object(value) ? object_of(c, value)
+		: text_of(c, value);
 }
 
 /* Halves are joined, so that long lists take no more than n log n. */

@@ -13,6 +13,12 @@ struct text {
 	int32_t id;
 };
 
+struct gguf_string token_tree_text(const struct tokenizer *t, int32_t id, bool *is_mark) {
+	struct gguf_string piece = tokenizer_piece(t, id, false);
+	*is_mark = piece.bytes == 0 && tokenizer_is_control(t, id);
+	return *is_mark ? tokenizer_piece(t, id, true) : piece;
+}
+
 static int by_bytes(const void *a, const void *b) {
 	const struct text *s = a, *t = b;
 	const int order = memcmp(s->data, t->data, s->bytes < t->bytes ? s->bytes : t->bytes);
@@ -28,20 +34,33 @@ static uint32_t common(const struct text *s, const struct text *t) {
 	return n;
 }
 
-/* Texts of tokens that can stand in a text, sorted; end tokens aside. */
-static uint32_t list_texts(const struct tokenizer *tok, struct token_tree *t, struct text *texts) {
-	uint32_t n = 0;
+/* Texts of tokens that can stand in a text, sorted; end tokens aside. marks: where the texts of
+ * control tokens are put together, the caller's. */
+static bool list_texts(const struct tokenizer *tok, struct token_tree *t, struct text *texts,
+	struct bb_text *marks, struct bb_error *err) {
 	const int32_t n_known = tokenizer_n_vocab(tok);
+	bool is_mark;
 	for (int32_t id = 0; id < n_known && id < t->n_vocab; id++) {
-		const struct gguf_string piece = tokenizer_piece(tok, id, false);
-		if (tokenizer_is_eog(tok, id)) {
-			t->ends[t->n_ends++] = id;
-		} else if (piece.bytes > 0 && piece.bytes < UINT16_MAX) {
-			texts[n++] = (struct text){ piece.data, (uint32_t)piece.bytes, id };
+		const struct gguf_string piece = token_tree_text(tok, id, &is_mark);
+		if (is_mark && (!base_append(marks, TOKENS_MARK, 1, err) ||
+			!base_append(marks, piece.data, piece.bytes, err))) {
+			return false;
 		}
 	}
-	qsort(texts, n, sizeof(*texts), by_bytes);
-	return n;
+	size_t at = 0; /* in marks, which don't move any more */
+	for (int32_t id = 0; id < n_known && id < t->n_vocab; id++) {
+		const struct gguf_string piece = token_tree_text(tok, id, &is_mark);
+		const size_t bytes = piece.bytes + is_mark;
+		if (tokenizer_is_eog(tok, id)) {
+			t->ends[t->n_ends++] = id;
+		} else if (piece.bytes > 0 && bytes < UINT16_MAX) {
+			texts[t->n_ids++] = (struct text){ is_mark ? marks->data + at : piece.data,
+				(uint32_t)bytes, id };
+		}
+		at += is_mark ? bytes : 0;
+	}
+	qsort(texts, t->n_ids, sizeof(*texts), by_bytes);
+	return true;
 }
 
 static bool alloc_nodes(struct token_tree *t, size_t n, struct bb_error *err) {
@@ -85,6 +104,7 @@ bool token_tree_create(struct token_tree **out, const struct tokenizer *tok, int
 	struct token_tree *t = base_alloc(1, sizeof(*t));
 	struct text *texts = base_alloc((size_t)n_vocab, sizeof(*texts));
 	uint32_t *open = base_alloc(UINT16_MAX + 1, sizeof(*open));
+	struct bb_text marks = { 0 };
 	bool ok = false;
 	*out = t;
 	if (t != NULL) {
@@ -96,7 +116,9 @@ bool token_tree_create(struct token_tree **out, const struct tokenizer *tok, int
 		base_no_memory(err, "vocabulary's trie", (size_t)n_vocab * sizeof(*texts));
 		goto done;
 	}
-	t->n_ids = list_texts(tok, t, texts);
+	if (!list_texts(tok, t, texts, &marks, err)) {
+		goto done;
+	}
 	size_t n = 1;
 	for (uint32_t i = 0; i < t->n_ids; i++) {
 		const uint32_t shared = i > 0 ? common(&texts[i - 1], &texts[i]) : 0;
@@ -109,6 +131,7 @@ bool token_tree_create(struct token_tree **out, const struct tokenizer *tok, int
 		build(t, texts, open);
 	}
 done:
+	bb_text_finish(&marks);
 	base_free(texts);
 	base_free(open);
 	if (!ok) {

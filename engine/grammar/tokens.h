@@ -7,6 +7,10 @@
 
 #include "../token/token.h"
 
+/* Control tokens have no text of their own, so that none is drawn where their name is meant. Here
+ * their name stands behind a byte that UTF-8 doesn't have: only sources that ask for it know it. */
+#define TOKENS_MARK "\xFF"
+
 struct token_tree {
 	uint32_t n_nodes;   /* the root is node 0 */
 	uint8_t *byte;      /* [n_nodes] that leads there */
@@ -25,5 +29,7 @@ struct token_tree {
 bool token_tree_create(struct token_tree **out, const struct tokenizer *t, int n_vocab,
 	struct bb_error *err);
 void token_tree_destroy(struct token_tree *t);
+/* What a grammar knows a token by; *is_mark: behind TOKENS_MARK. */
+struct gguf_string token_tree_text(const struct tokenizer *t, int32_t id, bool *is_mark);
 
 #endif

@@ -275,6 +275,10 @@ bool tokenizer_adds_bos(const struct tokenizer *t) {
 	return t->add_bos;
 }
 
+bool tokenizer_is_control(const struct tokenizer *t, int32_t id) {
+	return id >= 0 && id < t->n_vocab && t->type[id] == VOCAB_CONTROL;
+}
+
 bool tokenizer_is_eog(const struct tokenizer *t, int32_t id) {
 	for (int i = 0; i < t->n_eog; i++) {
 		if (t->eog[i] == id) {

@@ -210,6 +210,18 @@ class Run(Case):
             self.assertEqual(same["tokens"], root["tokens"])
 
     @real
+    def test_json_is_indented_where_asked(self):
+        schema = {"type": "object", "properties": {"on": {"type": "boolean"}, "of": {"type": "array", "items": {
+            "type": "object", "properties": {"n": {"enum": [1, 22]}}, "required": ["n"], "additionalProperties": False},
+            "minItems": 2, "maxItems": 3}}, "required": ["on", "of"], "additionalProperties": False}
+        for indent in (0, 2, 4):
+            text = bobbin("run", REAL, "-p", "In JSON.", "-n", "200", "--seed", indent, "--json-schema",
+                          json.dumps(schema), "--json-indent", indent)[0].decode()
+            self.assertEqual(text, json.dumps(json.loads(text), indent=indent))
+        self.assertIn("--json-schema", bobbin("run", REAL, "-p", "a", "--json-indent", "2", "--regex", "a",
+                                              status=2)[1].decode())
+
+    @real
     def test_other_constraints(self):
         args = ("run", REAL, "-p", "Say something.", "-n", "60", "--seed", 4, "--temp", "1.2")
         self.assertRegex(bobbin(*args, "--regex", r"[a-f]{4}-\d\d")[0], rb"^[a-f]{4}-\d\d$")

@@ -182,6 +182,29 @@ class OpenAI(Case):
         self.assertEqual(caught.exception.param, "response_format")
         self.assertIn("patternProperties", caught.exception.message)
 
+    def test_json_is_indented_where_asked(self):
+        schema = {"type": "object", "properties": {"on": {"type": "boolean"}, "of": {"type": "array", "items": {
+            "type": "object", "properties": {"n": {"enum": [1, 22]}}, "required": ["n"], "additionalProperties": False},
+            "minItems": 2, "maxItems": 3}}, "required": ["on", "of"], "additionalProperties": False}
+        asks = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+        for indent in (0, 3):
+            texts = [self.chat(max_tokens=200, response_format=asks, extra_body={
+                "structured_outputs": {"indent": indent}}).choices[0].message.content]
+            texts.append(self.client.completions.create(model="small", prompt="In JSON:", max_tokens=200, extra_body={
+                "structured_outputs": {"json": schema, "indent": indent}}).choices[0].text)
+            texts.append(self.client.responses.create(model="small", input="In JSON.", text={
+                "format": {"type": "json_schema", "name": "x", "schema": schema}}, extra_body={
+                    "structured_outputs": {"indent": indent}}).output_text)
+            for text in texts:
+                self.assertEqual(text, json.dumps(json.loads(text), indent=indent))
+        for param, outputs in (("structured_outputs", {"indent": 2}), ("structured_outputs", "x"),
+                               ("structured_outputs", {"indent": 2, "regex": "a"}),
+                               ("indent", {"json": schema, "indent": 17}),
+                               ("whitespace_pattern", {"json": schema, "whitespace_pattern": " *"})):
+            with self.subTest(outputs), self.assertRaises(openai.BadRequestError) as caught:
+                self.chat(extra_body={"structured_outputs": outputs})
+            self.assertEqual(caught.exception.param, param)
+
     def test_other_constraints(self):
         for outputs, want in (({"choice": ["yes", "no"]}, "^(yes|no)$"), ({"regex": "[a-c]{3}"}, "^[a-c]{3}$"),
                               ({"grammar": 'root ::= "a" [0-9] "z"'}, "^a[0-9]z$")):

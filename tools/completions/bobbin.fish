@@ -27,6 +27,7 @@ complete -c bobbin -n '__fish_seen_subcommand_from run' -l stop-token-ids -x -d 
 complete -c bobbin -n '__fish_seen_subcommand_from run' -l min-tokens -x -d 'nothing ends it before N tokens (default 0)'
 complete -c bobbin -n '__fish_seen_subcommand_from run' -l ignore-eos -d 'end tokens can'\''t be sampled'
 complete -c bobbin -n '__fish_seen_subcommand_from run' -l json-schema -x -d 'JSON that is valid by this schema; text begins with '\''{'\'''
+complete -c bobbin -n '__fish_seen_subcommand_from run' -l json-indent -x -d 'with --json-schema or --json-object: over many lines, N spaces a level (default: one line)'
 complete -c bobbin -n '__fish_seen_subcommand_from run' -l json-object -d 'any JSON object'
 complete -c bobbin -n '__fish_seen_subcommand_from run' -l regex -x -d 'a text that matches as a whole'
 complete -c bobbin -n '__fish_seen_subcommand_from run' -l choice -x -d 'one of these texts; may be repeated'

@@ -8,10 +8,13 @@
 
 #include <string.h>
 
+enum { ONE_LINE = -1 };
+
 struct wanted {
 	const char *param;
 	enum bb_grammar_kind kind;
 	const json_t *source; /* a string where the kind takes one, else JSON */
+	int indent;           /* of JSON, spaces a level; ONE_LINE */
 };
 
 static bool refuse(struct exchange *x, const char *param, const char *what) {
@@ -26,7 +29,7 @@ static bool add(struct exchange *x, struct wanted *w, int *n, const char *param,
 	if (++*n > 1) {
 		return refuse(x, param, "comes beside another field that says what the text must be");
 	}
-	*w = (struct wanted){ param, kind, source };
+	*w = (struct wanted){ param, kind, source, w->indent };
 	return true;
 }
 
@@ -80,28 +83,55 @@ static bool add_all(struct exchange *x, struct wanted *w, int *n) {
 	return ok;
 }
 
-static bool make(const struct bb_engine *e, enum bb_grammar_kind kind, const json_t *source,
+/* indent is xgrammar's name. Other white space is for the grammar to choose. */
+static bool read_indent(struct exchange *x, struct wanted *w) {
+	static const char *const unsupported[] = { "whitespace_pattern", NULL };
+	static const char param[] = "structured_outputs";
+	const json_t *outputs = field(x->in, param);
+	if (outputs != NULL && !json_is_object(outputs)) {
+		return refuse(x, param, "must be an object");
+	}
+	if (!fields_unsupported(x, x->in, (const char *const[]){ "guided_whitespace_pattern", NULL }) ||
+		!fields_unsupported(x, outputs, unsupported) ||
+		!field_int(x, outputs, "indent", 0, BB_MAX_INDENT, &w->indent)) {
+		return false;
+	}
+	return w->indent == ONE_LINE || w->kind == BB_GRAMMAR_JSON_SCHEMA ||
+		w->kind == BB_GRAMMAR_JSON_OBJECT ||
+		refuse(x, param, "has an indent, which only JSON can have");
+}
+
+static bool create(const struct bb_engine *e, const struct wanted *w, const struct buf *text,
 	struct bb_grammar **out, struct bb_error *err) {
+	const char *source = buf_string(text);
+	return w->indent == ONE_LINE
+		? bb_grammar_create(out, e, w->kind, source, text->bytes, err)
+		: bb_grammar_create_indented(out, e, w->kind, source, text->bytes, w->indent, err);
+}
+
+static bool make(const struct bb_engine *e, const struct wanted *w, struct bb_grammar **out,
+	struct bb_error *err) {
+	const json_t *source = w->source;
 	struct buf text = { 0 };
 	/* vLLM takes schemas as texts, too. */
-	const bool is_text = json_is_string(source) && kind != BB_GRAMMAR_CHOICE;
+	const bool is_text = json_is_string(source) && w->kind != BB_GRAMMAR_CHOICE;
 	if (is_text) {
 		buf_add(&text, json_string_value(source), json_string_length(source));
 	} else {
 		buf_json(&text, source);
 	}
 	const bool ok = text.has_failed ? server_fail(err, BB_ERR_MEMORY, "no memory for a grammar")
-		: bb_grammar_create(out, e, kind, buf_string(&text), text.bytes, err);
+		: create(e, w, &text, out, err);
 	buf_finish(&text);
 	return ok;
 }
 
 bool constraint_read(struct exchange *x, struct bb_grammar **out) {
-	struct wanted w = { 0 };
+	struct wanted w = { .kind = BB_GRAMMAR_CHOICE, .indent = ONE_LINE };
 	struct bb_error err = { 0 };
 	int n = 0;
 	*out = NULL;
-	if (!add_all(x, &w, &n) || n == 0) {
+	if (!add_all(x, &w, &n) || !read_indent(x, &w) || n == 0) {
 		return x->status == 0;
 	}
 	const bool wants_text = w.kind == BB_GRAMMAR_REGEX || w.kind == BB_GRAMMAR_GBNF;
@@ -111,11 +141,18 @@ bool constraint_read(struct exchange *x, struct bb_grammar **out) {
 	if (!bb_has_vocab(x->server->engine)) {
 		return refuse(x, w.param, "needs a model with a vocabulary");
 	}
-	return make(x->server->engine, w.kind, w.source, out, &err) ||
+	return make(x->server->engine, &w, out, &err) ||
 		reply_engine_error(x, w.param, &err);
 }
 
 bool constraint_of_schema(const struct bb_engine *e, const json_t *schema, struct bb_grammar **out,
 	struct bb_error *err) {
-	return make(e, BB_GRAMMAR_JSON_SCHEMA, schema, out, err);
+	const struct wanted w = { NULL, BB_GRAMMAR_JSON_SCHEMA, schema, ONE_LINE };
+	return make(e, &w, out, err);
+}
+
+bool constraint_of_structure(const struct bb_engine *e, const json_t *structure,
+	struct bb_grammar **out, struct bb_error *err) {
+	const struct wanted w = { NULL, BB_GRAMMAR_STRUCTURE, structure, ONE_LINE };
+	return make(e, &w, out, err);
 }

@@ -13,4 +13,8 @@ bool constraint_read(struct exchange *x, struct bb_grammar **out);
 bool constraint_of_schema(const struct bb_engine *e, const json_t *schema, struct bb_grammar **out,
 	struct bb_error *err);
 
+/* Of all of a text with calls in it; an object. */
+bool constraint_of_structure(const struct bb_engine *e, const json_t *structure,
+	struct bb_grammar **out, struct bb_error *err);
+
 #endif
