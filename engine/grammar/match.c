@@ -468,7 +468,8 @@ static void add_head(struct matcher *m, const struct head *h, uint32_t cell, uin
 	for (uint32_t i = 0; i < h->n_ids; i++) {
 		bits[h->ids[i] >> 5] |= 1u << (h->ids[i] & 31);
 	}
-	const uint32_t behind = h->n_crossings > 0 ? start_of(m, cell) : 0;
+	/* Behind cell 0 nothing comes: of free text at the end, each node would be a crossing. */
+	const uint32_t behind = h->n_crossings > 0 && cell != 0 ? start_of(m, cell) : 0;
 	for (uint32_t i = 0; behind != 0 && i < h->n_crossings && is_well(m); i++) {
 		walk(m, h->crossings[i], behind, bits);
 	}

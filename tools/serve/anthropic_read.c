@@ -155,6 +155,13 @@ static json_t *read_messages(struct exchange *x) {
 
 /* ---- tools ---- */
 
+static void pass(json_t *out, const json_t *from, const char *name, const char *ours) {
+	json_t *value = json_object_get(from, name);
+	if (value != NULL && !json_is_null(value)) {
+		json_object_set(out, ours, value);
+	}
+}
+
 static bool read_tools(struct exchange *x, json_t *out) {
 	const json_t *tools = field(x->in, "tools"), *choice = field(x->in, "tool_choice");
 	const char *how = type_of(choice);
@@ -169,9 +176,9 @@ static bool read_tools(struct exchange *x, json_t *out) {
 		}
 		json_t *function = json_pack("{s:O, s:O}", "name", json_object_get(tool, "name"),
 			"parameters", schema);
-		json_t *description = json_object_get(tool, "description");
-		if (json_is_string(description)) {
-			json_object_set(function, "description", description);
+		static const char *const more[] = { "description", "strict" };
+		for (size_t k = 0; k < sizeof(more) / sizeof(more[0]); k++) {
+			pass(function, tool, more[k], more[k]);
 		}
 		json_array_append_new(list, json_pack("{s:s, s:o}", "type", "function", "function",
 			function));
@@ -195,13 +202,6 @@ static bool read_tools(struct exchange *x, json_t *out) {
 }
 
 /* ---- the rest ---- */
-
-static void pass(json_t *out, const json_t *from, const char *name, const char *ours) {
-	json_t *value = json_object_get(from, name);
-	if (value != NULL && !json_is_null(value)) {
-		json_object_set(out, ours, value);
-	}
-}
 
 static bool is_prefill(const json_t *messages) {
 	const json_t *last = json_array_get(messages, json_array_size(messages) - 1);

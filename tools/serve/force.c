@@ -6,6 +6,7 @@
 
 #include "constraint.h"
 #include "server.h"
+#include "strict.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -98,4 +99,25 @@ bool force_call(struct exchange *x, struct conversation *c) {
 		buf_text(&c->closing, c->grammar != NULL ? f->closing : "");
 	}
 	return true;
+}
+
+bool force_strict(struct exchange *x, struct conversation *c, bool is_one) {
+	const struct server *s = x->server;
+	const char *source = c->source != NULL ? c->source : s->template_source;
+	struct strict j = { .format = s->tools, .tools = c->tools, .strict = c->strict,
+		.source = source != NULL ? source : "", .is_one = is_one, .is_thinking = c->is_thinking,
+		.may_think = s->reasons && !c->continues };
+	struct bb_error err = { 0 };
+	if (c->strict == NULL || s->tools == NULL || c->choice != TOOLS_AUTO) {
+		return true;
+	}
+	json_t *structure = strict_structure(&j);
+	bool ok = structure != NULL || reply_no_memory(x);
+	if (ok && j.refused != NULL) {
+		ok = reply_error(x, 400, "tools", "unsupported_parameter", "'strict' %s", j.refused);
+	}
+	ok = ok && (constraint_of_structure(s->engine, structure, &c->grammar, &err) ||
+		reply_engine_error(x, "tools", &err));
+	json_decref(structure);
+	return ok;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Answers that must be a call of a tool: what the prompt ends with, what the text must be, and what
- * ends it. */
+ * Calls of tools: answers that must be one, what the prompt ends with, what the text must be, and
+ * what ends it; answers that may have some, which follow the tools' schemas. */
 #ifndef FORCE_H
 #define FORCE_H
 
@@ -10,5 +10,8 @@
 /* Fills forced, closing and grammar of a conversation whose choice is TOOLS_REQUIRED. False:
  * replied, a schema can't be enforced. */
 bool force_call(struct exchange *x, struct conversation *c);
+/* Fills the grammar of one whose choice is TOOLS_AUTO where a tool is strict. is_one: the answer
+ * ends behind its first call. False: replied, as above. */
+bool force_strict(struct exchange *x, struct conversation *c, bool is_one);
 
 #endif

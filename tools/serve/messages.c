@@ -14,6 +14,7 @@
 void conversation_finish(struct conversation *c) {
 	json_decref(c->messages);
 	json_decref(c->tools);
+	json_decref(c->strict);
 	json_decref(c->variables);
 	bb_text_finish(&c->rendered);
 	for (int i = 0; i < c->n_vectors; i++) {
@@ -199,6 +200,35 @@ static bool check_tools(struct exchange *x, const json_t *tools) {
 	return true;
 }
 
+/* Takes `strict` out of the tools: it is for us, templates would show it to the model. */
+static bool read_strict(struct exchange *x, struct conversation *c) {
+	size_t i;
+	json_t *tool;
+	bool any = false;
+	json_t *list = json_array();
+	json_array_foreach(c->tools, i, tool) {
+		json_t *function = json_object_get(tool, "function");
+		bool is_strict = false;
+		if (!field_bool(x, function, "strict", &is_strict)) {
+			json_decref(list);
+			return false;
+		}
+		any = any || is_strict;
+		json_object_del(function, "strict");
+		json_array_append_new(list, json_boolean(is_strict));
+	}
+	if (json_array_size(list) < json_array_size(c->tools)) {
+		json_decref(list);
+		return reply_no_memory(x);
+	}
+	json_decref(c->strict);
+	c->strict = any ? list : NULL;
+	if (!any) {
+		json_decref(list);
+	}
+	return true;
+}
+
 static const char *find_tool(const json_t *tools, const char *name) {
 	size_t i;
 	const json_t *tool;
@@ -258,7 +288,7 @@ bool conversation_check(struct exchange *x, struct conversation *c) {
 		json_decref(c->tools);
 		c->tools = NULL;
 	}
-	return c->tools == NULL || check_tools(x, c->tools);
+	return c->tools == NULL || (check_tools(x, c->tools) && read_strict(x, c));
 }
 
 static bool read_variables(struct exchange *x, struct conversation *c) {

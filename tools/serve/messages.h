@@ -12,6 +12,7 @@ enum tool_choice { TOOLS_NONE, TOOLS_AUTO, TOOLS_REQUIRED };
 struct conversation { /* zeroed; conversation_finish */
 	json_t *messages;          /* as chat completions have them; checked by conversation_check */
 	json_t *tools;             /* the same; NULL: none */
+	json_t *strict;            /* whether each of them is; NULL: none is */
 	json_t *variables;         /* for the template besides these; NULL: none */
 	const char *source;        /* of the template, instead of the server's; of x->in */
 	enum tool_choice choice;

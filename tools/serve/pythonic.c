@@ -46,10 +46,12 @@ static bool add_escape(struct source *s, struct buf *text) {
 	const char c = *s->at++;
 	const char *known = strchr(from, c);
 	if (c == 'u' && s->end - s->at >= 4) {
+		const bool is_pair = s->end - s->at >= 10 && memcmp(s->at + 4, "\\u", 2) == 0 &&
+			strchr("dD", s->at[0]) != NULL && strchr("89abAB", s->at[1]) != NULL; /* surrogates */
 		char json[16];
-		snprintf(json, sizeof(json), "\"\\u%.4s\"", s->at);
-		json_t *letter = json_loads(json, JSON_DECODE_ANY, NULL);
-		s->at += 4;
+		const int n = snprintf(json, sizeof(json), "\"\\u%.*s\"", is_pair ? 10 : 4, s->at);
+		json_t *letter = json_loadb(json, (size_t)n, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+		s->at += is_pair ? 10 : 4;
 		buf_add(text, json_string_value(letter), json_string_length(letter));
 		json_decref(letter);
 		return letter != NULL;

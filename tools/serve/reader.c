@@ -125,6 +125,17 @@ static bool are_known(const struct reader *r, const json_t *calls) {
 	return true;
 }
 
+/* What strict_structure holds to the tools' schemas, and no other object that happens to read as a
+ * call. */
+static bool begins_as_call(const struct reader *r, size_t n) {
+	static const char name[] = "\"name\"";
+	const char *text = buf_string(&r->held);
+	const char *quote = n > 0 ? memchr(text, '"', n) : NULL;
+	return !r->is_strict || r->tools->starts[0][0] != '{' ||
+		(quote != NULL && (size_t)(text + n - quote) >= sizeof(name) &&
+		memcmp(quote, name, sizeof(name) - 1) == 0);
+}
+
 /* The first n bytes of what is held as calls; what isn't any is content, marks and all. */
 static void read_calls(const struct job *j, size_t n, bool has_begin, bool has_end) {
 	struct reader *r = j->r;
@@ -134,7 +145,7 @@ static void read_calls(const struct job *j, size_t n, bool has_begin, bool has_e
 	if (calls == NULL && brace != NULL) { /* what models write behind a whole one is left out */
 		calls = f->read(r->held.data, (size_t)(brace + 1 - r->held.data));
 	}
-	if (calls != NULL && !has_begin && !are_known(r, calls)) {
+	if (calls != NULL && !has_begin && (!are_known(r, calls) || !begins_as_call(r, n))) {
 		json_decref(calls);
 		calls = NULL;
 	}

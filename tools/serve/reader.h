@@ -24,6 +24,7 @@ struct reader { /* reader_init .. reader_finish */
 	struct buf held;                 /* not given out yet */
 	bool skips_blanks;               /* before what comes next */
 	bool at_start;                   /* of the content */
+	bool is_strict;                  /* without marks, an object is a call if "name" comes first */
 	int n_calls;
 };
 /* known: {"function": {"name"}} each. reasons: thinking is told apart; is_thinking: the prompt has

@@ -149,7 +149,6 @@ static bool read_tools(struct exchange *x, json_t *out) {
 		}
 		json_t *function = json_copy(tool);
 		json_object_del(function, "type");
-		json_object_del(function, "strict");
 		json_array_append_new(list, json_pack("{s:s, s:o}", "type", "function", "function",
 			function));
 	}

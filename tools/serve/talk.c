@@ -3,6 +3,7 @@
  * From events to parts. */
 #include "talk.h"
 
+#include "force.h"
 #include "logprobs.h"
 #include "ration.h"
 #include "server.h"
@@ -327,6 +328,7 @@ static bool make_answers(struct talk *t) {
 		struct answer_text *a = &t->answers[i];
 		reader_init(&a->reader, has_tools ? s->tools : NULL, c->tools,
 			s->reasons && !c->continues, c->is_thinking);
+		a->reader.is_strict = c->strict != NULL;
 		a->calls = json_array();
 		a->logprobs = t->wants_logprobs ? json_array() : NULL;
 		a->ids = t->asked.with_ids ? json_array() : NULL;
@@ -336,15 +338,17 @@ static bool make_answers(struct talk *t) {
 	return true;
 }
 
-/* An answer that must be one call ends with it. */
+/* An answer that may have but one call ends with it. */
 static void stop_behind_call(struct talk *t) {
 	const struct conversation *c = &t->conversation;
 	struct bb_generation_params *g = &t->asked.generation;
 	if (t->asked.grammar != NULL) {
 		return;
 	}
-	const bool is_one = c->choice == TOOLS_REQUIRED && (c->tool != NULL || t->one_call);
-	if (is_one && c->forced.bytes > 0 && t->server->tools->end != NULL &&
+	const bool is_forced = c->choice == TOOLS_REQUIRED && c->forced.bytes > 0;
+	const bool is_one = t->one_call ? is_forced || c->choice == TOOLS_AUTO
+		: is_forced && c->tool != NULL;
+	if (is_one && t->server->tools != NULL && t->server->tools->end != NULL &&
 		g->n_stop < ASKED_STOPS) {
 		t->asked.stop[g->n_stop++] = t->server->tools->end;
 	}
@@ -358,7 +362,7 @@ static bool begin(struct talk *t) {
 	if (!stops_copy(&t->stops, &t->asked.generation)) {
 		return reply_no_memory(x);
 	}
-	if (!conversation_prompt(x, c)) {
+	if (!conversation_prompt(x, c) || (!c->is_constrained && !force_strict(x, c, t->one_call))) {
 		return false;
 	}
 	if (c->grammar != NULL) { /* what must be called goes before what else the text must be */

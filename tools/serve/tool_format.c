@@ -56,7 +56,7 @@ static json_t *take_json(struct cut *c) {
 	json_error_t problem;
 	skip_blanks(c);
 	json_t *value = c->bytes > 0
-		? json_loadb(c->at, c->bytes, JSON_DISABLE_EOF_CHECK, &problem) : NULL;
+		? json_loadb(c->at, c->bytes, JSON_DISABLE_EOF_CHECK | JSON_ALLOW_NUL, &problem) : NULL;
 	if (value != NULL) {
 		c->at += problem.position;
 		c->bytes -= (size_t)problem.position;
@@ -192,8 +192,6 @@ static json_t *read_mistral(const char *text, size_t bytes) {
 	}
 	return only_whole(calls, ok);
 }
-
-#define DEEPSEEK(word) "<\uFF5Ctool\u2581" word "\uFF5C>"
 
 /* V3 and R1: type SEP NAME, then the arguments as a block of code; V3.1: NAME SEP arguments. */
 static json_t *read_deepseek(const char *text, size_t bytes) {

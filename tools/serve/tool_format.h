@@ -9,6 +9,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* How DeepSeek spells its marks. */
+#define DEEPSEEK(word) "<\uFF5Ctool\u2581" word "\uFF5C>"
+
 enum { TOOL_FORMAT_WORDS = 2 };
 struct tool_format {
 	const char *name;

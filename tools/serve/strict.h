@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Answers in which the model calls tools when it wants to: the text is free until a call begins,
+ * then it is held to the model's format, and the arguments to the tool's schema where that is
+ * strict. */
+#ifndef STRICT_H
+#define STRICT_H
+
+#include "tool_format.h"
+
+struct strict {
+	const struct tool_format *format;
+	const json_t *tools;       /* [{"function": {"name", "parameters"}}...] */
+	const json_t *strict;      /* [n_tools] of true and false */
+	const char *source;        /* of the chat template, "" for none: some formats have variants */
+	bool is_one;               /* the answer ends behind its first call */
+	bool is_thinking;          /* it begins within the model's thinking; */
+	bool may_think;            /* ... or may begin with it */
+	const char *refused;       /* out: why a schema can't be enforced in this format, or NULL */
+};
+/* As BB_GRAMMAR_STRUCTURE has it; NULL: no memory. */
+json_t *strict_structure(struct strict *s);
+
+#endif
