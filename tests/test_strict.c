@@ -23,6 +23,7 @@ static const char tools_text[] = "[{\"function\": {\"name\": \"pick\", \"paramet
 struct answer_case {
 	const char *format, *source; /* source: of the template */
 	bool is_one, is_thinking, may_think;
+	const char *schema;
 	/* Up to NULL: texts with calls, texts without any, texts that can't be. */
 	const char *calls[6], *texts[5], *bad[9];
 };
@@ -30,8 +31,9 @@ struct answer_case {
 static bool compile(const struct answer_case *c, const json_t *tools, struct rules *r,
 	struct bb_error *err) {
 	json_t *strict = json_pack("[b, b]", 1, 0);
+	json_t *schema = c->schema != NULL ? json_loads(c->schema, 0, NULL) : NULL;
 	struct strict s = { .format = tool_format_find(c->format), .tools = tools, .strict = strict,
-		.source = c->source, .is_one = c->is_one, .is_thinking = c->is_thinking,
+		.source = c->source, .schema = schema, .is_one = c->is_one, .is_thinking = c->is_thinking,
 		.may_think = c->may_think };
 	json_t *structure = strict_structure(&s);
 	char *text = json_dumps(structure, JSON_ENCODE_ANY);
@@ -41,6 +43,7 @@ static bool compile(const struct answer_case *c, const json_t *tools, struct rul
 	free(text);
 	json_decref(structure);
 	json_decref(strict);
+	json_decref(schema);
 	return ok;
 }
 
@@ -99,6 +102,9 @@ static int n_calls_of(const struct answer_case *c, const json_t *tools, const ch
 	DEEPSEEK("sep") "pick\n```json\n{\"n\":" #n "}\n```" DEEPSEEK("call\u2581end") \
 	DEEPSEEK("calls\u2581end")
 #define LFM(n) "\xFF<|tool_call_start|>[pick(n=" #n ")]\xFF<|tool_call_end|>"
+
+#define BOOL "{\"type\": \"object\", \"properties\": {\"ok\": {\"type\": \"boolean\"}}," \
+	"\"required\": [\"ok\"], \"additionalProperties\": false}"
 
 static const struct answer_case cases[] = {
 	{ "hermes", "", .calls = { IN(17), "Well.\n" IN(19), IN(17) "\n" IN(19), CALL(17),
@@ -159,6 +165,14 @@ static const struct answer_case cases[] = {
 			"[pick(n=17)" } },
 	{ "pythonic", "", .is_one = true, .calls = { "[pick(n=17)]" },
 		.bad = { "[pick(n=17), pick(n=19)]" } },
+	/* A schema for what isn't a call. */
+	{ "hermes", "", .schema = BOOL, .calls = { IN(17), CALL(17), IN(17) "\n" IN(19) },
+		.texts = { "{\"ok\": true}" }, .bad = { "", "text", "text " IN(17), IN(18),
+			"{\"ok\": true}" IN(17), IN(17) "{\"ok\": true}", "{\"ok\": 1}" } },
+	{ "lfm2", "", .is_one = true, .schema = BOOL, .calls = { LFM(17) },
+		.texts = { "{\"ok\":false}" }, .bad = { LFM(17) LFM(17), "[1]" } },
+	{ "llama3_json", "", .schema = BOOL, .calls = { LLAMA(17) }, .texts = { "{\"ok\": true}" },
+		.bad = { LLAMA(18), "text" } },
 	{ "llama3_json", "", .calls = { LLAMA(17), "\xFF<|python_tag|>" LLAMA(19),
 			LLAMA(17) "; " LLAMA(19) },
 		.texts = { "text", "{\"city\": 1}", "see " LLAMA(18), "<|python_tag|>print(1)",

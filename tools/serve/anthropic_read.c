@@ -210,12 +210,29 @@ static bool is_prefill(const json_t *messages) {
 		json_object_get(last, "tool_calls") == NULL;
 }
 
+/* Conversations that the server would hold: refused in the words by which clients know to send all
+ * of it instead, for what is left out then would be lost. */
+static bool refuse_thread(struct exchange *x) {
+	json_t *body = error_body(DIALECT_ANTHROPIC, 400, NULL, NULL,
+		"'thread' isn't supported by this server, expected all messages in each request");
+	json_object_set_new(json_object_get(body, "error"), "details", json_pack("{s:s, s:[]}",
+		"error_code", "thread_unsupported_request", "unsupported"));
+	x->error = "thread_unsupported_request";
+	reply_json_take(x, 400, body);
+	return false;
+}
+
 bool anthropic_read(struct exchange *x, bool needs_length, bool *shows_thinking) {
-	static const char *const unsupported[] = { "mcp_servers", "container", NULL };
+	static const char *const unsupported[] = { "mcp_servers", "container", "context_management",
+		"compaction", NULL };
 	static const char *const own[] = { "messages", "system", "stop_sequences", "thinking",
 		"output_config", "tools", "tool_choice", NULL };
 	const char *thinking = type_of(field(x->in, "thinking"));
 	const json_t *kwargs = field(x->in, "chat_template_kwargs");
+	const json_t *thread = field(x->in, "thread");
+	if (thread != NULL && field_asks(thread)) {
+		return refuse_thread(x);
+	}
 	if (needs_length && field(x->in, "max_tokens") == NULL) {
 		return reply_error(x, 400, "max_tokens", "missing", "'max_tokens' is missing");
 	}
@@ -245,6 +262,7 @@ bool anthropic_read(struct exchange *x, bool needs_length, bool *shows_thinking)
 	}
 	pass(out, x->in, "stop_sequences", "stop");
 	pass(out, field(x->in, "output_config"), "format", "response_format");
+	pass(out, field(x->in, "output_config"), "effort", "reasoning_effort");
 	if (!read_tools(x, out)) {
 		json_decref(out);
 		return x->status != 0 ? false : reply_no_memory(x);

@@ -22,7 +22,7 @@ static const char *const unsupported[] = {
 	"truncate_prompt_tokens", "use_beam_search", "length_penalty", "session_id",
 	"append_only", "session_params", "dry_multiplier", "xtc_probability", "mirostat",
 	"dynatemp_range", "typical_p", "top_n_sigma", "logits_processors", "lora_path", "adapter",
-	"ebnf", "structural_tag", NULL,
+	"ebnf", "structural_tag", "moderation", NULL,
 };
 
 static bool read_stops(struct exchange *x, struct asked *a) {
@@ -161,7 +161,7 @@ bool asked_read(struct exchange *x, struct asked *a) {
 		field_bool(x, x->in, "skip_special_tokens", &skip_special) &&
 		field_bool(x, x->in, "return_token_ids", &a->with_ids) &&
 		field_bool(x, x->in, "return_tokens_as_token_ids", &a->ids_as_tokens) &&
-		constraint_read(x, &a->grammar);
+		constraint_read(x, &a->grammar, &a->schema);
 	a->generation.sampling.grammar = a->grammar;
 	a->generation.special = !skip_special;
 	a->generation.max_tokens = -1;

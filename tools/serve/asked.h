@@ -19,6 +19,7 @@ struct asked { /* asked_read .. asked_finish */
 	struct bb_tokens stop_ids;
 	struct bb_logit_bias *bias;
 	struct bb_grammar *grammar; /* own, or NULL */
+	const json_t *schema;       /* what it was made of, of x->in; NULL: no schema, or indented */
 };
 
 /* What every endpoint that generates reads; the number of tokens and log-probabilities are read by

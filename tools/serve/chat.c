@@ -198,6 +198,13 @@ bool chat_read(struct talk *t) {
 		return reply_error(x, 400, "top_logprobs", "invalid_value",
 			"'top_logprobs' needs 'logprobs' to be true");
 	}
+	const json_t *modalities = field(x->in, "modalities");
+	if (modalities != NULL && (json_array_size(modalities) != 1 ||
+		strcmp(json_is_string(json_array_get(modalities, 0))
+			? json_string_value(json_array_get(modalities, 0)) : "", "text") != 0)) {
+		return reply_error(x, 400, "modalities", "unsupported_parameter",
+			"'modalities' must be [\"text\"]: this server writes nothing else");
+	}
 	if (!separates) {
 		return reply_error(x, 400, "separate_reasoning", "unsupported_parameter",
 			"thinking can't be left in the content; --reasoning-parser none does it for all");

@@ -126,11 +126,12 @@ static bool make(const struct bb_engine *e, const struct wanted *w, struct bb_gr
 	return ok;
 }
 
-bool constraint_read(struct exchange *x, struct bb_grammar **out) {
+bool constraint_read(struct exchange *x, struct bb_grammar **out, const json_t **schema) {
 	struct wanted w = { .kind = BB_GRAMMAR_CHOICE, .indent = ONE_LINE };
 	struct bb_error err = { 0 };
 	int n = 0;
 	*out = NULL;
+	*schema = NULL;
 	if (!add_all(x, &w, &n) || !read_indent(x, &w) || n == 0) {
 		return x->status == 0;
 	}
@@ -140,6 +141,9 @@ bool constraint_read(struct exchange *x, struct bb_grammar **out) {
 	}
 	if (!bb_has_vocab(x->server->engine)) {
 		return refuse(x, w.param, "needs a model with a vocabulary");
+	}
+	if (w.kind == BB_GRAMMAR_JSON_SCHEMA && w.indent == ONE_LINE && !json_is_string(w.source)) {
+		*schema = w.source;
 	}
 	return make(x->server->engine, &w, out, &err) ||
 		reply_engine_error(x, w.param, &err);

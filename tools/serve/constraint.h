@@ -6,9 +6,10 @@
 
 #include "exchange.h"
 
-/* response_format, structured_outputs and what other servers call it. *out NULL: none is asked for.
+/* response_format, structured_outputs and what other servers call it. *out NULL: none is asked for;
+ * *schema: what it is made of, of x->in, where that is a schema in JSON for one line, else NULL.
  * False: replied. */
-bool constraint_read(struct exchange *x, struct bb_grammar **out);
+bool constraint_read(struct exchange *x, struct bb_grammar **out, const json_t **schema);
 /* Of a call's arguments, or of all of a call. */
 bool constraint_of_schema(const struct bb_engine *e, const json_t *schema, struct bb_grammar **out,
 	struct bb_error *err);

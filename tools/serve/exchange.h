@@ -51,6 +51,10 @@ struct exchange {
 const char *exchange_rest(const struct exchange *x, const char *prefix);
 /* What it said isn't needed any more: it's answered, or under way. */
 void exchange_drop_input(struct exchange *x);
+/* A field of the query behind the path, decoded; or of the head. NULL: it isn't there. Implemented
+ * by who has the request, http.c. */
+const char *exchange_query(const struct exchange *x, const char *name);
+const char *exchange_header(const struct exchange *x, const char *name);
 /* Sleeps until fd can be read, or for most_ms (-1: for ever): 1, or 0 after that time, or -1 as
  * soon as the client has left. */
 int exchange_wait(const struct exchange *x, int fd, int most_ms);

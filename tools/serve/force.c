@@ -101,14 +101,14 @@ bool force_call(struct exchange *x, struct conversation *c) {
 	return true;
 }
 
-bool force_strict(struct exchange *x, struct conversation *c, bool is_one) {
+bool force_strict(struct exchange *x, struct conversation *c, const json_t *schema, bool is_one) {
 	const struct server *s = x->server;
 	const char *source = c->source != NULL ? c->source : s->template_source;
 	struct strict j = { .format = s->tools, .tools = c->tools, .strict = c->strict,
-		.source = source != NULL ? source : "", .is_one = is_one, .is_thinking = c->is_thinking,
-		.may_think = s->reasons && !c->continues };
+		.source = source != NULL ? source : "", .schema = schema, .is_one = is_one,
+		.is_thinking = c->is_thinking, .may_think = s->reasons && !c->continues };
 	struct bb_error err = { 0 };
-	if (c->strict == NULL || s->tools == NULL || c->choice != TOOLS_AUTO) {
+	if ((c->strict == NULL && schema == NULL) || s->tools == NULL || c->choice != TOOLS_AUTO) {
 		return true;
 	}
 	json_t *structure = strict_structure(&j);

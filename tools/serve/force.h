@@ -10,8 +10,9 @@
 /* Fills forced, closing and grammar of a conversation whose choice is TOOLS_REQUIRED. False:
  * replied, a schema can't be enforced. */
 bool force_call(struct exchange *x, struct conversation *c);
-/* Fills the grammar of one whose choice is TOOLS_AUTO where a tool is strict. is_one: the answer
- * ends behind its first call. False: replied, as above. */
-bool force_strict(struct exchange *x, struct conversation *c, bool is_one);
+/* Fills the grammar of one whose choice is TOOLS_AUTO where a tool is strict, or where what isn't a
+ * call must follow a schema, else NULL. is_one: the answer ends behind its first call. False:
+ * replied, as above. */
+bool force_strict(struct exchange *x, struct conversation *c, const json_t *schema, bool is_one);
 
 #endif

@@ -59,6 +59,18 @@ static const char *header(const struct call *c, const char *name) {
 	return MHD_lookup_connection_value(c->connection, MHD_HEADER_KIND, name);
 }
 
+static const struct call *call_of(const struct exchange *x) {
+	return (const struct call *)((const char *)x - offsetof(struct call, x));
+}
+
+const char *exchange_header(const struct exchange *x, const char *name) {
+	return header(call_of(x), name);
+}
+
+const char *exchange_query(const struct exchange *x, const char *name) {
+	return MHD_lookup_connection_value(call_of(x)->connection, MHD_GET_ARGUMENT_KIND, name);
+}
+
 /* Off while an endpoint works; setting it counts from now. */
 static void set_idle_limit(const struct call *c, int seconds) {
 	MHD_set_connection_option(c->connection, MHD_CONNECTION_OPTION_TIMEOUT, 0u);
@@ -180,12 +192,18 @@ static bool check_origin(struct call *c) {
 	return slashes != NULL && host != NULL && strcasecmp(slashes + 3, host) == 0;
 }
 
+/* Anthropic's clients say so, also where they ask for what both APIs have. */
+static enum dialect dialect_of(const struct call *c, enum dialect of_path) {
+	return header(c, "anthropic-version") != NULL ? DIALECT_ANTHROPIC : of_path;
+}
+
 /* What the head alone decides; true: the endpoint is to be called. */
 static bool check_head(struct call *c) {
 	struct exchange *x = &c->x;
 	const struct server *s = c->http->server;
 	bool other_method;
 	const char *host = header(c, "Host");
+	x->dialect = dialect_of(c, x->dialect);
 	if (c->http->is_loopback && !host_is_allowed(&s->options, host)) {
 		return reply_error(x, 403, NULL, "host_not_allowed",
 			"requests for the host '%.100s' aren't allowed, expected localhost or a name that "
@@ -207,7 +225,7 @@ static bool check_head(struct call *c) {
 	if (c->route == NULL) {
 		return reply_error(x, 404, NULL, "not_found", "there is nothing at '%.200s'", x->path);
 	}
-	x->dialect = c->route->dialect;
+	x->dialect = dialect_of(c, c->route->dialect);
 	if (!c->route->is_open && !auth_allows(&s->options.keys, header(c, "Authorization"),
 		header(c, "x-api-key"))) {
 		return reply_error(x, 401, NULL, "invalid_api_key",

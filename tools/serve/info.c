@@ -2,11 +2,13 @@
  *
  * What there is: models, version, health, the description of the API, the live view of requests. */
 #include "exchange.h"
+#include "listing.h"
 #include "openapi.h"
 #include "routes.h"
 #include "server.h"
 
 #include <string.h>
+#include <time.h>
 
 static json_t *model_object(const struct server *s, const char *name) {
 	return json_pack("{s:s, s:s, s:I, s:s, s:s, s:n, s:i, s:[]}", "id", name, "object", "model",
@@ -14,15 +16,37 @@ static json_t *model_object(const struct server *s, const char *name) {
 		"max_model_len", s->info.max_len, "permission");
 }
 
+/* As Anthropic's clients know it. */
+static json_t *model_info(const struct server *s, const char *name) {
+	char date[32] = "";
+	const time_t created = (time_t)s->created;
+	struct tm utc;
+	if (gmtime_r(&created, &utc) != NULL) {
+		strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%SZ", &utc);
+	}
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:n, s:n, s:n, s:n}", "type", "model",
+		"id", name, "display_name", name, "created_at", date, "lifecycle", "active",
+		"max_input_tokens", s->info.max_len, "max_tokens", s->info.max_len, "capabilities", "line",
+		"deprecated_at", "retires_at");
+}
+
+static json_t *model_of(const struct exchange *x, const char *name) {
+	return x->dialect == DIALECT_ANTHROPIC ? model_info(x->server, name)
+		: model_object(x->server, name);
+}
+
 void info_models(struct exchange *x) {
+	static const struct listing pages = { "after_id", "before_id", 1000, NULL };
 	const struct server *s = x->server;
 	json_t *list = json_array();
 	for (int i = 0; i < s->n_names; i++) {
-		json_array_append_new(list, model_object(s, s->names[i]));
+		json_array_append_new(list, model_of(x, s->names[i]));
 	}
-	/* Anthropic's clients page through it by the last three. */
-	reply_json_take(x, 200, json_pack("{s:s, s:o, s:b, s:s, s:s}", "object", "list", "data", list,
-		"has_more", 0, "first_id", s->names[0], "last_id", s->names[s->n_names - 1]));
+	if (x->dialect == DIALECT_ANTHROPIC) {
+		listing_reply(x, &pages, list);
+	} else {
+		reply_json_take(x, 200, json_pack("{s:s, s:o}", "object", "list", "data", list));
+	}
 }
 
 void info_model(struct exchange *x) {
@@ -31,7 +55,15 @@ void info_model(struct exchange *x) {
 		reply_error(x, 404, "model", "model_not_found", "the model '%.200s' doesn't exist", name);
 		return;
 	}
-	reply_json_take(x, 200, model_object(x->server, name));
+	reply_json_take(x, 200, model_of(x, name));
+}
+
+/* What clients can ask for and this server never has, said as what isn't found. */
+void info_unknown(struct exchange *x) {
+	const bool is_chat = strncmp(x->path, "/v1/chat/", 9) == 0;
+	reply_error(x, 404, NULL, "not_found", "%s", is_chat ? "chat completions aren't kept here"
+		: strncmp(x->path, "/v1/models/", 11) == 0 ? "models can't be deleted here"
+		: "responses can't be compacted here");
 }
 
 void info_health(struct exchange *x) {

@@ -310,7 +310,7 @@ static bool read_variables(struct exchange *x, struct conversation *c) {
 
 bool conversation_read(struct exchange *x, struct conversation *c) {
 	static const char *const old[] = { "functions", "function_call", "mm_processor_kwargs",
-		"audio", "prompt_embeds", NULL };
+		"audio", "web_search_options", "prompt_embeds", NULL };
 	const json_t *asks = field(x->in, "add_generation_prompt");
 	c->messages = json_incref(json_object_get(x->in, "messages"));
 	c->tools = field(x->in, "tools") != NULL ? json_incref(json_object_get(x->in, "tools")) : NULL;

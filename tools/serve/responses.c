@@ -4,6 +4,7 @@
 #include "responses.h"
 
 #include "fields.h"
+#include "listing.h"
 #include "routes.h"
 #include "server.h"
 
@@ -14,6 +15,8 @@ void response_free(struct response *r) {
 	if (r != NULL) {
 		json_decref(r->echo);
 		json_decref(r->messages);
+		json_decref(r->input);
+		json_decref(r->pending);
 		json_decref(r->output);
 		json_decref(r->logprobs);
 		buf_finish(&r->text);
@@ -110,7 +113,7 @@ void response_keep(struct talk *t, const json_t *object) {
 			json_stringn(a->reasoning.data, a->reasoning.bytes));
 	}
 	json_array_append_new(r->messages, message);
-	store_put(&t->server->store, t->id, r->messages, object);
+	store_put(&t->server->store, t->id, r->messages, object, r->input);
 }
 
 static json_t *body(struct talk *t) {
@@ -143,8 +146,8 @@ static void drop(struct talk *t) {
 }
 
 static const struct talk_shape shape = {
-	.begin = response_begin, .part = response_part, .end = response_end, .fail = response_fail,
-	.idle = response_idle, .body = body, .drop = drop,
+	.begin = response_begin, .part = response_part, .token = response_token, .end = response_end,
+	.fail = response_fail, .idle = response_idle, .body = body, .drop = drop,
 };
 
 /* ---- the endpoints ---- */
@@ -183,15 +186,59 @@ static void not_there(struct exchange *x, const char *id) {
 		"there is no response '%.100s' here (any more)", id);
 }
 
-void responses_get(struct exchange *x) {
-	const char *id = exchange_rest(x, "/v1/responses/");
-	json_t *both = store_get(&x->server->store, id);
-	if (both == NULL) {
+/* The id in front of a path's last part, which is `tail`; NULL: that isn't its last part. */
+static char *id_before(const struct exchange *x, const char *tail) {
+	const char *rest = exchange_rest(x, "/v1/responses/");
+	const size_t n = strlen(rest), n_tail = strlen(tail);
+	return n > n_tail && strcmp(rest + n - n_tail, tail) == 0 ? strndup(rest, n - n_tail) : NULL;
+}
+
+/* Of a request's own items; what previous_response_id brought is in that one's list. */
+static void list_input(struct exchange *x, const char *id) {
+	static const struct listing pages = { "after", NULL, 100, "list" };
+	json_t *kept = store_get(&x->server->store, id);
+	const char *order = exchange_query(x, "order");
+	if (kept == NULL) {
 		not_there(x, id);
 		return;
 	}
-	reply_json_take(x, 200, json_incref(json_object_get(both, "response")));
-	json_decref(both);
+	if (order != NULL && strcmp(order, "asc") != 0 && strcmp(order, "desc") != 0) {
+		reply_error(x, 400, "order", "invalid_value", "'order' is '%.40s', expected asc or desc",
+			order);
+		json_decref(kept);
+		return;
+	}
+	const json_t *input = json_object_get(kept, "input");
+	json_t *items = json_array();
+	for (size_t i = 0, n = json_array_size(input); i < n; i++) {
+		const bool is_rising = order != NULL && strcmp(order, "asc") == 0;
+		json_array_append(items, json_array_get(input, is_rising ? i : n - 1 - i));
+	}
+	json_decref(kept);
+	listing_reply(x, &pages, items);
+}
+
+void responses_get(struct exchange *x) {
+	const char *id = exchange_rest(x, "/v1/responses/");
+	const char *stream = exchange_query(x, "stream");
+	char *of_items = id_before(x, "/input_items");
+	if (of_items != NULL) {
+		list_input(x, of_items);
+		free(of_items);
+		return;
+	}
+	if (stream != NULL && strcmp(stream, "true") == 0) {
+		reply_error(x, 400, "stream", "unsupported_parameter",
+			"a response that is there already isn't streamed again; ask without 'stream'");
+		return;
+	}
+	json_t *kept = store_get(&x->server->store, id);
+	if (kept == NULL) {
+		not_there(x, id);
+		return;
+	}
+	reply_json_take(x, 200, json_incref(json_object_get(kept, "response")));
+	json_decref(kept);
 }
 
 void responses_delete(struct exchange *x) {
@@ -202,4 +249,21 @@ void responses_delete(struct exchange *x) {
 	}
 	reply_json_take(x, 200, json_pack("{s:s, s:s, s:b}", "id", id, "object", "response",
 		"deleted", 1));
+}
+
+/* Who asks for a response waits for it, and what is kept has ended. */
+void responses_cancel(struct exchange *x) {
+	char *id = id_before(x, "/cancel");
+	json_t *kept = id != NULL ? store_get(&x->server->store, id) : NULL;
+	if (id == NULL) {
+		reply_error(x, 404, NULL, "not_found", "there is nothing at '%.200s'", x->path);
+	} else if (kept == NULL) {
+		not_there(x, id);
+	} else {
+		reply_error(x, 400, "response_id", "invalid_value", "'%.100s' has ended; only responses "
+			"with 'background', which this server doesn't have, could be cancelled: one that is "
+			"written ends when its client leaves", id);
+	}
+	json_decref(kept);
+	free(id);
 }

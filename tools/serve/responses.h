@@ -9,6 +9,7 @@
 struct response { /* what a talk owns for it */
 	json_t *echo;      /* fields that the response repeats */
 	json_t *messages;  /* the conversation without instructions, to be kept */
+	json_t *input;     /* the request's items as they are listed, to be kept */
 	bool is_kept;
 	json_t *output;    /* items that are whole */
 
@@ -19,6 +20,7 @@ struct response { /* what a talk owns for it */
 	char item[48];       /* its id */
 	struct buf text;     /* what it has so far */
 	json_t *logprobs;    /* the same */
+	json_t *pending;     /* log-probabilities of tokens whose text is no part of an item yet */
 };
 void response_free(struct response *r);
 /* The output so far is dropped. */
@@ -38,9 +40,13 @@ const char *response_status(const struct talk *t);
 /* Keeps it for previous_response_id. */
 void response_keep(struct talk *t, const json_t *object);
 
+/* Items of a request's input, as clients get them when they list them; NULL: no memory. */
+json_t *response_input_items(const json_t *input);
+
 /* The events. */
 void response_begin(struct talk *t, struct buf *out);
 void response_part(struct talk *t, int i, const struct part *part, struct buf *out);
+void response_token(struct talk *t, int i, struct buf *out);
 void response_end(struct talk *t, struct buf *out);
 void response_fail(struct talk *t, const struct bb_error *err, struct buf *out);
 void response_idle(struct talk *t, struct buf *out);

@@ -120,6 +120,54 @@ static bool read_input(struct exchange *x, json_t *messages) {
 		"function_call_output or reasoning of text");
 }
 
+/* ---- input as it is listed ---- */
+
+/* Content of a message as parts: a text is one of the kind that the role has. */
+static json_t *parts_of(const json_t *content, bool is_model) {
+	if (!json_is_string(content)) {
+		return json_deep_copy(content);
+	}
+	json_t *part = json_pack("{s:s, s:O}", "type", is_model ? "output_text" : "input_text", "text",
+		content);
+	if (is_model) {
+		json_object_set_new(part, "annotations", json_array());
+	}
+	return json_pack("[o]", part);
+}
+
+json_t *response_input_items(const json_t *input) {
+	json_t *list = json_array(), *one = json_is_array(input) ? json_copy((json_t *)(size_t)input)
+		: json_pack("[{s:s, s:O}]", "role", "user", "content", input);
+	size_t i;
+	const json_t *item;
+	json_array_foreach(one, i, item) {
+		json_t *copy = json_deep_copy(item);
+		const char *type = json_string_value(json_object_get(item, "type"));
+		const bool is_message = type == NULL || strcmp(type, "message") == 0;
+		char id[48];
+		talk_new_id(id, sizeof(id), is_message ? "msg_"
+			: strcmp(type, "reasoning") == 0 ? "rs_" : "fc_");
+		if (is_message) {
+			json_object_set_new(copy, "type", json_string("message"));
+			json_object_set_new(copy, "content", parts_of(json_object_get(item, "content"),
+				is_role(item, "assistant")));
+		}
+		if (!json_is_string(json_object_get(copy, "id"))) {
+			json_object_set_new(copy, "id", json_string(id));
+		}
+		if (!json_is_string(json_object_get(copy, "status"))) {
+			json_object_set_new(copy, "status", json_string("completed"));
+		}
+		if (copy == NULL || json_array_append_new(list, copy) != 0) {
+			json_decref(list);
+			list = NULL;
+			break;
+		}
+	}
+	json_decref(one);
+	return list;
+}
+
 static bool read_previous(struct exchange *x, json_t *messages) {
 	const char *id = NULL;
 	if (!field_string(x, x->in, "previous_response_id", &id) || id == NULL) {
@@ -244,7 +292,8 @@ static bool translate(struct exchange *x, struct response *r, json_t *out) {
 }
 
 bool response_read(struct exchange *x, struct response *r) {
-	static const char *const unsupported[] = { "background", "conversation", "prompt", NULL };
+	static const char *const unsupported[] = { "background", "conversation", "prompt",
+		"context_management", NULL };
 	static const char *const own[] = { "input", "instructions", "previous_response_id", "store",
 		"max_output_tokens", "text", "reasoning", "include", "logprobs", "top_logprobs", "tools",
 		"tool_choice", "messages", NULL };
@@ -262,6 +311,7 @@ bool response_read(struct exchange *x, struct response *r) {
 		return x->status != 0 ? false : reply_no_memory(x);
 	}
 	r->echo = echo_of(x, r->is_kept);
+	r->input = response_input_items(field(x->in, "input"));
 	json_decref(x->in);
 	x->in = out;
 	return true;

@@ -58,10 +58,49 @@ static void send_part(struct talk *t, struct buf *out, const char *type, bool is
 	send_event(t, out, type, data);
 }
 
+/* An entry for each token, in their order: also of those whose text is thinking, a mark or held
+ * back, which come with what is written next. That is what chat completions have. */
+static json_t *take_logprobs(struct response *r) {
+	json_t *list = r->pending != NULL ? r->pending : json_array();
+	r->pending = NULL;
+	r->logprobs = r->logprobs != NULL ? r->logprobs : json_array();
+	json_array_extend(r->logprobs, list);
+	return list;
+}
+
+static void note_entry(struct talk *t) {
+	struct response *r = t->own;
+	if (t->entry != NULL) {
+		r->pending = r->pending != NULL ? r->pending : json_array();
+		json_array_append_new(r->pending, t->entry);
+		t->entry = NULL;
+	}
+}
+
+static void send_text(struct talk *t, const char *text, size_t bytes, struct buf *out) {
+	struct response *r = t->own;
+	json_t *delta = about(r);
+	json_object_set_new(delta, "delta", json_stringn(text, bytes));
+	if (r->kind == PART_CONTENT) {
+		json_object_set_new(delta, "logprobs", take_logprobs(r));
+	}
+	send_event(t, out, r->kind == PART_CONTENT ? "response.output_text.delta"
+		: "response.reasoning_text.delta", delta);
+}
+
+/* Behind the parts of a token: what it left behind of itself. */
+void response_token(struct talk *t, int i, struct buf *out) {
+	(void)i, (void)out;
+	note_entry(t);
+}
+
 static void close_item(struct talk *t, struct buf *out) {
 	struct response *r = t->own;
 	if (!r->is_open) {
 		return;
+	}
+	if (r->kind == PART_CONTENT && json_array_size(r->pending) > 0) {
+		send_text(t, "", 0, out);
 	}
 	const bool is_text = r->kind == PART_CONTENT;
 	json_t *done = about(r);
@@ -127,18 +166,8 @@ void response_part(struct talk *t, int i, const struct part *part, struct buf *o
 		open_item(t, part->kind, out);
 	}
 	buf_add(&r->text, part->text, part->bytes);
-	json_t *delta = about(r);
-	json_object_set_new(delta, "delta", json_stringn(part->text, part->bytes));
-	if (part->kind == PART_CONTENT) {
-		r->logprobs = r->logprobs != NULL ? r->logprobs : json_array();
-		json_object_set_new(delta, "logprobs", t->entry != NULL ? json_pack("[O]", t->entry)
-			: json_array());
-		if (t->entry != NULL) {
-			json_array_append(r->logprobs, t->entry);
-		}
-	}
-	send_event(t, out, part->kind == PART_CONTENT ? "response.output_text.delta"
-		: "response.reasoning_text.delta", delta);
+	note_entry(t);
+	send_text(t, part->text, part->bytes, out);
 }
 
 void response_end(struct talk *t, struct buf *out) {

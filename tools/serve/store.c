@@ -48,9 +48,11 @@ static int find(const struct store *s, const char *id) {
 	return i < s->n ? i : -1;
 }
 
-void store_put(struct store *s, const char *id, const json_t *messages, const json_t *response) {
+void store_put(struct store *s, const char *id, const json_t *messages, const json_t *response,
+	const json_t *input) {
 	struct buf text = { 0 };
-	buf_json_take(&text, json_pack("{s:O, s:O}", "messages", messages, "response", response));
+	buf_json_take(&text, json_pack("{s:O, s:O, s:O}", "messages", messages, "response", response,
+		"input", input));
 	const bool is_whole = !text.has_failed;
 	const size_t bytes = text.bytes;
 	char *data = buf_release(&text);

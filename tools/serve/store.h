@@ -11,7 +11,7 @@
 
 struct stored {
 	char id[48];
-	char *data;           /* [bytes]: JSON of {messages, response} */
+	char *data;           /* [bytes]: JSON of {messages, response, input} */
 	size_t bytes;
 	unsigned long used;   /* when: the store's count then */
 };
@@ -24,8 +24,10 @@ struct store {
 };
 void store_init(struct store *s, int max_n, size_t max_bytes);
 void store_finish(struct store *s);
-/* messages: the conversation up to and with the answer. What can't be kept isn't there later. */
-void store_put(struct store *s, const char *id, const json_t *messages, const json_t *response);
+/* messages: the conversation up to and with the answer; input: the request's own items. What can't
+ * be kept isn't there later. */
+void store_put(struct store *s, const char *id, const json_t *messages, const json_t *response,
+	const json_t *input);
 /* New references of the reader's own; NULL: there is none of that id. */
 json_t *store_get(struct store *s, const char *id);
 bool store_delete(struct store *s, const char *id);

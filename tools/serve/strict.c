@@ -332,7 +332,22 @@ static json_t *open_thought(void) { /* the answer may end before it does */
 	return free_text("without", END_THINK, NULL);
 }
 
+/* Calls and nothing else, or what follows the schema. */
+static json_t *schema_or_calls(struct strict *j) {
+	json_t *schema = json_pack("{s:O}", "schema", j->schema);
+	if (j->format->begin == NULL) {
+		return ANY(2, schema, as_whole(j));
+	}
+	json_t *one = SEQ(3, blank(), mark(j->format->begin), behind_begin(j));
+	json_t *calls = j->is_one || j->format->end == NULL ? one : list(one, json_string(""));
+	calls = SEQ(2, calls, blank());
+	return starts_with_call(j) ? ANY(3, schema, calls, as_whole(j)) : ANY(2, schema, calls);
+}
+
 json_t *strict_structure(struct strict *j) {
+	if (j->schema != NULL) {
+		return schema_or_calls(j);
+	}
 	json_t *first = sign(j), *think = SEQ(2, regex("[ \t\r\n]*"), mark(THINK));
 	if (starts_with_call(j) && first == NULL) {
 		json_decref(think);

@@ -11,8 +11,9 @@
 struct strict {
 	const struct tool_format *format;
 	const json_t *tools;       /* [{"function": {"name", "parameters"}}...] */
-	const json_t *strict;      /* [n_tools] of true and false */
+	const json_t *strict;      /* [n_tools] of true and false; NULL: none is */
 	const char *source;        /* of the chat template, "" for none: some formats have variants */
+	const json_t *schema;      /* what the answer must be that isn't a call; NULL: any text */
 	bool is_one;               /* the answer ends behind its first call */
 	bool is_thinking;          /* it begins within the model's thinking; */
 	bool may_think;            /* ... or may begin with it */

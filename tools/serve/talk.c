@@ -362,7 +362,9 @@ static bool begin(struct talk *t) {
 	if (!stops_copy(&t->stops, &t->asked.generation)) {
 		return reply_no_memory(x);
 	}
-	if (!conversation_prompt(x, c) || (!c->is_constrained && !force_strict(x, c, t->one_call))) {
+	const bool has_place = !c->is_constrained || t->asked.schema != NULL; /* for calls */
+	if (!conversation_prompt(x, c) ||
+		(has_place && !force_strict(x, c, t->asked.schema, t->one_call))) {
 		return false;
 	}
 	if (c->grammar != NULL) { /* what must be called goes before what else the text must be */
