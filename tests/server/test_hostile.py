@@ -86,7 +86,7 @@ class Hostile(Case):
                 self.assertNotIn(b" 200 ", raw(self.server, data, 2)[:20])
 
     def test_unknown_paths_and_methods(self):
-        for method, path, status in (("GET", "/nothing", 404), ("GET", "/v1/chat/completions", 405),
+        for method, path, status in (("GET", "/nothing", 404), ("GET", "/v1/completions", 405),
                                      ("POST", "/health", 405), ("PUT", "/v1/models", 405),
                                      ("GET", "/v1/models/other", 404), ("GET", "/../../etc/passwd", 404),
                                      ("OPTIONS", "/v1/models", 405)):

@@ -443,7 +443,10 @@ static double over(double a, double b) {
 }
 
 json_t *talk_timings(const struct talk *t) {
-	const struct bb_usage *u = &t->usage;
+	return talk_timings_of(&t->usage);
+}
+
+json_t *talk_timings_of(const struct bb_usage *u) {
 	const double n_read = u->n_prompt - u->n_cached, n_made = u->n_output;
 	return json_pack("{s:i, s:i, s:f, s:f, s:f, s:i, s:f, s:f, s:f}", "cache_n", u->n_cached,
 		"prompt_n", u->n_prompt - u->n_cached, "prompt_ms", u->prompt_s * 1e3,

@@ -84,6 +84,7 @@ const char *talk_stop_string(const struct talk *t, int i);
 json_t *talk_usage(const struct talk *t);
 /* llama-server's timings. */
 json_t *talk_timings(const struct talk *t);
+json_t *talk_timings_of(const struct bb_usage *u);
 /* An id of its own, as call_0123456789abcdef. */
 void talk_new_id(char *out, size_t bytes, const char *prefix);
 

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * llama-server's own endpoints: /completion, and what /props and /slots tell of this server. */
+#include "fields.h"
+#include "peers.h"
+#include "routes.h"
+#include "server.h"
+#include "talk.h"
+#include "terminal.h"
+
+#include <limits.h>
+#include <string.h>
+
+/* ---- /completion ---- */
+
+static const char *stop_type(const struct peer_job *j, int i, const char *word) {
+	return j->answers[i].finish != BB_FINISH_STOP ? "limit" : word != NULL ? "word" : "eos";
+}
+
+/* The settings that were asked for, as they apply. */
+static json_t *settings_of(const struct asked *a) {
+	const struct bb_sampling *s = &a->generation.sampling;
+	json_t *stop = json_array();
+	for (int i = 0; i < a->generation.n_stop; i++) {
+		json_array_append_new(stop, json_string(a->stop[i]));
+	}
+	return json_pack("{s:I, s:f, s:i, s:f, s:f, s:f, s:f, s:f, s:b, s:i, s:i, s:i, s:o, s:b}",
+		"seed", (json_int_t)s->seed, "temperature", (double)s->temperature, "top_k", s->top_k,
+		"top_p", (double)s->top_p, "min_p", (double)s->min_p, "repeat_penalty",
+		(double)s->repetition_penalty, "presence_penalty", (double)s->presence_penalty,
+		"frequency_penalty", (double)s->frequency_penalty, "ignore_eos", s->ignore_eos, "n_predict",
+		a->generation.max_tokens, "max_tokens", a->generation.max_tokens, "n_probs", s->n_logprobs,
+		"stop", stop, "stream", a->is_stream);
+}
+
+static json_t *ids_of(const struct peer_answer *a) {
+	json_t *list = json_array();
+	for (size_t i = a->ids_told; i < json_array_size(a->ids); i++) {
+		json_array_append(list, json_array_get(a->ids, i));
+	}
+	return list;
+}
+
+static json_t *object(const struct peer_job *j, int i) {
+	const struct peer_answer *a = &j->answers[i];
+	const int i_prompt = i / j->asked.n;
+	const struct bb_usage *u = &j->usages[i_prompt];
+	json_t *all = json_pack("{s:i, s:s%, s:o, s:i, s:b, s:I, s:I}", "index", i, "content",
+		buf_string(&a->text) + a->text_told, a->text.bytes - a->text_told, "tokens", ids_of(a),
+		"id_slot", -1, "stop", a->has_ended, "tokens_predicted",
+		(json_int_t)json_array_size(a->ids), "tokens_evaluated",
+		(json_int_t)j->prompts[i_prompt].n);
+	json_t *probs = json_array();
+	for (size_t k = a->ids_told; k < json_array_size(a->entries); k++) {
+		json_array_append(probs, json_array_get(a->entries, k));
+	}
+	if (json_array_size(probs) > 0) {
+		json_object_set(all, "completion_probabilities", probs);
+	}
+	json_decref(probs);
+	if (a->has_ended) {
+		const char *word = peer_stop(j, i);
+		json_t *last = json_pack("{s:s, s:b, s:b, s:s, s:s, s:i, s:o, s:o}", "model",
+			j->x->server->names[0], "truncated", 0, "has_new_line",
+			a->text.bytes > 0 && memchr(a->text.data, '\n', a->text.bytes) != NULL, "stop_type",
+			stop_type(j, i, word), "stopping_word", word != NULL ? word : "", "tokens_cached",
+			u->n_cached, "generation_settings", settings_of(&j->asked), "timings",
+			talk_timings_of(u));
+		json_object_update(all, last);
+		json_decref(last);
+	}
+	return all;
+}
+
+/* [[id, bias], ...], where false is never, as an object of them. */
+static bool read_bias(struct exchange *x, json_t *in) {
+	const json_t *list = json_object_get(in, "logit_bias"), *pair;
+	size_t i;
+	if (!json_is_array(list)) {
+		return true;
+	}
+	json_t *all = json_object();
+	json_array_foreach(list, i, pair) {
+		const json_t *id = json_array_get(pair, 0), *bias = json_array_get(pair, 1);
+		char key[24];
+		if (!json_is_integer(id) || !(json_is_number(bias) || json_is_false(bias))) {
+			json_decref(all);
+			return reply_error(x, 400, "logit_bias", "invalid_value", "'logit_bias' must be an "
+				"array of pairs of a token's id and a number or false, or an object of numbers");
+		}
+		snprintf(key, sizeof(key), "%lld", (long long)json_integer_value(id));
+		json_object_set_new(all, key, json_is_false(bias) ? json_integer(-100)
+			: json_deep_copy(bias));
+	}
+	json_object_set_new(in, "logit_bias", all);
+	return true;
+}
+
+void llama_completion(struct exchange *x) {
+	static const struct peer_shape shape = { object, false };
+	static const char *const own[] = { "logprobs", "top_logprobs", "max_tokens", NULL };
+	static const char *const unsupported[] = { "post_sampling_probs", "samplers", "n_indent",
+		"t_max_predict_ms", "lora", "image_data", "multimodal_data", NULL };
+	int max_tokens = -1, n_probs = 0;
+	if (!fields_unsupported(x, x->in, unsupported) ||
+		!field_int(x, x->in, "max_tokens", -1, INT_MAX, &max_tokens) ||
+		!field_int(x, x->in, "n_predict", -1, INT_MAX, &max_tokens) ||
+		!field_int(x, x->in, "n_probs", 0, BB_MAX_LOGPROBS, &n_probs)) {
+		return;
+	}
+	if (max_tokens == 0) {
+		reply_error(x, 400, "n_predict", "invalid_value", "'n_predict' is 0, expected -1 or more "
+			"than that: nothing is generated for it alone");
+		return;
+	}
+	json_t *in = fields_copy(x, own);
+	if (in != NULL && !read_bias(x, in)) {
+		json_decref(in);
+		return;
+	}
+	peer_run(x, in, &shape, max_tokens, n_probs > 0 ? n_probs : -1);
+}
+
+/* ---- what the server is ---- */
+
+static json_t *token_text(const struct bb_engine *e, int id) {
+	struct bb_text text = { 0 };
+	struct bb_error ignored = { 0 };
+	const int32_t token = id;
+	if (id >= 0) {
+		bb_detokenize(e, &token, 1, &text, &ignored);
+	}
+	json_t *value = json_bytes(text.bytes > 0 ? text.data : "", text.bytes);
+	bb_text_finish(&text);
+	return value;
+}
+
+void llama_props(struct exchange *x) {
+	const struct server *s = x->server;
+	struct asked a = { .generation.max_tokens = -1 };
+	bb_sampling_default(s->engine, &a.generation.sampling);
+	reply_json_take(x, 200, json_pack("{s:{s:i, s:o}, s:i, s:s, s:s, s:o, s:o, s:s, s:{s:b, s:b}, "
+		"s:b, s:b, s:b, s:s}", "default_generation_settings", "n_ctx", s->info.max_len, "params",
+		settings_of(&a), "total_slots", s->options.max_running, "model_path", s->names[0],
+		"model_alias", s->names[0], "bos_token", token_text(s->engine, bb_token_bos(s->engine)),
+		"eos_token", token_text(s->engine, bb_token_eos(s->engine)), "chat_template",
+		s->template_source != NULL ? s->template_source : "", "modalities", "vision", 0, "audio", 0,
+		"endpoint_slots", 1, "endpoint_props", 0, "endpoint_metrics", 1, "build_info",
+		"bobbin-" BB_VERSION));
+}
+
+/* A slot is a place in a step: those at work first, then the free ones. */
+void llama_slots(struct exchange *x) {
+	enum { MOST = 4096 };
+	const struct server *s = x->server;
+	const int n_slots = s->options.max_running < MOST ? s->options.max_running : MOST;
+	struct bb_request_info list[64];
+	const int n = bb_scheduler_requests(s->scheduler, list, 64);
+	json_t *slots = json_array();
+	for (int i = 0; i < n && i < 64; i++) {
+		const struct bb_request_info *r = &list[i];
+		if (r->state != BB_REQUEST_READING && r->state != BB_REQUEST_WRITING) {
+			continue;
+		}
+		json_array_append_new(slots, json_pack("{s:I, s:I, s:i, s:b, s:b, s:i, s:i, s:[{s:i}]}",
+			"id", (json_int_t)json_array_size(slots), "id_task", (json_int_t)r->id, "n_ctx",
+			s->info.max_len, "speculative", 0, "is_processing", 1, "n_prompt_tokens", r->n_prompt,
+			"n_prompt_tokens_cache", r->n_cached, "next_token", "n_decoded", r->n_output));
+	}
+	for (int i = (int)json_array_size(slots); i < n_slots; i++) {
+		json_array_append_new(slots, json_pack("{s:i, s:i, s:b, s:b}", "id", i, "n_ctx",
+			s->info.max_len, "speculative", 0, "is_processing", 0));
+	}
+	const char *fail = exchange_query(x, "fail_on_no_slot");
+	const bool is_full = json_array_size(slots) > 0 && json_is_true(json_object_get(
+		json_array_get(slots, json_array_size(slots) - 1), "is_processing"));
+	if (fail != NULL && is_full) {
+		json_decref(slots);
+		reply_error(x, 503, NULL, "no_slot", "no slot is free");
+		return;
+	}
+	reply_json_take(x, 200, slots);
+}

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One job: prompts in, events to answers, answers to a body or a stream. */
+#include "peers.h"
+
+#include "fields.h"
+#include "logprobs.h"
+#include "server.h"
+#include "talk.h"
+#include "terminal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_PROMPTS = 1024, IDLE_MS = 10000 };
+
+static void destroy(void *user) {
+	struct peer_job *j = user;
+	turn_end(j->turn);
+	for (int i = 0; j->answers != NULL && i < j->n_prompts * j->asked.n; i++) {
+		struct peer_answer *a = &j->answers[i];
+		buf_finish(&a->text);
+		buf_finish(&a->tail);
+		json_decref(a->ids);
+		json_decref(a->entries);
+	}
+	for (int i = 0; j->prompts != NULL && i < j->n_prompts; i++) {
+		bb_tokens_finish(&j->prompts[i]);
+	}
+	free(j->prompts);
+	free(j->usages);
+	free(j->answers);
+	stops_finish(&j->stops);
+	asked_finish(&j->asked);
+	free(j);
+}
+
+const char *peer_stop(const struct peer_job *j, int i) {
+	const struct peer_answer *a = &j->answers[i];
+	return stops_found(&j->stops, j->x->server->engine, a->finish, a->last_id, &a->tail);
+}
+
+/* ---- events ---- */
+
+static void take_token(struct peer_job *j, const struct turn_event *e, struct peer_answer *a) {
+	const struct bb_engine *engine = j->x->server->engine;
+	if (j->x->n_output++ == 0) {
+		j->x->first_s = seconds_now() - j->x->start;
+	}
+	a->last_id = e->token.id;
+	stops_add(&j->stops, engine, e->token.id, &a->tail);
+	buf_add(&a->text, e->text, e->bytes);
+	json_array_append_new(a->ids, json_integer(e->token.id));
+	if (a->entries != NULL) {
+		const bool is_end = e->finish == BB_FINISH_STOP && bb_token_is_end(engine, e->token.id);
+		json_t *entry = logprobs_entry(engine, &e->token, j->n_top, is_end, false);
+		json_object_set_new(entry, "id", json_integer(e->token.id));
+		json_array_append_new(a->entries, entry);
+	}
+}
+
+/* Which answer has something to tell, or -1. */
+static int take(struct peer_job *j, const struct turn_event *e) {
+	const int i = e->slot * j->asked.n + e->branch;
+	int told = -1;
+	if (e->kind == BB_EVENT_TOKEN) {
+		take_token(j, e, &j->answers[i]);
+		told = e->bytes > 0 ? i : -1;
+	} else if (e->kind == BB_EVENT_FINISHED) {
+		j->answers[i].has_ended = true;
+		j->answers[i].finish = e->finish;
+		told = i;
+	}
+	if (e->has_usage) {
+		j->n_left--;
+		j->usages[e->slot] = e->usage;
+		j->x->n_prompt += e->usage.n_prompt;
+		j->x->n_cached += e->usage.n_cached;
+	}
+	return told;
+}
+
+/* ---- streamed ---- */
+
+static void put(struct buf *out, json_t *value) {
+	buf_text(out, "data: ");
+	buf_json_take(out, value);
+	buf_text(out, "\n\n");
+}
+
+static void tell(struct peer_job *j, int i, struct buf *out) {
+	struct peer_answer *a = &j->answers[i];
+	put(out, j->shape->object(j, i));
+	a->text_told = a->text.bytes;
+	a->ids_told = json_array_size(a->ids);
+}
+
+static bool more(void *user, struct buf *out) {
+	struct peer_job *j = user;
+	while (out->bytes == 0) {
+		bool is_gone;
+		struct turn_event *e = turn_next(j->turn, IDLE_MS, &is_gone);
+		if (e == NULL && is_gone) {
+			j->x->error = "client_left";
+			return false;
+		}
+		if (e == NULL) {
+			buf_text(out, ": waiting\n\n");
+			continue;
+		}
+		const int i = take(j, e);
+		const bool has_failed = e->kind == BB_EVENT_FAILED;
+		if (has_failed) {
+			j->x->error = error_code(e->error.code);
+			put(out, error_body(DIALECT_OPENAI, error_status(e->error.code), NULL,
+				error_code(e->error.code), e->error.text));
+		} else if (i >= 0) {
+			tell(j, i, out);
+		}
+		free(e);
+		if (has_failed || j->n_left == 0) {
+			buf_text(out, j->shape->ends_with_done ? "data: [DONE]\n\n" : "");
+			return false;
+		}
+	}
+	return true;
+}
+
+/* ---- at once ---- */
+
+static void wait_for_all(struct peer_job *j) {
+	while (j->n_left > 0) {
+		bool is_gone;
+		struct turn_event *e = turn_next(j->turn, -1, &is_gone);
+		if (e == NULL) {
+			reply_error(j->x, 499, NULL, "client_left", "the client has left");
+			return;
+		}
+		take(j, e);
+		const bool has_failed = e->kind == BB_EVENT_FAILED;
+		if (has_failed) {
+			reply_engine_error(j->x, NULL, &e->error);
+		}
+		free(e);
+		if (has_failed) {
+			return;
+		}
+	}
+	const int n = j->n_prompts * j->asked.n;
+	json_t *all = json_array();
+	for (int i = 0; i < n; i++) {
+		if (j->answers[i].text.has_failed) {
+			json_decref(all);
+			reply_no_memory(j->x);
+			return;
+		}
+		json_array_append_new(all, j->shape->object(j, i));
+	}
+	json_t *body = j->is_list || n > 1 ? json_incref(all) : json_incref(json_array_get(all, 0));
+	json_decref(all);
+	reply_json_take(j->x, 200, body);
+}
+
+/* ---- prompts ---- */
+
+static bool read_prompt(struct peer_job *j, const json_t *prompt, int i) {
+	struct exchange *x = j->x;
+	struct bb_error err = { 0 };
+	const bool ok = json_is_string(prompt)
+		? bb_tokenize(x->server->engine, json_string_value(prompt), json_string_length(prompt),
+			true, true, &j->prompts[i], &err) || reply_engine_error(x, "prompt", &err)
+		: field_ids(x, prompt, "prompt", x->server->info.n_vocab, &j->prompts[i]);
+	return ok && asked_check(x, &j->asked, j->prompts[i].n);
+}
+
+static bool read_prompts(struct peer_job *j) {
+	struct exchange *x = j->x;
+	const json_t *prompt = field(x->in, "prompt"), *first = json_array_get(prompt, 0);
+	j->is_list = json_is_array(prompt) && (json_is_string(first) || json_is_array(first));
+	const size_t n = j->is_list ? json_array_size(prompt) : 1;
+	if (prompt == NULL) {
+		return reply_error(x, 400, "prompt", "missing", "the prompt is missing");
+	}
+	if (n > MOST_PROMPTS) {
+		return reply_error(x, 400, "prompt", "invalid_value",
+			"there are %zu prompts, expected at most %d", n, MOST_PROMPTS);
+	}
+	j->prompts = calloc(n, sizeof(*j->prompts));
+	j->usages = calloc(n, sizeof(*j->usages));
+	j->answers = calloc(n * (size_t)j->asked.n, sizeof(*j->answers));
+	if (j->prompts == NULL || j->usages == NULL || j->answers == NULL) {
+		return reply_no_memory(x);
+	}
+	j->n_prompts = j->n_left = (int)n;
+	for (size_t i = 0; i < n; i++) {
+		if (!read_prompt(j, j->is_list ? json_array_get(prompt, i) : prompt, (int)i)) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/* ---- beginning ---- */
+
+static bool begin(struct peer_job *j) {
+	for (int i = 0; i < j->n_prompts * j->asked.n; i++) {
+		j->answers[i].ids = json_array();
+		j->answers[i].entries = j->n_top >= 0 ? json_array() : NULL;
+	}
+	j->turn = turn_create(j->x);
+	if (j->turn == NULL || !stops_copy(&j->stops, &j->asked.generation)) {
+		return reply_no_memory(j->x);
+	}
+	turn_take_grammar(j->turn, &j->asked.grammar);
+	for (int i = 0; i < j->n_prompts; i++) {
+		const struct bb_request_params p = asked_request(&j->asked, &j->prompts[i]);
+		if (!turn_add(j->turn, i, &p, j->x)) {
+			return false;
+		}
+	}
+	return true;
+}
+
+void peer_run(struct exchange *x, json_t *in, const struct peer_shape *shape, int max_tokens,
+	int n_top) {
+	struct peer_job *j = in != NULL ? calloc(1, sizeof(*j)) : NULL;
+	if (j == NULL) {
+		json_decref(in);
+		reply_no_memory(x);
+		return;
+	}
+	json_decref(x->in);
+	x->in = in;
+	j->x = x;
+	j->shape = shape;
+	j->n_top = n_top;
+	talk_new_id(j->id, sizeof(j->id), "gen-");
+	if (!field_model(x) || !asked_read(x, &j->asked)) {
+		free(j);
+		return;
+	}
+	j->asked.generation.max_tokens = max_tokens;
+	j->asked.has_max_tokens = max_tokens >= 0 && (field(in, "n_predict") != NULL ||
+		field(in, "max_new_tokens") != NULL); /* else a default, which gives way */
+	j->asked.generation.sampling.n_logprobs = n_top > 0 ? n_top : 0;
+	if (!read_prompts(j) || !begin(j)) {
+		destroy(j);
+	} else if (j->asked.is_stream) {
+		x->status = 200;
+		x->stream = (struct stream){ more, destroy, j };
+	} else {
+		wait_for_all(j);
+		destroy(j);
+	}
+}
