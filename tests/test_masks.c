@@ -168,6 +168,8 @@ Test(masks, have_each_token_that_fits_and_no_other) {
 		{ BB_GRAMMAR_REGEX, "(ab{2,5}-?){1,10}", false },
 		{ BB_GRAMMAR_REGEX, "([a-z]{1,5}|[a-b1]{1,9}){2,3}", false },
 		{ BB_GRAMMAR_REGEX, "((a|b)?[a-z]?){3,8}1", false },
+		{ BB_GRAMMAR_STRUCTURE, "{\"seq\":[{\"until\":\"aab\",\"not_first\":\"1\"},"
+			"{\"schema\":{\"type\":\"string\",\"maxLength\":4}},{\"without\":\"aab\"}]}", false },
 		{ BB_GRAMMAR_GBNF, "root ::= \"[\" x{2,4} \"]\" | \"-\" x{3}\nx ::= [a-z]{1,9} \",\"?",
 			false },
 	};

@@ -55,11 +55,24 @@ class Formats(unittest.TestCase):
                     held = choice.message.tool_calls[0].function
                     self.assertEqual(held.name, "pick")
                     self.assertIn(json.loads(held.arguments), ({"n": 17}, {"n": 19}))
+                    self.check_forced(client, text)
                     streamed = [call for chunk in ask(client, text, True, parallel_tool_calls=False, stream=True)
                                 for call in chunk.choices[0].delta.tool_calls or []]
                     self.assertEqual([call.function.arguments for call in streamed], [held.arguments])
             finally:
                 server.stop()
+
+
+    def check_forced(self, client, text):
+        """A call that must come follows its schema, be its tool strict or not, named or one of several."""
+        other = {"type": "function", "function": {"name": "pick2", "parameters": PICK}}
+        for choice, more in (({"type": "function", "function": {"name": "pick"}}, []), ("required", []),
+                             ("required", [other])):
+            choices = ask(client, text, None, tools=[*tools(None), *more], tool_choice=choice,
+                          parallel_tool_calls=False).choices
+            self.assertEqual(choices[0].finish_reason, "tool_calls")
+            self.assertEqual(len(choices[0].message.tool_calls), 1)
+            self.assertIn(json.loads(choices[0].message.tool_calls[0].function.arguments), ({"n": 17}, {"n": 19}))
 
 
 @with_clients

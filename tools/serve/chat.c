@@ -214,7 +214,7 @@ bool chat_read(struct talk *t) {
 	if (!field_bool(x, x->in, "parallel_tool_calls", &many)) {
 		return false;
 	}
-	t->one_call = !many;
+	t->conversation.one_call = !many;
 	return true;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * One tool: the prompt goes on to its arguments, which its schema constrains. One of several: the
- * prompt goes on to a call, an object that says which. */
+ * prompt goes on to a call, an object that says which. Where calls aren't JSON, it goes on to the
+ * mark before them, and a structure says what follows; so it does where a call isn't a must. */
 #include "force.h"
 
 #include "constraint.h"
@@ -75,6 +76,38 @@ static bool constrain(struct exchange *x, struct conversation *c, json_t *schema
 	return ok;
 }
 
+static struct strict strict_of(const struct exchange *x, const struct conversation *c) {
+	const char *source = c->source != NULL ? c->source : x->server->template_source;
+	return (struct strict){ .format = x->server->tools, .tools = c->tools, .strict = c->strict,
+		.source = source != NULL ? source : "", .is_one = c->one_call };
+}
+
+/* Takes the structure. */
+static bool hold(struct exchange *x, struct conversation *c, const struct strict *s,
+	json_t *structure) {
+	struct bb_error err = { 0 };
+	bool ok = structure != NULL || reply_no_memory(x);
+	if (ok && s->refused != NULL) {
+		ok = reply_error(x, 400, "tools", "unsupported_parameter", "'strict' %s", s->refused);
+	}
+	ok = ok && (constraint_of_structure(x->server->engine, structure, &c->grammar, &err) ||
+		reply_engine_error(x, "tools", &err));
+	json_decref(structure);
+	return ok;
+}
+
+/* Where a call isn't JSON behind a name: the prompt goes on to where calls begin. */
+static bool force_structure(struct exchange *x, struct conversation *c, const json_t *tool) {
+	struct strict s = strict_of(x, c);
+	json_t *only = tool != NULL ? json_pack("[O]", tool) : json_incref(c->tools);
+	s.tools = only;
+	s.is_one = c->one_call || c->tool != NULL;
+	const bool ok = hold(x, c, &s, strict_calls(&s));
+	json_decref(only);
+	buf_text(&c->forced, s.format->begin != NULL ? s.format->begin : "");
+	return ok;
+}
+
 bool force_call(struct exchange *x, struct conversation *c) {
 	const struct tool_format *f = x->server->tools;
 	const json_t *tool = the_tool(c);
@@ -89,35 +122,24 @@ bool force_call(struct exchange *x, struct conversation *c) {
 		buf_text(&c->closing, f->after);
 		return true;
 	}
-	if (tool != NULL && f->closing != NULL && !constrain(x, c, parameters_of(tool))) {
+	if (tool == NULL || f->closing == NULL) {
+		return force_structure(x, c, tool);
+	}
+	if (!constrain(x, c, parameters_of(tool))) {
 		return false;
 	}
 	buf_text(&c->forced, f->opening);
-	if (tool != NULL) {
-		buf_text(&c->forced, json_string_value(json_object_get(function_of(tool), "name")));
-		buf_text(&c->forced, f->naming);
-		buf_text(&c->closing, c->grammar != NULL ? f->closing : "");
-	}
+	buf_text(&c->forced, json_string_value(json_object_get(function_of(tool), "name")));
+	buf_text(&c->forced, f->naming);
+	buf_text(&c->closing, f->closing);
 	return true;
 }
 
-bool force_strict(struct exchange *x, struct conversation *c, const json_t *schema, bool is_one) {
-	const struct server *s = x->server;
-	const char *source = c->source != NULL ? c->source : s->template_source;
-	struct strict j = { .format = s->tools, .tools = c->tools, .strict = c->strict,
-		.source = source != NULL ? source : "", .schema = schema, .is_one = is_one,
-		.is_thinking = c->is_thinking, .may_think = s->reasons && !c->continues };
-	struct bb_error err = { 0 };
-	if ((c->strict == NULL && schema == NULL) || s->tools == NULL || c->choice != TOOLS_AUTO) {
-		return true;
-	}
-	json_t *structure = strict_structure(&j);
-	bool ok = structure != NULL || reply_no_memory(x);
-	if (ok && j.refused != NULL) {
-		ok = reply_error(x, 400, "tools", "unsupported_parameter", "'strict' %s", j.refused);
-	}
-	ok = ok && (constraint_of_structure(s->engine, structure, &c->grammar, &err) ||
-		reply_engine_error(x, "tools", &err));
-	json_decref(structure);
-	return ok;
+bool force_strict(struct exchange *x, struct conversation *c, const json_t *schema) {
+	struct strict s = strict_of(x, c);
+	s.schema = schema;
+	s.is_thinking = c->is_thinking;
+	s.may_think = x->server->reasons && !c->continues;
+	return (c->strict == NULL && schema == NULL) || s.format == NULL || c->choice != TOOLS_AUTO ||
+		hold(x, c, &s, strict_structure(&s));
 }

@@ -11,8 +11,7 @@
  * replied, a schema can't be enforced. */
 bool force_call(struct exchange *x, struct conversation *c);
 /* Fills the grammar of one whose choice is TOOLS_AUTO where a tool is strict, or where what isn't a
- * call must follow a schema, else NULL. is_one: the answer ends behind its first call. False:
- * replied, as above. */
-bool force_strict(struct exchange *x, struct conversation *c, const json_t *schema, bool is_one);
+ * call must follow a schema, else NULL. False: replied, as above. */
+bool force_strict(struct exchange *x, struct conversation *c, const json_t *schema);
 
 #endif

@@ -17,6 +17,7 @@ struct conversation { /* zeroed; conversation_finish */
 	const char *source;        /* of the template, instead of the server's; of x->in */
 	enum tool_choice choice;
 	const char *tool;          /* that must be called; of `tools` */
+	bool one_call;             /* of tools at most: what comes behind the first is left out */
 	bool continues;            /* the last message goes on */
 	bool is_constrained;       /* the answer's text follows a grammar */
 	bool no_answer;            /* the prompt ends behind the last message */

@@ -78,7 +78,7 @@ static json_t *any_tool(struct strict *j, call_fn *fn) {
 	size_t i;
 	const json_t *tool;
 	json_array_foreach(j->tools, i, tool) {
-		json_t *one = fn(j, tool, json_is_true(json_array_get(j->strict, i)));
+		json_t *one = fn(j, tool, j->must_call || json_is_true(json_array_get(j->strict, i)));
 		if (one == NULL || json_array_append_new(all, one) != 0) {
 			json_decref(all);
 			return NULL;
@@ -171,6 +171,7 @@ static json_t *named_arguments(struct strict *j, const json_t *tool, bool is_str
 	json_t *all = json_array();
 	const char *name;
 	const json_t *property;
+	is_strict = is_strict && (!j->must_call || is_plain(schema));
 	if (is_strict && !is_plain(schema)) {
 		j->refused = "can't be enforced: this model writes arguments one by one, which needs "
 			"parameters that are an object with 'properties' and no $ref, allOf, anyOf, oneOf, "
@@ -342,6 +343,11 @@ static json_t *schema_or_calls(struct strict *j) {
 	json_t *calls = j->is_one || j->format->end == NULL ? one : list(one, json_string(""));
 	calls = SEQ(2, calls, blank());
 	return starts_with_call(j) ? ANY(3, schema, calls, as_whole(j)) : ANY(2, schema, calls);
+}
+
+json_t *strict_calls(struct strict *j) {
+	j->must_call = true;
+	return j->format->begin != NULL ? behind_begin(j) : as_whole(j);
 }
 
 json_t *strict_structure(struct strict *j) {

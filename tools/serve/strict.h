@@ -17,9 +17,14 @@ struct strict {
 	bool is_one;               /* the answer ends behind its first call */
 	bool is_thinking;          /* it begins within the model's thinking; */
 	bool may_think;            /* ... or may begin with it */
+	bool must_call;            /* strict_calls' own */
 	const char *refused;       /* out: why a schema can't be enforced in this format, or NULL */
 };
 /* As BB_GRAMMAR_STRUCTURE has it; NULL: no memory. */
 json_t *strict_structure(struct strict *s);
+/* Of calls alone, behind the mark that begins them: for answers that must be some. Arguments follow
+ * their schemas, strict or not; where they are written one by one, which takes a plain schema,
+ * those of others are free. */
+json_t *strict_calls(struct strict *s);
 
 #endif

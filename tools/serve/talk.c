@@ -113,7 +113,7 @@ static void take_part(void *user, const struct part *part) {
 		buf_add(&a->content, part->text, part->bytes);
 		break;
 	case PART_CALL:
-		if (t->one_call && json_array_size(a->calls) > 0) {
+		if (t->conversation.one_call && json_array_size(a->calls) > 0) {
 			return;
 		}
 		add_call(a, part);
@@ -346,7 +346,7 @@ static void stop_behind_call(struct talk *t) {
 		return;
 	}
 	const bool is_forced = c->choice == TOOLS_REQUIRED && c->forced.bytes > 0;
-	const bool is_one = t->one_call ? is_forced || c->choice == TOOLS_AUTO
+	const bool is_one = c->one_call ? is_forced || c->choice == TOOLS_AUTO
 		: is_forced && c->tool != NULL;
 	if (is_one && t->server->tools != NULL && t->server->tools->end != NULL &&
 		g->n_stop < ASKED_STOPS) {
@@ -364,7 +364,7 @@ static bool begin(struct talk *t) {
 	}
 	const bool has_place = !c->is_constrained || t->asked.schema != NULL; /* for calls */
 	if (!conversation_prompt(x, c) ||
-		(has_place && !force_strict(x, c, t->asked.schema, t->one_call))) {
+		(has_place && !force_strict(x, c, t->asked.schema))) {
 		return false;
 	}
 	if (c->grammar != NULL) { /* what must be called goes before what else the text must be */

@@ -49,7 +49,7 @@ struct talk {
 	struct conversation conversation;
 	bool wants_logprobs;
 	int n_top;
-	bool hides_reasoning, one_call; /* one_call: of tools, those behind the first are left out */
+	bool hides_reasoning;
 	struct stops stops;
 	char id[48];
 	long created;

@@ -24,9 +24,9 @@ struct tool_format {
 	/* Reads what stands between the marks: an array of {name, arguments}, or NULL where it isn't
 	 * one call or more, whole and well-formed. */
 	json_t *(*read)(const char *text, size_t bytes);
-	/* What a call begins with, up to its name, and between name and arguments: with these a prompt
-	 * can go on to where the model must write a call. What follows arguments that are JSON; NULL:
-	 * they aren't. */
+	/* What a call begins with, up to its name, what stands between name and arguments, and what
+	 * follows them, where they are JSON: with these a prompt can go on to the arguments of a call
+	 * that the model must write. Else NULL. */
 	const char *opening, *naming, *closing;
 	/* Where a call is one object: what comes before and behind it, and what it calls the arguments;
 	 * else NULL. */
