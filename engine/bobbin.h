@@ -501,13 +501,11 @@ enum bb_grammar_kind {
 	BB_GRAMMAR_REGEX,
 	BB_GRAMMAR_CHOICE,      /* a JSON array of strings: one of them */
 	BB_GRAMMAR_GBNF,        /* llama.cpp's notation, from the rule "root" */
-	/* Free text with parts that aren't, in JSON. A part is a text; {"mark": TEXT}: a control token
-	 * of that name, or its letters; {"regex": TEXT}; {"schema": SCHEMA}; {"seq": [PART...]};
-	 * {"any": [PART...]}; {"list": PART, "between": PART, "max": N}: one or more;
-	 * {"some": [[PART, REQUIRED]...], "between": PART}: all that are required, of the others some;
-	 * {"until": TEXT}: any text up to the first TEXT, and that; {"without": TEXT or null}: any text
-	 * that hasn't got it. The last two also with "not_first": PART, as which it may not begin. Any
-	 * text has control tokens, too, but for ends. */
+	/* Free text with parts that aren't, in JSON. A part is a text; {"mark": TEXT}, a control token
+	 * or its letters; {"regex": TEXT}; {"schema": SCHEMA}; {"seq": [PART...]}; {"any": [PART...]};
+	 * {"list": PART, "between": PART, "max": N}, one or more; {"some": [[PART, REQUIRED]...],
+	 * "between": PART}; {"until": TEXT}, any text up to the first TEXT, and that; {"without": TEXT
+	 * or null}, any text that hasn't got it. With "not_first": PART these don't begin so. */
 	BB_GRAMMAR_STRUCTURE,
 };
 /* source: [bytes] of UTF-8. The first one of an engine sorts its vocabulary; sources that were
@@ -522,8 +520,7 @@ bool bb_grammar_create(struct bb_grammar **out, const struct bb_engine *e,
  * colon. What is in more than 16 arrays and objects is on one line. */
 #define BB_MAX_INDENT 16
 bool bb_grammar_create_indented(struct bb_grammar **out, const struct bb_engine *e,
-	enum bb_grammar_kind kind, const char *source, size_t bytes, int indent,
-	struct bb_error *err);
+	enum bb_grammar_kind kind, const char *source, size_t bytes, int indent, struct bb_error *err);
 void bb_grammar_destroy(struct bb_grammar *g);
 
 /* ---- sampling ---- */

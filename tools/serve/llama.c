@@ -100,7 +100,7 @@ void llama_completion(struct exchange *x) {
 	static const struct peer_shape shape = { object, false };
 	static const char *const own[] = { "logprobs", "top_logprobs", "max_tokens", NULL };
 	static const char *const unsupported[] = { "post_sampling_probs", "samplers", "n_indent",
-		"t_max_predict_ms", "lora", "image_data", "multimodal_data", NULL };
+		"t_max_predict_ms", "lora", "image_data", "multimodal_data", "prompt_embeds", NULL };
 	int max_tokens = -1, n_probs = 0;
 	if (!fields_unsupported(x, x->in, unsupported) ||
 		!field_int(x, x->in, "max_tokens", -1, INT_MAX, &max_tokens) ||

@@ -77,7 +77,8 @@ void sglang_generate(struct exchange *x) {
 	static const struct peer_shape shape = { object, true };
 	static const char *const own[] = { "text", "input_ids", "sampling_params", "prompt", NULL };
 	static const char *const unsupported[] = { "input_embeds", "image_data", "audio_data",
-		"video_data", "return_hidden_states", "top_logprobs_num", "token_ids_logprob", NULL };
+		"video_data", "return_hidden_states", "top_logprobs_num", "token_ids_logprob",
+		"prompt_embeds", NULL };
 	const json_t *text = field(x->in, "text"), *ids = field(x->in, "input_ids");
 	json_t *params = json_object_get(x->in, "sampling_params");
 	bool wants_logprobs = false;
