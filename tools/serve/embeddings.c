@@ -144,7 +144,7 @@ static bool take(struct job *j, const struct turn_event *e) {
 			return reply_no_memory(x);
 		}
 	} else if (e->kind == BB_EVENT_FAILED) {
-		return reply_engine_error(x, "input", &e->error);
+		return reply_engine_error(x, "input", e->error);
 	}
 	if (e->has_usage) {
 		j->n_ended++;
@@ -171,7 +171,7 @@ static bool run(struct job *j) {
 			return reply_error(j->x, 499, NULL, "client_left", "the client has left");
 		}
 		const bool ok = take(j, e);
-		free(e);
+		turn_event_free(e);
 		if (!ok) {
 			return false;
 		}
