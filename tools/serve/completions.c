@@ -513,7 +513,6 @@ static bool begin(struct job *j) {
 		if (!turn_add(j->turn, i, &p, j->x)) {
 			return false;
 		}
-		bb_tokens_finish(&j->prompts[i]);
 	}
 	return true;
 }

@@ -386,9 +386,7 @@ static bool begin(struct talk *t) {
 	}
 	turn_take_grammar(t->turn, &t->asked.grammar);
 	const struct bb_request_params params = asked_request(&t->asked, &c->prompt);
-	const bool ok = turn_add(t->turn, 0, &params, x);
-	bb_tokens_finish(&c->prompt);
-	return ok;
+	return turn_add(t->turn, 0, &params, x);
 }
 
 void talk_run(struct talk *t) {
