@@ -5,6 +5,7 @@
 
 #include "fields.h"
 #include "logprobs.h"
+#include "ration.h"
 #include "server.h"
 #include "talk.h"
 #include "terminal.h"
@@ -95,6 +96,12 @@ static void tell(struct peer_job *j, int i, struct buf *out) {
 	a->ids_told = json_array_size(a->ids);
 }
 
+static void fail(struct peer_job *j, const struct bb_error *err, struct buf *out) {
+	j->x->error = error_code(err->code);
+	put(out, error_body(DIALECT_OPENAI, error_status(err->code), NULL, error_code(err->code),
+		err->text));
+}
+
 static bool more(void *user, struct buf *out) {
 	struct peer_job *j = user;
 	while (out->bytes == 0) {
@@ -109,15 +116,20 @@ static bool more(void *user, struct buf *out) {
 			continue;
 		}
 		const int i = take(j, e);
-		const bool has_failed = e->kind == BB_EVENT_FAILED;
+		bool has_failed = e->kind == BB_EVENT_FAILED;
 		if (has_failed) {
-			j->x->error = error_code(e->error.code);
-			put(out, error_body(DIALECT_OPENAI, error_status(e->error.code), NULL,
-				error_code(e->error.code), e->error.text));
+			fail(j, e->error, out);
 		} else if (i >= 0) {
 			tell(j, i, out);
 		}
-		free(e);
+		turn_event_free(e);
+		if (!has_failed && ration_has_gap()) { /* what was made last has a gap */
+			struct bb_error err = { 0 };
+			server_fail(&err, BB_ERR_MEMORY, "%s", ration_why());
+			buf_finish(out);
+			fail(j, &err, out);
+			has_failed = true;
+		}
 		if (has_failed || j->n_left == 0) {
 			buf_text(out, j->shape->ends_with_done ? "data: [DONE]\n\n" : "");
 			return false;
@@ -129,6 +141,7 @@ static bool more(void *user, struct buf *out) {
 /* ---- at once ---- */
 
 static void wait_for_all(struct peer_job *j) {
+	exchange_drop_input(j->x);
 	while (j->n_left > 0) {
 		bool is_gone;
 		struct turn_event *e = turn_next(j->turn, -1, &is_gone);
@@ -137,11 +150,15 @@ static void wait_for_all(struct peer_job *j) {
 			return;
 		}
 		take(j, e);
-		const bool has_failed = e->kind == BB_EVENT_FAILED;
+		bool has_failed = e->kind == BB_EVENT_FAILED;
 		if (has_failed) {
-			reply_engine_error(j->x, NULL, &e->error);
+			reply_engine_error(j->x, NULL, e->error);
 		}
-		free(e);
+		turn_event_free(e);
+		if (!has_failed && ration_has_gap()) {
+			reply_no_memory(j->x);
+			has_failed = true;
+		}
 		if (has_failed) {
 			return;
 		}
@@ -149,11 +166,6 @@ static void wait_for_all(struct peer_job *j) {
 	const int n = j->n_prompts * j->asked.n;
 	json_t *all = json_array();
 	for (int i = 0; i < n; i++) {
-		if (j->answers[i].text.has_failed) {
-			json_decref(all);
-			reply_no_memory(j->x);
-			return;
-		}
 		json_array_append_new(all, j->shape->object(j, i));
 	}
 	json_t *body = j->is_list || n > 1 ? json_incref(all) : json_incref(json_array_get(all, 0));

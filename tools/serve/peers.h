@@ -23,6 +23,7 @@ struct peer_shape {
 	/* Of an answer that goes on, with what is new, or has ended. */
 	json_t *(*object)(const struct peer_job *j, int i);
 	bool ends_with_done;    /* the stream, as OpenAI's do */
+	bool tells_tokens_text; /* beside log-probabilities, where object has a choice */
 };
 
 struct peer_job {

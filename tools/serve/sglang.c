@@ -36,7 +36,7 @@ static json_t *triple(const json_t *entry, json_t *id, bool with_text) {
 }
 
 static void add_logprobs(const struct peer_job *j, const struct peer_answer *a, json_t *meta) {
-	const bool with_text = json_is_true(field(j->x->in, "return_text_in_logprobs"));
+	const bool with_text = j->shape->tells_tokens_text;
 	json_t *own = json_array();
 	size_t i;
 	const json_t *entry;
@@ -74,14 +74,14 @@ static void rename_field(json_t *in, const char *theirs, const char *ours) {
 }
 
 void sglang_generate(struct exchange *x) {
-	static const struct peer_shape shape = { object, true };
+	static const struct peer_shape shapes[] = { { object, true, false }, { object, true, true } };
 	static const char *const own[] = { "text", "input_ids", "sampling_params", "prompt", NULL };
 	static const char *const unsupported[] = { "input_embeds", "image_data", "audio_data",
 		"video_data", "return_hidden_states", "top_logprobs_num", "token_ids_logprob",
 		"prompt_embeds", NULL };
 	const json_t *text = field(x->in, "text"), *ids = field(x->in, "input_ids");
 	json_t *params = json_object_get(x->in, "sampling_params");
-	bool wants_logprobs = false;
+	bool wants_logprobs = false, wants_text = false;
 	int max_tokens = 128, start = -1; /* as SGLang has it */
 	if ((text == NULL) == (ids == NULL)) {
 		reply_error(x, 400, "text", "invalid_value",
@@ -95,6 +95,7 @@ void sglang_generate(struct exchange *x) {
 	}
 	if (!fields_unsupported(x, x->in, unsupported) ||
 		!field_bool(x, x->in, "return_logprob", &wants_logprobs) ||
+		!field_bool(x, x->in, "return_text_in_logprobs", &wants_text) ||
 		!field_int(x, x->in, "logprob_start_len", -1, INT_MAX, &start) ||
 		!field_int(x, params, "max_new_tokens", 1, INT_MAX, &max_tokens)) {
 		return;
@@ -111,5 +112,5 @@ void sglang_generate(struct exchange *x) {
 		rename_field(in, "min_new_tokens", "min_tokens");
 		rename_field(in, "sampling_seed", "seed");
 	}
-	peer_run(x, in, &shape, max_tokens, wants_logprobs ? 0 : -1);
+	peer_run(x, in, &shapes[wants_text], max_tokens, wants_logprobs ? 0 : -1);
 }
