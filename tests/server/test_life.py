@@ -154,7 +154,10 @@ __attribute__((constructor)) static void begin(void) {
 	signal(SIGUSR1, toggle);
 }
 static int fails(void) {
-	return atomic_load(&is_short) && atomic_fetch_add(&count, 1) * 2654435761u >> 8 < (1u << 24) / 150;
+	unsigned x = atomic_load(&is_short) ? atomic_fetch_add(&count, 1) + 1 : 0; /* mixed: no gap is like another */
+	x = (x ^ x >> 16) * 0x7feb352du;
+	x = (x ^ x >> 15) * 0x846ca68bu;
+	return x != 0 && (x ^ x >> 16) < ~0u / 150;
 }
 void *malloc(size_t n) {
 	if (real_malloc == NULL) {
