@@ -667,7 +667,7 @@ static void measure(struct bb_scheduler *s, double seconds) {
 	int n_decode = 0, n_rows = 0;
 	for (int i = 0; i < s->n_items; i++) {
 		n_rows += s->items[i].n_tokens;
-		n_decode += s->items[i].n_tokens == 1;
+		n_decode += s->plan.jobs[s->of_item[i]->i_job].n_todo == 1;
 	}
 	schedule_meter_add(&s->meter, n_decode, n_rows - n_decode, seconds);
 	s->n_mixed = n_decode > 0 && n_rows > n_decode ? s->n_mixed + 1 : 0;

@@ -303,7 +303,7 @@ Test(schedule, urgent_takes_a_place) {
 	cr_assert_gt(jobs[2].n_rows, 0);
 }
 
-/* Where decoding leaves four rows for prompts, the oldest doesn't take them all. */
+/* Where decoding leaves two rows for prompts, the oldest doesn't take both. */
 Test(schedule, urgent_begins_beside_the_oldest_prompt) {
 	struct schedule_job jobs[3] = { job(0, 40, true), job(1, 1, true), job(2, 20, false) };
 	int order[3];
@@ -312,10 +312,11 @@ Test(schedule, urgent_begins_beside_the_oldest_prompt) {
 	s.cost.prefill_s = 1;
 	jobs[2].priority = -1;
 	schedule_plan(&s, 0);
-	cr_assert(jobs[0].n_rows == 2 && jobs[1].n_rows == 1 && jobs[2].n_rows == 2);
-	s.max_rows = 3; /* two of them for prompts */
-	schedule_plan(&s, 0);
 	cr_assert(jobs[0].n_rows == 1 && jobs[1].n_rows == 1 && jobs[2].n_rows == 1);
+	s.max_rows = 4; /* three of them for prompts */
+	s.cost.prefill_s = 0;
+	schedule_plan(&s, 0);
+	cr_assert(jobs[0].n_rows == 2 && jobs[1].n_rows == 1 && jobs[2].n_rows == 1);
 }
 
 /* Of those that can still be in time the shortest goes first; hopeless ones wait behind all. */
