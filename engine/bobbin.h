@@ -662,9 +662,11 @@ struct bb_scheduler_params { /* zeroed = defaults */
 	int max_running;           /* contexts in a step, n of a request with n; >= 2; 0 = 64 */
 	int max_waiting;           /* requests that haven't begun; 0 = 1024 */
 	int max_step_tokens;       /* rows of a step; 0 = the engine's max_batch_tokens */
-	size_t max_swap_bytes;     /* of the host's memory, for what is put aside; 0 = 4 GiB,
-	                            * BB_SWAP_NONE = none. What has no room there is computed again */
-	size_t prefix_cache_bytes; /* 0 = half of the engine's max_kv_bytes, or 4 GiB without those */
+	size_t max_swap_bytes;     /* of the host's memory, for what is put aside: branches of requests,
+	                            * and what the prefix cache has no room for; 0 = 4 GiB,
+	                            * BB_SWAP_NONE = none. What has no room is computed again */
+	size_t prefix_cache_bytes; /* 0 = half of the engine's max_kv_bytes, or 4 GiB without those, and
+	                            * what the state cache may hold */
 	bool no_prefix_cache;
 	double (*clock)(void *user); /* seconds that never go back; NULL: the machine's clock */
 	void *clock_user;

@@ -110,8 +110,7 @@ bool bb_context_fork(struct bb_context **out, struct bb_context *c, struct bb_er
 	return true;
 }
 
-/* The first token that a rewind to n_tokens would still need of this table. */
-static int first_needed(const struct bb_engine *e, int i_kind, int n_tokens) {
+int engine_first_needed(const struct bb_engine *e, int i_kind, int n_tokens) {
 	const int window = e->plan.kinds[i_kind].window;
 	return window > 0 && n_tokens + 1 > window ? n_tokens + 1 - window : 0;
 }
@@ -119,7 +118,7 @@ static int first_needed(const struct bb_engine *e, int i_kind, int n_tokens) {
 /* The first token whose page a context of n tokens keeps. */
 static int first_kept(const struct bb_engine *e, int i_kind, int n_tokens) {
 	const int slack = e->plan.state_floats > 0 ? REWIND_SLACK_STATE : REWIND_SLACK;
-	const int first = first_needed(e, i_kind, n_tokens) - slack;
+	const int first = engine_first_needed(e, i_kind, n_tokens) - slack;
 	return first > 0 ? first : 0;
 }
 
@@ -136,7 +135,7 @@ size_t engine_kv_bytes(const struct bb_engine *e, int n_tokens) {
 
 bool context_holds(const struct bb_context *c, int n_tokens) {
 	for (int i = 0; i < c->engine->plan.n_paged && n_tokens > 0; i++) {
-		if (first_needed(c->engine, i, n_tokens) < c->tables[i].first_page * BB_PAGE) {
+		if (engine_first_needed(c->engine, i, n_tokens) < c->tables[i].first_page * BB_PAGE) {
 			return false;
 		}
 	}
@@ -148,7 +147,7 @@ static bool cut(struct bb_context *c, int n_tokens, struct bb_error *err) {
 	const int length = bb_context_length(c);
 	for (int i = 0; i < c->engine->plan.n_paged && n_tokens > 0 && n_tokens < length; i++) {
 		const int held = c->tables[i].first_page * BB_PAGE;
-		if (first_needed(c->engine, i, n_tokens) < held) {
+		if (engine_first_needed(c->engine, i, n_tokens) < held) {
 			return base_fail(err, BB_ERR_CONTEXT,
 				"a rewind to token %d, but the sliding window keeps what a rewind to "
 				"%d or later needs", n_tokens, held + c->engine->plan.kinds[i].window - 1);
@@ -273,12 +272,16 @@ size_t bb_context_kv_bytes(const struct bb_context *c) {
 	return bytes;
 }
 
-size_t context_alone_bytes(const struct bb_context *c) {
-	size_t bytes = context_state_alone_bytes(c);
+size_t context_alone_page_bytes(const struct bb_context *c) {
+	size_t bytes = 0;
 	for (int i = 0; i < c->engine->plan.n_paged; i++) {
 		bytes += (size_t)kv_count_alone(&c->tables[i]) * c->tables[i].pool->page_bytes;
 	}
 	return bytes;
+}
+
+size_t context_alone_bytes(const struct bb_context *c) {
+	return context_state_alone_bytes(c) + context_alone_page_bytes(c);
 }
 
 /* Bytes of pages in use, and how often it changed who shares which, states included. */

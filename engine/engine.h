@@ -65,7 +65,7 @@ struct bb_engine {
 	uint64_t model_hash;         /* of snapshots; 0: not made yet */
 	unsigned mark;               /* of the last tally of pages and states */
 	struct used_bytes kept_bytes; /* as of `kept_at` changes of what contexts share */
-	uint64_t kept_at, n_kept_changes; /* the second: contexts kept, and kept ones destroyed */
+	uint64_t kept_at, n_kept_changes; /* the second: contexts kept, and what kept ones gave back */
 	bool can_tap;                /* each op of a step is computed by itself */
 	struct taps *taps;           /* NULL: nobody looks */
 };
@@ -104,12 +104,15 @@ size_t engine_kv_bytes(const struct bb_engine *e, int n_tokens);
 enum bb_kv_dtype engine_kv_dtype(enum bb_kv_type type);
 const char *engine_kv_name(enum bb_kv_dtype type); /* "f16" */
 
+/* The first token that layers of this kind need of a context that is rewound to n_tokens. */
+int engine_first_needed(const struct bb_engine *e, int i_kind, int n_tokens);
 /* Whether sliding windows still hold what a rewind to n_tokens needs. */
 bool context_holds(const struct bb_context *c, int n_tokens);
 /* Makes room for n_new more tokens; on failure the context is as it was. */
 bool context_reserve(struct bb_context *c, int n_new, struct bb_error *err);
 /* Bytes of pages and states that destroying it would give back: nobody else refers to them. */
 size_t context_alone_bytes(const struct bb_context *c);
+size_t context_alone_page_bytes(const struct bb_context *c); /* of pages alone */
 /* The context is the prefix cache's from now on. */
 void context_keep(struct bb_context *c);
 struct used_bytes engine_used_bytes(const struct bb_engine *e);

@@ -6,7 +6,7 @@
  * long where it has no memory, and tokens are always compared. */
 #include "prefix.h"
 
-#include "engine.h"
+#include "swap.h"
 
 #include <assert.h>
 #include <string.h>
@@ -34,7 +34,8 @@ struct entry {
 	char *conversation;           /* or NULL */
 	struct entry *next;           /* in the bucket of its conversation */
 	struct entry *newer, *older;  /* in its list */
-	bool is_superseded;
+	struct swapped copy;          /* where is_aside, its pages and state */
+	bool is_superseded, is_aside;
 };
 
 /* By use. */
@@ -45,6 +46,8 @@ struct list {
 struct prefix {
 	struct bb_engine *engine;
 	size_t max_bytes;
+	struct swap_space *space;   /* or NULL */
+	struct entry *copied;       /* its copy is being read; or NULL */
 	uint64_t seed;              /* of hashes: nobody outside can know what falls together */
 	struct node **buckets;      /* [n_buckets] */
 	struct entry **conversations; /* [n_buckets] */
@@ -329,6 +332,8 @@ static void evict(struct prefix *p, struct entry *e) {
 		}
 	}
 	prune(p, e->node);
+	swap_drop(&e->copy);
+	p->stats.n_aside -= e->is_aside;
 	bb_context_destroy(e->context);
 	free_entry(e);
 	p->stats.n_contexts--;
@@ -345,7 +350,9 @@ struct search {
 /* What can be used of a context that has n tokens in common with what is wanted. */
 static int reach_of(const struct entry *e, int n) {
 	const int reach = context_state_reach(e->context, n);
-	return context_holds(e->context, reach) ? reach : 0;
+	const bool holds = e->is_aside ? swap_holds(e->context, &e->copy, reach)
+		: context_holds(e->context, reach);
+	return holds ? reach : 0;
 }
 
 /* Looks at contexts at `top` and below that have n tokens in common with what is wanted. */
@@ -378,9 +385,27 @@ static struct search search(const struct node *root, struct node *deepest, int n
 	return s;
 }
 
-static struct bb_context *fork_at(struct bb_context *c, int n) {
-	struct bb_context *fork;
+/* What of the cache serves ids best, and how many of them some timeline begins with. */
+static struct search search_ids(const struct prefix *p, const char *salt, const int32_t *ids,
+	int n, int *n_common) {
+	struct node *root = root_of(p, salt != NULL ? salt : "");
+	*n_common = 0;
+	if (root == NULL) {
+		return (struct search){ 0 };
+	}
+	struct node *deepest = descend(p, root, ids, n, n_common);
+	return search(root, deepest, *n_common, n);
+}
+
+static struct bb_context *fork_at(struct prefix *p, struct entry *e, int n) {
+	struct bb_context *fork, *c = e->context;
 	struct bb_error ignored = { 0 };
+	if (e->is_aside) {
+		p->copied = e;
+		prefix_make_room(p, swap_fork_bytes(c, &e->copy, n));
+		p->copied = NULL;
+		return swap_fork(&fork, c, &e->copy, n, &ignored) ? fork : NULL;
+	}
 	if (!bb_context_fork(&fork, c, &ignored)) {
 		return NULL;
 	}
@@ -393,26 +418,38 @@ static struct bb_context *fork_at(struct bb_context *c, int n) {
 
 int prefix_find(struct prefix *p, const char *salt, const int32_t *ids, int n,
 	struct bb_context **out) {
-	struct node *root = root_of(p, salt != NULL ? salt : "");
-	int n_common = 0;
+	int n_common;
+	const struct search s = search_ids(p, salt, ids, n, &n_common);
 	*out = NULL;
 	p->stats.n_finds++;
 	p->stats.n_wanted_tokens += (uint64_t)n;
-	if (root == NULL) {
+	if (s.best == NULL) {
 		return 0;
 	}
-	struct node *deepest = descend(p, root, ids, n, &n_common);
-	const struct search s = search(root, deepest, n_common, n);
-	*out = s.best != NULL ? fork_at(s.best->context, s.reach) : NULL;
+	list_move(p, s.best, false); /* room is made at others' cost */
+	*out = fork_at(p, s.best, s.reach);
 	if (*out == NULL) {
 		return 0;
 	}
 	(*out)->wanted = n_common > s.reach ? n_common : 0;
 	use(s.best->node);
-	list_move(p, s.best, false);
 	p->stats.n_hits++;
 	p->stats.n_found_tokens += (uint64_t)s.reach;
 	return s.reach;
+}
+
+size_t prefix_apart_bytes(const struct prefix *p, const char *salt, const int32_t *ids, int n) {
+	int n_common;
+	if (p->stats.n_aside == 0) {
+		return 0;
+	}
+	const struct search s = search_ids(p, salt, ids, n, &n_common);
+	return s.best != NULL && s.best->is_aside
+		? swap_fork_bytes(s.best->context, &s.best->copy, s.reach) : 0;
+}
+
+uint64_t prefix_epoch(const struct prefix *p) {
+	return 1 + p->stats.n_kept + p->stats.n_evicted + p->stats.n_put_aside;
 }
 
 /* ---- keeping ---- */
@@ -551,34 +588,123 @@ static void supersede(struct prefix *p, struct entry *e) {
 
 /* ---- what is evicted ---- */
 
-/* The one that goes first, or NULL. Of those that aren't superseded such that free something: what
- * a running context shares would only be lost for others. */
-static struct entry *victim(const struct prefix *p) {
-	struct entry *e = p->superseded.oldest;
-	if (e == NULL) {
-		e = p->live.oldest;
-		while (e != NULL && context_alone_bytes(e->context) == 0) {
-			e = e->newer;
-		}
+/* What evicting it gives back. */
+static size_t bytes_of(const struct entry *e) {
+	return context_alone_bytes(e->context) + e->copy.bytes;
+}
+
+/* Of that what others could have: of pages and of the state that it goes on from. */
+static size_t live_of(const struct entry *e) {
+	const struct state *s = e->context->state;
+	return context_alone_page_bytes(e->context) +
+		(s != NULL && state_n_live(s) == 1 ? e->context->engine->states.bytes : 0);
+}
+
+/* Of that what the limit counts: of a copy the checkpoints alone, which aren't copied. */
+static size_t held_by(const struct entry *e) {
+	return context_alone_bytes(e->context);
+}
+
+static size_t held_inside(const struct entry *e) {
+	return e->is_aside ? 0 : context_alone_bytes(e->context);
+}
+
+/* Of those that aren't superseded the one not used for the longest time such that something is
+ * gained: what a running context shares would only be lost for others. NULL: there is none. */
+static struct entry *oldest_with(const struct prefix *p, size_t (*gain)(const struct entry *e)) {
+	struct entry *e = p->live.oldest;
+	while (e != NULL && gain(e) == 0) {
+		e = e->newer;
 	}
 	return e;
 }
 
+static void drop(struct prefix *p, struct entry *e) {
+	evict(p, e);
+	p->stats.n_evicted++;
+}
+
 size_t prefix_trim(struct prefix *p, size_t bytes) {
 	size_t freed = 0;
-	for (struct entry *e; freed < bytes && (e = victim(p)) != NULL;) {
-		freed += context_alone_bytes(e->context);
-		evict(p, e);
-		p->stats.n_evicted++;
+	while (freed < bytes) {
+		struct entry *e = p->superseded.oldest;
+		e = e != NULL ? e : oldest_with(p, bytes_of);
+		if (e == NULL) {
+			break;
+		}
+		freed += bytes_of(e);
+		drop(p, e);
 	}
 	return freed;
 }
 
-/* Gives back what is over the limit. */
+static struct entry *oldest_aside(const struct prefix *p, const struct list *l) {
+	struct entry *e = l->oldest;
+	while (e != NULL && (e->copy.bytes == 0 || e == p->copied)) {
+		e = e->newer;
+	}
+	return e;
+}
+
+void prefix_make_space(struct prefix *p, size_t bytes) {
+	while (p->space != NULL && bytes > p->space->max_bytes - p->space->used_bytes) {
+		struct entry *e = oldest_aside(p, &p->superseded);
+		e = e != NULL ? e : oldest_aside(p, &p->live);
+		if (e == NULL) {
+			return;
+		}
+		drop(p, e);
+	}
+}
+
+/* e gives back its pages and state, for a copy of which there may be room, else all that it has;
+ * returns how many bytes less are held. */
+static size_t set_aside(struct prefix *p, struct entry *e) {
+	struct bb_error ignored = { 0 };
+	const size_t bytes = swap_bytes(e->context), held = held_by(e);
+	if (p->space != NULL && bytes <= p->space->max_bytes) {
+		prefix_make_space(p, bytes);
+	}
+	if (p->space == NULL || bytes > p->space->max_bytes - p->space->used_bytes ||
+		!swap_out(e->context, p->space, &e->copy, &ignored)) {
+		drop(p, e);
+		return held;
+	}
+	e->is_aside = true;
+	p->stats.n_aside++;
+	p->stats.n_put_aside++;
+	return held - held_by(e);
+}
+
+void prefix_make_room(struct prefix *p, size_t bytes) {
+	const size_t max = p->engine->budget.max_bytes;
+	while (max > 0 && engine_used_bytes(p->engine).live + bytes > max) {
+		struct entry *e = p->superseded.oldest;
+		if (e != NULL) {
+			drop(p, e);
+		} else if ((e = oldest_with(p, live_of)) != NULL) {
+			set_aside(p, e);
+		} else {
+			return;
+		}
+	}
+}
+
+/* Gives back what is over the limit: checkpoints, which aren't put aside, last. */
 static void fit(struct prefix *p) {
 	const size_t bytes = engine_kept_bytes(p->engine).all;
-	if (bytes > p->max_bytes) {
-		prefix_trim(p, bytes - p->max_bytes);
+	for (size_t freed = 0; bytes > p->max_bytes && freed < bytes - p->max_bytes;) {
+		struct entry *superseded = p->superseded.oldest, *inside = NULL, *e;
+		if (superseded == NULL && (inside = oldest_with(p, held_inside)) != NULL) {
+			freed += set_aside(p, inside);
+			continue;
+		}
+		e = superseded != NULL ? superseded : oldest_with(p, held_by);
+		if (e == NULL) {
+			return;
+		}
+		freed += held_by(e);
+		drop(p, e);
 	}
 }
 
@@ -636,7 +762,7 @@ void prefix_keep(struct prefix *p, const char *salt, const char *conversation,
 /* ---- the cache ---- */
 
 bool prefix_create(struct prefix **out, struct bb_engine *e, size_t max_bytes,
-	struct bb_error *err) {
+	struct swap_space *space, struct bb_error *err) {
 	struct prefix *p = base_alloc(1, sizeof(*p));
 	*out = NULL;
 	if (p == NULL || !alloc_buckets(p, FIRST_BUCKETS)) {
@@ -645,6 +771,7 @@ bool prefix_create(struct prefix **out, struct bb_engine *e, size_t max_bytes,
 	}
 	p->engine = e;
 	p->max_bytes = max_bytes;
+	p->space = space;
 	p->seed = bb_random_seed();
 	*out = p;
 	return true;

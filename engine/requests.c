@@ -255,9 +255,11 @@ static void pick_defaults(struct bb_scheduler *s) {
 	p->max_step_tokens = p->max_step_tokens > p->max_running ? p->max_step_tokens : p->max_running;
 	p->max_swap_bytes = p->max_swap_bytes == BB_SWAP_NONE ? 0
 		: p->max_swap_bytes > 0 ? p->max_swap_bytes : (size_t)4 << 30;
-	if (p->prefix_cache_bytes == 0) {
-		p->prefix_cache_bytes = e->budget.max_bytes > 0 ? e->budget.max_bytes / 2 : (size_t)4 << 30;
+	if (p->prefix_cache_bytes == 0) { /* checkpoints, which have a limit, come on top */
+		p->prefix_cache_bytes = (size_t)e->kept_states->max_kept * e->kept_states->bytes +
+			(e->budget.max_bytes > 0 ? e->budget.max_bytes / 2 : (size_t)4 << 30);
 	}
+	s->space.max_bytes = p->max_swap_bytes;
 }
 
 /* The longest context whose pages, one more of each kind and state the budget holds. */
@@ -304,7 +306,7 @@ bool bb_scheduler_create(struct bb_scheduler **out, struct bb_engine *e,
 		return base_no_memory(err, "scheduler", n * sizeof(*s->items));
 	}
 	if (!s->params.no_prefix_cache &&
-		!prefix_create(&s->prefix, e, s->params.prefix_cache_bytes, err)) {
+		!prefix_create(&s->prefix, e, s->params.prefix_cache_bytes, &s->space, err)) {
 		bb_scheduler_destroy(s);
 		return false;
 	}

@@ -28,6 +28,8 @@ struct branch {
 	bool is_swapped;
 	const struct branch *source;   /* whose prompt begins alike, which it waits for */
 	int n_common;                  /* until source has read so many tokens */
+	size_t apart_bytes;            /* of pages that its beginning takes, where that lies aside */
+	uint64_t apart_epoch;          /* of the prefix cache when that was asked; 0: never */
 	int n_segments;                /* of the request's marks that the context has */
 	int n_seen;                    /* tokens that were computed once: behind them it's new */
 	int n_output, i_job;
@@ -76,7 +78,7 @@ struct bb_scheduler {
 	int n_items, max_jobs;
 	struct schedule_meter meter;
 	int n_mixed;                   /* steps in a row that read prompts while others decode */
-	size_t swap_bytes;
+	struct swap_space space;       /* of branches put aside, and of the prefix cache */
 	size_t squeeze;                /* a limit that failed allocations taught, of all bytes in use,
 	                                * checkpoints too; 0: none */
 	bool is_short;                 /* memory ran out, and no step was computed since */
@@ -102,6 +104,8 @@ size_t turns_bytes_of(const struct branch *b);
 /* Where b, which has none, may have a beginning of its context from: it gets one of the prefix
  * cache, or a source, or neither. */
 void turns_find_beginning(struct bb_scheduler *s, struct branch *b);
+/* Notes what the beginning of b takes, where that would be had from what lies aside. */
+void turns_look_aside(const struct bb_scheduler *s, struct branch *b);
 /* A source that went on while b had no place may be unable to give its beginning any more; then b
  * has none. */
 void turns_check_source(struct branch *b);

@@ -199,6 +199,7 @@ static double left_of(const struct bb_scheduler *s, const struct branch *b) {
 static void make_job(struct bb_scheduler *s, struct branch *b) {
 	const struct bb_request *r = b->request;
 	const int length = length_of(b), i = s->plan.n_jobs++;
+	turns_look_aside(s, b);
 	const int todo = end_of(b) - length;
 	b->i_job = i;
 	s->of_job[i] = b;
@@ -418,6 +419,19 @@ static void add_item(struct bb_scheduler *s, struct branch *b, int n_rows) {
 	s->of_item[s->n_items++] = b;
 }
 
+static bool begin_segments(struct branch *b, struct bb_error *err) {
+	const struct bb_request_params *p = &b->request->params;
+	while (b->n_segments < p->n_segments &&
+		p->segments[b->n_segments].first <= bb_context_length(b->context)) {
+		const struct bb_segment_mark *m = &p->segments[b->n_segments];
+		if (!bb_context_begin_segment(b->context, m->first, m->role, err)) {
+			return false;
+		}
+		b->n_segments++;
+	}
+	return true;
+}
+
 /* What a branch needs to take part with so many rows. It may have no context behind it: then it
  * waits for another whose prompt begins alike. */
 static bool join(struct bb_scheduler *s, struct branch *b, int n_rows, struct bb_error *err) {
@@ -429,6 +443,10 @@ static bool join(struct bb_scheduler *s, struct branch *b, int n_rows, struct bb
 		if (!turns_bring_in(s, b, err)) {
 			return false;
 		}
+	}
+	/* a beginning that others left may end where a segment begins */
+	if (b->n_segments < r->params.n_segments && !begin_segments(b, err)) {
+		return false;
 	}
 	if (!r->is_started && !begin_request(s, r, err)) {
 		return false;
@@ -477,7 +495,6 @@ static void give_up(struct bb_scheduler *s, struct branch *b, struct bb_error *e
 /* Who comes in takes what there is of its prompt; then the prefix cache gives up what the step
  * needs. */
 static void make_room(struct bb_scheduler *s) {
-	const size_t max = s->engine->budget.max_bytes;
 	size_t wanted = 0;
 	for (int i = 0; i < s->plan.n_jobs; i++) {
 		struct branch *b = s->of_job[s->plan.order[i]];
@@ -489,9 +506,8 @@ static void make_room(struct bb_scheduler *s) {
 		const int n_rows = s->plan.jobs[i].n_rows;
 		wanted += s->plan.jobs[i].runs ? turns_bytes_for(s->of_job[i], n_rows > 0 ? n_rows : 1) : 0;
 	}
-	bool has_more = s->prefix != NULL && max > 0;
-	while (has_more && engine_used_bytes(s->engine).live + wanted > max) {
-		has_more = prefix_trim(s->prefix, 1) > 0;
+	if (s->prefix != NULL) {
+		prefix_make_room(s->prefix, wanted);
 	}
 }
 
@@ -572,19 +588,6 @@ static void tell_hidden(struct bb_scheduler *s, struct branch *b, const float *h
 	r->first = r->last = requests_now(s);
 	tell(r, &event);
 	end_branch(s, b, BB_FINISH_STOP);
-}
-
-static bool begin_segments(struct branch *b, struct bb_error *err) {
-	const struct bb_request_params *p = &b->request->params;
-	while (b->n_segments < p->n_segments &&
-		p->segments[b->n_segments].first <= bb_context_length(b->context)) {
-		const struct bb_segment_mark *m = &p->segments[b->n_segments];
-		if (!bb_context_begin_segment(b->context, m->first, m->role, err)) {
-			return false;
-		}
-		b->n_segments++;
-	}
-	return true;
 }
 
 static void count_rows(struct bb_scheduler *s, struct branch *b, int n) {
@@ -747,7 +750,7 @@ static void publish(struct bb_scheduler *s) {
 	now->n_refused = s->stats.n_refused;
 	now->kv_bytes = engine_used_bytes(s->engine).live;
 	now->max_kv_bytes = s->engine->budget.max_bytes;
-	now->swap_bytes = s->swap_bytes;
+	now->swap_bytes = s->space.used_bytes;
 	now->prefix_bytes = s->prefix != NULL ? engine_kept_bytes(s->engine).all : 0;
 	s->stats = *now;
 	pthread_mutex_unlock(&s->lock);

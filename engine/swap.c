@@ -13,6 +13,9 @@ size_t swap_bytes(const struct bb_context *c) {
 
 void swap_drop(struct swapped *s) {
 	base_unmap(s->data, s->bytes);
+	if (s->space != NULL) {
+		s->space->used_bytes -= s->bytes;
+	}
 	memset(s, 0, sizeof(*s));
 }
 
@@ -53,9 +56,11 @@ static void release(struct bb_context *c) {
 	}
 	state_unref(&c->engine->states, c->state);
 	c->state = NULL;
+	c->engine->n_kept_changes += c->is_kept;
 }
 
-bool swap_out(struct bb_context *c, struct swapped *s, struct bb_error *err) {
+bool swap_out(struct bb_context *c, struct swap_space *space, struct swapped *s,
+	struct bb_error *err) {
 	if (!context_state_check(c, err)) {
 		return false;
 	}
@@ -68,12 +73,15 @@ bool swap_out(struct bb_context *c, struct swapped *s, struct bb_error *err) {
 	if (s->bytes == 0) {
 		return true;
 	}
+	assert(s->bytes <= space->max_bytes - space->used_bytes);
 	s->data = base_map(s->bytes);
 	if (s->data == NULL) {
 		base_no_memory(err, "a context put aside", s->bytes);
 		memset(s, 0, sizeof(*s));
 		return false;
 	}
+	s->space = space;
+	space->used_bytes += s->bytes;
 	move(c, s, true);
 	if (!memory_wait(&c->engine->memory, err)) {
 		swap_drop(s);
@@ -103,5 +111,71 @@ bool swap_in(struct bb_context *c, struct swapped *s, struct bb_error *err) {
 		return false;
 	}
 	swap_drop(s);
+	return true;
+}
+
+/* ---- forks ---- */
+
+bool swap_holds(const struct bb_context *c, const struct swapped *s, int n_tokens) {
+	for (int i = 0; i < c->engine->plan.n_paged && n_tokens > 0; i++) {
+		if (engine_first_needed(c->engine, i, n_tokens) < s->first_page[i] * BB_PAGE) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/* The end of the pages of a kind that n_tokens have. */
+static int end_page(const struct swapped *s, int i_kind, int n_tokens) {
+	const int end = n_tokens / BB_PAGE + (n_tokens % BB_PAGE != 0), most = s->n_pages[i_kind];
+	return end < s->first_page[i_kind] ? s->first_page[i_kind] : end < most ? end : most;
+}
+
+size_t swap_fork_bytes(const struct bb_context *c, const struct swapped *s, int n_tokens) {
+	size_t bytes = 0;
+	for (int i = 0; i < c->engine->plan.n_paged; i++) {
+		bytes += (size_t)(end_page(s, i, n_tokens) - s->first_page[i]) *
+			c->tables[i].pool->page_bytes;
+	}
+	return bytes;
+}
+
+/* Pages, and the state where nothing is cut off, from the copy to a fork that has none. */
+static bool fill(struct bb_context *f, const struct swapped *s, int n_tokens,
+	struct bb_error *err) {
+	const struct memory *m = &f->engine->memory;
+	const uint8_t *at = s->data;
+	for (int i = 0; i < f->engine->plan.n_paged; i++) {
+		struct kv_table *t = &f->tables[i];
+		const size_t bytes = t->pool->page_bytes;
+		const int end = end_page(s, i, n_tokens);
+		if (!kv_restore(t, s->first_page[i], end, err)) {
+			return false;
+		}
+		for (int page = s->first_page[i]; page < end; page++) {
+			memory_in(m, kv_page(t, page), at + (size_t)(page - s->first_page[i]) * bytes, bytes);
+		}
+		at += (size_t)(s->n_pages[i] - s->first_page[i]) * bytes;
+	}
+	if (s->has_state && n_tokens == bb_context_length(f)) {
+		f->state = state_take(&f->engine->states, false, err);
+		if (f->state == NULL) {
+			return false;
+		}
+		memory_in(m, f->state->data, at, f->engine->states.bytes);
+	}
+	return memory_wait(m, err);
+}
+
+bool swap_fork(struct bb_context **out, struct bb_context *c, const struct swapped *s,
+	int n_tokens, struct bb_error *err) {
+	if (!bb_context_fork(out, c, err)) {
+		return false;
+	}
+	if (!fill(*out, s, n_tokens, err) || !bb_context_rewind(*out, n_tokens, err)) {
+		bb_context_destroy(*out);
+		*out = NULL;
+		return false;
+	}
 	return true;
 }

@@ -42,7 +42,9 @@ size_t turns_bytes_for(const struct branch *b, int n_rows) {
 		const size_t shared = b->source != NULL ? engine_kv_bytes(e, b->n_common) : 0;
 		const int before = length + (b->source != NULL ? b->n_common : 0);
 		const size_t all = turns_bytes(e, before + n_rows) + row_of_pages(e);
-		return all > shared ? all - shared : 0;
+		const size_t more = all > shared ? all - shared : 0;
+		const size_t least = c == NULL && b->source == NULL ? b->apart_bytes + row_of_pages(e) : 0;
+		return more > least ? more : least;
 	}
 	/* what a checkpoint alone shares with it is the state cache's from then on */
 	size_t bytes = c->state == NULL || state_n_live(c->state) > 1 ? e->states.bytes : 0;
@@ -157,6 +159,16 @@ void turns_find_beginning(struct bb_scheduler *s, struct branch *b) {
 	}
 }
 
+void turns_look_aside(const struct bb_scheduler *s, struct branch *b) {
+	const bool may = s->prefix != NULL && b->context == NULL && b->source == NULL &&
+		b->request->params.n_prompt_logprobs == 0;
+	if (may && b->apart_epoch != prefix_epoch(s->prefix)) {
+		b->apart_epoch = prefix_epoch(s->prefix);
+		b->apart_bytes = prefix_apart_bytes(s->prefix, salt_of(b), b->ids.ids,
+			(int)b->ids.n - 1);
+	}
+}
+
 void turns_check_source(struct branch *b) {
 	if (b->source != NULL && (atomic_load(&b->source->request->is_paused) ||
 		!can_give(b->source, b->n_common))) {
@@ -197,7 +209,6 @@ bool turns_bring_in(struct bb_scheduler *s, struct branch *b, struct bb_error *e
 			return false;
 		}
 		schedule_meter_add_copy(&s->meter, bytes, true, requests_now(s) - start);
-		s->swap_bytes -= bytes;
 		b->is_swapped = false;
 		return true;
 	}
@@ -220,7 +231,6 @@ bool turns_bring_in(struct bb_scheduler *s, struct branch *b, struct bb_error *e
 void turns_drop(struct bb_scheduler *s, struct branch *b) {
 	forsake(s, b);
 	if (b->is_swapped) {
-		s->swap_bytes -= b->swapped.bytes;
 		swap_drop(&b->swapped);
 		b->is_swapped = false;
 	}
@@ -248,16 +258,20 @@ void turns_keep(struct bb_scheduler *s, struct branch *b) {
 static bool copy_away(struct bb_scheduler *s, struct branch *b) {
 	struct bb_error ignored = { 0 };
 	const size_t bytes = swap_bytes(b->context);
-	if (bytes > s->params.max_swap_bytes - s->swap_bytes ||
-		!schedule_meter_copies(&s->meter, bytes, bb_context_length(b->context))) {
+	if (!schedule_meter_copies(&s->meter, bytes, bb_context_length(b->context))) {
+		return false;
+	}
+	if (s->prefix != NULL) {
+		prefix_make_space(s->prefix, bytes);
+	}
+	if (bytes > s->space.max_bytes - s->space.used_bytes) {
 		return false;
 	}
 	const double start = requests_now(s);
-	if (!swap_out(b->context, &b->swapped, &ignored)) {
+	if (!swap_out(b->context, &s->space, &b->swapped, &ignored)) {
 		return false;
 	}
 	schedule_meter_add_copy(&s->meter, bytes, false, requests_now(s) - start);
-	s->swap_bytes += bytes;
 	b->is_swapped = true;
 	return true;
 }

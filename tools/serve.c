@@ -73,8 +73,9 @@ static const struct arg_option limits[] = {
 		"of --kv-cache-bytes, else 4G)", ARG_BYTES, OF(prefix_cache_bytes) },
 	{ "--no-enable-prefix-caching,--disable-radix-cache", NULL, "share nothing between requests",
 		ARG_FLAG, OF(no_prefix_cache) },
-	{ "--swap-space", "GIB", "memory for what is put aside for others; what has no room there is "
-		"computed again; 0 = none (default: an eighth of what is free, at most 4)", ARG_FLOAT,
+	{ "--swap-space", "GIB", "memory for requests put aside for others and prefixes that have no "
+		"room; what has none here is computed again; 0 = none (default: an eighth of what is free, "
+		"at most 4)", ARG_FLOAT,
 		AT(swap_gib), 0, 1 << 20 },
 	{ "--request-memory-bytes", "N", "what bodies, answers in the making and events that aren't "
 		"read hold in sum, without contexts; more gets 503, and slow readers' requests pause; "

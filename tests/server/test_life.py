@@ -78,7 +78,7 @@ class Leaving(Case):
 
 class Kept(Case):
     """The prefix cache has room for two conversations: about 3 pages of 1.4 MiB each."""
-    model, options = REAL, ("--prefix-cache-bytes", "11M", "--log-level", "off")
+    model, options = REAL, ("--prefix-cache-bytes", "11M", "--swap-space", "0", "--log-level", "off")
 
     def test_a_prompt_cache_key_is_no_conversation(self):
         """OpenAI's key names an app: what one of its requests left doesn't go for what another one leaves."""

@@ -99,6 +99,7 @@ complete -c bobbin -n '__fish_seen_subcommand_from serve' -l max-num-seqs -l max
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l max-queue -x -d 'requests that may wait; more get 429 (default 1024)'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l max-num-batched-tokens -x -d 'tokens in a step (default: as the engine plans)'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l prefix-cache-bytes -l cache-ram -x -d 'what prompts that begin alike share (default: half of --kv-cache-bytes, else 4G)'
+complete -c bobbin -n '__fish_seen_subcommand_from serve' -l swap-bytes -x -d 'of the host'\''s memory, for requests put aside and prefixes without room (default 4G)'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l no-enable-prefix-caching -l disable-radix-cache -d 'share nothing between requests'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l swap-space -x -d 'memory for what is put aside for others; what has no room there is computed again; 0 = none (default: an eighth of what is free, at most 4)'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l request-memory-bytes -x -d 'what bodies, answers in the making and events that aren'\''t read hold in sum, without contexts; more gets 503, and slow readers'\'' requests pause; small requests always have room (default 1G)'
