@@ -7,6 +7,9 @@
 
 #include "exchange.h"
 
+/* Of messages in a prompt. */
+enum { MOST_MARKS = 64 };
+
 enum tool_choice { TOOLS_NONE, TOOLS_AUTO, TOOLS_REQUIRED };
 
 struct conversation { /* zeroed; conversation_finish */
@@ -31,6 +34,8 @@ struct conversation { /* zeroed; conversation_finish */
 	struct server *server;     /* whose they are */
 	char mark[32];             /* that nobody can know who writes messages; of letters */
 	struct bb_tokens prompt;
+	struct bb_segment_mark marks[MOST_MARKS]; /* [n_marks] */
+	int n_marks;
 	struct buf forced;         /* of the answer: that the prompt ends with */
 	struct buf closing;        /* the same: what is known to follow a whole text of the grammar */
 	struct bb_grammar *grammar; /* of the answer behind `forced`, or NULL; own */
@@ -43,5 +48,8 @@ bool conversation_read(struct exchange *x, struct conversation *c);
 /* Checks messages and tools and puts them into the form that templates expect. */
 bool conversation_check(struct exchange *x, struct conversation *c);
 bool conversation_prompt(struct exchange *x, struct conversation *c);
+/* What the template makes of some messages. */
+bool conversation_render(struct exchange *x, const struct conversation *c, json_t *messages,
+	bool for_answer, struct bb_text *out, struct bb_error *err);
 
 #endif

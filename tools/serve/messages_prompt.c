@@ -5,6 +5,7 @@
 #include "messages.h"
 
 #include "force.h"
+#include "marks.h"
 #include "prompt_embeds.h"
 #include "ration.h"
 #include "server.h"
@@ -129,13 +130,12 @@ static json_t *with_text_arguments(const json_t *messages) {
 	return copy;
 }
 
-static bool render_once(struct exchange *x, const struct conversation *c, json_t *messages,
-	struct bb_text *out, struct bb_error *err) {
+bool conversation_render(struct exchange *x, const struct conversation *c, json_t *messages,
+	bool for_answer, struct bb_text *out, struct bb_error *err) {
 	json_t *vars = c->variables != NULL ? json_copy(c->variables) : json_object();
 	struct buf json = { 0 };
 	json_object_set(vars, "messages", messages);
-	json_object_set_new(vars, "add_generation_prompt",
-		json_boolean(!c->continues && !c->no_answer));
+	json_object_set_new(vars, "add_generation_prompt", json_boolean(for_answer));
 	if (c->tools != NULL && c->choice != TOOLS_NONE) {
 		json_object_set(vars, "tools", c->tools);
 	}
@@ -148,16 +148,24 @@ static bool render_once(struct exchange *x, const struct conversation *c, json_t
 	return ok;
 }
 
-static bool render(struct exchange *x, struct conversation *c, json_t *messages) {
+/* *messages become what the template could take. */
+static bool render(struct exchange *x, struct conversation *c, json_t **messages) {
 	struct bb_error err = { 0 }, second = { 0 };
-	if (render_once(x, c, messages, &c->rendered, &err)) {
+	const bool for_answer = !c->continues && !c->no_answer;
+	if (conversation_render(x, c, *messages, for_answer, &c->rendered, &err)) {
 		return true;
 	}
-	json_t *texts = with_text_arguments(messages);
+	json_t *texts = with_text_arguments(*messages);
 	const bool ok = err.code == BB_ERR_TEMPLATE && texts != NULL &&
-		!json_equal(texts, messages) && render_once(x, c, texts, &c->rendered, &second);
+		!json_equal(texts, *messages) &&
+		conversation_render(x, c, texts, for_answer, &c->rendered, &second);
+	if (ok) {
+		json_decref(*messages);
+		*messages = texts;
+		return true;
+	}
 	json_decref(texts);
-	return ok || reply_engine_error(x, "messages", &err);
+	return reply_engine_error(x, "messages", &err);
 }
 
 /* The last message goes on: what the template writes behind its content is cut off. */
@@ -239,23 +247,35 @@ static bool tokenize(struct exchange *x, struct conversation *c) {
 		add_ids(x, c, buf_string(&c->forced), c->forced.bytes, false);
 }
 
-/* Without a template the contents follow each other, a newline behind each. */
+/* Without a template the contents follow each other, a newline behind each. What tokens of words
+ * are made of may reach beyond one; ids in decimal don't, and so each message has its own. */
 static bool join_lines(struct exchange *x, struct conversation *c, const json_t *messages) {
+	const bool has_vocab = bb_has_vocab(x->server->engine);
 	struct buf text = { 0 };
-	size_t i;
-	const json_t *message;
-	json_array_foreach(messages, i, message) {
-		add_content(&text, message);
-		buf_text(&text, i + 1 < json_array_size(messages) || !c->continues ? "\n" : "");
+	const size_t n = json_array_size(messages);
+	bool ok = true;
+	for (size_t i = 0; i < n && ok; i++) {
+		const bool is_last = i + 1 == n;
+		add_content(&text, json_array_get(messages, i));
+		buf_text(&text, !is_last || !c->continues ? "\n" : "");
+		if (is_last || !has_vocab) {
+			marks_add(c, c->prompt.n, marks_role(messages, i));
+			ok = add_ids(x, c, buf_string(&text), text.bytes, c->prompt.n == 0);
+			buf_finish(&text);
+		}
 	}
-	const bool ok = add_ids(x, c, buf_string(&text), text.bytes, true);
+	if (!c->continues && !has_vocab) {
+		marks_add(c, c->prompt.n, BB_ROLE_ASSISTANT);
+	}
 	buf_finish(&text);
 	return ok;
 }
 
 bool conversation_prompt(struct exchange *x, struct conversation *c) {
 	const char *source = source_of(x, c);
-	const bool knows_tools = source != NULL && strstr(source, "tools") != NULL;
+	/* ids in decimal have no words for them either */
+	const bool knows_tools = !bb_has_vocab(x->server->engine) ||
+		(source != NULL && strstr(source, "tools") != NULL);
 	json_t *messages = knows_tools ? json_incref(c->messages) : without_tools(c);
 	if (messages == NULL) {
 		return reply_no_memory(x);
@@ -264,9 +284,12 @@ bool conversation_prompt(struct exchange *x, struct conversation *c) {
 	if (source == NULL || !bb_has_vocab(x->server->engine)) {
 		ok = join_lines(x, c, messages);
 	} else {
-		ok = render(x, c, messages) && (!c->continues || cut_final(x, c, messages));
+		ok = render(x, c, &messages) && (!c->continues || cut_final(x, c, messages));
 		c->is_thinking = ok && x->server->reasons && ends_with(&c->rendered, "<think>");
 		ok = ok && begin_answer(x, c) && tokenize(x, c);
+		if (ok) {
+			marks_find(x, c, messages);
+		}
 	}
 	json_decref(messages);
 	return ok;

@@ -385,7 +385,9 @@ static bool begin(struct talk *t) {
 		return reply_no_memory(x);
 	}
 	turn_take_grammar(t->turn, &t->asked.grammar);
-	const struct bb_request_params params = asked_request(&t->asked, &c->prompt);
+	struct bb_request_params params = asked_request(&t->asked, &c->prompt);
+	params.segments = c->marks;
+	params.n_segments = c->n_marks;
 	return turn_add(t->turn, 0, &params, x);
 }
 
