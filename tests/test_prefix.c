@@ -17,16 +17,11 @@ static struct bb_engine *open_tiny(const char *name) {
 	return open_with(&params);
 }
 
-static struct prefix *new_prefix_with(struct bb_engine *e, size_t max_bytes,
-	struct swap_space *space) {
+static struct prefix *new_prefix(struct bb_engine *e, size_t max_bytes, struct swap_space *space) {
 	struct prefix *p;
 	struct bb_error err = { 0 };
 	cr_assert(prefix_create(&p, e, max_bytes, space, &err), "%s", err.text);
 	return p;
-}
-
-static struct prefix *new_prefix(struct bb_engine *e, size_t max_bytes) {
-	return new_prefix_with(e, max_bytes, NULL);
 }
 
 static struct prefix_stats stats_of(const struct prefix *p) {
@@ -151,12 +146,11 @@ static int roll(struct world *w, int n) {
 	return (int)((w->random >> 8) % (uint32_t)n);
 }
 
-static void make_world(struct world *w, const char *model, size_t max_bytes, size_t space_bytes,
-	int seed) {
+static void make_world(struct world *w, const char *model, size_t most, size_t space, int seed) {
 	static const int lengths[N_TURNS] = { 1, 7, 63, 64, 65, 100, 130, 130, 200 };
 	w->e = open_tiny(model);
-	w->space.max_bytes = space_bytes;
-	w->p = new_prefix_with(w->e, max_bytes, space_bytes > 0 ? &w->space : NULL);
+	w->space.max_bytes = space;
+	w->p = new_prefix(w->e, most, space > 0 ? &w->space : NULL);
 	w->random = (uint32_t)seed;
 	for (int i = 0; i < N_TURNS; i++) {
 		w->lengths[i] = lengths[i];
@@ -193,9 +187,8 @@ static void request(struct world *w, int i_talk) {
 	float *logits = malloc((size_t)vocab_of(w->e) * sizeof(float));
 	const int best = best_reach(w->p, w->e, salt, t->ids, t->n - 1, &n_common);
 	struct bb_context *c = find(w->p, w->e, salt, t->ids, t->n - 1, &n_found);
-	/* of what lies aside the context doesn't show what windows have let go */
-	cr_assert(w->space.max_bytes > 0 ? n_found <= best : n_found == best,
-		"found %d, of %d that could be had", n_found, best);
+	/* what lies aside doesn't show what windows have let go */
+	cr_assert(n_found == best || (w->space.max_bytes > 0 && n_found < best));
 	cr_assert_eq(c->wanted, n_found > 0 && n_common > n_found ? n_common : 0);
 	read_rest(c, t, logits);
 	check_bits(w->e, t, logits);
@@ -254,11 +247,9 @@ Test(prefix, stays_within_its_limit) {
 	}
 }
 
-/* The same bits come back from the host's memory, be there enough of it or not. */
 Test(prefix, finds_what_lies_aside) {
-	for (size_t i = 0; i < COUNT(models); i++) {
-		play(models[i], 300 << 10, SIZE_MAX / 2, 20 + (int)i);
-		play(models[i], 200 << 10, 150 << 10, 30 + (int)i);
+	for (int i = 0; i < 2 * (int)COUNT(models); i++) {
+		play(models[i / 2], 300 << 10, i % 2 == 0 ? SIZE_MAX / 2 : 150 << 10, 20 + i);
 	}
 }
 
@@ -303,7 +294,7 @@ static void trim_to(struct prefix *p, struct bb_engine *e, int n) {
 
 Test(prefix, superseded_turns_go_first_then_what_was_not_used) {
 	struct bb_engine *e = open_tiny("llama");
-	struct prefix *p = new_prefix(e, SIZE_MAX);
+	struct prefix *p = new_prefix(e, SIZE_MAX, NULL);
 	static struct text a[4], b[1], c[1];
 	make_talk(b, 1, e, 1);
 	make_talk(a, 4, e, 2);
@@ -332,7 +323,7 @@ Test(prefix, superseded_turns_go_first_then_what_was_not_used) {
 
 Test(prefix, a_turn_written_anew_is_superseded) {
 	struct bb_engine *e = open_tiny("llama");
-	struct prefix *p = new_prefix(e, SIZE_MAX);
+	struct prefix *p = new_prefix(e, SIZE_MAX, NULL);
 	static struct text a[3], other, thinking;
 	make_talk(a, 3, e, 1);
 	keep(p, e, NULL, NULL, &a[1]);
@@ -361,7 +352,7 @@ Test(prefix, a_turn_written_anew_is_superseded) {
 
 Test(prefix, conversations_with_names_supersede_their_own_turns) {
 	struct bb_engine *e = open_tiny("llama");
-	struct prefix *p = new_prefix(e, SIZE_MAX);
+	struct prefix *p = new_prefix(e, SIZE_MAX, NULL);
 	static struct text a[2], b[2];
 	make_talk(a, 2, e, 1);
 	make_talk(b, 2, e, 2);
@@ -382,7 +373,7 @@ Test(prefix, conversations_with_names_supersede_their_own_turns) {
 
 Test(prefix, equal_timelines_are_kept_once) {
 	struct bb_engine *e = open_tiny("falcon-h1");
-	struct prefix *p = new_prefix(e, SIZE_MAX);
+	struct prefix *p = new_prefix(e, SIZE_MAX, NULL);
 	static struct text a[2];
 	make_talk(a, 2, e, 1);
 	for (int i = 0; i < 6; i++) {
@@ -400,7 +391,7 @@ Test(prefix, equal_timelines_are_kept_once) {
 Test(prefix, what_a_running_context_uses_stays) {
 	for (size_t i = 0; i < COUNT(models); i++) {
 		struct bb_engine *e = open_tiny(models[i]);
-		struct prefix *p = new_prefix(e, SIZE_MAX);
+		struct prefix *p = new_prefix(e, SIZE_MAX, NULL);
 		static struct text a[3];
 		int n_found;
 		make_talk(a, 3, e, 1);
@@ -429,7 +420,7 @@ Test(prefix, gives_its_pages_to_a_step) {
 	const struct bb_engine_params params = { .path = tiny_path("llama"), .n_threads = 1,
 		.max_model_len = MAX_LEN, .max_kv_bytes = 1 << 20 };
 	struct bb_engine *e = open_with(&params);
-	struct prefix *p = new_prefix(e, SIZE_MAX);
+	struct prefix *p = new_prefix(e, SIZE_MAX, NULL);
 	struct bb_error err = { 0 };
 	static int32_t ids[MAX_LEN];
 	int n_refused = 0;
@@ -454,7 +445,7 @@ Test(prefix, gives_its_pages_to_a_step) {
 
 Test(prefix, salts_share_nothing) {
 	struct bb_engine *e = open_tiny("mamba2");
-	struct prefix *p = new_prefix(e, SIZE_MAX);
+	struct prefix *p = new_prefix(e, SIZE_MAX, NULL);
 	static struct text t;
 	struct bb_context *x, *again;
 	struct bb_error err = { 0 };
@@ -486,7 +477,7 @@ Test(prefix, salts_share_nothing) {
 Test(prefix, states_are_kept_where_timelines_part) {
 	for (int reserved = 0; reserved < 2; reserved++) {
 		struct bb_engine *e = open_tiny("falcon-h1");
-		struct prefix *p = new_prefix(e, SIZE_MAX);
+		struct prefix *p = new_prefix(e, SIZE_MAX, NULL);
 		struct bb_error err = { 0 };
 		static struct text t;
 		static int32_t ids[1600];
@@ -566,7 +557,7 @@ static void play_agents(const char *model, int n_checkpoints, int n_contexts, in
 	bb_engine_destroy(e);
 	e = open_with(&params);
 	struct swap_space space = { .max_bytes = (size_t)n_aside * context_bytes };
-	struct prefix *p = new_prefix_with(e, (size_t)n_contexts * context_bytes, &space);
+	struct prefix *p = new_prefix(e, (size_t)n_contexts * context_bytes, &space);
 	static struct text *known[N_AGENTS * N_AGENT_TURNS];
 	static int32_t thoughts[40];
 	int64_t n_reusable = 0, n_reused = 0;
@@ -607,7 +598,6 @@ Test(prefix, agents_reuse_what_can_be_reused) {
 	play_agents("llama", 0, 4, 0);
 	play_agents("mamba2", 20, 60, 0);
 	play_agents("falcon-h1", 20, 4, 0);
-	/* with pages for less than two */
 	play_agents("llama", 0, 1, 4);
 	play_agents("mamba2", 20, 22, 4);
 	play_agents("falcon-h1", 20, 4, 4);
@@ -644,7 +634,7 @@ static void keep_many(struct prefix *p, struct bb_context *shared, int from, int
 static void find_among_many(const char *model) {
 	enum { FEW = 10, MANY = 10000, N = 300 };
 	struct bb_engine *e = open_tiny(model);
-	struct prefix *p = new_prefix(e, SIZE_MAX);
+	struct prefix *p = new_prefix(e, SIZE_MAX, NULL);
 	struct bb_context *shared = new_context(e);
 	static int32_t ids[N + 4];
 	make_ids(ids, N, vocab_of(e), 1);
@@ -706,7 +696,7 @@ static bool request_without(struct prefix *p, struct bb_engine *e, const struct 
 Test(prefix, without_memory_it_finds_nothing_and_keeps_nothing) {
 	for (size_t i = 0; i < COUNT(models); i++) {
 		struct bb_engine *e = open_tiny(models[i]);
-		struct prefix *p = new_prefix(e, SIZE_MAX);
+		struct prefix *p = new_prefix(e, SIZE_MAX, NULL);
 		static struct text a[3], t;
 		int n_found, n_common;
 		long n = 1;
@@ -734,7 +724,7 @@ Test(prefix, without_memory_it_finds_nothing_and_keeps_nothing) {
 /* Chains of the table grow where it can't. */
 Test(prefix, a_table_that_can_t_grow_finds_all_the_same) {
 	struct bb_engine *e = open_tiny("llama");
-	struct prefix *p = new_prefix(e, SIZE_MAX);
+	struct prefix *p = new_prefix(e, SIZE_MAX, NULL);
 	struct bb_context *c;
 	for (int i = 0; i < 200; i++) {
 		const int32_t own[] = { i % 100, i / 100, 5 };
@@ -760,7 +750,7 @@ Test(prefix, a_table_that_can_t_grow_finds_all_the_same) {
 Test(prefix, who_was_used_last_may_go_first) {
 	enum { N_COMMON = 70, N = 200 };
 	struct bb_engine *e = open_tiny("llama");
-	struct prefix *p = new_prefix(e, SIZE_MAX);
+	struct prefix *p = new_prefix(e, SIZE_MAX, NULL);
 	int32_t ids[3][N];
 	struct bb_context *held[3];
 	int n_found;
@@ -791,7 +781,7 @@ Test(prefix, who_was_used_last_may_go_first) {
 
 Test(prefix, what_others_would_compute_otherwise_is_not_kept) {
 	struct bb_engine *e = open_tiny("llama");
-	struct prefix *p = new_prefix(e, SIZE_MAX);
+	struct prefix *p = new_prefix(e, SIZE_MAX, NULL);
 	const struct bb_context_params params[] = { { .kv_type = BB_KV_INT8 }, { .max_len = 100 } };
 	const int32_t ids[] = { 1, 2, 3 };
 	struct bb_context *c;
