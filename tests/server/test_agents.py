@@ -91,7 +91,7 @@ class Agents(unittest.TestCase):
     def play(self, model, n_vocab, scale):
         context, state = bytes_of(model)
         states = ("--state-cache-bytes", 16 * state) if state > 0 else ()
-        server = self.serve(model, "--kv-cache-bytes", 2 * context, "--swap-bytes", 4 * context, *states)
+        server = self.serve(model, "--kv-cache-bytes", 2 * context, "--swap-space", 4 * context / 2**30, *states)
         everyone, _ = agents.play(server.port, n_vocab, scale=scale)
         self.assertGreater(agents.total(everyone, "reusable"), 200000)
         self.assertGreater(max(agent.longest for agent in everyone), 5000)
