@@ -102,14 +102,23 @@ def common(a, b):
 
 
 def post(port, body):
+    """llama-server refuses what has no room beside others: then it's asked again, as often as it takes."""
+    while True:
+        status, data = post_once(port, body)
+        if status == 200:
+            return json.loads(data)
+        if b"Context size has been exceeded" not in data:
+            raise RuntimeError(f"status {status}: {data[:500]!r}")
+        time.sleep(0.1)
+
+
+def post_once(port, body):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
     connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
     reply = connection.getresponse()
     data = reply.read()
     connection.close()
-    if reply.status != 200:
-        raise RuntimeError(f"status {reply.status}: {data[:500]!r}")
-    return json.loads(data)
+    return reply.status, data
 
 
 def play(port, n_vocab=None, agents=AGENTS, turns=TURNS, scale=1):
