@@ -214,7 +214,7 @@ Test(request, urgent_ones_and_the_oldest_do_not_wait_for_each_other) {
 		q.priority = -1;
 		submit(s, q, &urgent);
 		n_urgent++;
-		for (int i = 0; !urgent.has_ended; i++) {
+		while (!urgent.has_ended) {
 			const int before = oldest.n_ids[0];
 			step(s, &idle);
 			cr_assert(urgent.has_started, "urgent request %d waits", n_urgent);
