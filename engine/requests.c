@@ -162,7 +162,7 @@ static bool check(const struct bb_scheduler *s, const struct bb_request_params *
 			"most %d%s", p->n_prompt, e->max_len, with);
 	}
 	if (all > (size_t)s->max_len) {
-		return base_fail(err, BB_ERR_MEMORY, "the prompt has %zu tokens, and the KV cache of %zu "
+		return base_fail(err, BB_ERR_CONTEXT, "the prompt has %zu tokens, and the KV cache of %zu "
 			"bytes holds at most %d%s", p->n_prompt, e->budget.max_bytes, s->max_len, with);
 	}
 	return check_marks(p, err) && engine_check_ids(e, p->prompt, p->n_prompt, err);

@@ -430,7 +430,7 @@ Test(request, what_can_t_ever_fit) {
 	struct bb_engine *e = open_with(&params);
 	struct bb_scheduler *s = new_scheduler(e, NULL);
 	struct bb_request_params p = request(e, ids, 300, 5, 1);
-	expect_refused(s, &p, BB_ERR_MEMORY, "the prompt has 300 tokens, and the KV cache of");
+	expect_refused(s, &p, BB_ERR_CONTEXT, "the prompt has 300 tokens, and the KV cache of");
 	/* one that fits ends where the cache does */
 	struct outcome o = { 0 };
 	submit(s, request(e, ids, 150, -1, 1), &o);
