@@ -174,20 +174,6 @@ static unsigned look(struct look *k, uint32_t a) {
 	return e.op == EXPR_OP_OR ? first & rest : first | rest;
 }
 
-static bool make_room(struct walk *w, void **array, uint32_t n, uint32_t *cap, size_t bytes) {
-	if (n < *cap) {
-		return true;
-	}
-	const uint32_t wanted = 2 * *cap + 64;
-	void *grown = base_realloc(*array, wanted, bytes);
-	if (grown == NULL) {
-		return base_no_memory(&w->x->trouble, "grammar", wanted * bytes);
-	}
-	*array = grown;
-	*cap = wanted;
-	return true;
-}
-
 static uint32_t *slot_of(const struct walk *w, const struct state *s) {
 	uint64_t h = s->expr;
 	for (int i = 0; i < COUNTS_MOST; i++) {
@@ -206,7 +192,7 @@ static uint32_t *slot_of(const struct walk *w, const struct state *s) {
 static bool add_state(struct walk *w, const struct state *s) {
 	const size_t n_classes = (size_t)w->x->n_classes;
 	const uint32_t cap = w->cap;
-	if (!make_room(w, (void **)&w->states, w->n, &w->cap, sizeof(*w->states))) {
+	if (!exprs_room(w->x, (void **)&w->states, w->n, &w->cap, sizeof(*w->states))) {
 		return false;
 	}
 	if (w->cap != cap) {
@@ -264,7 +250,7 @@ static uint32_t go_on(struct walk *w, uint32_t from, int class) {
 }
 
 static bool add_crossing(struct walk *w, uint32_t node, uint32_t state) {
-	if (!make_room(w, (void **)&w->crossings, w->n_crossings, &w->cap_crossings,
+	if (!exprs_room(w->x, (void **)&w->crossings, w->n_crossings, &w->cap_crossings,
 		2 * sizeof(*w->crossings))) {
 		return false;
 	}

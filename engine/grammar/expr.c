@@ -9,7 +9,7 @@
 #include <string.h>
 
 enum {
-	MAX_EXPRS = 1 << 22,     /* of 28 bytes */
+	MAX_EXPRS = 1 << 22,     /* of 36 bytes */
 	MAX_ROW_BYTES = 96 << 20,
 	COMPILE_WORK = 1 << 26,   /* see exprs_work */
 	MAX_LIST = 1 << 16,      /* alternatives in one list */
@@ -102,8 +102,7 @@ static bool grow_slots(struct exprs *x) {
 	return true;
 }
 
-/* A growable array's room for one more of n; false: trouble. */
-static bool make_room(struct exprs *x, void **array, uint32_t n, uint32_t *cap, size_t bytes) {
+bool exprs_room(struct exprs *x, void **array, uint32_t n, uint32_t *cap, size_t bytes) {
 	if (n < *cap) {
 		return true;
 	}
@@ -133,7 +132,7 @@ static uint32_t intern(struct exprs *x, struct expr e) {
 		fail_size(x);
 		return EXPR_NONE;
 	}
-	if (!make_room(x, (void **)&x->all, x->n, &x->cap, sizeof(*x->all))) {
+	if (!exprs_room(x, (void **)&x->all, x->n, &x->cap, sizeof(*x->all))) {
 		return EXPR_NONE;
 	}
 	x->all[x->n] = e;
@@ -160,7 +159,7 @@ uint32_t expr_set(struct exprs *x, const struct byte_set *set) {
 	}
 	if (i == x->n_sets) {
 		assert(!x->has_classes);
-		if (!make_room(x, (void **)&x->sets, i, &x->cap_sets, sizeof(*x->sets))) {
+		if (!exprs_room(x, (void **)&x->sets, i, &x->cap_sets, sizeof(*x->sets))) {
 			return EXPR_NONE;
 		}
 		x->sets[x->n_sets++] = *set;
@@ -491,7 +490,7 @@ static uint32_t *row_of(struct exprs *x, uint32_t a) {
 			fail_size(x);
 			return NULL;
 		}
-		if (!make_room(x, (void **)&x->rows, x->n_rows, &x->cap_rows, bytes)) {
+		if (!exprs_room(x, (void **)&x->rows, x->n_rows, &x->cap_rows, bytes)) {
 			return NULL;
 		}
 		memset(x->rows + x->n_rows * n, 0, bytes);
@@ -526,7 +525,7 @@ struct numbers {
 };
 
 static bool push(struct exprs *x, struct numbers *list, uint32_t a) {
-	if (!make_room(x, (void **)&list->all, list->n, &list->cap, sizeof(*list->all))) {
+	if (!exprs_room(x, (void **)&list->all, list->n, &list->cap, sizeof(*list->all))) {
 		return false;
 	}
 	list->all[list->n++] = a;

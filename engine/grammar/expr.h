@@ -80,6 +80,10 @@ static inline bool exprs_work(struct exprs *x, size_t n) {
 	return x->work <= x->max_work ? x->trouble.code == BB_OK : exprs_work_over(x);
 }
 
+/* Makes a growing array of n elements, of so many bytes each, have room for one more; false:
+ * trouble. For all that works on expressions. */
+bool exprs_room(struct exprs *x, void **array, uint32_t n, uint32_t *cap, size_t bytes);
+
 /* All give EXPR_NONE after trouble. */
 uint32_t expr_set(struct exprs *x, const struct byte_set *set);
 uint32_t expr_range(struct exprs *x, int first, int last); /* one byte */

@@ -50,19 +50,10 @@ size_t heads_bytes(const struct heads *h) {
 		(h->tree != NULL ? (size_t)h->tree->n_words * sizeof(*h->bits) : 0);
 }
 
-static bool no_memory(struct heads *h, size_t bytes) {
-	return base_no_memory(&h->x->trouble, "grammar", bytes);
-}
-
 static bool add_crossing(struct heads *h, uint32_t node) {
-	if (h->n_crossings == h->cap_crossings) {
-		const uint32_t cap = 2 * h->cap_crossings + 256;
-		uint32_t *grown = base_realloc(h->crossings, cap, sizeof(*grown));
-		if (grown == NULL) {
-			return no_memory(h, cap * sizeof(*grown));
-		}
-		h->crossings = grown;
-		h->cap_crossings = cap;
+	if (h->n_crossings == h->cap_crossings && !exprs_room(h->x, (void **)&h->crossings,
+		h->n_crossings, &h->cap_crossings, sizeof(*h->crossings))) {
+		return false;
 	}
 	h->crossings[h->n_crossings++] = node;
 	return true;
@@ -131,7 +122,7 @@ static size_t keep(struct heads *h, struct head *out) {
 		base_free(out->crossings);
 		base_free(out->ids);
 		base_free(out->bits);
-		no_memory(h, words * sizeof(*out->bits));
+		base_no_memory(&h->x->trouble, "grammar", words * sizeof(*out->bits));
 		return 0;
 	}
 	if (h->n_crossings > 0) {
@@ -147,20 +138,6 @@ static size_t keep(struct heads *h, struct head *out) {
 	}
 	return sizeof(*out) + h->n_crossings * sizeof(*out->crossings) +
 		(out->bits != NULL ? words : n_tokens) * sizeof(*out->bits);
-}
-
-static bool make_room(struct heads *h, void **array, uint32_t n, uint32_t *cap, size_t bytes) {
-	if (n < *cap) {
-		return true;
-	}
-	const uint32_t wanted = 2 * *cap + 16;
-	void *grown = base_realloc(*array, wanted, bytes);
-	if (grown == NULL) {
-		return no_memory(h, wanted * bytes);
-	}
-	*array = grown;
-	*cap = wanted;
-	return true;
 }
 
 /* ---- families ---- */
@@ -214,7 +191,7 @@ static bool find_family(struct heads *h, uint32_t marked, const struct count_bou
 		h->x->all[marked].heads[1] = NOT_ONE;
 		return true;
 	}
-	if (known == 0 && !make_room(h, (void **)&h->families, h->n_families, &h->cap_families,
+	if (known == 0 && !exprs_room(h->x, (void **)&h->families, h->n_families, &h->cap_families,
 		sizeof(*h->families))) {
 		counts_destroy(&found);
 		return false;
@@ -280,7 +257,7 @@ static const struct head *remember(struct heads *h, uint32_t expr, bool is_clipp
 			.n_crossings = h->n_crossings };
 		return &h->last;
 	}
-	if (!make_room(h, (void **)&h->all, h->n, &h->cap, sizeof(*h->all))) {
+	if (!exprs_room(h->x, (void **)&h->all, h->n, &h->cap, sizeof(*h->all))) {
 		return NULL;
 	}
 	if (!is_narrow) {
@@ -305,7 +282,7 @@ static const struct head *find_whole(struct heads *h, uint32_t expr, bool is_cli
 	const bool is_common = h->store != NULL &&
 		store_fingerprint(h->store, h->x, expr, is_clipped, &key);
 	if (is_common && h->n < MAX_HEADS && store_find_head(h->store, key, &found)) {
-		return make_room(h, (void **)&h->all, h->n, &h->cap, sizeof(*h->all))
+		return exprs_room(h->x, (void **)&h->all, h->n, &h->cap, sizeof(*h->all))
 			? add_head(h, expr, is_clipped, &found) : NULL;
 	}
 	return walk(h, expr, is_clipped ? EXPR_HORIZON : UINT16_MAX, UINT32_MAX, &n_reached, &is_whole)

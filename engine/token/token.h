@@ -45,9 +45,9 @@ bool tokenizer_is_vocabless(const struct tokenizer *t); /* no_vocab: text is ids
 int32_t tokenizer_bos(const struct tokenizer *t);  /* -1: none */
 int32_t tokenizer_eos(const struct tokenizer *t);  /* -1: none */
 bool tokenizer_adds_bos(const struct tokenizer *t);
+bool tokenizer_is_control(const struct tokenizer *t, int32_t id);
 /* Does generation end at id: EOS, EOT, EOM of the metadata and the known end-of-turn texts
  * (<|im_end|>, <end_of_turn>, <|eot_id|>, <|endoftext|>, …) among control tokens. */
-bool tokenizer_is_control(const struct tokenizer *t, int32_t id);
 bool tokenizer_is_eog(const struct tokenizer *t, int32_t id);
 const char *tokenizer_model_name(const struct tokenizer *t); /* "gpt2", "rwkv", "no_vocab", … */
 const char *tokenizer_pre_name(const struct tokenizer *t);   /* "smollm", "qwen2", …; "" for SPM */
