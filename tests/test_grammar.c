@@ -355,6 +355,13 @@ Test(grammar, structures_mix_free_text_with_what_is_not) {
 	check_refused(BB_GRAMMAR_STRUCTURE, "{\"until\":1}", bad, "a text");
 	check_refused(BB_GRAMMAR_STRUCTURE, "{\"list\":\"a\",\"max\":0}", bad, "max");
 	check_refused(BB_GRAMMAR_STRUCTURE, "{\"regex\":\"(\"}", bad, "')'");
+	check_refused(BB_GRAMMAR_STRUCTURE, "{\"seq\":\"ab\"}", bad, "a list");
+	check_refused(BB_GRAMMAR_STRUCTURE, "{\"any\":{}}", bad, "a list");
+	check_refused(BB_GRAMMAR_STRUCTURE, "{\"until\":\"a\",\"not_first\":{\"any\":1}}", bad,
+		"a list");
+	check_refused(BB_GRAMMAR_STRUCTURE, "{\"some\":null}", bad, "a list");
+	check_refused(BB_GRAMMAR_STRUCTURE, "{\"some\":[\"a\"]}", bad, "pairs");
+	check_refused(BB_GRAMMAR_STRUCTURE, "{\"some\":[[\"a\",1]]}", bad, "pairs");
 	check_refused(BB_GRAMMAR_STRUCTURE, "{\"schema\":{\"not\":{}}}", BB_ERR_UNSUPPORTED, "not");
 	check_refused(BB_GRAMMAR_STRUCTURE, "{\"until\":\"a\",\"not_first\":{\"schema\":{}}}", bad,
 		"expected a text, mark");

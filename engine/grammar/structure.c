@@ -64,6 +64,9 @@ static uint32_t expr_of(struct structure *s, const json_t *node, int depth);
 static uint32_t joined(struct structure *s, const json_t *list, bool is_any, int depth) {
 	struct exprs *const x = &s->r->x;
 	uint32_t all = is_any ? EXPR_NONE : EXPR_EMPTY;
+	if (!json_is_array(list)) {
+		return fail(s, "expected a list");
+	}
 	for (size_t i = json_array_size(list); i-- > 0 && !s->failed;) {
 		const uint32_t one = expr_of(s, json_array_get(list, i), depth + 1);
 		all = is_any ? expr_or(x, one, all) : expr_seq(x, one, all);
@@ -136,6 +139,9 @@ static uint32_t schema_of(struct structure *s, const json_t *schema) {
 
 static uint32_t all_of(struct structure *s, const json_t *list, bool is_any, int depth) {
 	uint32_t all = is_any ? RULES_NOTHING : RULES_EMPTY;
+	if (!json_is_array(list)) {
+		return fail(s, "expected a list");
+	}
 	for (size_t i = json_array_size(list); i-- > 0 && !s->failed;) {
 		const uint32_t one = node_of(s, json_array_get(list, i), depth + 1);
 		all = is_any ? rules_either(s->r, one, all) : rules_seq(s->r, one, all);
@@ -162,14 +168,19 @@ static uint32_t some_of(struct structure *s, const json_t *node, int depth) {
 	const json_t *list = json_object_get(node, "some"), *gap = json_object_get(node, "between");
 	const uint32_t between = gap != NULL ? node_of(s, gap, depth + 1) : RULES_EMPTY;
 	uint32_t first = RULES_EMPTY, rest = RULES_EMPTY; /* nothing before them; something */
+	if (!json_is_array(list)) {
+		return fail(s, "expected a list");
+	}
 	for (size_t i = json_array_size(list); i-- > 0 && !s->failed;) {
-		const json_t *item = json_array_get(list, i);
+		const json_t *item = json_array_get(list, i), *required = json_array_get(item, 1);
+		if (json_array_size(item) != 2 || !json_is_boolean(required)) {
+			return fail(s, "expected pairs of a part and whether it is required");
+		}
 		const uint32_t from = rules_seq(s->r, node_of(s, json_array_get(item, 0), depth + 1),
 			rest);
 		const uint32_t later = rules_seq(s->r, between, from);
-		const bool is_required = json_is_true(json_array_get(item, 1));
-		first = is_required ? from : rules_either(s->r, from, first);
-		rest = is_required ? later : rules_either(s->r, later, rest);
+		first = json_is_true(required) ? from : rules_either(s->r, from, first);
+		rest = json_is_true(required) ? later : rules_either(s->r, later, rest);
 	}
 	return first;
 }
