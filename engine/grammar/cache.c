@@ -7,6 +7,9 @@
 #include <assert.h>
 #include <string.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 enum { MAX_ENTRIES = 256 };
 
 void grammar_cache_init(struct grammar_cache *c, size_t max_bytes) {
@@ -24,7 +27,6 @@ void grammar_cache_finish(struct grammar_cache *c) {
 
 bool grammar_entry_init(struct grammar_entry *e, enum bb_grammar_kind kind, const char *source,
 	size_t bytes) {
-	uint64_t h = (uint64_t)kind;
 	memset(e, 0, sizeof(*e));
 	e->source = base_alloc(bytes, 1);
 	if (e->source == NULL) {
@@ -33,12 +35,9 @@ bool grammar_entry_init(struct grammar_entry *e, enum bb_grammar_kind kind, cons
 	if (bytes > 0) {
 		memcpy(e->source, source, bytes);
 	}
-	for (size_t i = 0; i < bytes; i++) {
-		h = (h ^ (uint8_t)source[i]) * 0x100000001B3u; /* FNV-1a */
-	}
 	e->n_source = bytes;
 	e->kind = kind;
-	e->hash = h;
+	e->hash = XXH3_64bits_withSeed(e->source, bytes, (uint64_t)kind);
 	return true;
 }
 
@@ -65,13 +64,15 @@ static void put_first(struct grammar_cache *c, struct grammar_entry *e) {
 	c->n++;
 }
 
+static bool is_same(const struct grammar_entry *a, const struct grammar_entry *b) {
+	return a->hash == b->hash && a->kind == b->kind && a->indent == b->indent &&
+		a->n_source == b->n_source && memcmp(a->source, b->source, a->n_source) == 0;
+}
+
 struct grammar_entry *grammar_cache_take(struct grammar_cache *c, struct grammar_entry *fresh) {
 	pthread_mutex_lock(&c->lock);
 	struct grammar_entry *e = c->newest;
-	while (e != NULL && (e->hash != fresh->hash || e->kind != fresh->kind ||
-		e->indent != fresh->indent ||
-		e->n_source != fresh->n_source ||
-		(e->n_source > 0 && memcmp(e->source, fresh->source, e->n_source) != 0))) {
+	while (e != NULL && !is_same(e, fresh)) {
 		e = e->older;
 	}
 	if (e != NULL) {

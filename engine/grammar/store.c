@@ -3,10 +3,7 @@
  * A table that only grows, within limits: what is given out is never moved or freed. */
 #include "store.h"
 
-#include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
-#include <time.h>
 
 enum {
 	STORE_SLOTS = 1 << 13, MAX_ENTRIES = STORE_SLOTS / 2,
@@ -22,9 +19,7 @@ bool store_create(struct store **out, struct bb_error *err) {
 		*out = NULL;
 		return base_no_memory(err, "grammars", STORE_SLOTS * sizeof(*s->slots));
 	}
-	if (getrandom(&s->seed, sizeof(s->seed), GRND_NONBLOCK) != sizeof(s->seed)) {
-		s->seed.a = (uint64_t)time(NULL) ^ (uint64_t)(uintptr_t)s;
-	}
+	s->seed = (struct fingerprint){ bb_random_seed(), bb_random_seed() };
 	pthread_mutex_init(&s->lock, NULL);
 	return true;
 }
