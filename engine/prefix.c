@@ -588,25 +588,26 @@ static void supersede(struct prefix *p, struct entry *e) {
 
 /* ---- what is evicted ---- */
 
-/* What evicting it gives back. */
-static size_t bytes_of(const struct entry *e) {
-	return context_alone_bytes(e->context) + e->copy.bytes;
-}
-
-/* Of that what others could have: of pages and of the state that it goes on from. */
-static size_t live_of(const struct entry *e) {
-	const struct state *s = e->context->state;
-	return context_alone_page_bytes(e->context) +
-		(s != NULL && state_n_live(s) == 1 ? e->context->engine->states.bytes : 0);
-}
-
-/* Of that what the limit counts: of a copy the checkpoints alone, which aren't copied. */
+/* What evicting it gives back, of memory that the limit counts: of a copy the checkpoints alone,
+ * which aren't copied. */
 static size_t held_by(const struct entry *e) {
 	return context_alone_bytes(e->context);
 }
 
 static size_t held_inside(const struct entry *e) {
-	return e->is_aside ? 0 : context_alone_bytes(e->context);
+	return e->is_aside ? 0 : held_by(e);
+}
+
+/* The host's memory too. */
+static size_t bytes_of(const struct entry *e) {
+	return held_by(e) + e->copy.bytes;
+}
+
+/* What others could have of it: of pages and of the state that it goes on from. */
+static size_t live_of(const struct entry *e) {
+	const struct state *s = e->context->state;
+	return context_alone_page_bytes(e->context) +
+		(s != NULL && state_n_live(s) == 1 ? e->context->engine->states.bytes : 0);
 }
 
 /* Of those that aren't superseded the one not used for the longest time such that something is
@@ -647,7 +648,10 @@ static struct entry *oldest_aside(const struct prefix *p, const struct list *l) 
 }
 
 void prefix_make_space(struct prefix *p, size_t bytes) {
-	while (p->space != NULL && bytes > p->space->max_bytes - p->space->used_bytes) {
+	if (p->space == NULL || bytes > p->space->max_bytes) {
+		return; /* all would go, and for nothing */
+	}
+	while (bytes > p->space->max_bytes - p->space->used_bytes) {
 		struct entry *e = oldest_aside(p, &p->superseded);
 		e = e != NULL ? e : oldest_aside(p, &p->live);
 		if (e == NULL) {
@@ -657,23 +661,19 @@ void prefix_make_space(struct prefix *p, size_t bytes) {
 	}
 }
 
-/* e gives back its pages and state, for a copy of which there may be room, else all that it has;
- * returns how many bytes less are held. */
-static size_t set_aside(struct prefix *p, struct entry *e) {
+/* e gives back its pages and state, for a copy of which there may be room, else all that it has. */
+static void set_aside(struct prefix *p, struct entry *e) {
 	struct bb_error ignored = { 0 };
-	const size_t bytes = swap_bytes(e->context), held = held_by(e);
-	if (p->space != NULL && bytes <= p->space->max_bytes) {
-		prefix_make_space(p, bytes);
-	}
+	const size_t bytes = swap_bytes(e->context);
+	prefix_make_space(p, bytes);
 	if (p->space == NULL || bytes > p->space->max_bytes - p->space->used_bytes ||
 		!swap_out(e->context, p->space, &e->copy, &ignored)) {
 		drop(p, e);
-		return held;
+		return;
 	}
 	e->is_aside = true;
 	p->stats.n_aside++;
 	p->stats.n_put_aside++;
-	return held - held_by(e);
 }
 
 void prefix_make_room(struct prefix *p, size_t bytes) {
@@ -692,19 +692,15 @@ void prefix_make_room(struct prefix *p, size_t bytes) {
 
 /* Gives back what is over the limit: checkpoints, which aren't put aside, last. */
 static void fit(struct prefix *p) {
-	const size_t bytes = engine_kept_bytes(p->engine).all;
-	for (size_t freed = 0; bytes > p->max_bytes && freed < bytes - p->max_bytes;) {
-		struct entry *superseded = p->superseded.oldest, *inside = NULL, *e;
-		if (superseded == NULL && (inside = oldest_with(p, held_inside)) != NULL) {
-			freed += set_aside(p, inside);
-			continue;
-		}
-		e = superseded != NULL ? superseded : oldest_with(p, held_by);
-		if (e == NULL) {
+	while (engine_kept_bytes(p->engine).all > p->max_bytes) {
+		struct entry *e = p->superseded.oldest;
+		if (e == NULL && (e = oldest_with(p, held_inside)) != NULL) {
+			set_aside(p, e);
+		} else if (e != NULL || (e = oldest_with(p, held_by)) != NULL) {
+			drop(p, e);
+		} else {
 			return;
 		}
-		freed += held_by(e);
-		drop(p, e);
 	}
 }
 

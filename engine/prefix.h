@@ -55,7 +55,8 @@ size_t prefix_trim(struct prefix *p, size_t bytes);
 /* Until the engine's limit on pages has so many bytes left: superseded contexts are evicted, then
  * those not used for the longest time are put aside, or evicted where they can't be. */
 void prefix_make_room(struct prefix *p, size_t bytes);
-/* Evicts what lies aside until so many bytes are free there, or none does. */
+/* Evicts what lies aside until so many bytes are free there, or none does; nothing where there is
+ * never room for so many. */
 void prefix_make_space(struct prefix *p, size_t bytes);
 
 struct prefix_stats {

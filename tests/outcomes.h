@@ -30,6 +30,12 @@ struct outcome {
 	int n_hidden;      /* floats of it */
 };
 
+/* Steps that take no time have all the rows that there are, on any machine. */
+static inline double stopped_clock(void *user) {
+	(void)user;
+	return 1;
+}
+
 static inline void on_event(void *user, const struct bb_event *event) {
 	struct outcome *o = user;
 	const int i = event->branch;

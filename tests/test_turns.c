@@ -24,12 +24,6 @@ static void tear_down(void) {
 
 TestSuite(turns, .init = set_up, .fini = tear_down);
 
-/* Steps that take no time have all the rows that there are. */
-static double stopped_clock(void *user) {
-	(void)user;
-	return 1;
-}
-
 static void release_all(struct outcome *o, int n) {
 	for (int i = 0; i < n; i++) {
 		bb_request_release(o[i].request);
@@ -201,6 +195,25 @@ static int put_aside(int n_rows) {
 Test(turns, what_is_cheaper_by_measured_times) {
 	cr_assert_eq(put_aside(4), 4);
 	cr_assert_eq(put_aside(512), 1);
+}
+
+/* Copies of the prefix cache make room for one that there is room for, and go for no other. */
+Test(turns, what_no_room_would_hold_costs_no_copies) {
+	struct swap_space space = { .max_bytes = engine_kv_bytes(engine, 200) };
+	struct bb_context *c = new_context(engine);
+	struct bb_error err = { 0 };
+	struct prefix_stats stats;
+	struct prefix *p;
+	cr_assert(prefix_create(&p, engine, 1, &space, &err), "%s", err.text);
+	cr_assert(bb_prefill(c, ids, 100, NULL, NULL, NULL, &err), "%s", err.text);
+	prefix_keep(p, NULL, NULL, c);
+	prefix_make_space(p, space.max_bytes + 1);
+	prefix_stats(p, &stats);
+	cr_assert(stats.n_aside == 1 && space.used_bytes > 0);
+	prefix_make_space(p, space.max_bytes);
+	prefix_stats(p, &stats);
+	cr_assert(stats.n_contexts == 0 && stats.n_aside == 0 && space.used_bytes == 0);
+	prefix_destroy(p);
 }
 
 /* ---- beginnings that others read ---- */
