@@ -185,7 +185,11 @@ static void check_timeline(const char *name) {
 	cr_assert(bb_context_rewind(fork, 1, &err), "%s", err.text);
 	expect_same(e, first, last_of(fork, ids + 1, N - 1), "a vector, then tokens");
 	/* the ids of the tail's vectors are gone with them */
-	cr_assert(!vectors_has(e->vectors, tail[0]) || !vectors_is(tail[0]));
+	int n_gone = 0;
+	for (int i = 0; i < N_OTHER; i++) {
+		n_gone += vectors_is(tail[i]) && !vectors_has(e->vectors, tail[i]);
+	}
+	cr_assert_gt(n_gone, 0);
 	cr_assert(!bb_prefill(fork, tail, N_OTHER, NULL, NULL, NULL, &err));
 	cr_assert_eq(err.code, BB_ERR_INPUT);
 	cr_assert(strstr(err.text, "expected 0 to") != NULL, "%s", err.text);
@@ -323,8 +327,8 @@ static void check_requests(const char *name, size_t tokens, size_t states, bool 
 	params.max_kv_bytes = engine_kv_bytes(e, (int)tokens) + states * e->states.bytes;
 	bb_engine_destroy(e);
 	e = open_with(&params);
-	const struct bb_scheduler_params sp = { .max_running = 8, .max_step_tokens = 96,
-		.max_swap_bytes = swaps ? 0 : 1 };
+	const struct bb_scheduler_params sp = { .max_running = 8, .max_step_tokens = 48,
+		.max_swap_bytes = swaps ? 0 : 1, .clock = stopped_clock };
 	struct bb_scheduler *s = new_scheduler(e, &sp);
 	memset(outcomes, 0, sizeof(outcomes));
 	for (int i = 0; i < N_REQUESTS; i++) {
@@ -345,7 +349,7 @@ static void check_requests(const char *name, size_t tokens, size_t states, bool 
 	struct bb_scheduler_stats stats;
 	bb_scheduler_stats(s, &stats);
 	cr_assert((swaps ? stats.n_swapped : stats.n_dropped) > 0, "nobody was put aside");
-	cr_assert_gt(stats.n_cached_tokens, 0);
+	cr_assert_gt(stats.n_cached_tokens, 0, "nobody shared a beginning");
 	bb_scheduler_destroy(s);
 	for (int i = 0; i < N_REQUESTS; i++) {
 		cr_assert_eq(outcomes[i].error.code, BB_OK, "%s", outcomes[i].error.text);
