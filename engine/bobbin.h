@@ -535,7 +535,8 @@ void bb_scheduler_destroy(struct bb_scheduler *s);
  * (BB_ERR_DEVICE): all requests have failed with that sentence, and later ones will. */
 bool bb_scheduler_step(struct bb_scheduler *s, bool *idle, struct bb_error *err);
 /* Sleeps until there is something to do, bb_scheduler_wake, or for most_s seconds of the machine's
- * clock; whether there is something to do. */
+ * clock; whether a step is due: requests are open, and if all are paused, one may have been
+ * cancelled, or have come to its deadline. */
 bool bb_scheduler_wait(struct bb_scheduler *s, double most_s);
 void bb_scheduler_wake(struct bb_scheduler *s); /* from any thread; not from a signal handler */
 

@@ -352,10 +352,10 @@ bool bb_scheduler_wait(struct bb_scheduler *s, double most_s) {
 	while (s->n_open <= s->n_paused && !s->is_woken && timed_out == 0) {
 		timed_out = pthread_cond_timedwait(&s->changed, &s->lock, &until);
 	}
-	const bool is_due = s->n_open > s->n_paused;
+	const bool is_any_open = s->n_open > 0;
 	s->is_woken = false;
 	pthread_mutex_unlock(&s->lock);
-	return is_due;
+	return is_any_open;
 }
 
 void bb_scheduler_stats(struct bb_scheduler *s, struct bb_scheduler_stats *out) {
