@@ -182,10 +182,11 @@ static bool measures(const struct schedule_state *s, int n_decode) {
 	return s->probes && n_decode > 0;
 }
 
-/* What the elder reads before all others: no more than half, where somebody else may be urgent. */
+/* What the elder reads before all others; no more than half, where somebody else may be urgent. */
+enum { ELDER_ROWS = 4 };
+
 static int elder_rows(int rows) {
-	const int most = 4;
-	return rows >= 2 * most ? most : (rows + 1) / 2;
+	return rows >= 2 * ELDER_ROWS ? ELDER_ROWS : (rows + 1) / 2;
 }
 
 /* Prompts are read in the order of rank; the elder, at `elder` of it, a little before all. */

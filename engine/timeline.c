@@ -47,10 +47,10 @@ static bool no_memory(size_t cap, size_t item_bytes, struct bb_error *err) {
 /* Refers to the vectors among ids, for which there is room. */
 static void hold(struct held *h, struct vectors *of, const int32_t *ids, size_t n) {
 	h->of = of;
+	vectors_ref(of, ids, n);
 	for (size_t i = 0; i < n; i++) {
 		if (vectors_is(ids[i])) {
 			assert(h->n < h->cap);
-			vectors_ref(of, &ids[i], 1);
 			h->ids[h->n++] = ids[i];
 		}
 	}

@@ -240,7 +240,7 @@ void turns_drop(struct bb_scheduler *s, struct branch *b) {
 
 /* The cache's limit counts pages and states: a context with more bytes of vectors than of those,
  * as one of recurrent layers alone may have, isn't kept. */
-static bool is_kept(const struct bb_context *c) {
+static bool may_be_kept(const struct bb_context *c) {
 	const struct bb_engine *e = c->engine;
 	const size_t n = vectors_count(bb_context_tokens(c), (size_t)bb_context_length(c));
 	const size_t bytes = n * (size_t)hparam_int(&e->plan.hp, H_EMBD) * sizeof(float);
@@ -248,7 +248,7 @@ static bool is_kept(const struct bb_context *c) {
 }
 
 void turns_keep(struct bb_scheduler *s, struct branch *b) {
-	if (s->prefix != NULL && turns_is_in(b) && is_kept(b->context)) {
+	if (s->prefix != NULL && turns_is_in(b) && may_be_kept(b->context)) {
 		prefix_keep(s->prefix, salt_of(b), b->request->params.conversation, b->context);
 		b->context = NULL;
 	}
