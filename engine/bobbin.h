@@ -212,9 +212,9 @@ struct bb_vectors;
  * Hugging Face's words what get_input_embeddings() returns: where the architecture goes on to
  * multiply that (Granite, Falcon-H1, RecurrentGemma), the engine does so with vectors; Gemma 3's
  * embedding has its factor in it. The row of a token's embedding gives the bits that the token
- * gives. BB_ERR_INPUT for numbers that aren't finite, or whose squares have no finite sum in f32;
- * BB_ERR_MEMORY. Must be destroyed before the engine, which has to be able to compute; unlike the
- * rest, may be made and destroyed on any thread. */
+ * gives. BB_ERR_INPUT for numbers that aren't finite, or whose squares, so multiplied, have no
+ * finite sum in f32; BB_ERR_MEMORY. Must be destroyed before the engine, which has to be able to
+ * compute; unlike the rest, may be made and destroyed on any thread. */
 bool bb_vectors_create(struct bb_vectors **out, struct bb_engine *e, const float *rows, int n,
 	struct bb_error *err);
 /* Requests that were submitted and contexts that have them keep what they need. */

@@ -352,7 +352,7 @@ static void run_heads(const struct run *r, const struct plan_op *o) {
  * follow each other. */
 static void run_embed(const struct run *r, const struct plan_op *o) {
 	const struct batch *b = &r->e->batch;
-	const float scale = r->p->model->embed_is_scaled ? 1 : o->scalar[0];
+	const float scale = plan_vector_scale(r->p);
 	r->k->embed(r->q, o->out, o->table_data, o->table->type, b->at.ids, r->n_rows, o->dim,
 		o->scalar[0]);
 	for (int i = 0, n; i < b->n_vectors; i += n) {

@@ -560,6 +560,11 @@ unsigned plan_flags(const struct plan *p, unsigned flags) {
 	return flags;
 }
 
+float plan_vector_scale(const struct plan *p) {
+	assert(p->embed.ops[0].kind == OP_EMBED);
+	return p->model->embed_is_scaled ? 1 : p->embed.ops[0].scalar[0];
+}
+
 size_t plan_step_bytes(const struct plan *p) {
 	size_t bytes = 0;
 	for (int i = 0; i < p->n_matrices; i++) {

@@ -165,6 +165,8 @@ void plan_finish(struct plan *p); /* zeroed is fine */
 /* What of these CPU flags the plan's kernels may use: an f32 checkpoint takes no bf16 path, in
  * attention neither, for its user asked for f32. */
 unsigned plan_flags(const struct plan *p, unsigned flags);
+/* What vectors are multiplied by where a token's embedding is. */
+float plan_vector_scale(const struct plan *p);
 /* Weight bytes that a step of one row reads. */
 size_t plan_step_bytes(const struct plan *p);
 

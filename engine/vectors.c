@@ -228,9 +228,9 @@ struct bb_vectors {
 	int n;
 };
 
-/* Norms sum squares of a row in f32. An infinite sum would make a row of zeros of it, and so finite
- * logits that mean nothing. */
-static bool check_rows(const float *rows, int n, int width, struct bb_error *err) {
+/* Norms sum squares of a row, times `scale`, in f32. An infinite sum would make a row of zeros of
+ * it, and so finite logits that mean nothing. */
+static bool check_rows(const float *rows, int n, int width, double scale, struct bb_error *err) {
 	for (int r = 0; r < n; r++) {
 		double sum = 0;
 		for (int c = 0; c < width; c++) {
@@ -239,11 +239,11 @@ static bool check_rows(const float *rows, int n, int width, struct bb_error *err
 				return base_fail(err, BB_ERR_INPUT, "vector %d has %g at index %d, expected finite "
 					"numbers", r, x, c);
 			}
-			sum += x * x;
+			sum += scale * x * scale * x;
 		}
 		if (!(sum < (double)FLT_MAX)) {
-			return base_fail(err, BB_ERR_INPUT, "vector %d is %.3g long, which is too much for f32",
-				r, sqrt(sum));
+			return base_fail(err, BB_ERR_INPUT, "vector %d is %.3g long, which times the model's "
+				"%g is too much for f32", r, sqrt(sum) / scale, scale);
 		}
 	}
 	return true;
@@ -253,7 +253,8 @@ bool bb_vectors_create(struct bb_vectors **out, struct bb_engine *e, const float
 	struct bb_error *err) {
 	assert(e->is_planned && n >= 1);
 	*out = NULL;
-	if (!check_rows(rows, n, hparam_int(&e->plan.hp, H_EMBD), err)) {
+	if (!check_rows(rows, n, hparam_int(&e->plan.hp, H_EMBD), (double)plan_vector_scale(&e->plan),
+		err)) {
 		return false;
 	}
 	struct bb_vectors *v = base_alloc(1, sizeof(*v));

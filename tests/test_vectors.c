@@ -422,6 +422,25 @@ Test(vectors, that_are_larger_than_their_context_are_not_kept) {
 
 /* ---- what is refused ---- */
 
+/* A row that is short enough until the model multiplies it, as it does with a token's. */
+Test(vectors, are_refused_where_the_model_makes_them_too_long) {
+	static const char *const names[] = { "llama", "recurrent_gemma" };
+	for (size_t i = 0; i < COUNT(names); i++) {
+		struct bb_engine *e = open_on(names[i], NULL);
+		float *row = calloc((size_t)width_of(e), sizeof(*row));
+		struct bb_vectors *v;
+		struct bb_error err = { 0 };
+		row[1] = 1e19f;
+		const bool ok = bb_vectors_create(&v, e, row, 1, &err);
+		cr_assert_eq(ok, i == 0, "%s: %s", names[i], err.text);
+		cr_assert(ok || strstr(err.text, "vector 0 is 1e+19 long, which times") != NULL, "%s",
+			err.text);
+		bb_vectors_destroy(v);
+		free(row);
+		bb_engine_destroy(e);
+	}
+}
+
 Test(vectors, what_is_none_is_refused_in_a_sentence) {
 	struct bb_engine *e = open_on("llama", NULL);
 	struct bb_vectors *v;
