@@ -355,8 +355,9 @@ const struct head *heads_find(struct heads *h, uint32_t expr) {
 	if (exact != 0) {
 		return &h->all[exact - 1];
 	}
-	if ((x->all[expr].flags & EXPR_BOUNDED) != 0 && (!find_counted(h, expr, &found) ||
-		found != NULL)) {
+	/* where no more are kept, whoever asks twice must hear the same: a family may come between */
+	if ((x->all[expr].flags & EXPR_BOUNDED) != 0 && h->n < MAX_HEADS &&
+		(!find_counted(h, expr, &found) || found != NULL)) {
 		return found;
 	}
 	const uint32_t clipped = expr_clip(x, expr);
