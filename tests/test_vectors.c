@@ -8,6 +8,9 @@
 #include <float.h>
 #include <unistd.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 enum { N_ROWS = 150 };
 
 static struct bb_engine *open_on(const char *name, const char *device) {
@@ -274,6 +277,50 @@ static void check_saved(const char *name) {
 Test(vectors, are_saved) {
 	check_saved("llama");
 	check_saved("mamba2");
+}
+
+/* A file that was forged, checksum and all, byte by byte: what it says of vectors is held against
+ * its tokens, and those that were read until then are let go, which the engine's end asks for. */
+Test(vectors, of_a_forged_file_fit_its_tokens) {
+	enum { N = 5, BEGINNING = 2000 }; /* the head, vectors, ids */
+	static uint8_t bytes[1 << 20];
+	struct bb_engine *e = open_on("llama", NULL);
+	int32_t ids[N], mixed[N];
+	char path[64];
+	snprintf(path, sizeof(path), "/tmp/bobbin-vectors-%d", (int)getpid());
+	make_ids(ids, N, vocab_of(e), 6);
+	struct bb_vectors *v = vectors_of(e, ids, N);
+	mix(mixed, ids, bb_vectors_ids(v), N);
+	struct bb_context *c = new_context(e);
+	struct bb_error err = { 0 };
+	cr_assert(bb_prefill(c, mixed, N, NULL, NULL, NULL, &err), "%s", err.text);
+	cr_assert(bb_context_save(c, path, &err), "%s", err.text);
+	bb_context_destroy(c);
+	bb_vectors_destroy(v);
+	FILE *f = fopen(path, "r+b");
+	cr_assert_not_null(f);
+	setbuf(f, NULL);
+	const size_t n = fread(bytes, 1, sizeof(bytes), f);
+	cr_assert(n > BEGINNING && n < sizeof(bytes));
+	int n_misfits = 0, n_loaded = 0;
+	for (size_t i = 0; i < BEGINNING; i++) {
+		bytes[i] ^= 0x41;
+		const XXH64_hash_t hash = XXH3_64bits(bytes, n - sizeof(hash));
+		memcpy(bytes + n - sizeof(hash), &hash, sizeof(hash));
+		rewind(f);
+		cr_assert_eq(fwrite(bytes, 1, n, f), n);
+		struct bb_error why = { 0 };
+		const bool ok = bb_context_load(&c, e, path, NULL, &why);
+		cr_assert(ok || (c == NULL && why.text[0] != '\0'), "byte %zu", i);
+		n_misfits += strstr(why.text, "its vectors don't fit its tokens") != NULL;
+		n_loaded += ok;
+		bb_context_destroy(c);
+		bytes[i] ^= 0x41;
+	}
+	cr_assert(n_misfits > 0 && n_loaded > 0, "%d misfits, %d loaded", n_misfits, n_loaded);
+	fclose(f);
+	unlink(path);
+	bb_engine_destroy(e);
 }
 
 /* Every call that makes or uses vectors, with each allocation failing in turn. */
