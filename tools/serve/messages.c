@@ -309,14 +309,14 @@ static bool read_variables(struct exchange *x, struct conversation *c) {
 }
 
 bool conversation_read(struct exchange *x, struct conversation *c) {
-	static const char *const old[] = { "functions", "function_call", "mm_processor_kwargs",
+	static const char *const unsupported[] = { "functions", "function_call", "mm_processor_kwargs",
 		"audio", "web_search_options", "prompt_embeds", NULL };
 	const json_t *asks = field(x->in, "add_generation_prompt");
 	c->messages = json_incref(json_object_get(x->in, "messages"));
 	c->tools = field(x->in, "tools") != NULL ? json_incref(json_object_get(x->in, "tools")) : NULL;
 	bool adds = true;
-	if (!fields_unsupported(x, x->in, old) || !conversation_check(x, c) || !read_choice(x, c) ||
-		!read_variables(x, c) || !field_string(x, x->in, "chat_template", &c->source) ||
+	if (!fields_unsupported(x, x->in, unsupported) || !conversation_check(x, c) ||
+		!read_choice(x, c) || !read_variables(x, c) || !field_string(x, x->in, "chat_template", &c->source) ||
 		!field_bool(x, x->in, "continue_final_message", &c->continues) ||
 		!field_bool(x, x->in, "add_generation_prompt", &adds)) {
 		return false;

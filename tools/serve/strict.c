@@ -272,11 +272,12 @@ static json_t *behind_begin(struct strict *j) {
 		: strcmp(j->format->name, "lfm2") == 0 ? pythonic(j) : hermes(j);
 }
 
-/* Where the text may begin with a call: the call; else NULL. */
+/* Whether a text may begin with a call without a mark before it. */
 static bool starts_with_call(const struct strict *j) {
 	return j->format->starts[0] != NULL;
 }
 
+/* Of a format that starts_with_call: the calls. */
 static json_t *as_whole(struct strict *j) {
 	return j->format->starts[0][0] == '[' ? pythonic(j) : objects(j);
 }

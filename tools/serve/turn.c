@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Whose client reads too slowly is paused, while the events that wait hold all that they may.
  * A queue between two threads. It is counted: by the exchange, and by each request until its last
- * event, for that may come when the exchange is gone. */
+ * event, for that may come when the exchange is gone. Requests whose client reads too slowly are
+ * paused, while the events that wait hold all that they may. */
 #include "turn.h"
 
 #include "ration.h"
