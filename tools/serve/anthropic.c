@@ -138,8 +138,7 @@ static void stream_end(struct talk *t, struct buf *out) {
 
 static void stream_fail(struct talk *t, const struct bb_error *err, struct buf *out) {
 	(void)t;
-	send_event(out, "error", error_body(DIALECT_ANTHROPIC, error_status(err->code), NULL, NULL,
-		err->text));
+	send_event(out, "error", error_of_engine(DIALECT_ANTHROPIC, err));
 }
 
 static void stream_idle(struct talk *t, struct buf *out) {

@@ -8,6 +8,8 @@
 #include "exchange.h"
 
 enum { ASKED_STOPS = 64 };
+/* Prompts that one request may have. */
+enum { ASKED_PROMPTS = 1024 };
 
 struct asked { /* asked_read .. asked_finish */
 	struct bb_generation_params generation; /* its pointers go into this struct and into x->in */

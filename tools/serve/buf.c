@@ -91,6 +91,12 @@ void buf_json_take(struct buf *b, json_t *value) {
 	json_decref(value);
 }
 
+void buf_event_take(struct buf *b, json_t *value) {
+	buf_text(b, "data: ");
+	buf_json_take(b, value);
+	buf_text(b, "\n\n");
+}
+
 void buf_drop(struct buf *b, size_t n) {
 	if (n > 0) {
 		memmove(b->data, b->data + n, b->bytes - n + 1);

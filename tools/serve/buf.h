@@ -27,6 +27,8 @@ void buf_vprint(struct buf *b, const char *format, va_list args)
 /* One line; NULL, for which there was no memory, is remembered as such. */
 void buf_json(struct buf *b, const json_t *value);
 void buf_json_take(struct buf *b, json_t *value);
+/* The same as a server-sent event. */
+void buf_event_take(struct buf *b, json_t *value);
 /* Takes n bytes off the front. */
 void buf_drop(struct buf *b, size_t n);
 /* The bytes are the caller's, to be freed, and count for no request any more; b is empty. NULL when

@@ -89,12 +89,6 @@ static json_t *new_chunk(const struct talk *t, json_t *choices) {
 		t->server->names[0], "system_fingerprint", "bobbin-" BB_VERSION, "choices", choices);
 }
 
-static void send(const struct talk *t, json_t *chunk, struct buf *out) {
-	buf_text(out, "data: ");
-	buf_json_take(out, chunk);
-	buf_text(out, "\n\n");
-}
-
 /* Takes the delta and, with the first one of a token, what is to be told about that. */
 static void send_delta(struct talk *t, int i, json_t *delta, const char *reason, struct buf *out) {
 	json_t *choice = json_pack("{s:i, s:o, s:o, s:s?}", "index", i, "delta", delta, "logprobs",
@@ -116,7 +110,7 @@ static void send_delta(struct talk *t, int i, json_t *delta, const char *reason,
 	} else if (t->asked.with_usage) {
 		json_object_set_new(chunk, "usage", json_null());
 	}
-	send(t, chunk, out);
+	buf_event_take(out, chunk);
 }
 
 static void stream_begin(struct talk *t, struct buf *out) {
@@ -157,14 +151,14 @@ static void stream_end(struct talk *t, struct buf *out) {
 		json_t *chunk = new_chunk(t, json_array());
 		json_object_set_new(chunk, "usage", talk_usage(t));
 		json_object_set_new(chunk, "timings", talk_timings(t));
-		send(t, chunk, out);
+		buf_event_take(out, chunk);
 	}
 	buf_text(out, "data: [DONE]\n\n");
 }
 
 static void stream_fail(struct talk *t, const struct bb_error *err, struct buf *out) {
-	send(t, error_body(DIALECT_OPENAI, error_status(err->code), NULL, error_code(err->code),
-		err->text), out);
+	(void)t;
+	buf_event_take(out, error_of_engine(DIALECT_OPENAI, err));
 	buf_text(out, "data: [DONE]\n\n");
 }
 

@@ -16,8 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_PROMPTS = 1024 };
-
 struct choice { /* one of n for each prompt */
 	struct buf text;
 	json_t *tokens, *token_logprobs, *tops, *offsets; /* of logprobs; else NULL */
@@ -247,12 +245,6 @@ static int take(struct job *j, const struct turn_event *e) {
 
 /* ---- streamed ---- */
 
-static void put(struct buf *out, json_t *value) {
-	buf_text(out, "data: ");
-	buf_json_take(out, value);
-	buf_text(out, "\n\n");
-}
-
 static void tell(struct job *j, int i, struct buf *out) {
 	json_t *chunk = wrap(j, json_pack("[o]", choice_object(j, i)));
 	if (j->asked.usage_always) {
@@ -260,7 +252,7 @@ static void tell(struct job *j, int i, struct buf *out) {
 	} else if (j->asked.with_usage) {
 		json_object_set_new(chunk, "usage", json_null());
 	}
-	put(out, chunk);
+	buf_event_take(out, chunk);
 	forget(&j->choices[i]);
 }
 
@@ -268,15 +260,14 @@ static void put_end(struct job *j, struct buf *out) {
 	if (j->asked.with_usage) {
 		json_t *chunk = wrap(j, json_array());
 		json_object_set_new(chunk, "usage", usage_of(j));
-		put(out, chunk);
+		buf_event_take(out, chunk);
 	}
 	buf_text(out, "data: [DONE]\n\n");
 }
 
 static void fail(struct job *j, const struct bb_error *err, struct buf *out) {
 	j->x->error = error_code(err->code);
-	put(out, error_body(DIALECT_OPENAI, error_status(err->code), NULL, error_code(err->code),
-		err->text));
+	buf_event_take(out, error_of_engine(DIALECT_OPENAI, err));
 	buf_text(out, "data: [DONE]\n\n");
 }
 
@@ -290,7 +281,7 @@ static bool more(void *user, struct buf *out) {
 	j->has_begun = true;
 	while (out->bytes == 0) {
 		bool is_gone;
-		struct turn_event *e = turn_next(j->turn, 10000, &is_gone);
+		struct turn_event *e = turn_next(j->turn, TURN_IDLE_MS, &is_gone);
 		if (e == NULL && is_gone) {
 			j->x->error = "client_left";
 			return false;
@@ -409,9 +400,9 @@ static bool read_prompts(struct job *j) {
 	if (n == 0) {
 		return reply_error(x, 400, "prompt", "missing", "'prompt' is missing");
 	}
-	if (n > MOST_PROMPTS) {
+	if (n > ASKED_PROMPTS) {
 		return reply_error(x, 400, "prompt", "invalid_value",
-			"'prompt' has %zu prompts, expected at most %d", n, MOST_PROMPTS);
+			"'prompt' has %zu prompts, expected at most %d", n, ASKED_PROMPTS);
 	}
 	j->prompts = calloc(n, sizeof(*j->prompts));
 	j->texts = calloc(n, sizeof(*j->texts));

@@ -179,6 +179,10 @@ const char *error_code(enum bb_code code) {
 	}
 }
 
+json_t *error_of_engine(enum dialect dialect, const struct bb_error *err) {
+	return error_body(dialect, error_status(err->code), NULL, error_code(err->code), err->text);
+}
+
 bool reply_engine_error(struct exchange *x, const char *param, const struct bb_error *err) {
 	return reply_error(x, error_status(err->code), param, error_code(err->code), "%s", err->text);
 }

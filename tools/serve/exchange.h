@@ -75,6 +75,7 @@ bool reply_no_memory(struct exchange *x);
 /* The body of such an error, for streams that have begun. */
 json_t *error_body(enum dialect dialect, int status, const char *param, const char *code,
 	const char *message);
+json_t *error_of_engine(enum dialect dialect, const struct bb_error *err);
 int error_status(enum bb_code code);
 const char *error_code(enum bb_code code);
 

@@ -2,6 +2,7 @@
  *
  * llama-server's own endpoints: /completion, and what /props and /slots tell of this server. */
 #include "fields.h"
+#include "logprobs.h"
 #include "peers.h"
 #include "routes.h"
 #include "server.h"
@@ -124,15 +125,7 @@ void llama_completion(struct exchange *x) {
 /* ---- what the server is ---- */
 
 static json_t *token_text(const struct bb_engine *e, int id) {
-	struct bb_text text = { 0 };
-	struct bb_error ignored = { 0 };
-	const int32_t token = id;
-	if (id >= 0) {
-		bb_detokenize(e, &token, 1, &text, &ignored);
-	}
-	json_t *value = json_bytes(text.bytes > 0 ? text.data : "", text.bytes);
-	bb_text_finish(&text);
-	return value;
+	return id >= 0 ? logprobs_token(e, id, false) : json_string("");
 }
 
 void llama_props(struct exchange *x) {

@@ -316,7 +316,8 @@ bool conversation_read(struct exchange *x, struct conversation *c) {
 	c->tools = field(x->in, "tools") != NULL ? json_incref(json_object_get(x->in, "tools")) : NULL;
 	bool adds = true;
 	if (!fields_unsupported(x, x->in, unsupported) || !conversation_check(x, c) ||
-		!read_choice(x, c) || !read_variables(x, c) || !field_string(x, x->in, "chat_template", &c->source) ||
+		!read_choice(x, c) || !read_variables(x, c) ||
+		!field_string(x, x->in, "chat_template", &c->source) ||
 		!field_bool(x, x->in, "continue_final_message", &c->continues) ||
 		!field_bool(x, x->in, "add_generation_prompt", &adds)) {
 		return false;

@@ -13,8 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_PROMPTS = 1024, IDLE_MS = 10000 };
-
 static void destroy(void *user) {
 	struct peer_job *j = user;
 	turn_end(j->turn);
@@ -83,30 +81,23 @@ static int take(struct peer_job *j, const struct turn_event *e) {
 
 /* ---- streamed ---- */
 
-static void put(struct buf *out, json_t *value) {
-	buf_text(out, "data: ");
-	buf_json_take(out, value);
-	buf_text(out, "\n\n");
-}
-
 static void tell(struct peer_job *j, int i, struct buf *out) {
 	struct peer_answer *a = &j->answers[i];
-	put(out, j->shape->object(j, i));
+	buf_event_take(out, j->shape->object(j, i));
 	a->text_told = a->text.bytes;
 	a->ids_told = json_array_size(a->ids);
 }
 
 static void fail(struct peer_job *j, const struct bb_error *err, struct buf *out) {
 	j->x->error = error_code(err->code);
-	put(out, error_body(DIALECT_OPENAI, error_status(err->code), NULL, error_code(err->code),
-		err->text));
+	buf_event_take(out, error_of_engine(DIALECT_OPENAI, err));
 }
 
 static bool more(void *user, struct buf *out) {
 	struct peer_job *j = user;
 	while (out->bytes == 0) {
 		bool is_gone;
-		struct turn_event *e = turn_next(j->turn, IDLE_MS, &is_gone);
+		struct turn_event *e = turn_next(j->turn, TURN_IDLE_MS, &is_gone);
 		if (e == NULL && is_gone) {
 			j->x->error = "client_left";
 			return false;
@@ -193,9 +184,9 @@ static bool read_prompts(struct peer_job *j) {
 	if (prompt == NULL) {
 		return reply_error(x, 400, "prompt", "missing", "the prompt is missing");
 	}
-	if (n > MOST_PROMPTS) {
+	if (n > ASKED_PROMPTS) {
 		return reply_error(x, 400, "prompt", "invalid_value",
-			"there are %zu prompts, expected at most %d", n, MOST_PROMPTS);
+			"there are %zu prompts, expected at most %d", n, ASKED_PROMPTS);
 	}
 	j->prompts = calloc(n, sizeof(*j->prompts));
 	j->usages = calloc(n, sizeof(*j->usages));

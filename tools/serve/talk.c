@@ -13,8 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { IDLE_MS = 10000 }; /* then a stream says that it lives */
-
 void talk_new_id(char *out, size_t bytes, const char *prefix) {
 	snprintf(out, bytes, "%s%016llx%08x", prefix, (unsigned long long)bb_random_seed(),
 		(unsigned)bb_random_seed());
@@ -247,7 +245,7 @@ static bool more(void *user, struct buf *out) {
 	}
 	while (out->bytes == 0) {
 		bool is_gone;
-		struct turn_event *e = turn_next(t->turn, IDLE_MS, &is_gone);
+		struct turn_event *e = turn_next(t->turn, TURN_IDLE_MS, &is_gone);
 		if (e == NULL && is_gone) {
 			t->x->error = "client_left";
 			return false;

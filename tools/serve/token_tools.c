@@ -2,8 +2,8 @@
  *
  * Text to ids and back, and prompts as the model sees them: the bodies of vLLM and llama-server. */
 #include "fields.h"
+#include "logprobs.h"
 #include "messages.h"
-#include "ration.h"
 #include "routes.h"
 #include "server.h"
 #include "terminal.h"
@@ -18,23 +18,12 @@ static json_t *ids_of(const struct bb_tokens *tokens) {
 	return list;
 }
 
-static json_t *piece(const struct bb_engine *e, int32_t id) {
-	struct bb_text text = { 0 };
-	struct bb_error err = { 0 };
-	if (!bb_detokenize(e, &id, 1, &text, &err)) {
-		ration_lose_by(&err);
-	}
-	json_t *value = json_bytes(text.bytes > 0 ? text.data : "", text.bytes);
-	bb_text_finish(&text);
-	return value;
-}
-
 /* Pieces that aren't UTF-8 by themselves are told by their bytes, as llama-server does. */
 static json_t *pieces_of(const struct bb_engine *e, const struct bb_tokens *tokens) {
 	json_t *list = json_array();
 	for (size_t i = 0; i < tokens->n; i++) {
 		json_array_append_new(list, json_pack("{s:i, s:o}", "id", (int)tokens->ids[i], "piece",
-			piece(e, tokens->ids[i])));
+			logprobs_token(e, tokens->ids[i], false)));
 	}
 	return list;
 }
@@ -79,7 +68,7 @@ void tokens_tokenize(struct exchange *x) {
 		if (with_strings) {
 			json_t *list = json_array();
 			for (size_t i = 0; i < tokens.n; i++) {
-				json_array_append_new(list, piece(x->server->engine, tokens.ids[i]));
+				json_array_append_new(list, logprobs_token(x->server->engine, tokens.ids[i], false));
 			}
 			json_object_set_new(reply, "token_strs", list);
 		}

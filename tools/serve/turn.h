@@ -22,6 +22,9 @@ struct turn_event {
 
 void turn_event_free(struct turn_event *e);
 
+/* After so long a stream says that it lives. */
+enum { TURN_IDLE_MS = 10000 };
+
 struct turn;
 /* NULL: there was no memory. */
 struct turn *turn_create(struct exchange *x);
