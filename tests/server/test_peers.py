@@ -82,6 +82,15 @@ class Peers(Case):
                 self.assertEqual(self.complete(400, **more)["error"]["param"], param)
         self.assertEqual(self.complete(404, model="other")["error"]["code"], "model_not_found")
 
+    def test_pieces(self):
+        """Texts, or bytes where a token is a part of a letter."""
+        text = "sky \U0001f701"
+        rows = self.server.post("/tokenize", {"content": text, "with_pieces": True})["tokens"]
+        self.assertEqual([row["id"] for row in rows], self.server.post("/tokenize", {"content": text})["tokens"])
+        pieces = [row["piece"] for row in rows]
+        self.assertEqual({type(piece) for piece in pieces}, {str, list})
+        self.assertEqual(b"".join(bytes(p) if isinstance(p, list) else p.encode() for p in pieces), text.encode())
+
     def test_props_and_slots(self):
         props = self.server.get("/props")
         self.assertEqual((props["total_slots"], props["default_generation_settings"]["n_ctx"]), (4, 1024))

@@ -4,6 +4,7 @@
 #include "fields.h"
 #include "logprobs.h"
 #include "messages.h"
+#include "ration.h"
 #include "routes.h"
 #include "server.h"
 #include "terminal.h"
@@ -18,12 +19,29 @@ static json_t *ids_of(const struct bb_tokens *tokens) {
 	return list;
 }
 
-/* Pieces that aren't UTF-8 by themselves are told by their bytes, as llama-server does. */
+/* What isn't UTF-8 by itself is told by its bytes, as llama-server does. */
+static json_t *piece(const struct bb_engine *e, int32_t id) {
+	struct bb_text text = { 0 };
+	struct bb_error err = { 0 };
+	if (!bb_detokenize(e, &id, 1, &text, &err)) {
+		ration_lose_by(&err);
+	}
+	json_t *value = json_stringn(text.bytes > 0 ? text.data : "", text.bytes);
+	if (value == NULL) {
+		value = json_array();
+		for (size_t i = 0; i < text.bytes; i++) {
+			json_array_append_new(value, json_integer((unsigned char)text.data[i]));
+		}
+	}
+	bb_text_finish(&text);
+	return value;
+}
+
 static json_t *pieces_of(const struct bb_engine *e, const struct bb_tokens *tokens) {
 	json_t *list = json_array();
 	for (size_t i = 0; i < tokens->n; i++) {
 		json_array_append_new(list, json_pack("{s:i, s:o}", "id", (int)tokens->ids[i], "piece",
-			logprobs_token(e, tokens->ids[i], false)));
+			piece(e, tokens->ids[i])));
 	}
 	return list;
 }
@@ -56,6 +74,7 @@ static bool read_messages(struct exchange *x, struct bb_tokens *out) {
 
 void tokens_tokenize(struct exchange *x) {
 	struct bb_tokens tokens = { 0 };
+	const struct bb_engine *e = x->server->engine;
 	bool with_strings = false, with_pieces = false;
 	const bool is_llama = field(x->in, "content") != NULL;
 	if (field_model(x) && field_bool(x, x->in, "return_token_strs", &with_strings) &&
@@ -64,11 +83,11 @@ void tokens_tokenize(struct exchange *x) {
 			: read_text(x, is_llama ? "content" : "prompt", &tokens))) {
 		json_t *reply = json_pack("{s:I, s:i, s:o}", "count", (json_int_t)tokens.n,
 			"max_model_len", x->server->info.max_len, "tokens",
-			with_pieces ? pieces_of(x->server->engine, &tokens) : ids_of(&tokens));
+			with_pieces ? pieces_of(e, &tokens) : ids_of(&tokens));
 		if (with_strings) {
 			json_t *list = json_array();
 			for (size_t i = 0; i < tokens.n; i++) {
-				json_array_append_new(list, logprobs_token(x->server->engine, tokens.ids[i], false));
+				json_array_append_new(list, logprobs_token(e, tokens.ids[i], false));
 			}
 			json_object_set_new(reply, "token_strs", list);
 		}
