@@ -2,7 +2,7 @@
 """The own endpoints of llama-server and SGLang, by requests as their users write them."""
 import json
 
-from serving import REAL, Case
+from serving import REAL, TINY, Case
 
 PROMPT = "The sky is"
 
@@ -74,6 +74,8 @@ class Peers(Case):
 
     def test_completion_refuses(self):
         for more, param in (({"prompt": None}, "prompt"), ({"n_predict": 0}, "n_predict"),
+                            ({"n_predict": 1022}, "max_tokens"),
+                            ({"n_predict": None, "max_tokens": 1022}, "max_tokens"),
                             ({"n_predict": "x"}, "n_predict"),
                             ({"mirostat": 2}, "mirostat"), ({"logit_bias": [["x", 1]]}, "logit_bias"),
                             ({"samplers": ["top_k"]}, "samplers"), ({"prompt": []}, "prompt"),
@@ -160,3 +162,21 @@ class Peers(Case):
                 self.assertEqual(self.generate(400, params, **more)["error"]["param"], param)
         reply = self.server.post("/generate", {"text": PROMPT, "sampling_params": [{}]}, 400)
         self.assertEqual(reply["error"]["param"], "sampling_params")
+
+
+class ManySlots(Case):
+    model, options = TINY, ("-c", "100000", "--kv-cache-bytes", "0", "--log-level", "off", "-np", "100")
+
+    def test_all_of_them(self):
+        """More than one page of any list."""
+        connection = self.server.connect()
+        connection.request("POST", "/v1/completions", json.dumps({"prompt": [[i, 2] for i in range(100)],
+                                                                  "max_tokens": 90000, "ignore_eos": True}))
+        self.server.wait_for(lambda loads: loads["running"] == 100)
+        slots = self.server.get("/slots")
+        self.assertEqual([s["id"] for s in slots], list(range(100)))
+        self.assertTrue(all(s["is_processing"] for s in slots))
+        self.server.get("/slots?fail_on_no_slot=1", 503)
+        connection.close()
+        self.server.wait_for(lambda loads: loads["n_requests"] == 0)
+        self.assertFalse(any(s["is_processing"] for s in self.server.get("/slots")))

@@ -4,12 +4,14 @@
 #include "fields.h"
 #include "logprobs.h"
 #include "peers.h"
+#include "ration.h"
 #include "routes.h"
 #include "server.h"
 #include "talk.h"
 #include "terminal.h"
 
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- /completion ---- */
@@ -110,8 +112,8 @@ void llama_completion(struct exchange *x) {
 		return;
 	}
 	if (max_tokens == 0) {
-		reply_error(x, 400, "n_predict", "invalid_value", "'n_predict' is 0, expected -1 or more "
-			"than that: nothing is generated for it alone");
+		reply_error(x, 400, "n_predict", "invalid_value", "'n_predict' is 0, expected -1 or at "
+			"least 1: prompts aren't read for nothing");
 		return;
 	}
 	json_t *in = fields_copy(x, own);
@@ -119,7 +121,7 @@ void llama_completion(struct exchange *x) {
 		json_decref(in);
 		return;
 	}
-	peer_run(x, in, &shape, max_tokens, n_probs > 0 ? n_probs : -1);
+	peer_run(x, in, &shape, max_tokens, false, n_probs > 0 ? n_probs : -1);
 }
 
 /* ---- what the server is ---- */
@@ -142,15 +144,10 @@ void llama_props(struct exchange *x) {
 		"bobbin-" BB_VERSION));
 }
 
-/* A slot is a place in a step: those at work first, then the free ones. */
-void llama_slots(struct exchange *x) {
-	enum { MOST = 4096 };
-	const struct server *s = x->server;
-	const int n_slots = s->options.max_running < MOST ? s->options.max_running : MOST;
-	struct bb_request_info list[64];
-	const int n = bb_scheduler_requests(s->scheduler, list, 64);
+/* Those that are at work. */
+static json_t *busy_slots(const struct server *s, const struct bb_request_info *list, int n) {
 	json_t *slots = json_array();
-	for (int i = 0; i < n && i < 64; i++) {
+	for (int i = 0; i < n; i++) {
 		const struct bb_request_info *r = &list[i];
 		if (r->state != BB_REQUEST_READING && r->state != BB_REQUEST_WRITING) {
 			continue;
@@ -160,7 +157,24 @@ void llama_slots(struct exchange *x) {
 			s->info.max_len, "speculative", 0, "is_processing", 1, "n_prompt_tokens", r->n_prompt,
 			"n_prompt_tokens_cache", r->n_cached, "next_token", "n_decoded", r->n_output));
 	}
-	for (int i = (int)json_array_size(slots); i < n_slots; i++) {
+	return slots;
+}
+
+/* A slot is a place in a step: those at work first, then the free ones. */
+void llama_slots(struct exchange *x) {
+	const struct server *s = x->server;
+	const int most = bb_scheduler_requests(s->scheduler, NULL, 0);
+	const size_t bytes = (size_t)(most > 0 ? most : 1) * sizeof(struct bb_request_info);
+	struct bb_request_info *list = ration_take(bytes) ? malloc(bytes) : NULL;
+	if (list == NULL) {
+		reply_no_memory(x);
+		return;
+	}
+	const int n = bb_scheduler_requests(s->scheduler, list, most);
+	json_t *slots = busy_slots(s, list, n < most ? n : most);
+	free(list);
+	ration_give(bytes);
+	for (int i = (int)json_array_size(slots); i < s->options.max_running; i++) {
 		json_array_append_new(slots, json_pack("{s:i, s:i, s:b, s:b}", "id", i, "n_ctx",
 			s->info.max_len, "speculative", 0, "is_processing", 0));
 	}

@@ -225,7 +225,7 @@ static bool begin(struct peer_job *j) {
 }
 
 void peer_run(struct exchange *x, json_t *in, const struct peer_shape *shape, int max_tokens,
-	int n_top) {
+	bool gives_way, int n_top) {
 	struct peer_job *j = in != NULL ? calloc(1, sizeof(*j)) : NULL;
 	if (j == NULL) {
 		json_decref(in);
@@ -243,8 +243,7 @@ void peer_run(struct exchange *x, json_t *in, const struct peer_shape *shape, in
 		return;
 	}
 	j->asked.generation.max_tokens = max_tokens;
-	j->asked.has_max_tokens = max_tokens >= 0 && (field(in, "n_predict") != NULL ||
-		field(in, "max_new_tokens") != NULL); /* else a default, which gives way */
+	j->asked.has_max_tokens = max_tokens >= 0 && !gives_way;
 	j->asked.generation.sampling.n_logprobs = n_top > 0 ? n_top : 0;
 	if (!read_prompts(j) || !begin(j)) {
 		destroy(j);

@@ -42,9 +42,10 @@ struct peer_job {
 };
 
 /* Answers `in`, whose fields are ours: `prompt` beside those of asked_read. max_tokens < 0: as many
- * as there is room for. Takes in, which becomes x->in; NULL: there was no memory. */
+ * as there is room for; gives_way: fewer where there is less room. Takes in, which becomes x->in;
+ * NULL: there was no memory. */
 void peer_run(struct exchange *x, json_t *in, const struct peer_shape *shape, int max_tokens,
-	int n_top);
+	bool gives_way, int n_top);
 /* The stop string that ended an answer, or NULL. */
 const char *peer_stop(const struct peer_job *j, int i);
 

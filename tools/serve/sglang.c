@@ -112,5 +112,6 @@ void sglang_generate(struct exchange *x) {
 		rename_field(in, "min_new_tokens", "min_tokens");
 		rename_field(in, "sampling_seed", "seed");
 	}
-	peer_run(x, in, &shapes[wants_text], max_tokens, wants_logprobs ? 0 : -1);
+	peer_run(x, in, &shapes[wants_text], max_tokens, field(params, "max_new_tokens") == NULL,
+		wants_logprobs ? 0 : -1);
 }
