@@ -226,6 +226,7 @@ class NoMemory(unittest.TestCase):
         streamed = chat("1 2", max_tokens=2, ignore_eos=True)
         text = text_of(server.ask("POST", "/v1/chat/completions", {**streamed, "stream": True})[2])
         alone = {path: answer(ask(path)[2]) for path in bodies}
+        texts = {path: server.ask("GET", path)[2] for path in ("/", "/openapi.json")}
         server.process.send_signal(signal.SIGUSR1)
         statuses = {}
         for path in list(bodies) * 200:
@@ -236,6 +237,12 @@ class NoMemory(unittest.TestCase):
             statuses[status] = statuses.get(status, 0) + 1
             if status == 200:
                 self.assertEqual(answer(data), alone[path])
+        for path in list(texts) * 100:
+            try:
+                status, _, data = server.ask("GET", path)
+            except (OSError, http.client.HTTPException):
+                continue
+            self.assertIn((status, data == texts[path]), ((200, True), (503, False)), path)
         whole, others = 0, 0
         for _ in range(300):
             try:

@@ -54,6 +54,9 @@ void reply_text(struct exchange *x, int status, const char *type, const char *te
 	buf_text(&x->out, text);
 	x->status = status;
 	x->type = type;
+	if (x->out.has_failed) {
+		reply_no_memory(x);
+	}
 }
 
 /* ---- errors ---- */
