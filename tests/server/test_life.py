@@ -254,12 +254,22 @@ class NoMemory(unittest.TestCase):
                 whole += 1
             others += b'"error"' in data
         self.assertTrue(whole and others, (whole, others))
+        kept = set()
+        for _ in range(1500):
+            try:
+                data = server.ask("POST", "/v1/responses", {"input": "1 2", "max_output_tokens": 1, "stream": True})[2]
+            except (OSError, http.client.HTTPException):
+                continue
+            kept.update(re.findall(r'"(resp_[0-9a-f]+)"', data.decode()))
         self.assertIsNone(server.process.poll(), server.said()[-1000:])
         self.assertEqual(set(statuses) - {None, 200, 503}, set(), statuses)
         self.assertTrue(statuses.get(200) and statuses.get(503), statuses)
         server.process.send_signal(signal.SIGUSR1)
         for path in bodies:
             self.assertEqual(answer(ask(path)[2]), alone[path])
+        lengths = [server.post("/v1/responses", {"input": "3", "max_output_tokens": 1, "previous_response_id": name})
+                   ["usage"]["input_tokens"] for name in kept if server.ask("GET", f"/v1/responses/{name}")[0] == 200]
+        self.assertEqual(set(lengths), {4})    # of the kept ones all messages
 
     def test_an_answer_with_a_gap_is_an_error(self):
         server = self.start(NO_MEMORY)

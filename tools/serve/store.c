@@ -53,7 +53,7 @@ void store_put(struct store *s, const char *id, const json_t *messages, const js
 	struct buf text = { 0 };
 	buf_json_take(&text, json_pack("{s:O, s:O, s:O}", "messages", messages, "response", response,
 		"input", input));
-	const bool is_whole = !text.has_failed;
+	const bool is_whole = !text.has_failed && !ration_has_gap();
 	const size_t bytes = text.bytes;
 	char *data = buf_release(&text);
 	pthread_mutex_lock(&s->lock);
