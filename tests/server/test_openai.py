@@ -114,6 +114,12 @@ class OpenAI(Case):
         self.assertEqual("".join(c.choices[0].text for c in chunks), whole[:whole.index(word)])
         self.assertEqual([c.choices[0].stop_reason for c in chunks], [None] * (len(chunks) - 1) + [word])
 
+    def test_a_message_that_repeats_itself_goes_on(self):
+        """It stands at each of its bytes, which takes no longer for that."""
+        messages = [{"role": "user", "content": "a" * 800000}, {"role": "assistant", "content": "a" * 400000}]
+        error = self.server.post("/v1/chat/completions", {"messages": messages, "continue_final_message": True}, 400)
+        self.assertEqual(error["error"]["code"], "context_length_exceeded")
+
     def test_continue_final_message(self):
         begun = [*HI, {"role": "assistant", "content": "The sky is blue because"}]
         reply = self.chat(messages=begun, extra_body={"continue_final_message": True})

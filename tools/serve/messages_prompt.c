@@ -168,6 +168,26 @@ static bool render(struct exchange *x, struct conversation *c, json_t **messages
 	return reply_engine_error(x, "messages", &err);
 }
 
+static char *backwards(const char *text, size_t bytes) {
+	char *out = malloc(bytes + 1);
+	for (size_t i = 0; out != NULL && i < bytes; i++) {
+		out[i] = text[bytes - 1 - i];
+	}
+	return out;
+}
+
+/* Where a text stands for the last time. *at becomes NULL where it doesn't; false: no memory. One
+ * search from the end, for a text that repeats itself may stand at all of its bytes. */
+static bool find_last(const struct bb_text *all, const char *text, size_t bytes, const char **at) {
+	char *back = backwards(all->data, all->bytes), *text_back = backwards(text, bytes);
+	const bool ok = back != NULL && text_back != NULL;
+	const char *found = ok && bytes > 0 ? memmem(back, all->bytes, text_back, bytes) : NULL;
+	*at = found != NULL ? all->data + (all->bytes - (size_t)(found - back) - bytes) : NULL;
+	free(back);
+	free(text_back);
+	return ok;
+}
+
 /* The last message goes on: what the template writes behind its content is cut off. */
 static bool cut_final(struct exchange *x, struct conversation *c, const json_t *messages) {
 	const json_t *last = json_array_get(messages, json_array_size(messages) - 1);
@@ -177,10 +197,9 @@ static bool cut_final(struct exchange *x, struct conversation *c, const json_t *
 	while (bytes > 0 && strchr(" \t\r\n", text[bytes - 1]) != NULL) {
 		bytes--; /* some templates trim */
 	}
-	const char *found = NULL, *at = c->rendered.data;
-	const char *end = at + c->rendered.bytes;
-	while (bytes > 0 && (at = memmem(at, (size_t)(end - at), text, bytes)) != NULL) {
-		found = at++;
+	const char *found, *end = c->rendered.data + c->rendered.bytes;
+	if (!find_last(&c->rendered, text, bytes, &found)) {
+		return reply_no_memory(x);
 	}
 	if (found == NULL) {
 		return reply_error(x, 400, "continue_final_message", "invalid_value",
