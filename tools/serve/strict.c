@@ -122,16 +122,19 @@ static json_t *property_schema(const json_t *whole, const json_t *property) {
 	return json_pack("{s:o}", "schema", schema);
 }
 
-static bool is_required(const json_t *schema, const char *name) {
+/* {name: true} of what is required. */
+static json_t *required_of(const json_t *schema) {
+	json_t *all = json_object();
 	size_t i;
 	const json_t *item;
 	json_array_foreach(json_object_get(schema, "required"), i, item) {
-		const char *its = json_string_value(item);
-		if (its != NULL && strcmp(its, name) == 0) {
-			return true;
+		if (json_is_string(item) &&
+			json_object_set_new(all, json_string_value(item), json_true()) != 0) {
+			json_decref(all);
+			return NULL;
 		}
 	}
-	return false;
+	return all;
 }
 
 /* Whether an object's properties say all of a schema. */
@@ -177,6 +180,8 @@ static json_t *named_arguments(struct strict *j, const json_t *tool, bool is_str
 			"parameters that are an object with 'properties' and no $ref, allOf, anyOf, oneOf, "
 			"enum or const beside them";
 	}
+	json_t *required = required_of(is_strict ? schema : NULL);
+	bool ok = between != NULL && required != NULL;
 	json_object_foreach((json_t *)(size_t)json_object_get(schema, "properties"), name, property) {
 		const char *type = json_string_value(json_object_get(property, "type"));
 		json_t *value = is_strict ? property_schema(schema, property)
@@ -185,15 +190,19 @@ static json_t *named_arguments(struct strict *j, const json_t *tool, bool is_str
 			value = ANY(2, regex("True|False"), value);
 		}
 		json_t *one = argument(st, name, value);
-		const bool must = is_strict && is_required(schema, name);
-		if (one == NULL || json_array_append_new(all, json_pack("[o, b]", one, must)) != 0) {
-			json_decref(all);
-			json_decref(between);
-			return NULL;
+		const bool must = json_object_get(required, name) != NULL;
+		ok = one != NULL && json_array_append_new(all, json_pack("[o, b]", one, must)) == 0 && ok;
+		if (!ok) {
+			break;
 		}
 	}
-	return between != NULL ? json_pack("{s:o, s:o}", "some", all, "between", between)
-		: (json_decref(all), NULL);
+	json_decref(required);
+	if (!ok) {
+		json_decref(all);
+		json_decref(between);
+		return NULL;
+	}
+	return json_pack("{s:o, s:o}", "some", all, "between", between);
 }
 
 /* NAME(KEY=VALUE, ...) */
