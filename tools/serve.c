@@ -53,7 +53,7 @@ static const struct arg_option own[] = {
 		"<think> goes to reasoning_content", ARG_TEXT, OF(reasoning_parser) },
 	{ "--enable-prompt-embeds", NULL, "prompts may come as embeddings, in tensors of torch.save",
 		ARG_FLAG, OF(prompt_embeds) },
-	{ "--metrics-compat", "NAME", "also publish metrics under another server's names", ARG_TEXT,
+	{ "--metrics-compat", "NAME", "vllm: publish the metrics by vLLM's names as well", ARG_TEXT,
 		AT(metrics_compat), 0, 0, "vllm" },
 	{ "--log-level", "LEVEL", "off, error, warn, info (default) or debug: requests on stderr, a "
 		"JSON object a line", ARG_TEXT, AT(log_level), 0, 0, "off|error|warn|info|debug" },

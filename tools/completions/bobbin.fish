@@ -93,7 +93,7 @@ complete -c bobbin -n '__fish_seen_subcommand_from serve' -l chat-template -l ch
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l tool-call-parser -x -d 'how the model writes calls of tools: auto (default, from the template), none, hermes, mistral, deepseek, lfm2, pythonic or llama3_json'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l reasoning-parser -x -d 'auto (default, from the template), none, or think: text in <think> goes to reasoning_content'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l enable-prompt-embeds -d 'prompts may come as embeddings, in tensors of torch.save'
-complete -c bobbin -n '__fish_seen_subcommand_from serve' -l metrics-compat -x -d 'also publish metrics under another server'\''s names'
+complete -c bobbin -n '__fish_seen_subcommand_from serve' -l metrics-compat -x -d 'vllm: publish the metrics by vLLM'\''s names as well'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l log-level -x -d 'off, error, warn, info (default) or debug: requests on stderr, a JSON object a line'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l enable-metrics -l metrics -l enable-auto-tool-choice -l jinja -l enable-prefix-caching -d 'accepted: on anyway'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l max-num-seqs -l max-running-requests -o np -l parallel -x -d 'answers in a step (default 64)'
