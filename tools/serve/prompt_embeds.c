@@ -28,9 +28,13 @@ static bool enter(struct exchange *x, const char *param, int n) {
 		most);
 }
 
+static void leave(struct server *s, int n) {
+	atomic_fetch_sub(&s->embeds_bytes, bytes_of(s, (size_t)n));
+}
+
 void prompt_embeds_free(struct server *s, struct bb_vectors *v) {
 	if (v != NULL) {
-		atomic_fetch_sub(&s->embeds_bytes, bytes_of(s, (size_t)bb_vectors_count(v)));
+		leave(s, bb_vectors_count(v));
 		bb_vectors_destroy(v);
 	}
 }
@@ -39,19 +43,19 @@ static bool make(struct exchange *x, const struct torch_tensor *t, const char *p
 	struct bb_vectors **out) {
 	const int width = x->server->info.n_embd;
 	struct bb_error err = { 0 };
-	float *rows = malloc((size_t)n * (size_t)width * sizeof(*rows));
-	if (rows == NULL) {
-		return reply_no_memory(x);
+	if (!enter(x, param, n)) {
+		return false;
 	}
-	for (int i = 0; i < n; i++) {
+	float *rows = malloc(bytes_of(x->server, (size_t)n));
+	for (int i = 0; rows != NULL && i < n; i++) {
 		for (int j = 0; j < width; j++) {
 			rows[(size_t)i * (size_t)width + (size_t)j] = torch_at(t, i, j);
 		}
 	}
-	bool ok = enter(x, param, n);
-	if (ok && !bb_vectors_create(out, x->server->engine, rows, n, &err)) {
-		atomic_fetch_sub(&x->server->embeds_bytes, bytes_of(x->server, (size_t)n));
-		ok = reply_engine_error(x, param, &err);
+	const bool ok = rows != NULL ? bb_vectors_create(out, x->server->engine, rows, n, &err) ||
+		reply_engine_error(x, param, &err) : reply_no_memory(x);
+	if (!ok) {
+		leave(x->server, n);
 	}
 	free(rows);
 	return ok;

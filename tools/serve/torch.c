@@ -45,13 +45,17 @@ struct archive {
 
 /* The record of the directory's place ends the file: torch writes no comment behind it. */
 static bool archive_open(struct archive *a, const uint8_t *file, size_t bytes) {
-	const uint8_t *end = file + bytes - END_BYTES;
+	const size_t before = bytes >= END_BYTES ? bytes - END_BYTES : 0;
+	const uint8_t *end = file + before;
 	if (bytes < END_BYTES || memcmp(end, "PK\5\6", 4) != 0) {
 		return false;
 	}
-	const size_t n = u32(end + 12), at = u32(end + 16), before = bytes - END_BYTES;
+	const size_t n = u32(end + 12), at = u32(end + 16);
+	if (at > before || n > before - at) {
+		return false;
+	}
 	*a = (struct archive){ { file, bytes }, { file + at, n }, (int)u16(end + 10) };
-	return at <= before && n <= before - at;
+	return true;
 }
 
 /* The bytes of an entry of the directory. */
