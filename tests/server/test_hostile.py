@@ -330,6 +330,12 @@ class Memory(unittest.TestCase):
         self.others_are_served()
         self.all_is_free()
 
+    def test_many_prompts_of_many_answers(self):
+        body = {"prompt": [[1]] * 1024, "n": 64, "max_tokens": 1}
+        self.expect_refused(self.server.post("/v1/completions", body, 503))
+        self.others_are_served()
+        self.all_is_free()
+
     def test_readers_that_stop(self):
         """Their requests pause, others' go on; what they read later is whole."""
         n, most = 4, 4000

@@ -404,11 +404,15 @@ static bool read_prompts(struct job *j) {
 		return reply_error(x, 400, "prompt", "invalid_value",
 			"'prompt' has %zu prompts, expected at most %d", n, ASKED_PROMPTS);
 	}
+	const size_t n_choices = n * (size_t)j->asked.n;
+	if (!ration_take(n_choices * sizeof(*j->choices))) {
+		return reply_no_memory(x);
+	}
 	j->prompts = calloc(n, sizeof(*j->prompts));
 	j->texts = calloc(n, sizeof(*j->texts));
 	j->vectors = calloc(n, sizeof(*j->vectors));
 	j->prompt_logprobs = calloc(n, sizeof(*j->prompt_logprobs));
-	j->choices = calloc(n * (size_t)j->asked.n, sizeof(*j->choices));
+	j->choices = calloc(n_choices, sizeof(*j->choices));
 	if (!j->prompts || !j->texts || !j->vectors || !j->prompt_logprobs || !j->choices) {
 		return reply_no_memory(x);
 	}

@@ -188,9 +188,13 @@ static bool read_prompts(struct peer_job *j) {
 		return reply_error(x, 400, "prompt", "invalid_value",
 			"there are %zu prompts, expected at most %d", n, ASKED_PROMPTS);
 	}
+	const size_t n_answers = n * (size_t)j->asked.n;
+	if (!ration_take(n_answers * sizeof(*j->answers))) {
+		return reply_no_memory(x);
+	}
 	j->prompts = calloc(n, sizeof(*j->prompts));
 	j->usages = calloc(n, sizeof(*j->usages));
-	j->answers = calloc(n * (size_t)j->asked.n, sizeof(*j->answers));
+	j->answers = calloc(n_answers, sizeof(*j->answers));
 	if (j->prompts == NULL || j->usages == NULL || j->answers == NULL) {
 		return reply_no_memory(x);
 	}

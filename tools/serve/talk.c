@@ -317,7 +317,8 @@ static bool make_answers(struct talk *t) {
 	const struct server *s = t->server;
 	const struct conversation *c = &t->conversation;
 	const bool has_tools = c->tools != NULL && c->choice != TOOLS_NONE;
-	t->answers = calloc((size_t)t->asked.n, sizeof(*t->answers));
+	const size_t n = (size_t)t->asked.n;
+	t->answers = ration_take(n * sizeof(*t->answers)) ? calloc(n, sizeof(*t->answers)) : NULL;
 	if (t->answers == NULL) {
 		return reply_no_memory(t->x);
 	}
