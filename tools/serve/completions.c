@@ -37,7 +37,7 @@ struct job {
 	struct bb_text *texts;          /* [n_prompts], of echo */
 	struct bb_vectors **vectors;    /* [n_prompts], of those that came as embeddings; else NULL */
 	json_t **prompt_logprobs;       /* [n_prompts], of the field of that name */
-	int n_prompts, n_left;          /* left: prompts whose answers go on */
+	int n_prompts;
 	struct choice *choices;         /* [n_prompts, n] */
 	struct stops stops;
 	struct turn *turn;
@@ -234,7 +234,6 @@ static int take(struct job *j, const struct turn_event *e) {
 		told = i;
 	}
 	if (e->has_usage) {
-		j->n_left--;
 		j->n_cached += e->usage.n_cached;
 		j->x->n_prompt = j->n_prompt;
 		j->x->n_cached = j->n_cached;
@@ -256,7 +255,8 @@ static void tell(struct job *j, int i, struct buf *out) {
 	forget(&j->choices[i]);
 }
 
-static void put_end(struct job *j, struct buf *out) {
+static void put_end(void *user, struct buf *out) {
+	struct job *j = user;
 	if (j->asked.with_usage) {
 		json_t *chunk = wrap(j, json_array());
 		json_object_set_new(chunk, "usage", usage_of(j));
@@ -265,11 +265,26 @@ static void put_end(struct job *j, struct buf *out) {
 	buf_text(out, "data: [DONE]\n\n");
 }
 
-static void fail(struct job *j, const struct bb_error *err, struct buf *out) {
-	j->x->error = error_code(err->code);
+static void fail(void *user, const struct bb_error *err, struct buf *out) {
+	(void)user;
 	buf_event_take(out, error_of_engine(DIALECT_OPENAI, err));
 	buf_text(out, "data: [DONE]\n\n");
 }
+
+static void idle(void *user, struct buf *out) {
+	(void)user;
+	buf_text(out, ": waiting\n\n");
+}
+
+static void take_and_tell(void *user, const struct turn_event *e, struct buf *out) {
+	struct job *j = user;
+	const int i = take(j, e);
+	if (out != NULL && i >= 0) {
+		tell(j, i, out);
+	}
+}
+
+static const struct turn_listener listener = { take_and_tell, put_end, fail, idle };
 
 static bool more(void *user, struct buf *out) {
 	struct job *j = user;
@@ -279,66 +294,14 @@ static bool more(void *user, struct buf *out) {
 		}
 	}
 	j->has_begun = true;
-	while (out->bytes == 0) {
-		bool is_gone;
-		struct turn_event *e = turn_next(j->turn, TURN_IDLE_MS, &is_gone);
-		if (e == NULL && is_gone) {
-			j->x->error = "client_left";
-			return false;
-		}
-		if (e == NULL) {
-			buf_text(out, ": waiting\n\n");
-			continue;
-		}
-		const int i = take(j, e);
-		bool has_failed = e->kind == BB_EVENT_FAILED;
-		if (has_failed) {
-			fail(j, e->error, out);
-		} else if (i >= 0) {
-			tell(j, i, out);
-		}
-		turn_event_free(e);
-		if (!has_failed && ration_has_gap()) { /* what was made last has a gap */
-			struct bb_error err = { 0 };
-			server_fail(&err, BB_ERR_MEMORY, "%s", ration_why());
-			buf_finish(out);
-			fail(j, &err, out);
-			has_failed = true;
-		}
-		if (!has_failed && j->n_left == 0) {
-			put_end(j, out);
-		}
-		if (has_failed || j->n_left == 0) {
-			return false;
-		}
-	}
-	return true;
+	return turn_tell(j->turn, &listener, j, out);
 }
 
 /* ---- at once ---- */
 
-static void wait_for_all(struct job *j) {
-	exchange_drop_input(j->x);
-	while (j->n_left > 0) {
-		bool is_gone;
-		struct turn_event *e = turn_next(j->turn, -1, &is_gone);
-		if (e == NULL) {
-			reply_error(j->x, 499, NULL, "client_left", "the client has left");
-			return;
-		}
-		take(j, e);
-		bool has_failed = e->kind == BB_EVENT_FAILED;
-		if (has_failed) {
-			reply_engine_error(j->x, NULL, e->error);
-		}
-		turn_event_free(e);
-		if (!has_failed && ration_has_gap()) {
-			reply_no_memory(j->x);
-			has_failed = true;
-		}
-		if (has_failed) {
-			return;
-		}
+static void answer(struct job *j) {
+	if (!turn_take_all(j->turn, &listener, j)) {
+		return;
 	}
 	json_t *choices = json_array();
 	for (int i = 0; i < j->n_prompts * j->asked.n; i++) {
@@ -416,7 +379,7 @@ static bool read_prompts(struct job *j) {
 	if (!j->prompts || !j->texts || !j->vectors || !j->prompt_logprobs || !j->choices) {
 		return reply_no_memory(x);
 	}
-	j->n_prompts = j->n_left = (int)n;
+	j->n_prompts = (int)n;
 	for (size_t i = 0; i < n; i++) {
 		const json_t *text = is_list ? json_array_get(prompt, i - n_embeds) : prompt;
 		const json_t *tensor = json_is_array(embeds) ? json_array_get(embeds, i) : embeds;
@@ -528,7 +491,7 @@ void completions_handle(struct exchange *x) {
 		x->status = 200;
 		x->stream = (struct stream){ more, destroy, j };
 	} else {
-		wait_for_all(j);
+		answer(j);
 		destroy(j);
 	}
 }

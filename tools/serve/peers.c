@@ -71,7 +71,6 @@ static int take(struct peer_job *j, const struct turn_event *e) {
 		told = i;
 	}
 	if (e->has_usage) {
-		j->n_left--;
 		j->usages[e->slot] = e->usage;
 		j->x->n_prompt += e->usage.n_prompt;
 		j->x->n_cached += e->usage.n_cached;
@@ -88,71 +87,41 @@ static void tell(struct peer_job *j, int i, struct buf *out) {
 	a->ids_told = json_array_size(a->ids);
 }
 
-static void fail(struct peer_job *j, const struct bb_error *err, struct buf *out) {
-	j->x->error = error_code(err->code);
-	buf_event_take(out, error_of_engine(DIALECT_OPENAI, err));
+static void end(void *user, struct buf *out) {
+	const struct peer_job *j = user;
+	buf_text(out, j->shape->ends_with_done ? "data: [DONE]\n\n" : "");
 }
+
+static void fail(void *user, const struct bb_error *err, struct buf *out) {
+	buf_event_take(out, error_of_engine(DIALECT_OPENAI, err));
+	end(user, out);
+}
+
+static void idle(void *user, struct buf *out) {
+	(void)user;
+	buf_text(out, ": waiting\n\n");
+}
+
+static void take_and_tell(void *user, const struct turn_event *e, struct buf *out) {
+	struct peer_job *j = user;
+	const int i = take(j, e);
+	if (out != NULL && i >= 0) {
+		tell(j, i, out);
+	}
+}
+
+static const struct turn_listener listener = { take_and_tell, end, fail, idle };
 
 static bool more(void *user, struct buf *out) {
 	struct peer_job *j = user;
-	while (out->bytes == 0) {
-		bool is_gone;
-		struct turn_event *e = turn_next(j->turn, TURN_IDLE_MS, &is_gone);
-		if (e == NULL && is_gone) {
-			j->x->error = "client_left";
-			return false;
-		}
-		if (e == NULL) {
-			buf_text(out, ": waiting\n\n");
-			continue;
-		}
-		const int i = take(j, e);
-		bool has_failed = e->kind == BB_EVENT_FAILED;
-		if (has_failed) {
-			fail(j, e->error, out);
-		} else if (i >= 0) {
-			tell(j, i, out);
-		}
-		turn_event_free(e);
-		if (!has_failed && ration_has_gap()) { /* what was made last has a gap */
-			struct bb_error err = { 0 };
-			server_fail(&err, BB_ERR_MEMORY, "%s", ration_why());
-			buf_finish(out);
-			fail(j, &err, out);
-			has_failed = true;
-		}
-		if (has_failed || j->n_left == 0) {
-			buf_text(out, j->shape->ends_with_done ? "data: [DONE]\n\n" : "");
-			return false;
-		}
-	}
-	return true;
+	return turn_tell(j->turn, &listener, j, out);
 }
 
 /* ---- at once ---- */
 
-static void wait_for_all(struct peer_job *j) {
-	exchange_drop_input(j->x);
-	while (j->n_left > 0) {
-		bool is_gone;
-		struct turn_event *e = turn_next(j->turn, -1, &is_gone);
-		if (e == NULL) {
-			reply_error(j->x, 499, NULL, "client_left", "the client has left");
-			return;
-		}
-		take(j, e);
-		bool has_failed = e->kind == BB_EVENT_FAILED;
-		if (has_failed) {
-			reply_engine_error(j->x, NULL, e->error);
-		}
-		turn_event_free(e);
-		if (!has_failed && ration_has_gap()) {
-			reply_no_memory(j->x);
-			has_failed = true;
-		}
-		if (has_failed) {
-			return;
-		}
+static void answer(struct peer_job *j) {
+	if (!turn_take_all(j->turn, &listener, j)) {
+		return;
 	}
 	const int n = j->n_prompts * j->asked.n;
 	json_t *all = json_array();
@@ -198,7 +167,7 @@ static bool read_prompts(struct peer_job *j) {
 	if (j->prompts == NULL || j->usages == NULL || j->answers == NULL) {
 		return reply_no_memory(x);
 	}
-	j->n_prompts = j->n_left = (int)n;
+	j->n_prompts = (int)n;
 	for (size_t i = 0; i < n; i++) {
 		if (!read_prompt(j, j->is_list ? json_array_get(prompt, i) : prompt, (int)i)) {
 			return false;
@@ -255,7 +224,7 @@ void peer_run(struct exchange *x, json_t *in, const struct peer_shape *shape, in
 		x->status = 200;
 		x->stream = (struct stream){ more, destroy, j };
 	} else {
-		wait_for_all(j);
+		answer(j);
 		destroy(j);
 	}
 }

@@ -32,7 +32,7 @@ struct peer_job {
 	struct asked asked;
 	int n_top;                  /* log-probabilities of so many; -1: none */
 	bool is_list;               /* several prompts were asked for, be it one */
-	int n_prompts, n_left;
+	int n_prompts;
 	struct bb_tokens *prompts;  /* [n_prompts] */
 	struct bb_usage *usages;    /* [n_prompts], once they have ended */
 	struct peer_answer *answers; /* [n_prompts, n] */

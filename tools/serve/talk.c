@@ -204,8 +204,9 @@ static void take_usage(struct talk *t, const struct turn_event *e) {
 	t->x->n_output = t->n_output;
 }
 
-/* False: it has failed. */
-static bool take(struct talk *t, const struct turn_event *e) {
+static void take(void *user, const struct turn_event *e, struct buf *out) {
+	struct talk *t = user;
+	t->out = out;
 	switch (e->kind) {
 	case BB_EVENT_STARTED:
 	case BB_EVENT_HIDDEN:
@@ -225,15 +226,30 @@ static bool take(struct talk *t, const struct turn_event *e) {
 	if (e->has_usage) {
 		take_usage(t, e);
 	}
-	return e->kind != BB_EVENT_FAILED;
+	t->out = NULL;
 }
 
 /* ---- streamed ---- */
 
-static void fail(struct talk *t, const struct bb_error *err, struct buf *out) {
-	t->x->error = error_code(err->code);
+static void tell_end(void *user, struct buf *out) {
+	struct talk *t = user;
+	t->shape->end(t, out);
+}
+
+static void fail(void *user, const struct bb_error *err, struct buf *out) {
+	struct talk *t = user;
+	if (err->code == BB_ERR_MEMORY) {
+		drop_answers(t);
+	}
 	t->shape->fail(t, err, out);
 }
+
+static void idle(void *user, struct buf *out) {
+	struct talk *t = user;
+	t->shape->idle(t, out);
+}
+
+static const struct turn_listener listener = { take, tell_end, fail, idle };
 
 static bool more(void *user, struct buf *out) {
 	struct talk *t = user;
@@ -243,72 +259,11 @@ static bool more(void *user, struct buf *out) {
 			t->shape->begin(t, out);
 		}
 	}
-	while (out->bytes == 0) {
-		bool is_gone;
-		struct turn_event *e = turn_next(t->turn, TURN_IDLE_MS, &is_gone);
-		if (e == NULL && is_gone) {
-			t->x->error = "client_left";
-			return false;
-		}
-		if (e == NULL) {
-			t->shape->idle(t, out);
-			continue;
-		}
-		t->out = out;
-		bool ok = take(t, e);
-		const bool is_last = e->has_usage;
-		t->out = NULL;
-		if (!ok) {
-			fail(t, e->error, out);
-		} else if (is_last) {
-			t->shape->end(t, out);
-		}
-		turn_event_free(e);
-		if (ok && ration_has_gap()) { /* what was made last has a gap */
-			struct bb_error err = { 0 };
-			server_fail(&err, BB_ERR_MEMORY, "%s", ration_why());
-			buf_finish(out);
-			drop_answers(t);
-			fail(t, &err, out);
-			ok = false;
-		}
-		if (!ok || is_last) {
-			return false;
-		}
-	}
-	return true;
+	return turn_tell(t->turn, &listener, t, out);
 }
 
 static void end_stream(void *user) {
 	talk_destroy(user);
-}
-
-/* ---- at once ---- */
-
-static void wait_for_all(struct talk *t) {
-	bool is_last = false;
-	exchange_drop_input(t->x);
-	while (!is_last) {
-		bool is_gone;
-		struct turn_event *e = turn_next(t->turn, -1, &is_gone);
-		if (e == NULL) {
-			reply_error(t->x, 499, NULL, "client_left", "the client has left");
-			return;
-		}
-		is_last = e->has_usage;
-		const bool ok = take(t, e);
-		if (!ok) {
-			reply_engine_error(t->x, NULL, e->error);
-		}
-		turn_event_free(e);
-		if (ok && ration_has_gap()) {
-			reply_no_memory(t->x);
-		}
-		if (!ok || ration_has_gap()) {
-			return;
-		}
-	}
-	reply_json_take(t->x, 200, t->shape->body(t));
 }
 
 /* ---- beginning ---- */
@@ -401,7 +356,9 @@ void talk_run(struct talk *t) {
 		x->stream = (struct stream){ more, end_stream, t };
 		return;
 	}
-	wait_for_all(t);
+	if (turn_take_all(t->turn, &listener, t)) {
+		reply_json_take(x, 200, t->shape->body(t));
+	}
 	talk_destroy(t);
 }
 

@@ -15,6 +15,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+enum { IDLE_MS = 10000 }; /* then a stream says that it lives */
+
 struct turn {
 	struct turn *next;            /* of those that have ended */
 	struct exchange *x;           /* used by its own thread only */
@@ -31,7 +33,7 @@ struct turn {
 	double start;
 	struct bb_grammar *grammar;   /* or NULL */
 	struct bb_request **requests; /* [n] */
-	int n;
+	int n, n_ended;               /* ended: whose last event was taken */
 };
 
 struct slot { /* what a request's events are called with */
@@ -294,6 +296,70 @@ struct turn_event *turn_next(struct turn *t, int most_ms, bool *is_gone) {
 			return NULL;
 		}
 	}
+}
+
+bool turn_take_all(struct turn *t, const struct turn_listener *l, void *user) {
+	struct exchange *x = t->x;
+	exchange_drop_input(x);
+	while (t->n_ended < t->n) {
+		bool is_gone;
+		struct turn_event *e = turn_next(t, -1, &is_gone);
+		if (e == NULL) {
+			return reply_error(x, 499, NULL, "client_left", "the client has left");
+		}
+		t->n_ended += e->has_usage;
+		l->take(user, e, NULL);
+		const bool has_failed = e->kind == BB_EVENT_FAILED;
+		if (has_failed) {
+			reply_engine_error(x, NULL, e->error);
+		}
+		turn_event_free(e);
+		if (has_failed || ration_has_gap()) {
+			return has_failed ? false : reply_no_memory(x);
+		}
+	}
+	return true;
+}
+
+/* One event; false: it was the last one. */
+static bool tell_one(struct turn *t, const struct turn_listener *l, void *user, struct buf *out,
+	const struct turn_event *e) {
+	struct bb_error err = { 0 };
+	t->n_ended += e->has_usage;
+	const bool is_last = t->n_ended == t->n;
+	l->take(user, e, out);
+	if (e->kind == BB_EVENT_FAILED) {
+		err = *e->error;
+	} else if (is_last) {
+		l->end(user, out);
+	}
+	if (err.code == BB_OK && ration_has_gap()) { /* what was made last has one */
+		server_fail(&err, BB_ERR_MEMORY, "%s", ration_why());
+		buf_finish(out);
+	}
+	if (err.code != BB_OK) {
+		t->x->error = error_code(err.code);
+		l->fail(user, &err, out);
+	}
+	return err.code == BB_OK && !is_last;
+}
+
+bool turn_tell(struct turn *t, const struct turn_listener *l, void *user, struct buf *out) {
+	bool goes_on = true;
+	while (goes_on && out->bytes == 0) {
+		bool is_gone;
+		struct turn_event *e = turn_next(t, IDLE_MS, &is_gone);
+		if (e != NULL) {
+			goes_on = tell_one(t, l, user, out, e);
+			turn_event_free(e);
+		} else if (is_gone) {
+			t->x->error = "client_left";
+			return false;
+		} else {
+			l->idle(user, out);
+		}
+	}
+	return goes_on;
 }
 
 void turn_end(struct turn *t) {

@@ -22,9 +22,6 @@ struct turn_event {
 
 void turn_event_free(struct turn_event *e);
 
-/* After so long a stream says that it lives. */
-enum { TURN_IDLE_MS = 10000 };
-
 struct turn;
 /* NULL: there was no memory. */
 struct turn *turn_create(struct exchange *x);
@@ -36,6 +33,20 @@ bool turn_add(struct turn *t, int slot, const struct bb_request_params *params,
 /* The next event, for turn_event_free; FAILED, the last one, when one had no memory. NULL with
  * *is_gone: the client has left; NULL without: most_ms have passed. */
 struct turn_event *turn_next(struct turn *t, int most_ms, bool *is_gone);
+
+/* Who makes an answer of the events of all requests that were added. */
+struct turn_listener {
+	void (*take)(void *user, const struct turn_event *e, struct buf *out); /* out: of the stream, or
+	                                                                        * NULL */
+	/* The rest is for streams, and adds to them. */
+	void (*end)(void *user, struct buf *out);  /* behind the last event */
+	void (*fail)(void *user, const struct bb_error *err, struct buf *out); /* instead */
+	void (*idle)(void *user, struct buf *out); /* for a while nothing came */
+};
+/* Waits for all events. False: replied. */
+bool turn_take_all(struct turn *t, const struct turn_listener *l, void *user);
+/* Waits for events until there is something to tell. False: there will be no more. */
+bool turn_tell(struct turn *t, const struct turn_listener *l, void *user, struct buf *out);
 /* Between steps of the engine's thread, and when there will be none: a request's last event comes
  * before the engine is done with the grammar that it borrowed. */
 void turn_free_ended(struct server *s);
