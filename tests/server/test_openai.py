@@ -120,6 +120,21 @@ class OpenAI(Case):
         error = self.server.post("/v1/chat/completions", {"messages": messages, "continue_final_message": True}, 400)
         self.assertEqual(error["error"]["code"], "context_length_exceeded")
 
+    def test_the_stop_string_that_it_was(self):
+        """Of a long one, and of those that came before min_tokens."""
+        def complete(**more):
+            return self.client.completions.create(**{"model": "small", "prompt": "The sky is", "temperature": 0,
+                                                     "max_tokens": 20, **more}).choices[0]
+        words = complete().text.split()
+        reply = complete(stop=[words[8], words[1]], extra_body={"min_tokens": 6})
+        self.assertIn(words[1], reply.text)
+        self.assertEqual((reply.finish_reason, reply.stop_reason), ("stop", words[8]))
+        word = " understanding"
+        ids = self.server.post("/tokenize", {"prompt": word, "add_special_tokens": False})["tokens"]
+        self.assertEqual(len(ids), 1)
+        reply = complete(max_tokens=500, logit_bias={str(ids[0]): 100}, stop=["x", word * 400])
+        self.assertEqual((reply.finish_reason, reply.stop_reason, reply.text), ("stop", word * 400, ""))
+
     def test_continue_final_message(self):
         begun = [*HI, {"role": "assistant", "content": "The sky is blue because"}]
         reply = self.chat(messages=begun, extra_body={"continue_final_message": True})

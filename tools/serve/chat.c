@@ -28,19 +28,10 @@ static json_t *message_of(const struct answer_text *a) {
 	return message;
 }
 
-/* The stop string, or the id of stop_token_ids, that ended it. */
-static json_t *stop_reason(const struct talk *t, int i_answer) {
-	const struct answer_text *a = &t->answers[i_answer];
-	const char *stop = talk_stop_string(t, i_answer);
-	if (stop != NULL) {
-		return json_string(stop);
-	}
-	for (size_t i = 0; a->finish == BB_FINISH_STOP && i < t->asked.stop_ids.n; i++) {
-		if (t->asked.stop_ids.ids[i] == a->last_id) {
-			return json_integer(a->last_id);
-		}
-	}
-	return json_null();
+static json_t *stop_reason(const struct talk *t, int i) {
+	const struct answer_text *a = &t->answers[i];
+	return stops_reason(&t->stops, t->server->engine, &t->asked.stop_ids, a->finish, a->last_id,
+		&a->tail);
 }
 
 static json_t *wrap_logprobs(json_t *content) {

@@ -133,18 +133,9 @@ static json_t *wrap(const struct job *j, json_t *choices) {
 		"bobbin-" BB_VERSION, "choices", choices);
 }
 
-/* The stop string or the id that ended it. */
 static json_t *stop_reason(const struct job *j, const struct choice *c) {
-	const char *text = stops_found(&j->stops, j->server->engine, c->finish, c->last_id, &c->tail);
-	if (text != NULL) {
-		return json_string(text);
-	}
-	for (size_t k = 0; c->finish == BB_FINISH_STOP && k < j->asked.stop_ids.n; k++) {
-		if (j->asked.stop_ids.ids[k] == c->last_id) {
-			return json_integer(c->last_id);
-		}
-	}
-	return json_null();
+	return stops_reason(&j->stops, j->server->engine, &j->asked.stop_ids, c->finish, c->last_id,
+		&c->tail);
 }
 
 static json_t *choice_object(const struct job *j, int i) {
