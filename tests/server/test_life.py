@@ -441,9 +441,8 @@ class Seen(Case):
                 ("CompletionRequest", (*shared, "completions.c"), {"messages"}),
                 ("ResponseRequest", ("responses_read.c",), {"n"}), ("MessagesRequest", ("anthropic_read.c",), {"n"}),
                 ("EmbeddingRequest", ("embeddings.c",), set()),
-                ("LlamaCompletionRequest", ("llama.c", "peers.c"), {"max_tokens", "max_new_tokens"}),
-                ("GenerateRequest", ("sglang.c", "peers.c"), {"prompt", "n_predict", "max_new_tokens",
-                                                              "logprob_start_len"})):
+                ("LlamaCompletionRequest", ("llama.c", "peers.c"), set()),
+                ("GenerateRequest", ("sglang.c", "peers.c"), {"prompt", "logprob_start_len"})):
             source = "".join((ROOT / "tools/serve" / name).read_text(encoding="utf-8") for name in files)
             read = set(re.findall(r'\bfield\w*\(x, (?:x->)?in, "(\w+)"|\bfield\(x->in, "(\w+)"', source))
             read = {a or b for a, b in read}
