@@ -45,6 +45,10 @@ class Peers(Case):
         reply = self.complete(stop=[word])
         self.assertEqual((reply["stop_type"], reply["stopping_word"], reply["content"]),
                          ("word", word, want["text"][:want["text"].index(word)]))
+        self.assertEqual(reply["generation_settings"]["stop"], [word])
+        stops = [word, "never said by anybody"]
+        last = self.stream("/completion", {"prompt": PROMPT, "n_predict": 8, "stop": stops})[-1]
+        self.assertEqual(last["generation_settings"]["stop"], stops)
         ids = self.server.post("/tokenize", {"prompt": PROMPT})["tokens"]
         self.assertEqual(self.complete(prompt=ids)["content"], want["text"])
         both = self.complete(prompt=[PROMPT, "Water is"])

@@ -17,7 +17,7 @@ struct asked { /* asked_read .. asked_finish */
 	float deadline_ms;
 	const char *cache_salt; /* of x->in, or NULL */
 	bool has_max_tokens, is_stream, with_usage, usage_always, with_ids, ids_as_tokens;
-	const char *stop[ASKED_STOPS];
+	const char *stop[ASKED_STOPS]; /* of x->in, as cache_salt */
 	struct bb_tokens stop_ids;
 	struct bb_logit_bias *bias;
 	struct bb_grammar *grammar; /* own, or NULL */

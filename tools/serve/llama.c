@@ -20,12 +20,13 @@ static const char *stop_type(const struct peer_job *j, int i, const char *word) 
 	return j->answers[i].finish != BB_FINISH_STOP ? "limit" : word != NULL ? "word" : "eos";
 }
 
-/* The settings that were asked for, as they apply. */
-static json_t *settings_of(const struct asked *a) {
+/* The settings that were asked for, as they apply. The stop strings are those that are kept:
+ * `asked` borrows its own from a body that may be gone. */
+static json_t *settings_of(const struct asked *a, const struct stops *stops) {
 	const struct bb_sampling *s = &a->generation.sampling;
 	json_t *stop = json_array();
-	for (int i = 0; i < a->generation.n_stop; i++) {
-		json_array_append_new(stop, json_string(a->stop[i]));
+	for (int i = 0; i < stops->n; i++) {
+		json_array_append_new(stop, json_string(stops->v[i]));
 	}
 	return json_pack("{s:I, s:f, s:i, s:f, s:f, s:f, s:f, s:f, s:b, s:i, s:i, s:i, s:o, s:b}",
 		"seed", (json_int_t)s->seed, "temperature", (double)s->temperature, "top_k", s->top_k,
@@ -67,7 +68,7 @@ static json_t *object(const struct peer_job *j, int i) {
 			j->x->server->names[0], "truncated", 0, "has_new_line",
 			a->text.bytes > 0 && memchr(a->text.data, '\n', a->text.bytes) != NULL, "stop_type",
 			stop_type(j, i, word), "stopping_word", word != NULL ? word : "", "tokens_cached",
-			u->n_cached, "generation_settings", settings_of(&j->asked), "timings",
+			u->n_cached, "generation_settings", settings_of(&j->asked, &j->stops), "timings",
 			talk_timings_of(u));
 		json_object_update(all, last);
 		json_decref(last);
@@ -132,11 +133,12 @@ static json_t *token_text(const struct bb_engine *e, int id) {
 
 void llama_props(struct exchange *x) {
 	const struct server *s = x->server;
+	const struct stops none = { 0 };
 	struct asked a = { .generation.max_tokens = -1 };
 	bb_sampling_default(s->engine, &a.generation.sampling);
 	reply_json_take(x, 200, json_pack("{s:{s:i, s:o}, s:i, s:s, s:s, s:o, s:o, s:s, s:{s:b, s:b}, "
 		"s:b, s:b, s:b, s:s}", "default_generation_settings", "n_ctx", s->info.max_len, "params",
-		settings_of(&a), "total_slots", s->options.max_running, "model_path", s->names[0],
+		settings_of(&a, &none), "total_slots", s->options.max_running, "model_path", s->names[0],
 		"model_alias", s->names[0], "bos_token", token_text(s->engine, bb_token_bos(s->engine)),
 		"eos_token", token_text(s->engine, bb_token_eos(s->engine)), "chat_template",
 		s->template_source != NULL ? s->template_source : "", "modalities", "vision", 0, "audio", 0,
