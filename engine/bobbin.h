@@ -606,7 +606,7 @@ struct bb_request_params { /* zeroed = defaults, but for what is said */
 	void *user;
 };
 /* From any thread. BB_ERR_BUSY when the queue is full; BB_ERR_CONTEXT when the prompt is longer
- * than contexts may be, BB_ERR_MEMORY when it can't ever fit within the engine's max_kv_bytes;
+ * than contexts may be, or than what the engine's max_kv_bytes can ever hold;
  * BB_ERR_USAGE, BB_ERR_INPUT for what is out of range; BB_ERR_MEMORY. Then *out is NULL, and there
  * will be no event. Events may come before it returns. */
 bool bb_request_submit(struct bb_request **out, struct bb_scheduler *s,

@@ -27,8 +27,9 @@
 /* Of a body that will be refused so much is read and forgotten, for a client that writes sees no
  * reply before it has written all. */
 #define MOST_FORGOTTEN ((size_t)256 << 20)
-/* What is made of a body's JSON, a prompt and its ids, takes so many times its bytes. */
-enum { OF_BODY = 2 };
+/* What is made of a body's JSON takes at most so many times its bytes: a prompt, and an id of four
+ * bytes for each of its own. */
+enum { OF_BODY = 5 };
 enum { HEAD_BYTES = 64 << 10, STREAM_BLOCK = 16 << 10, THREAD_STACK = 1 << 20 };
 
 struct http {
