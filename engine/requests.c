@@ -280,7 +280,7 @@ static int longest(const struct bb_engine *e) {
 bool bb_scheduler_create(struct bb_scheduler **out, struct bb_engine *e,
 	const struct bb_scheduler_params *params, struct bb_error *err) {
 	assert(e->is_packed);
-	assert(params == NULL || params->max_running == 0 || params->max_running >= 2);
+	assert(params == NULL || params->max_running == 0 || params->max_running >= 1);
 	*out = NULL;
 	struct bb_scheduler *s = base_alloc(1, sizeof(*s));
 	if (s == NULL) {

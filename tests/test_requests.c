@@ -231,6 +231,35 @@ Test(request, urgent_ones_and_the_oldest_do_not_wait_for_each_other) {
 	bb_scheduler_destroy(s);
 }
 
+/* The oldest has the one place there is; nobody begins before it has ended. */
+Test(request, one_at_a_time) {
+	const struct bb_scheduler_params sp = { .max_running = 1 };
+	struct bb_scheduler *s = new_scheduler(engine, &sp);
+	struct outcome o[4] = { 0 };
+	struct bb_request_params p[4];
+	bool idle = false;
+	for (int i = 0; i < 4; i++) {
+		p[i] = request(engine, ids + i, (size_t)(80 + i), 6, 1);
+		p[i].priority = i == 3 ? -1 : 0;
+		submit(s, p[i], &o[i]);
+	}
+	while (!idle) {
+		step(s, &idle);
+		int n_begun = 0;
+		for (int i = 0; i < 4; i++) {
+			n_begun += o[i].has_started && !o[i].has_ended;
+		}
+		cr_assert_leq(n_begun, 1);
+	}
+	for (int i = 0; i < 4; i++) {
+		cr_assert_eq(o[i].finish[0], BB_FINISH_LENGTH);
+		cr_assert_eq(o[i].usage.n_preempted, 0);
+		expect_alone(engine, &p[i], 0, &o[i]);
+		bb_request_release(o[i].request);
+	}
+	bb_scheduler_destroy(s);
+}
+
 /* The oldest has one place for itself: it goes on there, however many branches it has or will have,
  * and the other places are for who is urgent. Those behind it don't come between. */
 static void urgent_beside_branches(int n_steps) {

@@ -64,7 +64,8 @@ static const struct arg_option own[] = {
 
 static const struct arg_option limits[] = {
 	{ "--max-num-seqs,--max-running-requests,-np,--parallel", "N",
-		"answers in a step (default 64)", ARG_INT, OF(max_running), 2, 4096 },
+		"answers in a step; 1 = one at a time, urgent or not (default 64)", ARG_INT,
+		OF(max_running), 1, 4096 },
 	{ "--max-queue", "N", "requests that may wait; more get 429 (default 1024)", ARG_INT,
 		OF(max_waiting), 1, 1 << 20 },
 	{ "--max-num-batched-tokens", "N", "tokens in a step (default: as the engine plans)", ARG_INT,

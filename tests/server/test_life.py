@@ -322,6 +322,18 @@ class Queue(Case):
         self.assertEqual(self.server.metric("bobbin_requests_refused_busy_total"), len(refused) + len(refusals))
 
 
+class OneAtATime(Case):
+    options = ("-np", "1", *ROOMY)
+
+    def test_they_come_one_by_one(self):
+        self.assertEqual(len(self.server.get("/slots")), 1)
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            texts = [reply["choices"][0]["message"]["content"] for reply in pool.map(
+                lambda priority: self.server.post("/v1/chat/completions", chat(priority=priority)), (0, 0, -1))]
+        self.assertEqual(texts, texts[:1] * 3)
+        self.assertIn("n is 2", self.server.post("/v1/chat/completions", chat(n=2), 400)["error"]["message"])
+
+
 class Ending(unittest.TestCase):
     def stream(self, server, results, **more):
         connection = server.connect()

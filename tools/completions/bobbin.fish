@@ -96,7 +96,7 @@ complete -c bobbin -n '__fish_seen_subcommand_from serve' -l enable-prompt-embed
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l metrics-compat -x -d 'vllm: publish the metrics by vLLM'\''s names as well'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l log-level -x -d 'off, error, warn, info (default) or debug: requests on stderr, a JSON object a line'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l enable-metrics -l metrics -l enable-auto-tool-choice -l jinja -l enable-prefix-caching -d 'accepted: on anyway'
-complete -c bobbin -n '__fish_seen_subcommand_from serve' -l max-num-seqs -l max-running-requests -o np -l parallel -x -d 'answers in a step (default 64)'
+complete -c bobbin -n '__fish_seen_subcommand_from serve' -l max-num-seqs -l max-running-requests -o np -l parallel -x -d 'answers in a step; 1 = one at a time, urgent or not (default 64)'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l max-queue -x -d 'requests that may wait; more get 429 (default 1024)'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l max-num-batched-tokens -x -d 'tokens in a step (default: as the engine plans)'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l prefix-cache-bytes -l cache-ram -x -d 'what prompts that begin alike share (default: half of --kv-cache-bytes, else 4G)'
