@@ -282,6 +282,10 @@ bool bb_scheduler_create(struct bb_scheduler **out, struct bb_engine *e,
 	assert(e->is_packed);
 	assert(params == NULL || params->max_running == 0 || params->max_running >= 1);
 	*out = NULL;
+	if (longest(e) < 1) {
+		return base_fail(err, BB_ERR_USAGE, "the KV cache may have %zu bytes, expected at least "
+			"%zu for a context of %d tokens", e->budget.max_bytes, 2 * turns_bytes(e, 1), BB_PAGE);
+	}
 	struct bb_scheduler *s = base_alloc(1, sizeof(*s));
 	if (s == NULL) {
 		return base_no_memory(err, "scheduler", sizeof(*s));

@@ -7,6 +7,7 @@ import re
 import resource
 import socket
 import struct
+import subprocess
 import time
 import unittest
 
@@ -411,6 +412,18 @@ class Told(unittest.TestCase):
         self.assertEqual((kv, max_kv, swap, max_swap), (None, 0, 0.5, 2 ** 29))
         (_, kv, swap), max_kv, max_swap = self.said("--kv-cache-bytes", "1G", "--swap-space", "0")
         self.assertEqual((kv, max_kv, swap, max_swap), (1, 2 ** 30, 0, 0))
+
+
+class NoRoom(unittest.TestCase):
+    def test_a_cache_that_holds_nothing_is_refused_at_start(self):
+        ended = subprocess.run([BOBBIN, "serve", TINY, "--port", "0", "--kv-cache-bytes", "1K"], timeout=60,
+                               stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        self.assertEqual(ended.returncode, 2, ended.stderr)
+        least = re.search(r"the KV cache may have 1024 bytes, expected at least (\d+)", ended.stderr)
+        self.assertTrue(least, ended.stderr)
+        server = Server(TINY, "--kv-cache-bytes", least.group(1), "--log-level", "off")
+        self.addCleanup(server.stop)
+        server.post("/v1/chat/completions", {"messages": [{"role": "user", "content": "1"}], "max_tokens": 1})
 
 
 class Slow(unittest.TestCase):
