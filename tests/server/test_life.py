@@ -70,10 +70,12 @@ class Leaving(Case):
             body = {"input": "1 2", "ignore_eos": True, **more}
             reply = self.server.post("/v1/responses", body)
             self.assertEqual((reply["status"], reply["incomplete_details"]["reason"]), ("incomplete", why))
+            self.assertEqual([item["status"] for item in reply["output"]], ["incomplete"])
             _, _, data = self.server.ask("POST", "/v1/responses", {**body, "stream": True})
             last = json.loads(data.decode().strip().split("data: ")[-1])
             self.assertEqual((last["type"], last["response"]["incomplete_details"]["reason"]),
                              ("response.incomplete", why))
+            self.assertEqual([item["status"] for item in last["response"]["output"]], ["incomplete"])
 
 
 class Kept(Case):

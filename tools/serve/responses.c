@@ -35,12 +35,13 @@ void response_forget(struct response *r) {
 /* ---- objects ---- */
 
 json_t *response_message(const char *id, const char *text, size_t bytes, json_t *logprobs,
-	bool is_whole) {
-	json_t *content = !is_whole ? json_array() : json_pack("[{s:s, s:s%, s:[], s:o}]", "type",
+	const char *status) {
+	const bool has_text = strcmp(status, "in_progress") != 0;
+	json_t *content = !has_text ? json_array() : json_pack("[{s:s, s:s%, s:[], s:o}]", "type",
 		"output_text", "text", text, bytes, "annotations", "logprobs",
 		logprobs != NULL ? json_incref(logprobs) : json_array());
-	return json_pack("{s:s, s:s, s:s, s:s, s:o}", "id", id, "type", "message", "status",
-		is_whole ? "completed" : "in_progress", "role", "assistant", "content", content);
+	return json_pack("{s:s, s:s, s:s, s:s, s:o}", "id", id, "type", "message", "status", status,
+		"role", "assistant", "content", content);
 }
 
 json_t *response_reasoning(const char *id, const char *text, size_t bytes) {
@@ -130,7 +131,8 @@ static json_t *body(struct talk *t) {
 	if (a->content.bytes > 0 || json_array_size(a->calls) == 0) {
 		talk_new_id(id, sizeof(id), "msg_");
 		json_array_append_new(r->output, response_message(id, buf_string(&a->content),
-			a->content.bytes, a->logprobs, true));
+			a->content.bytes, a->logprobs,
+			json_array_size(a->calls) > 0 ? "completed" : response_status(t)));
 	}
 	json_array_foreach(a->calls, i, call) {
 		talk_new_id(id, sizeof(id), "fc_");

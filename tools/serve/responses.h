@@ -29,9 +29,10 @@ void response_forget(struct response *r);
 /* Makes x->in a chat completion that asks for the same, and fills *r. False: replied. */
 bool response_read(struct exchange *x, struct response *r);
 
-/* Items of the output; text [bytes]. */
+/* Items of the output; text [bytes]. A message that is "in_progress" has no text yet; where the
+ * answer ended before its time, the one that was being written is "incomplete". */
 json_t *response_message(const char *id, const char *text, size_t bytes, json_t *logprobs,
-	bool is_whole);
+	const char *status);
 json_t *response_reasoning(const char *id, const char *text, size_t bytes);
 json_t *response_call(const char *id, const json_t *call, bool is_whole);
 /* The object. status: "in_progress", "completed", "incomplete", "failed". */

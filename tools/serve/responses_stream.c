@@ -94,7 +94,7 @@ void response_token(struct talk *t, int i, struct buf *out) {
 	note_entry(t);
 }
 
-static void close_item(struct talk *t, struct buf *out) {
+static void close_item(struct talk *t, const char *status, struct buf *out) {
 	struct response *r = t->own;
 	if (!r->is_open) {
 		return;
@@ -113,7 +113,7 @@ static void close_item(struct talk *t, struct buf *out) {
 		done);
 	send_part(t, out, "response.content_part.done", true);
 	json_t *item = is_text
-		? response_message(r->item, buf_string(&r->text), r->text.bytes, r->logprobs, true)
+		? response_message(r->item, buf_string(&r->text), r->text.bytes, r->logprobs, status)
 		: response_reasoning(r->item, buf_string(&r->text), r->text.bytes);
 	send_item(t, out, "response.output_item.done", item);
 	json_array_append_new(r->output, item);
@@ -128,7 +128,7 @@ static void open_item(struct talk *t, enum part_kind kind, struct buf *out) {
 	r->is_open = true;
 	r->kind = kind;
 	talk_new_id(r->item, sizeof(r->item), kind == PART_CONTENT ? "msg_" : "rs_");
-	json_t *item = kind == PART_CONTENT ? response_message(r->item, "", 0, NULL, false)
+	json_t *item = kind == PART_CONTENT ? response_message(r->item, "", 0, NULL, "in_progress")
 		: response_reasoning(r->item, "", 0);
 	send_item(t, out, "response.output_item.added", item);
 	json_decref(item);
@@ -157,12 +157,12 @@ void response_part(struct talk *t, int i, const struct part *part, struct buf *o
 	struct response *r = t->own;
 	const json_t *calls = t->answers[i].calls;
 	if (part->kind == PART_CALL) {
-		close_item(t, out);
+		close_item(t, "completed", out);
 		send_call(t, json_array_get(calls, json_array_size(calls) - 1), out);
 		return;
 	}
 	if (!r->is_open || r->kind != part->kind) {
-		close_item(t, out);
+		close_item(t, "completed", out);
 		open_item(t, part->kind, out);
 	}
 	buf_add(&r->text, part->text, part->bytes);
@@ -172,12 +172,12 @@ void response_part(struct talk *t, int i, const struct part *part, struct buf *o
 
 void response_end(struct talk *t, struct buf *out) {
 	struct response *r = t->own;
-	close_item(t, out);
+	const char *status = response_status(t);
+	close_item(t, status, out);
 	if (json_array_size(r->output) == 0) { /* an answer of no words is a message, too */
 		open_item(t, PART_CONTENT, out);
-		close_item(t, out);
+		close_item(t, status, out);
 	}
-	const char *status = response_status(t);
 	json_t *object = response_object(t, status, NULL);
 	response_keep(t, object);
 	send_object(t, out, strcmp(status, "completed") == 0 ? "response.completed"
@@ -188,7 +188,7 @@ void response_fail(struct talk *t, const struct bb_error *err, struct buf *out) 
 	if (err->code == BB_ERR_MEMORY) { /* the open item may be what there was no room for */
 		response_forget(t->own);
 	}
-	close_item(t, out);
+	close_item(t, "incomplete", out);
 	send_object(t, out, "response.failed", response_object(t, "failed", err));
 }
 
