@@ -73,13 +73,14 @@ static int compare(const void *a, const void *b, void *jobs) {
 	return x->order < y->order ? -1 : x->order > y->order;
 }
 
-/* The oldest job without a deadline has its place before all others. Nobody who waits for another
- * is it: he waits for an older one. Returns its place by rank; -1: there is none. */
+/* The oldest job without a deadline has its place before all others; of one place the oldest of
+ * all, or who has a deadline would wait for whoever comes. Nobody who waits for another is it: he
+ * waits for an older one. Returns its place by rank; -1: there is none. */
 static int elder_first(struct schedule_state *s) {
 	int at = -1;
 	for (int i = 0; i < s->n_jobs; i++) {
 		const struct schedule_job *j = &s->jobs[s->order[i]];
-		if (isinf(j->deadline) && j->max_rows > 0 &&
+		if ((isinf(j->deadline) || s->max_places == 1) && j->max_rows > 0 &&
 			(at < 0 || j->order < s->jobs[s->order[at]].order)) {
 			at = i;
 		}

@@ -303,6 +303,18 @@ Test(schedule, urgent_takes_a_place) {
 	cr_assert_gt(jobs[2].n_rows, 0);
 }
 
+/* Else a deadline would be put off by everybody who comes without one. */
+Test(schedule, one_place_is_the_oldest_ones) {
+	struct schedule_job jobs[3] = { job(0, 1, true), job(1, 20, false), job(2, 20, false) };
+	int order[3];
+	struct schedule_state s = state_of(jobs, 3, order);
+	s.max_places = 1;
+	jobs[0].deadline = 1e9;
+	jobs[2].priority = -1;
+	schedule_plan(&s, 0);
+	cr_assert(jobs[0].runs && !jobs[1].runs && !jobs[2].runs);
+}
+
 /* Where decoding leaves two rows for prompts, the oldest doesn't take both. */
 Test(schedule, urgent_begins_beside_the_oldest_prompt) {
 	struct schedule_job jobs[3] = { job(0, 40, true), job(1, 1, true), job(2, 20, false) };
