@@ -262,10 +262,9 @@ static void limit_memory(struct options *o, struct bb_engine *e) {
 		(double)swap / GIB, (double)o->request_memory_bytes / GIB);
 }
 
-static int serve(struct server *s) {
+static int serve(struct server *s, struct http *http) {
 	struct bb_error err = { 0 };
-	struct http *http;
-	if (!http_start(&http, s, &err)) {
+	if (!http_start(http, s, &err)) {
 		return failure_of(&err);
 	}
 	const char *host = s->options.host;
@@ -275,7 +274,6 @@ static int serve(struct server *s) {
 		http_sweep(http);
 	}
 	drain(s, http);
-	http_stop(http);
 	return STATUS_OK;
 }
 
@@ -288,6 +286,7 @@ int serve_main(int argc, char **argv) {
 		.max_embeds_bytes = (size_t)1 << 30, .idle_s = 60, .receive_s = 120, .drain_s = 30 } };
 	struct files files = { 0 };
 	struct bb_engine *engine = NULL;
+	struct http *http = NULL;
 	struct bb_error err = { 0 };
 	int status = args_parse(&cmd_serve, argc, argv, &o);
 	if (status >= 0) {
@@ -297,6 +296,10 @@ int serve_main(int argc, char **argv) {
 	o.server.log_level = log_level(o.log_level);
 	o.open.max_batch_tokens = o.server.max_step_tokens;
 	status = read_files(&o, &files);
+	if (status < 0 && o.open.path != NULL &&
+		(!server_check(&o.server, &err) || !http_create(&http, &o.server, &err))) {
+		status = failure_of(&err);
+	}
 	status = status < 0 ? open_model(&o.open, OPEN_ALL, &engine) : status;
 	if (status < 0 && !watch_signals()) {
 		status = failure("no pipe for signals: %s", strerror(errno));
@@ -306,11 +309,14 @@ int serve_main(int argc, char **argv) {
 		json_object_seed(0); /* before there are threads */
 		limit_memory(&o, engine);
 		allow_files(o.server.max_connections);
-		status = server_start(&server, engine, &o.server, o.open.path, &err) ? serve(&server)
-			: failure_of(&err);
+		status = server_start(&server, engine, &o.server, o.open.path, &err)
+			? serve(&server, http) : failure_of(&err);
+		http_stop(http);
+		http = NULL;
 		server_stop(&server);
 		server_finish(&server);
 	}
+	http_stop(http);
 	input_finish(&files.keys);
 	input_finish(&files.template_text);
 	return status;

@@ -404,6 +404,17 @@ class Ending(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn(b"can't be listened on", done.stderr)
 
+    def test_wrong_options_are_told_before_a_model_is_loaded(self):
+        server = Server(TINY)
+        self.addCleanup(server.stop)
+        for options, status, words in ((("--port", str(server.port)), 1, b"can't be listened on"),
+                                       (("--host", "nowhere.invalid"), 2, b"'nowhere.invalid' is no address"),
+                                       (("--tool-call-parser", "x"), 2, b"'--tool-call-parser' is 'x'")):
+            done = subprocess.run([BOBBIN, "serve", "/no/such/model.gguf", "--port", "0", *options],
+                                  capture_output=True, check=False, timeout=SECONDS)
+            self.assertEqual(done.returncode, status, done.stderr)
+            self.assertIn(words, done.stderr)
+
 
 class Seen(Case):
     options = ("--metrics-compat", "vllm", "--cors-origin", "http://page.example")

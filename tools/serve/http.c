@@ -36,6 +36,7 @@ struct http {
 	struct server *server;
 	struct MHD_Daemon *daemon;
 	struct clients clients;
+	int fd;           /* that listens; -1: the daemon has it */
 	int port;
 	bool is_loopback; /* only this machine can reach it */
 	atomic_ullong n_exchanges;
@@ -381,12 +382,12 @@ static void no_log(void *user, const char *format, va_list args) {
 	(void)user, (void)format, (void)args;
 }
 
-static bool listen_at(const struct addrinfo *a, int *fd) {
+static bool bind_to(const struct addrinfo *a, int *fd) {
 	const int on = 1;
 	*fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (*fd >= 0) {
 		setsockopt(*fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-		if (bind(*fd, a->ai_addr, a->ai_addrlen) == 0 && listen(*fd, 1024) == 0) {
+		if (bind(*fd, a->ai_addr, a->ai_addrlen) == 0) {
 			return true;
 		}
 		const int reason = errno;
@@ -396,8 +397,12 @@ static bool listen_at(const struct addrinfo *a, int *fd) {
 	return false;
 }
 
-static bool open_port(struct http *h, int *fd, struct bb_error *err) {
-	const struct server_options *o = &h->server->options;
+static bool fail_to_listen(const struct server_options *o, int reason, struct bb_error *err) {
+	return server_fail(err, BB_ERR_IO, "'%.100s' port %d can't be listened on: %s", o->host,
+		o->port, strerror(reason));
+}
+
+static bool open_port(struct http *h, const struct server_options *o, struct bb_error *err) {
 	char digits[16];
 	snprintf(digits, sizeof(digits), "%d", o->port);
 	const struct addrinfo want = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE };
@@ -409,17 +414,17 @@ static bool open_port(struct http *h, int *fd, struct bb_error *err) {
 	}
 	bool ok = false;
 	for (const struct addrinfo *a = list; !ok && a != NULL; a = a->ai_next) {
-		ok = listen_at(a, fd);
+		ok = bind_to(a, &h->fd);
 	}
 	const int reason = errno;
 	freeaddrinfo(list);
 	if (!ok) {
-		return server_fail(err, BB_ERR_IO, "'%.100s' port %d can't be listened on: %s", o->host,
-			o->port, strerror(reason));
+		h->fd = -1;
+		return fail_to_listen(o, reason, err);
 	}
 	struct sockaddr_storage address;
 	socklen_t bytes = sizeof(address);
-	getsockname(*fd, (struct sockaddr *)&address, &bytes);
+	getsockname(h->fd, (struct sockaddr *)&address, &bytes);
 	char name[NI_MAXSERV] = "";
 	getnameinfo((struct sockaddr *)&address, bytes, NULL, 0, name, sizeof(name), NI_NUMERICSERV);
 	h->port = atoi(name);
@@ -427,33 +432,39 @@ static bool open_port(struct http *h, int *fd, struct bb_error *err) {
 	return true;
 }
 
-bool http_start(struct http **out, struct server *s, struct bb_error *err) {
+bool http_create(struct http **out, const struct server_options *o, struct bb_error *err) {
 	*out = NULL;
 	struct http *h = calloc(1, sizeof(*h));
-	int fd = -1;
 	if (h == NULL) {
 		return server_fail(err, BB_ERR_MEMORY, "no memory for the server");
 	}
-	h->server = s;
+	h->fd = -1;
 	clients_init(&h->clients);
-	if (!open_port(h, &fd, err)) {
+	if (!open_port(h, o, err)) {
 		http_stop(h);
 		return false;
 	}
+	*out = h;
+	return true;
+}
+
+bool http_start(struct http *h, struct server *s, struct bb_error *err) {
+	h->server = s;
+	if (listen(h->fd, 1024) != 0) {
+		return fail_to_listen(&s->options, errno, err);
+	}
 	h->daemon = MHD_start_daemon(MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD |
 		MHD_USE_POLL | MHD_USE_ITC | MHD_USE_ERROR_LOG, 0, NULL, NULL, handle, h,
-		MHD_OPTION_EXTERNAL_LOGGER, no_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
+		MHD_OPTION_EXTERNAL_LOGGER, no_log, NULL, MHD_OPTION_LISTEN_SOCKET, h->fd,
 		MHD_OPTION_NOTIFY_COMPLETED, completed, h, MHD_OPTION_NOTIFY_CONNECTION, connected, h,
 		MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->options.max_connections,
 		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)s->options.idle_s,
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEAD_BYTES,
 		MHD_OPTION_THREAD_STACK_SIZE, (size_t)THREAD_STACK, MHD_OPTION_END);
 	if (h->daemon == NULL) {
-		close(fd);
-		http_stop(h);
 		return server_fail(err, BB_ERR_IO, "the HTTP server couldn't be started");
 	}
-	*out = h;
+	h->fd = -1;
 	return true;
 }
 
@@ -471,6 +482,9 @@ void http_stop(struct http *h) {
 	}
 	if (h->daemon != NULL) {
 		MHD_stop_daemon(h->daemon);
+	}
+	if (h->fd >= 0) {
+		close(h->fd);
 	}
 	clients_finish(&h->clients);
 	free(h);

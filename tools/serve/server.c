@@ -62,27 +62,25 @@ static void name_model(struct server *s, const char *path) {
 	add_name(s, s->info.name);
 }
 
-static bool choose_parsers(struct server *s, struct bb_error *err) {
+bool server_check(const struct server_options *o, struct bb_error *err) {
+	const char *tools = o->tool_parser;
+	return tools == NULL || strcmp(tools, "auto") == 0 || strcmp(tools, "none") == 0 ||
+		tool_format_find(tools) != NULL || server_fail(err, BB_ERR_USAGE,
+		"option '--tool-call-parser' is '%.100s', expected one of %s", tools, tool_format_names());
+}
+
+static void choose_parsers(struct server *s) {
 	const struct server_options *o = &s->options;
 	const char *tools = o->tool_parser != NULL ? o->tool_parser : "auto";
 	const char *reasoning = o->reasoning_parser != NULL ? o->reasoning_parser : "auto";
 	s->template_source = o->template_source != NULL ? o->template_source
 		: bb_has_vocab(s->engine) ? bb_chat_template(s->engine) : NULL;
-	if (strcmp(tools, "auto") == 0) {
-		s->tools = tool_format_of(s->template_source);
-	} else if (strcmp(tools, "none") != 0) {
-		s->tools = tool_format_find(tools);
-		if (s->tools == NULL) {
-			return server_fail(err, BB_ERR_USAGE,
-				"option '--tool-call-parser' is '%.100s', expected one of %s", tools,
-				tool_format_names());
-		}
-	}
+	s->tools = strcmp(tools, "auto") == 0 ? tool_format_of(s->template_source)
+		: strcmp(tools, "none") != 0 ? tool_format_find(tools) : NULL;
 	const char *source = s->template_source != NULL ? s->template_source : "";
 	s->reasons = strcmp(reasoning, "auto") == 0
 		? strstr(source, "<think>") != NULL || strstr(source, "</think>") != NULL
 		: strcmp(reasoning, "none") != 0;
-	return true;
 }
 
 static void *run(void *user) {
@@ -119,7 +117,8 @@ bool server_start(struct server *s, struct bb_engine *engine, const struct serve
 		.max_swap_bytes = options->swap_bytes > 0 ? options->swap_bytes : BB_SWAP_NONE,
 		.no_prefix_cache = options->no_prefix_cache,
 	};
-	if (!choose_parsers(s, err) || !bb_scheduler_create(&s->scheduler, engine, &params, err)) {
+	choose_parsers(s);
+	if (!bb_scheduler_create(&s->scheduler, engine, &params, err)) {
 		return false;
 	}
 	if (pthread_create(&s->thread, NULL, run, s) != 0) {

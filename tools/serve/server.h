@@ -72,7 +72,10 @@ struct server {
 	struct bb_error broken;
 };
 
-/* Takes the engine, whatever comes of it. *s is large and may not move. */
+/* What is wrong with options whatever the model. */
+bool server_check(const struct server_options *o, struct bb_error *err);
+/* Takes the engine, whatever comes of it; the options have passed server_check. *s is large and may
+ * not move. */
 bool server_start(struct server *s, struct bb_engine *engine, const struct server_options *options,
 	const char *path, struct bb_error *err);
 /* What has begun is cancelled; nothing may use the server any more but exchanges that end. */
