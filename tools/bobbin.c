@@ -27,7 +27,8 @@ static void help(void) {
 	}
 	out_print("\n  bobbin COMMAND --help lists the options of a command\n"
 		"  bobbin --version prints the version\n\n"
-		"exit status: 0 done, 1 the work failed, 2 bad usage, 130 stopped by Ctrl-C\n");
+		"exit status: 0 done, 1 the work failed, 2 bad usage, 130 stopped by Ctrl-C "
+		"(serve: by the second)\n");
 }
 
 static const struct arg_command *find(const char *name) {

@@ -83,7 +83,7 @@ int terminal_end(int status) {
 	}
 	if (lacks_json) {
 		failure("no memory for the JSON output");
-	} else {
+	} else if (out_errno != EPIPE) { /* whoever closed the pipe knows, as `head` does */
 		failure("stdout could not be written: %s", strerror(out_errno));
 	}
 	return status == STATUS_OK ? STATUS_FAILED : status;

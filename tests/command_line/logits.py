@@ -73,14 +73,14 @@ class Logits(Case):
         self.sentence(err, "steps 8, most rows in a step 9")
         self.assertEqual(sorted(p.name for p in self.folder.iterdir()), ["ids.json", "out.npy"])
 
-    def test_closed_pipe_is_one_sentence(self):
+    def test_closed_pipe_ends_it_without_a_word(self):
         read_end, write_end = os.pipe()
         os.close(read_end)
         done = subprocess.run([BOBBIN, "logits", TINY, "--tokens", self.ids(300), "-o", "-"], stdout=write_end,
                               stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=SECONDS, check=False)
         os.close(write_end)
         self.assertEqual(done.returncode, 1)
-        self.sentence(done.stderr, "stdout could not be written: Broken pipe")
+        self.assertEqual(done.stderr, b"")
 
     def test_output_that_cannot_be_written(self):
         for path in ("/no/such/out.npy", self.folder, ""):
