@@ -130,8 +130,9 @@ static int unknown_option(const struct arg_command *command, const char *name) {
 /* ---- values ---- */
 
 static int out_of_range(const char *name, const char *text, const struct arg_option *o) {
-	return usage_error("option '%s' is '%s', expected a number from %.10g to %.10g", name, text,
-		o->min, o->max);
+	const char *unit = strcmp(o->value, "GIB") == 0 ? " of GiB" : "";
+	return usage_error("option '%s' is '%s', expected a number%s from %.10g to %.10g", name, text,
+		unit, o->min, o->max);
 }
 
 static bool read_int(const char *text, const struct arg_option *o, int *out) {

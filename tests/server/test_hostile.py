@@ -142,6 +142,8 @@ class Hostile(Case):
             body = {field: "1", "model": "other"} if field else chat(model="other")
             error = self.server.post(path, body, 404)["error"]
             self.assertIn("'other'", error["message"])
+            for model in self.server.get("/v1/models")["data"]:
+                self.assertIn(f"'{model['id']}'", error["message"])
 
     def test_long_lists_of_tokens(self):
         for field, value in (("logit_bias", {str(i): 1 for i in range(1025)}), ("stop_token_ids", [1] * 1025)):

@@ -409,6 +409,7 @@ class Ending(unittest.TestCase):
         self.addCleanup(server.stop)
         for options, status, words in ((("--port", str(server.port)), 1, b"can't be listened on"),
                                        (("--host", "nowhere.invalid"), 2, b"'nowhere.invalid' is no address"),
+                                       (("--swap-space", "4G"), 2, b"expected a number of GiB from 0"),
                                        (("--tool-call-parser", "x"), 2, b"'--tool-call-parser' is 'x'")):
             done = subprocess.run([BOBBIN, "serve", "/no/such/model.gguf", "--port", "0", *options],
                                   capture_output=True, check=False, timeout=SECONDS)

@@ -220,11 +220,13 @@ class OpenAI(Case):
                 self.assertEqual(text, json.dumps(json.loads(text), indent=indent))
         for param, outputs in (("structured_outputs", {"indent": 2}), ("structured_outputs", "x"),
                                ("structured_outputs", {"indent": 2, "regex": "a"}),
-                               ("indent", {"json": schema, "indent": 17}),
-                               ("whitespace_pattern", {"json": schema, "whitespace_pattern": " *"})):
+                               ("structured_outputs.indent", {"json": schema, "indent": 17}),
+                               ("structured_outputs.whitespace_pattern", {"json": schema,
+                                                                         "whitespace_pattern": " *"})):
             with self.subTest(outputs), self.assertRaises(openai.BadRequestError) as caught:
                 self.chat(extra_body={"structured_outputs": outputs})
             self.assertEqual(caught.exception.param, param)
+            self.assertIn(f"'{param}'", caught.exception.message)
 
     def test_other_constraints(self):
         for outputs, want in (({"choice": ["yes", "no"]}, "^(yes|no)$"), ({"regex": "[a-c]{3}"}, "^[a-c]{3}$"),

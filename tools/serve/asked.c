@@ -116,8 +116,8 @@ static bool read_stream(struct exchange *x, struct asked *a) {
 		return reply_error(x, 400, "stream_options", "invalid_value",
 			"'stream_options' must be an object, and needs 'stream' to be true");
 	}
-	return field_bool(x, options, "include_usage", &a->with_usage) &&
-		field_bool(x, options, "continuous_usage_stats", &a->usage_always);
+	return field_bool(x, options, "stream_options.include_usage", &a->with_usage) &&
+		field_bool(x, options, "stream_options.continuous_usage_stats", &a->usage_always);
 }
 
 static bool read_sampling(struct exchange *x, struct bb_sampling *s) {

@@ -85,7 +85,8 @@ static bool add_all(struct exchange *x, struct wanted *w, int *n) {
 
 /* indent is xgrammar's name. Other white space is for the grammar to choose. */
 static bool read_indent(struct exchange *x, struct wanted *w) {
-	static const char *const unsupported[] = { "whitespace_pattern", NULL };
+	static const char *const unsupported[] = {
+		"structured_outputs.whitespace_pattern", NULL };
 	static const char param[] = "structured_outputs";
 	const json_t *outputs = field(x->in, param);
 	if (outputs != NULL && !json_is_object(outputs)) {
@@ -93,7 +94,7 @@ static bool read_indent(struct exchange *x, struct wanted *w) {
 	}
 	if (!fields_unsupported(x, x->in, (const char *const[]){ "guided_whitespace_pattern", NULL }) ||
 		!fields_unsupported(x, outputs, unsupported) ||
-		!field_int(x, outputs, "indent", 0, BB_MAX_INDENT, &w->indent)) {
+		!field_int(x, outputs, "structured_outputs.indent", 0, BB_MAX_INDENT, &w->indent)) {
 		return false;
 	}
 	return w->indent == ONE_LINE || w->kind == BB_GRAMMAR_JSON_SCHEMA ||

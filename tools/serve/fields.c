@@ -8,6 +8,7 @@
 
 #include <limits.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Brackets outside of strings, whatever else is wrong with them. */
@@ -57,7 +58,8 @@ bool fields_parse(struct exchange *x) {
 }
 
 const json_t *field(const json_t *in, const char *name) {
-	const json_t *value = json_object_get(in, name);
+	const char *dot = strrchr(name, '.');
+	const json_t *value = json_object_get(in, dot != NULL ? dot + 1 : name);
 	return json_is_null(value) ? NULL : value;
 }
 
@@ -148,13 +150,23 @@ bool field_ids(struct exchange *x, const json_t *list, const char *name, int n_v
 	return true;
 }
 
+bool reply_no_model(struct exchange *x, const char *name) {
+	char names[600] = "";
+	size_t n = 0;
+	for (int i = 0; i < x->server->n_names && n < sizeof(names); i++) {
+		n += (size_t)snprintf(names + n, sizeof(names) - n, "%s'%.200s'", i > 0 ? ", " : "",
+			x->server->names[i]);
+	}
+	return reply_error(x, 404, "model", "model_not_found",
+		"the model '%.200s' doesn't exist; this server has %s", name, names);
+}
+
 bool field_model(struct exchange *x) {
 	const char *name = NULL;
 	if (!field_string(x, x->in, "model", &name)) {
 		return false;
 	}
-	return server_has_model(x->server, name) || reply_error(x, 404, "model", "model_not_found",
-		"the model '%.200s' doesn't exist; this server has '%.200s'", name, x->server->names[0]);
+	return server_has_model(x->server, name) || reply_no_model(x, name);
 }
 
 bool field_asks(const json_t *value) {

@@ -11,7 +11,8 @@
 /* The body into x->in: one object in UTF-8, no key twice, nested no deeper than allowed. */
 bool fields_parse(struct exchange *x);
 
-/* NULL where it's absent or null. */
+/* NULL where it's absent or null. A name may be as "outer.inner", which errors call it, where `in`
+ * is that object. */
 const json_t *field(const json_t *in, const char *name);
 bool field_bool(struct exchange *x, const json_t *in, const char *name, bool *out);
 bool field_int(struct exchange *x, const json_t *in, const char *name, int min, int max, int *out);
@@ -23,6 +24,7 @@ bool field_ids(struct exchange *x, const json_t *list, const char *name, int n_v
 	struct bb_tokens *out);
 /* Refuses the model's name unless it's one of ours. */
 bool field_model(struct exchange *x);
+bool reply_no_model(struct exchange *x, const char *name);
 /* Whether a value asks for anything: not null, false, 0, "" or empty. */
 bool field_asks(const json_t *value);
 /* A copy of x->in without these fields [names, ending in NULL], for another API's words for them:

@@ -2,6 +2,7 @@
  *
  * What there is: models, version, health, the description of the API, the live view of requests. */
 #include "exchange.h"
+#include "fields.h"
 #include "listing.h"
 #include "openapi.h"
 #include "routes.h"
@@ -52,7 +53,7 @@ void info_models(struct exchange *x) {
 void info_model(struct exchange *x) {
 	const char *name = exchange_rest(x, "/v1/models/");
 	if (!server_has_model(x->server, name)) {
-		reply_error(x, 404, "model", "model_not_found", "the model '%.200s' doesn't exist", name);
+		reply_no_model(x, name);
 		return;
 	}
 	reply_json_take(x, 200, model_of(x, name));
