@@ -174,8 +174,8 @@ static bool enter(struct bb_scheduler *s, struct bb_request *r, struct bb_error 
 	const int n_waiting = s->n_open - s->n_begun;
 	if (n_waiting >= s->params.max_waiting) {
 		s->stats.n_refused++;
-		ok = base_fail(err, BB_ERR_BUSY, "%d requests are waiting, and at most %d may", n_waiting,
-			s->params.max_waiting);
+		ok = base_fail(err, BB_ERR_BUSY, "the queue is full: %d of at most %d requests wait",
+			n_waiting, s->params.max_waiting);
 	} else {
 		r->id = ++s->last_id;
 		s->n_open++;

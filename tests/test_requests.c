@@ -391,7 +391,7 @@ Test(request, full_queue) {
 	p.user = &o[2];
 	cr_assert(!bb_request_submit(&o[2].request, s, &p, &err));
 	cr_assert(err.code == BB_ERR_BUSY && o[2].request == NULL);
-	cr_assert_str_eq(err.text, "2 requests are waiting, and at most 2 may");
+	cr_assert_str_eq(err.text, "the queue is full: 2 of at most 2 requests wait");
 	run_all(s);
 	submit(s, p, &o[2]);
 	run_all(s);

@@ -45,6 +45,12 @@ class Hostile(Case):
             with self.subTest(body=body):
                 self.refused(body)
 
+    def test_nul(self):
+        for body in (b'{"prompt": "a\\u0000"}', b'{"a\\u0000": 1}'):
+            status, _, data = self.server.ask("POST", "/v1/completions", body)
+            self.assertEqual((status, json.loads(data)["error"]["message"].split(", which")[0]),
+                             (400, "a string of the body has the character \\u0000"))
+
     def test_deep(self):
         for open_, close in (("[", "]"), ('{"a":', "}")):
             self.assertIn("deep", self.refused('{"messages":' + open_ * 100000 + "1" + close * 100000 + "}"))

@@ -33,6 +33,9 @@ class Keys(Case):
                 got, reply, data = self.server.ask("GET", "/v1/models", **headers)
                 self.assertEqual(got, status, data)
                 self.assertEqual(reply.get("WWW-Authenticate"), "Bearer" if status == 401 else None)
+                if status == 401:
+                    why = "the key that came isn't one of" if headers else "no key came"
+                    self.assertIn(why, json.loads(data)["error"]["message"])
         self.assertEqual(self.server.ask("GET", "/health")[0], 200)
         self.assertEqual(self.server.ask("GET", "/metrics")[0], 401)
 

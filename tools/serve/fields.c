@@ -48,6 +48,13 @@ bool fields_parse(struct exchange *x) {
 	if (x->in == NULL && is_short) {
 		return reply_no_memory(x);
 	}
+	const enum json_error_code code = json_error_code(&problem);
+	if (x->in == NULL && (code == json_error_null_character ||
+		code == json_error_null_byte_in_key)) {
+		return reply_error(x, 400, NULL, "invalid_value",
+			"a string of the body has the character \\u0000, which can't be part of a request "
+			"(line %d, column %d)", problem.line, problem.column);
+	}
 	if (x->in == NULL) {
 		return reply_error(x, 400, NULL, "invalid_json",
 			"the body isn't JSON: %s (line %d, column %d)", problem.text, problem.line,

@@ -230,8 +230,9 @@ static bool check_head(struct call *c) {
 	x->dialect = dialect_of(c, c->route->dialect);
 	if (!c->route->is_open && !auth_allows(&s->options.keys, header(c, "Authorization"),
 		header(c, "x-api-key"))) {
-		return reply_error(x, 401, NULL, "invalid_api_key",
-			"the key that came isn't one of this server, expected 'Authorization: Bearer KEY'");
+		const bool has_key = header(c, "Authorization") != NULL || header(c, "x-api-key") != NULL;
+		return reply_error(x, 401, NULL, "invalid_api_key", "%s, expected 'Authorization: Bearer "
+			"KEY'", has_key ? "the key that came isn't one of this server" : "no key came");
 	}
 	return true;
 }
