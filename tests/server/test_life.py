@@ -456,6 +456,17 @@ class Seen(Case):
         self.assertEqual((line["path"], line["status"], line["output_tokens"]), ("/v1/chat/completions", 200, 4))
         self.assertNotIn("1 2 3", json.dumps(line))
 
+    def test_half_a_request_has_no_reply_to_count(self):
+        with socket.create_connection(("127.0.0.1", self.server.port)) as s:
+            s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+        end = time.monotonic() + SECONDS
+        while not any(line["status"] == 0 for line in self.server.lines()):
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.01)
+        text = self.server.ask("GET", "/metrics")[2].decode()
+        self.assertIn("bobbin_http_responses_total{", text)
+        self.assertNotIn('code="0"', text)
+
     def test_openapi(self):
         description = self.server.get("/openapi.json")
         self.assertTrue(description["openapi"].startswith("3."))

@@ -74,6 +74,9 @@ void metrics_refuse(struct metrics *m, bool is_busy) {
 }
 
 void metrics_reply(struct metrics *m, const struct exchange *x) {
+	if (x->status == 0) { /* it came by half, and got no reply */
+		return;
+	}
 	pthread_mutex_lock(&m->lock);
 	int i = 0;
 	while (i < METRICS_STATUSES - 1 && m->replies[i].n > 0 && m->replies[i].status != x->status) {
