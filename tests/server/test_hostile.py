@@ -98,7 +98,13 @@ class Hostile(Case):
                                      ("GET", "/v1/models/other", 404), ("GET", "/../../etc/passwd", 404),
                                      ("OPTIONS", "/v1/models", 405)):
             with self.subTest(path=path, method=method):
-                self.assertEqual(self.server.ask(method, path)[0], status)
+                got, headers, _ = self.server.ask(method, path)
+                self.assertEqual(got, status)
+                self.assertEqual("Allow" in headers, status == 405)
+                self.assertNotIn("Access-Control-Allow-Methods", headers)
+        for path, allowed in (("/v1/completions", "POST"), ("/v1/models", "GET, HEAD"), ("/ping", "GET, HEAD, POST"),
+                              ("/v1/responses/x", "POST, GET, HEAD, DELETE")):
+            self.assertEqual(self.server.ask("PATCH", path)[1]["Allow"], allowed)
 
     def test_types_of_all_fields(self):
         bad = [None, True, 1, -1, 1.5, 1e300, "x", "", [], [[]], {}, {"a": {}}, [None], [{}], ["x"], "\u0007é"]

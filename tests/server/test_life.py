@@ -444,6 +444,7 @@ class Seen(Case):
         page = {"Origin": "http://page.example"}
         status, headers, _ = self.server.ask("OPTIONS", "/v1/chat/completions", **page)
         self.assertEqual((status, headers["Access-Control-Allow-Origin"]), (204, "http://page.example"))
+        self.assertIn("POST", headers["Access-Control-Allow-Methods"])
         _, headers, _ = self.server.ask("GET", "/v1/models", **page)
         self.assertEqual(headers["Access-Control-Allow-Origin"], "http://page.example")
 

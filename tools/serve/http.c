@@ -48,6 +48,7 @@ struct call {
 	struct http *http;
 	struct MHD_Connection *connection;
 	const struct route *route;
+	char methods[ROUTE_METHODS_BYTES]; /* of the path, where the one that came isn't among them */
 	size_t n_read;
 	bool is_answered; /* a refusal waits in x for the body to end */
 	bool is_counted;
@@ -149,7 +150,10 @@ static void add_headers(struct call *c, struct MHD_Response *r) {
 		MHD_add_response_header(r, "Vary", "Origin");
 		MHD_add_response_header(r, "Access-Control-Expose-Headers", "x-request-id, request-id");
 	}
-	if (strcmp(x->method, "OPTIONS") == 0) {
+	if (x->status == MHD_HTTP_METHOD_NOT_ALLOWED) {
+		MHD_add_response_header(r, "Allow", c->methods);
+	}
+	if (x->status == MHD_HTTP_NO_CONTENT) { /* what a browser asks before a page of elsewhere may */
 		const char *asked = header(c, "Access-Control-Request-Headers");
 		MHD_add_response_header(r, "Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS");
 		MHD_add_response_header(r, "Access-Control-Allow-Headers",
@@ -203,7 +207,6 @@ static enum dialect dialect_of(const struct call *c, enum dialect of_path) {
 static bool check_head(struct call *c) {
 	struct exchange *x = &c->x;
 	const struct server *s = c->http->server;
-	bool other_method;
 	const char *host = header(c, "Host");
 	x->dialect = dialect_of(c, x->dialect);
 	if (c->http->is_loopback && !host_is_allowed(&s->options, host)) {
@@ -219,10 +222,10 @@ static bool check_head(struct call *c) {
 		x->status = MHD_HTTP_NO_CONTENT;
 		return false;
 	}
-	c->route = route_find(x->method, x->path, &other_method);
-	if (c->route == NULL && other_method) {
-		return reply_error(x, 405, NULL, "method_not_allowed", "%s isn't for this path",
-			x->method);
+	c->route = route_find(x->method, x->path, c->methods);
+	if (c->route == NULL && c->methods[0] != '\0') {
+		return reply_error(x, 405, NULL, "method_not_allowed", "%.40s isn't for this path, "
+			"expected %s", x->method, c->methods);
 	}
 	if (c->route == NULL) {
 		return reply_error(x, 404, NULL, "not_found", "there is nothing at '%.200s'", x->path);

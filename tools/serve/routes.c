@@ -3,6 +3,7 @@
  * The table of endpoints, in the order in which people look for them. */
 #include "routes.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { OPEN = 1, BODY = 2, WORK = 4 };
@@ -61,8 +62,17 @@ static bool matches(const struct route *r, const char *path) {
 	return strcmp(r->path, path) == 0;
 }
 
-const struct route *route_find(const char *method, const char *path, bool *other_method) {
-	*other_method = false;
+static void add_method(char *list, const char *method) {
+	if (strstr(list, method) == NULL) {
+		const size_t n = strlen(list);
+		snprintf(list + n, ROUTE_METHODS_BYTES - n, "%s%s%s", n > 0 ? ", " : "", method,
+			strcmp(method, "GET") == 0 ? ", HEAD" : "");
+	}
+}
+
+const struct route *route_find(const char *method, const char *path,
+	char methods[ROUTE_METHODS_BYTES]) {
+	methods[0] = '\0';
 	/* HEAD is GET without the body, which the library leaves out. */
 	const char *wanted = strcmp(method, "HEAD") == 0 ? "GET" : method;
 	for (int i = 0; i < N_ROUTES; i++) {
@@ -70,7 +80,7 @@ const struct route *route_find(const char *method, const char *path, bool *other
 			if (strcmp(routes[i].method, wanted) == 0) {
 				return &routes[i];
 			}
-			*other_method = true;
+			add_method(methods, routes[i].method);
 		}
 	}
 	return NULL;

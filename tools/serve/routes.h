@@ -16,8 +16,10 @@ struct route {
 	bool is_work;            /* refused while the server drains */
 };
 
-/* NULL where there is none; *other_method: the path is there for another one. */
-const struct route *route_find(const char *method, const char *path, bool *other_method);
+enum { ROUTE_METHODS_BYTES = 40 };
+/* NULL where there is none; methods: for which the path is there, as "GET, HEAD"; "": for none. */
+const struct route *route_find(const char *method, const char *path,
+	char methods[ROUTE_METHODS_BYTES]);
 enum dialect route_dialect(const char *path);
 
 /* ---- the endpoints ---- */
