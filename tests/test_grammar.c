@@ -370,15 +370,21 @@ Test(grammar, structures_mix_free_text_with_what_is_not) {
 Test(grammar, what_is_not_supported_is_named) {
 	const enum bb_code no = BB_ERR_UNSUPPORTED, bad = BB_ERR_INPUT;
 	check_refused(SCHEMA, "{\"type\":\"string\",\"format\":\"email\"}", no, "email");
-	check_refused(SCHEMA, "{\"type\":\"number\",\"minimum\":1}", no, "minimum");
+	check_refused(SCHEMA, "{\"type\":\"number\",\"minimum\":1}", no, "'minimum'");
+	check_refused(SCHEMA, "{\"type\":\"number\",\"exclusiveMinimum\":0}", no, "'exclusiveMinimum'");
+	check_refused(SCHEMA, "{\"type\":\"number\",\"exclusiveMaximum\":0}", no, "'exclusiveMaximum'");
 	check_refused(SCHEMA, "{\"oneOf\":[{\"type\":\"integer\"},{\"type\":\"number\"}]}", no,
 		"oneOf");
 	check_refused(SCHEMA, "{\"$ref\":\"#/nowhere\"}", bad, "#/nowhere");
 	check_refused(SCHEMA, "{\"$ref\":\"http://x\"}", no, "http://x");
 	check_refused(SCHEMA, "{\"type\":\"array\",\"items\":{\"$ref\":\"#\"},\"minItems\":1}", bad,
-		"none fits");
+		"no JSON fits");
 	check_refused(SCHEMA, "{\"type\":\"text\"}", bad, "text");
-	check_refused(SCHEMA, "{\"type\":\"integer\",\"minimum\":2,\"maximum\":1}", bad, "none fits");
+	check_refused(SCHEMA, "{\"type\":\"integer\",\"minimum\":2,\"maximum\":1}", bad,
+		"no JSON fits");
+	check_refused(SCHEMA, "{\"enum\":[]}", bad, "no JSON fits");
+	check_refused(SCHEMA, "{\"type\":\"object\",\"required\":[\"a\"],"
+		"\"additionalProperties\":false}", bad, "no JSON fits");
 	check_refused(SCHEMA, "{\"a\":", bad, "line 1");
 	check_refused(SCHEMA, "{\"type\":\"null\",\"type\":\"null\"}", bad, "duplicate");
 	check_refused(REGEX, "(?=a)b", no, "lookaround");

@@ -78,5 +78,6 @@ bool source_compile_indented(struct rules *r, enum bb_grammar_kind kind, const c
 			rules_flatten(r);
 		}
 	}
-	return ok && rules_finish(r, err);
+	return ok && rules_finish(r, kind == BB_GRAMMAR_JSON_SCHEMA ? "JSON schema: no JSON fits it"
+		: "expected a grammar that some text fits, none fits this one", err);
 }

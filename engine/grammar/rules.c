@@ -442,7 +442,7 @@ static bool check_left(struct rules *r, struct bb_error *err) {
 	return true;
 }
 
-bool rules_finish(struct rules *r, struct bb_error *err) {
+bool rules_finish(struct rules *r, const char *hopeless, struct bb_error *err) {
 	if (r->x.trouble.code != BB_OK) {
 		return base_fail(err, r->x.trouble.code, "%s", r->x.trouble.text);
 	}
@@ -451,8 +451,7 @@ bool rules_finish(struct rules *r, struct bb_error *err) {
 		return base_fail(err, r->x.trouble.code, "%s", r->x.trouble.text);
 	}
 	if (!r->nodes[r->root].is_productive) {
-		return base_fail(err, BB_ERR_INPUT, "expected a grammar that some text fits, none fits "
-			"this one");
+		return base_fail(err, BB_ERR_INPUT, "%s", hopeless);
 	}
 	if (!check_left(r, err)) {
 		return false;

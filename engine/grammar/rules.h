@@ -51,8 +51,8 @@ uint32_t rules_rule(struct rules *r, const char *name, size_t bytes);
 uint32_t rules_call(struct rules *r, uint32_t rule);
 /* Rules that are regular, and small, become one expression each. */
 void rules_flatten(struct rules *r);
-/* Refuses rules that begin with themselves, and a root without any text; takes out what has
- * none. */
-bool rules_finish(struct rules *r, struct bb_error *err);
+/* Refuses rules that begin with themselves, and a root without any text, as `hopeless` says; takes
+ * out what has none. */
+bool rules_finish(struct rules *r, const char *hopeless, struct bb_error *err);
 
 #endif

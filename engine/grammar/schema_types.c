@@ -115,14 +115,17 @@ static void add_bound(struct schema *c, const json_t *schema, const char *key, b
 	}
 }
 
+static const char *const bounds[] = {
+	"minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum",
+};
+
 struct int_range schema_range(struct schema *c, const struct schema_set *set) {
 	struct int_range r = { 0 };
 	for (size_t i = 0; i < set->n && !c->failed; i++) {
 		const json_t *schema = set->items[i].schema;
-		add_bound(c, schema, "minimum", true, false, &r);
-		add_bound(c, schema, "exclusiveMinimum", true, true, &r);
-		add_bound(c, schema, "maximum", false, false, &r);
-		add_bound(c, schema, "exclusiveMaximum", false, true, &r);
+		for (int k = 0; k < 4; k++) {
+			add_bound(c, schema, bounds[k], k < 2, k % 2 == 1, &r);
+		}
 	}
 	return r;
 }
@@ -344,9 +347,11 @@ static uint32_t make_number(struct schema *c, const struct schema_set *set, unsi
 	if ((types & TYPE_NUMBER) == 0) {
 		return rules_term(c->r, numbers_integer(&c->r->x, &range));
 	}
-	if (range.has_min || range.has_max) {
-		schema_fail(c, BB_ERR_UNSUPPORTED, "'%s' is supported for \"type\": \"integer\" alone",
-			range.has_min ? "minimum" : "maximum");
+	for (size_t i = 0; i < 4 * set->n && !c->failed; i++) {
+		if (json_object_get(set->items[i / 4].schema, bounds[i % 4]) != NULL) {
+			schema_fail(c, BB_ERR_UNSUPPORTED, "'%s' is supported for \"type\": \"integer\" alone",
+				bounds[i % 4]);
+		}
 	}
 	return rules_term(c->r, numbers_any(&c->r->x));
 }
