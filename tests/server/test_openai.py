@@ -257,6 +257,15 @@ class OpenAI(Case):
             model="small", prompt="The sky is", temperature=0, stream=True))
         self.assertEqual(streamed, default.choices[0].text)
 
+    def test_completions_logprobs_have_the_token(self):
+        reply = self.client.completions.create(model="small", prompt="The sky is", max_tokens=12, temperature=3,
+                                               seed=5, logprobs=1, extra_body={"return_tokens_as_token_ids": True})
+        logprobs = reply.choices[0].logprobs
+        self.assertEqual(max(len(top) for top in logprobs.top_logprobs), 2)    # one isn't the likeliest
+        for token, logprob, top in zip(logprobs.tokens, logprobs.token_logprobs, logprobs.top_logprobs):
+            self.assertEqual(top[token], logprob)
+            self.assertLessEqual(len(top), 2)
+
     def test_completions_echo(self):
         reply = self.client.completions.create(model="small", prompt="The sky is", max_tokens=3, temperature=0,
                                                echo=True, logprobs=2)

@@ -87,13 +87,23 @@ static size_t n_letters(const json_t *text) {
 	return n;
 }
 
+static void set_top(const struct job *j, json_t *top, int32_t id, float logprob) {
+	json_t *name = logprobs_token(j->server->engine, id, j->asked.ids_as_tokens);
+	json_object_setn_new(top, json_string_value(name), json_string_length(name),
+		json_real((double)logprob));
+	json_decref(name);
+}
+
+/* The likeliest, and the token itself where it isn't one of them, as the API has it. */
 static json_t *top_of(const struct job *j, const struct bb_sampled *t) {
 	json_t *top = json_object();
+	bool has_own = false;
 	for (int i = 0; i < t->n_top && i < j->n_logprobs; i++) {
-		json_t *name = logprobs_token(j->server->engine, t->top_ids[i], j->asked.ids_as_tokens);
-		json_object_setn_new(top, json_string_value(name), json_string_length(name),
-			json_real((double)t->top_logprobs[i]));
-		json_decref(name);
+		set_top(j, top, t->top_ids[i], t->top_logprobs[i]);
+		has_own = has_own || t->top_ids[i] == t->id;
+	}
+	if (!has_own && j->n_logprobs > 0) {
+		set_top(j, top, t->id, t->logprob);
 	}
 	return top;
 }
