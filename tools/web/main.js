@@ -134,7 +134,7 @@ async function showModel() {
 }
 
 function wantKey() {
-	$("model").textContent = "This server wants a key";
+	$("model").textContent = key.get() === "" ? "This server wants a key" : "This key was not accepted";
 	showSettings(true, $("key"));
 }
 
