@@ -170,3 +170,18 @@ class Requests(PageCase):
         self.wait("document.querySelectorAll('#rows tr').length <= 1")
         self.page.set_viewport_size({"width": 360, "height": 700})
         self.assertLessEqual(self.page.evaluate("document.documentElement.scrollWidth"), 360)
+
+    def test_one_request(self):
+        """The bar is how full its context is, not how much of its prompt is read; one row is a row."""
+        request = {"id": 7, "state": "writing", "priority": 0, "branches": 1, "prompt_tokens": 100, "read_tokens": 100,
+                   "cached_tokens": 0, "output_tokens": 28, "age_s": 1, "tokens_per_second": 9, "kv_bytes": 4096,
+                   "share": 1}
+        loads = {"running": 1, "waiting": 0, "aside": 0, "max_model_len": 512, "kv_bytes": 4096, "max_kv_bytes": 0,
+                 "prefix_bytes": 0, "prompt_tokens": 100, "cached_tokens": 0, "output_tokens": 28, "step_ms": 2,
+                 "step_rows": 1, "n_requests": 1, "requests": [request]}
+        self.page.route("**/v1/loads", lambda route: route.fulfill(json=loads))
+        self.page.click("#tab-loads")
+        self.wait("document.querySelectorAll('#rows tr').length === 1")
+        self.assertEqual(self.page.evaluate("document.querySelector('#rows progress').value"), 0.25)
+        self.assertEqual(self.page.locator("#rows td").all_inner_texts()[2].strip(), "128")
+        self.assertRegex(self.page.locator("#totals dd").all_inner_texts()[-1], r"ms, 1 row$")

@@ -72,10 +72,10 @@ export class Loads {
 			["Prompts from cache", hits],
 			["Contexts", bytes(now.kv_bytes), now.max_kv_bytes ? `of ${bytes(now.max_kv_bytes)}` : ""],
 			["Prefix cache", bytes(now.prefix_bytes)],
-			["Last step", `${number(now.step_ms, 1)}`, `ms, ${now.step_rows} rows`],
+			["Last step", `${number(now.step_ms, 1)}`, `ms, ${now.step_rows} ${now.step_rows === 1 ? "row" : "rows"}`],
 		]);
 		this.#drawGraph(time);
-		drawRows(now.requests);
+		drawRows(now.requests, now.max_model_len);
 		$("rows-note").textContent = now.n_requests === 0 ? "No requests now."
 			: now.n_requests > now.requests.length ? `${now.requests.length} of ${now.n_requests} requests` : "";
 	}
@@ -101,7 +101,7 @@ function drawTotals(list) {
 	});
 }
 
-function drawRows(list) {
+function drawRows(list, maxLen) {
 	const box = $("rows"), rows = new Map([...box.children].map((row) => [row.dataset.id, row]));
 	for (const r of list) {
 		const row = rows.get(String(r.id)) ?? newRow(r.id);
@@ -109,7 +109,7 @@ function drawRows(list) {
 		if (!row.isConnected) {
 			box.append(row);
 		}
-		fillRow(row, r);
+		fillRow(row, r, maxLen);
 	}
 	for (const row of rows.values()) {
 		row.remove();
@@ -125,23 +125,24 @@ function newRow(id) {
 	row.dataset.id = id;
 	for (const i of [2, 7]) {
 		const bar = make("progress", { max: 1, value: 0 });
-		bar.setAttribute("aria-label", i === 2 ? "Read of the prompt" : "Share of the last step");
+		bar.setAttribute("aria-label", i === 2 ? "Share of the longest context" : "Share of the last step");
 		row.children[i].append(bar, make("span"));
 	}
 	row.children[1].append(make("span"));
 	return row;
 }
 
-function fillRow(row, r) {
+function fillRow(row, r, maxLen) {
 	const cells = row.children, state = cells[1].firstChild;
 	const context = r.read_tokens + r.output_tokens;
 	cells[0].textContent = `${r.id}${r.branches > 1 ? ` × ${r.branches}` : ""}` +
 		(r.priority ? `, priority ${r.priority}` : "");
 	state.textContent = r.state;
 	state.className = `state ${r.state}`;
-	cells[2].firstChild.value = r.prompt_tokens > 0 ? Math.min(1, r.read_tokens / r.prompt_tokens) : 0;
+	cells[2].firstChild.value = Math.min(1, context / maxLen);
+	cells[2].title = `A context holds ${number(maxLen)} tokens`;
 	cells[2].lastChild.textContent = r.state === "reading" || r.state === "waiting"
-		? `${number(r.read_tokens)} of ${number(r.prompt_tokens)}` : number(context);
+		? `${number(r.read_tokens)} of ${number(r.prompt_tokens)} read` : number(context);
 	cells[3].textContent = r.prompt_tokens > 0
 		? `${number(r.cached_tokens)} (${number(100 * r.cached_tokens / r.prompt_tokens)} %)` : "–";
 	cells[4].textContent = number(r.output_tokens);
