@@ -43,8 +43,8 @@ def end_of(data, kind, at):
     return at + SIZES[kind]
 
 
-def with_words(name, path):
-    """The tiny model with a vocabulary of characters, 199 as it has ids, and a chat template."""
+def with_words(name, path, template=TEMPLATE):
+    """The tiny model with a vocabulary of characters, 199 as it has ids, and a chat template, or None."""
     data = tiny(name).read_bytes()
     version, n_tensors, n_keys = struct.unpack_from("<IQQ", data, 4)
     at, kept = 24, []
@@ -69,7 +69,8 @@ def with_words(name, path):
                        ("merges", struct.pack("<IIQ", 9, 8, 1) + text("q z")),
                        ("eos_token_id", struct.pack("<II", 4, 1))):
         kept.append(text(f"tokenizer.ggml.{key}") + value)
-    kept.append(text("tokenizer.chat_template") + struct.pack("<I", 8) + text(TEMPLATE))
+    if template is not None:
+        kept.append(text("tokenizer.chat_template") + struct.pack("<I", 8) + text(template))
     head = struct.pack("<4sIQQ", b"GGUF", version, n_tensors, len(kept)) + b"".join(kept) + tensors
     path.write_bytes(head + bytes(-len(head) % 32) + weights)
 

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Strict tools that the model calls when it wants to, by the openai and anthropic packages, in every format."""
 import json
+import pathlib
+import tempfile
 import unittest
 
-from serving import REAL, Case, Server, anthropic, openai, with_clients
+from serving import REAL, TINY, Case, Server, anthropic, chat, openai, with_clients
+from test_agents import with_words
 
 PICK = {"type": "object", "properties": {"n": {"enum": [17, 19]}}, "required": ["n"], "additionalProperties": False}
 CALL = '{"name": "pick", "arguments": {"n": %d}}'
@@ -141,3 +144,38 @@ class Strict(Case):
         with self.assertRaises(anthropic.BadRequestError):
             client.messages.create(model="smollm2", messages=seen(""), max_tokens=1, tools=[
                 {"name": "pick", "input_schema": {"type": "object", "not": {}}, "strict": True}])
+
+
+class WithoutTemplate(unittest.TestCase):
+    """Models that have no chat template: messages are lines, and calls are written as the Hermes models do."""
+
+    def serve(self, *options, words=True):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = pathlib.Path(folder.name, "llama.gguf")
+        if words:
+            with_words("llama", path, template=None)
+        server = Server(path if words else TINY, "--log-level", "off", "-c", "2048", *options)
+        self.addCleanup(server.stop)
+        return server
+
+    def test_a_call_that_must_come(self):
+        server = self.serve()
+        named = {"type": "function", "function": {"name": "pick"}}
+        other = {"type": "function", "function": {"name": "pick2", "parameters": PICK}}
+        for choice, more in (("required", []), (named, []), (named, [other]), ("required", [other])):
+            with self.subTest(choice=choice, more=more):
+                body = chat("Pick a number.", max_tokens=100, tools=[*tools(False), *more], tool_choice=choice,
+                            parallel_tool_calls=False)
+                reply = server.post("/v1/chat/completions", body)["choices"][0]
+                self.assertEqual(reply["finish_reason"], "tool_calls")
+                self.assertEqual(len(reply["message"]["tool_calls"]), 1)
+                called = reply["message"]["tool_calls"][0]["function"]
+                self.assertIn(json.loads(called["arguments"]), ({"n": 17}, {"n": 19}))
+
+    def test_where_no_call_can_come_it_is_refused(self):
+        for words, options in ((True, ("--tool-call-parser", "none")), (False, ())):
+            server = self.serve(*options, words=words)
+            body = chat("1 2 3", tools=tools(False), tool_choice="required")
+            error = server.post("/v1/chat/completions", body, 400)["error"]
+            self.assertEqual((error["param"], error["code"]), ("tool_choice", "unsupported_parameter"))

@@ -112,7 +112,12 @@ bool force_call(struct exchange *x, struct conversation *c) {
 	const struct tool_format *f = x->server->tools;
 	const json_t *tool = the_tool(c);
 	if (f == NULL) {
-		return true;
+		return reply_error(x, 400, "tool_choice", "unsupported_parameter", "'tool_choice' asks for "
+			"a call, but this server reads none (--tool-call-parser none)");
+	}
+	if (!bb_has_vocab(x->server->engine)) {
+		return reply_error(x, 400, "tool_choice", "unsupported_parameter",
+			"'tool_choice' asks for a call, which needs a model with a vocabulary");
 	}
 	if (tool == NULL && f->arguments != NULL) {
 		if (!constrain(x, c, any_call(c, f->arguments))) {

@@ -301,7 +301,8 @@ bool conversation_prompt(struct exchange *x, struct conversation *c) {
 	}
 	bool ok;
 	if (source == NULL || !bb_has_vocab(x->server->engine)) {
-		ok = join_lines(x, c, messages);
+		ok = join_lines(x, c, messages) && begin_answer(x, c) &&
+			add_ids(x, c, buf_string(&c->forced), c->forced.bytes, false);
 	} else {
 		ok = render(x, c, &messages) && (!c->continues || cut_final(x, c, messages));
 		c->is_thinking = ok && x->server->reasons && ends_with(&c->rendered, "<think>");
