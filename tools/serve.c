@@ -267,6 +267,10 @@ static int serve(struct server *s, struct http *http) {
 	if (!http_start(http, s, &err)) {
 		return failure_of(&err);
 	}
+	if (s->template_source == NULL && bb_has_vocab(s->engine)) {
+		notice("the model has no chat template: messages reach it as lines, without their roles "
+			"(--chat-template gives it one)");
+	}
 	const char *host = s->options.host;
 	notice("'%s' at http://%s%s%s:%d", s->names[0], strchr(host, ':') != NULL ? "[" : "", host,
 		strchr(host, ':') != NULL ? "]" : "", http_port(http));

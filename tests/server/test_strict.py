@@ -173,6 +173,19 @@ class WithoutTemplate(unittest.TestCase):
                 called = reply["message"]["tool_calls"][0]["function"]
                 self.assertIn(json.loads(called["arguments"]), ({"n": 17}, {"n": 19}))
 
+    def test_it_is_said(self):
+        server = self.serve()
+        self.assertIn("the model has no chat template", server.said())
+        body = {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi."}]}
+        for more, text in (({}, "Be brief.\nHi.\n"), ({"continue_final_message": True}, "Be brief.\nHi.")):
+            reply = server.post("/apply-template", {**body, **more})
+            self.assertEqual(reply["prompt"], text)
+            self.assertEqual(server.post("/detokenize", {"tokens": reply["token_ids"]})["content"], text)
+        forced = server.post("/apply-template", {**body, "tools": tools(False), "tool_choice": "required"})
+        self.assertTrue(forced["prompt"].endswith('<tool_call>\n{"name": "pick", "arguments": '), forced["prompt"])
+        self.assertEqual(self.serve(words=False).post("/apply-template", {"messages": [
+            {"role": "user", "content": "1 2"}, {"role": "user", "content": "3"}]})["prompt"], "1 2\n3\n")
+
     def test_where_no_call_can_come_it_is_refused(self):
         for words, options in ((True, ("--tool-call-parser", "none")), (False, ())):
             server = self.serve(*options, words=words)

@@ -17,6 +17,7 @@ void conversation_finish(struct conversation *c) {
 	json_decref(c->strict);
 	json_decref(c->variables);
 	bb_text_finish(&c->rendered);
+	buf_finish(&c->lines);
 	for (int i = 0; i < c->n_vectors; i++) {
 		prompt_embeds_free(c->server, c->vectors[i]);
 	}

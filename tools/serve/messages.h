@@ -27,7 +27,8 @@ struct conversation { /* zeroed; conversation_finish */
 	bool takes_vectors;        /* parts of messages may be embeddings */
 
 	/* what conversation_prompt finds */
-	struct bb_text rendered;
+	struct bb_text rendered;   /* by the template; */
+	struct buf lines;          /* ... or, where there is none, the contents */
 	struct bb_vectors **vectors; /* [n_vectors], own: of parts that are embeddings. In texts their
 	                            * place is `mark`, their number and a dot */
 	int n_vectors;
@@ -48,6 +49,8 @@ bool conversation_read(struct exchange *x, struct conversation *c);
 /* Checks messages and tools and puts them into the form that templates expect. */
 bool conversation_check(struct exchange *x, struct conversation *c);
 bool conversation_prompt(struct exchange *x, struct conversation *c);
+/* The prompt's text, once it is found; places of embeddings are marks in it. */
+void conversation_text(const struct conversation *c, struct buf *out);
 /* What the template makes of some messages. */
 bool conversation_render(struct exchange *x, const struct conversation *c, json_t *messages,
 	bool for_answer, struct bb_text *out, struct bb_error *err);

@@ -270,24 +270,30 @@ static bool tokenize(struct exchange *x, struct conversation *c) {
  * are made of may reach beyond one; ids in decimal don't, and so each message has its own. */
 static bool join_lines(struct exchange *x, struct conversation *c, const json_t *messages) {
 	const bool has_vocab = bb_has_vocab(x->server->engine);
-	struct buf text = { 0 };
+	struct buf *text = &c->lines;
 	const size_t n = json_array_size(messages);
+	size_t first = 0; /* of what has no tokens yet */
 	bool ok = true;
 	for (size_t i = 0; i < n && ok; i++) {
 		const bool is_last = i + 1 == n;
-		add_content(&text, json_array_get(messages, i));
-		buf_text(&text, !is_last || !c->continues ? "\n" : "");
+		add_content(text, json_array_get(messages, i));
+		buf_text(text, !is_last || !c->continues ? "\n" : "");
 		if (is_last || !has_vocab) {
 			marks_add(c, c->prompt.n, marks_role(messages, i));
-			ok = add_ids(x, c, buf_string(&text), text.bytes, c->prompt.n == 0);
-			buf_finish(&text);
+			ok = add_ids(x, c, buf_string(text) + first, text->bytes - first, c->prompt.n == 0);
+			first = text->bytes;
 		}
 	}
 	if (!c->continues && !has_vocab) {
 		marks_add(c, c->prompt.n, BB_ROLE_ASSISTANT);
 	}
-	buf_finish(&text);
 	return ok;
+}
+
+void conversation_text(const struct conversation *c, struct buf *out) {
+	buf_add(out, c->rendered.data, c->rendered.bytes);
+	buf_add(out, c->lines.data, c->lines.bytes);
+	buf_add(out, c->forced.data, c->forced.bytes);
 }
 
 bool conversation_prompt(struct exchange *x, struct conversation *c) {

@@ -115,10 +115,12 @@ void tokens_detokenize(struct exchange *x) {
 
 void tokens_render(struct exchange *x) {
 	struct conversation c = { 0 };
+	struct buf text = { 0 };
 	if (field_model(x) && conversation_read(x, &c) && conversation_prompt(x, &c)) {
-		reply_json_take(x, 200, json_pack("{s:o, s:o}", "prompt", json_bytes(
-			c.rendered.bytes > 0 ? c.rendered.data : "", c.rendered.bytes), "token_ids",
-			ids_of(&c.prompt)));
+		conversation_text(&c, &text);
+		reply_json_take(x, 200, json_pack("{s:o, s:o}", "prompt", json_bytes(buf_string(&text),
+			text.bytes), "token_ids", ids_of(&c.prompt)));
 	}
+	buf_finish(&text);
 	conversation_finish(&c);
 }
