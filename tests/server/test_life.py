@@ -67,6 +67,20 @@ class Leaving(Case):
     def test_deadline(self):
         reply = self.server.post("/v1/chat/completions", chat(**LONG, deadline_ms=300))
         self.assertEqual(reply["choices"][0]["finish_reason"], "abort")
+        reply = self.server.post("/completion", {"prompt": [1, 2], "deadline_ms": 300, "ignore_eos": True})
+        self.assertEqual(reply["stop_type"], "deadline")
+        reply = self.server.post("/generate", {"input_ids": [1, 2], "sampling_params": {
+            "max_new_tokens": LONG["max_tokens"], "deadline_ms": 300, "ignore_eos": True}})
+        self.assertEqual(reply["meta_info"]["finish_reason"], {"type": "abort"})
+
+    @with_clients
+    def test_deadline_of_a_message(self):
+        ask = {"model": "llama", "max_tokens": LONG["max_tokens"], "messages": [{"role": "user", "content": "1 2"}],
+               "extra_body": {"ignore_eos": True, "deadline_ms": 300}}
+        client = self.server.anthropic(timeout=SECONDS)
+        self.assertEqual(client.messages.create(**ask).stop_reason, "deadline")
+        with client.messages.stream(**ask) as stream:
+            self.assertEqual(stream.get_final_message().stop_reason, "deadline")
 
     def test_why_a_response_is_incomplete(self):
         for more, why in (({"deadline_ms": 300}, "deadline"), ({"max_output_tokens": 3}, "max_output_tokens")):

@@ -24,12 +24,19 @@ static json_t *usage_of(const struct talk *t) {
 		"output_tokens", t->n_output);
 }
 
+/* Their API knows no deadlines, and so no word for one: who asks for it knows ours. */
 static const char *reason_of(const struct talk *t) {
-	if (t->answers[0].finish == BB_FINISH_STOP) {
+	switch (t->answers[0].finish) {
+	case BB_FINISH_STOP:
 		return t->answers[0].reader.n_calls > 0 ? "tool_use"
 			: talk_stop_string(t, 0) != NULL ? "stop_sequence" : "end_turn";
+	case BB_FINISH_CONTEXT:
+		return "model_context_window_exceeded";
+	case BB_FINISH_DEADLINE:
+		return "deadline";
+	default:
+		return "max_tokens";
 	}
-	return "max_tokens";
 }
 
 /* A call's id as their clients know them. */

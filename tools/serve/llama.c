@@ -16,8 +16,16 @@
 
 /* ---- /completion ---- */
 
+/* llama-server's words, and one more: it has no deadlines. */
 static const char *stop_type(const struct peer_job *j, int i, const char *word) {
-	return j->answers[i].finish != BB_FINISH_STOP ? "limit" : word != NULL ? "word" : "eos";
+	switch (j->answers[i].finish) {
+	case BB_FINISH_STOP:
+		return word != NULL ? "word" : "eos";
+	case BB_FINISH_DEADLINE:
+		return "deadline";
+	default:
+		return "limit";
+	}
 }
 
 /* The settings that were asked for, as they apply. The stop strings are those that are kept:
