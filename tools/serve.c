@@ -215,16 +215,24 @@ static bool wait_for_signal(int most_ms) {
 	return poll(&fd, 1, most_ms) > 0 && read(signal_pipe[0], &byte, 1) == 1;
 }
 
-static void drain(struct server *s, struct http *h) {
-	atomic_store(&s->is_draining, true);
-	notice("ending; %d requests are open", atomic_load(&s->n_open));
-	const double end = seconds_now() + s->options.drain_s;
+/* Until nothing is open. */
+static void wait_for_open(struct server *s, struct http *h, double seconds) {
+	const double end = seconds_now() + seconds;
 	while (atomic_load(&s->n_open) > 0 && seconds_now() < end) {
 		wait_for_signal(50);
 		http_sweep(h);
 	}
+}
+
+static void drain(struct server *s, struct http *h) {
+	const double to_say_so = 2;
+	atomic_store(&s->is_draining, true);
+	notice("ending; %d requests are open", atomic_load(&s->n_open));
+	wait_for_open(s, h, s->options.drain_s);
 	if (atomic_load(&s->n_open) > 0) {
 		notice("%d requests are cut off", atomic_load(&s->n_open));
+		server_cut(s);
+		wait_for_open(s, h, to_say_so);
 	}
 }
 

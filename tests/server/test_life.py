@@ -391,14 +391,35 @@ class Ending(unittest.TestCase):
         self.assertEqual(server.ended(), 0)
 
     def test_drain_timeout(self):
-        server = Server(TINY, *ROOMY, "--drain-timeout", "1")
-        results = []
-        thread = threading.Thread(target=self.stream, args=(server, results), kwargs=LONG)
-        thread.start()
-        server.wait_for(lambda v: v["n_requests"] == 1)
-        self.assertEqual(server.stop(), 0)
-        self.assertIn("1 requests are cut off", server.said())
-        thread.join()
+        """Who is cut off is told, one that writes and those that wait, in the words of each API."""
+        server = Server(TINY, *ROOMY, "-np", "1", "--drain-timeout", "1")
+        bodies = (("/v1/chat/completions", chat(**LONG)), ("/v1/completions", {"prompt": [1, 2], **LONG}),
+                  ("/completion", {"prompt": [1, 2], "n_predict": -1, "ignore_eos": True}),
+                  ("/v1/responses", {"input": "1 2", "ignore_eos": True}),
+                  ("/v1/messages", chat(**LONG)), ("/v1/embeddings", {"input": "1 2"}))
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            asked = []
+            for path, body in bodies:
+                for stream in (False, True) if "input" not in body or "ignore_eos" in body else (False,):
+                    asked.append((path, stream, pool.submit(server.ask, "POST", path, {**body, "stream": True}
+                                                            if stream else body)))
+                    server.wait_for(lambda v: v["n_requests"] == len(asked))
+            self.assertEqual(server.stop(), 0)
+            self.assertIn(f"{len(asked)} requests are cut off", server.said())
+            for path, stream, reply in asked:
+                with self.subTest(path=path, stream=stream):
+                    status, _, data = reply.result()
+                    self.assertEqual(status, 200 if stream else 503, data)
+                    last = [line for line in data.decode().splitlines() if line.startswith("data: {")][-1][6:] \
+                        if stream else data
+                    found = json.loads(last)
+                    error = found["response"]["error"] if "response" in found else found["error"]
+                    self.assertIn("the server ends", error["message"])
+                    if "messages" not in path and "responses" not in path:
+                        self.assertEqual(error["code"], "shutting_down")
+        lines = [line for line in server.lines() if line["method"] == "POST"]
+        self.assertEqual([(line["error"], "cut_off" in line) for line in lines],
+                         [("shutting_down", False)] * len(asked))
 
     def test_second_signal_ends_at_once(self):
         server = Server(TINY, *ROOMY)

@@ -168,7 +168,7 @@ static bool run(struct job *j) {
 		}
 		struct turn_event *e = turn_next(j->turn, -1, &is_gone);
 		if (e == NULL) {
-			return reply_error(j->x, 499, NULL, "client_left", "the client has left");
+			return turn_reply_gone(j->x);
 		}
 		const bool ok = take(j, e);
 		turn_event_free(e);

@@ -24,15 +24,16 @@ void exchange_drop_input(struct exchange *x) {
 }
 
 int exchange_wait(const struct exchange *x, int fd, int most_ms) {
-	struct pollfd fds[2] = {
+	struct pollfd fds[3] = {
 		{ .fd = fd, .events = POLLIN },
 		{ .fd = x->client, .events = POLLRDHUP },
+		{ .fd = x->server->cut_fd, .events = POLLIN },
 	};
 	int n;
 	do {
-		n = poll(fds, 2, most_ms);
+		n = poll(fds, 3, most_ms);
 	} while (n < 0 && errno == EINTR);
-	if (fds[1].revents != 0 || n < 0) {
+	if (fds[1].revents != 0 || fds[2].revents != 0 || n < 0) {
 		return -1;
 	}
 	return n > 0;
@@ -151,6 +152,7 @@ int error_status(enum bb_code code) {
 	case BB_ERR_BUSY:
 		return 429;
 	case BB_ERR_MEMORY:
+	case BB_ERR_CANCELLED:
 		return 503;
 	case BB_ERR_IO:
 	case BB_ERR_FORMAT:
@@ -167,6 +169,8 @@ const char *error_code(enum bb_code code) {
 		return "queue_full";
 	case BB_ERR_MEMORY:
 		return "out_of_memory";
+	case BB_ERR_CANCELLED:
+		return "shutting_down";
 	case BB_ERR_CONTEXT:
 		return "context_length_exceeded";
 	case BB_ERR_TEMPLATE:

@@ -56,7 +56,7 @@ void exchange_drop_input(struct exchange *x);
 const char *exchange_query(const struct exchange *x, const char *name);
 const char *exchange_header(const struct exchange *x, const char *name);
 /* Sleeps until fd can be read, or for most_ms (-1: for ever): 1, or 0 after that time, or -1 as
- * soon as the client has left. */
+ * soon as the client has left or the server cuts off what is under way. */
 int exchange_wait(const struct exchange *x, int fd, int most_ms);
 
 /* ---- replies ---- */

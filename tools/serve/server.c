@@ -6,10 +6,13 @@
 #include "terminal.h"
 #include "turn.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 bool server_fail(struct bb_error *err, enum bb_code code, const char *format, ...) {
 	va_list args;
@@ -110,6 +113,7 @@ bool server_start(struct server *s, struct bb_engine *engine, const struct serve
 	metrics_init(&s->metrics);
 	store_init(&s->store, options->max_stored, options->max_stored_bytes);
 	name_model(s, path);
+	s->cut_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	const struct bb_scheduler_params params = {
 		.max_running = options->max_running, .max_waiting = options->max_waiting,
 		.max_step_tokens = options->max_step_tokens,
@@ -118,6 +122,9 @@ bool server_start(struct server *s, struct bb_engine *engine, const struct serve
 		.no_prefix_cache = options->no_prefix_cache,
 	};
 	choose_parsers(s);
+	if (s->cut_fd < 0) {
+		return server_fail(err, BB_ERR_IO, "no eventfd for the end: %s", strerror(errno));
+	}
 	if (!bb_scheduler_create(&s->scheduler, engine, &params, err)) {
 		return false;
 	}
@@ -126,6 +133,13 @@ bool server_start(struct server *s, struct bb_engine *engine, const struct serve
 	}
 	s->has_thread = true;
 	return true;
+}
+
+void server_cut(struct server *s) {
+	const uint64_t one = 1;
+	atomic_store(&s->is_cut, true);
+	const ssize_t written = write(s->cut_fd, &one, sizeof(one));
+	(void)written; /* it's never read, so there is room for the first one */
 }
 
 void server_stop(struct server *s) {
@@ -145,4 +159,7 @@ void server_finish(struct server *s) {
 	bb_engine_destroy(s->engine);
 	store_finish(&s->store);
 	metrics_destroy(&s->metrics);
+	if (s->cut_fd >= 0) {
+		close(s->cut_fd);
+	}
 }

@@ -67,6 +67,8 @@ struct server {
 	pthread_t thread;             /* steps the scheduler */
 	bool has_thread;
 	atomic_bool is_draining, must_stop;
+	atomic_bool is_cut;           /* who still waits for an answer doesn't get it; */
+	int cut_fd;                   /* ... readable from then on */
 	atomic_int n_open;            /* exchanges that aren't answered */
 	atomic_bool is_broken;        /* the engine can't compute any more */
 	struct bb_error broken;
@@ -80,6 +82,8 @@ bool server_start(struct server *s, struct bb_engine *engine, const struct serve
 	const char *path, struct bb_error *err);
 /* What has begun is cancelled; nothing may use the server any more but exchanges that end. */
 void server_stop(struct server *s);
+/* All that is under way ends with an error, which says that the server does. */
+void server_cut(struct server *s);
 void server_finish(struct server *s);
 /* Fills *err and returns false. */
 bool server_fail(struct bb_error *err, enum bb_code code, const char *format, ...)

@@ -267,8 +267,8 @@ static void go_on(struct turn *t) {
 }
 
 struct turn_event *turn_next(struct turn *t, int most_ms, bool *is_gone) {
-	*is_gone = false;
-	for (;;) {
+	*is_gone = atomic_load(&t->server->is_cut);
+	while (!*is_gone) {
 		pthread_mutex_lock(&t->lock);
 		struct turn_event *e = t->first;
 		if (e != NULL) {
@@ -296,6 +296,19 @@ struct turn_event *turn_next(struct turn *t, int most_ms, bool *is_gone) {
 			return NULL;
 		}
 	}
+	return NULL;
+}
+
+/* Whether it is gone because the server cuts it off. */
+static bool is_cut(const struct exchange *x, struct bb_error *err) {
+	return atomic_load(&x->server->is_cut) && !server_fail(err, BB_ERR_CANCELLED,
+		"the server ends, and the answer isn't whole");
+}
+
+bool turn_reply_gone(struct exchange *x) {
+	struct bb_error err = { 0 };
+	return is_cut(x, &err) ? reply_engine_error(x, NULL, &err)
+		: reply_error(x, 499, NULL, "client_left", "the client has left");
 }
 
 bool turn_take_all(struct turn *t, const struct turn_listener *l, void *user) {
@@ -305,7 +318,7 @@ bool turn_take_all(struct turn *t, const struct turn_listener *l, void *user) {
 		bool is_gone;
 		struct turn_event *e = turn_next(t, -1, &is_gone);
 		if (e == NULL) {
-			return reply_error(x, 499, NULL, "client_left", "the client has left");
+			return turn_reply_gone(x);
 		}
 		t->n_ended += e->has_usage;
 		l->take(user, e, NULL);
@@ -353,7 +366,11 @@ bool turn_tell(struct turn *t, const struct turn_listener *l, void *user, struct
 			goes_on = tell_one(t, l, user, out, e);
 			turn_event_free(e);
 		} else if (is_gone) {
-			t->x->error = "client_left";
+			struct bb_error err = { 0 };
+			t->x->error = is_cut(t->x, &err) ? error_code(err.code) : "client_left";
+			if (err.code != BB_OK) {
+				l->fail(user, &err, out);
+			}
 			return false;
 		} else {
 			l->idle(user, out);

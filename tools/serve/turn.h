@@ -31,8 +31,10 @@ void turn_take_grammar(struct turn *t, struct bb_grammar **g);
 bool turn_add(struct turn *t, int slot, const struct bb_request_params *params,
 	struct exchange *x);
 /* The next event, for turn_event_free; FAILED, the last one, when one had no memory. NULL with
- * *is_gone: the client has left; NULL without: most_ms have passed. */
+ * *is_gone: the client has left, or the server cuts it off; NULL without: most_ms have passed. */
 struct turn_event *turn_next(struct turn *t, int most_ms, bool *is_gone);
+/* Replies which of the two it is; always false. */
+bool turn_reply_gone(struct exchange *x);
 
 /* Who makes an answer of the events of all requests that were added. */
 struct turn_listener {
