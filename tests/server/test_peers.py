@@ -76,6 +76,27 @@ class Peers(Case):
         self.assertEqual((got[-1]["stop_type"], got[-1]["tokens_predicted"]), ("limit", 8))
         self.assertNotIn("timings", got[0])
 
+    def test_completion_of_ids_and_texts(self):
+        """One prompt of both, as well among several."""
+        ids = self.server.post("/tokenize", {"prompt": PROMPT})["tokens"]
+        rest = self.server.post("/detokenize", {"tokens": ids[1:]})["content"]
+        want = self.complete()["content"]
+        self.assertEqual(self.complete(prompt=[ids[0], rest])["content"], want)
+        self.assertEqual(self.complete(prompt=[PROMPT[:3], *ids[1:]])["content"], want)
+        self.assertEqual([r["content"] for r in self.complete(prompt=[[ids[0], rest], ids, PROMPT])], [want] * 3)
+        for prompt in ([ids[0], None], [ids[0], [1]], [True], 5, [ids[0], 1 << 30], {}):
+            with self.subTest(prompt):
+                self.assertEqual(self.complete(400, prompt=prompt)["error"]["param"], "prompt")
+
+    def test_paths_without_a_version(self):
+        body = {"prompt": PROMPT, "n_predict": 8, "temperature": 0}
+        self.assertEqual(*(self.server.post(path, body)["content"] for path in ("/completions", "/completion")))
+        self.assertEqual(self.server.get("/models"), self.server.get("/v1/models"))
+        hi = {"messages": [{"role": "user", "content": "Hi."}], "max_tokens": 4, "temperature": 0}
+        self.assertEqual(*(self.server.post(path, hi)["choices"] for path in ("/chat/completions",
+                                                                             "/v1/chat/completions")))
+        self.assertEqual(self.server.post("/responses", {"input": "Hi.", "max_output_tokens": 3})["object"], "response")
+
     def test_completion_refuses(self):
         for more, param in (({"prompt": None}, "prompt"), ({"n_predict": 0}, "n_predict"),
                             ({"n_predict": 1022}, "max_tokens"),

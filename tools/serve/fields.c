@@ -132,26 +132,30 @@ bool field_string(struct exchange *x, const json_t *in, const char *name, const 
 	return true;
 }
 
+bool field_id(struct exchange *x, const json_t *item, const char *name, int n_vocab,
+	struct bb_tokens *out) {
+	const json_int_t id = json_integer_value(item);
+	struct bb_error err = { 0 };
+	if (!json_is_integer(item)) {
+		return wrong_type(x, name, "an array of token ids");
+	}
+	if (id < 0 || id >= n_vocab) {
+		return reply_error(x, 400, name, "invalid_value",
+			"'%s' has token id %" JSON_INTEGER_FORMAT ", expected 0 to %d", name, id, n_vocab - 1);
+	}
+	return bb_tokens_push(out, (int32_t)id, &err) || reply_no_memory(x);
+}
+
 bool field_ids(struct exchange *x, const json_t *list, const char *name, int n_vocab,
 	struct bb_tokens *out) {
+	size_t i;
+	const json_t *item;
 	if (!json_is_array(list)) {
 		return wrong_type(x, name, "an array of token ids");
 	}
-	size_t i;
-	const json_t *item;
 	json_array_foreach(list, i, item) {
-		const json_int_t id = json_integer_value(item);
-		if (!json_is_integer(item)) {
-			return wrong_type(x, name, "an array of token ids");
-		}
-		if (id < 0 || id >= n_vocab) {
-			return reply_error(x, 400, name, "invalid_value",
-				"'%s' has token id %" JSON_INTEGER_FORMAT ", expected 0 to %d", name, id,
-				n_vocab - 1);
-		}
-		struct bb_error err = { 0 };
-		if (!bb_tokens_push(out, (int32_t)id, &err)) {
-			return reply_no_memory(x);
+		if (!field_id(x, item, name, n_vocab, out)) {
+			return false;
 		}
 	}
 	return true;

@@ -19,7 +19,9 @@ bool field_int(struct exchange *x, const json_t *in, const char *name, int min, 
 bool field_float(struct exchange *x, const json_t *in, const char *name, double min, double max,
 	float *out);
 bool field_string(struct exchange *x, const json_t *in, const char *name, const char **out);
-/* Token ids below n_vocab, appended. */
+/* A token id below n_vocab, or several, appended. */
+bool field_id(struct exchange *x, const json_t *item, const char *name, int n_vocab,
+	struct bb_tokens *out);
 bool field_ids(struct exchange *x, const json_t *list, const char *name, int n_vocab,
 	struct bb_tokens *out);
 /* Refuses the model's name unless it's one of ours. */

@@ -111,9 +111,15 @@ static bool read_bias(struct exchange *x, json_t *in) {
 void llama_completion(struct exchange *x) {
 	static const struct peer_shape shape = { object, false };
 	static const char *const own[] = { "logprobs", "top_logprobs", "max_tokens", NULL };
-	static const char *const unsupported[] = { "post_sampling_probs", "samplers", "n_indent",
+	static const char *const unsupported[] = { "post_sampling_probs", "n_indent",
 		"t_max_predict_ms", "lora", "image_data", "multimodal_data", "prompt_embeds", NULL };
+	const json_t *samplers = field(x->in, "samplers");
 	int max_tokens = -1, n_probs = 0;
+	if (samplers != NULL && field_asks(samplers)) {
+		reply_error(x, 400, "samplers", "unsupported_parameter", "'samplers' isn't supported: "
+			"their order is fixed, and each is off where its own field says so");
+		return;
+	}
 	if (!fields_unsupported(x, x->in, unsupported) ||
 		!field_int(x, x->in, "max_tokens", -1, INT_MAX, &max_tokens) ||
 		!field_int(x, x->in, "n_predict", -1, INT_MAX, &max_tokens) ||

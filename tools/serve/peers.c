@@ -135,20 +135,45 @@ static void answer(struct peer_job *j) {
 
 /* ---- prompts ---- */
 
+/* Of a prompt, which begins with `special` tokens. */
+static bool add_text(struct exchange *x, const json_t *text, bool special, struct bb_tokens *out) {
+	struct bb_error err = { 0 };
+	return bb_tokenize(x->server->engine, json_string_value(text), json_string_length(text),
+		special, true, out, &err) || reply_engine_error(x, "prompt", &err);
+}
+
+/* A text, or ids with texts among them. */
 static bool read_prompt(struct peer_job *j, const json_t *prompt, int i) {
 	struct exchange *x = j->x;
-	struct bb_error err = { 0 };
-	const bool ok = json_is_string(prompt)
-		? bb_tokenize(x->server->engine, json_string_value(prompt), json_string_length(prompt),
-			true, true, &j->prompts[i], &err) || reply_engine_error(x, "prompt", &err)
-		: field_ids(x, prompt, "prompt", x->server->info.n_vocab, &j->prompts[i]);
-	return ok && asked_check(x, &j->asked, j->prompts[i].n);
+	struct bb_tokens *out = &j->prompts[i];
+	size_t k;
+	const json_t *part;
+	bool ok = json_is_array(prompt) || (json_is_string(prompt) ? add_text(x, prompt, true, out)
+		: reply_error(x, 400, "prompt", "invalid_type",
+			"a prompt must be a text or an array of token ids and texts"));
+	json_array_foreach(prompt, k, part) {
+		ok = ok && (json_is_string(part) ? add_text(x, part, k == 0, out)
+			: field_id(x, part, "prompt", x->server->info.n_vocab, out));
+	}
+	return ok && asked_check(x, &j->asked, out->n);
+}
+
+/* Several prompts; where an id is among them it's one. */
+static bool is_list(const json_t *prompt) {
+	size_t k;
+	const json_t *part;
+	json_array_foreach(prompt, k, part) {
+		if (json_is_number(part)) {
+			return false;
+		}
+	}
+	return json_array_size(prompt) > 0;
 }
 
 static bool read_prompts(struct peer_job *j) {
 	struct exchange *x = j->x;
-	const json_t *prompt = field(x->in, "prompt"), *first = json_array_get(prompt, 0);
-	j->is_list = json_is_array(prompt) && (json_is_string(first) || json_is_array(first));
+	const json_t *prompt = field(x->in, "prompt");
+	j->is_list = is_list(prompt);
 	const size_t n = j->is_list ? json_array_size(prompt) : 1;
 	if (prompt == NULL) {
 		return reply_error(x, 400, "prompt", "missing", "the prompt is missing");

@@ -28,6 +28,10 @@ static const struct route routes[] = {
 	GET("/v1/models", info_models, 0),
 	GET("/v1/models/*", info_model, 0),
 	POST("/completion", llama_completion, WORK),
+	POST("/completions", llama_completion, WORK), /* as there, where only /v1's is OpenAI's */
+	POST("/chat/completions", chat_handle, WORK),
+	POST("/responses", responses_handle, WORK),
+	GET("/models", info_models, 0),
 	GET("/props", llama_props, 0),
 	GET("/slots", llama_slots, 0),
 	POST("/generate", sglang_generate, WORK),
