@@ -15,14 +15,44 @@ enum {
 	MAX_ONE_OF = 256,
 };
 
+/* The JSON pointer (RFC 6901) from `in` to the value, behind what is in text; false: it isn't
+ * there, or has no room. */
+static bool point(const json_t *in, const json_t *value, char *text, size_t cap) {
+	const size_t n = strlen(text);
+	const char *key;
+	json_t *item;
+	size_t i;
+	if (in == value) {
+		return true;
+	}
+	json_object_foreach((json_t *)(uintptr_t)in, key, item) {
+		char shown[BASE_SHOWN];
+		snprintf(text + n, cap - n, "/%s", schema_show(key, shown, sizeof(shown)));
+		if (strpbrk(key, "/~") == NULL && strlen(text) < cap - 1 && point(item, value, text, cap)) {
+			return true;
+		}
+	}
+	json_array_foreach(in, i, item) {
+		snprintf(text + n, cap - n, "/%zu", i);
+		if (strlen(text) < cap - 1 && point(item, value, text, cap)) {
+			return true;
+		}
+	}
+	text[n] = '\0';
+	return false;
+}
+
 bool schema_fail(struct schema *c, enum bb_code code, const char *fmt, ...) {
-	char text[400];
+	char text[400], place[160] = "";
 	va_list args;
 	va_start(args, fmt);
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
+	const bool has_place = c->at != NULL && c->at != c->root &&
+		point(c->root, c->at, place, sizeof(place));
 	c->failed = true;
-	return base_fail(c->err, code, "JSON schema: %s", text);
+	return base_fail(c->err, code, "JSON schema: %s%s%s", text, has_place ? ", at #" : "",
+		has_place ? place : "");
 }
 
 const char *schema_show(const char *text, char *buf, size_t cap) {
@@ -51,6 +81,7 @@ static void check_keywords(struct schema *c, const json_t *schema) {
 		"discriminator" /* OpenAPI's, which pydantic writes beside oneOf */ };
 	const char *key;
 	json_t *value;
+	c->at = schema;
 	json_object_foreach((json_t *)(uintptr_t)schema, key, value) {
 		char shown[BASE_SHOWN];
 		if (!is_one_of(key, known, COUNT(known))) {
@@ -341,6 +372,8 @@ static uint32_t build(struct schema *c, const struct schema_set *set) {
 
 uint32_t schema_compile(struct schema *c, struct schema_set *set) {
 	uint32_t node = RULES_NOTHING;
+	const json_t *outer = c->at;
+	c->at = set->n > 0 ? set->items[0].schema : outer;
 	schema_spread(c, set);
 	if (c->depth >= MAX_DEPTH) {
 		schema_fail(c, BB_ERR_UNSUPPORTED, "expected schemas of at most %d in each other",
@@ -358,6 +391,7 @@ uint32_t schema_compile(struct schema *c, struct schema_set *set) {
 		node = m != NULL && c->r->x.trouble.code == BB_OK ? rules_call(c->r, m->rule)
 			: RULES_NOTHING;
 	}
+	c->at = outer;
 	c->failed |= c->r->x.trouble.code != BB_OK;
 	schema_set_finish(set);
 	return node;
@@ -379,6 +413,7 @@ static void finish(struct schema *c) {
 static bool compile_root(struct schema *c, uint32_t *root) {
 	struct schema_set set = { 0 };
 	check_all_keywords(c, c->root);
+	c->at = NULL;
 	schema_add(c, &set, c->root);
 	*root = schema_compile(c, &set);
 	const struct bb_error trouble = c->r->x.trouble;

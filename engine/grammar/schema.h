@@ -40,6 +40,7 @@ enum { SCHEMA_BUCKETS = 1024 };
 struct schema {
 	struct rules *r;
 	json_t *root;
+	const json_t *at; /* the schema that is read, within root; NULL: none yet */
 	struct schema_memo *memos[SCHEMA_BUCKETS];
 	int indent;       /* spaces a level; SOURCE_ONE_LINE */
 	int level;        /* how many containers the value in the making is in */
