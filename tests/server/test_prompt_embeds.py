@@ -7,10 +7,11 @@ import pathlib
 import struct
 import subprocess
 import tempfile
+import time
 import unittest
 import zipfile
 
-from serving import BOBBIN, REAL, ROOT, TINY, Case, Server, openai, with_clients
+from serving import BOBBIN, REAL, ROOT, SECONDS, TINY, Case, Server, openai, with_clients
 
 FILES = ROOT / "tests/data/tensors"
 
@@ -158,11 +159,12 @@ class Tiny(Case):
 class Limited(unittest.TestCase):
     def test_bytes_of_all_that_wait(self):
         """Of two prompts of 19200 bytes each, the second may come when the first has its answer."""
-        server = Server(TINY, "--enable-prompt-embeds", "--max-prompt-embeds-bytes", "30K", "--log-level", "off")
+        server = Server(TINY, "--enable-prompt-embeds", "--max-prompt-embeds-bytes", "30K", "--log-level", "off",
+                        "-c", "1000000", "--kv-cache-bytes", "0")
         self.addCleanup(server.stop)
         body = {"prompt_embeds": tensor(struct.pack("<4800f", *range(4800)), (100, 48)), "max_tokens": 1}
         slow = server.connect()
-        slow.request("POST", "/v1/completions", json.dumps({**body, "max_tokens": 400, "ignore_eos": True,
+        slow.request("POST", "/v1/completions", json.dumps({**body, "max_tokens": 500000, "ignore_eos": True,
                                                             "stream": True}), {"Content-Type": "application/json"})
         reply = slow.getresponse()
         reply.readline()
@@ -171,10 +173,12 @@ class Limited(unittest.TestCase):
         self.assertEqual(headers["Retry-After"], "1")
         self.assertIn("aren't answered yet", json.loads(data)["error"]["message"])
         server.post("/v1/completions", {"prompt": [1, 2], "max_tokens": 1})
-        reply.read()
+        reply.close()
         slow.close()
-        server.wait_for(lambda loads: loads["running"] == 0)
-        server.post("/v1/completions", body)
+        end = time.monotonic() + SECONDS
+        while server.ask("POST", "/v1/completions", body)[0] == 429:    # until the server sees that it has left
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.01)
         server.post("/v1/completions", {**body, "prompt_embeds": [body["prompt_embeds"]] * 2}, 429)
         server.post("/v1/completions", body)
 
