@@ -506,10 +506,10 @@ bool bb_generation_cot_step(const struct bb_generation *g, struct bb_cot_step *s
  * those whose deadline can't be met. A request may be put aside for one that goes before it. The
  * oldest of the requests without a deadline always has its place in the step, whatever its
  * priority: so each begins, at the latest, when those that came before it are done. Beside it who
- * goes before all others begins in the next step, if memory is left: the oldest keeps one place,
- * the memory that it holds there, and, while it reads its prompt, the first 4 of the step's rows
- * for prompts, or half of them where they are fewer than 8. With max_running 1 the oldest of all
- * requests has the one place, whatever its deadline. Of prompts whose logits are wanted
+ * goes before all others begins in the next step, if memory is left and its n is below max_running:
+ * the oldest keeps one place, the memory that it holds there, and, while it reads its prompt, the
+ * first 4 of the step's rows for prompts, or half of them where they are fewer than 8. With
+ * max_running 1 the oldest of all requests has the one place, whatever its deadline. Of prompts whose logits are wanted
  * (n_prompt_logprobs) one at a time is read, in the same order. */
 struct bb_scheduler;
 struct bb_scheduler_params { /* zeroed = defaults */
