@@ -509,8 +509,8 @@ bool bb_generation_cot_step(const struct bb_generation *g, struct bb_cot_step *s
  * goes before all others begins in the next step, if memory is left and its n is below max_running:
  * the oldest keeps one place, the memory that it holds there, and, while it reads its prompt, the
  * first 4 of the step's rows for prompts, or half of them where they are fewer than 8. With
- * max_running 1 the oldest of all requests has the one place, whatever its deadline. Of prompts whose logits are wanted
- * (n_prompt_logprobs) one at a time is read, in the same order. */
+ * max_running 1 the oldest of all requests has the one place, whatever its deadline. Of prompts
+ * whose logits are wanted (n_prompt_logprobs) one at a time is read, in the same order. */
 struct bb_scheduler;
 struct bb_scheduler_params { /* zeroed = defaults */
 	int max_running;           /* contexts in a step, n of a request with n; 0 = 64 */

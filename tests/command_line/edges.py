@@ -11,7 +11,7 @@ from case import BOBBIN, BUILD, SECONDS, TINY, REAL, Case, bobbin, real, wait_un
 
 
 class Edges(Case):
-    def test_closed_pipe_is_one_sentence(self):
+    def test_a_reader_that_has_left_is_told_nothing(self):
         for args in (("inspect", TINY), ("run", TINY, "-p", "1", "-n", "400", "--ignore-eos"), ("bench", "--help")):
             with self.subTest(args[0]):
                 read_end, write_end = os.pipe()
@@ -20,7 +20,7 @@ class Edges(Case):
                                       stderr=subprocess.PIPE, timeout=SECONDS, check=False)
                 os.close(write_end)
                 self.assertEqual(done.returncode, 1)
-                self.assertIn(b"could not be written: Broken pipe", done.stderr)
+                self.assertNotIn(b"written", done.stderr)
 
     @unittest.skipUnless(os.path.exists("/dev/full"), "/dev/full is missing")
     def test_full_stdout(self):
