@@ -154,8 +154,7 @@ static void stream_fail(struct talk *t, const struct bb_error *err, struct buf *
 }
 
 static void stream_idle(struct talk *t, struct buf *out) {
-	(void)t;
-	buf_text(out, ": waiting\n\n");
+	turn_idle(t, out);
 }
 
 static const struct talk_shape shape = {

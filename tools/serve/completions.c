@@ -272,11 +272,6 @@ static void fail(void *user, const struct bb_error *err, struct buf *out) {
 	buf_text(out, "data: [DONE]\n\n");
 }
 
-static void idle(void *user, struct buf *out) {
-	(void)user;
-	buf_text(out, ": waiting\n\n");
-}
-
 static void take_and_tell(void *user, const struct turn_event *e, struct buf *out) {
 	struct job *j = user;
 	const int i = take(j, e);
@@ -285,7 +280,7 @@ static void take_and_tell(void *user, const struct turn_event *e, struct buf *ou
 	}
 }
 
-static const struct turn_listener listener = { take_and_tell, put_end, fail, idle };
+static const struct turn_listener listener = { take_and_tell, put_end, fail, turn_idle };
 
 static bool more(void *user, struct buf *out) {
 	struct job *j = user;

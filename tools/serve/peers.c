@@ -97,11 +97,6 @@ static void fail(void *user, const struct bb_error *err, struct buf *out) {
 	end(user, out);
 }
 
-static void idle(void *user, struct buf *out) {
-	(void)user;
-	buf_text(out, ": waiting\n\n");
-}
-
 static void take_and_tell(void *user, const struct turn_event *e, struct buf *out) {
 	struct peer_job *j = user;
 	const int i = take(j, e);
@@ -110,7 +105,7 @@ static void take_and_tell(void *user, const struct turn_event *e, struct buf *ou
 	}
 }
 
-static const struct turn_listener listener = { take_and_tell, end, fail, idle };
+static const struct turn_listener listener = { take_and_tell, end, fail, turn_idle };
 
 static bool more(void *user, struct buf *out) {
 	struct peer_job *j = user;

@@ -193,6 +193,5 @@ void response_fail(struct talk *t, const struct bb_error *err, struct buf *out) 
 }
 
 void response_idle(struct talk *t, struct buf *out) {
-	(void)t;
-	buf_text(out, ": waiting\n\n");
+	turn_idle(t, out);
 }

@@ -311,6 +311,11 @@ bool turn_reply_gone(struct exchange *x) {
 		: reply_error(x, 499, NULL, "client_left", "the client has left");
 }
 
+void turn_idle(void *user, struct buf *out) {
+	(void)user;
+	buf_text(out, ": waiting\n\n");
+}
+
 bool turn_take_all(struct turn *t, const struct turn_listener *l, void *user) {
 	struct exchange *x = t->x;
 	exchange_drop_input(x);

@@ -45,6 +45,8 @@ struct turn_listener {
 	void (*fail)(void *user, const struct bb_error *err, struct buf *out); /* instead */
 	void (*idle)(void *user, struct buf *out); /* for a while nothing came */
 };
+/* What a listener may say while nothing comes: a comment, which keeps the connection open. */
+void turn_idle(void *user, struct buf *out);
 /* Waits for all events. False: replied. */
 bool turn_take_all(struct turn *t, const struct turn_listener *l, void *user);
 /* Waits for events until there is something to tell. False: there will be no more. */
