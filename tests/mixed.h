@@ -234,4 +234,14 @@ static inline void check_mixed(const struct mixed *m) {
 	bb_engine_destroy(e);
 }
 
+/* With memory for so few, by copies and computed again; of the states that checkpoints keep too. */
+static inline void check_mixed_pressed(struct mixed *m, int n_tokens, int n_contexts) {
+	m->params.max_kv_bytes = bytes_of(&m->params, n_tokens, n_contexts);
+	m->params.state_cache_bytes = n_contexts > 0 ? bytes_of(&m->params, 0, 6) : 0;
+	m->pressure = SWAPS;
+	check_mixed(m);
+	m->pressure = RECOMPUTES;
+	check_mixed(m);
+}
+
 #endif

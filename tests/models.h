@@ -64,6 +64,19 @@ static inline struct bb_engine *open_with(const struct bb_engine_params *params)
 	return e;
 }
 
+/* The same; where the build lacks its device, which nobody named, the test is skipped. */
+static inline struct bb_engine *open_or_skip(const struct bb_engine_params *params) {
+	struct bb_engine *e = NULL;
+	struct bb_error err = { 0 };
+	if (!bb_engine_open(&e, bb_models, params, &err)) {
+		if (params->device != NULL && named_device() == NULL) {
+			cr_skip_test("%s", err.text);
+		}
+		cr_assert_fail("%s: %s", params->path, err.text);
+	}
+	return e;
+}
+
 static inline struct bb_context *new_context(struct bb_engine *e) {
 	struct bb_context *c = NULL;
 	struct bb_error err = { 0 };

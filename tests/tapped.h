@@ -17,15 +17,7 @@ static inline struct bb_engine *open_taps(const char *name, const char *device, 
 	const struct bb_engine_params params = { .path = tiny_path(name), .device = device,
 		.n_threads = 1, .kv_type = kv_type, .max_model_len = 1024, .max_batch_tokens = 192,
 		.taps = taps };
-	struct bb_engine *e = NULL;
-	struct bb_error err = { 0 };
-	if (!bb_engine_open(&e, bb_models, &params, &err)) {
-		if (device != NULL) {
-			cr_skip_test("%s", err.text);
-		}
-		cr_assert_fail("%s: %s", name, err.text);
-	}
-	return e;
+	return open_or_skip(&params);
 }
 
 static inline struct bb_engine *open_cpu(const char *name) {

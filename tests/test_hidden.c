@@ -11,15 +11,7 @@ enum { LENGTH = 130, MAX_WIDTH = 1024 };
 static struct bb_engine *open_on(const char *name, const char *device, bool taps) {
 	const struct bb_engine_params params = { .path = tiny_path(name), .device = device,
 		.n_threads = 1, .max_model_len = 512, .max_batch_tokens = 192, .taps = taps };
-	struct bb_engine *e;
-	struct bb_error err = { 0 };
-	if (!bb_engine_open(&e, bb_models, &params, &err)) {
-		if (device != NULL && named_device() == NULL) {
-			cr_skip_test("%s", err.text);
-		}
-		cr_assert_fail("%s: %s", name, err.text);
-	}
-	return e;
+	return open_or_skip(&params);
 }
 
 static int width_of(const struct bb_engine *e) {

@@ -7,18 +7,13 @@
 
 #include <math.h>
 
-/* Where all have room, and where few have: of the states that checkpoints keep too. */
+/* Where all have room, and where few have. */
 static void check_tight(const char *name, int n_tokens, int n_contexts) {
 	struct mixed m = { .params = { .path = with_vocabulary(name), .max_model_len = 512 },
 		.n_requests = 64, .most_prompt = 200, .most_tokens = 40, .max_running = 12,
 		.max_step_tokens = 96, .has_vocabulary = true };
 	check_mixed(&m);
-	m.params.max_kv_bytes = bytes_of(&m.params, n_tokens, n_contexts);
-	m.params.state_cache_bytes = n_contexts > 0 ? bytes_of(&m.params, 0, 6) : 0;
-	m.pressure = SWAPS;
-	check_mixed(&m);
-	m.pressure = RECOMPUTES;
-	check_mixed(&m);
+	check_mixed_pressed(&m, n_tokens, n_contexts);
 	unlink(m.params.path);
 }
 

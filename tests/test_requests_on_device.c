@@ -17,12 +17,7 @@ static void open_mixed(struct mixed *m, const char *name) {
 static void check_pressed(const char *name, int n_tokens, int n_contexts) {
 	struct mixed m;
 	open_mixed(&m, name);
-	m.params.max_kv_bytes = bytes_of(&m.params, n_tokens, n_contexts);
-	m.params.state_cache_bytes = n_contexts > 0 ? bytes_of(&m.params, 0, 6) : 0;
-	m.pressure = SWAPS;
-	check_mixed(&m);
-	m.pressure = RECOMPUTES;
-	check_mixed(&m);
+	check_mixed_pressed(&m, n_tokens, n_contexts);
 	unlink(m.params.path);
 }
 

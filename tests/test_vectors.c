@@ -16,15 +16,7 @@ enum { N_ROWS = 150 };
 static struct bb_engine *open_on(const char *name, const char *device) {
 	const struct bb_engine_params params = { .path = tiny_path(name), .device = device,
 		.n_threads = 1, .kv_type = BB_KV_F16, .max_model_len = 1024, .max_batch_tokens = 192 };
-	struct bb_engine *e;
-	struct bb_error err = { 0 };
-	if (!bb_engine_open(&e, bb_models, &params, &err)) {
-		if (device != NULL && named_device() == NULL) {
-			cr_skip_test("%s", err.text);
-		}
-		cr_assert_fail("%s: %s", name, err.text);
-	}
-	return e;
+	return open_or_skip(&params);
 }
 
 static int width_of(const struct bb_engine *e) {
