@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * bobbin: an inference engine for long-context reasoning. This header is the whole public API;
- * it includes bobbin_taps.h, for looking inside.
+ * it includes bobbin_effort.h, for how much thought a request gets, and bobbin_taps.h, for looking
+ * inside.
  *
  *   engine    a loaded model and the device it runs on; immutable after opening
  *   context   one timeline of tokens with the state every layer keeps for it
@@ -414,7 +415,10 @@ uint64_t bb_random_seed(void);
 
 struct bb_sampled {
 	int32_t id;          /* -1: none could be drawn */
-	float logprob;       /* of id under the model's unmodified distribution; finite */
+	float logprob;       /* of id under the model's unmodified distribution p; finite */
+	float confidence;    /* minus the mean log-probability of its 20 likeliest tokens */
+	float certainty;     /* KL(uniform || p): minus the mean over all tokens of log p, and log V */
+	bool is_forced;      /* written by a policy, not drawn */
 	int n_top;
 	int32_t top_ids[BB_MAX_LOGPROBS];
 	float top_logprobs[BB_MAX_LOGPROBS];
@@ -439,6 +443,7 @@ enum bb_finish {
 	BB_FINISH_CONTEXT,
 	BB_FINISH_CANCELLED, /* of requests: bb_request_cancel */
 	BB_FINISH_DEADLINE,  /* of requests: their deadline has passed */
+	BB_FINISH_DROPPED,   /* of branches: a policy or a control ended it */
 };
 
 struct bb_generation_params {
@@ -548,6 +553,12 @@ struct bb_usage {
 	double queued_s;        /* from its arrival to its first step */
 	double prompt_s;        /* from there to the first token */
 	double output_s;        /* from there to the last one */
+	int n_thinking;         /* of n_output: thinking tokens */
+	int n_cot_steps;        /* of all branches: within thinking where it is told apart */
+	int n_branches;         /* that began */
+	int n_dropped;          /* of them */
+	int n_probe_tokens;     /* beyond n_output: drawn by probes */
+	double flops;           /* of all rows computed for it, probes' and those computed again too */
 };
 
 enum bb_event_kind {
@@ -556,10 +567,13 @@ enum bb_event_kind {
 	                    * `token` says how likely it was there, `index` where it stands */
 	BB_EVENT_HIDDEN,   /* with wants_hidden, once: `hidden` */
 	BB_EVENT_TOKEN,    /* one more token of a branch, and the text that became final with it */
+	BB_EVENT_DECISION, /* `decision`: before the TOKEN that it makes, or the FINISHED */
 	BB_EVENT_FINISHED, /* once for each branch: `finish`. With the last one comes `usage` */
 	BB_EVENT_FAILED,   /* instead of what else would have come: `error`, and `usage` */
 };
 struct bb_request;
+struct bb_effort;   /* bobbin_effort.h */
+struct bb_decision;
 /* What it points to lasts until the callback returns. The event with `usage` is the last one of its
  * request; every request has one. */
 struct bb_event {
@@ -574,6 +588,7 @@ struct bb_event {
 	enum bb_finish finish;          /* with the last TOKEN of a branch too, if that ended it */
 	const struct bb_usage *usage;
 	const struct bb_error *error;
+	const struct bb_decision *decision;
 };
 typedef void bb_event_fn(void *user, const struct bb_event *event);
 
@@ -590,6 +605,7 @@ struct bb_request_params { /* zeroed = defaults, but for what is said */
 	int n_segments;
 	struct bb_generation_params generation; /* filled by the caller */
 	int n;                      /* branches; 0 = 1. Each draws with bb_branch_seed */
+	const struct bb_effort *effort; /* NULL: no policy */
 	int priority;               /* lower goes first */
 	double deadline_ms;         /* from now: an answer that isn't whole then ends; 0 = none */
 	int n_predicted;            /* tokens that the answer may have, for who has a deadline; 0: as
@@ -661,6 +677,7 @@ uint64_t bb_request_id(const struct bb_request *r);
 }
 #endif
 
+#include "bobbin_effort.h"
 #include "bobbin_taps.h"
 
 #endif

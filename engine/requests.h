@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What runs requests: the queue that any thread may touch, under a lock (requests.c), and what the
- * thread of the steps alone sees (run.c: steps; turns.c: how contexts come in and go). */
+ * thread of the steps alone sees (run.c: steps; jobs.c: who is due; turns.c: how contexts come in
+ * and go; infos.c: what others see). */
 #ifndef REQUESTS_H
 #define REQUESTS_H
 
@@ -119,6 +120,31 @@ void turns_drop(struct bb_scheduler *s, struct branch *b);
 /* Branch 0, which has read all of the prompt but its last token, becomes n. On an error it's one
  * still, and none of the others has begun. */
 bool turns_split(struct branch *b, struct bb_error *err);
+
+/* ---- jobs.c: branches as jobs of a plan ---- */
+
+/* Up to where it reads before it draws, or before it parts. */
+int jobs_end_of(const struct branch *b);
+/* Whether the next rows are those of a prompt whose logits are wanted: for one at a time there is
+ * room. */
+bool jobs_reads_aloud(const struct branch *b);
+/* Room for a job of each branch. */
+bool jobs_reserve(struct bb_scheduler *s, struct bb_error *err);
+/* Puts aside who has to go. What is shared with others counts in parts, so that it may take more of
+ * them than it seemed. A limit that was learnt, and that who goes first has outgrown, puts nobody
+ * aside: it would come in again, to grow as far again. Where steps fail without it he has all. */
+void jobs_plan(struct bb_scheduler *s, double now);
+/* Whether there is memory again, of prefixes, or of pages and states that nobody uses: what lacks
+ * it may be neither. A step that fails all the same leaves pages that it had asked for, which help
+ * nobody a second time. */
+bool jobs_find_memory(struct bb_scheduler *s);
+/* Memory ran out before the budget did: bytes beyond those in use now aren't counted on until a
+ * request has ended. */
+void jobs_learn_limit(struct bb_scheduler *s);
+
+/* ---- infos.c ---- */
+
+void infos_publish(struct bb_scheduler *s);
 
 /* ---- run.c ---- */
 

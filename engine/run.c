@@ -8,12 +8,6 @@
 #include <limits.h>
 #include <string.h>
 
-/* Steps beside decoding requests take at most so many times what they take without prompts: what
- * is promised is 3 at the 99th percentile. */
-static const double STRETCH = 2.25;
-/* After so many that read prompts one step shows what decoding takes by itself. */
-enum { PROBE_EVERY = 16 };
-
 /* ---- events ---- */
 
 static void tell(struct bb_request *r, struct bb_event *event) {
@@ -144,214 +138,6 @@ static void end_unwanted(struct bb_scheduler *s, double now) {
 	}
 }
 
-/* ---- jobs ---- */
-
-/* Tokens of its timeline that the context has, or will have when it's brought in. */
-static int length_of(const struct branch *b) {
-	return b->context != NULL ? bb_context_length(b->context)
-		: b->source != NULL ? b->n_common : 0;
-}
-
-/* Up to where it reads before it draws, or before it parts. */
-static int end_of(const struct branch *b) {
-	return b->n_places == 1 || b->ids.n == 1 ? (int)b->ids.n : (int)b->ids.n - 1;
-}
-
-static bool tells_prompt(const struct branch *b) {
-	const struct bb_request *r = b->request;
-	return r->params.n_prompt_logprobs > 0 && r->n_prompt_told < (int)r->params.n_prompt - 1;
-}
-
-/* Whether the next rows are those of a prompt whose logits are wanted: for one at a time there is
- * room. */
-static bool reads_aloud(const struct branch *b) {
-	return tells_prompt(b) && length_of(b) < (int)b->request->params.n_prompt - 1;
-}
-
-/* Rows until something has to happen: a state kept where a segment begins, logits of the prompt
- * given out. */
-static int most_rows(const struct bb_scheduler *s, const struct branch *b, int length) {
-	const struct bb_request_params *p = &b->request->params;
-	int most = end_of(b) - length;
-	if (tells_prompt(b)) {
-		const int left = (int)p->n_prompt - 1 - length;
-		const int room = left < PROMPT_ROWS ? left : PROMPT_ROWS;
-		most = room > 0 && room < most ? room : most;
-	}
-	for (int i = b->n_segments; s->engine->states.bytes > 0 && i < p->n_segments; i++) {
-		const int rows = p->segments[i].first - length;
-		most = rows > 0 && rows < most ? rows : most;
-	}
-	return most > 1 ? most : 1;
-}
-
-/* Tokens that a branch is predicted to draw. */
-static double left_of(const struct bb_scheduler *s, const struct branch *b) {
-	const struct bb_request_params *p = &b->request->params;
-	const double most = p->generation.max_tokens > 0 ? p->generation.max_tokens : 1e9;
-	double predicted = p->n_predicted > 0 ? p->n_predicted : s->mean_output > 0 ? s->mean_output
-		: 128;
-	predicted = predicted < most ? predicted : most;
-	const double left = predicted - b->n_output, least = 1 + 0.25 * b->n_output;
-	return left > least ? left : least < most - b->n_output ? least : most - b->n_output;
-}
-
-static void make_job(struct bb_scheduler *s, struct branch *b) {
-	const struct bb_request *r = b->request;
-	const int length = length_of(b), i = s->plan.n_jobs++;
-	turns_look_aside(s, b);
-	const int todo = end_of(b) - length;
-	b->i_job = i;
-	s->of_job[i] = b;
-	s->plan.jobs[i] = (struct schedule_job){
-		.order = r->id * (uint64_t)s->params.max_running + (uint64_t)b->index,
-		.priority = r->params.priority, .deadline = r->deadline, .n_todo = todo > 1 ? todo : 1,
-		.n_left = left_of(s, b), .max_rows = most_rows(s, b, length), .n_places = b->n_places,
-		.reads_aloud = reads_aloud(b), .is_in = turns_is_in(b), .bytes = turns_bytes_of(b),
-	};
-	if (atomic_load(&r->is_paused)) { /* it stays where it is while nobody needs the room */
-		s->plan.jobs[i].max_rows = 0;
-		s->plan.jobs[i].priority = INT_MAX;
-	}
-}
-
-static int n_jobs_of(const struct bb_scheduler *s) {
-	int n = 0;
-	for (const struct bb_request *r = s->requests; r != NULL; r = r->next) {
-		n += r->params.n;
-	}
-	return n;
-}
-
-static bool reserve_jobs(struct bb_scheduler *s, struct bb_error *err) {
-	const int n = n_jobs_of(s);
-	if (n <= s->max_jobs) {
-		return true;
-	}
-	const size_t cap = (size_t)n + (size_t)n / 2 + 16;
-	void *jobs = base_realloc(s->plan.jobs, cap, sizeof(*s->plan.jobs));
-	s->plan.jobs = jobs != NULL ? jobs : s->plan.jobs;
-	void *order = base_realloc(s->plan.order, cap, sizeof(*s->plan.order));
-	s->plan.order = order != NULL ? order : s->plan.order;
-	void *of_job = base_realloc(s->of_job, cap, sizeof(*s->of_job));
-	s->of_job = of_job != NULL ? of_job : s->of_job;
-	if (jobs == NULL || order == NULL || of_job == NULL) {
-		return base_no_memory(err, "jobs", cap * sizeof(*s->plan.jobs));
-	}
-	s->max_jobs = (int)cap;
-	return true;
-}
-
-static size_t bytes_for(void *user, int i, int n_rows) {
-	const struct bb_scheduler *s = user;
-	return turns_bytes_for(s->of_job[i], n_rows);
-}
-
-/* a - b, or none where that's below. */
-static size_t beyond(size_t a, size_t b) {
-	return a > b ? a - b : 0;
-}
-
-/* Pages and states that are none of a branch's are beyond the plan, but for those that the prefix
- * cache alone has, which it gives up. Checkpoints count where memory itself ran out. */
-static size_t plan_bytes(const struct bb_scheduler *s, size_t of_jobs) {
-	const size_t max = s->engine->budget.max_bytes, none = SIZE_MAX / 2;
-	const struct used_bytes used = engine_used_bytes(s->engine);
-	size_t limit = max > 0 ? max : none;
-	if (s->squeeze > 0) {
-		const size_t squeezed = beyond(s->squeeze, used.all - used.live);
-		limit = squeezed < limit ? squeezed : limit;
-	}
-	if (limit == none) {
-		return none;
-	}
-	return beyond(limit, beyond(used.live, of_jobs + engine_kept_bytes(s->engine).live));
-}
-
-static void make_jobs(struct bb_scheduler *s) {
-	s->plan.n_jobs = 0;
-	size_t bytes = 0;
-	for (struct bb_request *r = s->requests; r != NULL; r = r->next) {
-		for (int i = 0; i < r->params.n; i++) {
-			if (r->branches[i].is_live) {
-				turns_check_source(&r->branches[i]);
-				make_job(s, &r->branches[i]);
-				bytes += s->plan.jobs[s->plan.n_jobs - 1].bytes;
-			}
-		}
-	}
-	/* who waits for a beginning stops its source where that ends */
-	for (int i = 0; i < s->plan.n_jobs; i++) {
-		const struct branch *b = s->of_job[i];
-		if (b->source != NULL) {
-			const int left = b->n_common - length_of(b->source);
-			struct schedule_job *source = &s->plan.jobs[b->source->i_job];
-			s->plan.jobs[i].max_rows = left > 0 ? 0 : s->plan.jobs[i].max_rows;
-			source->max_rows = left > 0 && left < source->max_rows ? left : source->max_rows;
-		}
-	}
-	s->plan.max_bytes = plan_bytes(s, bytes);
-}
-
-/* Where even who goes first of those that could run has no room within a learnt limit: the one that
- * he needs. 0: he has. */
-static size_t limit_for_first(const struct bb_scheduler *s) {
-	const struct used_bytes used = engine_used_bytes(s->engine);
-	for (int i = 0; i < s->plan.n_jobs; i++) {
-		const struct schedule_job *j = &s->plan.jobs[s->plan.order[i]];
-		if (j->is_in || j->max_rows > 0) {
-			return j->runs ? 0 : used.all + turns_bytes_for(s->of_job[s->plan.order[i]], 1);
-		}
-	}
-	return 0;
-}
-
-/* Puts aside who has to go. What is shared with others counts in parts, so that it may take more of
- * them than it seemed. A limit that was learnt, and that who goes first has outgrown, puts nobody
- * aside: it would come in again, to grow as far again. Where steps fail without it he has all. */
-static void plan(struct bb_scheduler *s, double now) {
-	s->plan.max_places = s->params.max_running;
-	s->plan.max_rows = s->params.max_step_tokens;
-	s->plan.stretch = STRETCH;
-	s->plan.cost = schedule_meter_cost(&s->meter);
-	s->plan.probes = s->n_mixed >= PROBE_EVERY;
-	s->plan.bytes_for = bytes_for;
-	s->plan.user = s;
-	for (bool again = true; again;) {
-		make_jobs(s);
-		schedule_plan(&s->plan, now);
-		const size_t limit = s->squeeze > 0 ? limit_for_first(s) : 0;
-		again = limit > 0;
-		if (again) {
-			s->squeeze = s->is_short && s->squeeze < limit ? limit : 0;
-			continue;
-		}
-		for (int i = 0; i < s->plan.n_jobs; i++) {
-			if (s->plan.jobs[i].is_in && !s->plan.jobs[i].runs) {
-				turns_put_aside(s, s->of_job[i]);
-				again = true;
-			}
-		}
-	}
-}
-
-/* Whether there is memory again, of prefixes, or of pages and states that nobody uses: what lacks
- * it may be neither. A step that fails all the same leaves pages that it had asked for, which help
- * nobody a second time. */
-static bool find_memory(struct bb_scheduler *s) {
-	const bool has_trimmed = s->prefix != NULL && prefix_trim(s->prefix, SIZE_MAX) > 0;
-	const bool has_given = engine_give_back(s->engine) && !s->is_short;
-	s->is_short = true;
-	return has_trimmed || has_given;
-}
-
-/* Memory ran out before the budget did: bytes beyond those in use now aren't counted on until a
- * request has ended. */
-static void learn_limit(struct bb_scheduler *s) {
-	const size_t used = engine_used_bytes(s->engine).all;
-	s->squeeze = used > 1 ? used : 1;
-}
-
 /* ---- the step ---- */
 
 static bool begin_request(struct bb_scheduler *s, struct bb_request *r, struct bb_error *err) {
@@ -391,13 +177,13 @@ static bool reserve_hidden(struct bb_scheduler *s, struct bb_error *err) {
 
 /* How many of these rows there are until it has to stop. */
 static int rows_of(const struct branch *b, int n_rows) {
-	const int left = end_of(b) - bb_context_length(b->context);
+	const int left = jobs_end_of(b) - bb_context_length(b->context);
 	return n_rows < left ? n_rows : left;
 }
 
 /* Whether what it wants comes of the rows of this step: it draws, or is done. */
 static bool draws_now(const struct branch *b, int n_rows) {
-	return n_rows > 0 && !reads_aloud(b) &&
+	return n_rows > 0 && !jobs_reads_aloud(b) &&
 		bb_context_length(b->context) + rows_of(b, n_rows) == (int)b->ids.n;
 }
 
@@ -407,7 +193,7 @@ static void add_item(struct bb_scheduler *s, struct branch *b, int n_rows) {
 		.context = b->context, .tokens = b->ids.ids + bb_context_length(b->context),
 		.n_tokens = rows_of(b, n_rows),
 	};
-	if (reads_aloud(b)) {
+	if (jobs_reads_aloud(b)) {
 		item->logits = s->prompt_logits;
 		item->all_logits = true;
 	} else if (draws_now(b, n_rows) && b->request->params.wants_hidden) {
@@ -455,7 +241,7 @@ static bool join(struct bb_scheduler *s, struct branch *b, int n_rows, struct bb
 		!turns_split(b, err)) {
 		return false;
 	}
-	if (reads_aloud(b)) {
+	if (jobs_reads_aloud(b)) {
 		return reserve_prompt_logits(s, err);
 	}
 	if (r->params.wants_hidden) {
@@ -480,12 +266,12 @@ static bool is_alone(const struct bb_scheduler *s, const struct branch *b) {
  * fails. */
 static void give_up(struct bb_scheduler *s, struct branch *b, struct bb_error *err) {
 	const bool is_short = err->code == BB_ERR_MEMORY;
-	if (is_short && (find_memory(s) || !is_alone(s, b))) {
+	if (is_short && (jobs_find_memory(s) || !is_alone(s, b))) {
 		if (turns_is_in(b)) {
 			turns_drop(s, b);
 		}
 		if (!is_alone(s, b)) {
-			learn_limit(s);
+			jobs_learn_limit(s);
 		}
 		return;
 	}
@@ -650,11 +436,11 @@ static bool fail_step(struct bb_scheduler *s, const struct bb_error *why, struct
 		run_end_all(s, BB_FINISH_NONE, why);
 		return false;
 	}
-	if (why->code == BB_ERR_MEMORY && find_memory(s)) {
+	if (why->code == BB_ERR_MEMORY && jobs_find_memory(s)) {
 		return true; /* that may be enough */
 	}
 	if (why->code == BB_ERR_MEMORY && !is_alone(s, s->of_item[0])) {
-		learn_limit(s);
+		jobs_learn_limit(s);
 		turns_put_aside(s, last_in(s));
 		return true;
 	}
@@ -696,66 +482,6 @@ static bool compute(struct bb_scheduler *s, struct bb_error *err) {
 	return true;
 }
 
-/* ---- what others see ---- */
-
-static void fill_info(const struct bb_scheduler *s, const struct bb_request *r, double now,
-	struct bb_request_info *out) {
-	*out = (struct bb_request_info){
-		.id = r->id, .priority = r->params.priority, .n_branches = r->params.n,
-		.n_prompt = (int)r->params.n_prompt, .n_cached = r->usage.n_cached,
-		.n_output = r->usage.n_output, .age_s = now - r->arrived,
-	};
-	bool is_any_in = false;
-	int n_rows = 0;
-	for (int i = 0; i < r->params.n; i++) {
-		const struct branch *b = &r->branches[i];
-		if (turns_is_in(b)) {
-			is_any_in = true;
-			out->kv_bytes += swap_bytes(b->context);
-		}
-		out->n_read = b->n_seen > out->n_read ? b->n_seen : out->n_read;
-	}
-	out->n_read = out->n_read < out->n_prompt ? out->n_read : out->n_prompt;
-	for (int i = 0; r->is_started && i < s->n_items; i++) {
-		n_rows += s->of_item[i]->request == r ? s->items[i].n_tokens : 0;
-	}
-	out->share = s->now.step_rows > 0 ? n_rows / (double)s->now.step_rows : 0;
-	out->tokens_per_s = r->last > r->first ? (r->usage.n_output - 1) / (r->last - r->first) : 0;
-	out->state = !r->is_started ? BB_REQUEST_WAITING : !is_any_in ? BB_REQUEST_ASIDE
-		: r->first > 0 ? BB_REQUEST_WRITING : BB_REQUEST_READING;
-}
-
-static void publish(struct bb_scheduler *s) {
-	struct bb_scheduler_stats *now = &s->now;
-	const double time = requests_now(s);
-	pthread_mutex_lock(&s->lock);
-	if (s->n_open > s->max_infos) {
-		void *grown = base_realloc(s->infos, (size_t)s->n_open * 2, sizeof(*s->infos));
-		s->infos = grown != NULL ? grown : s->infos;
-		s->max_infos = grown != NULL ? s->n_open * 2 : s->max_infos;
-	}
-	s->n_infos = s->n_paused = 0;
-	now->n_running = now->n_aside = 0;
-	for (const struct bb_request *r = s->requests; r != NULL; r = r->next) {
-		struct bb_request_info info;
-		fill_info(s, r, time, &info);
-		now->n_running += info.state == BB_REQUEST_READING || info.state == BB_REQUEST_WRITING;
-		now->n_aside += info.state == BB_REQUEST_ASIDE;
-		s->n_paused += atomic_load(&r->is_paused);
-		if (s->n_infos < s->max_infos) {
-			s->infos[s->n_infos++] = info;
-		}
-	}
-	now->n_requests = s->last_id;
-	now->n_refused = s->stats.n_refused;
-	now->kv_bytes = engine_used_bytes(s->engine).live;
-	now->max_kv_bytes = s->engine->budget.max_bytes;
-	now->swap_bytes = s->space.used_bytes;
-	now->prefix_bytes = s->prefix != NULL ? engine_kept_bytes(s->engine).all : 0;
-	s->stats = *now;
-	pthread_mutex_unlock(&s->lock);
-}
-
 /* Whether nobody is here but those who are paused: who lacked memory in this step may have it in
  * the next. */
 static bool is_idle(const struct bb_scheduler *s) {
@@ -771,16 +497,16 @@ bool bb_scheduler_step(struct bb_scheduler *s, bool *idle, struct bb_error *err)
 	run_take_inbox(s);
 	if (s->broken.code != BB_OK) {
 		run_end_all(s, BB_FINISH_NONE, &s->broken);
-		publish(s);
+		infos_publish(s);
 		return base_fail(err, s->broken.code, "%s", s->broken.text);
 	}
 	const double now = requests_now(s);
 	end_unwanted(s, now);
 	struct bb_error why = { 0 };
-	if (!reserve_jobs(s, &why)) {
+	if (!jobs_reserve(s, &why)) {
 		run_end_all(s, BB_FINISH_NONE, &why);
 	}
-	plan(s, now);
+	jobs_plan(s, now);
 	for (int i = 0; i < s->plan.n_jobs; i++) { /* until the step is given out */
 		atomic_fetch_add(&s->of_job[i]->request->n_refs, 1);
 	}
@@ -788,7 +514,7 @@ bool bb_scheduler_step(struct bb_scheduler *s, bool *idle, struct bb_error *err)
 	gather(s);
 	*idle = is_idle(s);
 	const bool ok = s->n_items == 0 || compute(s, err);
-	publish(s);
+	infos_publish(s);
 	for (int i = 0; i < s->plan.n_jobs; i++) {
 		requests_unref(s->of_job[i]->request);
 	}

@@ -50,6 +50,7 @@ static inline void on_event(void *user, const struct bb_event *event) {
 		o->prompt_logprob += (double)event->token->logprob;
 		break;
 	case BB_EVENT_HIDDEN:
+	case BB_EVENT_DECISION:
 		cr_assert(o->has_started && o->n_hidden == 0 && o->hidden != NULL);
 		o->n_hidden = hparam_int(&event->request->scheduler->engine->plan.hp, H_EMBD);
 		memcpy(o->hidden, event->hidden, (size_t)o->n_hidden * sizeof(float));
