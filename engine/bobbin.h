@@ -399,6 +399,7 @@ struct bb_sampling { /* bb_sampling_default fills it */
 	int n_logit_bias;
 	bool ignore_eos;            /* end tokens can't be sampled */
 	int n_logprobs;             /* most likely alternatives to report, 0..BB_MAX_LOGPROBS */
+	bool wants_confidence;      /* fills confidence and certainty of bb_sampled, 0 without */
 	/* What the generated text must be, of the same engine; NULL: anything. Borrowed for the
 	 * sampler's life, by any number of samplers at once. */
 	const struct bb_grammar *grammar;

@@ -158,6 +158,7 @@ static void read_row(const struct bb_engine *e, int row, struct bb_sampled *out)
 	const int n_vocab = n_vocab_of(e), n_top = e->batch.draws[row].sampler->params.n_logprobs;
 	out->id = a.ids[0];
 	out->logprob = a.logprobs[0];
+	out->confidence = a.confidences[0];
 	out->n_top = n_top < n_vocab ? n_top : n_vocab;
 	memcpy(out->top_ids, a.top_ids, (size_t)out->n_top * sizeof(*a.top_ids));
 	memcpy(out->top_logprobs, a.top_logprobs, (size_t)out->n_top * sizeof(*a.top_logprobs));

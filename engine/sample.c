@@ -393,7 +393,8 @@ void sampler_params(const struct bb_sampler *s, int token_index, struct bb_sampl
 		.frequency_penalty = from->frequency_penalty,
 		.n_counts = s->n_counts, .n_bias = s->n_bias, .counts = s->counts, .bias = s->bias,
 		.key = sampler_key(from->seed), .token_index = (uint32_t)token_index,
-		.n_top = from->n_logprobs, .mask = s->mask,
+		.n_top = from->n_logprobs, .n_confidence = from->wants_confidence ? BB_SAMPLE_TOP : 0,
+		.mask = s->mask,
 	};
 }
 
@@ -501,6 +502,58 @@ static float log_probability(float logit, float base) {
 	return fmaxf(logit - base, -FLT_MAX);
 }
 
+/* x among the `n` largest, which fall: [BB_SAMPLE_TOP]; how many there are then. */
+static int keep_largest(float *largest, int n, float x) {
+	int at = n < BB_SAMPLE_TOP ? n : BB_SAMPLE_TOP - 1;
+	for (; at > 0 && largest[at - 1] < x; at--) {
+		largest[at] = largest[at - 1];
+	}
+	largest[at] = x;
+	return n < BB_SAMPLE_TOP ? n + 1 : n;
+}
+
+/* How sure the model is, of finite logits whose log sum of exponentials is `base`. Few stretches of
+ * a vocabulary have one of its largest, so most are only compared and summed, by vectors: sums of
+ * LANES of their own, which don't depend on how many the CPU adds at once. */
+static void measure_confidence(const float *logits, int n_vocab, float base,
+	struct bb_sampled *out) {
+	enum { STRETCH = 512, LANES = 8 };
+	float largest[BB_SAMPLE_TOP];
+	double lanes[LANES] = { 0 }, sum = 0, top = 0;
+	int n = 0;
+	for (int from = 0; from < n_vocab; from += STRETCH) {
+		const int end = n_vocab - from < STRETCH ? n_vocab : from + STRETCH;
+		const float bar = n < BB_SAMPLE_TOP ? -INFINITY : largest[BB_SAMPLE_TOP - 1];
+		uint32_t n_above = 0;
+		for (int i = from; i < end; i++) {
+			n_above += logits[i] > bar;
+		}
+		int i = from;
+		for (; i + LANES <= end; i += LANES) {
+			for (int j = 0; j < LANES; j++) {
+				lanes[j] += (double)logits[i + j];
+			}
+		}
+		for (; i < end; i++) {
+			sum += (double)logits[i];
+		}
+		for (i = from; n_above > 0 && i < end; i++) {
+			if (n < BB_SAMPLE_TOP || logits[i] > largest[BB_SAMPLE_TOP - 1]) {
+				n = keep_largest(largest, n, logits[i]);
+			}
+		}
+	}
+	for (int j = 0; j < LANES; j++) {
+		sum += lanes[j];
+	}
+	for (int j = 0; j < n; j++) {
+		top -= (double)log_probability(largest[j], base);
+	}
+	out->confidence = (float)(top / n);
+	const double certainty = (double)base - sum / n_vocab - log(n_vocab);
+	out->certainty = (float)fmin(fmax(certainty, 0), (double)FLT_MAX);
+}
+
 void sampler_report(struct bb_sampler *s, const struct bb_engine *e, const float *logits, int n_top,
 	struct bb_sampled *out) {
 	int32_t best = 0;
@@ -509,6 +562,10 @@ void sampler_report(struct bb_sampler *s, const struct bb_engine *e, const float
 	e->cpu_kernels.softmax(e->pool, NULL, &log_sum, logits, s->n_vocab, 1);
 	const float base = logits[best] + log_sum;
 	out->logprob = log_probability(logits[out->id], base);
+	out->confidence = out->certainty = 0;
+	if (s->params.wants_confidence) {
+		measure_confidence(logits, s->n_vocab, base, out);
+	}
 	out->n_top = n_top;
 	if (out->n_top > 0) {
 		for (int i = 0; i < s->n_vocab; i++) {

@@ -50,7 +50,8 @@ bool sampler_prepare(struct bb_sampler *s, const struct bb_engine *e, struct bb_
  * output. */
 void sampler_choose(struct bb_sampler *s, const struct bb_engine *e, const float *logits,
 	int token_index, struct bb_sampled *out);
-/* How likely out->id is by these logits, and the n_top most likely. */
+/* How likely out->id is by these logits, how sure the model is where that is wanted, and the n_top
+ * most likely. */
 void sampler_report(struct bb_sampler *s, const struct bb_engine *e, const float *logits, int n_top,
 	struct bb_sampled *out);
 bool sampler_refuse(bool is_edited, int token_index, struct bb_error *err);

@@ -99,6 +99,7 @@ Test(sample, logprobs_of_extreme_logits_are_finite) {
 	struct bb_sampled out;
 	struct bb_error err = { 0 };
 	params.n_logprobs = 3;
+	params.wants_confidence = true;
 	for (int i = 0; i < n_vocab; i++) {
 		logits[i] = -3e38f;
 	}
@@ -107,10 +108,76 @@ Test(sample, logprobs_of_extreme_logits_are_finite) {
 	params.logit_bias = &ban;
 	params.n_logit_bias = 1;
 	cr_assert_eq(draw(&params, &out, &err), 5, "%s", err.text);
-	cr_assert(isfinite(out.logprob));
+	cr_assert(isfinite(out.logprob) && isfinite(out.confidence) && isfinite(out.certainty));
 	for (int i = 0; i < out.n_top; i++) {
 		cr_assert(isfinite(out.top_logprobs[i]), "%g", (double)out.top_logprobs[i]);
 	}
+}
+
+/* ---- how sure the model is ---- */
+
+static int falling(const void *a, const void *b) {
+	const double x = *(const double *)a, y = *(const double *)b;
+	return (x < y) - (x > y);
+}
+
+/* Plainly and in double: all log-probabilities, sorted. */
+static void expect_confidence(const float *x, int n, const struct bb_sampled *out) {
+	double *log_p = calloc((size_t)n, sizeof(*log_p)), max = -INFINITY, sum = 0;
+	for (int i = 0; i < n; i++) {
+		max = fmax(max, (double)x[i]);
+	}
+	for (int i = 0; i < n; i++) {
+		sum += exp((double)x[i] - max);
+	}
+	double confidence = 0, divergence = 0;
+	for (int i = 0; i < n; i++) {
+		log_p[i] = (double)x[i] - max - log(sum);
+		divergence += (log(1.0 / n) - log_p[i]) / n;
+	}
+	qsort(log_p, (size_t)n, sizeof(*log_p), falling);
+	const int n_mean = n < 20 ? n : 20;
+	for (int i = 0; i < n_mean; i++) {
+		confidence -= log_p[i] / n_mean;
+	}
+	cr_assert_float_eq(out->confidence, confidence, 2e-6 * (1 + confidence),
+		"%d tokens: %g, not %g", n, (double)out->confidence, confidence);
+	cr_assert_float_eq(out->certainty, divergence, 2e-6 * (1 + divergence), "%d tokens: %g, not %g",
+		n, (double)out->certainty, divergence);
+	free(log_p);
+}
+
+/* Of vocabularies with less than 20 tokens and with many: the sampler is told that it has so many.
+ * The likeliest come last, first, and anywhere. */
+Test(sample, confidence_is_what_its_definition_says) {
+	static const int sizes[] = { 1, 2, 19, 20, 21, 511, 512, 513, 5003 };
+	struct bb_sampling params = defaults();
+	params.wants_confidence = true;
+	for (size_t i = 0; i < 4 * COUNT(sizes); i++) {
+		const int n = sizes[i / 4], order = (int)(i % 4);
+		float *x = calloc((size_t)n, sizeof(*x));
+		for (int j = 0; j < n; j++) {
+			const int k = order == 0 ? j : order == 1 ? n - j : j * 7919 % 1000;
+			x[j] = order == 3 ? (float)(k % 3) : (float)k * 0.01f - 30;
+		}
+		struct bb_sampler s;
+		struct bb_sampled out = { .id = n / 2 };
+		struct bb_error err = { 0 };
+		cr_assert(sampler_init(&s, engine, &params, &err), "%s", err.text);
+		s.n_vocab = n;
+		sampler_report(&s, engine, x, 0, &out);
+		sampler_finish(&s);
+		expect_confidence(x, n, &out);
+		free(x);
+	}
+}
+
+Test(sample, confidence_is_only_what_is_wanted) {
+	const struct bb_sampling params = defaults();
+	struct bb_sampled out = { .confidence = 1, .certainty = 1 };
+	struct bb_error err = { 0 };
+	cr_assert_geq(draw(&params, &out, &err), 0, "%s", err.text);
+	cr_assert(out.confidence == 0 && out.certainty == 0);
 }
 
 /* ---- temperatures ---- */
