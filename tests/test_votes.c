@@ -4,7 +4,6 @@
  * confidences and probes say: the parts of policies over several answers that need no model. */
 #include "effort/answer.h"
 #include "effort/certaindex.h"
-#include "effort/choice.h"
 #include "effort/confidence.h"
 #include "effort/vote.h"
 
@@ -229,67 +228,66 @@ Test(votes, least_that_settle) {
 }
 
 Test(votes, counting) {
-	struct votes v = { 0 };
-	struct bb_error err = { 0 };
-	int a, b;
-	cr_expect_eq(votes_leader(&v), -1);
-	cr_expect_eq(votes_share(&v), 0);
-	static const char *const said[] = { "7", "8", "8", "7", "9" };
-	for (int i = 0; i < 5; i++) {
-		cr_assert(votes_add(&v, i, said[i], 1, &err));
+	struct vote v[7] = { { 0 } };
+	cr_expect_eq(vote_count(v, 7, false).leader, -1);
+	static const char *const said[] = { "7", "8", "8", "7", "9", "", NULL };
+	for (int i = 0; i < 7; i++) {
+		v[i] = (struct vote){ .is_given = true, .answer = said[i], .weight = 1 };
 	}
-	cr_expect_str_eq(v.answers[votes_leader(&v)].text, "7"); /* of equals the first */
-	votes_lead(&v, &a, &b);
-	cr_expect(a == 2 && b == 2, "%d:%d", a, b);
-	cr_expect_float_eq(votes_share(&v), 0.4, 1e-12);
-	cr_assert(votes_add(&v, 5, "9", 3, &err)); /* by weight */
-	cr_expect_str_eq(v.answers[votes_leader(&v)].text, "9");
-	cr_expect_eq(v.answers[votes_leader(&v)].first, 4);
-	votes_finish(&v);
+	struct vote_count c = vote_count(v, 7, false);
+	cr_expect(c.leader == 0 && c.n == 2 && c.n_second == 2 && c.n_all == 5, "%d: %d:%d of %d",
+		c.leader, c.n, c.n_second, c.n_all); /* of equals the first */
+	cr_expect_float_eq(c.share, 0.4, 1e-12);
+	v[4].weight = 4;
+	cr_expect_eq(vote_count(v, 7, false).leader, 0);
+	c = vote_count(v, 7, true);
+	cr_expect(c.leader == 4 && c.n == 1 && c.n_second == 2, "%d: %d:%d", c.leader, c.n, c.n_second);
+	cr_expect_float_eq(c.share, 0.5, 1e-12);
+	v[0].weight = 0; /* hasn't a vote */
+	c = vote_count(v, 7, false);
+	cr_expect(c.leader == 1 && c.n == 2 && c.n_second == 1 && c.n_all == 4);
+	v[1].is_given = false; /* was dropped */
+	c = vote_count(v, 7, false);
+	cr_expect(c.leader == 2 && c.n == 1 && c.n_second == 1 && c.n_all == 3);
 }
 
 /* ---- choices ---- */
 
-static int chosen(enum bb_choice choice, const struct choice_candidate *c, int n) {
-	int out[8] = { -1 };
-	struct bb_error err = { 0 };
-	cr_assert_eq(choice_make(choice, 0, c, n, out, &err), n > 0);
-	return out[0];
-}
-
 Test(choices, votes) {
-	const struct choice_candidate c[] = {
-		{ 0, true, "1", 3, 1 }, { 1, true, "2", 1, 5 }, { 3, true, "1", 2, 1 },
-		{ 4, true, "", 9, 9 },
+	const struct vote v[] = {
+		{ true, true, "1", 3, 1 }, { true, true, "2", 1, 5 }, { false, true, "2", 1, 5 },
+		{ true, true, "1", 2, 1 }, { true, true, "", 9, 9 },
 	};
-	cr_expect_eq(chosen(BB_CHOICE_VOTE, c, 4), 0);
-	cr_expect_eq(chosen(BB_CHOICE_WEIGHTED, c, 4), 1);
-	cr_expect_eq(chosen(BB_CHOICE_VOTE, c + 1, 2), 0); /* equals by first come */
+	cr_expect_eq(vote_choose(v, 5, BB_CHOICE_VOTE, 0, 0), 0);
+	cr_expect_eq(vote_choose(v, 5, BB_CHOICE_VOTE, 0, 1), -1);
+	cr_expect_eq(vote_choose(v, 5, BB_CHOICE_WEIGHTED, 0, 0), 1);
+	cr_expect_eq(vote_choose(v + 1, 3, BB_CHOICE_VOTE, 0, 0), 0); /* equals by first come */
+	cr_expect_eq(vote_choose(v, 5, BB_CHOICE_ALL, 0, 0), -1);
 }
 
 Test(choices, nobody_has_an_answer) {
-	const struct choice_candidate c[] = {
-		{ 0, false, NULL, 1, 1 }, { 1, true, "", 0, 1 }, { 2, true, NULL, 2, 1 },
+	const struct vote v[] = {
+		{ false, false, NULL, 5, 1 }, { true, false, NULL, 1, 1 }, { true, true, "", 0, 1 },
+		{ true, true, NULL, 2, 1 },
 	};
-	cr_expect_eq(chosen(BB_CHOICE_VOTE, c, 3), 1);
-	cr_expect_eq(chosen(BB_CHOICE_VOTE, c, 1), 0);
-	cr_expect_eq(chosen(BB_CHOICE_CERTAINTY, c, 3), 2);
-	int out[1];
-	struct bb_error err = { 0 };
-	cr_expect_eq(choice_make(BB_CHOICE_VOTE, 0, c, 0, out, &err), 0);
+	cr_expect_eq(vote_choose(v, 4, BB_CHOICE_VOTE, 0, 0), 2);
+	cr_expect_eq(vote_choose(v, 2, BB_CHOICE_VOTE, 0, 0), 1);
+	cr_expect_eq(vote_choose(v, 1, BB_CHOICE_VOTE, 0, 0), -1);
+	cr_expect_eq(vote_choose(v, 4, BB_CHOICE_CERTAINTY, 0, 0), 3);
+	cr_expect_eq(vote_choose(v, 0, BB_CHOICE_VOTE, 0, 0), -1);
 }
 
 Test(choices, certainty) {
-	const struct choice_candidate c[] = {
-		{ 0, true, "1", 1, 0 }, { 1, true, NULL, 9, 0 }, { 2, true, "2", 3, 0 },
-		{ 3, true, "3", 3, 0 },
+	const struct vote v[] = {
+		{ true, true, "1", 1, 0 }, { true, true, NULL, 9, 0 }, { true, true, "2", 3, 0 },
+		{ true, true, "3", 3, 0 }, { false, true, "4", 8, 0 },
 	};
-	int out[4];
-	struct bb_error err = { 0 };
-	cr_expect_eq(choice_make(BB_CHOICE_CERTAINTY, 3, c, 4, out, &err), 3);
-	cr_expect(out[0] == 2 && out[1] == 3 && out[2] == 0, "%d %d %d", out[0], out[1], out[2]);
-	cr_expect_eq(choice_make(BB_CHOICE_CERTAINTY, 9, c, 4, out, &err), 3); /* with an answer */
-	cr_expect_eq(choice_make(BB_CHOICE_ALL, 0, c, 4, out, &err), 4);
+	static const int ranks[] = { 2, 3, 0, -1 };
+	for (int rank = 0; rank < 4; rank++) {
+		cr_expect_eq(vote_choose(v, 5, BB_CHOICE_CERTAINTY, 9, rank), ranks[rank]);
+	}
+	cr_expect_eq(vote_choose(v, 5, BB_CHOICE_CERTAINTY, 0, 0), 2);
+	cr_expect_eq(vote_choose(v, 5, BB_CHOICE_CERTAINTY, 0, 1), -1);
 }
 
 /* ---- confidences ---- */

@@ -1,88 +1,54 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Counting votes, and the Beta rule. */
+ * Counting votes, the Beta rule, and choosing. Answers are compared each with each: there are few
+ * of them, and nothing has to be allocated. */
 #include "vote.h"
+
+#include "bobbin_effort.h"
 
 #include <assert.h>
 #include <math.h>
 #include <string.h>
 
-void votes_finish(struct votes *v) {
-	for (int i = 0; i < v->n; i++) {
-		base_free(v->answers[i].text);
-	}
-	base_free(v->answers);
-	*v = (struct votes){ 0 };
+static bool has_answer(const struct vote *v) {
+	return v->is_given && v->answer != NULL && v->answer[0] != '\0';
 }
 
-static struct vote_answer *find(const struct votes *v, const char *answer) {
-	for (int i = 0; i < v->n; i++) {
-		if (strcmp(v->answers[i].text, answer) == 0) {
-			return &v->answers[i];
+static bool has_voted(const struct vote *v) {
+	return has_answer(v) && v->weight > 0;
+}
+
+struct vote_count vote_count(const struct vote *v, int n, bool by_weight) {
+	struct vote_count count = { .leader = -1 };
+	double most = 0, all = 0;
+	for (int i = 0; i < n; i++) {
+		int n_same = 0;
+		double weight = 0;
+		bool is_first = true;
+		for (int k = 0; k < n && has_voted(&v[i]) && is_first; k++) {
+			const bool is_same = has_voted(&v[k]) && strcmp(v[i].answer, v[k].answer) == 0;
+			is_first = !is_same || k >= i;
+			n_same += is_same;
+			weight += is_same ? v[k].weight : 0;
+		}
+		if (!has_voted(&v[i]) || !is_first) {
+			continue;
+		}
+		count.n_all += n_same;
+		all += weight;
+		const double votes = by_weight ? weight : n_same;
+		if (votes > most) {
+			count.n_second = count.n > count.n_second ? count.n : count.n_second;
+			count.leader = i;
+			count.n = n_same;
+			count.share = weight;
+			most = votes;
+		} else if (n_same > count.n_second) {
+			count.n_second = n_same;
 		}
 	}
-	return NULL;
-}
-
-static struct vote_answer *add_answer(struct votes *v, int voter, const char *answer,
-	struct bb_error *err) {
-	if (v->n == v->cap) {
-		const int cap = v->cap + v->cap / 2 + 8;
-		struct vote_answer *grown = base_realloc(v->answers, (size_t)cap, sizeof(*grown));
-		if (grown == NULL) {
-			base_no_memory(err, "votes", (size_t)cap * sizeof(*grown));
-			return NULL;
-		}
-		v->answers = grown;
-		v->cap = cap;
-	}
-	char *text = base_strdup(answer);
-	if (text == NULL) {
-		base_no_memory(err, "votes", strlen(answer));
-		return NULL;
-	}
-	v->answers[v->n] = (struct vote_answer){ .text = text, .first = voter };
-	return &v->answers[v->n++];
-}
-
-bool votes_add(struct votes *v, int voter, const char *answer, double weight,
-	struct bb_error *err) {
-	assert(answer[0] != '\0');
-	struct vote_answer *a = find(v, answer);
-	a = a != NULL ? a : add_answer(v, voter, answer, err);
-	if (a == NULL) {
-		return false;
-	}
-	a->n++;
-	a->weight += weight;
-	v->n_votes++;
-	v->weight += weight;
-	return true;
-}
-
-int votes_leader(const struct votes *v) {
-	int leader = v->n > 0 ? 0 : -1;
-	for (int i = 1; i < v->n; i++) {
-		leader = v->answers[i].weight > v->answers[leader].weight ? i : leader;
-	}
-	return leader;
-}
-
-void votes_lead(const struct votes *v, int *leader, int *second) {
-	*leader = *second = 0;
-	for (int i = 0; i < v->n; i++) {
-		const int n = v->answers[i].n;
-		if (n > *leader) {
-			*second = *leader;
-			*leader = n;
-		} else if (n > *second) {
-			*second = n;
-		}
-	}
-}
-
-double votes_share(const struct votes *v) {
-	return v->weight > 0 ? v->answers[votes_leader(v)].weight / v->weight : 0;
+	count.share = all > 0 ? count.share / all : 0;
+	return count;
 }
 
 /* The sum over k = 0..a of C(m, k) 2^-m with m = a + b + 1, as 1 less that over k = 0..b, which
@@ -110,4 +76,48 @@ int vote_least(int a, int b, double threshold, int most) {
 		n++;
 	}
 	return n;
+}
+
+/* ---- choosing ---- */
+
+static int first_given(const struct vote *v, int n) {
+	int first = -1;
+	for (int i = 0; i < n; i++) {
+		if (v[i].is_given && v[i].is_whole) {
+			return i;
+		}
+		first = first < 0 && v[i].is_given ? i : first;
+	}
+	return first;
+}
+
+/* Those with an answer where any has one, most certain first, equals by index. */
+static int by_certainty(const struct vote *v, int n, int rank) {
+	bool is_any_answer = false;
+	for (int i = 0; i < n; i++) {
+		is_any_answer = is_any_answer || has_answer(&v[i]);
+	}
+	for (int i = 0; i < n; i++) {
+		int n_better = 0;
+		for (int k = 0; k < n; k++) {
+			const bool takes_part = is_any_answer ? has_answer(&v[k]) : v[k].is_given;
+			n_better += takes_part && (v[k].certainty > v[i].certainty ||
+				(v[k].certainty == v[i].certainty && k < i));
+		}
+		if ((is_any_answer ? has_answer(&v[i]) : v[i].is_given) && n_better == rank) {
+			return i;
+		}
+	}
+	return -1;
+}
+
+int vote_choose(const struct vote *v, int n, enum bb_choice choice, int n_given, int rank) {
+	if (choice == BB_CHOICE_CERTAINTY) {
+		return rank < (n_given > 0 ? n_given : 1) ? by_certainty(v, n, rank) : -1;
+	}
+	if (choice == BB_CHOICE_ALL || rank > 0) {
+		return -1;
+	}
+	const int leader = vote_count(v, n, choice == BB_CHOICE_WEIGHTED).leader;
+	return leader >= 0 ? leader : first_given(v, n);
 }

@@ -1,33 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Votes of answers, and when a vote is settled. Knows no branches: who votes, and in which order,
- * is the caller's. */
+ * Votes of answers: who leads, when that is settled, and which answer is given. Knows no branches:
+ * who votes, and when, is the caller's. */
 #ifndef VOTE_H
 #define VOTE_H
 
-#include "base.h"
+#include "bobbin.h"
 
-struct vote_answer {
-	char *text;    /* canonical */
-	int n, first;  /* votes; who gave the first one */
-	double weight; /* of all votes */
+struct vote { /* of a branch, by index; zeroed: it hasn't ended, or was dropped */
+	bool is_given;      /* it may be given as the answer */
+	bool is_whole;      /* it came to its own end */
+	const char *answer; /* canonical; NULL or "": it has none */
+	double certainty;   /* mean of bb_sampled's, of all its tokens */
+	double weight;      /* where votes are weighted, > 0; else its answer doesn't count */
 };
 
-struct votes { /* zeroed = none */
-	struct vote_answer *answers; /* [n], by first come */
-	int n, cap, n_votes;
-	double weight;
+struct vote_count {
+	int leader;         /* who first gave the leading answer; -1: nobody has voted */
+	int n, n_second, n_all; /* votes for it, for the answer that has most of the others, and all */
+	double share;       /* the part of all weights that the leader has */
 };
-void votes_finish(struct votes *v);
-/* `voter` says this, which isn't empty, with this weight, 1 for a plain vote. BB_ERR_MEMORY; then
- * nothing has changed. */
-bool votes_add(struct votes *v, int voter, const char *answer, double weight, struct bb_error *err);
-/* The answer with the most weight, of equals the first that came; -1: nobody has voted. */
-int votes_leader(const struct votes *v);
-/* Votes of the answer that has most, and of the one behind it. */
-void votes_lead(const struct votes *v, int *leader, int *second);
-/* The part of all weights that the leader has; 0 where nobody has voted. */
-double votes_share(const struct votes *v);
+/* The answer with most votes leads, or, by weight, with most of that; of equals the first. */
+struct vote_count vote_count(const struct vote *v, int n, bool by_weight);
 
 /* The probability that the first of two answers with a and b votes, a >= b, has the majority: the
  * integral of x^a (1 - x)^b from 1/2 to 1 by that from 0 to 1 (the Beta rule of
@@ -36,5 +30,9 @@ double vote_beta(int a, int b);
 /* How many more votes, all for the leader, it takes at least until that is `threshold` or more:
  * 0: it is. At most `most`. */
 int vote_least(int a, int b, double threshold, int most);
+
+/* Who is given at this rank, 0 being the best; -1: nobody any more. Where nobody has voted it's the
+ * first who is whole, or else the first. */
+int vote_choose(const struct vote *v, int n, enum bb_choice choice, int n_given, int rank);
 
 #endif
