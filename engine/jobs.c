@@ -19,7 +19,7 @@ static int length_of(const struct branch *b) {
 }
 
 int jobs_end_of(const struct branch *b) {
-	return b->n_places == 1 || b->ids.n == 1 ? (int)b->ids.n : (int)b->ids.n - 1;
+	return !b->has_to_part || b->ids.n == 1 ? (int)b->ids.n : (int)b->ids.n - 1;
 }
 
 static bool tells_prompt(const struct branch *b) {
@@ -51,7 +51,8 @@ static int most_rows(const struct bb_scheduler *s, const struct branch *b, int l
 /* Tokens that a branch is predicted to draw. */
 static double left_of(const struct bb_scheduler *s, const struct branch *b) {
 	const struct bb_request_params *p = &b->request->params;
-	const double most = p->generation.max_tokens > 0 ? p->generation.max_tokens : 1e9;
+	const double most = b->parent != NULL ? b->n_places
+		: p->generation.max_tokens > 0 ? p->generation.max_tokens : 1e9;
 	double predicted = p->n_predicted > 0 ? p->n_predicted : s->mean_output > 0 ? s->mean_output
 		: 128;
 	predicted = predicted < most ? predicted : most;
@@ -67,7 +68,7 @@ static void make_job(struct bb_scheduler *s, struct branch *b) {
 	b->i_job = i;
 	s->of_job[i] = b;
 	s->plan.jobs[i] = (struct schedule_job){
-		.order = r->id * (uint64_t)s->params.max_running + (uint64_t)b->index,
+		.order = r->id * (uint64_t)s->params.max_running * 2 + (uint64_t)b->index,
 		.priority = r->params.priority, .deadline = r->deadline, .n_todo = todo > 1 ? todo : 1,
 		.n_left = left_of(s, b), .max_rows = most_rows(s, b, length), .n_places = b->n_places,
 		.reads_aloud = jobs_reads_aloud(b), .is_in = turns_is_in(b), .bytes = turns_bytes_of(b),
@@ -76,12 +77,15 @@ static void make_job(struct bb_scheduler *s, struct branch *b) {
 		s->plan.jobs[i].max_rows = 0;
 		s->plan.jobs[i].priority = INT_MAX;
 	}
+	if (turns_probe_of(b) != NULL) { /* which has its place in the step meanwhile */
+		s->plan.jobs[i].max_rows = s->plan.jobs[i].n_places = 0;
+	}
 }
 
 static int n_jobs_of(const struct bb_scheduler *s) {
 	int n = 0;
 	for (const struct bb_request *r = s->requests; r != NULL; r = r->next) {
-		n += r->params.n;
+		n += r->n_all;
 	}
 	return n;
 }
@@ -135,7 +139,7 @@ static void make_jobs(struct bb_scheduler *s) {
 	s->plan.n_jobs = 0;
 	size_t bytes = 0;
 	for (struct bb_request *r = s->requests; r != NULL; r = r->next) {
-		for (int i = 0; i < r->params.n; i++) {
+		for (int i = 0; i < r->n_all; i++) {
 			if (r->branches[i].is_live) {
 				turns_check_source(&r->branches[i]);
 				make_job(s, &r->branches[i]);
@@ -169,6 +173,22 @@ static size_t limit_for_first(const struct bb_scheduler *s) {
 	return 0;
 }
 
+/* Whether somebody stays out for whom there is a place: for want of bytes. */
+static bool lacks_bytes(const struct bb_scheduler *s) {
+	int n_places = 0;
+	for (int i = 0; i < s->plan.n_jobs; i++) {
+		n_places += s->plan.jobs[i].runs ? s->plan.jobs[i].n_places : 0;
+	}
+	for (int i = 0; i < s->plan.n_jobs; i++) {
+		const struct schedule_job *j = &s->plan.jobs[i];
+		if (!j->runs && (j->is_in || j->max_rows > 0) &&
+			n_places + j->n_places <= s->plan.max_places) {
+			return true;
+		}
+	}
+	return false;
+}
+
 void jobs_plan(struct bb_scheduler *s, double now) {
 	s->plan.max_places = s->params.max_running;
 	s->plan.max_rows = s->params.max_step_tokens;
@@ -180,6 +200,10 @@ void jobs_plan(struct bb_scheduler *s, double now) {
 	for (bool again = true; again;) {
 		make_jobs(s);
 		schedule_plan(&s->plan, now);
+		again = lacks_bytes(s) && turns_give_up_stem(s);
+		if (again) {
+			continue;
+		}
 		const size_t limit = s->squeeze > 0 ? limit_for_first(s) : 0;
 		again = limit > 0;
 		if (again) {
@@ -196,10 +220,11 @@ void jobs_plan(struct bb_scheduler *s, double now) {
 }
 
 bool jobs_find_memory(struct bb_scheduler *s) {
+	const bool has_stem = turns_give_up_stem(s);
 	const bool has_trimmed = s->prefix != NULL && prefix_trim(s->prefix, SIZE_MAX) > 0;
 	const bool has_given = engine_give_back(s->engine) && !s->is_short;
 	s->is_short = true;
-	return has_trimmed || has_given;
+	return has_stem || has_trimmed || has_given;
 }
 
 void jobs_learn_limit(struct bb_scheduler *s) {

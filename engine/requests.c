@@ -37,9 +37,10 @@ static const char *copy_text(const char *text, bool *ok) {
 
 static void request_destroy(struct bb_request *r) {
 	struct bb_request_params *p = &r->params;
-	for (int i = 0; r->branches != NULL && i < p->n; i++) {
+	for (int i = 0; r->branches != NULL && i < r->n_all; i++) {
 		bb_generation_destroy(r->branches[i].generation);
 		bb_tokens_finish(&r->branches[i].ids);
+		bb_text_finish(&r->branches[i].said);
 	}
 	base_free(r->branches);
 	base_free((void *)(uintptr_t)p->segments);
@@ -58,22 +59,26 @@ void requests_unref(struct bb_request *r) {
 }
 
 static bool copy_branches(struct bb_request *r, const struct bb_request_params *from) {
+	const int n = r->params.n;
 	bool ok = true;
-	r->branches = base_alloc((size_t)r->params.n, sizeof(*r->branches));
+	r->n_all = n;
+	r->n_first = n;
+	r->branches = base_alloc((size_t)r->n_all, sizeof(*r->branches));
 	if (r->branches == NULL) {
 		return false;
 	}
-	for (int i = 0; i < r->params.n; i++) {
+	for (int i = 0; i < r->n_all; i++) {
 		r->branches[i] = (struct branch){ .request = r, .index = i, .is_live = i == 0,
-			.n_places = 1 };
+			.n_places = 1, .parent = i >= n ? &r->branches[i - n] : NULL };
 	}
 	struct branch *first = &r->branches[0];
+	first->has_to_part = n > 1;
 	first->ids.ids = copy(from->prompt, from->n_prompt, sizeof(int32_t), &ok);
 	if (!ok) {
 		return false;
 	}
 	first->ids.n = first->ids.cap = from->n_prompt;
-	first->n_places = r->params.n;
+	first->n_places = r->n_first;
 	r->params.prompt = first->ids.ids;
 	return true;
 }

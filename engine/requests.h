@@ -14,11 +14,14 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/* One of a request's n answers. Until the prompt is read, branch 0 stands for all. */
+/* One of a request's n answers, or a probe of one. Until the prompt is read, branch 0 stands for
+ * all that begin with it. */
 struct branch {
 	struct bb_request *request;
-	int index;
-	bool is_live;                  /* takes part; else it has ended, or isn't split off yet */
+	struct branch *parent;         /* of a probe: which branch it asks; NULL: it's an answer */
+	int index;                     /* of a probe: n and its parent's */
+	bool is_live;                  /* takes part; else it has ended, or hasn't begun yet */
+	bool has_to_part;              /* others begin where it has read the prompt */
 	int n_places;                  /* branches that it stands for */
 	struct bb_generation *generation; /* from the first step of the request on */
 	struct bb_tokens ids;          /* its timeline: the prompt, and what it has drawn; none until it
@@ -34,6 +37,7 @@ struct branch {
 	int n_segments;                /* of the request's marks that the context has */
 	int n_seen;                    /* tokens that were computed once: behind them it's new */
 	int n_output, i_job;
+	struct bb_text said;           /* of a probe: what it has drawn */
 	enum bb_finish finish;         /* NONE: it hasn't ended */
 };
 
@@ -45,8 +49,11 @@ struct bb_request {
 	atomic_bool is_cancelled, is_paused;
 	struct bb_request_params params; /* with copies of all that it points to */
 	double arrived, started, first, last, deadline; /* on the clock; deadline: INFINITY: none */
-	struct branch *branches;       /* [n] */
-	int n_live;                    /* branches that haven't ended */
+	struct branch *branches;       /* [n_all]: answers, then, where there are any, their probes */
+	int n_all, n_first;            /* n of these begin with the prompt, n_first of them */
+	int n_live;                    /* answers that haven't ended */
+	struct bb_context *stem;       /* with the prompt but for its last token, for branches that
+	                                * begin later; NULL: there is none, or memory was short */
 	int n_prompt_told;             /* of BB_EVENT_PROMPT */
 	bool is_started;
 	atomic_bool has_ended;
@@ -117,9 +124,23 @@ void turns_put_aside(struct bb_scheduler *s, struct branch *b);
 /* A branch's answer is whole: what it has computed may serve others. */
 void turns_keep(struct bb_scheduler *s, struct branch *b);
 void turns_drop(struct bb_scheduler *s, struct branch *b);
-/* Branch 0, which has read all of the prompt but its last token, becomes n. On an error it's one
- * still, and none of the others has begun. */
+/* Branch 0, which has read all of the prompt but its last token, becomes n_first, and leaves a stem
+ * where there may be more. On an error it's one still, and none of the others has begun. */
 bool turns_split(struct branch *b, struct bb_error *err);
+/* A branch that hasn't begun does: from the stem, or as one whose prompt has yet to be found or
+ * read. BB_ERR_MEMORY: it hasn't. */
+bool turns_begin_late(struct branch *b, struct bb_error *err);
+/* No more branches of r begin. */
+void turns_drop_stem(struct bb_request *r);
+/* Of the newest request that has one; whether any had. */
+bool turns_give_up_stem(struct bb_scheduler *s);
+/* The probe whose tokens are the branch's and these [n], which waits for it from now on, begins.
+ * BB_ERR_MEMORY: it hasn't. */
+bool turns_begin_probe(struct branch *b, const int32_t *ids, size_t n, struct bb_error *err);
+/* The probe of a branch, if one is on its way. */
+struct branch *turns_probe_of(const struct branch *b);
+/* A probe is over, and leaves nothing behind. */
+void turns_end_probe(struct bb_scheduler *s, struct branch *probe);
 
 /* ---- jobs.c: branches as jobs of a plan ---- */
 

@@ -42,6 +42,7 @@ static void unlink_request(struct bb_scheduler *s, struct bb_request *r) {
 		s->requests_end = link;
 	}
 	/* the branches' contexts are gone, or have references of their own */
+	turns_drop_stem(r);
 	vectors_unref(s->engine->vectors, r->branches[0].ids.ids, r->params.n_prompt);
 	pthread_mutex_lock(&s->lock);
 	s->n_open--;
@@ -140,17 +141,18 @@ static void end_unwanted(struct bb_scheduler *s, double now) {
 
 /* ---- the step ---- */
 
-static bool begin_request(struct bb_scheduler *s, struct bb_request *r, struct bb_error *err) {
+static bool begin_generation(struct bb_scheduler *s, struct branch *b, struct bb_error *err) {
+	const struct bb_request *r = b->request;
 	struct bb_generation_params p = r->params.generation;
-	for (int i = 0; i < r->params.n && !r->params.wants_hidden; i++) {
-		struct branch *b = &r->branches[i];
-		p.sampling.seed = bb_branch_seed(r->params.generation.sampling.seed, i);
-		if (b->generation == NULL && !generation_create(&b->generation, s->engine, &p,
-			s->max_len, err)) {
-			return false;
-		}
-		generation_prompt(b->generation, r->branches[0].ids.ids, r->params.n_prompt);
+	p.sampling.seed = bb_branch_seed(p.sampling.seed, b->index);
+	if (!generation_create(&b->generation, s->engine, &p, s->max_len, err)) {
+		return false;
 	}
+	generation_prompt(b->generation, r->branches[0].ids.ids, r->params.n_prompt);
+	return true;
+}
+
+static void begin_request(struct bb_scheduler *s, struct bb_request *r) {
 	r->is_started = true;
 	r->started = requests_now(s);
 	pthread_mutex_lock(&s->lock);
@@ -158,7 +160,6 @@ static bool begin_request(struct bb_scheduler *s, struct bb_request *r, struct b
 	pthread_mutex_unlock(&s->lock);
 	struct bb_event event = { .kind = BB_EVENT_STARTED, .text = "" };
 	tell(r, &event);
-	return true;
 }
 
 static bool reserve_prompt_logits(struct bb_scheduler *s, struct bb_error *err) {
@@ -234,10 +235,13 @@ static bool join(struct bb_scheduler *s, struct branch *b, int n_rows, struct bb
 	if (b->n_segments < r->params.n_segments && !begin_segments(b, err)) {
 		return false;
 	}
-	if (!r->is_started && !begin_request(s, r, err)) {
+	if (b->generation == NULL && !r->params.wants_hidden && !begin_generation(s, b, err)) {
 		return false;
 	}
-	if (b->n_places > 1 && bb_context_length(b->context) == (int)r->params.n_prompt - 1 &&
+	if (!r->is_started) {
+		begin_request(s, r);
+	}
+	if (b->has_to_part && bb_context_length(b->context) == (int)r->params.n_prompt - 1 &&
 		!turns_split(b, err)) {
 		return false;
 	}
@@ -411,7 +415,7 @@ static void give_out(struct bb_scheduler *s, int i, const struct bb_error *step_
 		tell_token(s, b);
 	} else if (item->hidden != NULL) {
 		tell_hidden(s, b, item->hidden);
-	} else if (b->n_places > 1 && bb_context_length(b->context) == (int)r->params.n_prompt - 1 &&
+	} else if (b->has_to_part && bb_context_length(b->context) == (int)r->params.n_prompt - 1 &&
 		!turns_split(b, &err)) {
 		fail_request(s, r, &err);
 	}

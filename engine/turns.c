@@ -90,17 +90,28 @@ static bool can_give(const struct branch *o, int n) {
 		(o->context->state == NULL && context_holds(o->context, n));
 }
 
+struct branch *turns_probe_of(const struct branch *b) {
+	const struct bb_request *r = b->request;
+	struct branch *probe = b->parent == NULL && r->n_all > r->params.n
+		? &r->branches[r->params.n + b->index] : NULL;
+	return probe != NULL && probe->is_live ? probe : NULL;
+}
+
 /* Tokens of b that are better had from o; 0: none. */
 static int worth(const struct branch *b, const struct branch *o) {
 	const bool is_older = o->request->id < b->request->id ||
 		(o->request == b->request && o->index < b->index);
-	if (o == b || !o->is_live || !turns_is_in(o) || !is_older ||
+	if (o == b || !o->is_live || !turns_is_in(o) || !is_older || o->parent != NULL ||
 		atomic_load(&o->request->is_paused) ||
 		o->request->params.priority > b->request->params.priority ||
 		strcmp(salt_of(b), salt_of(o)) != 0) {
 		return 0;
 	}
-	const int all = common(&b->ids, &o->ids), n = all < (int)b->ids.n ? all : (int)b->ids.n - 1;
+	const int all = common(&b->ids, &o->ids);
+	int n = all < (int)b->ids.n ? all : (int)b->ids.n - 1;
+	if (turns_probe_of(o) != NULL && n > bb_context_length(o->context)) {
+		n = bb_context_length(o->context); /* it waits itself */
+	}
 	return n >= MIN_COMMON && can_give(o, n) ? n : 0;
 }
 
@@ -108,7 +119,7 @@ static void find_source(struct bb_scheduler *s, struct branch *b) {
 	b->source = NULL;
 	b->n_common = 0;
 	for (struct bb_request *r = s->requests; r != NULL; r = r->next) {
-		for (int i = 0; i < r->params.n; i++) {
+		for (int i = 0; i < r->n_all; i++) {
 			const int n = worth(b, &r->branches[i]);
 			if (n > b->n_common) {
 				b->source = &r->branches[i];
@@ -146,7 +157,8 @@ void turns_find_beginning(struct bb_scheduler *s, struct branch *b) {
 	if (b->request->params.n_prompt_logprobs > 0) {
 		return; /* every row is wanted */
 	}
-	const int n = s->prefix == NULL || b->ids.n == 1 ? 0
+	/* what the cache learns from being asked outlives a probe */
+	const int n = s->prefix == NULL || b->ids.n == 1 || b->parent != NULL ? 0
 		: prefix_find(s->prefix, salt_of(b), b->ids.ids, (int)b->ids.n - 1, &kept);
 	find_source(s, b);
 	if (b->source != NULL && b->n_common < n + MIN_COMMON) {
@@ -161,7 +173,7 @@ void turns_find_beginning(struct bb_scheduler *s, struct branch *b) {
 
 void turns_look_aside(const struct bb_scheduler *s, struct branch *b) {
 	const bool may = s->prefix != NULL && b->context == NULL && b->source == NULL &&
-		b->request->params.n_prompt_logprobs == 0;
+		b->parent == NULL && b->request->params.n_prompt_logprobs == 0;
 	if (may && b->apart_epoch != prefix_epoch(s->prefix)) {
 		b->apart_epoch = prefix_epoch(s->prefix);
 		b->apart_bytes = prefix_apart_bytes(s->prefix, salt_of(b), b->ids.ids,
@@ -179,7 +191,7 @@ void turns_check_source(struct branch *b) {
 /* Nobody waits for b any more. */
 static void forsake(struct bb_scheduler *s, const struct branch *b) {
 	for (struct bb_request *r = s->requests; r != NULL; r = r->next) {
-		for (int i = 0; i < r->params.n; i++) {
+		for (int i = 0; i < r->n_all; i++) {
 			if (r->branches[i].source == b) {
 				r->branches[i].source = NULL;
 			}
@@ -220,7 +232,7 @@ bool turns_bring_in(struct bb_scheduler *s, struct branch *b, struct bb_error *e
 		if (!bb_context_create(&c, s->engine, NULL, err)) {
 			return false;
 		}
-		if (s->prefix != NULL) {
+		if (s->prefix != NULL && b->parent == NULL) {
 			prefix_enter(s->prefix, salt_of(b), c);
 		}
 	}
@@ -288,6 +300,8 @@ void turns_put_aside(struct bb_scheduler *s, struct branch *b) {
 	s->now.n_dropped++;
 }
 
+/* ---- further branches ---- */
+
 static void unsplit(struct bb_request *r, int n) {
 	for (int i = 1; i < n; i++) {
 		bb_context_destroy(r->branches[i].context);
@@ -296,33 +310,107 @@ static void unsplit(struct bb_request *r, int n) {
 	}
 }
 
-/* b, which has nothing yet, has what `from` has. */
-static bool split_off(struct branch *b, const struct branch *from, struct bb_error *err) {
-	const size_t n = from->ids.n;
-	b->ids.ids = base_alloc(n, sizeof(*b->ids.ids));
+/* b, which has nothing yet, has these tokens [n], and room for `more` behind them. */
+static bool take_ids(struct branch *b, const int32_t *ids, size_t n, size_t more,
+	struct bb_error *err) {
+	b->ids.ids = base_alloc(n + more, sizeof(*b->ids.ids));
 	if (b->ids.ids == NULL) {
-		return base_no_memory(err, "branch", n * sizeof(*b->ids.ids));
+		return base_no_memory(err, "branch", (n + more) * sizeof(*b->ids.ids));
 	}
-	memcpy(b->ids.ids, from->ids.ids, n * sizeof(*b->ids.ids));
-	b->ids.n = b->ids.cap = n;
-	return bb_context_fork(&b->context, from->context, err);
+	memcpy(b->ids.ids, ids, n * sizeof(*b->ids.ids));
+	b->ids.n = n;
+	b->ids.cap = n + more;
+	return true;
+}
+
+/* What b has read is known to its request already. */
+static void join_in(struct branch *b, int n_seen) {
+	b->is_live = true;
+	b->n_places = 1;
+	b->n_seen = n_seen;
 }
 
 bool turns_split(struct branch *b, struct bb_error *err) {
 	struct bb_request *r = b->request;
-	for (int i = 1; i < r->params.n; i++) {
-		if (!split_off(&r->branches[i], b, err)) {
+	for (int i = 1; i < r->n_first; i++) {
+		struct branch *o = &r->branches[i];
+		if (!take_ids(o, b->ids.ids, b->ids.n, 0, err) ||
+			!bb_context_fork(&o->context, b->context, err)) {
 			unsplit(r, i + 1);
 			return false;
 		}
 	}
-	for (int i = 1; i < r->params.n; i++) {
-		struct branch *o = &r->branches[i];
-		o->is_live = true;
-		o->n_places = 1;
-		o->n_segments = b->n_segments;
-		o->n_seen = b->n_seen;
+	for (int i = 1; i < r->n_first; i++) {
+		join_in(&r->branches[i], b->n_seen);
+		r->branches[i].n_segments = b->n_segments;
+	}
+	struct bb_error ignored = { 0 };
+	if (r->n_first < r->params.n && !bb_context_fork(&r->stem, b->context, &ignored)) {
+		r->stem = NULL; /* who comes later computes the prompt again, or finds it */
 	}
 	b->n_places = 1;
+	b->has_to_part = false;
 	return true;
+}
+
+bool turns_begin_late(struct branch *b, struct bb_error *err) {
+	struct bb_request *r = b->request;
+	const size_t n = r->params.n_prompt;
+	assert(!b->is_live && b->context == NULL && b->ids.n == 0);
+	if (!take_ids(b, r->branches[0].ids.ids, n, 0, err)) {
+		return false;
+	}
+	struct bb_error ignored = { 0 };
+	if (r->stem != NULL && !bb_context_fork(&b->context, r->stem, &ignored)) {
+		b->context = NULL; /* as without a stem */
+	}
+	join_in(b, (int)n - 1);
+	b->n_segments = b->context != NULL ? n_marks(r, (int)n - 1) : 0;
+	return true;
+}
+
+void turns_drop_stem(struct bb_request *r) {
+	bb_context_destroy(r->stem);
+	r->stem = NULL;
+}
+
+bool turns_give_up_stem(struct bb_scheduler *s) {
+	struct bb_request *last = NULL;
+	for (struct bb_request *r = s->requests; r != NULL; r = r->next) {
+		last = r->stem != NULL ? r : last;
+	}
+	if (last != NULL) {
+		turns_drop_stem(last);
+	}
+	return last != NULL;
+}
+
+/* ---- probes ---- */
+
+bool turns_begin_probe(struct branch *b, const int32_t *ids, size_t n, struct bb_error *err) {
+	struct bb_request *r = b->request;
+	struct branch *probe = &r->branches[r->params.n + b->index];
+	assert(b->parent == NULL && r->n_all > r->params.n && !probe->is_live);
+	if (!take_ids(probe, b->ids.ids, b->ids.n, n, err)) {
+		return false;
+	}
+	memcpy(probe->ids.ids + probe->ids.n, ids, n * sizeof(*ids));
+	probe->ids.n += n;
+	if (turns_is_in(b)) {
+		probe->source = b;
+		probe->n_common = bb_context_length(b->context);
+	}
+	join_in(probe, (int)b->ids.n - 1);
+	probe->n_output = 0;
+	return true;
+}
+
+void turns_end_probe(struct bb_scheduler *s, struct branch *probe) {
+	turns_drop(s, probe);
+	bb_generation_destroy(probe->generation);
+	probe->generation = NULL;
+	bb_tokens_finish(&probe->ids);
+	bb_text_finish(&probe->said);
+	probe->source = NULL;
+	probe->is_live = false;
 }

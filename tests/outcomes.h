@@ -10,7 +10,7 @@
 
 #include <math.h>
 
-enum { MAX_N = 4, MAX_OUT = 64, MAX_PROMPT = 400 };
+enum { MAX_N = 16, MAX_OUT = 64, MAX_PROMPT = 400 };
 
 /* What came of a request, by its events. */
 struct outcome {

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Branches of a request that begin late, end early or ask for a probe: each has the bits that it
+ * has alone, whatever others do, and leaves nothing behind. On tiny models. */
+#include "mixed.h"
+
+static struct bb_engine *engine;
+static int32_t ids[MAX_PROMPT];
+
+static void open_tiny(const char *name, int n_tokens, int n_contexts) {
+	struct bb_engine_params params = { .path = tiny_path(name), .max_model_len = 512,
+		.n_threads = 1 };
+	params.max_kv_bytes = n_tokens + n_contexts > 0 ? bytes_of(&params, n_tokens, n_contexts) : 0;
+	engine = open_with(&params);
+	make_ids(ids, MAX_PROMPT, vocab_of(engine), 1);
+}
+
+/* ---- branches that begin late ---- */
+
+struct late {
+	const char *model;
+	int n_tokens, n_contexts; /* that memory is for; 0: no limit */
+	bool no_prefix_cache, no_stem;
+	int n_prompt;
+};
+
+static int n_ended(const struct outcome *o, int n) {
+	int n_done = 0;
+	for (int i = 0; i < n; i++) {
+		n_done += o->finish[i] != BB_FINISH_NONE;
+	}
+	return n_done;
+}
+
+/* Two of six branches begin with the prompt, the others when one has ended, beside a request that
+ * lives as long. */
+static void check_late(const struct late *l) {
+	static struct outcome o[2];
+	open_tiny(l->model, l->n_tokens, l->n_contexts);
+	const struct bb_scheduler_params sp = { .no_prefix_cache = l->no_prefix_cache };
+	struct bb_scheduler *s = new_scheduler(engine, &sp);
+	struct bb_request_params p = request(engine, ids, l->n_prompt, 20, 5), beside = p;
+	const bool is_short = l->n_tokens + l->n_contexts > 0;
+	struct bb_error err = { 0 };
+	memset(o, 0, sizeof(o));
+	p.n = 6;
+	submit(s, p, &o[0]);
+	beside.prompt = ids + 100;
+	beside.n_prompt = 70;
+	beside.generation.max_tokens = 60;
+	submit(s, beside, &o[1]);
+	struct bb_request *r = o[0].request;
+	r->n_first = r->branches[0].n_places = 2;
+	int n_begun = 2;
+	for (bool idle = false; !idle;) {
+		step(s, &idle);
+		mixed_check_bytes(engine);
+		cr_assert(o[0].n_tokens == 0 || l->no_stem || r->stem != NULL || is_short ||
+			n_begun == 6);
+		if (l->no_stem) {
+			turns_drop_stem(r);
+		}
+		while (n_begun < 6 && n_begun - n_ended(&o[0], 6) < 2) {
+			cr_assert(turns_begin_late(&r->branches[n_begun++], &err), "%s", err.text);
+			idle = false;
+		}
+	}
+	struct bb_scheduler_stats stats;
+	bb_scheduler_stats(s, &stats);
+	cr_expect(is_short || l->no_stem || stats.n_computed_again == 0, "%d tokens again",
+		(int)stats.n_computed_again);
+	cr_assert(o[0].has_ended && o[1].has_ended, "%s", o[0].error.text);
+	bb_scheduler_destroy(s);
+	for (int i = 0; i < 6; i++) {
+		expect_alone(engine, &p, i, &o[0]);
+	}
+	expect_alone(engine, &beside, 0, &o[1]);
+	bb_request_release(o[0].request);
+	bb_request_release(o[1].request);
+	cr_assert_eq(engine->n_contexts, 0);
+	bb_engine_destroy(engine);
+}
+
+static const char *const models[] = { "llama", "gemma3", "mamba2", "falcon-h1", "rwkv7" };
+
+Test(late, with_the_bits_of_branches_that_begin_at_once) {
+	for (size_t i = 0; i < COUNT(models); i++) {
+		check_late(&(struct late){ .model = models[i], .n_prompt = 90 });
+		check_late(&(struct late){ .model = models[i], .n_prompt = 90, .no_prefix_cache = true });
+	}
+	check_late(&(struct late){ .model = "llama", .n_prompt = 1 });
+	check_late(&(struct late){ .model = "mamba2", .n_prompt = 1 });
+}
+
+Test(late, without_a_stem) {
+	for (size_t i = 0; i < COUNT(models); i++) {
+		check_late(&(struct late){ .model = models[i], .n_prompt = 90, .no_stem = true });
+		check_late(&(struct late){ .model = models[i], .n_prompt = 90, .no_stem = true,
+			.no_prefix_cache = true });
+	}
+}
+
+Test(late, with_little_memory) {
+	check_late(&(struct late){ "llama", 256, 0, .n_prompt = 90 });
+	check_late(&(struct late){ "llama", 256, 0, .n_prompt = 90, .no_prefix_cache = true });
+	check_late(&(struct late){ "gemma3", 320, 0, .n_prompt = 90 });
+	check_late(&(struct late){ "mamba2", 0, 3, .n_prompt = 90 });
+	check_late(&(struct late){ "falcon-h1", 256, 3, .n_prompt = 90, .no_prefix_cache = true });
+}
