@@ -73,6 +73,13 @@ static int compare(const void *a, const void *b, void *jobs) {
 	return x->order < y->order ? -1 : x->order > y->order;
 }
 
+void schedule_sort(struct schedule_state *s) {
+	for (int i = 0; i < s->n_jobs; i++) {
+		s->order[i] = i;
+	}
+	qsort_r(s->order, (size_t)s->n_jobs, sizeof(*s->order), compare, s->jobs);
+}
+
 /* The oldest job without a deadline has its place before all others; of one place the oldest of
  * all, or who has a deadline would wait for whoever comes. Nobody who waits for another is it: he
  * waits for an older one. Returns its place by rank; -1: there is none. */
@@ -209,14 +216,11 @@ static void deal_rows(struct schedule_state *s, int n_decode, int elder, size_t 
 
 void schedule_plan(struct schedule_state *s, double now) {
 	assert(s->max_rows >= s->max_places && s->max_places >= 1);
-	(s->rank != NULL ? s->rank : schedule_rank)(s, now);
-	for (int i = 0; i < s->n_jobs; i++) {
-		s->order[i] = i;
-	}
 	if (s->n_jobs == 0) {
 		return; /* there may be no arrays either */
 	}
-	qsort_r(s->order, (size_t)s->n_jobs, sizeof(*s->order), compare, s->jobs);
+	(s->rank != NULL ? s->rank : schedule_rank)(s, now);
+	schedule_sort(s);
 	const int elder = elder_first(s);
 	struct taken t = { 0 };
 	int n_decode = 0;

@@ -33,11 +33,14 @@ struct schedule_job {
 	bool reads_aloud;  /* of these only who goes first has rows, and the others don't come in */
 	bool is_in;        /* it has a context */
 	size_t bytes;      /* that its context has, and gives back when it's put aside */
+	int i_account;     /* with a compute budget (effort/shares.h): whose rows these are, */
+	double row_cost;   /* ... and what one of them takes of it, > 0 */
 	/* decided */
 	double rank;       /* among those of its priority and group, lower first */
 	int group;         /* see rank_deadlines */
 	bool runs;         /* it's in from now on; else, where it is in, it's put aside */
 	int n_rows;        /* of the step */
+	bool is_held;      /* it would have rows, but the compute budget has none left now */
 };
 
 struct schedule_state {
@@ -64,6 +67,8 @@ void schedule_plan(struct schedule_state *s, double now);
 
 /* The order of requests that bobbin.h promises. */
 void schedule_rank(struct schedule_state *s, double now);
+/* Fills order by priority, group and rank, as they are set. */
+void schedule_sort(struct schedule_state *s);
 /* Whether a context of so many bytes and tokens is put aside as a copy, or computed again. */
 bool schedule_copies(const struct schedule_cost *c, size_t bytes, int n_tokens);
 /* Seconds until a job is done if it's in from now on, at the pace of a full step. */
