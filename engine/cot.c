@@ -67,12 +67,13 @@ static bool ends_sentence(const struct cot *c) {
 		(n >= 2 && text[n - 1] == '.' && (text[n - 2] < '0' || text[n - 2] > '9'));
 }
 
+bool cot_may_pause(const struct cot *c) {
+	return c->each_token || (c->has_words && (c->n_newlines > 0 || ends_sentence(c)));
+}
+
 static bool has_ended(const struct cot *c) {
-	if (c->each_token || c->has_blank_line) {
-		return true;
-	}
-	return c->n_tokens >= COT_MIN_TOKENS && c->has_words &&
-		(c->n_newlines > 0 || ends_sentence(c));
+	return c->each_token || c->has_blank_line ||
+		(c->n_tokens >= COT_MIN_TOKENS && cot_may_pause(c));
 }
 
 bool cot_add(struct cot *c, int place, double logprob, const char *text, size_t bytes,

@@ -28,5 +28,7 @@ void cot_finish(struct cot *c);
 /* The token at `place` of the timeline, and what it adds to the text. */
 bool cot_add(struct cot *c, int place, double logprob, const char *text, size_t bytes,
 	struct bb_error *err);
+/* Whether the last token ended a sentence or a line. */
+bool cot_may_pause(const struct cot *c);
 
 #endif

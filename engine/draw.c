@@ -25,13 +25,15 @@ bool draws_there(const struct bb_engine *e) {
 	return !memory_is_host(&e->memory) && n_vocab_of(e) <= BB_SAMPLE_VOCAB;
 }
 
-static size_t mask_bytes(const struct bb_sampler *s) {
-	return s->mask != NULL ? ((size_t)s->n_vocab + 31) / 32 * sizeof(*s->mask) : 0;
+static size_t mask_bytes(const struct bb_sampler *s, const struct bb_sample_params *p) {
+	return p->mask != NULL ? ((size_t)s->n_vocab + 31) / 32 * sizeof(*p->mask) : 0;
 }
 
 static size_t list_bytes(const struct bb_sampler *s) {
-	return round16((size_t)s->n_counts * sizeof(*s->counts)) +
-		round16((size_t)s->n_bias * sizeof(*s->bias)) + round16(mask_bytes(s));
+	struct bb_sample_params p;
+	sampler_params(s, 0, &p);
+	return round16((size_t)p.n_counts * sizeof(*p.counts)) +
+		round16((size_t)p.n_bias * sizeof(*p.bias)) + round16(mask_bytes(s, &p));
 }
 
 bool draws_create(struct bb_engine *e, struct bb_error *err) {
@@ -102,10 +104,12 @@ void draws_send(struct bb_engine *e) {
 		if (s == NULL) {
 			continue;
 		}
-		sampler_params(s, b->draws[i].token_index, &params[i]);
-		params[i].counts = put_list(in, &used, s->counts, (size_t)s->n_counts * sizeof(*s->counts));
-		params[i].bias = put_list(in, &used, s->bias, (size_t)s->n_bias * sizeof(*s->bias));
-		params[i].mask = s->mask != NULL ? put_list(in, &used, s->mask, mask_bytes(s)) : NULL;
+		struct bb_sample_params *p = &params[i];
+		sampler_params(s, b->draws[i].token_index, p);
+		const size_t n_mask = mask_bytes(s, p);
+		p->counts = put_list(in, &used, p->counts, (size_t)p->n_counts * sizeof(*p->counts));
+		p->bias = put_list(in, &used, p->bias, (size_t)p->n_bias * sizeof(*p->bias));
+		p->mask = n_mask > 0 ? put_list(in, &used, p->mask, n_mask) : NULL;
 	}
 	memory_in(&e->memory, in->there, in->host, used);
 }

@@ -113,17 +113,72 @@ static void allow_ends(struct bb_generation *g) {
 	}
 }
 
-bool generation_prepare(struct bb_generation *g, struct bb_error *err) {
+bool generation_is_forced(const struct bb_generation *g) {
+	return g->i_forced < g->forced.n;
+}
+
+static void aim(struct bb_generation *g) {
 	allow_ends(g);
-	return sampler_prepare(&g->sampler, g->engine, err);
+	sampler_force(&g->sampler, generation_is_forced(g) ? g->forced.ids[g->i_forced]
+		: BB_SAMPLE_ID_NONE);
+}
+
+bool generation_prepare(struct bb_generation *g, struct bb_error *err) {
+	aim(g);
+	if (!sampler_prepare(&g->sampler, g->engine, err)) {
+		return false;
+	}
+	if (!generation_is_forced(g) || sampler_allows(&g->sampler, g->forced.ids[g->i_forced])) {
+		return true;
+	}
+	if (g->i_forced < g->n_must) {
+		return base_fail(err, BB_ERR_INPUT, "the grammar doesn't let thinking end here");
+	}
+	g->forced.n = g->i_forced = 0;
+	aim(g);
+	return true;
 }
 
 void generation_draws(struct bb_generation *g, struct bb_step_item *item) {
 	assert(!g->is_done && !g->has_next);
-	allow_ends(g);
+	aim(g);
 	g->context = item->context;
 	item->sampler = &g->sampler;
 	item->sampled = &g->next;
+	item->logits = g->keeps_row ? g->sampler.row : NULL;
+}
+
+bool generation_force(struct bb_generation *g, const int32_t *ids, size_t n, size_t n_must,
+	struct bb_error *err) {
+	g->forced.n = g->i_forced = 0;
+	for (size_t i = 0; i < n; i++) {
+		if (!bb_tokens_push(&g->forced, ids[i], err)) {
+			g->forced.n = 0;
+			return false;
+		}
+	}
+	g->n_must = n_must;
+	return true;
+}
+
+void generation_lean(struct bb_generation *g, int32_t id, float bias) {
+	sampler_lean(&g->sampler, id, bias);
+}
+
+bool generation_keep_row(struct bb_generation *g, bool keeps, struct bb_error *err) {
+	g->keeps_row = keeps;
+	return !keeps || sampler_keep_row(&g->sampler, err);
+}
+
+bool generation_replace(struct bb_generation *g, const int32_t *ids, size_t n,
+	struct bb_error *err) {
+	assert(n >= 1 && !generation_is_forced(g));
+	if (!generation_force(g, ids + 1, n - 1, 0, err)) {
+		return false;
+	}
+	sampler_replace(&g->sampler, g->engine, ids[0], &g->next);
+	g->is_replaced = true;
+	return true;
 }
 
 bool bb_generation_create(struct bb_generation **out, struct bb_context *c,
@@ -158,6 +213,7 @@ void bb_generation_destroy(struct bb_generation *g) {
 	generation_free_stops(g->stop, g->n_stop);
 	base_free(g->stop_ids);
 	bb_tokens_finish(&g->pending);
+	bb_tokens_finish(&g->forced);
 	cot_finish(&g->cot);
 	bb_text_finish(&g->held);
 	bb_text_finish(&g->ready);
@@ -296,6 +352,9 @@ bool generation_take(struct bb_generation *g, struct bb_sampled *token, const ch
 		return false;
 	}
 	*token = g->next;
+	token->is_forced = g->is_replaced || generation_is_forced(g);
+	g->i_forced += !g->is_replaced && generation_is_forced(g);
+	g->is_replaced = false;
 	g->pending.n = 0;
 	g->has_next = false;
 	g->n_tokens++;

@@ -22,6 +22,9 @@ struct bb_generation {
 	struct cot cot;            /* of all tokens given out */
 	struct bb_sampled next;    /* drawn from what the context holds, not given out yet */
 	bool has_next;
+	struct bb_tokens forced;   /* from i_forced on: what the next draws give */
+	size_t i_forced, n_must;   /* those before n_must a grammar has to take */
+	bool keeps_row, is_replaced; /* logits come to the host; next isn't what was drawn */
 	struct bb_error refused;   /* why a step failed behind which nothing can follow */
 	struct bb_tokens pending;  /* the last one given out, and what was fed behind it */
 };
@@ -41,6 +44,20 @@ bool generation_prepare(struct bb_generation *g, struct bb_error *err);
 /* The last tokens of an item that draws g's next one: where it goes, who draws. The item's context
  * holds what comes before, and is g's from now on. */
 void generation_draws(struct bb_generation *g, struct bb_step_item *item);
+/* The next n draws give these ids, instead of what was left of others. Where a grammar doesn't take
+ * one of the first n_must, generation_prepare fails; where it doesn't take a later one, draws go on
+ * without the rest. */
+bool generation_force(struct bb_generation *g, const int32_t *ids, size_t n, size_t n_must,
+	struct bb_error *err);
+bool generation_is_forced(const struct bb_generation *g);
+/* What is added to the logit of one id in draws from now on; 0: nothing. */
+void generation_lean(struct bb_generation *g, int32_t id, float bias);
+/* Whether what a draw gives may be replaced: on a device its logits come to the host for that. */
+bool generation_keep_row(struct bb_generation *g, bool keeps, struct bb_error *err);
+/* In place of what the step drew, which wasn't given out yet, comes this id, and the other n - 1
+ * are forced. The grammar must take it. */
+bool generation_replace(struct bb_generation *g, const int32_t *ids, size_t n,
+	struct bb_error *err);
 /* What the step drew is given out, as bb_generation_next does; the context holds what it was drawn
  * behind. On an error, which BB_ERR_MEMORY alone can be, it's still to be given out. */
 bool generation_take(struct bb_generation *g, struct bb_sampled *token, const char **text,

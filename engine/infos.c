@@ -30,6 +30,22 @@ static void fill_info(const struct bb_scheduler *s, const struct bb_request *r, 
 		: r->first > 0 ? BB_REQUEST_WRITING : BB_REQUEST_READING;
 }
 
+struct branch_view infos_view(const struct branch *b) {
+	const struct effort_branch *eb = b->effort;
+	struct branch_view v = { .has_begun = b->has_begun, .may_think = eb != NULL &&
+		effort_may_think(eb), .info = { .index = b->index, .n_output = b->n_output,
+		.is_live = b->is_live, .max_thinking = -1, .finish = b->finish } };
+	v.info.mean_logprob = b->n_output > 0 ? b->logprob / b->n_output : 0;
+	if (eb != NULL) {
+		v.info.is_thinking = b->is_live && effort_is_thinking(eb);
+		v.info.n_thinking = eb->n_thinking;
+		v.info.n_cot_steps = eb->n_cot_steps;
+		v.info.max_thinking = eb->max_thinking;
+		v.info.confidence = confidence_now(&eb->group);
+	}
+	return v;
+}
+
 void infos_publish(struct bb_scheduler *s) {
 	struct bb_scheduler_stats *now = &s->now;
 	const double time = requests_now(s);
@@ -44,6 +60,9 @@ void infos_publish(struct bb_scheduler *s) {
 	for (const struct bb_request *r = s->requests; r != NULL; r = r->next) {
 		struct bb_request_info info;
 		fill_info(s, r, time, &info);
+		for (int i = 0; i < r->params.n; i++) {
+			r->views[i] = infos_view(&r->branches[i]);
+		}
 		now->n_running += info.state == BB_REQUEST_READING || info.state == BB_REQUEST_WRITING;
 		now->n_aside += info.state == BB_REQUEST_ASIDE;
 		s->n_paused += atomic_load(&r->is_paused);

@@ -42,6 +42,8 @@ static void request_destroy(struct bb_request *r) {
 		bb_tokens_finish(&r->branches[i].ids);
 		bb_text_finish(&r->branches[i].said);
 	}
+	effort_destroy(r->effort);
+	base_free(r->views);
 	base_free(r->branches);
 	base_free((void *)(uintptr_t)p->segments);
 	base_free((void *)(uintptr_t)p->cache_salt);
@@ -62,14 +64,19 @@ static bool copy_branches(struct bb_request *r, const struct bb_request_params *
 	const int n = r->params.n;
 	bool ok = true;
 	r->n_all = n;
-	r->n_first = n;
+	r->n_first = r->effort != NULL ? effort_n_first(r->effort) : n;
 	r->branches = base_alloc((size_t)r->n_all, sizeof(*r->branches));
-	if (r->branches == NULL) {
+	r->views = base_alloc((size_t)n, sizeof(*r->views));
+	if (r->branches == NULL || r->views == NULL) {
 		return false;
 	}
 	for (int i = 0; i < r->n_all; i++) {
 		r->branches[i] = (struct branch){ .request = r, .index = i, .is_live = i == 0,
-			.n_places = 1, .parent = i >= n ? &r->branches[i - n] : NULL };
+			.n_places = 1, .parent = i >= n ? &r->branches[i - n] : NULL,
+			.effort = r->effort != NULL && i < n ? &r->effort->branches[i] : NULL };
+	}
+	for (int i = 0; i < n; i++) {
+		r->views[i] = infos_view(&r->branches[i]);
 	}
 	struct branch *first = &r->branches[0];
 	first->has_to_part = n > 1;
@@ -94,6 +101,8 @@ static bool copy_params(struct bb_request *r, const struct bb_request_params *fr
 		from_g = g;
 	}
 	p->n = from->n > 0 ? from->n : 1;
+	p->effort = NULL; /* the request has its own */
+	g->sampling.wants_confidence = g->sampling.wants_confidence || r->effort != NULL;
 	p->segments = copy(from->segments, (size_t)from->n_segments, sizeof(*p->segments), &ok);
 	g->stop_token_ids = copy(from_g->stop_token_ids, (size_t)from_g->n_stop_token_ids,
 		sizeof(*g->stop_token_ids), &ok);
@@ -127,7 +136,7 @@ static bool check_marks(const struct bb_request_params *p, struct bb_error *err)
 static bool check_answer(const struct bb_scheduler *s, const struct bb_request_params *p,
 	struct bb_error *err) {
 	if (p->wants_hidden) {
-		assert(p->n <= 1 && p->n_prompt_logprobs == 0);
+		assert(p->n <= 1 && p->n_prompt_logprobs == 0 && p->effort == NULL);
 		return true;
 	}
 	if (p->generation.max_tokens == 0 || p->generation.max_tokens < -1) {
@@ -146,7 +155,8 @@ static bool check_answer(const struct bb_scheduler *s, const struct bb_request_p
 		return base_fail(err, BB_ERR_USAGE, "prompt_logprobs is %d, expected 0 for a prompt with "
 			"vectors, which have no probability", p->n_prompt_logprobs);
 	}
-	return bb_generation_check(s->engine, &p->generation, err);
+	return bb_generation_check(s->engine, &p->generation, err) && (p->effort == NULL ||
+		bb_effort_check(s->engine, p->effort, p->n > 0 ? p->n : 1, p->generation.max_tokens, err));
 }
 
 static bool check(const struct bb_scheduler *s, const struct bb_request_params *p,
@@ -206,6 +216,11 @@ bool bb_request_submit(struct bb_request **out, struct bb_scheduler *s,
 	atomic_init(&r->n_refs, 2);
 	r->arrived = requests_now(s);
 	r->deadline = params->deadline_ms > 0 ? r->arrived + params->deadline_ms / 1000 : INFINITY;
+	if (params->effort != NULL && !effort_create(&r->effort, s->engine, params->effort,
+		params->n > 0 ? params->n : 1, err)) {
+		base_free(r);
+		return false;
+	}
 	if (!copy_params(r, params)) {
 		request_destroy(r);
 		return base_no_memory(err, "request", params->n_prompt * sizeof(int32_t));

@@ -2,10 +2,11 @@
  *
  * What runs requests: the queue that any thread may touch, under a lock (requests.c), and what the
  * thread of the steps alone sees (run.c: steps; jobs.c: who is due; turns.c: how contexts come in
- * and go; infos.c: what others see). */
+ * and go; decide.c: what policies of effort decide; infos.c: what others see). */
 #ifndef REQUESTS_H
 #define REQUESTS_H
 
+#include "effort/effort.h"
 #include "generate.h"
 #include "prefix.h"
 #include "schedule.h"
@@ -21,6 +22,7 @@ struct branch {
 	struct branch *parent;         /* of a probe: which branch it asks; NULL: it's an answer */
 	int index;                     /* of a probe: n and its parent's */
 	bool is_live;                  /* takes part; else it has ended, or hasn't begun yet */
+	bool has_begun;                /* to draw */
 	bool has_to_part;              /* others begin where it has read the prompt */
 	int n_places;                  /* branches that it stands for */
 	struct bb_generation *generation; /* from the first step of the request on */
@@ -38,8 +40,17 @@ struct branch {
 	int n_seen;                    /* tokens that were computed once: behind them it's new */
 	int n_output, i_job;
 	struct bb_text said;           /* of a probe: what it has drawn */
+	double logprob;                /* the sum of its tokens' */
 	enum bb_finish finish;         /* NONE: it hasn't ended */
+	struct effort_branch *effort;  /* NULL: no policy */
 };
+
+/* A branch as other threads see it. */
+struct branch_view {
+	struct bb_branch_info info;
+	bool has_begun, may_think;
+};
+enum { MAX_CONTROLS = 16 };        /* of a request, that a step hasn't obeyed yet */
 
 struct bb_request {
 	struct bb_scheduler *scheduler;
@@ -56,6 +67,13 @@ struct bb_request {
 	                                * begin later; NULL: there is none, or memory was short */
 	int n_prompt_told;             /* of BB_EVENT_PROMPT */
 	bool is_started;
+	struct effort *effort;         /* NULL: no policy */
+	bool ends_rest, is_ending_rest; /* branches that haven't ended are to be dropped, for this: */
+	struct bb_decision ending;
+	/* under the scheduler's lock */
+	struct bb_control controls[MAX_CONTROLS];
+	atomic_int n_controls;
+	struct branch_view *views;     /* [n], as after the last step */
 	atomic_bool has_ended;
 	struct bb_usage usage;
 };
@@ -163,7 +181,28 @@ bool jobs_find_memory(struct bb_scheduler *s);
  * request has ended. */
 void jobs_learn_limit(struct bb_scheduler *s);
 
+/* ---- decide.c: decisions on how much thought a request gets ---- */
+
+/* Before the first token of a branch. It may have ended then. */
+bool decide_begin(struct bb_scheduler *s, struct branch *b, struct bb_error *err);
+/* Before its token that was drawn is given out. */
+bool decide_drawn(struct branch *b, struct bb_error *err);
+/* Behind that; `finish` as it will end with it. The branch may have ended then. */
+bool decide_token(struct bb_scheduler *s, struct branch *b, const struct bb_sampled *token,
+	enum bb_finish finish, struct bb_error *err);
+/* A branch has ended, but for its event. */
+bool decide_ended(struct bb_scheduler *s, struct branch *b, struct bb_error *err);
+/* Why a branch is dropped that ends with the rest. */
+void decide_tell_rest(struct branch *b);
+/* All have, but for the event of the last one: which are given. */
+void decide_choice(struct bb_request *r);
+/* Before a step: what was asked for meanwhile, and what the clock says. */
+void decide_step(struct bb_scheduler *s, double now);
+
 /* ---- infos.c ---- */
+
+/* What others see of a branch that hasn't begun, or of one as it is now. */
+struct branch_view infos_view(const struct branch *b);
 
 void infos_publish(struct bb_scheduler *s);
 
@@ -172,6 +211,12 @@ void infos_publish(struct bb_scheduler *s);
 /* What was submitted belongs to the thread of the steps from now on. */
 void run_take_inbox(struct bb_scheduler *s);
 void run_end_all(struct bb_scheduler *s, enum bb_finish finish, const struct bb_error *err);
+void run_tell(struct bb_request *r, struct bb_event *event);
+/* Its branch, or all of it, is no more. */
+void run_end_branch(struct bb_scheduler *s, struct branch *b, enum bb_finish finish);
+/* Those that haven't ended, where that was decided. */
+void run_end_rest(struct bb_scheduler *s, struct bb_request *r);
+void run_fail(struct bb_scheduler *s, struct bb_request *r, const struct bb_error *err);
 
 /* ---- requests.c ---- */
 

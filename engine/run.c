@@ -10,7 +10,7 @@
 
 /* ---- events ---- */
 
-static void tell(struct bb_request *r, struct bb_event *event) {
+void run_tell(struct bb_request *r, struct bb_event *event) {
 	event->request = r;
 	r->params.event(r->params.user, event);
 }
@@ -20,7 +20,7 @@ static void tell_finish(struct bb_request *r, int i_branch, enum bb_finish finis
 		.kind = BB_EVENT_FINISHED, .branch = i_branch, .finish = finish, .text = "",
 		.usage = r->n_live == 0 ? &r->usage : NULL,
 	};
-	tell(r, &event);
+	run_tell(r, &event);
 }
 
 /* ---- the ends of requests ---- */
@@ -52,10 +52,30 @@ static void unlink_request(struct bb_scheduler *s, struct bb_request *r) {
 	s->squeeze = 0;
 }
 
-static void end_branch(struct bb_scheduler *s, struct branch *b, enum bb_finish finish) {
+/* Those that haven't ended, begun or not, end. */
+void run_end_rest(struct bb_scheduler *s, struct bb_request *r) {
+	if (!r->ends_rest || r->is_ending_rest || r->n_live == 0) {
+		return;
+	}
+	r->is_ending_rest = true;
+	for (int i = 0; i < r->params.n; i++) {
+		struct branch *b = &r->branches[i];
+		if (b->finish == BB_FINISH_NONE) {
+			decide_tell_rest(b);
+			run_end_branch(s, b, BB_FINISH_DROPPED);
+		}
+	}
+}
+
+/* The last event of a request is that of the branch that ends last: what becomes of the others is
+ * decided before it is told. */
+void run_end_branch(struct bb_scheduler *s, struct branch *b, enum bb_finish finish) {
 	struct bb_request *r = b->request;
+	struct bb_error err = { 0 };
 	const bool is_whole = finish == BB_FINISH_STOP || finish == BB_FINISH_LENGTH ||
 		finish == BB_FINISH_CONTEXT;
+	const bool is_decided = is_whole || finish == BB_FINISH_DROPPED;
+	r->usage.n_dropped += b->is_live && finish == BB_FINISH_DROPPED;
 	if (is_whole && !r->params.wants_hidden) {
 		turns_keep(s, b);
 	} else {
@@ -64,30 +84,42 @@ static void end_branch(struct bb_scheduler *s, struct branch *b, enum bb_finish 
 	b->is_live = false;
 	b->finish = finish;
 	r->n_live--;
-	if (r->n_live == 0) {
+	if (is_decided && r->effort != NULL && !decide_ended(s, b, &err)) {
+		run_fail(s, r, &err);
+		return;
+	}
+	const bool is_last = r->n_live == 0;
+	if (is_last) {
+		if (is_decided && r->effort != NULL) {
+			decide_choice(r);
+		}
 		tally_times(s, r);
-		s->now.n_finished += is_whole;
+		s->now.n_finished += is_decided;
 		s->now.n_cancelled += finish == BB_FINISH_CANCELLED;
 		s->now.n_expired += finish == BB_FINISH_DEADLINE;
 		unlink_request(s, r);
 	}
+	atomic_fetch_add(&r->n_refs, 1);
 	tell_finish(r, b->index, finish);
-	if (atomic_load(&r->has_ended)) {
+	if (is_last) {
 		requests_unref(r);
+	} else {
+		run_end_rest(s, r);
 	}
+	requests_unref(r);
 }
 
 static void end_request(struct bb_scheduler *s, struct bb_request *r, enum bb_finish finish) {
 	atomic_fetch_add(&r->n_refs, 1);
 	for (int i = 0; i < r->params.n; i++) {
 		if (r->branches[i].finish == BB_FINISH_NONE) {
-			end_branch(s, &r->branches[i], finish);
+			run_end_branch(s, &r->branches[i], finish);
 		}
 	}
 	requests_unref(r);
 }
 
-static void fail_request(struct bb_scheduler *s, struct bb_request *r, const struct bb_error *err) {
+void run_fail(struct bb_scheduler *s, struct bb_request *r, const struct bb_error *err) {
 	for (int i = 0; i < r->params.n; i++) {
 		if (r->branches[i].finish == BB_FINISH_NONE) {
 			turns_drop(s, &r->branches[i]);
@@ -102,14 +134,14 @@ static void fail_request(struct bb_scheduler *s, struct bb_request *r, const str
 	struct bb_event event = {
 		.kind = BB_EVENT_FAILED, .text = "", .error = err, .usage = &r->usage,
 	};
-	tell(r, &event);
+	run_tell(r, &event);
 	requests_unref(r);
 }
 
 void run_end_all(struct bb_scheduler *s, enum bb_finish finish, const struct bb_error *err) {
 	while (s->requests != NULL) {
 		if (err != NULL) {
-			fail_request(s, s->requests, err);
+			run_fail(s, s->requests, err);
 		} else {
 			end_request(s, s->requests, finish);
 		}
@@ -159,7 +191,7 @@ static void begin_request(struct bb_scheduler *s, struct bb_request *r) {
 	s->n_begun++;
 	pthread_mutex_unlock(&s->lock);
 	struct bb_event event = { .kind = BB_EVENT_STARTED, .text = "" };
-	tell(r, &event);
+	run_tell(r, &event);
 }
 
 static bool reserve_prompt_logits(struct bb_scheduler *s, struct bb_error *err) {
@@ -219,6 +251,15 @@ static bool begin_segments(struct branch *b, struct bb_error *err) {
 	return true;
 }
 
+static bool begin_drawing(struct bb_scheduler *s, struct branch *b, struct bb_error *err) {
+	if (b->has_begun || b->parent != NULL) {
+		return true;
+	}
+	b->has_begun = true;
+	b->request->usage.n_branches++;
+	return b->effort == NULL || decide_begin(s, b, err);
+}
+
 /* What a branch needs to take part with so many rows. It may have no context behind it: then it
  * waits for another whose prompt begins alike. */
 static bool join(struct bb_scheduler *s, struct branch *b, int n_rows, struct bb_error *err) {
@@ -253,7 +294,8 @@ static bool join(struct bb_scheduler *s, struct branch *b, int n_rows, struct bb
 	}
 	/* a grammar that can't go on is found here, where it is its own request's fault: in the step
 	 * it would be everyone's */
-	return !draws_now(b, n_rows) || generation_prepare(b->generation, err);
+	return !draws_now(b, n_rows) || (begin_drawing(s, b, err) &&
+		(b->finish != BB_FINISH_NONE || generation_prepare(b->generation, err)));
 }
 
 static bool is_alone(const struct bb_scheduler *s, const struct branch *b) {
@@ -279,7 +321,7 @@ static void give_up(struct bb_scheduler *s, struct branch *b, struct bb_error *e
 		}
 		return;
 	}
-	fail_request(s, b->request, err);
+	run_fail(s, b->request, err);
 }
 
 /* Who comes in takes what there is of its prompt; then the prefix cache gives up what the step
@@ -344,7 +386,7 @@ static void tell_prompt(struct bb_scheduler *s, struct branch *b, int first, int
 		struct bb_event event = {
 			.kind = BB_EVENT_PROMPT, .index = index, .token = &token, .text = "",
 		};
-		tell(r, &event);
+		run_tell(r, &event);
 	}
 }
 
@@ -355,20 +397,27 @@ static void tell_token(struct bb_scheduler *s, struct branch *b) {
 	struct bb_event event = {
 		.kind = BB_EVENT_TOKEN, .branch = b->index, .index = b->n_output, .token = &token,
 	};
-	if (!generation_take(b->generation, &token, &event.text, &event.bytes, &event.finish, &err) ||
+	if ((b->effort != NULL && !decide_drawn(b, &err)) ||
+		!generation_take(b->generation, &token, &event.text, &event.bytes, &event.finish, &err) ||
 		!bb_tokens_push(&b->ids, token.id, &err)) {
-		fail_request(s, r, &err);
+		run_fail(s, r, &err);
 		return;
 	}
 	b->n_output++;
+	b->logprob += (double)token.logprob;
+	r->usage.n_cot_steps += b->effort == NULL && b->generation->cot.n_tokens == 1;
 	r->usage.n_output++;
 	s->now.n_output_tokens++;
 	r->last = requests_now(s);
 	r->first = r->first > 0 ? r->first : r->last;
-	tell(r, &event);
+	run_tell(r, &event);
+	if (b->effort != NULL && !decide_token(s, b, &token, event.finish, &err)) {
+		run_fail(s, r, &err);
+		return;
+	}
 	if (event.finish != BB_FINISH_NONE) {
 		s->mean_output += (s->mean_output > 0 ? 0.05 : 1) * (b->n_output - s->mean_output);
-		end_branch(s, b, event.finish);
+		run_end_branch(s, b, event.finish);
 	}
 }
 
@@ -376,8 +425,8 @@ static void tell_hidden(struct bb_scheduler *s, struct branch *b, const float *h
 	struct bb_request *r = b->request;
 	struct bb_event event = { .kind = BB_EVENT_HIDDEN, .hidden = hidden, .text = "" };
 	r->first = r->last = requests_now(s);
-	tell(r, &event);
-	end_branch(s, b, BB_FINISH_STOP);
+	run_tell(r, &event);
+	run_end_branch(s, b, BB_FINISH_STOP);
 }
 
 static void count_rows(struct bb_scheduler *s, struct branch *b, int n) {
@@ -401,11 +450,11 @@ static void give_out(struct bb_scheduler *s, int i, const struct bb_error *step_
 	}
 	count_rows(s, b, item->n_tokens);
 	if (item->sampler != NULL && item->sampled->id < 0) {
-		fail_request(s, r, step_err);
+		run_fail(s, r, step_err);
 		return;
 	}
 	if (!begin_segments(b, &err)) {
-		fail_request(s, r, &err);
+		run_fail(s, r, &err);
 		return;
 	}
 	if (item->all_logits) {
@@ -417,7 +466,7 @@ static void give_out(struct bb_scheduler *s, int i, const struct bb_error *step_
 		tell_hidden(s, b, item->hidden);
 	} else if (b->has_to_part && bb_context_length(b->context) == (int)r->params.n_prompt - 1 &&
 		!turns_split(b, &err)) {
-		fail_request(s, r, &err);
+		run_fail(s, r, &err);
 	}
 }
 
@@ -450,7 +499,7 @@ static bool fail_step(struct bb_scheduler *s, const struct bb_error *why, struct
 	}
 	for (int i = 0; i < s->n_items; i++) {
 		if (!atomic_load(&s->of_item[i]->request->has_ended)) {
-			fail_request(s, s->of_item[i]->request, why);
+			run_fail(s, s->of_item[i]->request, why);
 		}
 	}
 	return true;
@@ -506,6 +555,7 @@ bool bb_scheduler_step(struct bb_scheduler *s, bool *idle, struct bb_error *err)
 	}
 	const double now = requests_now(s);
 	end_unwanted(s, now);
+	decide_step(s, now);
 	struct bb_error why = { 0 };
 	if (!jobs_reserve(s, &why)) {
 		run_end_all(s, BB_FINISH_NONE, &why);

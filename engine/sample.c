@@ -146,13 +146,16 @@ static void merge_runs(struct bb_token_bias *out, const struct bb_token_bias *in
 	}
 }
 
-/* What is wanted in its order, and then what is banned, sorted by ids. */
+/* What is wanted in its order, the lean, and then what is banned, sorted by ids. There is room for
+ * one lean always. */
 static void list_biases(struct bb_sampler *s) {
-	const int n_wanted = s->params.n_logit_bias, n = n_wanted + s->n_banned;
+	const int n_wanted = s->params.n_logit_bias, n_added = n_wanted + (s->lean.bias != 0);
+	const int n = n_added + s->n_banned;
 	struct bb_token_bias *now = s->bias, *next = s->bias + n; /* there is room for two lists */
 	for (int i = 0; i < n; i++) {
 		now[i] = i < n_wanted ? (struct bb_token_bias){ s->wanted[i].id, s->wanted[i].bias }
-			: (struct bb_token_bias){ s->ends[i - n_wanted], -INFINITY };
+			: i < n_added ? s->lean
+			: (struct bb_token_bias){ s->ends[i - n_added], -INFINITY };
 	}
 	for (int run = 1; run < n; run *= 2) {
 		struct bb_token_bias *const old = now;
@@ -178,7 +181,7 @@ static bool find_ends(struct bb_sampler *s, const struct bb_engine *e, const int
 	for (int i = 0; ok && i < n_more; i++) {
 		ok = bb_tokens_push(&ends, more[i], err);
 	}
-	const size_t n_bias = 2 * (ends.n + (size_t)s->params.n_logit_bias);
+	const size_t n_bias = 2 * (ends.n + (size_t)s->params.n_logit_bias + 1);
 	struct bb_token_bias *bias = ok ? base_alloc(n_bias, sizeof(*bias)) : NULL;
 	if (bias == NULL) {
 		bb_tokens_finish(&ends);
@@ -202,6 +205,23 @@ void sampler_allow_ends(struct bb_sampler *s) {
 	s->n_banned = s->params.ignore_eos ? s->n_eog : 0;
 	s->has_mask = false;
 	list_biases(s);
+}
+
+void sampler_force(struct bb_sampler *s, int32_t id) {
+	s->forced = (struct bb_token_bias){ id, INFINITY }; /* what is infinitely likely is taken */
+}
+
+void sampler_lean(struct bb_sampler *s, int32_t id, float bias) {
+	if (s->lean.bias != bias || (bias != 0 && s->lean.id != id)) {
+		s->lean = (struct bb_token_bias){ id, bias };
+		list_biases(s);
+	}
+}
+
+bool sampler_keep_row(struct bb_sampler *s, struct bb_error *err) {
+	const size_t n = (size_t)s->n_vocab;
+	s->row = s->row != NULL ? s->row : base_alloc(n, sizeof(float));
+	return s->row != NULL || base_no_memory(err, "sampler", n * sizeof(float));
 }
 
 static bool begin_grammar(struct bb_sampler *s, struct bb_error *err) {
@@ -229,6 +249,7 @@ bool sampler_init(struct bb_sampler *s, const struct bb_engine *e, const struct 
 		return false;
 	}
 	s->params = *params;
+	s->forced.id = BB_SAMPLE_ID_NONE;
 	s->n_vocab = hparam_int(&e->plan.hp, H_VOCAB);
 	const bool has_penalty = params->repetition_penalty != 1 || params->presence_penalty != 0 ||
 		params->frequency_penalty != 0;
@@ -238,7 +259,7 @@ bool sampler_init(struct bb_sampler *s, const struct bb_engine *e, const struct 
 	s->probs = base_alloc(n, sizeof(float));
 	s->order = base_alloc(n, sizeof(int32_t));
 	s->wanted = base_alloc(n_bias, sizeof(*s->wanted));
-	s->bias = base_alloc(2 * n_bias, sizeof(*s->bias));
+	s->bias = base_alloc(2 * (n_bias + 1), sizeof(*s->bias));
 	s->counts = has_penalty ? base_alloc(n, sizeof(*s->counts)) : NULL;
 	s->place = has_penalty ? base_alloc(n, sizeof(*s->place)) : NULL;
 	if (s->logits == NULL || s->probs == NULL || s->order == NULL || s->wanted == NULL ||
@@ -316,12 +337,34 @@ void bb_sampler_prompt(struct bb_sampler *s, const int32_t *ids, size_t n) {
 }
 
 void sampler_count(struct bb_sampler *s, int32_t id) {
+	const int before = s->n_counts;
 	struct bb_token_count *t = count_of(s, id);
 	if (t != NULL) {
 		t->n_output++;
 	}
+	s->has_new_count = s->n_counts > before;
 	s->drawn = id;
 	s->has_mask = false;
+}
+
+static void uncount(struct bb_sampler *s, int32_t id) {
+	struct bb_token_count *t = count_of(s, id);
+	if (t != NULL) {
+		t->n_output--;
+	}
+	if (s->has_new_count) { /* it's the last one */
+		s->n_counts--;
+		s->place[id] = 0;
+	}
+}
+
+void sampler_replace(struct bb_sampler *s, const struct bb_engine *e, int32_t id,
+	struct bb_sampled *out) {
+	assert(s->row != NULL);
+	uncount(s, out->id);
+	out->id = id;
+	sampler_report(s, e, s->row, s->params.n_logprobs, out);
+	sampler_count(s, id);
 }
 
 /* ---- grammars ---- */
@@ -350,6 +393,10 @@ static bool follow_drawn(struct bb_sampler *s, const struct bb_engine *e, struct
 	}
 	s->drawn = BB_SAMPLE_ID_NONE;
 	return true;
+}
+
+bool sampler_allows(const struct bb_sampler *s, int32_t id) {
+	return s->mask == NULL || (s->mask[id >> 5] >> (id & 31) & 1) != 0;
 }
 
 bool sampler_prepare(struct bb_sampler *s, const struct bb_engine *e, struct bb_error *err) {
@@ -396,15 +443,21 @@ void sampler_params(const struct bb_sampler *s, int token_index, struct bb_sampl
 		.n_top = from->n_logprobs, .n_confidence = from->wants_confidence ? BB_SAMPLE_TOP : 0,
 		.mask = s->mask,
 	};
+	if (s->forced.id != BB_SAMPLE_ID_NONE) {
+		p->n_counts = 0;
+		p->n_bias = 1;
+		p->bias = &s->forced;
+		p->mask = NULL;
+	}
 }
 
 /* The logits to draw from: the model's own, or a changed copy. */
 static const float *adjusted(struct bb_sampler *s, const float *logits, int token_index) {
-	if (s->n_counts == 0 && s->n_bias == 0 && s->mask == NULL) {
-		return logits;
-	}
 	struct bb_sample_params p;
 	sampler_params(s, token_index, &p);
+	if (p.n_counts == 0 && p.n_bias == 0 && p.mask == NULL) {
+		return logits;
+	}
 	sample_adjust(s->logits, logits, s->n_vocab, &p);
 	return s->logits;
 }

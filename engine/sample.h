@@ -14,14 +14,17 @@ struct bb_sampler {
 	int n_vocab;
 	int32_t *ends;              /* [n_ends]: the model's end tokens [n_eog], then stop tokens */
 	int n_eog, n_ends, n_banned; /* the first n_banned of ends can't be drawn */
-	struct bb_token_bias *bias; /* [n_bias]: what is wanted and what is banned, by id; behind it as
-	                             * much room, to sort them */
+	struct bb_token_bias *bias; /* [n_bias]: what is wanted, the lean and what is banned, by id;
+	                             * behind it as much room, to sort them */
 	int n_bias;
+	struct bb_token_bias lean;  /* with a bias of 0: none */
+	struct bb_token_bias forced; /* the one token that the next draw gives; id -1: none */
 	struct bb_token_count *counts; /* [n_counts]: tokens of prompt and output; NULL: no penalties */
 	int32_t *place;             /* [n_vocab]: 1 + where a token is counted, or 0 */
 	int n_counts;
+	bool has_new_count;         /* the last one drawn hadn't been counted before */
 	float *row;                 /* [n_vocab] for logits that are drawn from, where steps leave them
-	                             * on the host */
+	                             * on the host; on a device NULL until sampler_keep_row */
 	float *logits, *probs;      /* [n_vocab] */
 	int32_t *order;             /* [n_vocab]: candidates */
 	struct matcher matcher;     /* of params.grammar: where the text stands */
@@ -40,6 +43,19 @@ bool sampler_ban_ends(struct bb_sampler *s, const struct bb_engine *e, const int
 	struct bb_error *err);
 /* From now on only ignore_eos bans. */
 void sampler_allow_ends(struct bb_sampler *s);
+/* Draws give this id from now on, whatever else is wanted or forbidden; BB_SAMPLE_ID_NONE: what
+ * they like. */
+void sampler_force(struct bb_sampler *s, int32_t id);
+/* Added to the logit of one id, besides what is wanted; 0: nothing. */
+void sampler_lean(struct bb_sampler *s, int32_t id, float bias);
+/* Whether the grammar's mask of the next draw has the token. */
+bool sampler_allows(const struct bb_sampler *s, int32_t id);
+/* Room for the row of logits that sampler_replace needs. */
+bool sampler_keep_row(struct bb_sampler *s, struct bb_error *err);
+/* In place of *out, the last one drawn, which counts as if it had not been, comes id: how likely
+ * that was is reported. s->row has the logits. */
+void sampler_replace(struct bb_sampler *s, const struct bb_engine *e, int32_t id,
+	struct bb_sampled *out);
 void sampler_finish(struct bb_sampler *s);
 /* Makes the mask of the next draw, where there is a grammar. What a draw needs and may fail is done
  * here. */

@@ -10,14 +10,17 @@
 
 #include <math.h>
 
-enum { MAX_N = 16, MAX_OUT = 64, MAX_PROMPT = 400 };
+enum { MAX_N = 16, MAX_OUT = 256, MAX_PROMPT = 400, MAX_DECISIONS = 128 };
 
 /* What came of a request, by its events. */
 struct outcome {
 	struct bb_request *request;
 	int32_t ids[MAX_N][MAX_OUT];
 	float logprobs[MAX_N][MAX_OUT];
-	char text[MAX_N][1024];
+	bool is_forced[MAX_N][MAX_OUT];
+	struct bb_decision decisions[MAX_DECISIONS];
+	int n_decisions;
+	char text[MAX_N][2048];
 	int n_ids[MAX_N];
 	enum bb_finish finish[MAX_N];
 	struct bb_usage usage;
@@ -49,8 +52,12 @@ static inline void on_event(void *user, const struct bb_event *event) {
 		cr_assert_eq(event->index, ++o->n_prompt_events);
 		o->prompt_logprob += (double)event->token->logprob;
 		break;
-	case BB_EVENT_HIDDEN:
 	case BB_EVENT_DECISION:
+		cr_assert(o->has_started && event->decision->why[0] != '\0');
+		cr_assert_lt(o->n_decisions, MAX_DECISIONS);
+		o->decisions[o->n_decisions++] = *event->decision;
+		break;
+	case BB_EVENT_HIDDEN:
 		cr_assert(o->has_started && o->n_hidden == 0 && o->hidden != NULL);
 		o->n_hidden = hparam_int(&event->request->scheduler->engine->plan.hp, H_EMBD);
 		memcpy(o->hidden, event->hidden, (size_t)o->n_hidden * sizeof(float));
@@ -60,6 +67,7 @@ static inline void on_event(void *user, const struct bb_event *event) {
 		cr_assert_eq(event->index, o->n_ids[i]);
 		cr_assert_lt(o->n_ids[i], MAX_OUT);
 		o->logprobs[i][o->n_ids[i]] = event->token->logprob;
+		o->is_forced[i][o->n_ids[i]] = event->token->is_forced;
 		o->ids[i][o->n_ids[i]++] = event->token->id;
 		strncat(o->text[i], event->text, event->bytes);
 		if (++o->n_tokens == o->cancel_at) {
@@ -122,7 +130,7 @@ static inline void expect_alone(struct bb_engine *e, const struct bb_request_par
 	struct bb_context *c = new_context(e);
 	struct bb_generation *generation;
 	struct bb_error err = { 0 };
-	char text[1024] = "";
+	char text[2048] = "";
 	enum bb_finish finish = BB_FINISH_NONE;
 	g.sampling.seed = bb_branch_seed(g.sampling.seed, branch);
 	cr_assert(bb_generation_create(&generation, c, &g, p->prompt, p->n_prompt, NULL, NULL, &err),
