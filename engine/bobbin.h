@@ -143,8 +143,19 @@ struct bb_engine_info {
 void bb_engine_info(const struct bb_engine *e, struct bb_engine_info *info);
 struct bb_engine_stats { /* since opening */
 	uint64_t n_steps, n_rows; /* rows: tokens computed, those computed again included */
+	/* What steps read, each thing once a step though it serves many rows: weights (of experts as
+	 * many as the rows may have chosen); keys and values that attention sees, those that contexts
+	 * share and it reads for all of them together once; states of recurrent layers. */
+	uint64_t weight_bytes, kv_bytes, state_bytes;
+	uint64_t copied_bytes;    /* of pages copied because a fork went on in a partly filled one */
+	double flops;             /* see bb_engine_flops */
 };
 void bb_engine_stats(const struct bb_engine *e, struct bb_engine_stats *stats);
+/* Operations of computing tokens first to first + n_tokens - 1 of a context, with logits behind the
+ * last one: 2 for each weight that a token is multiplied with, of a mixture those of the experts
+ * that it uses; 4 a channel of each head for each key that it sees; what recurrent layers do to
+ * their states. What is done to single elements isn't counted. */
+double bb_engine_flops(const struct bb_engine *e, int first, int n_tokens);
 /* KV bytes that attention reads for one token decoded at depth n (windows considered). */
 size_t bb_engine_kv_read_bytes(const struct bb_engine *e, int n_tokens);
 /* What `bobbin inspect` prints: metadata, tensors, layers with their op lists, memory plan. */
@@ -650,6 +661,7 @@ struct bb_scheduler_stats { /* counts since it was created */
 	size_t kv_bytes, max_kv_bytes;     /* pages and states of contexts, and their limit (0: none) */
 	size_t swap_bytes, prefix_bytes;   /* the second: with checkpoints */
 	double step_s, busy_s;             /* the last step's time, and that of all */
+	double flops;                      /* of all rows computed, see bb_engine_flops */
 	uint64_t step_rows;                /* the last step's rows */
 };
 void bb_scheduler_stats(struct bb_scheduler *s, struct bb_scheduler_stats *out); /* any thread */

@@ -316,6 +316,7 @@ static bool open_model(struct bb_engine *e, const struct bb_model *const *models
 		return false;
 	}
 	e->is_planned = true;
+	cost_init(&e->cost, &e->plan);
 	e->can_tap = params->taps;
 	if (e->can_tap) {
 		plan_part(&e->plan);
@@ -489,6 +490,7 @@ void bb_engine_info(const struct bb_engine *e, struct bb_engine_info *info) {
 
 void bb_engine_stats(const struct bb_engine *e, struct bb_engine_stats *stats) {
 	*stats = e->stats;
+	stats->copied_bytes = e->budget.copied_bytes;
 }
 
 size_t bb_engine_kv_read_bytes(const struct bb_engine *e, int n_tokens) {

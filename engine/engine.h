@@ -7,6 +7,7 @@
 
 #include "batch.h"
 #include "capture.h"
+#include "cost.h"
 #include "cot.h"
 #include "kv.h"
 #include "plan.h"
@@ -48,6 +49,7 @@ struct bb_engine {
 	enum bb_kv_dtype kv_type;
 	int kv_group;               /* channels of K per scale, in contexts of int8 */
 	struct plan plan;           /* zeroed when vocab_only */
+	struct cost cost;           /* of the plan */
 	bool is_planned, is_packed;
 	struct batch batch;
 	struct captures captures;   /* of steps on a device */
@@ -183,6 +185,9 @@ bool engine_prefill(struct bb_context *c, const int32_t *tokens, size_t n_tokens
 void graph_run(struct bb_engine *e, bool keeps_logits);
 /* Rows [i, i + n) of the wanted logits from planned memory to the callers' arrays. */
 void graph_give_logits(struct bb_engine *e, int i, int n);
+
+/* How often the head's weights are read for the batch's logits: for some rows at a time. */
+int graph_head_reads(const struct bb_engine *e);
 
 /* Kernels and name of an ISA level (NULL = the best); false when this machine lacks it. */
 bool engine_isa(const char *name, struct bb_kernels *k, const char **used, struct bb_error *err);

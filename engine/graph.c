@@ -127,19 +127,33 @@ void graph_give_logits(struct bb_engine *e, int i, int n) {
 	}
 }
 
+/* How many wanted rows, from the i-th on, the head is multiplied with at once; *is_direct: their
+ * logits go to the callers' arrays. */
+static int rows_at_once(const struct bb_engine *e, int i, bool *is_direct) {
+	const int n_out = e->batch.n_out, most = e->plan.logits_rows;
+	const int n = run_length(&e->batch, i, hparam_int(&e->plan.hp, H_VOCAB));
+	*is_direct = memory_is_host(&e->memory) && (n == n_out || n >= most);
+	return *is_direct ? n : n_out - i < most ? n_out - i : most;
+}
+
+int graph_head_reads(const struct bb_engine *e) {
+	bool is_direct;
+	int n = 0;
+	for (int i = 0; i < e->batch.n_out; i += rows_at_once(e, i, &is_direct)) {
+		n++;
+	}
+	return n;
+}
+
 /* Logits go straight to the callers' arrays where enough rows lie together (or all), else
  * through planned memory: the weights are read once for all the rows of a call, however they are
  * scattered. */
 static void run_logits(const struct run *r, const struct plan_op *o) {
 	const struct plan_matrix *m = o->matrix;
 	const struct batch *b = &r->e->batch;
+	bool is_direct;
 	for (int i = 0, n; i < b->n_out; i += n) {
-		n = run_length(b, i, m->n);
-		const int most = r->p->logits_rows;
-		const bool is_direct = memory_is_host(r->p->where) && (n == b->n_out || n >= most);
-		if (!is_direct) {
-			n = b->n_out - i < most ? b->n_out - i : most;
-		}
+		n = rows_at_once(r->e, i, &is_direct);
 		float *y = is_direct ? b->logits[i] : r->p->acts[ACT_LOGITS];
 		multiply(r, o, i, n, y, m->n);
 		if (o->scalar_of[0] != H_NONE && o->scalar[0] > 0) {

@@ -289,6 +289,7 @@ static bool own_last_page(struct kv_table *t, int n_tokens, struct bb_error *err
 		return false;
 	}
 	memory_copy(t->pool->memory, copy->data, last->data, t->pool->page_bytes);
+	t->pool->budget->copied_bytes += t->pool->page_bytes;
 	page_unref(t->pool, last);
 	set_page(t, n_tokens / BB_PAGE, copy);
 	return true;

@@ -11,6 +11,7 @@
 /* Shared by all pools of an engine: the account and its limit. */
 struct kv_budget {
 	size_t used_bytes, max_bytes; /* max 0 = no limit */
+	uint64_t copied_bytes;        /* of pages that were copied, ever: see kv_reserve */
 	struct kv_pool *pools;        /* list of those that were initialised */
 };
 

@@ -440,6 +440,12 @@ static void count_rows(struct bb_scheduler *s, struct branch *b, int n) {
 	b->n_seen = length > b->n_seen ? length : b->n_seen;
 }
 
+static double flops_of(const struct bb_scheduler *s, const struct bb_step_item *item) {
+	const int first = bb_context_length(item->context) - item->n_tokens;
+	return cost_flops(s->engine, first, item->n_tokens, item->all_logits ? item->n_tokens
+		: item->logits != NULL || item->sampler != NULL);
+}
+
 static void give_out(struct bb_scheduler *s, int i, const struct bb_error *step_err) {
 	const struct bb_step_item *item = &s->items[i];
 	struct branch *b = s->of_item[i];
@@ -449,6 +455,7 @@ static void give_out(struct bb_scheduler *s, int i, const struct bb_error *step_
 		return; /* a branch beside it has failed */
 	}
 	count_rows(s, b, item->n_tokens);
+	r->usage.flops += flops_of(s, item);
 	if (item->sampler != NULL && item->sampled->id < 0) {
 		run_fail(s, r, step_err);
 		return;
@@ -529,6 +536,9 @@ static bool compute(struct bb_scheduler *s, struct bb_error *err) {
 	}
 	s->is_short = false;
 	measure(s, requests_now(s) - start);
+	for (int i = 0; i < s->n_items; i++) {
+		s->now.flops += flops_of(s, &s->items[i]);
+	}
 	for (int i = 0; i < s->n_items; i++) {
 		give_out(s, i, &why);
 	}

@@ -85,8 +85,7 @@ bool bb_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
 		unreserve(items, n_items);
 		return false;
 	}
-	e->stats.n_steps++;
-	e->stats.n_rows += (uint64_t)e->batch.n_rows;
+	cost_add_step(e, items, n_items);
 	for (int i = 0; i < n_items; i++) {
 		context_commit(items[i].context, items[i].tokens, items[i].n_tokens);
 	}

@@ -154,6 +154,11 @@ size_t attention_scratch_bytes(int n_rows, int n_threads, int n_heads, int head_
 	return lay_out(&w, 64, n_rows, n_heads, n_threads) - 64;
 }
 
+int attention_share_rows(int n_heads, int n_kv_heads, int head_dim) {
+	const int most = whole_rows(kv_vd(head_dim)) / (n_heads / n_kv_heads);
+	return most > 1 ? most : 1;
+}
+
 static struct slot claim(const struct walk *w, int *index) {
 	struct slot s;
 	for (int i = 0;; i = (i + 1) % w->n_slots) {

@@ -249,6 +249,8 @@ struct bb_attention {
 /* Enough scratch for any step of at most n_rows rows, whatever the lengths of their contexts: the
  * planner passes its limits once, at load. n_heads counts query heads. */
 size_t attention_scratch_bytes(int n_rows, int n_threads, int n_heads, int head_dim);
+/* For how many sequences of a share the CPU's variants, the references aside, read its pages once. */
+int attention_share_rows(int n_heads, int n_kv_heads, int head_dim);
 
 /* Appends k, v of the rows of a step: seq as above; k, v: [rows, ld], kv head h at column
  * h * head_dim. Rows of different sequences go to different pages. */
