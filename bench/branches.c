@@ -250,8 +250,8 @@ static void report(struct run *r, struct decoding *d) {
 		own = allowed(d, OWN, t[FRESH], bandwidth);
 	/* of a branch's own tokens it sees 1 in the first step, n_tokens in the last */
 	const double of_one = (r->n_tokens + 1) / 2.0 * (double)r->info.kv_bytes_per_token;
-	printf("bytes of a step: %.1f MB, of one branch %.1f MB, without their own tokens %.1f and %.1f "
-		"MB: %.3f x\n", d->bytes[FORKS] / 1e6, d->bytes[ONE] / 1e6,
+	printf("bytes of a step: %.1f MB, of one branch %.1f MB, without their own tokens %.1f and "
+		"%.1f MB: %.3f x\n", d->bytes[FORKS] / 1e6, d->bytes[ONE] / 1e6,
 		(d->bytes[FORKS] - r->n * of_one) / 1e6, (d->bytes[ONE] - of_one) / 1e6,
 		(d->bytes[FORKS] - r->n * of_one) / (d->bytes[ONE] - of_one));
 	printf("  keys and values alone: %.1f and %.1f MB: %.3f x; by themselves %.1f MB\n",

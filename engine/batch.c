@@ -364,8 +364,8 @@ static int common_pages(const struct kv_table *a, const struct kv_table *b, int 
 	return n;
 }
 
-/* Tokens, whole splits, that two contexts have in the same pages in every kind of layer that sees
- * all tokens. */
+/* Tokens, whole pages, that two contexts have in common in every kind of layer that sees all
+ * tokens. */
 static int common_tokens(const struct bb_engine *e, const struct bb_context *a,
 	const struct bb_context *b) {
 	const int m = bb_context_length(a), n = bb_context_length(b);
@@ -377,15 +377,21 @@ static int common_tokens(const struct bb_engine *e, const struct bb_context *a,
 			is_compared = true;
 		}
 	}
-	return is_compared ? pages * BB_PAGE / BB_SPLIT * BB_SPLIT : 0;
+	return is_compared ? pages * BB_PAGE : 0;
 }
 
-static void add_share(struct bb_engine *e, int first, int n, int n_shared) {
+static int whole_splits(int n_tokens) {
+	return n_tokens / BB_SPLIT * BB_SPLIT;
+}
+
+static void add_share(struct bb_engine *e, int first, int n, int n_common) {
+	const int n_shared = whole_splits(n_common);
 	struct batch *b = &e->batch;
 	struct batch_arrays *a = &b->on_host;
 	for (int kind = 0; kind < e->plan.n_paged; kind++) {
 		a->shares[kind][b->n_shares] = (struct bb_attention_seq){
 			.groups = &a->kept[kind][first], .row0 = first, .n_rows = n, .n_shared = n_shared,
+			.n_common = n_common,
 		};
 		for (int i = first; i < first + n; i++) {
 			a->seqs[kind][i].n_shared = n_shared;
@@ -402,18 +408,19 @@ static void find_shares(struct bb_engine *e, const struct bb_step_item *items, i
 	const int *order = e->batch.order;
 	for (int i = 0, end; i + 1 < n; i = end) {
 		const struct bb_context *first = items[order[i]].context;
-		int n_shared = common_tokens(e, first, items[order[i + 1]].context);
+		int n_common = common_tokens(e, first, items[order[i + 1]].context);
 		for (end = i + 1; end < n; end++) {
 			const struct bb_context *c = items[order[end]].context;
-			const int here = common_tokens(e, first, c);
+			const int here = common_tokens(e, first, c), n_shared = whole_splits(n_common);
 			const int deeper = end + 1 < n ? common_tokens(e, c, items[order[end + 1]].context) : 0;
-			if (n_shared == 0 || here < n_shared / 2 || deeper / 2 > n_shared) {
+			if (n_shared == 0 || whole_splits(here) < n_shared / 2 ||
+				whole_splits(deeper) / 2 > n_shared) {
 				break;
 			}
-			n_shared = here < n_shared ? here : n_shared;
+			n_common = here < n_common ? here : n_common;
 		}
 		if (end > i + 1) {
-			add_share(e, i, end - i, n_shared);
+			add_share(e, i, end - i, n_common);
 		}
 	}
 }

@@ -156,11 +156,11 @@ static int64_t tokens_read(const struct bb_engine *e, int i_kind) {
 		const struct bb_attention_seq *seq = &b->on_host.seqs[i_kind][i];
 		const int before = b->on_host.kept[i_kind][i].n_before;
 		const int unseen = window > 0 && before + 1 > window ? before + 1 - window : 0;
-		n += before + seq->n_rows - (window > 0 ? unseen : seq->n_shared);
+		n += before + seq->n_rows - unseen;
 	}
 	for (int i = 0; window == 0 && i < b->n_shares; i++) {
 		const struct bb_attention_seq *share = &b->on_host.shares[i_kind][i];
-		n += share->n_shared * share_reads(e, share);
+		n -= (int64_t)share->n_common * (share->n_rows - share_reads(e, share));
 	}
 	return n;
 }

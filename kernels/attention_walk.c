@@ -28,13 +28,16 @@ enum {
 
 /* Rows [row0, row0 + n_rows) of a sequence, counted as token * heads_per_kv + head. Or what
  * sequences share: all heads of one row of each, for the splits before their own, which have
- * blocks behind this one. */
+ * blocks behind this one. The split in which they part belongs to it where its first pages are
+ * shared, too: an item then walks it for one sequence after the other, so that these are read
+ * once. */
 struct block {
 	int seq, row0, n_rows;
 	int split0, n_splits;   /* that any of its rows sees, for any kv head */
 	int64_t first_item;     /* item = first_item + (split - split0) * n_kv_heads + kv head */
 	int64_t first_place;    /* rows of partials that the items of blocks before it take */
 	int n_members;          /* sequences that share it, the first being seq; 0: it's one's own */
+	int n_common;           /* pages that these share of the last split; 0: all */
 	int back;               /* how far before this one that of what it shares stands; 0: nothing */
 };
 
@@ -176,14 +179,20 @@ static void release(const struct walk *w, int index) {
 
 /* ---- rows and splits of a block ---- */
 
-static const struct bb_kept *kept_of(const struct walk *w, const struct block *b, int kv_head) {
-	return &w->a->seqs[b->seq].groups[w->a->kv_heads[kv_head].i_group];
+static int seq_of(const struct walk *w, const struct block *b, int row) {
+	return b->seq + (b->n_members > 0 ? row / w->heads_per_kv : 0);
+}
+
+static const struct bb_kept *kept_of(const struct walk *w, int seq, int kv_head) {
+	return &w->a->seqs[seq].groups[w->a->kv_heads[kv_head].i_group];
 }
 
 /* The last and the first kept token that a row sees, of those that the block is about. */
 static int last_seen(const struct walk *w, const struct block *b, int kv_head, int row) {
-	return b->n_members > 0 ? b->n_splits * BB_SPLIT - 1
-		: kept_of(w, b, kv_head)->n_before + (b->row0 + row) / w->heads_per_kv;
+	const int n_before = kept_of(w, seq_of(w, b, row), kv_head)->n_before;
+	const int shared = b->n_splits * BB_SPLIT - 1;
+	return b->n_members == 0 ? n_before + (b->row0 + row) / w->heads_per_kv
+		: n_before < shared ? n_before : shared;
 }
 
 static int first_seen(const struct walk *w, int last) {
@@ -196,10 +205,8 @@ static size_t head_of(const struct walk *w, const struct block *b, int row, int 
 }
 
 static size_t step_row(const struct walk *w, const struct block *b, int row) {
-	if (b->n_members > 0) {
-		return (size_t)w->a->seqs[b->seq + row / w->heads_per_kv].row0;
-	}
-	return (size_t)w->a->seqs[b->seq].row0 + (size_t)((b->row0 + row) / w->heads_per_kv);
+	const int row0 = w->a->seqs[seq_of(w, b, row)].row0;
+	return (size_t)row0 + (size_t)(b->n_members > 0 ? 0 : (b->row0 + row) / w->heads_per_kv);
 }
 
 static float *out_of(const struct walk *w, const struct block *b, int row, int kv_head) {
@@ -216,8 +223,8 @@ static void prep_block(const struct walk *w, const struct slot *s, const struct 
 	}
 }
 
-static const uint8_t *slab_of(const struct walk *w, const struct block *b, int kv_head, int page) {
-	const uint8_t *base = kept_page(kept_of(w, b, kv_head), page);
+static const uint8_t *slab_of(const struct walk *w, int seq, int kv_head, int page) {
+	const uint8_t *base = kept_page(kept_of(w, seq, kv_head), page);
 	return base == NULL ? NULL : base + w->a->kv_heads[kv_head].slab_offset;
 }
 
@@ -245,30 +252,29 @@ static void plan_prefetch(const struct walk *w, struct attn_tile *t, const void 
 	t->softmax_ahead_bytes = t->softmax_ahead != NULL ? w->k_plane_bytes : 0;
 }
 
-/* Sets t->k and t->v for tokens [begin, end) of the split that starts at `token`. */
-static void load_split(const struct walk *w, const struct slot *s, struct attn_tile *t,
-	const struct block *b, int kv_head, int token, int begin, int end, bool is_staged,
-	const void *const next[2]) {
+/* Sets t->k and t->v for tokens [begin, end) of the sequence's split that starts at `token`.
+ * is_staged: the planes of pages from first_page on are staged, those before are already. */
+static void load_split(const struct walk *w, const struct slot *s, struct attn_tile *t, int seq,
+	int kv_head, int token, int begin, int end, bool is_staged, int first_page) {
 	const size_t elem = w->ops->staged_elem_bytes;
 	for (int p = 0; p < SPLIT_PAGES; p++) {
 		t->k[p] = t->v[p] = NULL;
 		if ((p + 1) * BB_PAGE <= begin || p * BB_PAGE >= end) {
 			continue;
 		}
-		const uint8_t *slab = slab_of(w, b, kv_head, token / BB_PAGE + p);
+		const uint8_t *slab = slab_of(w, seq, kv_head, token / BB_PAGE + p);
 		t->k[p] = slab;
 		t->v[p] = slab + w->k_plane_bytes;
 		if (is_staged) {
 			uint8_t *k = s->k + (size_t)p * w->k_elems * elem,
 				*v = s->v + (size_t)p * w->v_elems * elem;
-			w->ops->stage(k, t->k[p], w->k_elems);
-			w->ops->stage(v, t->v[p], w->v_elems);
+			if (p >= first_page) {
+				w->ops->stage(k, t->k[p], w->k_elems);
+				w->ops->stage(v, t->v[p], w->v_elems);
+			}
 			t->k[p] = k;
 			t->v[p] = v;
 		}
-	}
-	if (!is_staged) {
-		plan_prefetch(w, t, next);
 	}
 }
 
@@ -286,9 +292,57 @@ static bool clip(const struct walk *w, const struct block *b, int kv_head, int r
 static void opening(const struct walk *w, const struct block *b, int i_split, int kv_head,
 	const void *slabs[2]) {
 	const int page = (b->split0 + i_split) * SPLIT_PAGES;
-	const int n_pages = last_seen(w, b, kv_head, b->n_rows - 1) / BB_PAGE + 1;
-	slabs[0] = page < n_pages ? slab_of(w, b, kv_head, page) : NULL;
-	slabs[1] = page + 1 < n_pages ? slab_of(w, b, kv_head, page + 1) : NULL;
+	const int row = b->n_members > 0 ? 0 : b->n_rows - 1; /* of the sequence that is asked */
+	const int n_pages = last_seen(w, b, kv_head, row) / BB_PAGE + 1;
+	slabs[0] = page < n_pages ? slab_of(w, b->seq, kv_head, page) : NULL;
+	slabs[1] = page + 1 < n_pages ? slab_of(w, b->seq, kv_head, page + 1) : NULL;
+}
+
+static struct attn_tile new_tile(const struct walk *w, const struct slot *s) {
+	return (struct attn_tile){ .dims = w->dims, .q_stride = w->q_stride, .scores = s->scores,
+		.p = s->p, .softcap = w->a->softcap * LOG2_E };
+}
+
+/* Rows [first, last) of a block against the split that starts at `token`, which is loaded. */
+static void run_tiles(const struct walk *w, const struct slot *s, const struct block *b,
+	int kv_head, struct attn_tile *t, int token, int first, int last, bool is_staged,
+	float *parts) {
+	const int n_tiles = (last - first + TILE_ROWS - 1) / TILE_ROWS, vd = w->dims.vd;
+	for (int i = 0, r = first; i < n_tiles; i++, r += t->n_rows) {
+		t->n_rows = (last - r + n_tiles - i - 1) / (n_tiles - i);
+		t->q = s->q + (size_t)r * w->q_stride;
+		for (int j = 0; j < t->n_rows; j++) {
+			clip(w, b, kv_head, r + j, token, &t->begin[j], &t->end[j]);
+		}
+		t->m = parts != NULL ? parts + r : s->part_m;
+		t->l = parts != NULL ? parts + place_rows(b) + r : s->part_l;
+		t->o = parts != NULL ? parts + 2 * place_rows(b) + (size_t)r * vd : s->part_o;
+		(is_staged ? w->ops->tile : w->ops->tile_direct)(t);
+		for (int j = 0; parts == NULL && j < t->n_rows; j++) {
+			w->ops->join(&s->m[r + j], &s->l[r + j], s->o + (size_t)(r + j) * vd, &t->m[j],
+				&t->l[j], t->o + (size_t)j * vd, vd);
+		}
+	}
+}
+
+/* The split in which sequences part, one after the other, over the pages that they share and its
+ * own. Partials go to `parts`. */
+static void run_parting(const struct walk *w, const struct slot *s, const struct block *b,
+	int kv_head, float *parts) {
+	const void *const nothing[2] = { NULL, NULL };
+	const int heads = w->heads_per_kv, token = (b->n_splits - 1) * BB_SPLIT;
+	const bool is_staged = w->ops->stage != NULL &&
+		b->n_members * ((heads + TILE_ROWS - 1) / TILE_ROWS) >= MIN_STAGED_TILES;
+	struct attn_tile t = new_tile(w, s);
+	for (int i = 0, begin, end; i < b->n_members; i++) {
+		clip(w, b, kv_head, i * heads, token, &begin, &end);
+		load_split(w, s, &t, b->seq + i, kv_head, token, begin, end, is_staged,
+			i > 0 ? b->n_common : 0);
+		if (!is_staged) {
+			plan_prefetch(w, &t, nothing);
+		}
+		run_tiles(w, s, b, kv_head, &t, token, i * heads, (i + 1) * heads, is_staged, parts);
+	}
 }
 
 /* A block's i-th split, which perhaps no row of this head sees. Rows' partials go to `parts` (an
@@ -296,7 +350,7 @@ static void opening(const struct walk *w, const struct block *b, int i_split, in
  * that come after. */
 static void run_split(const struct walk *w, const struct slot *s, const struct block *b,
 	int kv_head, int i_split, float *parts, const void *const next[2]) {
-	const int token = (b->split0 + i_split) * BB_SPLIT, vd = w->dims.vd;
+	const int token = (b->split0 + i_split) * BB_SPLIT;
 	int begin = 0, last_end = 0, unused, first = 0, last = b->n_rows;
 	while (first < last && !clip(w, b, kv_head, first, token, &begin, &unused)) {
 		first++;
@@ -307,26 +361,14 @@ static void run_split(const struct walk *w, const struct slot *s, const struct b
 	while (!clip(w, b, kv_head, last - 1, token, &unused, &last_end)) {
 		last--;
 	}
-	struct attn_tile t = { .dims = w->dims, .q_stride = w->q_stride, .scores = s->scores,
-		.p = s->p, .softcap = w->a->softcap * LOG2_E };
+	struct attn_tile t = new_tile(w, s);
 	const int n_tiles = (last - first + TILE_ROWS - 1) / TILE_ROWS;
 	const bool is_staged = w->ops->stage != NULL && n_tiles >= MIN_STAGED_TILES;
-	load_split(w, s, &t, b, kv_head, token, begin, last_end, is_staged, next);
-	for (int i = 0, r = first; i < n_tiles; i++, r += t.n_rows) {
-		t.n_rows = (last - r + n_tiles - i - 1) / (n_tiles - i);
-		t.q = s->q + (size_t)r * w->q_stride;
-		for (int j = 0; j < t.n_rows; j++) {
-			clip(w, b, kv_head, r + j, token, &t.begin[j], &t.end[j]);
-		}
-		t.m = parts != NULL ? parts + r : s->part_m;
-		t.l = parts != NULL ? parts + place_rows(b) + r : s->part_l;
-		t.o = parts != NULL ? parts + 2 * place_rows(b) + (size_t)r * vd : s->part_o;
-		(is_staged ? w->ops->tile : w->ops->tile_direct)(&t);
-		for (int j = 0; parts == NULL && j < t.n_rows; j++) {
-			w->ops->join(&s->m[r + j], &s->l[r + j], s->o + (size_t)(r + j) * vd, &t.m[j], &t.l[j],
-				t.o + (size_t)j * vd, vd);
-		}
+	load_split(w, s, &t, b->seq, kv_head, token, begin, last_end, is_staged, 0);
+	if (!is_staged) {
+		plan_prefetch(w, &t, next);
 	}
+	run_tiles(w, s, b, kv_head, &t, token, first, last, is_staged, parts);
 }
 
 static void start_running(const struct slot *s, int n_rows, int vd) {
@@ -403,6 +445,13 @@ static void round_splits(const struct walk *w, const struct block *b, int kv_hea
 	*end = last > 0 ? (int)((last < most ? last : most) / n_kv) : 0;
 }
 
+/* Whether none of a block's splits is left for later rounds. */
+static bool is_done(const struct walk *w, const struct block *b, int kv_head) {
+	int begin, end;
+	round_splits(w, b, kv_head, &begin, &end);
+	return end == b->n_splits;
+}
+
 /* Joins the partials that a block's items of this round have for row r of `to`, which is their row
  * `row`. */
 static void join_parts(const struct walk *w, const struct slot *s, const struct block *b,
@@ -425,7 +474,6 @@ static void join_block(const struct walk *w, const struct slot *s, const struct 
 	int kv_head) {
 	const struct block *shared = b - b->back;
 	const int vd = w->dims.vd, head_dim = w->dims.head_dim;
-	int begin, end;
 	start_running(s, b->n_rows, vd);
 	for (int r = 0; r < b->n_rows; r++) {
 		const size_t at = step_row(w, b, r) * (size_t)w->a->n_heads + head_of(w, b, r, kv_head);
@@ -443,8 +491,7 @@ static void join_block(const struct walk *w, const struct slot *s, const struct 
 		w->running_l[at] = s->l[r];
 		memcpy(out, o, (size_t)head_dim * sizeof(*o));
 	}
-	round_splits(w, b, kv_head, &begin, &end);
-	if (end == b->n_splits) {
+	if (is_done(w, b, kv_head) && is_done(w, shared, kv_head)) {
 		finish_rows(w, s, b, kv_head);
 	}
 }
@@ -490,7 +537,11 @@ static void run_items(const void *arg, int begin, int end) {
 		const bool is_last = kv_head + 1 == n_kv;
 		const void *next[2];
 		opening(w, b, i_split + is_last, is_last ? 0 : kv_head + 1, next);
-		run_split(w, &s, b, kv_head, i_split, item_parts(w, b, item), next);
+		if (b->n_common > 0 && i_split + 1 == b->n_splits) {
+			run_parting(w, &s, b, kv_head, item_parts(w, b, item));
+		} else {
+			run_split(w, &s, b, kv_head, i_split, item_parts(w, b, item), next);
+		}
 		arrive(w, &s, i_block, kv_head);
 	}
 	release(w, index);
@@ -594,13 +645,14 @@ static void cut_seq(struct walk *w, int i_seq, int max_rows, struct cut *cut) {
 /* Sequences that share pages: as many at once as a slot has rows for. */
 static void cut_share(struct walk *w, const struct bb_attention_seq *share, struct cut *cut) {
 	const int most = whole_rows(w->dims.vd) / w->heads_per_kv;
-	const int n_shared = share->n_shared / BB_SPLIT;
+	const int n_common = (share->n_common - share->n_shared) / BB_PAGE;
+	const int n_shared = share->n_shared / BB_SPLIT + (n_common > 0);
 	const int n_blocks = (share->n_rows + most - 1) / most;
 	for (int i = 0, n; i < share->n_rows; i += n) {
 		n = (share->n_rows + n_blocks - 1) / n_blocks;
 		n = share->n_rows - i < n ? share->n_rows - i : n;
 		add_block(w, &(struct block){ .seq = share->row0 + i, .n_rows = n * w->heads_per_kv,
-			.n_splits = n_shared, .n_members = n }, cut);
+			.n_splits = n_shared, .n_members = n, .n_common = n_common }, cut);
 		for (int k = 0; k < n; k++) {
 			struct block own = { .seq = share->row0 + i + k, .n_rows = w->heads_per_kv,
 				.back = k + 1 };

@@ -196,6 +196,7 @@ struct bb_attention_seq {
 	int row0;                     /* first row of this sequence in q and out */
 	int n_rows;
 	int n_shared;                 /* kept tokens that bb_attention.shares has for it */
+	int n_common;                 /* of a share, see there */
 };
 
 /* Where a kv head's state lies: in the pages of a group, this far from a page's address. Heads
@@ -237,7 +238,8 @@ struct bb_attention {
 	/* Sequences whose first kept tokens, whole splits of them, lie in the same pages: these are
 	 * read once for several, with the same bits. A share is sequences of one row each that follow
 	 * one another: groups are the first's, row0 its index, n_rows how many they are (at least 2),
-	 * n_shared the tokens; each of them has n_shared too. They are listed by row0. On a device only
+	 * n_shared the tokens; each of them has n_shared too. n_common: the tokens, whole pages, in
+	 * which their pages are the same, less than a split more. Listed by row0. On a device only
 	 * where every sequence has one row, and sequence i row i. n_shared_rows: of all shares. NULL
 	 * and 0: none. Not looked at with a window. */
 	const struct bb_attention_seq *shares;
@@ -249,7 +251,8 @@ struct bb_attention {
 /* Enough scratch for any step of at most n_rows rows, whatever the lengths of their contexts: the
  * planner passes its limits once, at load. n_heads counts query heads. */
 size_t attention_scratch_bytes(int n_rows, int n_threads, int n_heads, int head_dim);
-/* For how many sequences of a share the CPU's variants, the references aside, read its pages once. */
+/* For how many sequences of a share the CPU's variants, but for the references, read its pages
+ * once. */
 int attention_share_rows(int n_heads, int n_kv_heads, int head_dim);
 
 /* Appends k, v of the rows of a step: seq as above; k, v: [rows, ld], kv head h at column

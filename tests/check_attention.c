@@ -28,6 +28,7 @@ struct shape {
 	int dropped;
 	/* so many of the first kept tokens of each group lie in the pages of sequence 0, for all */
 	int n_shared;
+	int n_common; /* pages of the split behind these, too, up to so many tokens; 0: none */
 	float softcap;
 	bool has_sinks;
 	int n_alike; /* so many sequences as the first, each with pages of its own; 0: as listed */
@@ -169,10 +170,14 @@ static void fill_groups(struct check *c, struct bb_kept kept[MAX_GROUPS], const 
 	}
 }
 
+static int n_common(const struct shape *s) {
+	return s->n_common > 0 ? s->n_common : s->n_shared;
+}
+
 /* The tables are in memory of this file. */
 static void share_pages(const struct scene *s, int i) {
 	for (int g = 0; g < n_groups(s->shape); g++) {
-		for (int p = 0; p < s->shape->n_shared / BB_PAGE; p++) {
+		for (int p = 0; p < n_common(s->shape) / BB_PAGE; p++) {
 			void **chunk = (void **)s->kept[i][g].chunks[p / BB_CHUNK];
 			chunk[p % BB_CHUNK] = kept_page(&s->kept[0][g], p);
 		}
@@ -243,7 +248,8 @@ static void make_scene(struct check *c, struct scene *s, const struct shape *sha
 		s->attention.sinks = sinks;
 	}
 	if (shape->n_shared > 0) {
-		s->share = (struct bb_attention_seq){ s->kept[0], 0, s->n_seqs, shape->n_shared };
+		s->share = (struct bb_attention_seq){ s->kept[0], 0, s->n_seqs, shape->n_shared,
+			n_common(shape) };
 		s->attention.shares = &s->share;
 		s->attention.n_shares = 1;
 		s->attention.n_shared_rows = s->n_seqs;
@@ -479,10 +485,14 @@ static const struct shape shapes[] = {
 	{ 4, 2, 64, 0, 32, 1.0f, { { 2000, 1, 0 }, { 1990, 2, 0 } }, 1990 },
 	{ 8, 8, 16, 90, 0, 1.0f, { { 301, 70, 0 }, { 280, 1, 0 } }, 279 },
 	{ 8, 2, 64, 0, 0, 1.0f, { { 700, 1, 0 }, { 512, 1, 0 }, { 600, 1, 0 } }, .n_shared = 512 },
+	{ 8, 2, 64, 0, 0, 1.0f, { { 700, 1, 0 }, { 576, 1, 0 }, { 767, 1, 0 }, { 768, 1, 0 } },
+		.n_shared = 512, .n_common = 576 },
+	{ 7, 1, 32, 0, 8, 1.0f, { { 450, 1, 0 }, { 511, 1, 0 } }, .n_shared = 256, .n_common = 448 },
 	{ 14, 2, 32, 0, 8, 1.0f, { { 300, 1, 0 }, { 256, 1, 0 }, { 700, 1, 0 }, { 290, 1, 0 } },
 		.n_shared = 256 },
 	{ 6, 2, 16, 0, 0, 1.0f, { { 900, 1, 0 }, { 800, 1, 0 }, { 600, 1, 0 } }, 70, 512 },
-	{ 8, 2, 64, 0, 32, 1.0f, { { 700, 1, 0 } }, .n_shared = 512, .n_alike = 40 },
+	{ 6, 2, 16, 0, 0, 1.0f, { { 900, 1, 0 }, { 800, 1, 0 }, { 700, 1, 0 } }, 70, 512, 576 },
+	{ 8, 2, 64, 0, 32, 1.0f, { { 700, 1, 0 } }, .n_shared = 512, .n_common = 640, .n_alike = 40 },
 	{ 8, 1, 128, 0, 8, 1.0f, { { 700, 1, 0 }, { 520, 1, 0 }, { 600, 1, 0 }, { 513, 1, 0 },
 		{ 512, 1, 0 }, { 1030, 1, 0 }, { 800, 1, 0 } }, .n_shared = 512 },
 	{ 12, 1, 256, 0, 0, 0.5f, { { 300, 1, 0 } }, .n_shared = 256, .n_alike = 11 },
@@ -491,7 +501,8 @@ static const struct shape shapes[] = {
 	{ 4, 2, 16, 0, 0, 1.0f, { { 900, 1, 0 }, { 800, 1, 0 }, { 600, 1, 0 }, { 690, 1, 0 },
 		{ 700, 1, 0 }, { 650, 1, 0 }, { 901, 1, 0 }, { 899, 1, 0 } }, 70, 512 },
 	{ 4, 4, 8, 0, 0, 1.0f, { { 256, 1, 0 } }, .n_shared = 256, .n_alike = 64 },
-	{ 16, 2, 8, 0, 0, 1.0f, { { 2100, 1, 0 } }, .n_shared = 2048, .n_alike = 64 },
+	{ 16, 2, 8, 0, 0, 1.0f, { { 2120, 1, 0 } }, .n_shared = 2048, .n_common = 2112,
+		.n_alike = 64 },
 	{ 50, 1, 256, 0, 64, 1.0f, { { 300, 1, 0 } }, .n_shared = 256, .n_alike = 3 },
 	{ 8, 2, 64, 0, 0, 3.0f, { { 700, 1, 0 }, { 5, 40, 0 } }, .softcap = 2.0f },
 	{ 8, 4, 64, 128, 32, 1.0f, { { 300, 1, 0 }, { 100, 70, 0 } }, .has_sinks = true },
