@@ -51,7 +51,7 @@ static int most_rows(const struct bb_scheduler *s, const struct branch *b, int l
 /* Tokens that a branch is predicted to draw. */
 static double left_of(const struct bb_scheduler *s, const struct branch *b) {
 	const struct bb_request_params *p = &b->request->params;
-	const double most = b->parent != NULL ? b->n_places
+	const double most = b->parent != NULL ? b->n_probe
 		: p->generation.max_tokens > 0 ? p->generation.max_tokens : 1e9;
 	double predicted = p->n_predicted > 0 ? p->n_predicted : s->mean_output > 0 ? s->mean_output
 		: 128;

@@ -39,7 +39,8 @@ struct branch {
 	int n_segments;                /* of the request's marks that the context has */
 	int n_seen;                    /* tokens that were computed once: behind them it's new */
 	int n_output, i_job;
-	struct bb_text said;           /* of a probe: what it has drawn */
+	int n_probe;                   /* of a probe: tokens that it may draw */
+	struct bb_text said;           /* … and what it has drawn */
 	double logprob;                /* the sum of its tokens' */
 	enum bb_finish finish;         /* NONE: it hasn't ended */
 	struct effort_branch *effort;  /* NULL: no policy */
@@ -157,7 +158,7 @@ bool turns_give_up_stem(struct bb_scheduler *s);
 bool turns_begin_probe(struct branch *b, const int32_t *ids, size_t n, struct bb_error *err);
 /* The probe of a branch, if one is on its way. */
 struct branch *turns_probe_of(const struct branch *b);
-/* A probe is over, and leaves nothing behind. */
+/* A probe is over, and leaves nothing behind. NULL is fine. */
 void turns_end_probe(struct bb_scheduler *s, struct branch *probe);
 
 /* ---- jobs.c: branches as jobs of a plan ---- */
@@ -180,6 +181,19 @@ bool jobs_find_memory(struct bb_scheduler *s);
 /* Memory ran out before the budget did: bytes beyond those in use now aren't counted on until a
  * request has ended. */
 void jobs_learn_limit(struct bb_scheduler *s);
+
+/* ---- probes.c: forks of branches that are asked for their answer ---- */
+
+/* Whether b's context has room for these n tokens and n_tokens more. */
+bool probes_fit(const struct bb_scheduler *s, const struct branch *b, size_t n, int n_tokens);
+/* b, which has just drawn, waits from now on while a fork draws n_tokens behind these ids [n]. The
+ * same branch at the same token has the same probe. BB_ERR_MEMORY: it has none. */
+bool probes_begin(struct bb_scheduler *s, struct branch *b, const int32_t *ids, size_t n,
+	int n_tokens, struct bb_error *err);
+/* What a step drew for it joins what it has said; *is_over: that's all. It's still to be ended. On
+ * an error too, for which its request fails. */
+bool probes_take(struct bb_scheduler *s, struct branch *probe, bool *is_over,
+	struct bb_error *err);
 
 /* ---- decide.c: decisions on how much thought a request gets ---- */
 

@@ -76,6 +76,7 @@ void run_end_branch(struct bb_scheduler *s, struct branch *b, enum bb_finish fin
 		finish == BB_FINISH_CONTEXT;
 	const bool is_decided = is_whole || finish == BB_FINISH_DROPPED;
 	r->usage.n_dropped += b->is_live && finish == BB_FINISH_DROPPED;
+	turns_end_probe(s, turns_probe_of(b));
 	if (is_whole && !r->params.wants_hidden) {
 		turns_keep(s, b);
 	} else {
@@ -121,6 +122,7 @@ static void end_request(struct bb_scheduler *s, struct bb_request *r, enum bb_fi
 
 void run_fail(struct bb_scheduler *s, struct bb_request *r, const struct bb_error *err) {
 	for (int i = 0; i < r->params.n; i++) {
+		turns_end_probe(s, turns_probe_of(&r->branches[i]));
 		if (r->branches[i].finish == BB_FINISH_NONE) {
 			turns_drop(s, &r->branches[i]);
 			r->branches[i].is_live = false;
@@ -350,7 +352,7 @@ static void gather(struct bb_scheduler *s) {
 		const struct schedule_job *j = &s->plan.jobs[s->plan.order[i]];
 		struct branch *b = s->of_job[s->plan.order[i]];
 		struct bb_error err = { 0 };
-		if (!j->runs || b->finish != BB_FINISH_NONE) {
+		if (!j->runs || !b->is_live) {
 			continue;
 		}
 		if (!join(s, b, j->n_rows, &err)) {
@@ -387,6 +389,16 @@ static void tell_prompt(struct bb_scheduler *s, struct branch *b, int first, int
 			.kind = BB_EVENT_PROMPT, .index = index, .token = &token, .text = "",
 		};
 		run_tell(r, &event);
+	}
+}
+
+static void take_probed(struct bb_scheduler *s, struct branch *probe) {
+	struct bb_error err = { 0 };
+	bool is_over;
+	if (!probes_take(s, probe, &is_over, &err)) {
+		run_fail(s, probe->request, &err);
+	} else if (is_over) {
+		turns_end_probe(s, probe);
 	}
 }
 
@@ -451,7 +463,7 @@ static void give_out(struct bb_scheduler *s, int i, const struct bb_error *step_
 	struct branch *b = s->of_item[i];
 	struct bb_request *r = b->request;
 	struct bb_error err = { 0 };
-	if (b->finish != BB_FINISH_NONE || atomic_load(&r->has_ended)) {
+	if (!b->is_live || atomic_load(&r->has_ended)) {
 		return; /* a branch beside it has failed */
 	}
 	count_rows(s, b, item->n_tokens);
@@ -467,7 +479,9 @@ static void give_out(struct bb_scheduler *s, int i, const struct bb_error *step_
 	if (item->all_logits) {
 		tell_prompt(s, b, bb_context_length(b->context) - item->n_tokens, item->n_tokens);
 	}
-	if (item->sampler != NULL) {
+	if (item->sampler != NULL && b->parent != NULL) {
+		take_probed(s, b);
+	} else if (item->sampler != NULL) {
 		tell_token(s, b);
 	} else if (item->hidden != NULL) {
 		tell_hidden(s, b, item->hidden);

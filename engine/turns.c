@@ -406,6 +406,9 @@ bool turns_begin_probe(struct branch *b, const int32_t *ids, size_t n, struct bb
 }
 
 void turns_end_probe(struct bb_scheduler *s, struct branch *probe) {
+	if (probe == NULL) {
+		return;
+	}
 	turns_drop(s, probe);
 	bb_generation_destroy(probe->generation);
 	probe->generation = NULL;

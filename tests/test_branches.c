@@ -21,7 +21,7 @@ struct late {
 	const char *model;
 	int n_tokens, n_contexts; /* that memory is for; 0: no limit */
 	bool no_prefix_cache, no_stem;
-	int n_prompt;
+	int n_prompt, max_running;
 };
 
 static int n_ended(const struct outcome *o, int n) {
@@ -106,4 +106,117 @@ Test(late, with_little_memory) {
 	check_late(&(struct late){ "gemma3", 320, 0, .n_prompt = 90 });
 	check_late(&(struct late){ "mamba2", 0, 3, .n_prompt = 90 });
 	check_late(&(struct late){ "falcon-h1", 256, 3, .n_prompt = 90, .no_prefix_cache = true });
+}
+
+/* ---- probes ---- */
+
+/* Room for a probe of each branch, as a policy of them has it. */
+static void allow_probes(struct bb_request *r) {
+	const int n = r->params.n;
+	struct branch *all = base_alloc((size_t)(2 * n), sizeof(*all));
+	memcpy(all, r->branches, (size_t)n * sizeof(*all));
+	for (int i = 0; i < n; i++) {
+		all[n + i] = (struct branch){ .request = r, .parent = &all[i], .index = n + i,
+			.n_places = 1 };
+	}
+	base_free(r->branches);
+	r->branches = all;
+	r->n_all = 2 * n;
+}
+
+/* What the probes of three branches say is the same whatever memory there is, and the branches have
+ * the bits that they have alone. */
+static void probe_all(const struct late *l, struct bb_text *said) {
+	static struct outcome o[2];
+	static int probed_at[3];
+	open_tiny(l->model, l->n_tokens, l->n_contexts);
+	const struct bb_scheduler_params sp = { .no_prefix_cache = l->no_prefix_cache,
+		.max_running = l->max_running };
+	struct bb_scheduler *s = new_scheduler(engine, &sp);
+	struct bb_request_params p = request(engine, ids, l->n_prompt, 24, 5), beside = p;
+	struct bb_error err = { 0 };
+	memset(o, 0, sizeof(o));
+	memset(probed_at, 0, sizeof(probed_at));
+	p.n = 3;
+	submit(s, p, &o[0]);
+	beside.prompt = ids + 100;
+	beside.n_prompt = 70;
+	beside.generation.max_tokens = 60;
+	submit(s, beside, &o[1]);
+	struct bb_request *r = o[0].request;
+	allow_probes(r);
+	int n_expected = 0;
+	for (bool idle = false; !idle;) {
+		step(s, &idle);
+		mixed_check_bytes(engine);
+		for (int i = 0; i < 3 && !o[0].has_ended; i++) {
+			struct branch *b = &r->branches[i];
+			struct branch *probe = turns_probe_of(b);
+			if (probe == NULL && b->is_live && b->n_output % 7 == 3 &&
+				b->n_output != probed_at[i] && turns_is_in(b)) {
+				probed_at[i] = b->n_output;
+				n_expected += 5;
+				cr_assert(probes_begin(s, b, ids + 300, 4, 5, &err), "%s", err.text);
+			} else if (probe != NULL) {
+				cr_assert_eq(b->n_output, probed_at[i], "it went on without its probe");
+				if (probe->n_output == 4 && probe->said.bytes > 0) {
+					said[i].bytes = 0;
+					cr_assert(base_append(&said[i], probe->said.data, probe->said.bytes, &err));
+				}
+			}
+		}
+	}
+	cr_assert(o[0].has_ended && o[1].has_ended, "%s", o[0].error.text);
+	cr_assert_eq(o[0].usage.n_probe_tokens, n_expected);
+	cr_assert_eq(n_expected, 3 * 3 * 5);
+	bb_scheduler_destroy(s);
+	for (int i = 0; i < 3; i++) {
+		expect_alone(engine, &p, i, &o[0]);
+	}
+	expect_alone(engine, &beside, 0, &o[1]);
+	bb_request_release(o[0].request);
+	bb_request_release(o[1].request);
+	cr_assert_eq(engine->n_contexts, 0);
+	bb_engine_destroy(engine);
+}
+
+/* Cases differ in what there is room for. */
+static void check_probes(const struct late *cases, size_t n) {
+	struct bb_text first[3] = { 0 }, others[3] = { 0 };
+	for (size_t i = 0; i < n; i++) {
+		probe_all(&cases[i], i == 0 ? first : others);
+		for (int k = 0; k < 3; k++) {
+			cr_assert_gt(first[k].bytes, 0);
+			cr_assert(i == 0 || strcmp(first[k].data, others[k].data) == 0, "case %zu: \"%s\", "
+				"expected \"%s\"", i, others[k].data, first[k].data);
+		}
+	}
+	for (int k = 0; k < 3; k++) {
+		bb_text_finish(&first[k]);
+		bb_text_finish(&others[k]);
+	}
+}
+
+Test(probes, of_transformers) {
+	check_probes((const struct late[]){
+		{ .model = "llama", .n_prompt = 90 },
+		{ .model = "llama", .n_prompt = 90, .no_prefix_cache = true },
+		{ .model = "llama", .n_prompt = 90, .max_running = 3 },
+		{ .model = "llama", .n_prompt = 90, .n_tokens = 256 },
+	}, 4);
+	check_probes((const struct late[]){
+		{ .model = "gemma3", .n_prompt = 90 },
+		{ .model = "gemma3", .n_prompt = 90, .n_tokens = 320 },
+	}, 2);
+}
+
+Test(probes, of_recurrent_models) {
+	check_probes((const struct late[]){
+		{ .model = "mamba2", .n_prompt = 90 },
+		{ .model = "mamba2", .n_prompt = 90, .n_contexts = 3 },
+	}, 2);
+	check_probes((const struct late[]){
+		{ .model = "falcon-h1", .n_prompt = 90 },
+		{ .model = "falcon-h1", .n_prompt = 90, .n_tokens = 256, .n_contexts = 3 },
+	}, 2);
 }
