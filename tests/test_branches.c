@@ -220,3 +220,102 @@ Test(probes, of_recurrent_models) {
 		{ .model = "falcon-h1", .n_prompt = 90, .n_tokens = 256, .n_contexts = 3 },
 	}, 2);
 }
+
+/* What bb_generation makes of these ids [n] and n_tokens more, greedily. */
+static void go_on_alone(const int32_t *prompt, int n, int n_tokens, struct bb_text *out) {
+	struct bb_context *c = new_context(engine);
+	struct bb_request_params p = request(engine, prompt, n, n_tokens, 0);
+	struct bb_generation *g;
+	struct bb_error err = { 0 };
+	enum bb_finish finish = BB_FINISH_NONE;
+	p.generation.sampling.temperature = 0;
+	cr_assert(bb_generation_create(&g, c, &p.generation, prompt, (size_t)n, NULL, NULL, &err),
+		"%s", err.text);
+	while (finish == BB_FINISH_NONE) {
+		struct bb_sampled token;
+		const char *text;
+		size_t bytes;
+		cr_assert(bb_generation_next(g, &token, &text, &bytes, &finish, &err), "%s", err.text);
+		cr_assert(base_append(out, text, bytes, &err));
+	}
+	bb_generation_destroy(g);
+	bb_context_destroy(c);
+}
+
+static void check_goes_on(const char *model) {
+	static struct outcome o;
+	static int32_t all[MAX_PROMPT];
+	open_tiny(model, 0, 0);
+	struct bb_scheduler *s = new_scheduler(engine, NULL);
+	struct bb_request_params p = request(engine, ids, 80, 12, 0);
+	struct bb_text said = { 0 }, alone = { 0 };
+	struct bb_error err = { 0 };
+	bool idle;
+	memset(&o, 0, sizeof(o));
+	p.generation.sampling.temperature = 0;
+	submit(s, p, &o);
+	allow_probes(o.request);
+	while (o.n_tokens < 6) {
+		step(s, &idle);
+	}
+	struct branch *b = &o.request->branches[0];
+	cr_assert(probes_begin(s, b, ids + 300, 9, 10, &err), "%s", err.text);
+	const struct branch *probe = turns_probe_of(b);
+	while (turns_probe_of(b) != NULL) {
+		said.bytes = 0;
+		cr_assert(base_append(&said, probe->said.data, probe->said.bytes, &err));
+		step(s, &idle);
+	}
+	memcpy(all, ids, 80 * sizeof(*all));
+	memcpy(all + 80, o.ids[0], 6 * sizeof(*all));
+	memcpy(all + 86, ids + 300, 9 * sizeof(*all));
+	go_on_alone(all, 95, 9, &alone); /* its last token went with it */
+	cr_assert_str_eq(said.data, alone.data);
+	run_all(s);
+	bb_scheduler_destroy(s);
+	bb_request_release(o.request);
+	bb_text_finish(&said);
+	bb_text_finish(&alone);
+	bb_engine_destroy(engine);
+}
+
+Test(probes, go_on_from_where_their_branch_is) {
+	for (size_t i = 0; i < COUNT(models); i++) {
+		check_goes_on(models[i]);
+	}
+}
+
+/* What was cancelled while it's being asked is free within a step, its probes too. */
+Test(probes, cancelled_with_their_branches) {
+	for (size_t k = 0; k < COUNT(models); k++) {
+		static struct outcome o;
+		struct bb_error err = { 0 };
+		bool idle;
+		open_tiny(models[k], 0, 0);
+		const struct bb_scheduler_params sp = { .no_prefix_cache = true };
+		struct bb_scheduler *s = new_scheduler(engine, &sp);
+		struct bb_request_params p = request(engine, ids, 80, 60, 3);
+		memset(&o, 0, sizeof(o));
+		p.n = 16;
+		submit(s, p, &o);
+		allow_probes(o.request);
+		while (o.n_tokens < 40) {
+			step(s, &idle);
+		}
+		for (int i = 0; i < 8; i++) {
+			cr_assert(probes_begin(s, &o.request->branches[2 * i], ids + 300, 9, 50, &err), "%s",
+				err.text);
+		}
+		step(s, &idle);
+		step(s, &idle);
+		cr_assert(turns_is_in(&o.request->branches[16]));
+		bb_request_cancel(o.request);
+		step(s, &idle);
+		cr_assert(o.has_ended && o.finish[15] == BB_FINISH_CANCELLED);
+		cr_assert_eq(engine->n_contexts, 0);
+		cr_assert_eq(engine_used_bytes(engine).all, 0);
+		bb_scheduler_destroy(s);
+		bb_request_release(o.request);
+		bb_engine_destroy(engine);
+	}
+}
