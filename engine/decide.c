@@ -92,6 +92,7 @@ static bool start(struct bb_request *r, int n, const struct source *from,
 			if (!turns_begin_late(o, err)) {
 				return false;
 			}
+			r->effort->n_begun++;
 			tell(o, BB_DECISION_START, from, wish);
 			n--;
 		}
@@ -134,11 +135,20 @@ static void drop(struct bb_scheduler *s, struct branch *b, const struct source *
 	run_end_branch(s, b, BB_FINISH_DROPPED);
 }
 
+/* Where its context has no room for one the branch goes on without. */
+static bool probe(struct bb_scheduler *s, struct branch *b, struct bb_error *err) {
+	const struct effort *f = b->effort->effort;
+	const int n_tokens = f->params.probe_tokens;
+	return f->probe.n == 0 || !probes_fit(s, b, f->probe.n, n_tokens) ||
+		probes_begin(s, b, f->probe.ids, f->probe.n, n_tokens, err);
+}
+
 /* What a policy wants of a branch that goes on. */
 static bool carry_out(struct bb_scheduler *s, struct branch *b, const struct source *from,
 	const struct effort_wish *wish, struct bb_error *err) {
 	if ((wish->close && !close_thinking(b, from, wish, err)) ||
-		(wish->n_start > 0 && !start(b->request, wish->n_start, from, wish, err))) {
+		(wish->n_start > 0 && !start(b->request, wish->n_start, from, wish, err)) ||
+		(wish->probe && !probe(s, b, err))) {
 		return false;
 	}
 	if (wish->finish) {
@@ -169,7 +179,7 @@ static bool aim(struct branch *b, struct bb_error *err) {
 		draws_there(f->engine), err);
 }
 
-enum hook { HOOK_TOKEN, HOOK_CHANGED, HOOK_CLOCK, HOOK_ENDED };
+enum hook { HOOK_TOKEN, HOOK_CHANGED, HOOK_CLOCK };
 
 static void ask(const struct effort_policy *p, enum hook hook, struct effort_branch *b, bool ends,
 	double now, struct effort_wish *wish) {
@@ -179,13 +189,11 @@ static void ask(const struct effort_policy *p, enum hook hook, struct effort_bra
 		p->changed(b, wish);
 	} else if (hook == HOOK_CLOCK && p->clock != NULL) {
 		p->clock(b, now, wish);
-	} else if (hook == HOOK_ENDED && p->ended != NULL) {
-		p->ended(b, wish);
 	}
 }
 
-/* All policies in their order, until the branch has ended; behind its end those that have a say
- * then. *ends: as effort_follow says, until it was extended. */
+/* All policies in their order, until the branch has ended. *ends: as effort_follow says, until it
+ * was extended. */
 static bool ask_all(struct bb_scheduler *s, struct branch *b, enum hook hook, bool *ends,
 	double now, struct bb_error *err) {
 	const struct effort *f = b->effort->effort;
@@ -193,7 +201,7 @@ static bool ask_all(struct bb_scheduler *s, struct branch *b, enum hook hook, bo
 		const struct effort_policy *p = effort_policies[i];
 		const struct source from = { p->name, p->is_load_dependent };
 		struct effort_wish wish = { 0 };
-		if (!f->is_wanted[i] || (hook != HOOK_ENDED && b->finish != BB_FINISH_NONE)) {
+		if (!f->is_wanted[i] || b->finish != BB_FINISH_NONE) {
 			continue;
 		}
 		ask(p, hook, b->effort, *ends, now, &wish);
@@ -203,13 +211,35 @@ static bool ask_all(struct bb_scheduler *s, struct branch *b, enum hook hook, bo
 				return false;
 			}
 		}
-		if (hook == HOOK_ENDED && wish.finish) { /* once the event of this one is told */
-			finish(b, &from, &wish);
-		} else if (!carry_out(s, b, &from, &wish, err)) {
+		if (!carry_out(s, b, &from, &wish, err)) {
 			return false;
 		}
 	}
 	return true;
+}
+
+/* Behind the end of a branch: whether others begin, and how many. */
+static bool ask_for_others(struct branch *b, struct bb_error *err) {
+	const struct effort *f = b->effort->effort;
+	struct effort_wish least = { 0 };
+	struct source of_least = { 0 };
+	for (int i = 0; effort_policies[i] != NULL; i++) {
+		const struct effort_policy *p = effort_policies[i];
+		const struct source from = { p->name, p->is_load_dependent };
+		struct effort_wish wish = { 0 };
+		if (f->is_wanted[i] && p->ended != NULL) {
+			p->ended(b->effort, &wish);
+		}
+		if (wish.finish) { /* done once the event of this one is told */
+			finish(b, &from, &wish);
+			return true;
+		}
+		if (wish.n_start > 0 && (least.n_start == 0 || wish.n_start < least.n_start)) {
+			least = wish;
+			of_least = from;
+		}
+	}
+	return least.n_start == 0 || start(b->request, least.n_start, &of_least, &least, err);
 }
 
 /* ---- what was decided before, and what is asked for ---- */
@@ -325,11 +355,30 @@ bool decide_token(struct bb_scheduler *s, struct branch *b, const struct bb_samp
 		(b->finish != BB_FINISH_NONE || aim(b, err)));
 }
 
-bool decide_ended(struct bb_scheduler *s, struct branch *b, struct bb_error *err) {
+bool decide_probed(struct branch *b, const struct bb_text *said, struct bb_error *err) {
+	const char *text = said->data != NULL ? said->data : "";
+	for (int i = 0; effort_policies[i] != NULL; i++) {
+		const struct effort_policy *p = effort_policies[i];
+		const struct source from = { p->name, p->is_load_dependent };
+		struct effort_wish wish = { 0 };
+		if (!b->effort->effort->is_wanted[i] || p->probed == NULL) {
+			continue;
+		}
+		if (!p->probed(b->effort, text, said->bytes, &wish, err)) {
+			return false;
+		}
+		tell(b, BB_DECISION_PROBE, &from, &wish);
+		if (wish.close && !close_thinking(b, &from, &wish, err)) {
+			return false;
+		}
+	}
+	return aim(b, err);
+}
+
+bool decide_ended(struct branch *b, struct bb_error *err) {
 	struct bb_request *r = b->request;
-	bool ends = false;
 	b->effort->finish = b->finish;
-	if (b->has_begun && !r->ends_rest && !ask_all(s, b, HOOK_ENDED, &ends, 0, err)) {
+	if (!ballot_count(r->effort, err) || (!r->ends_rest && !ask_for_others(b, err))) {
 		return false;
 	}
 	int n_live = 0;

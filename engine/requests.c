@@ -63,7 +63,7 @@ void requests_unref(struct bb_request *r) {
 static bool copy_branches(struct bb_request *r, const struct bb_request_params *from) {
 	const int n = r->params.n;
 	bool ok = true;
-	r->n_all = n;
+	r->n_all = r->effort != NULL && r->effort->params.probe_every > 0 ? 2 * n : n;
 	r->n_first = r->effort != NULL ? effort_n_first(r->effort) : n;
 	r->branches = base_alloc((size_t)r->n_all, sizeof(*r->branches));
 	r->views = base_alloc((size_t)n, sizeof(*r->views));

@@ -205,7 +205,9 @@ bool decide_drawn(struct branch *b, struct bb_error *err);
 bool decide_token(struct bb_scheduler *s, struct branch *b, const struct bb_sampled *token,
 	enum bb_finish finish, struct bb_error *err);
 /* A branch has ended, but for its event. */
-bool decide_ended(struct bb_scheduler *s, struct branch *b, struct bb_error *err);
+bool decide_ended(struct branch *b, struct bb_error *err);
+/* A probe of it has said this. */
+bool decide_probed(struct branch *b, const struct bb_text *said, struct bb_error *err);
 /* Why a branch is dropped that ends with the rest. */
 void decide_tell_rest(struct branch *b);
 /* All have, but for the event of the last one: which are given. */

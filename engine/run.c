@@ -85,7 +85,7 @@ void run_end_branch(struct bb_scheduler *s, struct branch *b, enum bb_finish fin
 	b->is_live = false;
 	b->finish = finish;
 	r->n_live--;
-	if (is_decided && r->effort != NULL && !decide_ended(s, b, &err)) {
+	if (is_decided && r->effort != NULL && !decide_ended(b, &err)) {
 		run_fail(s, r, &err);
 		return;
 	}
@@ -395,7 +395,9 @@ static void tell_prompt(struct bb_scheduler *s, struct branch *b, int first, int
 static void take_probed(struct bb_scheduler *s, struct branch *probe) {
 	struct bb_error err = { 0 };
 	bool is_over;
-	if (!probes_take(s, probe, &is_over, &err)) {
+	struct branch *b = probe->parent;
+	if (!probes_take(s, probe, &is_over, &err) ||
+		(is_over && b->effort != NULL && !decide_probed(b, &probe->said, &err))) {
 		run_fail(s, probe->request, &err);
 	} else if (is_over) {
 		turns_end_probe(s, probe);

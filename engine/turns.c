@@ -366,6 +366,9 @@ bool turns_begin_late(struct branch *b, struct bb_error *err) {
 	}
 	join_in(b, (int)n - 1);
 	b->n_segments = b->context != NULL ? n_marks(r, (int)n - 1) : 0;
+	if (b->index == r->params.n - 1) {
+		turns_drop_stem(r);
+	}
 	return true;
 }
 
@@ -402,6 +405,7 @@ bool turns_begin_probe(struct branch *b, const int32_t *ids, size_t n, struct bb
 	}
 	join_in(probe, (int)b->ids.n - 1);
 	probe->n_output = 0;
+	probe->has_begun = true;
 	return true;
 }
 

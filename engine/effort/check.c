@@ -119,5 +119,9 @@ bool bb_effort_check(const struct bb_engine *e, const struct bb_effort *effort, 
 			return false;
 		}
 	}
-	return true;
+	struct answer_pattern *pattern = NULL;
+	const bool ok = effort->answer_pattern == NULL ||
+		answer_pattern_create(&pattern, effort->answer_pattern, err);
+	answer_pattern_destroy(pattern);
+	return ok;
 }

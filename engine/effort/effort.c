@@ -182,6 +182,21 @@ static bool make_branches(struct effort *f, struct bb_error *err) {
 	return true;
 }
 
+/* What a probe is asked, where there are any. */
+static bool make_probe(struct effort *f, struct bb_error *err) {
+	struct bb_effort *p = &f->params;
+	if (p->probe_every == 0 || p->answer_pattern == NULL) {
+		return true;
+	}
+	if (p->probe_text == NULL) {
+		p->probe_text = certaindex_text(answer_pattern_kind(f->ballot.pattern));
+		if (!copy_text(&p->probe_text, err)) {
+			return false;
+		}
+	}
+	return encode(f->engine, p->probe_text, strlen(p->probe_text), &f->probe, err);
+}
+
 bool effort_create(struct effort **out, const struct bb_engine *e, const struct bb_effort *params,
 	int n, struct bb_error *err) {
 	*out = NULL;
@@ -197,7 +212,12 @@ bool effort_create(struct effort **out, const struct bb_engine *e, const struct 
 	p->max_extensions = p->max_extensions > 0 ? p->max_extensions : 8;
 	p->answer_tokens = p->answer_tokens > 0 ? p->answer_tokens : 64;
 	p->group = p->group > 0 ? p->group : 2048;
-	ok = ok && make_thinking(f, err) && make_branches(f, err);
+	p->keep = p->keep > 0 ? p->keep : 0.9;
+	p->conf_share = p->conf_share > 0 ? p->conf_share : 0.95;
+	p->probe_tokens = p->probe_tokens > 0 ? p->probe_tokens : 20;
+	p->probe_stable = p->probe_stable > 0 ? p->probe_stable : 3;
+	ok = ok && make_thinking(f, err) && make_branches(f, err) && ballot_init(&f->ballot, f, err) &&
+		make_probe(f, err);
 	for (int i = 0; effort_policies[i] != NULL; i++) {
 		assert(i < (int)COUNT(f->is_wanted));
 		f->is_wanted[i] = effort_policies[i]->is_wanted(p) &&
@@ -207,6 +227,7 @@ bool effort_create(struct effort **out, const struct bb_engine *e, const struct 
 		effort_destroy(f);
 		return false;
 	}
+	f->n_begun = effort_n_first(f);
 	*out = f;
 	return true;
 }
@@ -225,7 +246,10 @@ void effort_destroy(struct effort *f) {
 		confidence_finish(&f->branches[i].group);
 		mark_place_finish(&f->branches[i].place);
 		bb_text_finish(&f->branches[i].answer);
+		certaindex_finish(&f->branches[i].probes);
 	}
+	ballot_finish(&f->ballot, f->n);
+	bb_tokens_finish(&f->probe);
 	base_free(f->branches);
 	mark_finish(&f->begin);
 	mark_finish(&f->end);

@@ -6,6 +6,8 @@
 #ifndef EFFORT_H
 #define EFFORT_H
 
+#include "ballot.h"
+#include "certaindex.h"
 #include "confidence.h"
 #include "generate.h"
 #include "marks.h"
@@ -32,6 +34,8 @@ struct effort_branch {
 	double logprob, confidence, certainty; /* sums over its tokens */
 	struct confidence group;    /* of its last tokens */
 	struct bb_text answer;      /* what isn't thinking: behind it, or before it where none came */
+	struct certaindex probes;   /* what they said */
+	int n_probed;               /* in how many times probe_every thinking tokens */
 	double last, pace;          /* when the last token came; seconds a token takes */
 };
 
@@ -39,8 +43,10 @@ struct effort_branch {
 struct effort {
 	const struct bb_engine *engine;
 	struct bb_effort params;    /* with copies of all that it points to, and defaults filled in */
-	int n;
+	int n, n_begun;             /* branches; those that begin with the prompt, or did later */
 	struct effort_branch *branches; /* [n] */
+	struct ballot ballot;       /* their answers */
+	struct bb_tokens probe;     /* what a probe is asked */
 	struct mark begin, end;     /* in the bytes of effort_piece */
 	char *closing;              /* the same */
 	size_t end_at;              /* where the end begins in it */
@@ -57,6 +63,7 @@ struct effort_wish {
 	bool extend;                /* drawn: the extension is written in place of the token; token:
 	                             * behind it, where that completed the end */
 	bool drop;                  /* the branch ends */
+	bool probe;                 /* it is asked for its answer, and waits meanwhile */
 	bool finish;                /* no further branches, and those that run end */
 	int n_start;                /* so many further branches begin */
 	double value, bar;          /* of the decision, with `why` */
@@ -84,8 +91,12 @@ struct effort_policy {
 	void (*clock)(struct effort_branch *b, double now, struct effort_wish *wish);
 	/* What makes the end of thinking likelier: added to the logit of its first token. */
 	double (*lean)(const struct effort_branch *b);
-	/* A branch has ended by itself, or was dropped: finish, n_start. */
+	/* A branch has ended by itself, or was dropped, and votes are counted: finish, n_start. Of
+	 * several policies that want others to begin the one with the fewest has its way. */
 	void (*ended)(struct effort_branch *b, struct effort_wish *wish);
+	/* What a probe said, text [bytes] with a NUL: close. BB_ERR_MEMORY. */
+	bool (*probed)(struct effort_branch *b, const char *text, size_t bytes,
+		struct effort_wish *wish, struct bb_error *err);
 	/* All have ended: which branch is given as the rank-th answer, from 0 on, until there is none.
 	 * NULL: all that weren't dropped, in their order, without a decision. */
 	bool (*choose)(struct effort *f, int rank, int *branch, struct effort_wish *wish);

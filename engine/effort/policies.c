@@ -6,11 +6,16 @@
 
 #include <string.h>
 
-extern const struct effort_policy effort_budget, effort_minimum;
+extern const struct effort_policy effort_budget, effort_choice, effort_consensus, effort_deepconf,
+	effort_minimum, effort_probe;
 
 const struct effort_policy *const effort_policies[] = {
 	&effort_minimum,
 	&effort_budget,
+	&effort_probe,
+	&effort_consensus,
+	&effort_deepconf,
+	&effort_choice,
 	NULL,
 };
 
