@@ -57,23 +57,25 @@ struct bb_effort {
 	double answer_by_ms;
 	int answer_tokens;
 
-	/* What the answer is, for votes and probes: a regular expression (PCRE2) of which the last
-	 * match behind the thinking counts, its first group or all of it; "number", "boxed"
-	 * (\boxed{...}), "choice" (a letter A to J) and "line" (the last line) are known by these
-	 * names. Answers are compared without case, blanks at their ends, separators and needless zeros
-	 * of numbers. NULL: none */
+	/* What the answer is, for votes and probes: a regular expression (PCRE2; ^ and $ are ends of
+	 * lines) of which the last match in the last 16 KiB behind the thinking counts, its first group
+	 * that took part or all of it; "number", "boxed" (\boxed{...}), "choice" (a letter A to J) and
+	 * "line" (the last line) are known by these names. Answers are compared without case, blanks at
+	 * their ends, separators and needless zeros of numbers. What matches nowhere, or takes too long
+	 * to match, has no vote; where nobody has one the first answer that came to its own end is
+	 * given. NULL: none */
 	const char *answer_pattern;
 	enum bb_choice choice;
 	int n_given;      /* of BB_CHOICE_CERTAINTY: how many, the best first; 0: 1 */
 	/* consensus: answers are drawn only until the vote is settled: the probability that the leading
-	 * answer has the majority of two, by the Beta rule (arXiv:2305.11860), is this or more. Answers
-	 * count in the order of their branches, as many are drawn at once as it takes at least. 0: all
-	 * */
+	 * answer has the majority of two, by the Beta rule (arXiv:2305.11860), is this or more. As many
+	 * are drawn at once as it takes at least, the next ones when all of those have ended. 0: all */
 	double consensus; /* (0.5, 1), or 0 */
 	/* deepconf: behind the first n_warmup answers (0: none of this) one is dropped as soon as its
 	 * group confidence, of `group` tokens (0: 2048), falls below what `keep` of them stayed above
-	 * (0: 0.9; 0.1 is strict). Drawing stops when the leading answer has conf_share of all weights
-	 * (0: 0.95). */
+	 * (0: 0.9; 0.1 is strict); of the first ones those that did have no vote. n_warmup are drawn at
+	 * once, until the leading answer has conf_share of all weights (0: 0.95). With consensus too no
+	 * more are drawn at once than either asks for, and either stops it. */
 	int n_warmup, group;
 	double keep, conf_share;
 	/* probe (Certaindex, arXiv:2412.20993): every probe_every thinking tokens a fork is asked for

@@ -378,7 +378,13 @@ bool decide_probed(struct branch *b, const struct bb_text *said, struct bb_error
 bool decide_ended(struct branch *b, struct bb_error *err) {
 	struct bb_request *r = b->request;
 	b->effort->finish = b->finish;
-	if (!ballot_count(r->effort, err) || (!r->ends_rest && !ask_for_others(b, err))) {
+	if (!ballot_count(r->effort, err)) {
+		return false;
+	}
+	if (b->finish == BB_FINISH_DEADLINE) {
+		return true; /* as all that haven't ended do */
+	}
+	if (!r->ends_rest && !ask_for_others(b, err)) {
 		return false;
 	}
 	int n_live = 0;

@@ -12,7 +12,7 @@ static void fill_info(const struct bb_scheduler *s, const struct bb_request *r, 
 	};
 	bool is_any_in = false;
 	int n_rows = 0;
-	for (int i = 0; i < r->params.n; i++) {
+	for (int i = 0; i < r->n_all; i++) {
 		const struct branch *b = &r->branches[i];
 		if (turns_is_in(b)) {
 			is_any_in = true;

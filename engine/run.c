@@ -75,6 +75,7 @@ void run_end_branch(struct bb_scheduler *s, struct branch *b, enum bb_finish fin
 	const bool is_whole = finish == BB_FINISH_STOP || finish == BB_FINISH_LENGTH ||
 		finish == BB_FINISH_CONTEXT;
 	const bool is_decided = is_whole || finish == BB_FINISH_DROPPED;
+	const bool has_choice = r->effort != NULL && (is_decided || finish == BB_FINISH_DEADLINE);
 	r->usage.n_dropped += b->is_live && finish == BB_FINISH_DROPPED;
 	turns_end_probe(s, turns_probe_of(b));
 	if (is_whole && !r->params.wants_hidden) {
@@ -85,13 +86,13 @@ void run_end_branch(struct bb_scheduler *s, struct branch *b, enum bb_finish fin
 	b->is_live = false;
 	b->finish = finish;
 	r->n_live--;
-	if (is_decided && r->effort != NULL && !decide_ended(b, &err)) {
+	if (has_choice && !decide_ended(b, &err)) {
 		run_fail(s, r, &err);
 		return;
 	}
 	const bool is_last = r->n_live == 0;
 	if (is_last) {
-		if (is_decided && r->effort != NULL) {
+		if (has_choice) {
 			decide_choice(r);
 		}
 		tally_times(s, r);

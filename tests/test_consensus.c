@@ -439,6 +439,39 @@ Test(probes, close_thinking_when_the_answer_stands) {
 
 /* ---- who leaves, and what fails ---- */
 
+static double virtual_clock(void *user) {
+	return *(const double *)user;
+}
+
+/* Of the answers that were whole by then one is chosen. */
+Test(leaving, at_the_deadline) {
+	static struct heard h;
+	double now = 1;
+	open_tiny("llama", 0, 0);
+	const struct bb_scheduler_params sp = { .clock = virtual_clock, .clock_user = &now };
+	struct bb_scheduler *s = new_scheduler(engine, &sp);
+	const struct bb_effort effort = consensus_of(0.99);
+	struct bb_request_params p = ask(7, &effort);
+	bool idle;
+	p.deadline_ms = 1000;
+	submit_heard(s, p, &h);
+	while (n_of_kind(&h, BB_DECISION_START) == 0) {
+		step(s, &idle);
+	}
+	const int n_whole = h.n_finished;
+	step(s, &idle);
+	now = 3;
+	step(s, &idle);
+	cr_assert(h.has_ended && n_whole >= 6 && n_whole < N);
+	for (int i = 0; i < N; i++) {
+		cr_assert_eq(h.finish[i], i < n_whole ? BB_FINISH_LENGTH : BB_FINISH_DEADLINE);
+	}
+	cr_assert_lt(one_of_kind(&h, BB_DECISION_CHOOSE)->branch, n_whole);
+	bb_request_release(h.request);
+	bb_scheduler_destroy(s);
+	bb_engine_destroy(engine);
+}
+
 static struct bb_effort all_at_once(void) {
 	struct bb_effort effort = probing(2);
 	effort.choice = BB_CHOICE_WEIGHTED;
