@@ -295,6 +295,7 @@ static bool replay(struct bb_scheduler *s, struct branch *b, struct bb_error *er
 bool decide_begin(struct bb_scheduler *s, struct branch *b, struct bb_error *err) {
 	bool ends = false;
 	b->effort->has_begun = true;
+	b->effort->pace = schedule_meter_cost(&s->meter).step_s; /* until it has one of its own */
 	return ask_all(s, b, HOOK_TOKEN, &ends, 0, err) && replay(s, b, err) &&
 		ask_all(s, b, HOOK_CLOCK, &ends, requests_now(s), err) &&
 		(b->finish != BB_FINISH_NONE || aim(b, err));

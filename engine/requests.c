@@ -132,6 +132,28 @@ static bool check_marks(const struct bb_request_params *p, struct bb_error *err)
 	return true;
 }
 
+/* How much thought goes into it, beside what else is wanted. */
+static bool check_effort(const struct bb_scheduler *s, const struct bb_request_params *p,
+	struct bb_error *err) {
+	const struct bb_effort *effort = p->effort;
+	const struct bb_grammar *grammar = p->generation.sampling.grammar;
+	const bool acts = effort->has_budget || effort->min_thinking > 0 || effort->answer_by_ms > 0 ||
+		effort->probe_every > 0;
+	const bool thinks_first = effort->thinking.end != NULL &&
+		(effort->thinking.starts_inside || effort->thinking.begin == NULL);
+	if (!bb_effort_check(s->engine, effort, p->n > 0 ? p->n : 1, p->generation.max_tokens, err)) {
+		return false;
+	}
+	if (acts && thinks_first && grammar != NULL &&
+		grammar_kind(grammar) != BB_GRAMMAR_STRUCTURE) {
+		return base_fail(err, BB_ERR_USAGE, "the grammar is of all the text, which leaves no place "
+			"for thinking to close or extend");
+	}
+	return p->deadline_ms == 0 || effort->answer_by_ms <= p->deadline_ms || base_fail(err,
+		BB_ERR_USAGE, "the answer is wanted in %g ms, expected at most the deadline, %g",
+		effort->answer_by_ms, p->deadline_ms);
+}
+
 /* What is to come of the prompt. */
 static bool check_answer(const struct bb_scheduler *s, const struct bb_request_params *p,
 	struct bb_error *err) {
@@ -155,8 +177,8 @@ static bool check_answer(const struct bb_scheduler *s, const struct bb_request_p
 		return base_fail(err, BB_ERR_USAGE, "prompt_logprobs is %d, expected 0 for a prompt with "
 			"vectors, which have no probability", p->n_prompt_logprobs);
 	}
-	return bb_generation_check(s->engine, &p->generation, err) && (p->effort == NULL ||
-		bb_effort_check(s->engine, p->effort, p->n > 0 ? p->n : 1, p->generation.max_tokens, err));
+	return bb_generation_check(s->engine, &p->generation, err) &&
+		(p->effort == NULL || check_effort(s, p, err));
 }
 
 static bool check(const struct bb_scheduler *s, const struct bb_request_params *p,
@@ -220,6 +242,9 @@ bool bb_request_submit(struct bb_request **out, struct bb_scheduler *s,
 		params->n > 0 ? params->n : 1, err)) {
 		base_free(r);
 		return false;
+	}
+	if (r->effort != NULL) {
+		r->effort->answer_by = r->arrived + params->effort->answer_by_ms / 1000;
 	}
 	if (!copy_params(r, params)) {
 		request_destroy(r);

@@ -75,7 +75,7 @@ static inline void mixed_copy_key(struct gguf_builder *b, const struct gguf *g,
 
 /* Unknown, beginning, end; letters and digits; then words of a letter and a number. */
 static inline void mixed_put_vocabulary(struct gguf_builder *b, int n_vocab) {
-	static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789 ";
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789 \n";
 	static char texts[1024][8];
 	static const char *all[1024];
 	static float scores[1024];

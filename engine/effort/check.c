@@ -67,8 +67,7 @@ static bool check_text(const char *text, const char *what, struct bb_error *err)
 		base_fail(err, BB_ERR_USAGE, "what %s thinking is empty, expected a text", what);
 }
 
-static bool check_thinking(const struct bb_engine *e, const struct bb_thinking *t,
-	struct bb_error *err) {
+static bool check_thinking(const struct bb_thinking *t, struct bb_error *err) {
 	if (!check_text(t->begin, "begins", err) || !check_text(t->end, "ends", err) ||
 		!check_text(t->extension, "extends", err)) {
 		return false;
@@ -110,7 +109,7 @@ static bool check_replay(const struct bb_effort *p, int n, struct bb_error *err)
 
 bool bb_effort_check(const struct bb_engine *e, const struct bb_effort *effort, int n,
 	int max_tokens, struct bb_error *err) {
-	if (!check_thinking(e, &effort->thinking, err) || !check_replay(effort, n, err)) {
+	if (!check_thinking(&effort->thinking, err) || !check_replay(effort, n, err)) {
 		return false;
 	}
 	for (int i = 0; effort_policies[i] != NULL; i++) {
@@ -118,6 +117,11 @@ bool bb_effort_check(const struct bb_engine *e, const struct bb_effort *effort, 
 			!effort_policies[i]->check(effort, n, max_tokens, err)) {
 			return false;
 		}
+	}
+	if (effort->min_thinking > 0 && effort->thinking.extension == NULL &&
+		tokenizer_is_vocabless(e->tokenizer)) {
+		return base_fail(err, BB_ERR_USAGE, "the model has no words, so what extends thinking must "
+			"be given");
 	}
 	struct answer_pattern *pattern = NULL;
 	const bool ok = effort->answer_pattern == NULL ||

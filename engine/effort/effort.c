@@ -19,25 +19,38 @@ struct gguf_string effort_piece(const struct bb_engine *e, int32_t id, char room
 	return (struct gguf_string){ room, (size_t)n };
 }
 
+/* Whether these tokens [n] are the text. */
+static bool spells(const struct bb_engine *e, const int32_t *ids, size_t n, const char *text,
+	size_t bytes) {
+	for (size_t i = 0; i < n; i++) {
+		char room[16];
+		const struct gguf_string piece = effort_piece(e, ids[i], room);
+		if (piece.bytes > bytes || memcmp(piece.data, text, piece.bytes) != 0) {
+			return false;
+		}
+		text += piece.bytes;
+		bytes -= piece.bytes;
+	}
+	return bytes == 0;
+}
+
 /* Appends the ids of a text that is written behind others. SentencePiece puts a space before each
- * text: one that stands alone isn't wanted there. */
+ * text: where that is a token of its own it isn't wanted. */
 static bool encode(const struct bb_engine *e, const char *text, size_t bytes,
 	struct bb_tokens *out, struct bb_error *err) {
 	const size_t before = out->n;
-	char room[16];
 	if (bytes == 0) {
 		return true;
 	}
 	if (!tokenizer_encode(e->tokenizer, text, bytes, false, true, out, err)) {
 		return false;
 	}
-	if (out->n > before && !tokenizer_is_vocabless(e->tokenizer)) {
-		const struct gguf_string first = effort_piece(e, out->ids[before], room);
-		if (first.bytes == 1 && first.data[0] == ' ' && text[0] != ' ') {
-			out->n--;
-			memmove(out->ids + before, out->ids + before + 1,
-				(out->n - before) * sizeof(*out->ids));
-		}
+	const size_t n = out->n - before;
+	int32_t *const ids = out->ids + before;
+	if (n > 1 && !tokenizer_is_vocabless(e->tokenizer) && !spells(e, ids, n, text, bytes) &&
+		spells(e, ids + 1, n - 1, text, bytes)) {
+		out->n--;
+		memmove(ids, ids + 1, (n - 1) * sizeof(*ids));
 	}
 	return true;
 }

@@ -54,7 +54,7 @@ struct effort {
 	int32_t end_token;          /* with which the end begins, or -1 */
 	struct bb_tokens extension; /* none: the vocabulary has none, and the caller gave none */
 	bool is_wanted[16];         /* by policy */
-	bool is_finished;           /* no further branches begin */
+	double answer_by;           /* on the scheduler's clock */
 };
 
 /* What a policy wants. Zeroed = nothing. */
@@ -87,7 +87,8 @@ struct effort_policy {
 	void (*token)(struct effort_branch *b, bool ends, struct effort_wish *wish);
 	/* As token, again, when a budget has been changed behind it. */
 	void (*changed)(struct effort_branch *b, struct effort_wish *wish);
-	/* Before each step, and before the first token: close, drop, finish, n_start. */
+	/* Before each step, and before the first token: close, drop, finish, n_start. May be asked more
+	 * than once at a token. */
 	void (*clock)(struct effort_branch *b, double now, struct effort_wish *wish);
 	/* What makes the end of thinking likelier: added to the logit of its first token. */
 	double (*lean)(const struct effort_branch *b);

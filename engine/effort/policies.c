@@ -6,13 +6,14 @@
 
 #include <string.h>
 
-extern const struct effort_policy effort_budget, effort_choice, effort_consensus, effort_deepconf,
-	effort_minimum, effort_probe;
+extern const struct effort_policy effort_budget, effort_choice, effort_consensus, effort_deadline,
+	effort_deepconf, effort_minimum, effort_probe;
 
 const struct effort_policy *const effort_policies[] = {
 	&effort_minimum,
 	&effort_budget,
 	&effort_probe,
+	&effort_deadline,
 	&effort_consensus,
 	&effort_deepconf,
 	&effort_choice,

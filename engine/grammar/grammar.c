@@ -237,6 +237,10 @@ void grammar_forget(const struct bb_engine *e) {
 	destroy_entries(grammar_cache_clear(&e->grammar_trees->cache));
 }
 
+enum bb_grammar_kind grammar_kind(const struct bb_grammar *g) {
+	return g->shared->entry.kind;
+}
+
 const struct token_tree *grammar_tree(const struct bb_grammar *g) {
 	return g->shared->tree;
 }

@@ -18,6 +18,7 @@ void grammar_counts(const struct bb_engine *e, uint64_t *n_compiled, uint64_t *n
 /* Drops all compiled grammars that nobody uses. */
 void grammar_forget(const struct bb_engine *e);
 
+enum bb_grammar_kind grammar_kind(const struct bb_grammar *g);
 const struct token_tree *grammar_tree(const struct bb_grammar *g);
 /* At the beginning of a text. */
 bool grammar_begin(const struct bb_grammar *g, struct matcher *m, struct bb_error *err);
