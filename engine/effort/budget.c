@@ -7,8 +7,8 @@
 
 #include <stdio.h>
 
-/* What is added to the logit of the end's first token when the whole budget is used. In the middle of
- * a thought the end is often e^-15 as likely as what goes on: at the limit it has to win. */
+/* What is added to the logit of the end's first token when the whole budget is used. In the middle
+ * of a thought the end is often e^-15 as likely as what goes on: at the limit it has to win. */
 static const double LEAN_MOST = 20;
 
 static bool is_wanted(const struct bb_effort *p) {
