@@ -283,15 +283,19 @@ static void put_vectors(struct bb_engine *e) {
 	memory_in(&e->memory, b->vectors_at, rows, n * (width * sizeof(*rows) + sizeof(*order)));
 }
 
-/* The last row's logits are drawn from: on the host they need a place. */
-static void add_draw(struct bb_engine *e, const struct bb_step_item *item) {
+/* Logits behind token t of the item are drawn from: on the host they need a place. */
+static void add_draw(struct bb_engine *e, const struct bb_step_item *item, int t) {
 	struct batch *b = &e->batch;
+	struct bb_sampler *s = item->sampler;
+	const bool is_ahead = t >= item->n_tokens - item->n_drafts;
 	if (b->logits[b->n_out] == NULL && !draws_there(e)) {
-		b->logits[b->n_out] = item->sampler->row;
+		b->logits[b->n_out] = item->n_drafts == 0 ? s->row
+			: e->draws.rows + (size_t)b->n_draft_rows++ * (size_t)s->n_vocab;
 	}
 	b->draws[b->n_out] = (struct draw){
-		.sampler = item->sampler, .out = item->sampled, .logits = b->logits[b->n_out],
-		.token_index = bb_context_length(item->context) + item->n_tokens,
+		.sampler = s, .out = item->sampled, .logits = b->logits[b->n_out],
+		.token_index = bb_context_length(item->context) + t + 1, .is_ahead = is_ahead,
+		.is_late = is_ahead && draws_there(e) && !sampler_is_steady(s),
 	};
 	b->n_draws++;
 }
@@ -329,12 +333,13 @@ static void add_item(struct bb_engine *e, const struct bb_step_item *item, int i
 		add_state(b, item, i_seq);
 	}
 	for (int t = 0; t < item->n_tokens; t++) {
-		const bool is_last = t == item->n_tokens - 1, is_drawn = is_last && item->sampler != NULL;
+		const bool is_last = t == item->n_tokens - 1;
+		const bool is_drawn = item->sampler != NULL && t >= item->n_tokens - 1 - item->n_drafts;
 		if ((logits != NULL && (item->all_logits || is_last)) || is_drawn) {
 			b->logits[b->n_out] = logits;
 			b->draws[b->n_out] = (struct draw){ 0 };
 			if (is_drawn) {
-				add_draw(e, item);
+				add_draw(e, item, t);
 			}
 			a->out_row[b->n_out++] = b->n_rows;
 			logits = logits != NULL ? logits + n_vocab : NULL;
@@ -483,7 +488,7 @@ static int arrange(struct bb_engine *e, const struct bb_step_item *items, int n_
 
 void batch_compose(struct bb_engine *e, const struct bb_step_item *items, int n_items) {
 	struct batch *b = &e->batch;
-	b->n_rows = b->n_out = b->n_draws = b->max_kept = 0;
+	b->n_rows = b->n_out = b->n_draws = b->n_draft_rows = b->max_kept = 0;
 	b->n_shares = b->n_shared_rows = b->n_saves = b->n_vectors = b->n_hidden = 0;
 	b->n_seqs = n_items;
 	b->kv_type = items[0].context->kv_type;

@@ -49,6 +49,7 @@ struct batch {
 	float **logits;         /* [n_out]: of [n_vocab] each; NULL: they stay where they are */
 	struct draw *draws;     /* [n_out]: who draws from them */
 	int n_draws;
+	int n_draft_rows;       /* of draws.rows, in use */
 	struct batch_arrays on_host, at; /* at: what kernels are given */
 	struct batch_image image;
 	void *scratch;          /* of attention */

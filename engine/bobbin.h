@@ -327,6 +327,10 @@ struct bb_step_item {
 	                             * not appended. On a device it's drawn where the logits are */
 	float *hidden;              /* NULL, or [n_embd]: what the head is multiplied with behind the
 	                             * last token; not with logits or a sampler */
+	/* With a sampler, no logits and no taps: so many of the tokens, the last, fewer than n_tokens,
+	 * are guesses at what it will draw. They are computed but not appended: bb_step_follow does
+	 * that as far as they were right. A step with drafts may allocate. */
+	int n_drafts;
 };
 /* One forward pass over contexts of one KV type. The rows of all items together must not exceed
  * max_batch_tokens. Either every item is appended or, on an error, none is. One error comes later:
@@ -337,6 +341,14 @@ struct bb_step_item {
  * list of all pages, and for what samplers list (penalised tokens, biases), where either has
  * outgrown what there is; and what the driver takes to capture a kind of step the first time. */
 bool bb_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
+	struct bb_error *err);
+/* Where the engine's last step had drafts for c, and the token that was drawn last is the next of
+ * them: appends it and draws what follows, with the bits that a step of that one token would give.
+ * *follows: whether it did. False, without an error, also where a grammar has no mask for that
+ * draw, which the next step will then tell; and where c was changed or forked since. Allocates
+ * nothing but what a grammar's mask takes. BB_ERR_FORMAT as bb_step: then the token is appended.
+ * BB_ERR_DEVICE. */
+bool bb_step_follow(struct bb_context *c, struct bb_sampled *out, bool *follows,
 	struct bb_error *err);
 /* Appends any number of tokens in steps of max_batch_tokens; logits [n_vocab] of the last, or NULL.
  * On an error the context is rewound to where it was, or to empty when a sliding window no longer
@@ -529,6 +541,7 @@ bool bb_generation_cot_step(const struct bb_generation *g, struct bb_cot_step *s
  * max_running 1 the oldest of all requests has the one place, whatever its deadline. Of prompts
  * whose logits are wanted (n_prompt_logprobs) one at a time is read, in the same order. */
 struct bb_scheduler;
+struct bb_speculation; /* bobbin_effort.h */
 struct bb_scheduler_params { /* zeroed = defaults */
 	int max_running;           /* contexts in a step, n of a request with n; 0 = 64 */
 	int max_waiting;           /* requests that haven't begun; 0 = 1024 */
@@ -539,6 +552,7 @@ struct bb_scheduler_params { /* zeroed = defaults */
 	size_t prefix_cache_bytes; /* 0 = half of the engine's max_kv_bytes, or 4 GiB without those, and
 	                            * what the state cache may hold */
 	bool no_prefix_cache;
+	const struct bb_speculation *speculation; /* copied; NULL: its defaults */
 	double (*clock)(void *user); /* seconds that never go back; NULL: the machine's clock */
 	void *clock_user;
 };
@@ -558,6 +572,13 @@ bool bb_scheduler_step(struct bb_scheduler *s, bool *idle, struct bb_error *err)
 bool bb_scheduler_wait(struct bb_scheduler *s, double most_s);
 void bb_scheduler_wake(struct bb_scheduler *s); /* from any thread; not from a signal handler */
 
+/* Where guesses at the next tokens come from: the request's own tokens, what was written for the
+ * same cache_salt before, a smaller model. */
+enum bb_spec_source { BB_SPEC_PROMPT, BB_SPEC_HISTORY, BB_SPEC_MODEL, BB_SPEC_SOURCES };
+struct bb_spec_count {
+	uint64_t n_drafted, n_accepted; /* rows that were spent on guesses; those that were right */
+};
+
 struct bb_usage {
 	int n_prompt, n_cached; /* tokens of the prompt; those of them that weren't computed for it */
 	int n_output;           /* tokens given out, of all branches */
@@ -571,6 +592,7 @@ struct bb_usage {
 	int n_dropped;          /* of them */
 	int n_probe_tokens;     /* beyond n_output: drawn by probes */
 	double flops;           /* of all rows computed for it, probes' and those computed again too */
+	struct bb_spec_count spec[BB_SPEC_SOURCES];
 };
 
 enum bb_event_kind {
@@ -618,6 +640,7 @@ struct bb_request_params { /* zeroed = defaults, but for what is said */
 	struct bb_generation_params generation; /* filled by the caller */
 	int n;                      /* branches; 0 = 1. Each draws with bb_branch_seed */
 	const struct bb_effort *effort; /* NULL: no policy */
+	bool no_speculation;        /* one token a step and branch */
 	int priority;               /* lower goes first */
 	double deadline_ms;         /* from now: an answer that isn't whole then ends; 0 = none */
 	int n_predicted;            /* tokens that the answer may have, for who has a deadline; 0: as
@@ -663,6 +686,7 @@ struct bb_scheduler_stats { /* counts since it was created */
 	double step_s, busy_s;             /* the last step's time, and that of all */
 	double flops;                      /* of all rows computed, see bb_engine_flops */
 	uint64_t step_rows;                /* the last step's rows */
+	struct bb_spec_count spec[BB_SPEC_SOURCES];
 };
 void bb_scheduler_stats(struct bb_scheduler *s, struct bb_scheduler_stats *out); /* any thread */
 

@@ -160,6 +160,25 @@ struct bb_branch_info {
 /* The first `most` branches; how many there are. From any thread, before the release. */
 int bb_request_branches(struct bb_request *r, struct bb_branch_info *out, int most);
 
+/* ---- speculation ---- */
+
+/* Guesses at what comes next are computed in the same step as the token that is sure; what is drawn
+ * says which were right. How many is decided step by step, by how often those of a kind were right
+ * and what a row more was measured to cost. Answers are the same, bit by bit. */
+struct bb_speculation { /* zeroed = defaults */
+	bool is_off;
+	unsigned sources;        /* bits 1 << enum bb_spec_source; 0: the prompt and history, and the
+	                          * draft model where there is one */
+	int max_drafts;          /* of a branch in a step, 1 to 64; 0: 16 */
+	int min_match;           /* tokens that have to agree before a guess; 0: 2 */
+	int max_match;           /* that are compared, at most 64; 0: 64 */
+	size_t history_bytes;    /* of what was written before, of all salts; 0: 32 MiB */
+	bool is_fixed;           /* as many as may be, whatever they cost: for tests and benchmarks */
+};
+/* "ngram", "suffix", "draft_model" */
+const char *bb_spec_source_name(enum bb_spec_source source);
+bool bb_spec_source_parse(const char *name, enum bb_spec_source *out);
+
 #ifdef __cplusplus
 }
 #endif

@@ -61,6 +61,7 @@ static void unlink_context(struct bb_context *c) {
 
 void context_keep(struct bb_context *c) {
 	struct bb_engine *e = c->engine;
+	context_drop_ahead(c);
 	c->is_kept = true;
 	e->n_kept_changes++;
 	unlink_context(c);
@@ -93,6 +94,7 @@ static void unpromise(struct bb_context *c) {
 }
 
 bool bb_context_fork(struct bb_context **out, struct bb_context *c, struct bb_error *err) {
+	context_drop_ahead(c);
 	if (!create(out, c->engine, c->kv_type, c->max_len, err)) {
 		return false;
 	}
@@ -207,6 +209,7 @@ bool context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err) {
 		return base_fail(err, BB_ERR_CONTEXT, "a rewind to token %d of a context of %d tokens",
 			n_tokens, bb_context_length(c));
 	}
+	context_drop_ahead(c);
 	const int reach = context_state_reach(c, n_tokens);
 	if (reach == n_tokens) {
 		return cut(c, n_tokens, err);
@@ -348,14 +351,16 @@ bool engine_give_back(struct bb_engine *e) {
 	return bytes > 0;
 }
 
-bool context_reserve(struct bb_context *c, int n_new, struct bb_error *err) {
+bool context_reserve(struct bb_context *c, int n_new, int n_drafts, struct bb_error *err) {
 	const int length = bb_context_length(c);
+	context_drop_ahead(c);
 	if (n_new > c->max_len - length) {
 		return base_fail(err, BB_ERR_CONTEXT,
 			"the context holds %d of at most %d tokens; %d more don't fit", length, c->max_len,
 			n_new);
 	}
-	if (!timeline_reserve(&c->timeline, n_new, err) || !context_state_reserve(c, n_new, err)) {
+	if (!timeline_reserve(&c->timeline, n_new, err) ||
+		!context_state_reserve(c, n_new, n_drafts, err)) {
 		context_state_unreserve(c);
 		return false;
 	}
@@ -371,6 +376,7 @@ bool context_reserve(struct bb_context *c, int n_new, struct bb_error *err) {
 
 void context_unreserve(struct bb_context *c) {
 	const int length = bb_context_length(c);
+	c->ahead.n = 0;
 	context_state_unreserve(c);
 	for (int i = 0; i < c->engine->plan.n_paged; i++) {
 		kv_truncate(&c->tables[i], c->n_reserved > length ? c->n_reserved : length);
@@ -379,7 +385,7 @@ void context_unreserve(struct bb_context *c) {
 
 bool bb_context_reserve(struct bb_context *c, int n_tokens, struct bb_error *err) {
 	assert(n_tokens >= 1);
-	if (!context_reserve(c, n_tokens, err)) {
+	if (!context_reserve(c, n_tokens, 0, err)) {
 		return false;
 	}
 	context_state_unreserve(c);
@@ -392,10 +398,31 @@ bool bb_context_reserve(struct bb_context *c, int n_tokens, struct bb_error *err
 	return true;
 }
 
-void context_commit(struct bb_context *c, const int32_t *tokens, int n) {
-	timeline_append(&c->timeline, tokens, n);
-	context_state_commit(c);
+static void release_pages(struct bb_context *c) {
 	for (int i = 0; i < c->engine->plan.n_paged; i++) {
 		kv_release_before(&c->tables[i], first_kept(c->engine, i, bb_context_length(c)));
+	}
+}
+
+void context_commit(struct bb_context *c, const int32_t *tokens, int n, struct ahead ahead) {
+	timeline_append(&c->timeline, tokens, n);
+	c->ahead = ahead;
+	context_state_commit(c, ahead.n);
+	release_pages(c);
+}
+
+void context_follow(struct bb_context *c, int32_t token) {
+	assert(c->ahead.n > 0);
+	timeline_append(&c->timeline, &token, 1);
+	c->ahead.n--;
+	c->ahead.row++;
+	c->ahead.out++;
+	context_state_follow(c);
+	release_pages(c);
+}
+
+void context_drop_ahead(struct bb_context *c) {
+	if (c->ahead.n > 0) {
+		context_unreserve(c);
 	}
 }

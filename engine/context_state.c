@@ -170,7 +170,21 @@ bool context_state_check(const struct bb_context *c, struct bb_error *err) {
 		bb_context_length(c));
 }
 
-bool context_state_reserve(struct bb_context *c, int n_new, struct bb_error *err) {
+/* Adds the saves of the grid in (from, end), or, `all`, those behind each token of [from, end). */
+static bool take_saves(struct bb_context *c, int from, int end, bool all, struct bb_error *err) {
+	int at = all ? from : next_save(c, from);
+	while (at < end) {
+		struct state *s = all ? state_take(pool_of(c), false, err) : take(c, err);
+		if (s == NULL) {
+			return false;
+		}
+		c->saves[c->n_saves++] = (struct checkpoint){ at, kind_at(c, at), s };
+		at = all ? at + 1 : next_save(c, at);
+	}
+	return true;
+}
+
+bool context_state_reserve(struct bb_context *c, int n_new, int n_drafts, struct bb_error *err) {
 	struct bb_engine *e = c->engine;
 	const int length = bb_context_length(c);
 	if (!has_state(c)) {
@@ -180,19 +194,16 @@ bool context_state_reserve(struct bb_context *c, int n_new, struct bb_error *err
 		return false;
 	}
 	assert(c->n_saves == 0 && c->next_state == NULL);
-	const int end = length + n_new;
-	const int n = e->kept_states->max_kept > 0 ? n_saves_within(c, length, end - 1) : 0;
-	if (!reserve_saves(c, n, err)) {
+	const int end = length + n_new, sure = end - n_drafts;
+	const bool keeps = e->kept_states->max_kept > 0;
+	const int n = keeps ? n_saves_within(c, length, end) : 0;
+	if (!reserve_saves(c, n + n_drafts, err)) {
 		return false;
 	}
-	make_room(e, n + (end % STATE_EVERY == 0 || end == c->wanted));
-	for (int at = length; c->n_saves < n;) {
-		struct state *s = take(c, err);
-		if (s == NULL) {
-			return false;
-		}
-		at = next_save(c, at);
-		c->saves[c->n_saves++] = (struct checkpoint){ at, kind_at(c, at), s };
+	make_room(e, n);
+	if ((keeps && !take_saves(c, length, sure, false, err)) ||
+		!take_saves(c, sure, end, true, err)) {
+		return false;
 	}
 	const bool in_place = c->state != NULL && c->state->n_refs == 1;
 	c->next_state = in_place ? c->state : take(c, err);
@@ -210,25 +221,62 @@ void context_state_unreserve(struct bb_context *c) {
 	c->next_state = NULL;
 }
 
-void context_state_commit(struct bb_context *c) {
-	struct state_pool *p = pool_of(c);
+static void go_on_from(struct bb_context *c, struct state *s) {
+	if (c->state != s) {
+		state_unref(pool_of(c), c->state);
+		c->state = s;
+	}
+}
+
+/* Gives the first n saves up, as checkpoints where they are of the grid. */
+static void keep_saves(struct bb_context *c, int n) {
+	struct bb_error ignored = { 0 }; /* a checkpoint less costs time only */
+	for (int i = 0; i < n; i++) {
+		keep(c, c->saves[i].n_tokens, c->saves[i].kind, c->saves[i].state, true, &ignored);
+		state_unref(pool_of(c), c->saves[i].state);
+	}
+	c->n_saves -= n;
+	if (n > 0) {
+		memmove(c->saves, c->saves + n, (size_t)c->n_saves * sizeof(*c->saves));
+	}
+}
+
+static void keep_last(struct bb_context *c) {
 	const int length = bb_context_length(c);
+	struct bb_error ignored = { 0 };
+	if (length % STATE_EVERY == 0 || length == c->wanted) {
+		keep(c, length, kind_at(c, length), c->state, true, &ignored);
+	}
+}
+
+/* The state that was computed next, which the context goes on from now. */
+static struct state *take_ahead(struct bb_context *c) {
+	struct state *s = c->n_saves > 0 ? c->saves[0].state : c->next_state;
+	if (c->n_saves > 0) {
+		c->n_saves--;
+		memmove(c->saves, c->saves + 1, (size_t)c->n_saves * sizeof(*c->saves));
+	} else {
+		c->next_state = NULL;
+	}
+	return s;
+}
+
+void context_state_commit(struct bb_context *c, int n_drafts) {
 	if (!has_state(c)) {
 		return;
 	}
-	if (c->next_state != c->state) {
-		state_unref(p, c->state);
-		c->state = c->next_state;
+	if (n_drafts > 0 && c->next_state == c->state) {
+		c->state = NULL; /* written in place: it's the one behind the last draft */
 	}
-	c->next_state = NULL;
-	struct bb_error ignored = { 0 }; /* a checkpoint less costs time only */
-	for (int i = 0; i < c->n_saves; i++) {
-		keep(c, c->saves[i].n_tokens, c->saves[i].kind, c->saves[i].state, true, &ignored);
-		state_unref(p, c->saves[i].state);
-	}
-	c->n_saves = 0;
-	if (length % STATE_EVERY == 0 || length == c->wanted) {
-		keep(c, length, kind_at(c, length), c->state, true, &ignored);
+	keep_saves(c, c->n_saves - n_drafts);
+	go_on_from(c, take_ahead(c));
+	keep_last(c);
+}
+
+void context_state_follow(struct bb_context *c) {
+	if (has_state(c)) {
+		go_on_from(c, take_ahead(c));
+		keep_last(c);
 	}
 }
 
@@ -326,7 +374,8 @@ static bool is_new(struct state *s, unsigned mark) {
 }
 
 size_t context_state_live_tally(const struct bb_context *c, unsigned mark) {
-	return is_new(c->state, mark) ? pool_of(c)->bytes : 0;
+	const int n_ahead = c->n_saves + (c->next_state != NULL && c->next_state != c->state);
+	return (size_t)(is_new(c->state, mark) + n_ahead) * pool_of(c)->bytes;
 }
 
 size_t context_state_tally(const struct bb_context *c, unsigned mark) {

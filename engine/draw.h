@@ -18,6 +18,8 @@ struct draw {
 	struct bb_sampled *out;
 	int token_index;            /* where the token will stand */
 	const float *logits;        /* [n_vocab] on the host, or NULL */
+	bool is_ahead;              /* behind a draft: bb_step_follow draws, or nobody does */
+	bool is_late;               /* on a device: not in the step, as what was drawn by then counts */
 };
 
 /* A device's room for the draws of a step: what its kernel is given, and what it gives back. */
@@ -25,6 +27,9 @@ struct draw_room {
 	struct staging in, out;
 	float *scratch;
 	size_t scratch_bytes;
+	/* without a device: logits of items with drafts */
+	float *rows;    /* [max_rows, n_vocab] */
+	int max_rows;
 };
 
 /* Whether this engine's steps draw where they compute. */
@@ -41,5 +46,9 @@ void draws_send(struct bb_engine *e);
 void draws_run(struct bb_engine *e, int i, int n);
 void draws_fetch(struct bb_engine *e);
 bool draws_read(struct bb_engine *e, struct bb_error *err);
+/* Of a row behind a draft: whether that is what was drawn last, and the row can be drawn from, with
+ * its grammar's mask; and the draw. */
+bool draws_prepare(struct bb_engine *e, int row, int32_t draft);
+bool draws_follow(struct bb_engine *e, int row, struct bb_sampled *out, struct bb_error *err);
 
 #endif

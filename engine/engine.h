@@ -72,6 +72,14 @@ struct bb_engine {
 	struct taps *taps;           /* NULL: nobody looks */
 };
 
+/* What the last step has computed behind a context's last token. It's there until the next step, or
+ * until the context is changed or forked. */
+struct ahead {
+	int n;            /* tokens; 0: nothing */
+	int row, out;     /* of the batch: of the first of them, and of its wanted logits */
+	uint64_t n_steps; /* of the engine, that step included */
+};
+
 struct bb_context {
 	struct bb_engine *engine;
 	enum bb_kv_dtype kv_type;
@@ -81,8 +89,10 @@ struct bb_context {
 	struct kv_table tables[MAX_LAYER_KINDS];   /* by kind of layer */
 	struct state *state;                       /* behind the last token; NULL: all zero */
 	struct state *next_state;                  /* which the step that is prepared will write */
-	struct checkpoint *saves;                  /* [n_saves] that it will write on the way */
+	struct checkpoint *saves;                  /* [n_saves] that it will write on the way, or has
+	                                            * written ahead */
 	int n_saves, max_saves;
+	struct ahead ahead;
 	struct checkpoints checkpoints;
 	int n_promised;                            /* states that bb_context_reserve set aside */
 	int n_promised_kept;                       /* packed ones */
@@ -110,8 +120,9 @@ const char *engine_kv_name(enum bb_kv_dtype type); /* "f16" */
 int engine_first_needed(const struct bb_engine *e, int i_kind, int n_tokens);
 /* Whether sliding windows still hold what a rewind to n_tokens needs. */
 bool context_holds(const struct bb_context *c, int n_tokens);
-/* Makes room for n_new more tokens; on failure the context is as it was. */
-bool context_reserve(struct bb_context *c, int n_new, struct bb_error *err);
+/* Makes room for n_new more tokens, of which the last n_drafts may come to nothing; on failure the
+ * context is as it was. */
+bool context_reserve(struct bb_context *c, int n_new, int n_drafts, struct bb_error *err);
 /* Bytes of pages and states that destroying it would give back: nobody else refers to them. */
 size_t context_alone_bytes(const struct bb_context *c);
 size_t context_alone_page_bytes(const struct bb_context *c); /* of pages alone */
@@ -129,11 +140,14 @@ bool context_rewind(struct bb_context *c, int n_tokens, struct bb_error *err);
 
 /* Whether the state behind the last token is there; BB_ERR_DEVICE where a failed step lost it. */
 bool context_state_check(const struct bb_context *c, struct bb_error *err);
-/* Room for the state behind n_new more tokens, and for those to keep on the way. */
-bool context_state_reserve(struct bb_context *c, int n_new, struct bb_error *err);
+/* Room for the state behind n_new more tokens, and for those to keep on the way: also behind each
+ * token before the last n_drafts, and each of these. */
+bool context_state_reserve(struct bb_context *c, int n_new, int n_drafts, struct bb_error *err);
 void context_state_unreserve(struct bb_context *c);
-/* The step's states become the context's, which has the step's tokens by now. */
-void context_state_commit(struct bb_context *c);
+/* The step's states become the context's, which has the step's tokens by now, but for n_drafts. */
+void context_state_commit(struct bb_context *c, int n_drafts);
+/* The same for the first token ahead. */
+void context_state_follow(struct bb_context *c);
 /* What bb_context_reserve does for n_new more tokens; 0 takes it back. */
 bool context_state_promise(struct bb_context *c, int n_new, struct bb_error *err);
 /* A fork's state, and the other way round all that a context has given back. */
@@ -172,8 +186,13 @@ void engine_unpack_state(const struct bb_engine *e, struct state *s, struct stat
 
 /* Gives back room, but not what bb_context_reserve promised. */
 void context_unreserve(struct bb_context *c);
-/* The n tokens of a finished step become part of the timeline; pages behind windows are freed. */
-void context_commit(struct bb_context *c, const int32_t *tokens, int n);
+/* The n tokens of a finished step become part of the timeline; pages behind windows are freed.
+ * `ahead` says what else it has computed. */
+void context_commit(struct bb_context *c, const int32_t *tokens, int n, struct ahead ahead);
+/* The first token ahead becomes part of the timeline. */
+void context_follow(struct bb_context *c, int32_t token);
+/* Forgets what is ahead, with the room for it. */
+void context_drop_ahead(struct bb_context *c);
 
 /* bb_prefill, which may draw, as bb_step does, from the logits of the last token. */
 bool engine_prefill(struct bb_context *c, const int32_t *tokens, size_t n_tokens, float *logits,

@@ -181,6 +181,20 @@ bool generation_replace(struct bb_generation *g, const int32_t *ids, size_t n,
 	return true;
 }
 
+int generation_most_drafts(const struct bb_generation *g) {
+	const int max_len = g->max_len > 0 ? g->max_len : g->context->max_len;
+	const int room = max_len - bb_context_length(g->context) - 2;
+	const int most = g->max_tokens >= 0 ? g->max_tokens - g->n_tokens - 1 : room;
+	return most < room ? most : room;
+}
+
+bool generation_follow(struct bb_generation *g, bool *follows, struct bb_error *err) {
+	struct bb_error ignored = { 0 };
+	*follows = false;
+	/* where that fails the next step tells */
+	return !generation_prepare(g, &ignored) || bb_step_follow(g->context, &g->next, follows, err);
+}
+
 bool bb_generation_create(struct bb_generation **out, struct bb_context *c,
 	const struct bb_generation_params *params, const int32_t *prompt, size_t n_prompt,
 	bb_progress_fn *progress, void *user, struct bb_error *err) {

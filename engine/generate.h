@@ -58,6 +58,10 @@ bool generation_keep_row(struct bb_generation *g, bool keeps, struct bb_error *e
  * are forced. The grammar must take it. */
 bool generation_replace(struct bb_generation *g, const int32_t *ids, size_t n,
 	struct bb_error *err);
+/* How many drafts its next step may have: as many draws as it may still make behind the first. */
+int generation_most_drafts(const struct bb_generation *g);
+/* Where what was given out last is the next draft of that step: draws the next one. */
+bool generation_follow(struct bb_generation *g, bool *follows, struct bb_error *err);
 /* What the step drew is given out, as bb_generation_next does; the context holds what it was drawn
  * behind. On an error, which BB_ERR_MEMORY alone can be, it's still to be given out. */
 bool generation_take(struct bb_generation *g, struct bb_sampled *token, const char **text,

@@ -344,18 +344,22 @@ bool bb_scheduler_create(struct bb_scheduler **out, struct bb_engine *e,
 	const size_t n = (size_t)s->params.max_running;
 	s->items = base_alloc(n, sizeof(*s->items));
 	s->of_item = base_alloc(n, sizeof(*s->of_item));
+	s->spec_reached = base_alloc(n, sizeof(*s->spec_reached));
 	pthread_condattr_t monotonic;
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->changed, &monotonic);
 	pthread_condattr_destroy(&monotonic);
-	if (s->items == NULL || s->of_item == NULL) {
+	if (s->items == NULL || s->of_item == NULL || s->spec_reached == NULL) {
 		bb_scheduler_destroy(s);
 		return base_no_memory(err, "scheduler", n * sizeof(*s->items));
 	}
-	if (!s->params.no_prefix_cache &&
-		!prefix_create(&s->prefix, e, s->params.prefix_cache_bytes, &s->space, err)) {
+	const struct bb_speculation *spec = s->params.speculation;
+	s->params.speculation = NULL;
+	if ((!s->params.no_prefix_cache &&
+		!prefix_create(&s->prefix, e, s->params.prefix_cache_bytes, &s->space, err)) ||
+		((spec == NULL || !spec->is_off) && !spec_create(&s->spec, e, spec, err))) {
 		bb_scheduler_destroy(s);
 		return false;
 	}
@@ -370,8 +374,10 @@ void bb_scheduler_destroy(struct bb_scheduler *s) {
 	run_take_inbox(s);
 	run_end_all(s, BB_FINISH_CANCELLED, NULL);
 	prefix_destroy(s->prefix);
+	spec_destroy(s->spec);
 	base_free(s->items);
 	base_free(s->of_item);
+	base_free(s->spec_reached);
 	base_free(s->plan.jobs);
 	base_free(s->plan.order);
 	base_free(s->of_job);

@@ -10,6 +10,7 @@
 #include "generate.h"
 #include "prefix.h"
 #include "schedule.h"
+#include "spec.h"
 #include "swap.h"
 
 #include <pthread.h>
@@ -42,6 +43,7 @@ struct branch {
 	int n_probe;                   /* of a probe: tokens that it may draw */
 	struct bb_text said;           /* … and what it has drawn */
 	double logprob;                /* the sum of its tokens' */
+	struct spec_branch *spec;      /* NULL: it had no drafts yet */
 	enum bb_finish finish;         /* NONE: it hasn't ended */
 	struct effort_branch *effort;  /* NULL: no policy */
 };
@@ -105,6 +107,8 @@ struct bb_scheduler {
 	int n_items, max_jobs;
 	struct schedule_meter meter;
 	int n_mixed;                   /* steps in a row that read prompts while others decode */
+	struct spec *spec;             /* NULL: no drafts */
+	double *spec_reached;          /* [max_running], by item: see spec.c */
 	struct swap_space space;       /* of branches put aside, and of the prefix cache */
 	size_t squeeze;                /* a limit that failed allocations taught, of all bytes in use,
 	                                * checkpoints too; 0: none */

@@ -78,6 +78,7 @@ void run_end_branch(struct bb_scheduler *s, struct branch *b, enum bb_finish fin
 	const bool has_choice = r->effort != NULL && (is_decided || finish == BB_FINISH_DEADLINE);
 	r->usage.n_dropped += b->is_live && finish == BB_FINISH_DROPPED;
 	turns_end_probe(s, turns_probe_of(b));
+	spec_end(s->spec, b, is_whole);
 	if (is_whole && !r->params.wants_hidden) {
 		turns_keep(s, b);
 	} else {
@@ -125,6 +126,7 @@ void run_fail(struct bb_scheduler *s, struct bb_request *r, const struct bb_erro
 	for (int i = 0; i < r->params.n; i++) {
 		turns_end_probe(s, turns_probe_of(&r->branches[i]));
 		if (r->branches[i].finish == BB_FINISH_NONE) {
+			spec_end(s->spec, &r->branches[i], false);
 			turns_drop(s, &r->branches[i]);
 			r->branches[i].is_live = false;
 			r->branches[i].finish = BB_FINISH_CANCELLED;
@@ -423,6 +425,7 @@ static void tell_token(struct bb_scheduler *s, struct branch *b) {
 	r->usage.n_cot_steps += b->effort == NULL && b->generation->cot.n_tokens == 1;
 	r->usage.n_output++;
 	s->now.n_output_tokens++;
+	spec_see(s->spec, b, token.id);
 	r->last = requests_now(s);
 	r->first = r->first > 0 ? r->first : r->last;
 	run_tell(r, &event);
@@ -433,6 +436,27 @@ static void tell_token(struct bb_scheduler *s, struct branch *b) {
 	if (event.finish != BB_FINISH_NONE) {
 		s->mean_output += (s->mean_output > 0 ? 0.05 : 1) * (b->n_output - s->mean_output);
 		run_end_branch(s, b, event.finish);
+	}
+}
+
+/* What the step computed for the branch's drafts, as far as they were right, and until it has to
+ * stop where it is: it has ended, or waits for its probe. */
+static void follow_drafts(struct bb_scheduler *s, struct branch *b) {
+	struct bb_request *r = b->request;
+	bool follows = true;
+	while (follows && b->finish == BB_FINISH_NONE && turns_probe_of(b) == NULL &&
+		!atomic_load(&r->is_cancelled)) {
+		struct bb_error err = { 0 };
+		if (!generation_follow(b->generation, &follows, &err)) {
+			run_fail(s, r, &err);
+		} else if (follows) {
+			b->n_seen = bb_context_length(b->context);
+			spec_took(s, b);
+			tell_token(s, b);
+		}
+	}
+	if (b->context != NULL) {
+		context_drop_ahead(b->context);
 	}
 }
 
@@ -456,9 +480,9 @@ static void count_rows(struct bb_scheduler *s, struct branch *b, int n) {
 }
 
 static double flops_of(const struct bb_scheduler *s, const struct bb_step_item *item) {
-	const int first = bb_context_length(item->context) - item->n_tokens;
+	const int first = bb_context_length(item->context) + item->n_drafts - item->n_tokens;
 	return cost_flops(s->engine, first, item->n_tokens, item->all_logits ? item->n_tokens
-		: item->logits != NULL || item->sampler != NULL);
+		: item->n_drafts + (item->logits != NULL || item->sampler != NULL));
 }
 
 static void give_out(struct bb_scheduler *s, int i, const struct bb_error *step_err) {
@@ -469,7 +493,7 @@ static void give_out(struct bb_scheduler *s, int i, const struct bb_error *step_
 	if (!b->is_live || atomic_load(&r->has_ended)) {
 		return; /* a branch beside it has failed */
 	}
-	count_rows(s, b, item->n_tokens);
+	count_rows(s, b, item->n_tokens - item->n_drafts);
 	r->usage.flops += flops_of(s, item);
 	if (item->sampler != NULL && item->sampled->id < 0) {
 		run_fail(s, r, step_err);
@@ -486,6 +510,9 @@ static void give_out(struct bb_scheduler *s, int i, const struct bb_error *step_
 		take_probed(s, b);
 	} else if (item->sampler != NULL) {
 		tell_token(s, b);
+		if (item->n_drafts > 0) {
+			follow_drafts(s, b);
+		}
 	} else if (item->hidden != NULL) {
 		tell_hidden(s, b, item->hidden);
 	} else if (b->has_to_part && bb_context_length(b->context) == (int)r->params.n_prompt - 1 &&
@@ -513,7 +540,7 @@ static bool fail_step(struct bb_scheduler *s, const struct bb_error *why, struct
 		run_end_all(s, BB_FINISH_NONE, why);
 		return false;
 	}
-	if (why->code == BB_ERR_MEMORY && jobs_find_memory(s)) {
+	if (why->code == BB_ERR_MEMORY && (spec_gives_way(s) || jobs_find_memory(s))) {
 		return true; /* that may be enough */
 	}
 	if (why->code == BB_ERR_MEMORY && !is_alone(s, s->of_item[0])) {
@@ -530,17 +557,22 @@ static bool fail_step(struct bb_scheduler *s, const struct bb_error *why, struct
 }
 
 static void measure(struct bb_scheduler *s, double seconds) {
-	int n_decode = 0, n_rows = 0;
+	int n_decode = 0, n_rows = 0, n_drafts = 0;
 	for (int i = 0; i < s->n_items; i++) {
-		n_rows += s->items[i].n_tokens;
+		n_rows += s->items[i].n_tokens - s->items[i].n_drafts;
+		n_drafts += s->items[i].n_drafts;
 		n_decode += s->plan.jobs[s->of_item[i]->i_job].n_todo == 1;
 	}
-	schedule_meter_add(&s->meter, n_decode, n_rows - n_decode, seconds);
+	if (n_rows == n_decode) {
+		spec_measure(s->spec, n_decode, n_drafts, seconds);
+	}
+	schedule_meter_add(&s->meter, n_decode, n_rows - n_decode,
+		spec_without(s->spec, n_decode, n_drafts, seconds));
 	s->n_mixed = n_decode > 0 && n_rows > n_decode ? s->n_mixed + 1 : 0;
 	s->now.n_steps++;
 	s->now.step_s = seconds;
 	s->now.busy_s += seconds;
-	s->now.step_rows = (uint64_t)n_rows;
+	s->now.step_rows = (uint64_t)(n_rows + n_drafts);
 }
 
 static bool compute(struct bb_scheduler *s, struct bb_error *err) {
@@ -593,6 +625,7 @@ bool bb_scheduler_step(struct bb_scheduler *s, bool *idle, struct bb_error *err)
 	}
 	make_room(s);
 	gather(s);
+	spec_draft(s);
 	*idle = is_idle(s);
 	const bool ok = s->n_items == 0 || compute(s, err);
 	infos_publish(s);

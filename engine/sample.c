@@ -226,7 +226,7 @@ bool sampler_keep_row(struct bb_sampler *s, struct bb_error *err) {
 
 static bool begin_grammar(struct bb_sampler *s, struct bb_error *err) {
 	const struct bb_grammar *const g = s->params.grammar;
-	s->drawn = BB_SAMPLE_ID_NONE;
+	s->last = s->drawn = BB_SAMPLE_ID_NONE;
 	if (g == NULL) {
 		return true;
 	}
@@ -343,7 +343,7 @@ void sampler_count(struct bb_sampler *s, int32_t id) {
 		t->n_output++;
 	}
 	s->has_new_count = s->n_counts > before;
-	s->drawn = id;
+	s->last = s->drawn = id;
 	s->has_mask = false;
 }
 
@@ -358,12 +358,17 @@ static void uncount(struct bb_sampler *s, int32_t id) {
 	}
 }
 
+bool sampler_is_steady(const struct bb_sampler *s) {
+	return s->counts == NULL && s->mask == NULL && !s->is_led &&
+		s->n_banned == (s->params.ignore_eos ? s->n_eog : 0);
+}
+
 void sampler_replace(struct bb_sampler *s, const struct bb_engine *e, int32_t id,
 	struct bb_sampled *out) {
-	assert(s->row != NULL);
+	assert(s->from != NULL);
 	uncount(s, out->id);
 	out->id = id;
-	sampler_report(s, e, s->row, s->params.n_logprobs, out);
+	sampler_report(s, e, s->from, s->params.n_logprobs, out);
 	sampler_count(s, id);
 }
 
@@ -635,6 +640,7 @@ void sampler_report(struct bb_sampler *s, const struct bb_engine *e, const float
 void sampler_choose(struct bb_sampler *s, const struct bb_engine *e, const float *logits,
 	int token_index, struct bb_sampled *out) {
 	out->id = BB_SAMPLE_ID_NONE;
+	s->from = logits;
 	if (all_finite(logits, s->n_vocab)) {
 		out->id = pick(s, e, adjusted(s, logits, token_index), token_index);
 		sampler_report(s, e, logits, s->params.n_logprobs, out);

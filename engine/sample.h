@@ -25,11 +25,14 @@ struct bb_sampler {
 	bool has_new_count;         /* the last one drawn hadn't been counted before */
 	float *row;                 /* [n_vocab] for logits that are drawn from, where steps leave them
 	                             * on the host; on a device NULL until sampler_keep_row */
+	const float *from;          /* [n_vocab]: what was drawn from last, where it's on the host */
 	float *logits, *probs;      /* [n_vocab] */
 	int32_t *order;             /* [n_vocab]: candidates */
 	struct matcher matcher;     /* of params.grammar: where the text stands */
 	uint32_t *mask;             /* [(n_vocab + 31) / 32]: may a token be drawn; NULL: any may */
-	int32_t drawn;              /* a token that the matcher hasn't seen yet, or -1 */
+	bool is_led;                /* between two draws a policy may say what the next one gives */
+	int32_t last;               /* the token that was drawn last, or -1 */
+	int32_t drawn;              /* the same, if the matcher hasn't seen it yet */
 	bool has_mask, has_ended;   /* mask is for the next draw; an end token was drawn */
 };
 
@@ -50,13 +53,16 @@ void sampler_force(struct bb_sampler *s, int32_t id);
 void sampler_lean(struct bb_sampler *s, int32_t id, float bias);
 /* Whether the grammar's mask of the next draw has the token. */
 bool sampler_allows(const struct bb_sampler *s, int32_t id);
-/* Room for the row of logits that sampler_replace needs. */
+/* Room for the row of logits that sampler_replace needs, on a device too. */
 bool sampler_keep_row(struct bb_sampler *s, struct bb_error *err);
 /* In place of *out, the last one drawn, which counts as if it had not been, comes id: how likely
- * that was is reported. s->row has the logits. */
+ * that was is reported. s->from has the logits. */
 void sampler_replace(struct bb_sampler *s, const struct bb_engine *e, int32_t id,
 	struct bb_sampled *out);
 void sampler_finish(struct bb_sampler *s);
+/* Whether its next draws differ in nothing but their logits and random numbers, whatever is drawn
+ * on the way. */
+bool sampler_is_steady(const struct bb_sampler *s);
 /* Makes the mask of the next draw, where there is a grammar. What a draw needs and may fail is done
  * here. */
 bool sampler_prepare(struct bb_sampler *s, const struct bb_engine *e, struct bb_error *err);

@@ -321,6 +321,7 @@ static bool put_all(struct sink *s, struct bb_context *c) {
 
 bool bb_context_save(struct bb_context *c, const char *path, struct bb_error *err) {
 	struct sink s = { .err = err };
+	context_drop_ahead(c);
 	return context_state_check(c, err) && aside_open(&s.file, path, 0600, err) &&
 		aside_close(&s.file, put_all(&s, c));
 }

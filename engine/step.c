@@ -30,6 +30,8 @@ static bool check_items(const struct bb_engine *e, const struct bb_step_item *it
 		assert(items[i].n_tokens >= 1 && items[i].context->engine == e);
 		assert(items[i].hidden == NULL || (items[i].logits == NULL && items[i].sampler == NULL));
 		assert(items[i].sampler == NULL || (items[i].sampled != NULL && !items[i].all_logits));
+		assert(items[i].n_drafts == 0 || (items[i].n_drafts < items[i].n_tokens &&
+			items[i].sampler != NULL && items[i].logits == NULL && e->taps == NULL));
 		assert(items[i].context->kv_type == items[0].context->kv_type);
 		for (int j = 0; j < i; j++) {
 			assert(items[j].context != items[i].context);
@@ -56,7 +58,8 @@ static bool reserve_all(struct bb_engine *e, const struct bb_step_item *items, i
 	struct bb_error *err) {
 	int n = 0;
 	bool ok = true;
-	while (ok && n < n_items && context_reserve(items[n].context, items[n].n_tokens, err)) {
+	while (ok && n < n_items && context_reserve(items[n].context, items[n].n_tokens,
+		items[n].n_drafts, err)) {
 		ok = timeline_reserve_vectors(&items[n].context->timeline, items[n].tokens,
 			items[n].n_tokens, err);
 		n++;
@@ -66,6 +69,23 @@ static bool reserve_all(struct bb_engine *e, const struct bb_step_item *items, i
 		return false;
 	}
 	return true;
+}
+
+/* Sequences of the batch follow one another in its order: their rows, and their wanted logits. */
+static void commit(struct bb_engine *e, const struct bb_step_item *items, int n_items) {
+	const struct batch *b = &e->batch;
+	for (int i = 0, row = 0, out = 0; i < n_items; i++) {
+		const struct bb_step_item *item = &items[b->order[i]];
+		const bool has_out = item->logits != NULL || item->sampler != NULL;
+		const bool has_all = item->logits != NULL && item->all_logits;
+		const int n = item->n_tokens - item->n_drafts;
+		const struct ahead ahead = {
+			.n = item->n_drafts, .row = row + n, .out = out + 1, .n_steps = e->stats.n_steps,
+		};
+		context_commit(item->context, item->tokens, n, ahead);
+		row += item->n_tokens;
+		out += has_all ? item->n_tokens : has_out ? 1 + item->n_drafts : 0;
+	}
 }
 
 bool bb_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
@@ -86,10 +106,24 @@ bool bb_step(struct bb_engine *e, const struct bb_step_item *items, int n_items,
 		return false;
 	}
 	cost_add_step(e, items, n_items);
-	for (int i = 0; i < n_items; i++) {
-		context_commit(items[i].context, items[i].tokens, items[i].n_tokens);
-	}
+	commit(e, items, n_items);
 	return draws_read(e, err);
+}
+
+bool bb_step_follow(struct bb_context *c, struct bb_sampled *out, bool *follows,
+	struct bb_error *err) {
+	struct bb_engine *e = c->engine;
+	*follows = false;
+	if (c->ahead.n == 0 || c->ahead.n_steps != e->stats.n_steps) {
+		return true;
+	}
+	const int32_t token = e->batch.on_host.ids[c->ahead.row];
+	if (!draws_prepare(e, c->ahead.out, token)) {
+		return true;
+	}
+	context_follow(c, token);
+	*follows = true;
+	return draws_follow(e, c->ahead.out - 1, out, err);
 }
 
 bool bb_prefill(struct bb_context *c, const int32_t *tokens, size_t n_tokens, float *logits,

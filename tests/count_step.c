@@ -119,11 +119,11 @@ static struct bb_context *filled_context(struct bb_engine *e, int depth) {
 	struct bb_error err = { 0 };
 	int32_t *ids = calloc((size_t)depth + 1, sizeof(*ids));
 	if (ids == NULL || !bb_context_create(&c, e, NULL, &err) ||
-		(depth > 0 && !context_reserve(c, depth, &err))) {
+		(depth > 0 && !context_reserve(c, depth, 0, &err))) {
 		fail(err.text);
 	}
 	if (depth > 0) {
-		context_commit(c, ids, depth);
+		context_commit(c, ids, depth, (struct ahead){ 0 });
 	}
 	const struct kv_table *t = &c->tables[0];
 	for (int i = 0; i < t->n_pages; i++) {

@@ -22,6 +22,7 @@ struct mixed {
 	int max_running, max_step_tokens;
 	enum pressure pressure;
 	bool has_vocabulary; /* for some a regular expression says what the text must be */
+	const struct bb_speculation *speculation; /* as bb_scheduler_params has it */
 };
 
 static inline uint32_t mixed_random(uint32_t *x) {
@@ -139,6 +140,9 @@ static inline void mixed_request(int i, const struct bb_grammar *grammar,
 	p->generation.sampling.n_logprobs = i % 4 == 2 ? 3 : 0;
 	p->generation.stop = stops;
 	p->generation.n_stop = i % 3 == 1 ? 2 : 0;
+	if (i % 6 == 1 && p->generation.max_tokens > 4) {
+		p->generation.min_tokens = 4;
+	}
 	p->generation.sampling.grammar = i % 3 == 2 ? grammar : NULL;
 }
 
@@ -183,6 +187,15 @@ static inline void mixed_check_stats(const struct mixed *m, struct bb_scheduler 
 	cr_assert(m->pressure == NO_PRESSURE ||
 		(m->pressure == SWAPS ? stats.n_swapped : stats.n_dropped) > 0, "nobody was put aside");
 	cr_assert(m->pressure != RECOMPUTES || stats.n_computed_again > 0);
+	if (m->speculation != NULL && m->speculation->is_fixed) {
+		uint64_t n_drafted = 0, n_accepted = 0;
+		for (int i = 0; i < BB_SPEC_SOURCES; i++) {
+			n_drafted += stats.spec[i].n_drafted;
+			n_accepted += stats.spec[i].n_accepted;
+		}
+		cr_assert(n_accepted > 0 && n_accepted < n_drafted, "%d of %d drafts were right",
+			(int)n_accepted, (int)n_drafted);
+	}
 }
 
 static inline void check_mixed(const struct mixed *m) {
@@ -191,7 +204,7 @@ static inline void check_mixed(const struct mixed *m) {
 	struct bb_request_params requests[MIXED_MOST];
 	struct bb_engine *e = open_with(&m->params);
 	const struct bb_scheduler_params sp = { .max_running = m->max_running,
-		.max_step_tokens = m->max_step_tokens,
+		.max_step_tokens = m->max_step_tokens, .speculation = m->speculation,
 		.max_swap_bytes = m->pressure == RECOMPUTES ? 1 : 0 };
 	struct bb_scheduler *s = new_scheduler(e, &sp);
 	struct bb_grammar *grammar = NULL;

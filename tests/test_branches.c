@@ -138,6 +138,7 @@ static void probe_all(const struct late *l, struct bb_text *said) {
 	memset(o, 0, sizeof(o));
 	memset(probed_at, 0, sizeof(probed_at));
 	p.n = 3;
+	p.no_speculation = true; /* it's looked at between its tokens */
 	submit(s, p, &o[0]);
 	beside.prompt = ids + 100;
 	beside.n_prompt = 70;
@@ -253,6 +254,7 @@ static void check_goes_on(const char *model) {
 	bool idle;
 	memset(&o, 0, sizeof(o));
 	p.generation.sampling.temperature = 0;
+	p.no_speculation = true; /* it stops where it's wanted */
 	submit(s, p, &o);
 	allow_probes(o.request);
 	while (o.n_tokens < 6) {

@@ -552,7 +552,7 @@ static bool append(struct world *w, struct naive *s, struct bb_error *err) {
 	const int n = draw(w, 8) == 0 ? 1 + draw(w, 2000) : 1 + draw(w, 90);
 	static int32_t tokens[MAX_TOKENS];
 	base_forbid_alloc(s->n + n <= s->n_reserved);
-	const bool ok = context_reserve(s->c, n, err);
+	const bool ok = context_reserve(s->c, n, 0, err);
 	base_forbid_alloc(false);
 	if (!ok) {
 		cr_assert(err->code == BB_ERR_MEMORY || s->n + n > MAX_TOKENS, "%s", err->text);
@@ -566,7 +566,7 @@ static bool append(struct world *w, struct naive *s, struct bb_error *err) {
 		}
 	}
 	base_forbid_alloc(true);
-	context_commit(s->c, tokens, n);
+	context_commit(s->c, tokens, n, (struct ahead){ 0 });
 	base_forbid_alloc(false);
 	s->n += n;
 	for (int kind = 0; kind < w->e->plan.n_kinds; kind++) {

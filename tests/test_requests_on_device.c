@@ -33,6 +33,21 @@ Test(requests_on_device, both, .timeout = 300) {
 	check_pressed("falcon-h1", 256, 5);
 }
 
+/* Several rows of one context are drawn from: in the step itself, or, where penalties or a grammar
+ * have to know what came before, one by one behind it. */
+Test(requests_on_device, drafts, .timeout = 300) {
+	static const char *const names[] = { "llama", "falcon-h1" };
+	static const struct bb_speculation all = { .is_fixed = true, .max_drafts = 4, .min_match = 1 };
+	for (size_t i = 0; i < COUNT(names); i++) {
+		struct mixed m;
+		open_mixed(&m, names[i]);
+		m.most_tokens = 24;
+		m.speculation = &all;
+		check_mixed(&m);
+		unlink(m.params.path);
+	}
+}
+
 /* The device itself has no more, of which the scheduler only learns when it fails. */
 Test(requests_on_device, whose_memory_runs_out, .timeout = 300) {
 	static const char *const names[] = { "llama", "mamba2" };
