@@ -20,6 +20,7 @@ static bool begin_generation(struct bb_scheduler *s, struct branch *b, struct br
 	p.sampling.seed = seed_of(b);
 	p.sampling.grammar = NULL;
 	p.sampling.n_logprobs = 0;
+	p.sampling.wants_confidence = false;
 	p.n_stop = p.n_stop_token_ids = p.min_tokens = 0;
 	p.max_tokens = n_tokens;
 	if (!generation_create(&probe->generation, s->engine, &p, s->max_len, err)) {

@@ -32,13 +32,15 @@ static bool choose(struct effort *f, int rank, int *branch, struct effort_wish *
 	if (*branch < 0) {
 		return false;
 	}
-	const struct vote_count v = ballot_result(f, by_weight);
-	char shown[BASE_SHOWN];
 	if (p->choice == BB_CHOICE_CERTAINTY) {
 		wish->value = votes[*branch].certainty;
 		snprintf(wish->why, sizeof(wish->why), "rank %d by a self-certainty of %.4g", rank + 1,
 			wish->value);
-	} else if (v.leader < 0) {
+		return true;
+	}
+	const struct vote_count v = ballot_result(f, by_weight);
+	char shown[BASE_SHOWN];
+	if (v.leader < 0) {
 		snprintf(wish->why, sizeof(wish->why), "no answer has a vote, this is the first %s one",
 			votes[*branch].is_whole ? "whole" : "cut");
 	} else {
