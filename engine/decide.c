@@ -218,9 +218,25 @@ static bool ask_all(struct bb_scheduler *s, struct branch *b, enum hook hook, bo
 	return true;
 }
 
+/* Whether it was decided before, and not by a policy that decides it again, that no branches begin
+ * but these. */
+static bool was_finished(const struct effort *f) {
+	bool is_finished = false;
+	int n = effort_n_first(f);
+	for (int i = 0; i < f->params.n_replay; i++) {
+		const struct bb_decision *d = &f->params.replay[i];
+		is_finished = is_finished || (d->kind == BB_DECISION_FINISH && d->is_load_dependent);
+		n = d->kind == BB_DECISION_START && d->branch >= n ? d->branch + 1 : n;
+	}
+	return is_finished && f->n_begun >= n;
+}
+
 /* Behind the end of a branch: whether others begin, and how many. */
 static bool ask_for_others(struct branch *b, struct bb_error *err) {
 	const struct effort *f = b->effort->effort;
+	if (was_finished(f)) {
+		return true;
+	}
 	struct effort_wish least = { 0 };
 	struct source of_least = { 0 };
 	for (int i = 0; effort_policies[i] != NULL; i++) {

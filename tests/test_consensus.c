@@ -261,6 +261,46 @@ Test(consensus, on_a_device, .timeout = 300) {
 	check_consensus("falcon-h1", 1);
 }
 
+/* What was asked for while it ran is done again at the same tokens, and nothing else is. */
+static void check_replay(const struct bb_control *control, const struct bb_effort *asked) {
+	static struct heard first, again;
+	struct bb_effort effort = *asked;
+	struct bb_request_params p = ask(7, &effort);
+	struct bb_scheduler *s = new_scheduler(engine, NULL);
+	struct bb_error err = { 0 };
+	bool idle;
+	submit_heard(s, p, &first);
+	while (n_of_kind(&first, BB_DECISION_START) == 0) {
+		step(s, &idle);
+	}
+	step(s, &idle);
+	step(s, &idle);
+	cr_assert(bb_request_control(first.request, control, &err), "%s", err.text);
+	run_all(s);
+	cr_assert(first.has_ended && first.usage.n_branches < N);
+	bb_request_release(first.request);
+	bb_scheduler_destroy(s);
+	effort.replays = true;
+	effort.replay = first.decisions;
+	effort.n_replay = first.n_decisions;
+	run_one(&p, &again);
+	for (int i = 0; i < N; i++) {
+		expect_same_tokens(&first, &again, i, first.n_ids[i]);
+		cr_assert_eq(again.finish[i], first.finish[i], "branch %d", i);
+	}
+	cr_assert_eq(one_of_kind(&again, BB_DECISION_CHOOSE)->branch,
+		one_of_kind(&first, BB_DECISION_CHOOSE)->branch);
+	cr_assert_eq(again.usage.n_branches, first.usage.n_branches);
+}
+
+Test(consensus, done_again_as_it_was) {
+	const struct bb_effort effort = consensus_of(0.95);
+	open_tiny("llama", 0, 0);
+	check_replay(&(struct bb_control){ .kind = BB_CONTROL_FINISH, .branch = -1 }, &effort);
+	check_replay(&(struct bb_control){ .kind = BB_CONTROL_DROP, .branch = 5 }, &effort);
+	bb_engine_destroy(engine);
+}
+
 /* Then all are drawn, and the first one is given. */
 Test(consensus, a_pattern_that_never_matches) {
 	static struct heard all, h;
