@@ -92,7 +92,7 @@ static void run_one(const struct bb_request_params *p, struct heard *h) {
 	submit_heard(s, *p, h);
 	run_all(s);
 	cr_assert(h->has_ended && h->error.code == BB_OK, "%s", h->error.text);
-	cr_assert_eq(h->n_finished, N);
+	cr_assert_eq(h->n_finished, p->n);
 	bb_scheduler_destroy(s);
 	bb_request_release(h->request);
 	cr_assert_eq(engine->n_contexts, 0);
@@ -651,4 +651,91 @@ Test(refused, settings_that_contradict_themselves) {
 		cr_expect_not_null(strstr(err.text, cases[i].why), "case %zu: %s", i, err.text);
 	}
 	bb_engine_destroy(engine);
+}
+
+/* ---- all of them at random ---- */
+
+static uint32_t random_state = 1;
+
+static int random_below(int n) {
+	return (int)(mixed_random(&random_state) % (uint32_t)n);
+}
+
+static void random_effort(struct bb_effort *e) {
+	static const char *const patterns[] = { "number", "line", "(\\d)", "never", "(1+)+$" };
+	memset(e, 0, sizeof(*e));
+	if (random_below(3) > 0) {
+		e->thinking = (struct bb_thinking){ .starts_inside = random_below(2) == 0,
+			.begin = random_below(2) == 0 ? "12" : NULL,
+			.end = random_below(2) == 0 ? "13" : "13 11",
+			.extension = random_below(2) == 0 ? "11 12" : NULL };
+		e->has_budget = random_below(2) == 0;
+		e->max_thinking = random_below(LENGTH + 2);
+		e->min_thinking = random_below(3) == 0 ? random_below(4) : 0;
+		e->probe_every = random_below(2) * (1 + random_below(4));
+		e->probe_tokens = random_below(4);
+		e->probe_stable = random_below(3);
+		e->probe_text = "21 22";
+	}
+	e->answer_pattern = random_below(4) > 0 ? patterns[random_below((int)COUNT(patterns))] : NULL;
+	e->choice = (enum bb_choice)random_below(4);
+	e->consensus = random_below(2) == 0 ? 0.6 + 0.39 * random_below(100) / 100 : 0;
+	e->n_warmup = random_below(2) * random_below(8);
+	e->group = random_below(5);
+	e->keep = random_below(10) / 10.0;
+}
+
+static void expect_ended(const struct bb_request_params *p, const struct heard *h) {
+	const struct bb_effort *e = p->effort;
+	int n_begun = 0;
+	cr_assert(h->has_ended && h->error.code == BB_OK, "%s", h->error.text);
+	cr_assert_eq(h->n_finished, p->n);
+	for (int i = 0; i < p->n; i++) {
+		n_begun += h->n_ids[i] > 0;
+		cr_assert(h->n_ids[i] > 0 || h->finish[i] == BB_FINISH_DROPPED);
+	}
+	cr_assert_eq(h->usage.n_branches, n_begun);
+	cr_assert(!e->has_budget || h->usage.n_thinking <= e->max_thinking * n_begun);
+	cr_assert(e->choice == BB_CHOICE_ALL || n_of_kind(h, BB_DECISION_CHOOSE) == 1);
+	cr_assert(e->probe_every > 0 || h->usage.n_probe_tokens == 0);
+}
+
+/* Whatever is combined ends, alone as beside others with little memory, with the same tokens. */
+static void check_compositions(const char *model, int n_tokens, int n_contexts, int n_rounds) {
+	static struct heard h[MOST_REQUESTS], alone;
+	open_tiny(model, n_tokens, n_contexts);
+	for (int round = 0; round < n_rounds; round++) {
+		struct bb_effort efforts[MOST_REQUESTS];
+		struct bb_request_params p[MOST_REQUESTS];
+		struct bb_scheduler *s = new_scheduler(engine, NULL);
+		for (int i = 0; i < MOST_REQUESTS;) {
+			struct bb_error err = { 0 };
+			random_effort(&efforts[i]);
+			p[i] = ask((uint64_t)(round * MOST_REQUESTS + i), &efforts[i]);
+			p[i].n = 1 + random_below(8);
+			if (bb_effort_check(engine, &efforts[i], p[i].n, LENGTH, &err)) {
+				submit_heard(s, p[i], &h[i]);
+				i++;
+			}
+		}
+		run_all(s);
+		bb_scheduler_destroy(s);
+		for (int i = 0; i < MOST_REQUESTS; i++) {
+			expect_ended(&p[i], &h[i]);
+			bb_request_release(h[i].request);
+		}
+		const int i = round % MOST_REQUESTS;
+		run_one(&p[i], &alone);
+		for (int k = 0; k < p[i].n; k++) {
+			expect_same_tokens(&alone, &h[i], k, alone.n_ids[k]);
+		}
+		cr_assert_eq(alone.n_decisions, h[i].n_decisions);
+	}
+	bb_engine_destroy(engine);
+}
+
+Test(compositions, end, .timeout = 120) {
+	check_compositions("llama", 320, 0, 60);
+	check_compositions("mamba2", 0, 5, 30);
+	check_compositions("falcon-h1", 512, 5, 35);
 }
