@@ -81,7 +81,9 @@ static void play(const struct row *row, size_t piece) {
 	struct reader r;
 	struct seen s = { 0 };
 	const size_t bytes = strlen(row->text);
-	reader_init(&r, tool_format_find(row->format), known, true, row->is_thinking);
+	reader_init(&r, tool_format_find(row->format), known,
+		&(struct bb_thinking){ .starts_inside = row->is_thinking, .begin = "<think>",
+			.end = "</think>" });
 	for (size_t i = 0; i < bytes; i += piece) {
 		const size_t n = bytes - i < piece ? bytes - i : piece;
 		reader_feed(&r, row->text + i, n, false, note, &s);
@@ -106,11 +108,33 @@ Test(reader, formats_in_pieces_of_any_size) {
 Test(reader, without_tools_nothing_is_held_back) {
 	struct reader r;
 	struct seen s = { 0 };
-	reader_init(&r, NULL, NULL, false, false);
+	reader_init(&r, NULL, NULL, &(struct bb_thinking){ 0 });
 	reader_feed(&r, "<tool_call> <thi", 16, false, note, &s);
 	cr_expect_str_eq(buf_string(&s.text), "C(<tool_call> <thi)");
 	reader_finish(&r);
 	buf_finish(&s.text);
+}
+
+Test(reader, thinking_ends_at_any_mark) {
+	static const struct {
+		struct bb_thinking thinking;
+		const char *text, *want;
+	} of[] = {
+		{ { .starts_inside = true, .end = "Answer:" }, "2 + 2 Ans 4\nAnswer: 4", "R(2 + 2 Ans 4)C(4)" },
+		{ { .starts_inside = true, .end = "Answer:" }, "no end <think>", "R(no end <think>)" },
+		{ { .begin = "[T]", .end = "[/T]" }, " [T]so[/T]it", "R(so)C(it)" },
+		{ { .begin = "[T]", .end = "[/T]" }, "[t]so[/T]it", "C([t]so[/T]it)" },
+	};
+	for (size_t i = 0; i < sizeof(of) / sizeof(of[0]); i++) {
+		struct reader r;
+		struct seen s = { 0 };
+		reader_init(&r, NULL, NULL, &of[i].thinking);
+		reader_feed(&r, of[i].text, strlen(of[i].text), true, note, &s);
+		cr_expect_str_eq(buf_string(&s.text), of[i].want, "got %s, want %s", buf_string(&s.text),
+			of[i].want);
+		reader_finish(&r);
+		buf_finish(&s.text);
+	}
 }
 
 Test(reader, templates_tell_the_format) {

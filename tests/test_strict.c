@@ -28,13 +28,18 @@ struct answer_case {
 	const char *calls[6], *texts[5], *bad[9];
 };
 
+static struct bb_thinking thinking_of(const struct answer_case *c) {
+	return (struct bb_thinking){ .starts_inside = c->is_thinking, .begin = "<think>",
+		.end = c->may_think ? "</think>" : NULL };
+}
+
 static bool compile(const struct answer_case *c, const json_t *tools, struct rules *r,
 	struct bb_error *err) {
 	json_t *strict = json_pack("[b, b]", 1, 0);
 	json_t *schema = c->schema != NULL ? json_loads(c->schema, 0, NULL) : NULL;
 	struct strict s = { .format = tool_format_find(c->format), .tools = tools, .strict = strict,
-		.source = c->source, .schema = schema, .is_one = c->is_one, .is_thinking = c->is_thinking,
-		.may_think = c->may_think };
+		.source = c->source, .schema = schema, .is_one = c->is_one,
+		.thinking = thinking_of(c) };
 	json_t *structure = strict_structure(&s);
 	char *text = json_dumps(structure, JSON_ENCODE_ANY);
 	cr_assert(text != NULL && s.refused == NULL);
@@ -79,7 +84,8 @@ static void see(void *user, const struct part *part) {
 static int n_calls_of(const struct answer_case *c, const json_t *tools, const char *text) {
 	struct reader r;
 	struct seen seen = { .are_valid = true };
-	reader_init(&r, tool_format_find(c->format), tools, c->may_think, c->is_thinking);
+	const struct bb_thinking thinking = thinking_of(c);
+	reader_init(&r, tool_format_find(c->format), tools, &thinking);
 	r.is_strict = true;
 	for (; *text != '\0'; text++) {
 		reader_feed(&r, text, *text != '\xFF', false, see, &seen);

@@ -19,9 +19,14 @@ struct blocks {
 };
 
 static json_t *usage_of(const struct talk *t) {
-	return json_pack("{s:i, s:i, s:i, s:i}", "input_tokens", t->n_prompt - t->usage.n_cached,
-		"cache_read_input_tokens", t->usage.n_cached, "cache_creation_input_tokens", 0,
-		"output_tokens", t->n_output);
+	json_t *usage = json_pack("{s:i, s:i, s:i, s:i}", "input_tokens",
+		t->n_prompt - t->usage.n_cached, "cache_read_input_tokens", t->usage.n_cached,
+		"cache_creation_input_tokens", 0, "output_tokens", t->n_output);
+	if (t->has_usage) {
+		json_object_set_new(usage, "reasoning_tokens", json_integer(talk_thinking(t)));
+		effort_count(usage, &t->usage);
+	}
+	return usage;
 }
 
 /* Their API knows no deadlines, and so no word for one: who asks for it knows ours. */
@@ -34,6 +39,8 @@ static const char *reason_of(const struct talk *t) {
 		return "model_context_window_exceeded";
 	case BB_FINISH_DEADLINE:
 		return "deadline";
+	case BB_FINISH_DROPPED:
+		return "dropped";
 	default:
 		return "max_tokens";
 	}
@@ -50,10 +57,14 @@ static json_t *call_block(const json_t *call, json_t *input) {
 }
 
 static json_t *message_of(const struct talk *t, json_t *content, bool is_whole) {
-	return json_pack("{s:s, s:s, s:s, s:s, s:o, s:s?, s:s?, s:o}", "id", t->id, "type", "message",
-		"role", "assistant", "model", t->server->names[0], "content", content, "stop_reason",
-		is_whole ? reason_of(t) : NULL, "stop_sequence",
+	json_t *message = json_pack("{s:s, s:s, s:s, s:s, s:o, s:s?, s:s?, s:o}", "id", t->id, "type",
+		"message", "role", "assistant", "model", t->server->names[0], "content", content,
+		"stop_reason", is_whole ? reason_of(t) : NULL, "stop_sequence",
 		is_whole ? talk_stop_string(t, 0) : NULL, "usage", usage_of(t));
+	if (is_whole) {
+		talk_decisions(t, message);
+	}
+	return message;
 }
 
 static json_t *body(struct talk *t) {
@@ -138,8 +149,10 @@ static void stream_part(struct talk *t, int i, const struct part *part, struct b
 
 static void stream_end(struct talk *t, struct buf *out) {
 	close_block(t, out);
-	send_event(out, "message_delta", json_pack("{s:{s:s, s:s?}, s:o}", "delta", "stop_reason",
-		reason_of(t), "stop_sequence", talk_stop_string(t, 0), "usage", usage_of(t)));
+	json_t *delta = json_pack("{s:{s:s, s:s?}, s:o}", "delta", "stop_reason", reason_of(t),
+		"stop_sequence", talk_stop_string(t, 0), "usage", usage_of(t));
+	talk_decisions(t, delta);
+	send_event(out, "message_delta", delta);
 	send_event(out, "message_stop", json_object());
 }
 

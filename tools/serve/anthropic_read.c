@@ -5,6 +5,7 @@
 #include "anthropic.h"
 
 #include "fields.h"
+#include "server.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -225,8 +226,8 @@ static bool refuse_thread(struct exchange *x) {
 bool anthropic_read(struct exchange *x, bool needs_length, bool *shows_thinking) {
 	static const char *const unsupported[] = { "mcp_servers", "container", "context_management",
 		"compaction", NULL };
-	static const char *const own[] = { "messages", "system", "stop_sequences", "thinking",
-		"output_config", "tools", "tool_choice", NULL };
+	static const char *const own[] = { "messages", "system", "stop_sequences", "output_config",
+		"tools", "tool_choice", NULL };
 	const char *thinking = type_of(field(x->in, "thinking"));
 	const json_t *kwargs = field(x->in, "chat_template_kwargs");
 	const json_t *thread = field(x->in, "thread");
@@ -252,6 +253,9 @@ bool anthropic_read(struct exchange *x, bool needs_length, bool *shows_thinking)
 		return reply_no_memory(x);
 	}
 	json_object_set_new(out, "messages", messages);
+	if (x->server->thinking.end == NULL && field(field(x->in, "effort"), "think_end") == NULL) {
+		json_object_del(out, "thinking"); /* their clients ask all models for it */
+	}
 	if (kwargs == NULL || json_is_object(kwargs)) {
 		json_t *all = json_pack("{s:b}", "enable_thinking", *shows_thinking);
 		json_object_update(all, (json_t *)(size_t)kwargs);

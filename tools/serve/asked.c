@@ -17,8 +17,7 @@ enum { MOST_IDS = 1024 };
 
 /* They would change the answer. */
 static const char *const unsupported[] = {
-	"bad_words", "allowed_token_ids", "repetition_detection", "thinking_token_budget",
-	"thinking_budget_tokens", "max_thinking_tokens", "include_stop_str_in_output",
+	"bad_words", "allowed_token_ids", "repetition_detection", "include_stop_str_in_output",
 	"truncate_prompt_tokens", "use_beam_search", "length_penalty", "session_id",
 	"append_only", "session_params", "dry_multiplier", "xtc_probability", "mirostat",
 	"dynatemp_range", "typical_p", "top_n_sigma", "logits_processors", "lora_path", "adapter",
@@ -133,25 +132,14 @@ static bool read_sampling(struct exchange *x, struct bb_sampling *s) {
 		field_bool(x, in, "ignore_eos", &s->ignore_eos);
 }
 
-/* `n` answers, each drawn once: the best of more isn't chosen here. */
-static bool read_n(struct exchange *x, struct asked *a) {
-	int best_of = 0;
-	a->n = 1;
-	if (!field_int(x, x->in, "n", 1, x->server->options.max_n, &a->n) ||
-		!field_int(x, x->in, "best_of", 1, INT_MAX, &best_of)) {
-		return false;
-	}
-	return best_of == 0 || best_of == a->n || reply_error(x, 400, "best_of",
-		"unsupported_parameter", "'best_of' is %d, expected to be as 'n', %d", best_of, a->n);
-}
-
 bool asked_read(struct exchange *x, struct asked *a) {
 	memset(a, 0, sizeof(*a));
 	a->n_prompt_logprobs = -1;
 	bb_sampling_default(x->server->engine, &a->generation.sampling);
 	bool skip_special = true;
 	const bool ok = fields_unsupported(x, x->in, unsupported) &&
-		read_sampling(x, &a->generation.sampling) && read_seed(x, a) && read_n(x, a) &&
+		read_sampling(x, &a->generation.sampling) && read_seed(x, a) &&
+		effort_read(x, &a->effort, &a->n, &a->n_given) &&
 		read_stops(x, a) && read_bias(x, a) && read_stream(x, a) &&
 		field_int(x, x->in, "min_tokens", 0, INT_MAX, &a->generation.min_tokens) &&
 		field_int(x, x->in, "priority", INT_MIN, INT_MAX, &a->priority) &&
@@ -174,6 +162,7 @@ void asked_finish(struct asked *a) {
 	a->bias = NULL;
 	bb_grammar_destroy(a->grammar);
 	a->grammar = NULL;
+	effort_finish(&a->effort);
 }
 
 bool asked_length(struct exchange *x, struct asked *a, const char *const *names, int min) {
@@ -204,14 +193,18 @@ bool asked_check(struct exchange *x, struct asked *a, size_t n_prompt) {
 			"generated were asked for", most, n_prompt, a->generation.max_tokens);
 	}
 	struct bb_error err = { 0 };
-	return bb_generation_check(x->server->engine, &a->generation, &err) ||
-		reply_engine_error(x, NULL, &err);
+	if (!bb_generation_check(x->server->engine, &a->generation, &err)) {
+		return reply_engine_error(x, NULL, &err);
+	}
+	const struct bb_effort *effort = effort_of(&a->effort);
+	return effort == NULL || bb_effort_check(x->server->engine, effort, a->n,
+		a->generation.max_tokens, &err) || reply_engine_error(x, "effort", &err);
 }
 
 struct bb_request_params asked_request(const struct asked *a, const struct bb_tokens *prompt) {
 	return (struct bb_request_params){
 		.prompt = prompt->ids, .n_prompt = prompt->n, .generation = a->generation, .n = a->n,
-		.priority = a->priority, .deadline_ms = (double)a->deadline_ms,
+		.effort = effort_of(&a->effort), .priority = a->priority, .deadline_ms = (double)a->deadline_ms,
 		.cache_salt = a->cache_salt,
 		.n_prompt_logprobs = a->n_prompt_logprobs > 0 ? a->n_prompt_logprobs
 			: a->n_prompt_logprobs == 0, /* the token's own comes with any number */

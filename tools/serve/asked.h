@@ -5,6 +5,7 @@
 #ifndef ASKED_H
 #define ASKED_H
 
+#include "effort.h"
 #include "exchange.h"
 
 enum { ASKED_STOPS = 64 };
@@ -13,7 +14,9 @@ enum { ASKED_PROMPTS = 1024 };
 
 struct asked { /* asked_read .. asked_finish */
 	struct bb_generation_params generation; /* its pointers go into this struct and into x->in */
-	int n, priority, n_prompt_logprobs; /* the last -1: not asked for */
+	int n, n_given;             /* answers that are drawn; that the client gets */
+	struct asked_effort effort;
+	int priority, n_prompt_logprobs; /* the last -1: not asked for */
 	float deadline_ms;
 	const char *cache_salt; /* of x->in, or NULL */
 	bool has_max_tokens, is_stream, with_usage, usage_always, with_ids, ids_as_tokens;
@@ -30,7 +33,8 @@ bool asked_read(struct exchange *x, struct asked *a);
 void asked_finish(struct asked *a);
 /* max_tokens, max_completion_tokens or the like: the first of the names that is there. */
 bool asked_length(struct exchange *x, struct asked *a, const char *const *names, int min);
-/* Checks the prompt and max_tokens against the context, and the rest as the engine does. */
+/* Checks the prompt and max_tokens against the context, and the rest as the engine does; behind
+ * effort_place. */
 bool asked_check(struct exchange *x, struct asked *a, size_t n_prompt);
 /* The request for a prompt, without its events. */
 struct bb_request_params asked_request(const struct asked *a, const struct bb_tokens *prompt);

@@ -16,18 +16,19 @@ static unsigned differs(const char *key, const char *came) {
 	return difference;
 }
 
-bool auth_allows(const struct arg_texts *keys, const char *authorization, const char *api_key) {
+int auth_key(const struct arg_texts *keys, const char *authorization, const char *api_key) {
 	if (keys->n == 0) {
-		return true;
+		return 0;
 	}
 	const char *came = api_key;
 	if (authorization != NULL && strncasecmp(authorization, "bearer ", 7) == 0) {
 		came = authorization + 7;
 		came += strspn(came, " ");
 	}
-	unsigned found = 0;
+	int found = 0; /* one more than its index */
 	for (int i = 0; came != NULL && i < keys->n; i++) {
-		found |= differs(keys->v[i], came) == 0;
+		const int is_it = differs(keys->v[i], came) == 0;
+		found += is_it * (i + 1 - found);
 	}
-	return found != 0;
+	return found - 1;
 }

@@ -40,7 +40,7 @@ static json_t *wrap_logprobs(json_t *content) {
 
 static json_t *body(struct talk *t) {
 	json_t *choices = json_array();
-	for (int i = 0; i < t->asked.n; i++) {
+	for (int i = 0; i < t->n_answers; i++) {
 		const struct answer_text *a = &t->answers[i];
 		if (a->content.has_failed || a->reader.held.has_failed) {
 			json_decref(choices);
@@ -58,6 +58,7 @@ static json_t *body(struct talk *t) {
 		"chat.completion", "created", (json_int_t)t->created, "model", t->server->names[0],
 		"system_fingerprint", "bobbin-" BB_VERSION, "choices", choices, "usage", talk_usage(t),
 		"timings", talk_timings(t));
+	talk_decisions(t, all);
 	if (t->prompt_logprobs != NULL) {
 		json_object_set(all, "prompt_logprobs", t->prompt_logprobs);
 	}
@@ -101,11 +102,16 @@ static void send_delta(struct talk *t, int i, json_t *delta, const char *reason,
 	} else if (t->asked.with_usage) {
 		json_object_set_new(chunk, "usage", json_null());
 	}
+	const bool is_last = reason != NULL && t->n_open == 0 && (i + 1 == t->n_answers ||
+		!effort_chooses(&t->asked.effort));
+	if (is_last && !t->asked.with_usage) {
+		talk_decisions(t, chunk);
+	}
 	buf_event_take(out, chunk);
 }
 
 static void stream_begin(struct talk *t, struct buf *out) {
-	for (int i = 0; i < t->asked.n; i++) {
+	for (int i = 0; i < t->n_answers; i++) {
 		send_delta(t, i, json_pack("{s:s, s:s}", "role", "assistant", "content", ""), NULL, out);
 	}
 }
@@ -142,6 +148,7 @@ static void stream_end(struct talk *t, struct buf *out) {
 		json_t *chunk = new_chunk(t, json_array());
 		json_object_set_new(chunk, "usage", talk_usage(t));
 		json_object_set_new(chunk, "timings", talk_timings(t));
+		talk_decisions(t, chunk);
 		buf_event_take(out, chunk);
 	}
 	buf_text(out, "data: [DONE]\n\n");
@@ -178,6 +185,7 @@ bool chat_read(struct talk *t) {
 		!field_bool(x, x->in, "separate_reasoning", &separates)) {
 		return false;
 	}
+	t->conversation.thinking = t->asked.effort.effort.thinking;
 	if (t->n_top > 0 && !t->wants_logprobs) {
 		return reply_error(x, 400, "top_logprobs", "invalid_value",
 			"'top_logprobs' needs 'logprobs' to be true");

@@ -44,6 +44,8 @@ struct job {
 	char id[48];
 	long created;
 	int n_prompt, n_cached, n_output;
+	int n_ended;                    /* prompts whose answers are whole */
+	struct bb_usage usage;          /* of them, what answers need */
 	bool has_begun;
 };
 
@@ -130,11 +132,46 @@ static json_t *logprobs_of(const struct choice *c) {
 /* ---- what both ways write ---- */
 
 static json_t *usage_of(const struct job *j) {
-	return json_pack("{s:i, s:i, s:i, s:{s:i}, s:{s:i, s:i, s:i}}", "prompt_tokens", j->n_prompt,
-		"completion_tokens", j->n_output, "total_tokens", j->n_prompt + j->n_output,
+	json_t *usage = json_pack("{s:i, s:i, s:i, s:{s:i}, s:{s:i, s:i, s:i}}", "prompt_tokens",
+		j->n_prompt, "completion_tokens", j->n_output, "total_tokens", j->n_prompt + j->n_output,
 		"prompt_tokens_details", "cached_tokens", j->n_cached,
-		"completion_tokens_details", "reasoning_tokens", 0, /* thinking isn't told apart here */
+		"completion_tokens_details", "reasoning_tokens", j->usage.n_thinking,
 		"accepted_prediction_tokens", 0, "rejected_prediction_tokens", 0);
+	if (j->n_ended == j->n_prompts) {
+		effort_count(usage, &j->usage);
+	}
+	return usage;
+}
+
+static void add_usage(struct bb_usage *to, const struct bb_usage *u) {
+	to->n_thinking += u->n_thinking;
+	to->n_cot_steps += u->n_cot_steps;
+	to->n_branches += u->n_branches;
+	to->n_dropped += u->n_dropped;
+	to->n_probe_tokens += u->n_probe_tokens;
+	to->flops += u->flops;
+}
+
+/* Adds what was decided, for each prompt in its turn, and the seed that it belongs to. */
+static void add_decisions(const struct job *j, json_t *object) {
+	json_t *all = json_array();
+	for (int i = 0; i < j->n_prompts; i++) {
+		json_t *list = decisions_json(turn_decisions(j->turn, i)), *one;
+		size_t k;
+		json_array_foreach(list, k, one) {
+			if (j->n_prompts > 1) {
+				json_object_set_new(one, "prompt", json_integer(i));
+			}
+		}
+		json_array_extend(all, list);
+		json_decref(list);
+	}
+	if (json_array_size(all) > 0) {
+		json_object_set(object, "decisions", all);
+		json_object_set_new(object, "seed",
+			json_integer((json_int_t)j->asked.generation.sampling.seed));
+	}
+	json_decref(all);
 }
 
 static json_t *wrap(const struct job *j, json_t *choices) {
@@ -148,9 +185,17 @@ static json_t *stop_reason(const struct job *j, const struct choice *c) {
 		&c->tail);
 }
 
-static json_t *choice_object(const struct job *j, int i) {
+/* Of the k-th answer that is given to a prompt, or -1. */
+static int choice_of(const struct job *j, int i_prompt, int k) {
+	const int branch = effort_chooses(&j->asked.effort)
+		? decisions_given(turn_decisions(j->turn, i_prompt), k, j->asked.n) : k;
+	return branch >= 0 ? i_prompt * j->asked.n + branch : -1;
+}
+
+/* The choice i, as the answer `index`. */
+static json_t *choice_object(const struct job *j, int i, int index) {
 	struct choice *c = &j->choices[i];
-	json_t *object = json_pack("{s:i, s:o, s:o, s:s?, s:o}", "index", i, "text",
+	json_t *object = json_pack("{s:i, s:o, s:o, s:s?, s:o}", "index", index, "text",
 		json_stringn(buf_string(&c->text), c->text.bytes), "logprobs", logprobs_of(c),
 		"finish_reason", c->reason, "stop_reason", stop_reason(j, c));
 	if (c->ids != NULL) {
@@ -213,6 +258,7 @@ static const char *reason_of(const struct job *j, enum bb_finish finish) {
 		return j->only_reads ? "length" : "stop";
 	case BB_FINISH_CANCELLED:
 	case BB_FINISH_DEADLINE:
+	case BB_FINISH_DROPPED:
 		return "abort";
 	default:
 		return "length";
@@ -235,6 +281,8 @@ static int take(struct job *j, const struct turn_event *e) {
 		told = i;
 	}
 	if (e->has_usage) {
+		j->n_ended++;
+		add_usage(&j->usage, &e->usage);
 		j->n_cached += e->usage.n_cached;
 		j->x->n_prompt = j->n_prompt;
 		j->x->n_cached = j->n_cached;
@@ -245,8 +293,11 @@ static int take(struct job *j, const struct turn_event *e) {
 
 /* ---- streamed ---- */
 
-static void tell(struct job *j, int i, struct buf *out) {
-	json_t *chunk = wrap(j, json_pack("[o]", choice_object(j, i)));
+static void tell(struct job *j, int i, int index, bool is_last, struct buf *out) {
+	json_t *chunk = wrap(j, json_pack("[o]", choice_object(j, i, index)));
+	if (is_last && !j->asked.with_usage) {
+		add_decisions(j, chunk);
+	}
 	if (j->asked.usage_always) {
 		json_object_set_new(chunk, "usage", usage_of(j));
 	} else if (j->asked.with_usage) {
@@ -261,6 +312,7 @@ static void put_end(void *user, struct buf *out) {
 	if (j->asked.with_usage) {
 		json_t *chunk = wrap(j, json_array());
 		json_object_set_new(chunk, "usage", usage_of(j));
+		add_decisions(j, chunk);
 		buf_event_take(out, chunk);
 	}
 	buf_text(out, "data: [DONE]\n\n");
@@ -275,8 +327,23 @@ static void fail(void *user, const struct bb_error *err, struct buf *out) {
 static void take_and_tell(void *user, const struct turn_event *e, struct buf *out) {
 	struct job *j = user;
 	const int i = take(j, e);
-	if (out != NULL && i >= 0) {
-		tell(j, i, out);
+	const bool is_last = e->has_usage && j->n_ended == j->n_prompts;
+	if (out == NULL) {
+		return;
+	}
+	if (!effort_chooses(&j->asked.effort)) {
+		if (i >= 0) {
+			tell(j, i, i, is_last, out);
+		}
+		return;
+	}
+	const int n = j->asked.n_given;
+	for (int k = 0; e->has_usage && e->kind != BB_EVENT_FAILED && k < n; k++) {
+		const int chosen = choice_of(j, e->slot, k);
+		if (chosen >= 0) {
+			tell(j, chosen, e->slot * n + k, is_last &&
+				(k + 1 == n || choice_of(j, e->slot, k + 1) < 0), out);
+		}
 	}
 }
 
@@ -284,10 +351,9 @@ static const struct turn_listener listener = { take_and_tell, put_end, fail, tur
 
 static bool more(void *user, struct buf *out) {
 	struct job *j = user;
-	for (int i = 0; j->echoes && !j->has_begun && i < j->n_prompts * j->asked.n; i++) {
-		if (j->n_logprobs < 0) { /* else with the log-probabilities of the prompt */
-			tell(j, i, out);
-		}
+	const bool waits = effort_chooses(&j->asked.effort) || j->n_logprobs >= 0;
+	for (int i = 0; j->echoes && !j->has_begun && !waits && i < j->n_prompts * j->asked.n; i++) {
+		tell(j, i, i, false, out); /* else with what comes, or log-probabilities of the prompt */
 	}
 	j->has_begun = true;
 	return turn_tell(j->turn, &listener, j, out);
@@ -300,15 +366,26 @@ static void answer(struct job *j) {
 		return;
 	}
 	json_t *choices = json_array();
-	for (int i = 0; i < j->n_prompts * j->asked.n; i++) {
-		json_array_append_new(choices, choice_object(j, i));
+	const int n = j->asked.n_given;
+	for (int i = 0; i < j->n_prompts * n; i++) {
+		const int chosen = choice_of(j, i / n, i % n);
+		if (chosen >= 0) {
+			json_array_append_new(choices, choice_object(j, chosen, i));
+		}
 	}
 	json_t *all = wrap(j, choices);
+	add_decisions(j, all);
 	json_object_set_new(all, "usage", usage_of(j));
 	reply_json_take(j->x, 200, all);
 }
 
 /* ---- fields ---- */
+
+/* Whether the prompt and what was asked for fit together. */
+static bool check(struct job *j, int i) {
+	return effort_place_behind(j->x, &j->asked.effort, &j->prompts[i],
+		j->asked.generation.max_tokens) && asked_check(j->x, &j->asked, j->prompts[i].n);
+}
 
 static bool read_prompt(struct job *j, const json_t *prompt, int i) {
 	struct exchange *x = j->x;
@@ -321,7 +398,7 @@ static bool read_prompt(struct job *j, const json_t *prompt, int i) {
 		? bb_tokenize(j->server->engine, json_string_value(prompt), json_string_length(prompt),
 			special, true, &j->prompts[i], &err) || reply_engine_error(x, "prompt", &err)
 		: field_ids(x, prompt, "prompt", j->server->info.n_vocab, &j->prompts[i]);
-	if (!ok || !asked_check(x, &j->asked, j->prompts[i].n)) {
+	if (!ok || !check(j, i)) {
 		return false;
 	}
 	j->n_prompt += (int)j->prompts[i].n;
@@ -337,8 +414,7 @@ static bool read_embeds(struct job *j, const json_t *embeds, int i) {
 			"'echo' is true, but 'prompt_embeds' has no text that could be repeated");
 	}
 	if (!prompt_embeds_read(x, embeds, "prompt_embeds", &j->vectors[i]) ||
-		!prompt_embeds_push(x, j->vectors[i], &j->prompts[i]) ||
-		!asked_check(x, &j->asked, j->prompts[i].n)) {
+		!prompt_embeds_push(x, j->vectors[i], &j->prompts[i]) || !check(j, i)) {
 		return false;
 	}
 	j->n_prompt += (int)j->prompts[i].n;
@@ -450,7 +526,7 @@ static bool begin(struct job *j) {
 		}
 		c->ids = j->asked.with_ids ? json_array() : NULL;
 	}
-	j->turn = turn_create(j->x);
+	j->turn = turn_create(j->x, j->id);
 	if (j->turn == NULL || !stops_copy(&j->stops, &j->asked.generation)) {
 		return reply_no_memory(j->x);
 	}
@@ -459,6 +535,10 @@ static bool begin(struct job *j) {
 		return false;
 	}
 	for (int i = 0; i < j->n_prompts; i++) {
+		if (!effort_place_behind(j->x, &j->asked.effort, &j->prompts[i],
+			j->asked.generation.max_tokens)) {
+			return false;
+		}
 		struct bb_request_params p = asked_request(&j->asked, &j->prompts[i]);
 		if (j->echoes && j->n_logprobs >= 0) {
 			const int n = j->n_logprobs > 1 ? j->n_logprobs : 1;

@@ -157,7 +157,7 @@ static bool take(struct job *j, const struct turn_event *e) {
 }
 
 static bool run(struct job *j) {
-	j->turn = turn_create(j->x);
+	j->turn = turn_create(j->x, j->x->id);
 	if (j->turn == NULL) {
 		return reply_no_memory(j->x);
 	}

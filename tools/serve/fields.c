@@ -105,8 +105,8 @@ bool field_int(struct exchange *x, const json_t *in, const char *name, int min, 
 	return true;
 }
 
-bool field_float(struct exchange *x, const json_t *in, const char *name, double min, double max,
-	float *out) {
+bool field_double(struct exchange *x, const json_t *in, const char *name, double min, double max,
+	double *out) {
 	const json_t *value = field(in, name);
 	if (value == NULL) {
 		return true;
@@ -119,8 +119,16 @@ bool field_float(struct exchange *x, const json_t *in, const char *name, double 
 		return reply_error(x, 400, name, "invalid_value", "'%s' is %.9g, expected %.9g to %.9g",
 			name, number, min, max);
 	}
-	*out = (float)number;
+	*out = number;
 	return true;
+}
+
+bool field_float(struct exchange *x, const json_t *in, const char *name, double min, double max,
+	float *out) {
+	double number = (double)*out;
+	const bool ok = field_double(x, in, name, min, max, &number);
+	*out = (float)number;
+	return ok;
 }
 
 bool field_string(struct exchange *x, const json_t *in, const char *name, const char **out) {

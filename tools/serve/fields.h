@@ -18,6 +18,8 @@ bool field_bool(struct exchange *x, const json_t *in, const char *name, bool *ou
 bool field_int(struct exchange *x, const json_t *in, const char *name, int min, int max, int *out);
 bool field_float(struct exchange *x, const json_t *in, const char *name, double min, double max,
 	float *out);
+bool field_double(struct exchange *x, const json_t *in, const char *name, double min, double max,
+	double *out);
 bool field_string(struct exchange *x, const json_t *in, const char *name, const char **out);
 /* A token id below n_vocab, or several, appended. */
 bool field_id(struct exchange *x, const json_t *item, const char *name, int n_vocab,

@@ -143,8 +143,7 @@ bool force_call(struct exchange *x, struct conversation *c) {
 bool force_strict(struct exchange *x, struct conversation *c, const json_t *schema) {
 	struct strict s = strict_of(x, c);
 	s.schema = schema;
-	s.is_thinking = c->is_thinking;
-	s.may_think = x->server->reasons && !c->continues;
+	s.thinking = c->thinking;
 	return (c->strict == NULL && schema == NULL) || s.format == NULL || c->choice != TOOLS_AUTO ||
 		hold(x, c, &s, strict_structure(&s));
 }

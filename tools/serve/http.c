@@ -231,8 +231,8 @@ static bool check_head(struct call *c) {
 		return reply_error(x, 404, NULL, "not_found", "there is nothing at '%.200s'", x->path);
 	}
 	x->dialect = dialect_of(c, c->route->dialect);
-	if (!c->route->is_open && !auth_allows(&s->options.keys, header(c, "Authorization"),
-		header(c, "x-api-key"))) {
+	x->key = auth_key(&s->options.keys, header(c, "Authorization"), header(c, "x-api-key"));
+	if (!c->route->is_open && x->key < 0) {
 		const bool has_key = header(c, "Authorization") != NULL || header(c, "x-api-key") != NULL;
 		return reply_error(x, 401, NULL, "invalid_api_key", "%s, expected 'Authorization: Bearer "
 			"KEY'", has_key ? "the key that came isn't one of this server" : "no key came");

@@ -23,6 +23,8 @@ static const char *stop_type(const struct peer_job *j, int i, const char *word) 
 		return word != NULL ? "word" : "eos";
 	case BB_FINISH_DEADLINE:
 		return "deadline";
+	case BB_FINISH_DROPPED:
+		return "dropped";
 	default:
 		return "limit";
 	}

@@ -306,6 +306,15 @@ static bool read_variables(struct exchange *x, struct conversation *c) {
 			json_object_set(c->variables, passed[i], value);
 		}
 	}
+	const char *level = x->server->options.reasoning_effort;
+	if (level != NULL && json_object_get(c->variables, "reasoning_effort") == NULL) {
+		json_object_set_new(c->variables, "reasoning_effort", json_string(level));
+	}
+	const char *asked = json_string_value(json_object_get(c->variables, "reasoning_effort"));
+	if (asked != NULL && strcmp(asked, "none") == 0 &&
+		json_object_get(c->variables, "enable_thinking") == NULL) {
+		json_object_set_new(c->variables, "enable_thinking", json_false());
+	}
 	return c->variables != NULL || reply_no_memory(x);
 }
 
@@ -313,6 +322,7 @@ bool conversation_read(struct exchange *x, struct conversation *c) {
 	static const char *const unsupported[] = { "functions", "function_call", "mm_processor_kwargs",
 		"audio", "web_search_options", "prompt_embeds", NULL };
 	const json_t *asks = field(x->in, "add_generation_prompt");
+	c->thinking = x->server->thinking;
 	c->messages = json_incref(json_object_get(x->in, "messages"));
 	c->tools = field(x->in, "tools") != NULL ? json_incref(json_object_get(x->in, "tools")) : NULL;
 	bool adds = true;

@@ -25,6 +25,8 @@ struct conversation { /* zeroed; conversation_finish */
 	bool is_constrained;       /* the answer's text follows a grammar */
 	bool no_answer;            /* the prompt ends behind the last message */
 	bool takes_vectors;        /* parts of messages may be embeddings */
+	struct bb_thinking thinking; /* its marks, borrowed; conversation_prompt finds whether the answer
+	                            * starts inside, or that there is none */
 
 	/* what conversation_prompt finds */
 	struct bb_text rendered;   /* by the template; */
@@ -40,7 +42,7 @@ struct conversation { /* zeroed; conversation_finish */
 	struct buf forced;         /* of the answer: that the prompt ends with */
 	struct buf closing;        /* the same: what is known to follow a whole text of the grammar */
 	struct bb_grammar *grammar; /* of the answer behind `forced`, or NULL; own */
-	bool is_thinking;          /* the prompt has opened the model's thinking */
+	bool may_think;            /* ... what is generated; else thinking is over, or never begins */
 };
 void conversation_finish(struct conversation *c);
 /* messages, tools, tool_choice and the fields of templates of a chat completion. False: replied, as

@@ -222,13 +222,39 @@ static bool ends_with(const struct bb_text *text, const char *word) {
 	return bytes >= n && memcmp(text->data + bytes - n, word, n) == 0;
 }
 
-/* Where a call must come, or the text is constrained, there is no place for thinking. */
-static bool begin_answer(struct exchange *x, struct conversation *c) {
-	const bool is_call = c->choice == TOOLS_REQUIRED;
-	if (c->is_thinking && (is_call || c->is_constrained)) {
-		buf_text(&c->forced, "\n</think>\n\n");
+/* The last message goes on, and a text that it has begun: whether that is thinking. */
+static bool goes_on_thinking(const struct conversation *c, const json_t *messages) {
+	const struct bb_thinking *t = &c->thinking;
+	const json_t *last = json_array_get(messages, json_array_size(messages) - 1);
+	const char *text = json_string_value(json_object_get(last, "content"));
+	const char *begin = t->begin == NULL || text == NULL ? text : strstr(text, t->begin);
+	return begin != NULL && strstr(begin, t->end) == NULL;
+}
+
+/* Where the answer stands, and whether it can have thoughts. */
+static void find_thinking(struct conversation *c, const json_t *messages) {
+	struct bb_thinking *t = &c->thinking;
+	if (t->end == NULL) {
+		return;
 	}
-	return !is_call || force_call(x, c);
+	t->starts_inside = t->begin != NULL && c->rendered.bytes > 0 &&
+		ends_with(&c->rendered, t->begin);
+	t->starts_inside |= c->continues ? goes_on_thinking(c, messages) : t->begin == NULL;
+	const bool has_no_place = c->choice == TOOLS_REQUIRED || c->is_constrained;
+	if ((c->continues && !t->starts_inside) || (t->begin == NULL && has_no_place)) {
+		t->end = NULL;
+	}
+	c->may_think = t->end != NULL && !has_no_place;
+}
+
+/* Where a call must come, or the text is constrained, there is no place for thinking. */
+static bool begin_answer(struct exchange *x, struct conversation *c, const json_t *messages) {
+	const struct bb_thinking *t = &c->thinking;
+	find_thinking(c, messages);
+	if (t->end != NULL && t->starts_inside && !c->may_think) {
+		buf_print(&c->forced, "\n%s\n\n", t->end);
+	}
+	return c->choice != TOOLS_REQUIRED || force_call(x, c);
 }
 
 /* The ids of a text, and vectors in their places. */
@@ -307,12 +333,11 @@ bool conversation_prompt(struct exchange *x, struct conversation *c) {
 	}
 	bool ok;
 	if (source == NULL || !bb_has_vocab(x->server->engine)) {
-		ok = join_lines(x, c, messages) && begin_answer(x, c) &&
+		ok = join_lines(x, c, messages) && begin_answer(x, c, messages) &&
 			add_ids(x, c, buf_string(&c->forced), c->forced.bytes, false);
 	} else {
 		ok = render(x, c, &messages) && (!c->continues || cut_final(x, c, messages));
-		c->is_thinking = ok && x->server->reasons && ends_with(&c->rendered, "<think>");
-		ok = ok && begin_answer(x, c) && tokenize(x, c);
+		ok = ok && begin_answer(x, c, messages) && tokenize(x, c);
 		if (ok) {
 			marks_find(x, c, messages);
 		}

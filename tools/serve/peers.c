@@ -150,7 +150,8 @@ static bool read_prompt(struct peer_job *j, const json_t *prompt, int i) {
 		ok = ok && (json_is_string(part) ? add_text(x, part, k == 0, out)
 			: field_id(x, part, "prompt", x->server->info.n_vocab, out));
 	}
-	return ok && asked_check(x, &j->asked, out->n);
+	return ok && effort_place_behind(x, &j->asked.effort, out, j->asked.generation.max_tokens) &&
+		asked_check(x, &j->asked, out->n);
 }
 
 /* Several prompts; where an id is among them it's one. */
@@ -203,12 +204,16 @@ static bool begin(struct peer_job *j) {
 		j->answers[i].ids = json_array();
 		j->answers[i].entries = j->n_top >= 0 ? json_array() : NULL;
 	}
-	j->turn = turn_create(j->x);
+	j->turn = turn_create(j->x, j->id);
 	if (j->turn == NULL || !stops_copy(&j->stops, &j->asked.generation)) {
 		return reply_no_memory(j->x);
 	}
 	turn_take_grammar(j->turn, &j->asked.grammar);
 	for (int i = 0; i < j->n_prompts; i++) {
+		if (!effort_place_behind(j->x, &j->asked.effort, &j->prompts[i],
+			j->asked.generation.max_tokens)) {
+			return false;
+		}
 		const struct bb_request_params p = asked_request(&j->asked, &j->prompts[i]);
 		if (!turn_add(j->turn, i, &p, j->x)) {
 			return false;
@@ -232,6 +237,13 @@ void peer_run(struct exchange *x, json_t *in, const struct peer_shape *shape, in
 	j->n_top = n_top;
 	talk_new_id(j->id, sizeof(j->id), "gen-");
 	if (!field_model(x) || !asked_read(x, &j->asked)) {
+		free(j);
+		return;
+	}
+	if (effort_chooses(&j->asked.effort)) {
+		reply_error(x, 400, "best_of", "unsupported_parameter", "answers aren't chosen among "
+			"here: ask /v1/completions for 'best_of' and votes");
+		asked_finish(&j->asked);
 		free(j);
 		return;
 	}

@@ -6,11 +6,9 @@
 
 #include "ration.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define THINK "<think>"
-#define END_THINK "</think>"
 
 struct job {
 	struct reader *r;
@@ -19,11 +17,21 @@ struct job {
 	void *user;
 };
 
+static void set_mark(char mark[READER_MARK], const char *text) {
+	const size_t n = text != NULL ? strlen(text) : 0;
+	assert(n < READER_MARK);
+	memcpy(mark, text != NULL ? text : "", n + 1);
+}
+
 void reader_init(struct reader *r, const struct tool_format *tools, const json_t *known,
-	bool reasons, bool is_thinking) {
+	const struct bb_thinking *thinking) {
+	const bool reasons = thinking->end != NULL, is_inside = reasons && thinking->starts_inside;
 	*r = (struct reader){ .tools = tools, .known = known, .at_start = true,
-		.state = is_thinking ? READER_THINKING : reasons ? READER_START : READER_CONTENT,
-		.skips_blanks = is_thinking };
+		.state = is_inside ? READER_THINKING
+			: reasons && thinking->begin != NULL ? READER_START : READER_CONTENT,
+		.skips_blanks = is_inside };
+	set_mark(r->think, thinking->begin);
+	set_mark(r->end_think, thinking->end);
 }
 
 void reader_finish(struct reader *r) {
@@ -173,12 +181,12 @@ static void read_calls(const struct job *j, size_t n, bool has_begin, bool has_e
 static bool start(const struct job *j) {
 	struct reader *r = j->r;
 	const size_t skip = n_blanks(r);
-	const int is_think = begins_with(j, skip, THINK);
+	const int is_think = begins_with(j, skip, r->think);
 	if (is_think < 0) {
 		return false;
 	}
 	if (is_think) {
-		buf_drop(&r->held, skip + strlen(THINK));
+		buf_drop(&r->held, skip + strlen(r->think));
 	}
 	r->state = is_think ? READER_THINKING : READER_CONTENT;
 	r->skips_blanks = is_think;
@@ -186,7 +194,7 @@ static bool start(const struct job *j) {
 }
 
 static bool think(const struct job *j) {
-	if (!give_until(j, PART_REASONING, END_THINK)) {
+	if (!give_until(j, PART_REASONING, j->r->end_think)) {
 		return false;
 	}
 	j->r->state = READER_CONTENT;

@@ -4,6 +4,7 @@
 #ifndef READER_H
 #define READER_H
 
+#include "bobbin.h"
 #include "buf.h"
 #include "tool_format.h"
 
@@ -16,10 +17,13 @@ struct part { /* lasts until the callback returns */
 };
 typedef void part_fn(void *user, const struct part *part);
 
+/* Bytes of a mark, with the NUL behind it. */
+enum { READER_MARK = 128 };
 enum reader_state { READER_START, READER_THINKING, READER_CONTENT, READER_CALL, READER_WHOLE };
 struct reader { /* reader_init .. reader_finish */
 	const struct tool_format *tools; /* NULL: calls aren't looked for */
 	const json_t *known;             /* tools that there are, borrowed: for calls without marks */
+	char think[READER_MARK], end_think[READER_MARK]; /* where thinking begins and ends */
 	enum reader_state state;
 	struct buf held;                 /* not given out yet */
 	bool skips_blanks;               /* before what comes next */
@@ -27,10 +31,10 @@ struct reader { /* reader_init .. reader_finish */
 	bool is_strict;                  /* without marks, an object is a call if "name" comes first */
 	int n_calls;
 };
-/* known: {"function": {"name"}} each. reasons: thinking is told apart; is_thinking: the prompt has
- * opened it. */
+/* known: {"function": {"name"}} each. Marks of thinking are shorter than READER_MARK; without an end
+ * it isn't told apart. */
 void reader_init(struct reader *r, const struct tool_format *tools, const json_t *known,
-	bool reasons, bool is_thinking);
+	const struct bb_thinking *thinking);
 void reader_finish(struct reader *r);
 /* More text; is_last: there will be none. */
 void reader_feed(struct reader *r, const char *text, size_t bytes, bool is_last, part_fn *fn,

@@ -59,10 +59,12 @@ json_t *response_call(const char *id, const json_t *call, bool is_whole) {
 }
 
 static json_t *usage_of(const struct talk *t) {
-	return json_pack("{s:i, s:{s:i, s:i}, s:i, s:{s:i}, s:i}", "input_tokens", t->n_prompt,
-		"input_tokens_details", "cached_tokens", t->usage.n_cached, "cache_write_tokens", 0,
-		"output_tokens", t->n_output, "output_tokens_details", "reasoning_tokens",
-		t->answers[0].n_thinking, "total_tokens", t->n_prompt + t->n_output);
+	json_t *usage = json_pack("{s:i, s:{s:i, s:i}, s:i, s:{s:i}, s:i}", "input_tokens",
+		t->n_prompt, "input_tokens_details", "cached_tokens", t->usage.n_cached,
+		"cache_write_tokens", 0, "output_tokens", t->n_output, "output_tokens_details",
+		"reasoning_tokens", talk_thinking(t), "total_tokens", t->n_prompt + t->n_output);
+	effort_count(usage, &t->usage);
+	return usage;
 }
 
 const char *response_status(const struct talk *t) {
@@ -78,6 +80,8 @@ static const char *why_incomplete(const struct talk *t) {
 		return "cancelled";
 	case BB_FINISH_DEADLINE:
 		return "deadline";
+	case BB_FINISH_DROPPED:
+		return "dropped";
 	default:
 		return "max_output_tokens";
 	}
@@ -95,6 +99,9 @@ json_t *response_object(const struct talk *t, const char *status, const struct b
 	json_object_set_new(object, "incomplete_details", strcmp(status, "incomplete") == 0
 		? json_pack("{s:s}", "reason", why_incomplete(t)) : json_null());
 	json_object_set_new(object, "usage", has_ended && err == NULL ? usage_of(t) : json_null());
+	if (has_ended) {
+		talk_decisions(t, object);
+	}
 	return object;
 }
 

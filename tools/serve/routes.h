@@ -49,6 +49,10 @@ void info_version(struct exchange *x);
 void info_openapi(struct exchange *x);
 void metrics_handle(struct exchange *x);
 void loads_handle(struct exchange *x);
+void live_list(struct exchange *x);
+void live_get(struct exchange *x);
+void live_control(struct exchange *x);
+void llama_control(struct exchange *x);
 void page_handle(struct exchange *x);
 
 #endif

@@ -7,6 +7,7 @@
 #include "turn.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -81,9 +82,12 @@ static void choose_parsers(struct server *s) {
 	s->tools = strcmp(tools, "auto") == 0 ? tool_format_of(s->template_source)
 		: strcmp(tools, "none") != 0 ? tool_format_find(tools) : NULL;
 	const char *source = s->template_source != NULL ? s->template_source : "";
-	s->reasons = strcmp(reasoning, "auto") == 0
-		? strstr(source, "<think>") != NULL || strstr(source, "</think>") != NULL
-		: strcmp(reasoning, "none") != 0;
+	const bool has_tags = strstr(source, "<think>") != NULL || strstr(source, "</think>") != NULL;
+	if (o->think_end != NULL) {
+		s->thinking = (struct bb_thinking){ .begin = o->think_begin, .end = o->think_end };
+	} else if (strcmp(reasoning, "auto") == 0 ? has_tags : strcmp(reasoning, "none") != 0) {
+		s->thinking = (struct bb_thinking){ .begin = "<think>", .end = "</think>" };
+	}
 }
 
 static void *run(void *user) {
@@ -113,6 +117,8 @@ bool server_start(struct server *s, struct bb_engine *engine, const struct serve
 	metrics_init(&s->metrics);
 	store_init(&s->store, options->max_stored, options->max_stored_bytes);
 	name_model(s, path);
+	pthread_mutex_init(&s->live_lock, NULL);
+	s->decision_fd = -1;
 	s->cut_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	const struct bb_scheduler_params params = {
 		.max_running = options->max_running, .max_waiting = options->max_waiting,
@@ -124,6 +130,14 @@ bool server_start(struct server *s, struct bb_engine *engine, const struct serve
 	choose_parsers(s);
 	if (s->cut_fd < 0) {
 		return server_fail(err, BB_ERR_IO, "no eventfd for the end: %s", strerror(errno));
+	}
+	if (options->decision_log != NULL) {
+		s->decision_fd = open(options->decision_log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC,
+			0600);
+		if (s->decision_fd < 0) {
+			return server_fail(err, BB_ERR_IO, "'%s' can't be opened: %s", options->decision_log,
+				strerror(errno));
+		}
 	}
 	if (!bb_scheduler_create(&s->scheduler, engine, &params, err)) {
 		return false;
@@ -162,4 +176,8 @@ void server_finish(struct server *s) {
 	if (s->cut_fd >= 0) {
 		close(s->cut_fd);
 	}
+	if (s->decision_fd >= 0) {
+		close(s->decision_fd);
+	}
+	pthread_mutex_destroy(&s->live_lock);
 }

@@ -39,6 +39,11 @@ struct server_options {
 	int drain_s;                  /* how long SIGTERM waits for what has begun */
 	const char *template_source;  /* instead of the model's, or NULL */
 	const char *tool_parser, *reasoning_parser; /* NULL or "auto" */
+	const char *think_begin, *think_end; /* marks of thinking instead of the template's, or NULL */
+	/* of requests that don't say: the pattern of answers, a level, a budget (< 0: none) */
+	const char *answer_pattern, *reasoning_effort;
+	int thinking_budget;
+	const char *decision_log;     /* where decisions are noted, or NULL */
 	bool metrics_vllm;
 	bool prompt_embeds;           /* prompts may come as embeddings */
 	enum log_level log_level;
@@ -55,11 +60,16 @@ struct server {
 	char stem[256];
 	const char *template_source;  /* NULL: none at all */
 	const struct tool_format *tools;
-	bool reasons;                 /* thinking is told apart */
+	struct bb_thinking thinking;  /* where it begins and ends; without an end it isn't told apart */
 	long created;                 /* of the model, for /v1/models */
 	double started;
 	struct metrics metrics;
 	struct store store;
+
+	pthread_mutex_t live_lock;
+	struct live *live;            /* under it: exchanges that have requests, the newest first */
+	int decision_fd;              /* of the log of decisions, or -1 */
+	bool has_lost_decisions;      /* which was said; the engine's thread's */
 
 	atomic_size_t embeds_bytes;   /* of prompts that came as embeddings, until they are answered */
 	struct turn *_Atomic ended;   /* to be freed behind a step; see turn_free_ended */

@@ -16,7 +16,8 @@ static json_t *reason_of(const struct peer_job *j, int i) {
 	if (!a->has_ended) {
 		return json_null();
 	}
-	if (a->finish == BB_FINISH_CANCELLED || a->finish == BB_FINISH_DEADLINE) {
+	if (a->finish == BB_FINISH_CANCELLED || a->finish == BB_FINISH_DEADLINE ||
+		a->finish == BB_FINISH_DROPPED) {
 		return json_pack("{s:s}", "type", "abort");
 	}
 	if (a->finish != BB_FINISH_STOP) {

@@ -332,15 +332,12 @@ static json_t *answer(struct strict *j, json_t *first) {
 	return starts_with_call(j) ? ANY(3, text, calls, as_whole(j)) : ANY(2, text, calls);
 }
 
-#define THINK "<think>"
-#define END_THINK "</think>"
-
-static json_t *whole_thought(void) {
-	return free_text("until", END_THINK, NULL);
+static json_t *whole_thought(const struct strict *j) {
+	return free_text("until", j->thinking.end, NULL);
 }
 
-static json_t *open_thought(void) { /* the answer may end before it does */
-	return free_text("without", END_THINK, NULL);
+static json_t *open_thought(const struct strict *j) { /* the answer may end before it does */
+	return free_text("without", j->thinking.end, NULL);
 }
 
 /* Calls and nothing else, or what follows the schema. */
@@ -364,22 +361,21 @@ json_t *strict_structure(struct strict *j) {
 	if (j->schema != NULL) {
 		return schema_or_calls(j);
 	}
-	json_t *first = sign(j), *think = SEQ(2, regex("[ \t\r\n]*"), mark(THINK));
+	json_t *first = sign(j), *all;
 	if (starts_with_call(j) && first == NULL) {
-		json_decref(think);
 		return NULL;
 	}
-	json_t *all;
-	if (j->is_thinking) {
-		all = ANY(2, open_thought(), SEQ(2, whole_thought(), answer(j, first)));
-	} else if (j->may_think) {
+	const struct bb_thinking *t = &j->thinking;
+	if (t->end != NULL && t->starts_inside) {
+		all = ANY(2, open_thought(j), SEQ(2, whole_thought(j), answer(j, first)));
+	} else if (t->end != NULL && t->begin != NULL) {
+		json_t *think = SEQ(2, regex("[ \t\r\n]*"), mark(t->begin));
 		first = first != NULL ? ANY(2, first, json_incref(think)) : json_incref(think);
-		all = ANY(2, SEQ(2, json_incref(think), open_thought()),
-			SEQ(2, maybe(SEQ(2, json_incref(think), whole_thought())), answer(j, first)));
+		all = ANY(2, SEQ(2, json_incref(think), open_thought(j)),
+			SEQ(2, maybe(SEQ(2, think, whole_thought(j))), answer(j, first)));
 	} else {
 		all = answer(j, first);
 	}
-	json_decref(think);
 	json_decref(first);
 	return all;
 }

@@ -6,6 +6,7 @@
 #ifndef STRICT_H
 #define STRICT_H
 
+#include "bobbin.h"
 #include "tool_format.h"
 
 struct strict {
@@ -15,8 +16,7 @@ struct strict {
 	const char *source;        /* of the chat template, "" for none: some formats have variants */
 	const json_t *schema;      /* what the answer must be that isn't a call; NULL: any text */
 	bool is_one;               /* the answer ends behind its first call */
-	bool is_thinking;          /* it begins within the model's thinking; */
-	bool may_think;            /* ... or may begin with it */
+	struct bb_thinking thinking; /* the answer begins within it, or may begin with it */
 	bool must_call;            /* strict_calls' own */
 	const char *refused;       /* out: why a schema can't be enforced in this format, or NULL */
 };

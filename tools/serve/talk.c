@@ -3,6 +3,7 @@
  * From events to parts. */
 #include "talk.h"
 
+#include "chosen.h"
 #include "force.h"
 #include "logprobs.h"
 #include "ration.h"
@@ -199,6 +200,7 @@ static void take_prompt(struct talk *t, const struct turn_event *e) {
 
 static void take_usage(struct talk *t, const struct turn_event *e) {
 	t->usage = e->usage;
+	t->has_usage = true;
 	t->x->n_prompt = t->n_prompt;
 	t->x->n_cached = e->usage.n_cached;
 	t->x->n_output = t->n_output;
@@ -206,7 +208,11 @@ static void take_usage(struct talk *t, const struct turn_event *e) {
 
 static void take(void *user, const struct turn_event *e, struct buf *out) {
 	struct talk *t = user;
-	t->out = out;
+	const bool chooses = effort_chooses(&t->asked.effort);
+	t->out = chooses ? NULL : out;
+	if (e->has_usage) {
+		take_usage(t, e);
+	}
 	switch (e->kind) {
 	case BB_EVENT_STARTED:
 	case BB_EVENT_HIDDEN:
@@ -224,10 +230,13 @@ static void take(void *user, const struct turn_event *e, struct buf *out) {
 	case BB_EVENT_FAILED:
 		break;
 	}
-	if (e->has_usage) {
-		take_usage(t, e);
-	}
 	t->out = NULL;
+	if (e->has_usage && chooses && e->kind != BB_EVENT_FAILED) {
+		chosen_find(t);
+		if (out != NULL) {
+			chosen_tell(t, out);
+		}
+	}
 }
 
 /* ---- streamed ---- */
@@ -279,10 +288,11 @@ static bool make_answers(struct talk *t) {
 		return reply_no_memory(t->x);
 	}
 	t->n_open = t->asked.n;
+	t->n_answers = t->asked.n_given;
 	for (int i = 0; i < t->asked.n; i++) {
 		struct answer_text *a = &t->answers[i];
-		reader_init(&a->reader, has_tools ? s->tools : NULL, c->tools,
-			s->reasons && !c->continues, c->is_thinking);
+		a->branch = i;
+		reader_init(&a->reader, has_tools ? s->tools : NULL, c->tools, &c->thinking);
 		a->reader.is_strict = c->strict != NULL;
 		a->calls = json_array();
 		a->logprobs = t->wants_logprobs ? json_array() : NULL;
@@ -332,10 +342,12 @@ static bool begin(struct talk *t) {
 	t->n_prompt = (int)c->prompt.n;
 	t->asked.generation.special |= has_tools && t->server->tools->has_special;
 	t->asked.generation.sampling.n_logprobs = t->wants_logprobs ? t->n_top : 0;
-	if (!asked_check(x, &t->asked, c->prompt.n) || !make_answers(t)) {
+	if (!effort_place(x, &t->asked.effort, c->may_think, c->thinking.starts_inside, c->prompt.n,
+		t->asked.generation.max_tokens) || !asked_check(x, &t->asked, c->prompt.n) ||
+		!make_answers(t)) {
 		return false;
 	}
-	t->turn = turn_create(x);
+	t->turn = turn_create(x, t->id);
 	if (t->turn == NULL) {
 		return reply_no_memory(x);
 	}
@@ -372,6 +384,7 @@ const char *talk_reason(const struct talk *t, int i) {
 		return a->reader.n_calls > 0 ? "tool_calls" : "stop";
 	case BB_FINISH_CANCELLED:
 	case BB_FINISH_DEADLINE:
+	case BB_FINISH_DROPPED:
 		return "abort";
 	default:
 		return "length";
@@ -383,16 +396,34 @@ const char *talk_stop_string(const struct talk *t, int i) {
 	return stops_found(&t->stops, t->server->engine, a->finish, a->last_id, &a->tail);
 }
 
-json_t *talk_usage(const struct talk *t) {
-	int n_thinking = 0;
+int talk_thinking(const struct talk *t) {
+	int n = 0;
 	for (int i = 0; i < t->asked.n; i++) {
-		n_thinking += t->answers[i].n_thinking;
+		n += t->answers[i].n_thinking;
 	}
-	return json_pack("{s:i, s:i, s:i, s:{s:i}, s:{s:i, s:i, s:i}}", "prompt_tokens", t->n_prompt,
-		"completion_tokens", t->n_output, "total_tokens", t->n_prompt + t->n_output,
+	return t->has_usage ? t->usage.n_thinking : n;
+}
+
+json_t *talk_usage(const struct talk *t) {
+	json_t *usage = json_pack("{s:i, s:i, s:i, s:{s:i}, s:{s:i, s:i, s:i}}", "prompt_tokens",
+		t->n_prompt, "completion_tokens", t->n_output, "total_tokens", t->n_prompt + t->n_output,
 		"prompt_tokens_details", "cached_tokens", t->usage.n_cached,
-		"completion_tokens_details", "reasoning_tokens", n_thinking,
+		"completion_tokens_details", "reasoning_tokens", talk_thinking(t),
 		"accepted_prediction_tokens", 0, "rejected_prediction_tokens", 0);
+	if (t->has_usage) {
+		effort_count(usage, &t->usage);
+	}
+	return usage;
+}
+
+void talk_decisions(const struct talk *t, json_t *object) {
+	json_t *list = decisions_json(turn_decisions(t->turn, 0));
+	if (json_array_size(list) > 0) {
+		json_object_set(object, "decisions", list);
+		json_object_set_new(object, "seed",
+			json_integer((json_int_t)t->asked.generation.sampling.seed));
+	}
+	json_decref(list);
 }
 
 static double over(double a, double b) {

@@ -15,6 +15,7 @@
 #include <time.h>
 
 struct answer_text { /* one of n */
+	int branch;              /* of the request; others stand in this place once it's chosen */
 	struct reader reader;
 	struct buf content, reasoning;
 	struct buf tail;         /* the last bytes of the tokens, stop strings and all */
@@ -54,10 +55,12 @@ struct talk {
 	char id[48];
 	long created;
 	struct turn *turn;
-	struct answer_text *answers; /* [asked.n] */
-	int n_open;                  /* of them */
+	struct answer_text *answers; /* [asked.n]; those that are given come first */
+	int n_answers;               /* that are given: asked.n_given, or fewer once all have ended */
+	int n_open;                  /* of asked.n */
 	int n_prompt, n_output;
 	struct bb_usage usage;       /* when all have ended */
+	bool has_usage;
 	json_t *prompt_logprobs;     /* or NULL */
 	json_t *entry, *token_id;    /* of the token that is being read; may be taken by the shape */
 	bool has_begun;
@@ -82,6 +85,10 @@ const char *talk_reason(const struct talk *t, int i);
 const char *talk_stop_string(const struct talk *t, int i);
 /* The usage object of the OpenAI API, of what there is so far. */
 json_t *talk_usage(const struct talk *t);
+/* Thinking tokens so far, of all that was drawn. */
+int talk_thinking(const struct talk *t);
+/* Adds `decisions` and the `seed` that they belong to, where there are any. */
+void talk_decisions(const struct talk *t, json_t *object);
 /* llama-server's timings. */
 json_t *talk_timings(const struct talk *t);
 json_t *talk_timings_of(const struct bb_usage *u);

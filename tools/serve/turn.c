@@ -5,6 +5,7 @@
  * paused, while the events that wait hold all that they may. */
 #include "turn.h"
 
+#include "live.h"
 #include "ration.h"
 #include "server.h"
 #include "terminal.h"
@@ -32,17 +33,21 @@ struct turn {
 	int fd;                       /* readable: there are events */
 	double start;
 	struct bb_grammar *grammar;   /* or NULL */
-	struct bb_request **requests; /* [n] */
-	int n, n_ended;               /* ended: whose last event was taken */
+	struct live live;             /* its requests */
+	struct slot *slots;           /* all of them, the newest first */
+	int n_ended;                  /* requests whose last event was taken */
 };
 
 struct slot { /* what a request's events are called with */
+	struct slot *next;
 	struct turn *turn;
 	int index;
+	uint64_t seed;
 	double *last;                 /* [branches]: when each had its last token */
+	struct decisions decisions;
 };
 
-struct turn *turn_create(struct exchange *x) {
+struct turn *turn_create(struct exchange *x, const char *id) {
 	struct turn *t = calloc(1, sizeof(*t));
 	if (t == NULL) {
 		return NULL;
@@ -69,6 +74,7 @@ struct turn *turn_create(struct exchange *x) {
 	t->n_refs = 1;
 	t->start = x->start;
 	pthread_mutex_init(&t->lock, NULL);
+	live_begin(&t->live, x, id);
 	return t;
 }
 
@@ -92,13 +98,24 @@ static size_t event_bytes(const struct turn_event *e) {
 	return sizeof(*e) + e->bytes + (e->error != NULL ? sizeof(*e->error) : 0);
 }
 
+static void free_slot(struct slot *s) {
+	decisions_finish(&s->decisions);
+	free(s->last);
+	free(s);
+}
+
 static void free_turn(struct turn *t) {
 	free_events(t);
 	turn_event_free(t->loss);
 	bb_grammar_destroy(t->grammar);
 	pthread_mutex_destroy(&t->lock);
 	close(t->fd);
-	free(t->requests);
+	free(t->live.requests);
+	while (t->slots != NULL) {
+		struct slot *next = t->slots->next;
+		free_slot(t->slots);
+		t->slots = next;
+	}
 	free(t);
 }
 
@@ -141,6 +158,10 @@ static struct turn_event *copy(const struct slot *slot, const struct bb_event *e
 	if (event->token != NULL) {
 		e->token = *event->token;
 	}
+	if (event->decision != NULL) {
+		e->decision = *event->decision;
+		e->decision.policy = NULL; /* it may not last */
+	}
 	if (event->usage != NULL) {
 		e->has_usage = true;
 		e->usage = *event->usage;
@@ -181,10 +202,25 @@ static void count(struct slot *slot, const struct bb_event *event) {
 	}
 }
 
+/* What was decided is kept for all who ask, and written down before the answer is whole. */
+static void decide(struct slot *slot, const struct bb_event *event) {
+	struct server *s = slot->turn->server;
+	if (event->decision != NULL) {
+		decisions_note(&slot->decisions, event->decision);
+	}
+	if (event->usage != NULL && s->decision_fd >= 0 &&
+		!decisions_log(&slot->decisions, s->decision_fd, slot->turn->live.id,
+			bb_request_id(event->request), slot->seed) && !s->has_lost_decisions) {
+		s->has_lost_decisions = true;
+		notice("'%s' can't be written: decisions are missing there", s->options.decision_log);
+	}
+}
+
 static void receive(void *user, const struct bb_event *event) {
 	struct slot *slot = user;
 	struct turn *t = slot->turn;
 	count(slot, event);
+	decide(slot, event);
 	struct turn_event *e = copy(slot, event);
 	pthread_mutex_lock(&t->lock);
 	if (t->has_left || t->has_lost) { /* an end behind a gap would look like a whole answer */
@@ -205,9 +241,7 @@ static void receive(void *user, const struct bb_event *event) {
 	(void)written; /* full means readable, too */
 	pthread_mutex_unlock(&t->lock);
 	if (event->usage != NULL) {
-		free(slot->last);
-		free(slot);
-		drop(t);
+		drop(t); /* and the slot with it, if it's the last one */
 	}
 }
 
@@ -220,23 +254,20 @@ void turn_take_grammar(struct turn *t, struct bb_grammar **g) {
 
 bool turn_add(struct turn *t, int slot, const struct bb_request_params *params,
 	struct exchange *x) {
-	struct bb_request **list = realloc(t->requests, (size_t)(t->n + 1) * sizeof(*list));
-	t->requests = list != NULL ? list : t->requests;
-	struct slot *s = list != NULL ? calloc(1, sizeof(*s)) : NULL;
-	double *last = s != NULL ? calloc((size_t)(params->n > 0 ? params->n : 1), sizeof(*last))
-		: NULL;
-	if (last == NULL) {
-		free(s);
-		return reply_no_memory(x);
-	}
+	const int n_branches = params->n > 0 ? params->n : 1;
+	struct slot *s = live_reserve(&t->live) ? calloc(1, sizeof(*s)) : NULL;
+	double *last = s != NULL ? calloc((size_t)n_branches, sizeof(*last)) : NULL;
 	/* ids of the prompt, for each answer */
-	if (!ration_take(params->n_prompt * (size_t)(params->n > 0 ? params->n : 1) *
-		sizeof(*params->prompt))) {
+	if (last == NULL ||
+		!ration_take(params->n_prompt * (size_t)n_branches * sizeof(*params->prompt))) {
 		free(last);
 		free(s);
 		return reply_no_memory(x);
 	}
-	*s = (struct slot){ t, slot, last };
+	*s = (struct slot){ .next = t->slots, .turn = t, .index = slot, .last = last,
+		.seed = params->generation.sampling.seed };
+	decisions_init(&s->decisions);
+	t->slots = s;
 	struct bb_request_params p = *params;
 	p.event = receive;
 	p.user = s;
@@ -246,22 +277,28 @@ bool turn_add(struct turn *t, int slot, const struct bb_request_params *params,
 	struct bb_error err = { 0 };
 	struct bb_request *request;
 	if (!bb_request_submit(&request, t->server->scheduler, &p, &err)) {
-		free(last);
-		free(s);
 		drop(t);
 		metrics_refuse(&t->server->metrics, err.code == BB_ERR_BUSY);
 		return reply_engine_error(x, NULL, &err);
 	}
-	t->requests[t->n++] = request;
+	live_add(&t->live, request, &s->decisions, n_branches);
 	return true;
+}
+
+struct decisions *turn_decisions(struct turn *t, int slot) {
+	struct slot *s = t->slots;
+	while (s != NULL && s->index != slot) {
+		s = s->next;
+	}
+	return s != NULL ? &s->decisions : NULL;
 }
 
 /* Half of what waited was fetched; under the lock, so that no event pauses one in between. */
 static void go_on(struct turn *t) {
 	if (t->is_paused && t->bytes <= ration_of_events() / 2) {
 		t->is_paused = false;
-		for (int i = 0; i < t->n; i++) {
-			bb_request_pause(t->requests[i], false);
+		for (int i = 0; i < t->live.n; i++) {
+			bb_request_pause(t->live.requests[i].request, false);
 		}
 	}
 }
@@ -319,7 +356,7 @@ void turn_idle(void *user, struct buf *out) {
 bool turn_take_all(struct turn *t, const struct turn_listener *l, void *user) {
 	struct exchange *x = t->x;
 	exchange_drop_input(x);
-	while (t->n_ended < t->n) {
+	while (t->n_ended < t->live.n) {
 		bool is_gone;
 		struct turn_event *e = turn_next(t, -1, &is_gone);
 		if (e == NULL) {
@@ -344,7 +381,7 @@ static bool tell_one(struct turn *t, const struct turn_listener *l, void *user, 
 	const struct turn_event *e) {
 	struct bb_error err = { 0 };
 	t->n_ended += e->has_usage;
-	const bool is_last = t->n_ended == t->n;
+	const bool is_last = t->n_ended == t->live.n;
 	l->take(user, e, out);
 	if (e->kind == BB_EVENT_FAILED) {
 		err = *e->error;
@@ -363,10 +400,16 @@ static bool tell_one(struct turn *t, const struct turn_listener *l, void *user, 
 }
 
 bool turn_tell(struct turn *t, const struct turn_listener *l, void *user, struct buf *out) {
+	const double end = seconds_now() + IDLE_MS * 1e-3;
 	bool goes_on = true;
 	while (goes_on && out->bytes == 0) {
 		bool is_gone;
-		struct turn_event *e = turn_next(t, IDLE_MS, &is_gone);
+		const double left_ms = (end - seconds_now()) * 1e3;
+		if (left_ms <= 0) { /* events may come all the time that tell nothing yet */
+			l->idle(user, out);
+			return true;
+		}
+		struct turn_event *e = turn_next(t, (int)left_ms + 1, &is_gone);
 		if (e != NULL) {
 			goes_on = tell_one(t, l, user, out, e);
 			turn_event_free(e);
@@ -377,8 +420,6 @@ bool turn_tell(struct turn *t, const struct turn_listener *l, void *user, struct
 				l->fail(user, &err, out);
 			}
 			return false;
-		} else {
-			l->idle(user, out);
 		}
 	}
 	return goes_on;
@@ -388,9 +429,10 @@ void turn_end(struct turn *t) {
 	if (t == NULL) {
 		return;
 	}
-	for (int i = 0; i < t->n; i++) {
-		bb_request_cancel(t->requests[i]); /* of those that have ended nothing is changed */
-		bb_request_release(t->requests[i]);
+	live_end(&t->live);
+	for (int i = 0; i < t->live.n; i++) { /* of those that have ended nothing is changed */
+		bb_request_cancel(t->live.requests[i].request);
+		bb_request_release(t->live.requests[i].request);
 	}
 	bb_scheduler_wake(t->server->scheduler);
 	pthread_mutex_lock(&t->lock);

@@ -5,6 +5,7 @@
 #ifndef TURN_H
 #define TURN_H
 
+#include "decisions.h"
 #include "exchange.h"
 
 struct turn_event {
@@ -16,6 +17,7 @@ struct turn_event {
 	bool has_usage;          /* the last event of its request */
 	struct bb_usage usage;
 	struct bb_error *error;  /* of FAILED */
+	struct bb_decision decision; /* of DECISION; without its policy, which turn_decisions has */
 	size_t bytes;
 	char text[];             /* [bytes], a NUL behind; of HIDDEN the floats */
 };
@@ -23,8 +25,8 @@ struct turn_event {
 void turn_event_free(struct turn_event *e);
 
 struct turn;
-/* NULL: there was no memory. */
-struct turn *turn_create(struct exchange *x);
+/* id: of the reply, by which others may look at its requests. NULL: there was no memory. */
+struct turn *turn_create(struct exchange *x, const char *id);
 /* Keeps the grammar, which is taken from *g, for as long as a request may use it. */
 void turn_take_grammar(struct turn *t, struct bb_grammar **g);
 /* Submits one more request; its events carry the slot. False: replied, and nothing was begun. */
@@ -33,6 +35,8 @@ bool turn_add(struct turn *t, int slot, const struct bb_request_params *params,
 /* The next event, for turn_event_free; FAILED, the last one, when one had no memory. NULL with
  * *is_gone: the client has left, or the server cuts it off; NULL without: most_ms have passed. */
 struct turn_event *turn_next(struct turn *t, int most_ms, bool *is_gone);
+/* What was decided so far about the request of a slot; NULL: there is none. */
+struct decisions *turn_decisions(struct turn *t, int slot);
 /* Replies which of the two it is; always false. */
 bool turn_reply_gone(struct exchange *x);
 
@@ -43,7 +47,7 @@ struct turn_listener {
 	/* The rest is for streams, and adds to them. */
 	void (*end)(void *user, struct buf *out);  /* behind the last event */
 	void (*fail)(void *user, const struct bb_error *err, struct buf *out); /* instead */
-	void (*idle)(void *user, struct buf *out); /* for a while nothing came */
+	void (*idle)(void *user, struct buf *out); /* for a while there was nothing to tell */
 };
 /* What a listener may say while nothing comes: a comment, which keeps the connection open. */
 void turn_idle(void *user, struct buf *out);

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What was decided about a request: noted as it happens by the engine's thread, read by others, as
+ * JSON in replies, in the log and, to do the same again, in requests. */
+#ifndef DECISIONS_H
+#define DECISIONS_H
+
+#include "exchange.h"
+
+#include <pthread.h>
+
+struct decision { /* with its policy's name in it */
+	struct bb_decision decision;
+	char policy[32];
+};
+
+struct decisions { /* decisions_init .. decisions_finish */
+	pthread_mutex_t lock;
+	struct decision *v; /* [n], as they came */
+	int n, cap;
+	bool has_lost;      /* one had no memory */
+};
+void decisions_init(struct decisions *d);
+void decisions_finish(struct decisions *d);
+void decisions_note(struct decisions *d, const struct bb_decision *from);
+/* [{kind, branch, token, policy, value, bar, why, load_dependent}...] */
+json_t *decisions_json(struct decisions *d);
+/* The k-th branch that is given as an answer: those that were chosen, in that order; where none was,
+ * those of n_branches that weren't dropped. -1: there is none. */
+int decisions_given(struct decisions *d, int k, int n_branches);
+/* A line about a request that has ended: {id, number, time, seed, decisions}, if there were any.
+ * One write to fd. False: it failed. Counts for no ration: called by the engine's thread. */
+bool decisions_log(struct decisions *d, int fd, const char *id, uint64_t number, uint64_t seed);
+
+/* The same list from a request's field `name`, allocated; its texts are the list's. False:
+ * replied. */
+bool decisions_read(struct exchange *x, const json_t *list, const char *name,
+	struct bb_decision **out, int *n);
+
+#endif
