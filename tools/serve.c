@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -51,6 +52,18 @@ static const struct arg_option own[] = {
 		OF(tool_parser) },
 	{ "--reasoning-parser", "NAME", "auto (default, from the template), none, or think: text in "
 		"<think> goes to reasoning_content", ARG_TEXT, OF(reasoning_parser) },
+	{ "--think-end", "TEXT", "thinking ends where the model writes this, instead of its template's "
+		"</think>: what comes before it goes to reasoning_content", ARG_TEXT, OF(think_end) },
+	{ "--think-begin", "TEXT", "and begins with this (default: with the answer)", ARG_TEXT,
+		OF(think_begin) },
+	{ "--thinking-budget,--reasoning-budget", "N", "thinking tokens of requests that ask for "
+		"nothing else; -1 = no budget (default)", ARG_INT, OF(thinking_budget), -1, INT_MAX },
+	{ "--reasoning-effort", "LEVEL", "the same as a share of the context: none, minimal, low, "
+		"medium, high, xhigh or max", ARG_TEXT, OF(reasoning_effort) },
+	{ "--answer-pattern", "REGEX", "what an answer is, for votes and probes: a regular expression, "
+		"or number, boxed, choice or line", ARG_TEXT, OF(answer_pattern) },
+	{ "--decision-log", "FILE", "append what was decided about each request, a JSON object a line, "
+		"so that it can be done again", ARG_TEXT, OF(decision_log) },
 	{ "--enable-prompt-embeds", NULL, "prompts may come as embeddings, in tensors of torch.save",
 		ARG_FLAG, OF(prompt_embeds) },
 	{ "--metrics-compat", "NAME", "vllm: publish the metrics by vLLM's names as well", ARG_TEXT,
@@ -295,7 +308,8 @@ int serve_main(int argc, char **argv) {
 		.max_waiting = 1024, .max_body_bytes = (size_t)32 << 20, .max_depth = 100,
 		.max_connections = 1024, .max_n = 64, .max_stored = 1024,
 		.max_stored_bytes = (size_t)256 << 20,
-		.max_embeds_bytes = (size_t)1 << 30, .idle_s = 60, .receive_s = 120, .drain_s = 30 } };
+		.max_embeds_bytes = (size_t)1 << 30, .idle_s = 60, .receive_s = 120, .drain_s = 30,
+		.thinking_budget = -1 } };
 	struct files files = { 0 };
 	struct bb_engine *engine = NULL;
 	struct http *http = NULL;

@@ -511,7 +511,7 @@ class Seen(Case):
 
     def test_openapi_has_the_fields_that_are_read(self):
         schemas = self.server.get("/openapi.json")["components"]["schemas"]
-        shared = ("asked.c", "constraint.c")
+        shared = ("asked.c", "constraint.c", "effort.c")
         for schema, files, others in (  # others: what another endpoint's requests have, and n, which must be 1
                 ("ChatRequest", (*shared, "chat.c", "messages.c"), {"prompt"}),
                 ("CompletionRequest", (*shared, "completions.c"), {"messages"}),
@@ -525,8 +525,19 @@ class Seen(Case):
             for names in re.findall(r"(?:lengths|passed)\[\] = \{([^}]*)\}", source):
                 read |= set(re.findall(r'"(\w+)"', names))
             read |= set(re.findall(r'\{ "(\w+)", (?:NULL|"\w+"), BB_GRAMMAR', source))
+            read |= set(re.findall(r'\{ NULL, "(\w+)" \}', source))
+            read |= set(re.findall(r'\{ "(\w+)", "\1\.\w+" \}', source))
             self.assertGreaterEqual(len(read), 3, schema)
             self.assertEqual(read - others - set(schemas[schema]["properties"]), set(), schema)
+
+    def test_openapi_has_the_fields_of_effort(self):
+        schemas = self.server.get("/openapi.json")["components"]["schemas"]
+        source = (ROOT / "tools/serve/effort.c").read_text(encoding="utf-8")
+        effort = schemas["Effort"]["properties"]
+        for name, properties in (("effort", effort), ("effort.deepconf", effort["deepconf"]["properties"]),
+                                 ("effort.probe", effort["probe"]["properties"])):
+            read = set(re.findall(rf'"{re.escape(name)}\.(\w+)"', source))
+            self.assertEqual(read, set(properties))
 
     def test_token_tools(self):
         ids = self.server.post("/tokenize", {"prompt": "5 6 7"})["tokens"]

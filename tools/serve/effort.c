@@ -412,9 +412,7 @@ static bool mark_fits(const char *name, const char *mark, struct bb_error *err) 
 		"option '%s' has %zu bytes, expected 1 to %d", name, bytes, READER_MARK - 1);
 }
 
-bool effort_check(const struct bb_engine *e, const struct server_options *o,
-	struct bb_error *err) {
-	struct bb_effort effort = { .answer_pattern = o->answer_pattern, .choice = BB_CHOICE_VOTE };
+bool effort_check(const struct server_options *o, struct bb_error *err) {
 	struct bb_effort any = { 0 };
 	if (!mark_fits("--think-end", o->think_end, err) ||
 		!mark_fits("--think-begin", o->think_begin, err)) {
@@ -427,5 +425,12 @@ bool effort_check(const struct bb_engine *e, const struct server_options *o,
 		return server_fail(err, BB_ERR_USAGE, "option '--reasoning-effort' is '%.40s', expected "
 			"one of %s", o->reasoning_effort, bb_effort_level_names());
 	}
-	return o->answer_pattern == NULL || bb_effort_check(e, &effort, 2, -1, err);
+	return true;
+}
+
+bool effort_check_pattern(const struct server_options *o, const struct bb_engine *e,
+	struct bb_error *err) {
+	const struct bb_effort votes = { .answer_pattern = o->answer_pattern,
+		.choice = BB_CHOICE_VOTE };
+	return o->answer_pattern == NULL || bb_effort_check(e, &votes, 2, -1, err);
 }

@@ -33,7 +33,9 @@ bool effort_place_behind(struct exchange *x, struct asked_effort *a, const struc
 const struct bb_effort *effort_of(const struct asked_effort *a);
 /* Adds what the engine has counted to a usage object. */
 void effort_count(json_t *usage, const struct bb_usage *u);
-/* What is wrong with the server's own settings. */
-bool effort_check(const struct bb_engine *e, const struct server_options *o, struct bb_error *err);
+/* What is wrong with the server's own settings, whatever the model; and with its pattern. */
+bool effort_check(const struct server_options *o, struct bb_error *err);
+bool effort_check_pattern(const struct server_options *o, const struct bb_engine *e,
+	struct bb_error *err);
 
 #endif

@@ -3,6 +3,7 @@
  * Starting and ending, and the one thread that computes. */
 #include "server.h"
 
+#include "effort.h"
 #include "terminal.h"
 #include "turn.h"
 
@@ -68,9 +69,12 @@ static void name_model(struct server *s, const char *path) {
 
 bool server_check(const struct server_options *o, struct bb_error *err) {
 	const char *tools = o->tool_parser;
-	return tools == NULL || strcmp(tools, "auto") == 0 || strcmp(tools, "none") == 0 ||
-		tool_format_find(tools) != NULL || server_fail(err, BB_ERR_USAGE,
-		"option '--tool-call-parser' is '%.100s', expected one of %s", tools, tool_format_names());
+	if (tools != NULL && strcmp(tools, "auto") != 0 && strcmp(tools, "none") != 0 &&
+		tool_format_find(tools) == NULL) {
+		return server_fail(err, BB_ERR_USAGE, "option '--tool-call-parser' is '%.100s', expected "
+			"one of %s", tools, tool_format_names());
+	}
+	return effort_check(o, err);
 }
 
 static void choose_parsers(struct server *s) {
@@ -130,6 +134,9 @@ bool server_start(struct server *s, struct bb_engine *engine, const struct serve
 	choose_parsers(s);
 	if (s->cut_fd < 0) {
 		return server_fail(err, BB_ERR_IO, "no eventfd for the end: %s", strerror(errno));
+	}
+	if (!effort_check_pattern(options, engine, err)) {
+		return false;
 	}
 	if (options->decision_log != NULL) {
 		s->decision_fd = open(options->decision_log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC,
