@@ -120,7 +120,8 @@ Test(reader, thinking_ends_at_any_mark) {
 		struct bb_thinking thinking;
 		const char *text, *want;
 	} of[] = {
-		{ { .starts_inside = true, .end = "Answer:" }, "2 + 2 Ans 4\nAnswer: 4", "R(2 + 2 Ans 4)C(4)" },
+		{ { .starts_inside = true, .end = "Answer:" }, "2 + 2 Ans 4\nAnswer: 4",
+			"R(2 + 2 Ans 4)C(4)" },
 		{ { .starts_inside = true, .end = "Answer:" }, "no end <think>", "R(no end <think>)" },
 		{ { .begin = "[T]", .end = "[/T]" }, " [T]so[/T]it", "R(so)C(it)" },
 		{ { .begin = "[T]", .end = "[/T]" }, "[t]so[/T]it", "C([t]so[/T]it)" },

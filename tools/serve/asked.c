@@ -204,8 +204,8 @@ bool asked_check(struct exchange *x, struct asked *a, size_t n_prompt) {
 struct bb_request_params asked_request(const struct asked *a, const struct bb_tokens *prompt) {
 	return (struct bb_request_params){
 		.prompt = prompt->ids, .n_prompt = prompt->n, .generation = a->generation, .n = a->n,
-		.effort = effort_of(&a->effort), .priority = a->priority, .deadline_ms = (double)a->deadline_ms,
-		.cache_salt = a->cache_salt,
+		.effort = effort_of(&a->effort), .priority = a->priority,
+		.deadline_ms = (double)a->deadline_ms, .cache_salt = a->cache_salt,
 		.n_prompt_logprobs = a->n_prompt_logprobs > 0 ? a->n_prompt_logprobs
 			: a->n_prompt_logprobs == 0, /* the token's own comes with any number */
 	};

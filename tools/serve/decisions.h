@@ -25,8 +25,8 @@ void decisions_finish(struct decisions *d);
 void decisions_note(struct decisions *d, const struct bb_decision *from);
 /* [{kind, branch, token, policy, value, bar, why, load_dependent}...] */
 json_t *decisions_json(struct decisions *d);
-/* The k-th branch that is given as an answer: those that were chosen, in that order; where none was,
- * those of n_branches that weren't dropped. -1: there is none. */
+/* The k-th branch that is given as an answer: those that were chosen, in that order; where none
+ * was, those of n_branches that weren't dropped. -1: there is none. */
 int decisions_given(struct decisions *d, int k, int n_branches);
 /* A line about a request that has ended: {id, number, time, seed, decisions}, if there were any.
  * One write to fd. False: it failed. Counts for no ration: called by the engine's thread. */

@@ -282,7 +282,8 @@ static bool read_answers(struct exchange *x, const json_t *in, struct bb_effort 
 	}
 	if (is_set && e->choice == BB_CHOICE_ALL && best_of > *n) {
 		return reply_error(x, 400, "best_of", "invalid_value",
-			"'best_of' is %d, but 'effort.choice' gives all of them, expected 'n', %d", best_of, *n);
+			"'best_of' is %d, but 'effort.choice' gives all of them, expected 'n', %d", best_of,
+			*n);
 	}
 	if (!is_set) {
 		e->choice = e->n_warmup > 0 ? BB_CHOICE_WEIGHTED : e->consensus > 0 ? BB_CHOICE_VOTE

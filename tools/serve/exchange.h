@@ -31,7 +31,7 @@ struct exchange {
 	json_t *in;                  /* the body, an object; NULL where the route takes none */
 	int client;                  /* its socket */
 	char id[40];                 /* for x-request-id and the log */
-	int key;                     /* which of the server's keys it came with; 0 where there are none */
+	int key;                     /* which of the server's it came with; 0 where there are none */
 	double start;                /* seconds_now() when the head had come */
 
 	int status;                  /* 0: not replied yet */

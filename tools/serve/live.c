@@ -105,7 +105,7 @@ static bool is_meant(const struct live *l, const struct live_request *r, const c
 	return strcmp(id, l->id) == 0 || strcmp(id, l->exchange) == 0 || strcmp(id, number) == 0;
 }
 
-/* Those that the caller may see, the newest exchange first. id NULL: all; else those meant by it. */
+/* Those that the caller may see, the newest exchange first. id NULL: all; else those meant. */
 static json_t *objects(const struct exchange *x, const char *id) {
 	struct server *s = x->server;
 	json_t *list = json_array();

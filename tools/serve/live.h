@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Requests under way, for who looks at them and who steers them: a list of exchanges, the scheduler's
- * requests of each, and the endpoints over it. */
+ * Requests under way, for who looks at them and who steers them: a list of exchanges, the
+ * scheduler's requests of each, and the endpoints over it. */
 #ifndef LIVE_H
 #define LIVE_H
 

@@ -25,8 +25,8 @@ struct conversation { /* zeroed; conversation_finish */
 	bool is_constrained;       /* the answer's text follows a grammar */
 	bool no_answer;            /* the prompt ends behind the last message */
 	bool takes_vectors;        /* parts of messages may be embeddings */
-	struct bb_thinking thinking; /* its marks, borrowed; conversation_prompt finds whether the answer
-	                            * starts inside, or that there is none */
+	struct bb_thinking thinking; /* its marks, borrowed; conversation_prompt finds whether the
+	                            * answer starts inside, or that there is none */
 
 	/* what conversation_prompt finds */
 	struct bb_text rendered;   /* by the template; */

@@ -31,8 +31,8 @@ struct reader { /* reader_init .. reader_finish */
 	bool is_strict;                  /* without marks, an object is a call if "name" comes first */
 	int n_calls;
 };
-/* known: {"function": {"name"}} each. Marks of thinking are shorter than READER_MARK; without an end
- * it isn't told apart. */
+/* known: {"function": {"name"}} each. Marks of thinking are shorter than READER_MARK; without an
+ * end it isn't told apart. */
 void reader_init(struct reader *r, const struct tool_format *tools, const json_t *known,
 	const struct bb_thinking *thinking);
 void reader_finish(struct reader *r);
