@@ -536,7 +536,7 @@ class Seen(Case):
         effort = schemas["Effort"]["properties"]
         for name, properties in (("effort", effort), ("effort.deepconf", effort["deepconf"]["properties"]),
                                  ("effort.probe", effort["probe"]["properties"])):
-            read = set(re.findall(rf'"{re.escape(name)}\.(\w+)"', source))
+            read = set(re.findall(rf'"{re.escape(name)}\.(\w+)"[, ]', source))
             self.assertEqual(read, set(properties))
 
     def test_token_tools(self):

@@ -102,7 +102,7 @@ static bool read_level(struct exchange *x, const char **out) {
 		}
 		level = "none";
 	}
-	if (level != NULL) {
+	if (level != NULL && field(x->in, "reasoning_effort") == NULL) {
 		json_object_set_new(x->in, "reasoning_effort", json_string(level));
 	}
 	*out = level;

@@ -216,7 +216,7 @@ static void take(void *user, const struct turn_event *e, struct buf *out) {
 	switch (e->kind) {
 	case BB_EVENT_STARTED:
 	case BB_EVENT_HIDDEN:
-	case BB_EVENT_DECISION:
+	case BB_EVENT_DECISION: /* read when all have ended */
 		break;
 	case BB_EVENT_PROMPT:
 		take_prompt(t, e);

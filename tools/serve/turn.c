@@ -158,10 +158,6 @@ static struct turn_event *copy(const struct slot *slot, const struct bb_event *e
 	if (event->token != NULL) {
 		e->token = *event->token;
 	}
-	if (event->decision != NULL) {
-		e->decision = *event->decision;
-		e->decision.policy = NULL; /* it may not last */
-	}
 	if (event->usage != NULL) {
 		e->has_usage = true;
 		e->usage = *event->usage;
@@ -221,6 +217,9 @@ static void receive(void *user, const struct bb_event *event) {
 	struct turn *t = slot->turn;
 	count(slot, event);
 	decide(slot, event);
+	if (event->kind == BB_EVENT_DECISION) {
+		return;
+	}
 	struct turn_event *e = copy(slot, event);
 	pthread_mutex_lock(&t->lock);
 	if (t->has_left || t->has_lost) { /* an end behind a gap would look like a whole answer */

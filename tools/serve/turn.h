@@ -8,7 +8,7 @@
 #include "decisions.h"
 #include "exchange.h"
 
-struct turn_event {
+struct turn_event { /* any but DECISION: those are in turn_decisions */
 	struct turn_event *next;
 	enum bb_event_kind kind;
 	int slot, branch, index;
@@ -17,7 +17,6 @@ struct turn_event {
 	bool has_usage;          /* the last event of its request */
 	struct bb_usage usage;
 	struct bb_error *error;  /* of FAILED */
-	struct bb_decision decision; /* of DECISION; without its policy, which turn_decisions has */
 	size_t bytes;
 	char text[];             /* [bytes], a NUL behind; of HIDDEN the floats */
 };
