@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How much thought a request gets: budgets to the token, answers that are chosen, decisions, steering."""
 import concurrent.futures
-import http.client
 import json
 import pathlib
 import tempfile
@@ -272,12 +271,20 @@ class Choices(Thinking):
         self.assertEqual(self.server.get(REQUESTS)["data"], [])
 
     def test_comments_meanwhile(self):
-        reply = self.server.connect()
-        reply.request("POST", CHAT, json.dumps(ask(best_of=8, max_tokens=450, ignore_eos=True, stream=True)))
-        data = reply.getresponse().read()
-        reply.close()
-        self.assertTrue(data.endswith(b"data: [DONE]\n\n"))
-        self.assertTrue(all(line.startswith((b"data: ", b": ")) for line in data.splitlines() if line))
+        """One in ten seconds at least, in which tokens come all the time that aren't told yet."""
+        connection = self.server.connect()
+        start = time.monotonic()
+        connection.request("POST", CHAT, json.dumps(ask(best_of=32, max_tokens=450, ignore_eos=True, stream=True)))
+        reply = connection.getresponse()
+        lines, silent = [], start
+        while line := reply.readline():
+            self.assertLess(time.monotonic() - silent, 15)
+            silent = time.monotonic()
+            lines.append(line)
+        connection.close()
+        self.assertEqual(lines[-2], b"data: [DONE]\n")
+        self.assertEqual({line.split(b" ")[0] for line in lines if line.strip()} - {b":"}, {b"data:"})
+        self.assertEqual(b": waiting\n" in lines, time.monotonic() - start > 11)
 
 
 class Refusals(Thinking):
