@@ -58,8 +58,8 @@ static const struct arg_option own[] = {
 		OF(think_begin) },
 	{ "--thinking-budget,--reasoning-budget", "N", "thinking tokens of requests that ask for "
 		"nothing else; -1 = no budget (default)", ARG_INT, OF(thinking_budget), -1, INT_MAX },
-	{ "--reasoning-effort", "LEVEL", "the same as a share of the context: none, minimal, low, "
-		"medium, high, xhigh or max", ARG_TEXT, OF(reasoning_effort) },
+	{ "--reasoning-effort", "LEVEL", "the same as a level: none, minimal, low, medium, high, "
+		"xhigh or max", ARG_TEXT, OF(reasoning_effort) },
 	{ "--answer-pattern", "REGEX", "what an answer is, for votes and probes: a regular expression, "
 		"or number, boxed, choice or line", ARG_TEXT, OF(answer_pattern) },
 	{ "--decision-log", "FILE", "append what was decided about each request, a JSON object a line, "

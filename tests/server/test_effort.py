@@ -135,9 +135,7 @@ class Budgets(Thinking):
         for level in ("none", "minimal", "low", "medium", "high", "xhigh", "max"):
             reply = self.chat(reasoning_effort=level, max_tokens=200, ignore_eos=True)
             spent.append(reply["usage"]["completion_tokens_details"]["reasoning_tokens"])
-        self.assertEqual((spent[0], spent[-1]), (0, 200))
-        self.assertEqual(spent, sorted(spent))
-        self.assertGreater(len(set(spent)), 4)
+        self.assertEqual(spent, [0, 128, 150, 150, 150, 150, 200])  # a quarter stays for the answer
         self.assertEqual(self.chat(reasoning={"effort": "none"})["choices"],
                          self.chat(reasoning_effort="none")["choices"])
         off = self.chat(thinking={"type": "disabled"})
@@ -162,13 +160,6 @@ class Budgets(Thinking):
         self.assertIn(json.loads(reply["choices"][0]["message"]["content"]), ("yes", "no"))
         self.assertEqual(reply["usage"]["completion_tokens_details"]["reasoning_tokens"], 0)
 
-    def test_answer_by(self):
-        """Once it has begun, there is no time left to think."""
-        reply = self.chat(answer_by_ms=1, max_tokens=60)
-        close, = kinds(reply, "close")
-        self.assertEqual((close["policy"], close["load_dependent"]), ("deadline", True))
-        self.assertLess(close["token"], 60)
-
     def test_beside_others(self):
         """To the token, and with the same text, whoever else is served."""
         bodies = [ask(thinking_token_budget=i, seed=i, n=1 + i % 3) for i in range(8)]
@@ -179,112 +170,6 @@ class Budgets(Thinking):
         for i, reply in enumerate(again):
             i %= 8
             self.assertEqual(reply["usage"]["completion_tokens_details"]["reasoning_tokens"], i * (1 + i % 3))
-
-
-class Choices(Thinking):
-    more = {"thinking_token_budget": 4, "messages": SUM, "max_tokens": 24}
-
-    def test_best_of(self):
-        every = self.chat(n=6, **self.more)
-        texts = [choice["message"] for choice in every["choices"]]
-        reply = self.chat(n=2, best_of=6, **self.more)
-        chosen = [d["branch"] for d in kinds(reply, "choose")]
-        self.assertEqual(len(set(chosen)), 2)
-        self.assertEqual([choice["message"] for choice in reply["choices"]], [texts[b] for b in chosen])
-        self.assertEqual([choice["index"] for choice in reply["choices"]], [0, 1])
-        self.assertEqual(reply["usage"]["completion_tokens"], every["usage"]["completion_tokens"])
-        self.assertEqual(reply["usage"]["branches"], 6)
-        values = [d["value"] for d in kinds(reply, "choose")]
-        self.assertEqual(values, sorted(values, reverse=True))
-
-    def test_streamed(self):
-        body = {"n": 2, "best_of": 4, "logprobs": True, "return_token_ids": True, **self.more}
-        plain = self.chat(**body)
-        chunks, _ = self.stream(**body)
-        for i, choice in enumerate(plain["choices"]):
-            mine = [c["choices"][0] for c in chunks if c["choices"] and c["choices"][0]["index"] == i]
-            self.assertEqual("".join(c["delta"].get("content") or "" for c in mine), choice["message"]["content"])
-            self.assertEqual("".join(c["delta"].get("reasoning_content", "") for c in mine),
-                             choice["message"].get("reasoning_content", ""))
-            self.assertEqual([e for c in mine for e in (c["logprobs"] or {}).get("content", [])],
-                             choice["logprobs"]["content"])
-            self.assertEqual([t for c in mine for t in c.get("token_ids", [])], choice["token_ids"])
-            self.assertEqual(mine[-1]["finish_reason"], choice["finish_reason"])
-        self.assertEqual(chunks[-1]["decisions"], plain["decisions"])
-
-    def test_completions(self):
-        body = {"prompt": ["2 + 2 =", "3 + 4 ="], "max_tokens": 6, "seed": 3, "n": 1, "best_of": 3, "logprobs": 1}
-        plain = self.server.post("/v1/completions", body)
-        every = self.server.post("/v1/completions", {**body, "n": 3})["choices"]
-        chosen = [(d["prompt"], d["branch"]) for d in kinds(plain, "choose")]
-        self.assertEqual([p for p, _ in chosen], [0, 1])
-        self.assertEqual([c["text"] for c in plain["choices"]], [every[3 * p + b]["text"] for p, b in chosen])
-        self.assertEqual([c["index"] for c in plain["choices"]], [0, 1])
-        chunks, _ = self.stream("/v1/completions", body)
-        told = sorted((c["choices"][0] for c in chunks if c["choices"]), key=lambda c: c["index"])
-        self.assertEqual(told, plain["choices"])
-
-    def test_vote(self):
-        effort = {"choice": "vote", "answer_pattern": "number"}
-        reply = self.chat(best_of=7, effort=effort, **self.more)
-        choose, = kinds(reply, "choose")
-        self.assertEqual(len(reply["choices"]), 1)
-        every = [choice["message"] for choice in self.chat(n=7, **self.more)["choices"]]
-        self.assertEqual(reply["choices"][0]["message"], every[choose["branch"]])
-        for path, body in (("/v1/responses", {"input": "What is 2 + 2?", "max_output_tokens": 20}),
-                           ("/v1/messages", {"messages": SUM, "max_tokens": 20})):
-            both = {**body, "best_of": 3, "seed": 2, "effort": effort, "thinking_token_budget": 2}
-            plain = self.server.post(path, both)
-            self.assertEqual(len(kinds(plain, "choose")), 1)
-            _, _, data = self.server.ask("POST", path, {**both, "stream": True})
-            text = "".join(e.get("delta", {}).get("text", "") if isinstance(e.get("delta"), dict) else
-                           e["delta"] if e["type"] == "response.output_text.delta" else "" for e in events(data))
-            blocks = plain.get("content") or [p for item in plain["output"] for p in item.get("content", [])]
-            self.assertEqual(text, "".join(b["text"] for b in blocks if b["type"] in ("text", "output_text")))
-
-    def test_consensus(self):
-        effort = {"answer_pattern": r"(4)", "consensus": 0.8}
-        reply = self.chat(best_of=16, effort=effort, **{**self.more, "temperature": 0})
-        self.assertLess(reply["usage"]["branches"], 16)
-        self.assertTrue(kinds(reply, "choose"))
-
-    def test_a_pattern_that_never_matches(self):
-        reply = self.chat(best_of=4, effort={"choice": "vote", "answer_pattern": "zzz never"}, **self.more)
-        self.assertEqual(len(reply["choices"]), 1)
-        self.assertTrue(reply["choices"][0]["message"]["content"])
-
-    def test_a_catastrophic_pattern(self):
-        start = time.monotonic()
-        reply = self.chat(best_of=3, effort={"choice": "vote", "answer_pattern": "((.+)+)+\\1zzz"}, **self.more)
-        self.assertEqual(len(reply["choices"]), 1)
-        self.assertLess(time.monotonic() - start, 60)
-
-    def test_leaving(self):
-        """In the middle of 16 branches: all of it is free in the next step."""
-        connection = self.server.connect()
-        connection.request("POST", CHAT, json.dumps(ask(best_of=16, max_tokens=400, ignore_eos=True, stream=True)))
-        self.server.wait_for(lambda loads: any(r["branches"] == 16 and r["output_tokens"] > 16
-                                               for r in loads["requests"]))
-        self.assertEqual(len(self.server.get(REQUESTS)["data"][0]["branches"]), 16)
-        connection.close()
-        self.server.wait_for(lambda loads: loads["n_requests"] == 0)
-        self.assertEqual(self.server.get(REQUESTS)["data"], [])
-
-    def test_comments_meanwhile(self):
-        """One in ten seconds at least, in which tokens come all the time that aren't told yet."""
-        connection = self.server.connect()
-        start = time.monotonic()
-        connection.request("POST", CHAT, json.dumps(ask(best_of=32, max_tokens=450, ignore_eos=True, stream=True)))
-        reply = connection.getresponse()
-        lines, silent = [], start
-        while line := reply.readline():
-            self.assertLess(time.monotonic() - silent, 15)
-            silent = time.monotonic()
-            lines.append(line)
-        connection.close()
-        self.assertEqual(lines[-2], b"data: [DONE]\n")
-        self.assertEqual({line.split(b" ")[0] for line in lines if line.strip()} - {b":"}, {b"data:"})
-        self.assertEqual(b": waiting\n" in lines, time.monotonic() - start > 11)
 
 
 class Refusals(Thinking):
@@ -324,9 +209,7 @@ class Refusals(Thinking):
                             ("effort.consensus", {"effort": {"consensus": 1.5}}),
                             ("effort.replay", {"effort": {"replay": {}}}),
                             ("effort.replay", {"effort": {"replay": [{"kind": "x", "token": 1}]}}),
-                            ("effort.replay", {"effort": {"replay": [{"kind": "close", "token": -1}]}}),
-                            ("effort", {"best_of": 2, "effort": {"choice": "vote", "answer_pattern": "(("}}),
-                            ("effort", {"best_of": 2, "effort": {"consensus": 0.3, "answer_pattern": "line"}})):
+                            ("effort.replay", {"effort": {"replay": [{"kind": "close", "token": -1}]}})):
             with self.subTest(param=param, more=more):
                 self.refused(param, **more)
 
@@ -430,12 +313,15 @@ class Live(Thinking):
             time.sleep(0.005)
         return request
 
+    def wait_for_thoughts(self, name):
+        return self.wait(name, lambda r: r["branches"] and r["branches"][0]["thinking_tokens"] > 3)
+
     def finish(self, reply):
         return events(reply.read())[-1]
 
     def test_close(self):
         reply, name = self.begin()
-        self.wait(name, lambda r: r["branches"][0]["thinking_tokens"] > 3)
+        self.wait_for_thoughts(name)
         self.control(name, action="close")
         last = self.finish(reply)
         close, = kinds(last, "close")
@@ -448,7 +334,7 @@ class Live(Thinking):
 
     def test_budget(self):
         reply, name = self.begin()
-        request = self.wait(name, lambda r: r["branches"][0]["thinking_tokens"] > 3)
+        request = self.wait_for_thoughts(name)
         self.assertIsNone(request["budget"])
         self.control(request["number"], action="budget", tokens=100)
         self.wait(request["request_id"], lambda r: r["budget"] == 100)
@@ -471,10 +357,15 @@ class Live(Thinking):
         self.assertEqual((last["usage"]["branches"], last["usage"]["dropped_branches"]), (3, 1))
 
     def test_finish(self):
-        reply, name = self.begin(best_of=4)
-        self.wait(name, lambda r: len(r["branches"]) == 4 and any(b["output_tokens"] > 2 for b in r["branches"]))
+        reply, name = self.begin(n=4)
+        self.control(name, 400, action="finish")    # no answer is whole
+        self.finish(reply)
+        reply, name = self.begin(n=8, ignore_eos=False, thinking_token_budget=2, messages=SUM)
+        self.wait(name, lambda r: any(b["finish_reason"] for b in r["branches"]))
         self.control(name, action="finish")
-        self.assertTrue(kinds(self.finish(reply), "finish"))
+        last = self.finish(reply)
+        self.assertEqual([d["policy"] for d in kinds(last, "finish")], ["control"])
+        self.assertGreater(last["usage"]["dropped_branches"], 0)
 
     def test_refused(self):
         self.control("chatcmpl-none", 404, action="close")
@@ -495,7 +386,7 @@ class Live(Thinking):
         self.server.post(path, {"action": "reasoning_end"}, 400)
         reply, name = self.begin()
         self.server.post(path, {"id": name, "action": "pause"}, 400)
-        self.wait(name, lambda r: r["branches"][0]["thinking_tokens"] > 1)
+        self.wait_for_thoughts(name)
         self.assertEqual(self.server.post(path, {"id": name, "action": "reasoning_end"}), {"success": True})
         self.assertLess(self.finish(reply)["usage"]["completion_tokens_details"]["reasoning_tokens"], 400)
 
@@ -529,9 +420,9 @@ class Log(unittest.TestCase):
             path.write_text('{"of": "before"}\n', encoding="utf-8")
             server = Server(REAL, "-c", "512", "--log-level", "off", "--think-end", END, "--decision-log", path)
             self.addCleanup(server.stop)
-            body = {"messages": HI, "max_tokens": 60, "answer_by_ms": 200}
+            body = {"messages": HI, "max_tokens": 60, "thinking_token_budget": 20}
             reply = server.post(CHAT, body)
-            server.post(CHAT, ask(max_tokens=3))    # about which nothing is decided
+            server.post(CHAT, ask(max_tokens=3))    # about this one nothing is decided
             lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
             self.assertEqual([line.get("id") for line in lines], [None, reply["id"]])
             self.assertEqual((lines[1]["decisions"], lines[1]["seed"]), (reply["decisions"], reply["seed"]))
@@ -547,8 +438,7 @@ class Log(unittest.TestCase):
 class Options(unittest.TestCase):
     def test_refused(self):
         for options, why in ((("--think-begin", "x"), "needs '--think-end'"), (("--think-end", ""), "has 0 bytes"),
-                             (("--reasoning-effort", "huge"), "expected one of"),
-                             (("--answer-pattern", "(("), "pattern")):
+                             (("--reasoning-effort", "huge"), "expected one of")):
             with self.subTest(options=options):
                 with self.assertRaisesRegex(AssertionError, why):
                     Server(TINY, *options)
@@ -575,8 +465,3 @@ class Client(Thinking):
         reply = client.responses.create(model="smollm2", input="Why?", max_output_tokens=30, store=False,
                                         reasoning={"effort": "minimal"})
         self.assertEqual([item.type for item in reply.output], ["reasoning", "message"])
-
-    def test_best_of(self):
-        reply = self.server.openai().completions.create(model="smollm2", prompt="2 + 2 =", max_tokens=6, best_of=4, n=2)
-        self.assertEqual(len(reply.choices), 2)
-        self.assertEqual(reply.usage.completion_tokens, 24)

@@ -511,7 +511,7 @@ class Seen(Case):
 
     def test_openapi_has_the_fields_that_are_read(self):
         schemas = self.server.get("/openapi.json")["components"]["schemas"]
-        shared = ("asked.c", "constraint.c", "effort.c")
+        shared = ("asked.c", "constraint.c", "asked_effort.c")
         for schema, files, others in (  # others: what another endpoint's requests have, and n, which must be 1
                 ("ChatRequest", (*shared, "chat.c", "messages.c"), {"prompt"}),
                 ("CompletionRequest", (*shared, "completions.c"), {"messages"}),
@@ -532,7 +532,7 @@ class Seen(Case):
 
     def test_openapi_has_the_fields_of_effort(self):
         schemas = self.server.get("/openapi.json")["components"]["schemas"]
-        source = (ROOT / "tools/serve/effort.c").read_text(encoding="utf-8")
+        source = (ROOT / "tools/serve/asked_effort.c").read_text(encoding="utf-8")
         effort = schemas["Effort"]["properties"]
         for name, properties in (("effort", effort), ("effort.deepconf", effort["deepconf"]["properties"]),
                                  ("effort.probe", effort["probe"]["properties"])):

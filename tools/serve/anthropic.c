@@ -24,7 +24,7 @@ static json_t *usage_of(const struct talk *t) {
 		"cache_creation_input_tokens", 0, "output_tokens", t->n_output);
 	if (t->has_usage) {
 		json_object_set_new(usage, "reasoning_tokens", json_integer(talk_thinking(t)));
-		effort_count(usage, &t->usage);
+		asked_effort_count(usage, &t->usage);
 	}
 	return usage;
 }

@@ -139,7 +139,7 @@ bool asked_read(struct exchange *x, struct asked *a) {
 	bool skip_special = true;
 	const bool ok = fields_unsupported(x, x->in, unsupported) &&
 		read_sampling(x, &a->generation.sampling) && read_seed(x, a) &&
-		effort_read(x, &a->effort, &a->n, &a->n_given) &&
+		asked_effort_read(x, &a->effort, &a->n, &a->n_given) &&
 		read_stops(x, a) && read_bias(x, a) && read_stream(x, a) &&
 		field_int(x, x->in, "min_tokens", 0, INT_MAX, &a->generation.min_tokens) &&
 		field_int(x, x->in, "priority", INT_MIN, INT_MAX, &a->priority) &&
@@ -162,7 +162,7 @@ void asked_finish(struct asked *a) {
 	a->bias = NULL;
 	bb_grammar_destroy(a->grammar);
 	a->grammar = NULL;
-	effort_finish(&a->effort);
+	asked_effort_finish(&a->effort);
 }
 
 bool asked_length(struct exchange *x, struct asked *a, const char *const *names, int min) {
@@ -196,7 +196,7 @@ bool asked_check(struct exchange *x, struct asked *a, size_t n_prompt) {
 	if (!bb_generation_check(x->server->engine, &a->generation, &err)) {
 		return reply_engine_error(x, NULL, &err);
 	}
-	const struct bb_effort *effort = effort_of(&a->effort);
+	const struct bb_effort *effort = asked_effort_of(&a->effort);
 	return effort == NULL || bb_effort_check(x->server->engine, effort, a->n,
 		a->generation.max_tokens, &err) || reply_engine_error(x, "effort", &err);
 }
@@ -204,7 +204,7 @@ bool asked_check(struct exchange *x, struct asked *a, size_t n_prompt) {
 struct bb_request_params asked_request(const struct asked *a, const struct bb_tokens *prompt) {
 	return (struct bb_request_params){
 		.prompt = prompt->ids, .n_prompt = prompt->n, .generation = a->generation, .n = a->n,
-		.effort = effort_of(&a->effort), .priority = a->priority,
+		.effort = asked_effort_of(&a->effort), .priority = a->priority,
 		.deadline_ms = (double)a->deadline_ms, .cache_salt = a->cache_salt,
 		.n_prompt_logprobs = a->n_prompt_logprobs > 0 ? a->n_prompt_logprobs
 			: a->n_prompt_logprobs == 0, /* the token's own comes with any number */

@@ -5,7 +5,7 @@
 #ifndef ASKED_H
 #define ASKED_H
 
-#include "effort.h"
+#include "asked_effort.h"
 #include "exchange.h"
 
 enum { ASKED_STOPS = 64 };
@@ -34,7 +34,7 @@ void asked_finish(struct asked *a);
 /* max_tokens, max_completion_tokens or the like: the first of the names that is there. */
 bool asked_length(struct exchange *x, struct asked *a, const char *const *names, int min);
 /* Checks the prompt and max_tokens against the context, and the rest as the engine does; behind
- * effort_place. */
+ * asked_effort_place. */
 bool asked_check(struct exchange *x, struct asked *a, size_t n_prompt);
 /* The request for a prompt, without its events. */
 struct bb_request_params asked_request(const struct asked *a, const struct bb_tokens *prompt);

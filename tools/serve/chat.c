@@ -103,7 +103,7 @@ static void send_delta(struct talk *t, int i, json_t *delta, const char *reason,
 		json_object_set_new(chunk, "usage", json_null());
 	}
 	const bool is_last = reason != NULL && t->n_open == 0 && (i + 1 == t->n_answers ||
-		!effort_chooses(&t->asked.effort));
+		!asked_effort_chooses(&t->asked.effort));
 	if (is_last && !t->asked.with_usage) {
 		talk_decisions(t, chunk);
 	}

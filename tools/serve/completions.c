@@ -138,7 +138,7 @@ static json_t *usage_of(const struct job *j) {
 		"completion_tokens_details", "reasoning_tokens", j->usage.n_thinking,
 		"accepted_prediction_tokens", 0, "rejected_prediction_tokens", 0);
 	if (j->n_ended == j->n_prompts) {
-		effort_count(usage, &j->usage);
+		asked_effort_count(usage, &j->usage);
 	}
 	return usage;
 }
@@ -187,7 +187,7 @@ static json_t *stop_reason(const struct job *j, const struct choice *c) {
 
 /* Of the k-th answer that is given to a prompt, or -1. */
 static int choice_of(const struct job *j, int i_prompt, int k) {
-	const int branch = effort_chooses(&j->asked.effort)
+	const int branch = asked_effort_chooses(&j->asked.effort)
 		? decisions_given(turn_decisions(j->turn, i_prompt), k, j->asked.n) : k;
 	return branch >= 0 ? i_prompt * j->asked.n + branch : -1;
 }
@@ -331,7 +331,7 @@ static void take_and_tell(void *user, const struct turn_event *e, struct buf *ou
 	if (out == NULL) {
 		return;
 	}
-	if (!effort_chooses(&j->asked.effort)) {
+	if (!asked_effort_chooses(&j->asked.effort)) {
 		if (i >= 0) {
 			tell(j, i, i, is_last, out);
 		}
@@ -351,7 +351,7 @@ static const struct turn_listener listener = { take_and_tell, put_end, fail, tur
 
 static bool more(void *user, struct buf *out) {
 	struct job *j = user;
-	const bool waits = effort_chooses(&j->asked.effort) || j->n_logprobs >= 0;
+	const bool waits = asked_effort_chooses(&j->asked.effort) || j->n_logprobs >= 0;
 	for (int i = 0; j->echoes && !j->has_begun && !waits && i < j->n_prompts * j->asked.n; i++) {
 		tell(j, i, i, false, out); /* else with what comes, or log-probabilities of the prompt */
 	}
@@ -383,7 +383,7 @@ static void answer(struct job *j) {
 
 /* Whether the prompt and what was asked for fit together. */
 static bool check(struct job *j, int i) {
-	return effort_place_behind(j->x, &j->asked.effort, &j->prompts[i],
+	return asked_effort_place_behind(j->x, &j->asked.effort, &j->prompts[i],
 		j->asked.generation.max_tokens) && asked_check(j->x, &j->asked, j->prompts[i].n);
 }
 
@@ -535,7 +535,7 @@ static bool begin(struct job *j) {
 		return false;
 	}
 	for (int i = 0; i < j->n_prompts; i++) {
-		if (!effort_place_behind(j->x, &j->asked.effort, &j->prompts[i],
+		if (!asked_effort_place_behind(j->x, &j->asked.effort, &j->prompts[i],
 			j->asked.generation.max_tokens)) {
 			return false;
 		}

@@ -172,7 +172,7 @@ static bool read_one(struct exchange *x, const json_t *item, const char *name, s
 	}
 	d->token = (int)json_integer_value(token);
 	d->branch = branch != NULL ? (int)json_integer_value(branch) : -1;
-	d->policy = "";
+	d->policy = "control"; /* unless it says */
 	const char *names[] = { "value", "bar" };
 	double *const numbers[] = { &d->value, &d->bar };
 	for (int k = 0; k < 2; k++) {

@@ -150,7 +150,8 @@ static bool read_prompt(struct peer_job *j, const json_t *prompt, int i) {
 		ok = ok && (json_is_string(part) ? add_text(x, part, k == 0, out)
 			: field_id(x, part, "prompt", x->server->info.n_vocab, out));
 	}
-	return ok && effort_place_behind(x, &j->asked.effort, out, j->asked.generation.max_tokens) &&
+	return ok &&
+		asked_effort_place_behind(x, &j->asked.effort, out, j->asked.generation.max_tokens) &&
 		asked_check(x, &j->asked, out->n);
 }
 
@@ -210,7 +211,7 @@ static bool begin(struct peer_job *j) {
 	}
 	turn_take_grammar(j->turn, &j->asked.grammar);
 	for (int i = 0; i < j->n_prompts; i++) {
-		if (!effort_place_behind(j->x, &j->asked.effort, &j->prompts[i],
+		if (!asked_effort_place_behind(j->x, &j->asked.effort, &j->prompts[i],
 			j->asked.generation.max_tokens)) {
 			return false;
 		}
@@ -240,7 +241,7 @@ void peer_run(struct exchange *x, json_t *in, const struct peer_shape *shape, in
 		free(j);
 		return;
 	}
-	if (effort_chooses(&j->asked.effort)) {
+	if (asked_effort_chooses(&j->asked.effort)) {
 		reply_error(x, 400, "best_of", "unsupported_parameter", "answers aren't chosen among "
 			"here: ask /v1/completions for 'best_of' and votes");
 		asked_finish(&j->asked);

@@ -63,7 +63,7 @@ static json_t *usage_of(const struct talk *t) {
 		t->n_prompt, "input_tokens_details", "cached_tokens", t->usage.n_cached,
 		"cache_write_tokens", 0, "output_tokens", t->n_output, "output_tokens_details",
 		"reasoning_tokens", talk_thinking(t), "total_tokens", t->n_prompt + t->n_output);
-	effort_count(usage, &t->usage);
+	asked_effort_count(usage, &t->usage);
 	return usage;
 }
 

@@ -3,7 +3,7 @@
  * Starting and ending, and the one thread that computes. */
 #include "server.h"
 
-#include "effort.h"
+#include "asked_effort.h"
 #include "terminal.h"
 #include "turn.h"
 
@@ -74,7 +74,7 @@ bool server_check(const struct server_options *o, struct bb_error *err) {
 		return server_fail(err, BB_ERR_USAGE, "option '--tool-call-parser' is '%.100s', expected "
 			"one of %s", tools, tool_format_names());
 	}
-	return effort_check(o, err);
+	return asked_effort_check(o, err);
 }
 
 static void choose_parsers(struct server *s) {
@@ -135,7 +135,7 @@ bool server_start(struct server *s, struct bb_engine *engine, const struct serve
 	if (s->cut_fd < 0) {
 		return server_fail(err, BB_ERR_IO, "no eventfd for the end: %s", strerror(errno));
 	}
-	if (!effort_check_pattern(options, engine, err)) {
+	if (!asked_effort_check_pattern(options, engine, err)) {
 		return false;
 	}
 	if (options->decision_log != NULL) {

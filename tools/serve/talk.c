@@ -208,7 +208,7 @@ static void take_usage(struct talk *t, const struct turn_event *e) {
 
 static void take(void *user, const struct turn_event *e, struct buf *out) {
 	struct talk *t = user;
-	const bool chooses = effort_chooses(&t->asked.effort);
+	const bool chooses = asked_effort_chooses(&t->asked.effort);
 	t->out = chooses ? NULL : out;
 	if (e->has_usage) {
 		take_usage(t, e);
@@ -342,8 +342,8 @@ static bool begin(struct talk *t) {
 	t->n_prompt = (int)c->prompt.n;
 	t->asked.generation.special |= has_tools && t->server->tools->has_special;
 	t->asked.generation.sampling.n_logprobs = t->wants_logprobs ? t->n_top : 0;
-	if (!effort_place(x, &t->asked.effort, c->may_think, c->thinking.starts_inside, c->prompt.n,
-		t->asked.generation.max_tokens) || !asked_check(x, &t->asked, c->prompt.n) ||
+	if (!asked_effort_place(x, &t->asked.effort, c->may_think, c->thinking.starts_inside,
+		c->prompt.n, t->asked.generation.max_tokens) || !asked_check(x, &t->asked, c->prompt.n) ||
 		!make_answers(t)) {
 		return false;
 	}
@@ -411,7 +411,7 @@ json_t *talk_usage(const struct talk *t) {
 		"completion_tokens_details", "reasoning_tokens", talk_thinking(t),
 		"accepted_prediction_tokens", 0, "rejected_prediction_tokens", 0);
 	if (t->has_usage) {
-		effort_count(usage, &t->usage);
+		asked_effort_count(usage, &t->usage);
 	}
 	return usage;
 }

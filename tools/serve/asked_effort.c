@@ -2,7 +2,7 @@
  *
  * From fields to struct bb_effort. The engine says what contradicts itself in it; here is what
  * contradicts itself in the names, and what a request leaves to the server. */
-#include "effort.h"
+#include "asked_effort.h"
 
 #include "decisions.h"
 #include "fields.h"
@@ -300,7 +300,7 @@ static bool read_answers(struct exchange *x, const json_t *in, struct bb_effort 
 	return true;
 }
 
-bool effort_read(struct exchange *x, struct asked_effort *a, int *n, int *n_given) {
+bool asked_effort_read(struct exchange *x, struct asked_effort *a, int *n, int *n_given) {
 	static const char *const names[] = { "think_end", "think_begin", "closing", "extension",
 		"soft_from", "min_thinking", "max_extensions", "answer_by_ms", "answer_tokens",
 		"answer_pattern", "choice", "consensus", "deepconf", "probe", "elastic", "replay", NULL };
@@ -319,19 +319,19 @@ bool effort_read(struct exchange *x, struct asked_effort *a, int *n, int *n_give
 		read_answers(x, in, e, n, n_given);
 }
 
-void effort_finish(struct asked_effort *a) {
+void asked_effort_finish(struct asked_effort *a) {
 	free(a->replay);
 	a->replay = NULL;
 }
 
-bool effort_chooses(const struct asked_effort *a) {
+bool asked_effort_chooses(const struct asked_effort *a) {
 	return a->effort.choice != BB_CHOICE_ALL;
 }
 
 /* ---- for a prompt ---- */
 
-bool effort_place(struct exchange *x, struct asked_effort *a, bool may_think, bool starts_inside,
-	size_t n_prompt, int max_tokens) {
+bool asked_effort_place(struct exchange *x, struct asked_effort *a, bool may_think,
+	bool starts_inside, size_t n_prompt, int max_tokens) {
 	struct bb_effort *e = &a->set;
 	*e = a->effort;
 	e->thinking.starts_inside = starts_inside;
@@ -367,8 +367,8 @@ static const char *last_of(const struct bb_text *all, const char *text) {
 	return NULL;
 }
 
-bool effort_place_behind(struct exchange *x, struct asked_effort *a, const struct bb_tokens *prompt,
-	int max_tokens) {
+bool asked_effort_place_behind(struct exchange *x, struct asked_effort *a,
+	const struct bb_tokens *prompt, int max_tokens) {
 	const struct bb_thinking *t = &a->effort.thinking;
 	bool is_inside = t->end != NULL && t->begin == NULL;
 	if (t->end != NULL && t->begin != NULL) {
@@ -387,17 +387,17 @@ bool effort_place_behind(struct exchange *x, struct asked_effort *a, const struc
 		is_inside = begin != NULL && (end == NULL || end < begin);
 		bb_text_finish(&text);
 	}
-	return effort_place(x, a, t->end != NULL, is_inside, prompt->n, max_tokens);
+	return asked_effort_place(x, a, t->end != NULL, is_inside, prompt->n, max_tokens);
 }
 
-const struct bb_effort *effort_of(const struct asked_effort *a) {
+const struct bb_effort *asked_effort_of(const struct asked_effort *a) {
 	const struct bb_effort *e = &a->set;
 	const bool asks = e->thinking.end != NULL || e->choice != BB_CHOICE_ALL || e->consensus > 0 ||
 		e->n_warmup > 0 || e->answer_by_ms > 0 || e->probe_every > 0 || e->is_elastic || e->replays;
 	return asks ? e : NULL;
 }
 
-void effort_count(json_t *usage, const struct bb_usage *u) {
+void asked_effort_count(json_t *usage, const struct bb_usage *u) {
 	json_t *more = json_pack("{s:i, s:i, s:i, s:i, s:f}", "cot_steps", u->n_cot_steps, "branches",
 		u->n_branches, "dropped_branches", u->n_dropped, "probe_tokens", u->n_probe_tokens, "flops",
 		u->flops);
@@ -413,7 +413,7 @@ static bool mark_fits(const char *name, const char *mark, struct bb_error *err) 
 		"option '%s' has %zu bytes, expected 1 to %d", name, bytes, READER_MARK - 1);
 }
 
-bool effort_check(const struct server_options *o, struct bb_error *err) {
+bool asked_effort_check(const struct server_options *o, struct bb_error *err) {
 	struct bb_effort any = { 0 };
 	if (!mark_fits("--think-end", o->think_end, err) ||
 		!mark_fits("--think-begin", o->think_begin, err)) {
@@ -429,7 +429,7 @@ bool effort_check(const struct server_options *o, struct bb_error *err) {
 	return true;
 }
 
-bool effort_check_pattern(const struct server_options *o, const struct bb_engine *e,
+bool asked_effort_check_pattern(const struct server_options *o, const struct bb_engine *e,
 	struct bb_error *err) {
 	const struct bb_effort votes = { .answer_pattern = o->answer_pattern,
 		.choice = BB_CHOICE_VOTE };
