@@ -75,6 +75,11 @@ _bobbin() {
 	serve:--allowed-host) return ;;
 	serve:--tool-call-parser) return ;;
 	serve:--reasoning-parser) return ;;
+	serve:--think-end) return ;;
+	serve:--think-begin) return ;;
+	serve:--thinking-budget|serve:--reasoning-budget) return ;;
+	serve:--reasoning-effort) return ;;
+	serve:--answer-pattern) return ;;
 	serve:--metrics-compat) return ;;
 	serve:--log-level) return ;;
 	serve:--max-num-seqs|serve:--max-running-requests|serve:-np|serve:--parallel) return ;;
@@ -194,7 +199,7 @@ _bobbin() {
 	case ${COMP_WORDS[1]} in
 	run) words="-p --prompt -f --file --system --raw --chat-template-file --json --logprobs --trace-state --feed --verbose-prompt -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos --json-schema --json-indent --json-object --regex --choice --grammar --add --scale-head -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
 	chat) words="--system --chat-template-file -n --max-tokens --n-predict --temp --temperature --top-k --top-p --min-p --repetition-penalty --repeat-penalty --presence-penalty --frequency-penalty --logit-bias -s --seed --stop --stop-token-ids --min-tokens --ignore-eos -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
-	serve) words="--host --port --served-model-name --alias -a --api-key --api-key-file --cors-origin --allowed-origins --allowed-host --chat-template --chat-template-file --tool-call-parser --reasoning-parser --enable-prompt-embeds --metrics-compat --log-level --enable-metrics --metrics --enable-auto-tool-choice --jinja --enable-prefix-caching --max-num-seqs --max-running-requests -np --parallel --max-queue --max-num-batched-tokens --prefix-cache-bytes --cache-ram --no-enable-prefix-caching --disable-radix-cache --swap-space --request-memory-bytes --max-body-bytes --max-json-depth --max-connections --max-n --max-stored-responses --max-stored-bytes --max-prompt-embeds-bytes --idle-timeout --request-timeout --drain-timeout -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
+	serve) words="--host --port --served-model-name --alias -a --api-key --api-key-file --cors-origin --allowed-origins --allowed-host --chat-template --chat-template-file --tool-call-parser --reasoning-parser --think-end --think-begin --thinking-budget --reasoning-budget --reasoning-effort --answer-pattern --decision-log --enable-prompt-embeds --metrics-compat --log-level --enable-metrics --metrics --enable-auto-tool-choice --jinja --enable-prefix-caching --max-num-seqs --max-running-requests -np --parallel --max-queue --max-num-batched-tokens --prefix-cache-bytes --cache-ram --no-enable-prefix-caching --disable-radix-cache --swap-space --request-memory-bytes --max-body-bytes --max-json-depth --max-connections --max-n --max-stored-responses --max-stored-bytes --max-prompt-embeds-bytes --idle-timeout --request-timeout --drain-timeout -m --model -t --threads --device --device-memory-bytes --isa --gemm --kv-cache-dtype --kv-cache-bytes --kv-cache-memory-bytes --state-cache-bytes --state-cache-type --window --deterministic --enable-deterministic-inference -c --max-model-len --ctx-size -h --help --version" ;;
 	tokenize) words="--no-bos --no-parse-special -m --model -h --help --version" ;;
 	detokenize) words="-m --model -h --help --version" ;;
 	template) words="--chat-template-file -m --model -h --help --version" ;;
