@@ -553,6 +553,14 @@ struct bb_scheduler_params { /* zeroed = defaults */
 	                            * what the state cache may hold */
 	bool no_prefix_cache;
 	const struct bb_speculation *speculation; /* copied; NULL: its defaults */
+	/* Tokens that may be computed in a second, of prompts and answers, computed again and drafted
+	 * ones too, or FLOPs of them (see bb_engine_flops); those of one second may be saved up. What
+	 * a step was said to take may be less than it takes. 0: as many as there is time for. With one
+	 * accounts share places, in any order of priorities, and the budget by their weights: what one
+	 * doesn't use the others have, and nobody saves up for later. Within an account the order is
+	 * that of bb_scheduler, but that the oldest without a deadline has at least an eighth. */
+	double compute_budget;
+	bool budget_is_flops;
 	double (*clock)(void *user); /* seconds that never go back; NULL: the machine's clock */
 	void *clock_user;
 };
@@ -562,9 +570,10 @@ bool bb_scheduler_create(struct bb_scheduler **out, struct bb_engine *e,
  * stay, to be released. */
 void bb_scheduler_destroy(struct bb_scheduler *s);
 /* One step of the engine for whoever is due; calls the events. One thread at a time calls it, and
- * no lock is held during events, which may submit, cancel and release. *idle: nobody was due. What
- * goes wrong for some requests is told to them; false: nothing can be computed any more
- * (BB_ERR_DEVICE): all requests have failed with that sentence, and later ones will. */
+ * no lock is held during events, which may submit, cancel and release. *idle: nobody was due, or
+ * the compute budget has nothing left now. What goes wrong for some requests is told to them;
+ * false: nothing can be computed any more (BB_ERR_DEVICE): all requests have failed with that
+ * sentence, and later ones will. */
 bool bb_scheduler_step(struct bb_scheduler *s, bool *idle, struct bb_error *err);
 /* Sleeps until there is something to do, bb_scheduler_wake, or for most_s seconds of the machine's
  * clock; whether a step is due: requests are open, and if all are paused, one may have been
@@ -642,6 +651,10 @@ struct bb_request_params { /* zeroed = defaults, but for what is said */
 	const struct bb_effort *effort; /* NULL: no policy */
 	bool no_speculation;        /* one token a step and branch */
 	int priority;               /* lower goes first */
+	const char *account;        /* who shares the compute budget with others; NULL: one of those
+	                             * that don't say */
+	double weight;              /* of its account there, and of its value where it's elastic; 0 = 1.
+	                             * An account's is the largest of its requests' */
 	double deadline_ms;         /* from now: an answer that isn't whole then ends; 0 = none */
 	int n_predicted;            /* tokens that the answer may have, for who has a deadline; 0: as
 	                             * many as answers had so far, 128 before the first. Never more than
@@ -687,6 +700,10 @@ struct bb_scheduler_stats { /* counts since it was created */
 	double flops;                      /* of all rows computed, see bb_engine_flops */
 	uint64_t step_rows;                /* the last step's rows */
 	struct bb_spec_count spec[BB_SPEC_SOURCES];
+	double spent;                      /* of the compute budget */
+	double held_s;                     /* in which it held requests back */
+	int n_held;                        /* branches that it holds back now */
+	double price;                      /* of a unit of it, as elastic requests see it */
 };
 void bb_scheduler_stats(struct bb_scheduler *s, struct bb_scheduler_stats *out); /* any thread */
 

@@ -50,6 +50,7 @@ void infos_publish(struct bb_scheduler *s) {
 	struct bb_scheduler_stats *now = &s->now;
 	const double time = requests_now(s);
 	pthread_mutex_lock(&s->lock);
+	s->held_for_s = s->hold_s;
 	if (s->n_open > s->max_infos) {
 		void *grown = base_realloc(s->infos, (size_t)s->n_open * 2, sizeof(*s->infos));
 		s->infos = grown != NULL ? grown : s->infos;

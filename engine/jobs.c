@@ -73,6 +73,7 @@ static void make_job(struct bb_scheduler *s, struct branch *b) {
 		.n_left = left_of(s, b), .max_rows = most_rows(s, b, length), .n_places = b->n_places,
 		.reads_aloud = jobs_reads_aloud(b), .is_in = turns_is_in(b), .bytes = turns_bytes_of(b),
 	};
+	spend_add_job(s, b, length, &s->plan.jobs[i]);
 	if (atomic_load(&r->is_paused)) { /* it stays where it is while nobody needs the room */
 		s->plan.jobs[i].max_rows = 0;
 		s->plan.jobs[i].priority = INT_MAX;
@@ -92,6 +93,9 @@ static int n_jobs_of(const struct bb_scheduler *s) {
 
 bool jobs_reserve(struct bb_scheduler *s, struct bb_error *err) {
 	const int n = n_jobs_of(s);
+	if (!spend_reserve(s, n, err)) {
+		return false;
+	}
 	if (n <= s->max_jobs) {
 		return true;
 	}
@@ -137,6 +141,7 @@ static size_t plan_bytes(const struct bb_scheduler *s, size_t of_jobs) {
 
 static void make_jobs(struct bb_scheduler *s) {
 	s->plan.n_jobs = 0;
+	spend_begin(s);
 	size_t bytes = 0;
 	for (struct bb_request *r = s->requests; r != NULL; r = r->next) {
 		for (int i = 0; i < r->n_all; i++) {
@@ -217,6 +222,7 @@ void jobs_plan(struct bb_scheduler *s, double now) {
 			}
 		}
 	}
+	spend_cut(s, now);
 }
 
 bool jobs_find_memory(struct bb_scheduler *s) {

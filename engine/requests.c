@@ -103,6 +103,9 @@ static bool copy_params(struct bb_request *r, const struct bb_request_params *fr
 	p->n = from->n > 0 ? from->n : 1;
 	p->effort = NULL; /* the request has its own */
 	g->sampling.wants_confidence = g->sampling.wants_confidence || r->effort != NULL;
+	p->weight = from->weight > 0 ? from->weight : 1;
+	p->account = NULL; /* its number is all that is needed */
+	r->account = spend_account(from->account);
 	p->segments = copy(from->segments, (size_t)from->n_segments, sizeof(*p->segments), &ok);
 	g->stop_token_ids = copy(from_g->stop_token_ids, (size_t)from_g->n_stop_token_ids,
 		sizeof(*g->stop_token_ids), &ok);
@@ -193,6 +196,10 @@ static bool check(const struct bb_scheduler *s, const struct bb_request_params *
 	if (!(p->deadline_ms >= 0)) {
 		return base_fail(err, BB_ERR_USAGE, "the deadline is in %g ms, expected 0 or more",
 			p->deadline_ms);
+	}
+	if (!(p->weight >= 0) || !isfinite(p->weight)) {
+		return base_fail(err, BB_ERR_USAGE, "the weight is %g, expected a number above 0, or 0 for "
+			"1", p->weight);
 	}
 	if (all > (size_t)e->max_len) {
 		return base_fail(err, BB_ERR_CONTEXT, "the prompt has %zu tokens, and contexts hold at "
@@ -357,7 +364,7 @@ bool bb_scheduler_create(struct bb_scheduler **out, struct bb_engine *e,
 	}
 	const struct bb_speculation *spec = s->params.speculation;
 	s->params.speculation = NULL;
-	if ((!s->params.no_prefix_cache &&
+	if (!spend_init(s, err) || (!s->params.no_prefix_cache &&
 		!prefix_create(&s->prefix, e, s->params.prefix_cache_bytes, &s->space, err)) ||
 		((spec == NULL || !spec->is_off) && !spec_create(&s->spec, e, spec, err))) {
 		bb_scheduler_destroy(s);
@@ -375,6 +382,7 @@ void bb_scheduler_destroy(struct bb_scheduler *s) {
 	run_end_all(s, BB_FINISH_CANCELLED, NULL);
 	prefix_destroy(s->prefix);
 	spec_destroy(s->spec);
+	spend_finish(s);
 	base_free(s->items);
 	base_free(s->of_item);
 	base_free(s->spec_reached);
@@ -399,16 +407,19 @@ void bb_scheduler_wake(struct bb_scheduler *s) {
 bool bb_scheduler_wait(struct bb_scheduler *s, double most_s) {
 	struct timespec until;
 	clock_gettime(CLOCK_MONOTONIC, &until);
-	const double at = (double)until.tv_sec + 1e-9 * (double)until.tv_nsec + fmin(most_s, 1e9);
+	pthread_mutex_lock(&s->lock);
+	const bool is_held = s->held_for_s > 0;
+	const double s_most = fmin(is_held ? fmin(most_s, s->held_for_s) : most_s, 1e9);
+	const double at = (double)until.tv_sec + 1e-9 * (double)until.tv_nsec + s_most;
 	until.tv_sec = (time_t)at;
 	until.tv_nsec = (long)((at - floor(at)) * 1e9);
-	pthread_mutex_lock(&s->lock);
 	int timed_out = 0;
-	while (s->n_open <= s->n_paused && !s->is_woken && timed_out == 0) {
+	while ((is_held || s->n_open <= s->n_paused) && !s->is_woken && timed_out == 0) {
 		timed_out = pthread_cond_timedwait(&s->changed, &s->lock, &until);
 	}
 	const bool is_any_open = s->n_open > 0;
 	s->is_woken = false;
+	s->held_for_s = 0;
 	pthread_mutex_unlock(&s->lock);
 	return is_any_open;
 }

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What runs requests: the queue that any thread may touch, under a lock (requests.c), and what the
- * thread of the steps alone sees (run.c: steps; jobs.c: who is due; turns.c: how contexts come in
- * and go; decide.c: what policies of effort decide; infos.c: what others see). */
+ * thread of the steps alone sees (run.c: steps; jobs.c: who is due; spend.c: what they may spend;
+ * turns.c: how contexts come in and go; decide.c: what policies of effort decide; infos.c: what
+ * others see). */
 #ifndef REQUESTS_H
 #define REQUESTS_H
 
 #include "effort/effort.h"
+#include "effort/shares.h"
+#include "effort/worth.h"
 #include "generate.h"
 #include "prefix.h"
 #include "schedule.h"
@@ -63,6 +66,8 @@ struct bb_request {
 	atomic_bool is_cancelled, is_paused;
 	struct bb_request_params params; /* with copies of all that it points to */
 	double arrived, started, first, last, deadline; /* on the clock; deadline: INFINITY: none */
+	uint64_t account;              /* see spend_account */
+	int i_account;                 /* where it was in the last plan */
 	struct branch *branches;       /* [n_all]: answers, then, where there are any, their probes */
 	int n_all, n_first;            /* n of these begin with the prompt, n_first of them */
 	int n_live;                    /* answers that haven't ended */
@@ -95,6 +100,7 @@ struct bb_scheduler {
 	int n_paused;                  /* of them, as the last step saw it */
 	uint64_t last_id;
 	bool is_woken;
+	double held_for_s;             /* no step is due before, for want of units */
 	struct bb_scheduler_stats stats;
 	struct bb_request_info *infos; /* [n_infos], as after the last step */
 	int n_infos, max_infos;
@@ -106,6 +112,9 @@ struct bb_scheduler {
 	struct branch **of_item;
 	int n_items, max_jobs;
 	struct schedule_meter meter;
+	struct shares shares;          /* of compute_budget */
+	struct worth_price price;
+	double hold_s;                 /* seconds to the next unit, where this step had none */
 	int n_mixed;                   /* steps in a row that read prompts while others decode */
 	struct spec *spec;             /* NULL: no drafts */
 	double *spec_reached;          /* [max_running], by item: see spec.c */
@@ -218,6 +227,22 @@ void decide_tell_rest(struct branch *b);
 void decide_choice(struct bb_request *r);
 /* Before a step: what was asked for meanwhile, and what the clock says. */
 void decide_step(struct bb_scheduler *s, double now);
+
+/* ---- spend.c: the compute budget ---- */
+
+/* The account of a name, NULL too. */
+uint64_t spend_account(const char *name);
+bool spend_init(struct bb_scheduler *s, struct bb_error *err);
+void spend_finish(struct bb_scheduler *s);
+bool spend_reserve(struct bb_scheduler *s, int n_jobs, struct bb_error *err);
+/* Before the jobs of a plan; for each of them. */
+void spend_begin(struct bb_scheduler *s);
+void spend_add_job(struct bb_scheduler *s, const struct branch *b, int length,
+	struct schedule_job *j);
+/* Behind it: rows that there are no units for are taken out, and the price is set. */
+void spend_cut(struct bb_scheduler *s, double now);
+/* Rows of b were computed in a step. */
+void spend_charge(struct bb_scheduler *s, const struct branch *b, int n_rows, double flops);
 
 /* ---- infos.c ---- */
 

@@ -586,7 +586,9 @@ static bool compute(struct bb_scheduler *s, struct bb_error *err) {
 	s->is_short = false;
 	measure(s, requests_now(s) - start);
 	for (int i = 0; i < s->n_items; i++) {
-		s->now.flops += flops_of(s, &s->items[i]);
+		const double flops = flops_of(s, &s->items[i]);
+		s->now.flops += flops;
+		spend_charge(s, s->of_item[i], s->items[i].n_tokens, flops);
 	}
 	for (int i = 0; i < s->n_items; i++) {
 		give_out(s, i, &why);
@@ -626,7 +628,7 @@ bool bb_scheduler_step(struct bb_scheduler *s, bool *idle, struct bb_error *err)
 	make_room(s);
 	gather(s);
 	spec_draft(s);
-	*idle = is_idle(s);
+	*idle = is_idle(s) || s->hold_s > 0;
 	const bool ok = s->n_items == 0 || compute(s, err);
 	infos_publish(s);
 	for (int i = 0; i < s->plan.n_jobs; i++) {
