@@ -6,6 +6,7 @@
 #include "available.h"
 #include "input.h"
 #include "open.h"
+#include "serve/auth.h"
 #include "serve/http.h"
 #include "serve/ration.h"
 #include "terminal.h"
@@ -13,17 +14,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <math.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 struct options {
 	struct open_options open;
 	struct server_options server;
-	const char *key_file, *template_file, *metrics_compat, *log_level;
+	const char *key_file, *template_file, *metrics_compat, *log_level, *compute_budget;
 	float swap_gib; /* < 0: not given */
 	size_t request_memory_bytes;
 };
@@ -39,7 +42,8 @@ static const struct arg_option own[] = {
 		"may be repeated (default: the file's stem)", ARG_TEXTS, OF(names) },
 	{ "--api-key", "KEY", "requests must have it as 'Authorization: Bearer KEY'; may be repeated; "
 		"$BOBBIN_API_KEY is one too", ARG_TEXTS, OF(keys) },
-	{ "--api-key-file", "FILE", "the same, a key a line", ARG_TEXT, AT(key_file) },
+	{ "--api-key-file", "FILE", "the same, a key a line, perhaps with ' weight=N' behind it: of "
+		"its share of --compute-budget (default 1)", ARG_TEXT, AT(key_file) },
 	{ "--cors-origin,--allowed-origins", "ORIGIN", "pages from there may use the server, * = from "
 		"anywhere; may be repeated (default: none)", ARG_TEXTS, OF(origins) },
 	{ "--allowed-host", "NAME", "requests may call this machine so in their Host, beside "
@@ -83,6 +87,9 @@ static const struct arg_option limits[] = {
 		OF(max_waiting), 1, 1 << 20 },
 	{ "--max-num-batched-tokens", "N", "tokens in a step (default: as the engine plans)", ARG_INT,
 		OF(max_step_tokens), 1, 1 << 20 },
+	{ "--compute-budget", "N", "tokens that may be computed in a second, of prompts and answers of "
+		"all requests, or N flops, as 5e11flops; keys share them by their weights (default: as "
+		"many as there is time for)", ARG_TEXT, AT(compute_budget) },
 	{ "--prefix-cache-bytes,--cache-ram", "N", "what prompts that begin alike share (default: half "
 		"of --kv-cache-bytes, else 4G)", ARG_BYTES, OF(prefix_cache_bytes) },
 	{ "--no-enable-prefix-caching,--disable-radix-cache", NULL, "share nothing between requests",
@@ -167,25 +174,62 @@ struct files { /* what options point into */
 	struct input keys, template_text;
 };
 
-static int add_key(struct arg_texts *keys, const char *key) {
-	if (keys->n == ARG_LIST_MAX) {
+static int add_key(struct server_options *o, const char *key, double weight) {
+	if (o->keys.n == ARG_LIST_MAX) {
 		return failure("there are more than %d keys", ARG_LIST_MAX);
 	}
-	keys->v[keys->n++] = key;
+	o->weights[o->keys.n] = weight;
+	o->keys.v[o->keys.n++] = key;
 	return -1;
+}
+
+/* A key a line, some with weights. */
+static int read_keys(struct options *o, char *rest) {
+	int status = -1;
+	for (char *line; status < 0 && rest != NULL && (line = strsep(&rest, "\r\n")) != NULL;) {
+		double weight;
+		if (!auth_cut_weight(line, &weight)) {
+			return failure("'%s': a key's weight is '%s', expected a number above 0", o->key_file,
+				strrchr(line, '=') + 1);
+		}
+		status = line[0] != '\0' ? add_key(&o->server, line, weight) : -1;
+	}
+	return status;
+}
+
+/* A number, perhaps with what it counts, and perhaps with /s behind that. */
+static int read_budget(struct options *o) {
+	static const char *const units[] = { "tokens", "flops" };
+	const char *text = o->compute_budget;
+	if (text == NULL) {
+		return -1;
+	}
+	char *end;
+	const double n = strtod(text, &end);
+	bool is_read = end > text && n > 0 && isfinite(n);
+	end += strspn(end, " ");
+	for (int i = 0; i < 2; i++) {
+		const size_t letters = strlen(units[i]);
+		if (strncasecmp(end, units[i], letters) == 0) {
+			o->server.budget_is_flops = i == 1;
+			end += letters;
+			break;
+		}
+	}
+	is_read = is_read && (end[0] == '\0' || strcmp(end, "/s") == 0);
+	o->server.compute_budget = n;
+	return is_read ? -1 : usage_error("option '--compute-budget' is '%s', expected a number above "
+		"0 of tokens or flops a second", text);
 }
 
 static int read_files(struct options *o, struct files *f) {
 	struct bb_error err = { 0 };
 	const char *key = getenv("BOBBIN_API_KEY");
-	int status = key != NULL && key[0] != '\0' ? add_key(&o->server.keys, key) : -1;
+	int status = key != NULL && key[0] != '\0' ? add_key(&o->server, key, 0) : -1;
 	if (o->key_file != NULL && !input_read(o->key_file, &f->keys, &err)) {
 		return failure_of(&err);
 	}
-	char *rest = f->keys.data;
-	for (char *line; status < 0 && rest != NULL && (line = strsep(&rest, "\r\n")) != NULL;) {
-		status = line[0] != '\0' ? add_key(&o->server.keys, line) : -1;
-	}
+	status = status < 0 ? read_keys(o, f->keys.data) : status;
 	for (int i = 0; i < o->server.keys.n; i++) {
 		if (o->server.keys.v[i][0] == '\0') {
 			return usage_error("option '--api-key' is empty");
@@ -321,7 +365,8 @@ int serve_main(int argc, char **argv) {
 	o.server.metrics_vllm = o.metrics_compat != NULL;
 	o.server.log_level = log_level(o.log_level);
 	o.open.max_batch_tokens = o.server.max_step_tokens;
-	status = read_files(&o, &files);
+	status = read_budget(&o);
+	status = status < 0 ? read_files(&o, &files) : status;
 	if (status < 0 && o.open.path != NULL &&
 		(!server_check(&o.server, &err) || !http_create(&http, &o.server, &err))) {
 		status = failure_of(&err);

@@ -3,6 +3,8 @@
  * Comparing keys in constant time. */
 #include "auth.h"
 
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -31,4 +33,25 @@ int auth_key(const struct arg_texts *keys, const char *authorization, const char
 		found += is_it * (i + 1 - found);
 	}
 	return found - 1;
+}
+
+bool auth_cut_weight(char *line, double *weight) {
+	static const char name[] = "weight=";
+	char *last = line + strlen(line), *end;
+	while (last > line && last[-1] != ' ' && last[-1] != '\t') {
+		last--;
+	}
+	*weight = 0;
+	if (last == line || strncmp(last, name, sizeof(name) - 1) != 0) {
+		return true;
+	}
+	*weight = strtod(last + sizeof(name) - 1, &end);
+	if (*end != '\0' || !(*weight > 0) || !isfinite(*weight)) {
+		return false;
+	}
+	while (last > line && (last[-1] == ' ' || last[-1] == '\t')) {
+		last--;
+	}
+	*last = '\0';
+	return true;
 }

@@ -11,4 +11,8 @@
  * doesn't depend on how much of a key is right. */
 int auth_key(const struct arg_texts *keys, const char *authorization, const char *api_key);
 
+/* Takes ` weight=NUMBER` off the end of a line with a key; *weight is 0 where there is none. False:
+ * it's no number above 0. */
+bool auth_cut_weight(char *line, double *weight);
+
 #endif

@@ -130,6 +130,12 @@ static void put_own(struct page *p, const struct server *s, const struct metrics
 	head(p, "preemptions_total", "counter", "How often something was put aside.");
 	sample(p, "preemptions_total", "kind=\"swap\"", (double)st->n_swapped);
 	sample(p, "preemptions_total", "kind=\"recompute\"", (double)st->n_dropped);
+	put(p, "compute_spent_total", "counter", "Of the compute budget, in its unit.", st->spent);
+	put(p, "compute_held_seconds_total", "counter", "Time in which it held requests back.",
+		st->held_s);
+	put(p, "compute_held", "gauge", "Answers that it holds back now.", st->n_held);
+	put(p, "compute_price", "gauge", "What a unit costs elastic requests, while others wait.",
+		st->price);
 	put_finished(p, "answers_total", "reason", m);
 	head(p, "http_responses_total", "counter", "Responses, by status.");
 	for (int i = 0; i < METRICS_STATUSES && m->replies[i].n > 0; i++) {

@@ -130,6 +130,7 @@ bool server_start(struct server *s, struct bb_engine *engine, const struct serve
 		.prefix_cache_bytes = options->prefix_cache_bytes,
 		.max_swap_bytes = options->swap_bytes > 0 ? options->swap_bytes : BB_SWAP_NONE,
 		.no_prefix_cache = options->no_prefix_cache,
+		.compute_budget = options->compute_budget, .budget_is_flops = options->budget_is_flops,
 	};
 	choose_parsers(s);
 	if (s->cut_fd < 0) {

@@ -22,6 +22,9 @@ struct server_options {
 	int port;                     /* 0: any that is free */
 	struct arg_texts names;       /* --served-model-name */
 	struct arg_texts keys;        /* of the API; none: anybody may */
+	double weights[ARG_LIST_MAX]; /* [keys.n], of their shares of the compute budget; 0: 1 */
+	double compute_budget;        /* of all requests, tokens or FLOPs a second; 0: none */
+	bool budget_is_flops;
 	struct arg_texts origins;     /* that CORS allows; none: no CORS */
 	struct arg_texts hosts;       /* further names that requests may call this machine */
 	int max_running, max_waiting, max_step_tokens;

@@ -270,6 +270,11 @@ bool turn_add(struct turn *t, int slot, const struct bb_request_params *params,
 	struct bb_request_params p = *params;
 	p.event = receive;
 	p.user = s;
+	const struct server_options *o = &t->server->options;
+	if (o->keys.n > 0) {
+		p.account = o->keys.v[x->key];
+		p.weight = o->weights[x->key];
+	}
 	pthread_mutex_lock(&t->lock);
 	t->n_refs++;
 	pthread_mutex_unlock(&t->lock);
