@@ -7,6 +7,7 @@
 #include "terminal.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,6 +61,23 @@ static void add_logprobs(struct answer *a, const struct bb_engine *e, const stru
 	json_array_append_new(a->logprobs, entry);
 }
 
+bool answer_take(struct answer *a, const struct bb_engine *e, const struct bb_sampled *token,
+	const char *text, size_t bytes, struct bb_error *err) {
+	if (!bb_tokens_push(&a->tokens, token->id, err)) {
+		return false;
+	}
+	fwrite(text, 1, bytes, a->text_file);
+	if (a->logprobs != NULL) {
+		add_logprobs(a, e, token);
+	}
+	return true;
+}
+
+bool answer_close(struct answer *a, struct bb_error *err) {
+	return fflush(a->text_file) == 0 ||
+		input_fail(err, BB_ERR_MEMORY, "no memory for the answer: %s", strerror(errno));
+}
+
 /* ---- generating ---- */
 
 /* The next of what others say. */
@@ -87,15 +105,11 @@ static bool generate(struct answer *a, struct bb_engine *e, struct bb_context *c
 		const char *text;
 		size_t bytes;
 		if (!bb_generation_next(g, &token, &text, &bytes, &a->finish, err) ||
-			!bb_tokens_push(&a->tokens, token.id, err)) {
+			!answer_take(a, e, &token, text, bytes, err)) {
 			return false;
 		}
 		a->generate_s = seconds_now() - start;
 		a->first_s = a->tokens.n == 1 ? a->generate_s : a->first_s;
-		fwrite(text, 1, bytes, a->text_file);
-		if (a->logprobs != NULL) {
-			add_logprobs(a, e, &token);
-		}
 		const bool goes_on = has_more(a);
 		if (a->trace != NULL && !trace_add(a->trace, e, c, g, token.id, !goes_on)) {
 			return true;
@@ -140,16 +154,24 @@ bool answer_generate(struct answer *a, struct bb_engine *e, struct bb_context *c
 		ok = generate(a, e, c, g, err);
 	}
 	bb_generation_destroy(g);
-	if (fflush(a->text_file) != 0 && ok) {
-		ok = input_fail(err, BB_ERR_MEMORY, "no memory for the answer: %s", strerror(errno));
-	}
-	return ok;
+	struct bb_error ignored = { 0 };
+	return answer_close(a, ok ? err : &ignored) && ok;
 }
 
 /* ---- figures ---- */
 
 const char *answer_reason(const struct answer *a) {
-	return a->finish == BB_FINISH_NONE ? "abort" : a->finish == BB_FINISH_STOP ? "stop" : "length";
+	switch (a->finish) {
+	case BB_FINISH_NONE:
+	case BB_FINISH_CANCELLED:
+		return "abort";
+	case BB_FINISH_STOP:
+		return "stop";
+	case BB_FINISH_DROPPED:
+		return "dropped";
+	default:
+		return "length";
+	}
 }
 
 double answer_read_rate(const struct answer *a) {
@@ -159,4 +181,29 @@ double answer_read_rate(const struct answer *a) {
 double answer_generate_rate(const struct answer *a) {
 	const double steps_s = a->generate_s - a->first_s;
 	return a->tokens.n > 1 && steps_s > 0 ? (double)(a->tokens.n - 1) / steps_s : 0;
+}
+
+json_t *answer_ids(const struct answer *a) {
+	json_t *ids = json_array();
+	for (size_t i = 0; i < a->tokens.n; i++) {
+		json_array_append_new(ids, json_integer(a->tokens.ids[i]));
+	}
+	return ids;
+}
+
+/* Where the clock is too coarse to see it, a rate is 0; JSON has no infinity. */
+json_t *answer_timings(const struct answer *a, size_t n_cached) {
+	const double n_read = (double)a->n_read, n_made = (double)a->tokens.n;
+	return json_pack("{s:I, s:I, s:f, s:f, s:f, s:I, s:f, s:f, s:f}", "cache_n",
+		(json_int_t)n_cached, "prompt_n", (json_int_t)a->n_read, "prompt_ms", a->read_s * 1e3,
+		"prompt_per_token_ms", n_read > 0 ? a->read_s * 1e3 / n_read : 0.0, "prompt_per_second",
+		answer_read_rate(a), "predicted_n", (json_int_t)a->tokens.n, "predicted_ms",
+		a->generate_s * 1e3, "predicted_per_token_ms", n_made > 0 ? a->generate_s * 1e3 / n_made
+		: 0.0, "predicted_per_second", answer_generate_rate(a));
+}
+
+void answer_summary(const struct answer *a, uint64_t seed) {
+	fprintf(stderr, "prompt: %zu tokens, %.1f tokens/s; generated: %zu tokens, %.1f "
+		"tokens/s; seed %" PRIu64 "\n", a->n_prompt, answer_read_rate(a), a->tokens.n,
+		answer_generate_rate(a), seed);
 }

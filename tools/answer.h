@@ -33,10 +33,20 @@ bool answer_generate(struct answer *a, struct bb_engine *e, struct bb_context *c
 	const struct bb_generation_params *params, const struct bb_tokens *prompt,
 	const struct parts *parts, struct bb_error *err);
 
-/* "stop", "length" or "abort", as the OpenAI API names them. */
+/* For who draws tokens elsewhere: one more token and its text; a->finish tells if it's the last. */
+bool answer_take(struct answer *a, const struct bb_engine *e, const struct bb_sampled *token,
+	const char *text, size_t bytes, struct bb_error *err);
+/* a->text is whole then. */
+bool answer_close(struct answer *a, struct bb_error *err);
+
+/* "stop", "length" or "abort", as the OpenAI API names them; "dropped" for what a policy ended. */
 const char *answer_reason(const struct answer *a);
 /* Tokens per second: after the first token, as that costs no step of its own. 0 = not known. */
 double answer_read_rate(const struct answer *a);
 double answer_generate_rate(const struct answer *a);
+json_t *answer_ids(const struct answer *a);
+json_t *answer_timings(const struct answer *a, size_t n_cached); /* as llama-server names them */
+/* The counts and speeds on stderr. */
+void answer_summary(const struct answer *a, uint64_t seed);
 
 #endif

@@ -158,15 +158,23 @@ static int set_ints(const struct arg_option *o, const char *name, const char *te
 	return -1;
 }
 
-static int set_float(const struct arg_option *o, const char *name, const char *text,
-	float *target) {
+static int set_double(const struct arg_option *o, const char *name, const char *text,
+	double *target) {
 	char *end;
 	const double v = strtod(text, &end);
 	if (end == text || *end != '\0' || !isfinite(v) || v < o->min || v > o->max) {
 		return out_of_range(name, text, o);
 	}
-	*target = (float)v;
+	*target = v;
 	return -1;
+}
+
+static int set_float(const struct arg_option *o, const char *name, const char *text,
+	float *target) {
+	double v = 0;
+	const int status = set_double(o, name, text, &v);
+	*target = status < 0 ? (float)v : *target;
+	return status;
 }
 
 static int set_seed(const char *name, const char *text, struct arg_seed *target) {
@@ -221,6 +229,8 @@ static int set(const struct found *f, const char *name, const char *text) {
 		return read_int(text, o, target) ? -1 : out_of_range(name, text, o);
 	case ARG_FLOAT:
 		return set_float(o, name, text, target);
+	case ARG_DOUBLE:
+		return set_double(o, name, text, target);
 	case ARG_SEED:
 		return set_seed(name, text, target);
 	case ARG_BYTES:

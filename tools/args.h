@@ -36,6 +36,7 @@ enum arg_kind {
 	ARG_NONE,  /* accepted, changes nothing */
 	ARG_INT,   /* int within min..max */
 	ARG_FLOAT, /* float within min..max */
+	ARG_DOUBLE, /* double within min..max */
 	ARG_SEED,  /* struct arg_seed */
 	ARG_BYTES, /* size_t: a whole number, perhaps with K, M or G behind (2^10, 2^20, 2^30) */
 	ARG_LIMIT, /* struct arg_limit: the same, where 0 isn't as if nothing were given */

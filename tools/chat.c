@@ -4,7 +4,7 @@
  * already holds of that is kept, only the rest is read. */
 #include "commands.h"
 
-#include "answer.h"
+#include "answers.h"
 #include "input.h"
 #include "line.h"
 #include "open.h"
@@ -22,6 +22,7 @@
 struct options {
 	struct open_options open;
 	struct sampling_options sampling;
+	struct effort_options effort;
 	const char *system, *template_file;
 };
 
@@ -37,6 +38,7 @@ static const struct arg_option own[] = {
 static const struct arg_group groups[] = {
 	{ "conversation", own, 0 },
 	{ "sampling", sampling_table, AT(sampling) },
+	{ "how much thought", effort_table, AT(effort) },
 	{ "model", open_engine, AT(open) },
 	{ "context", open_context, AT(open) },
 	{ 0 },
@@ -58,7 +60,11 @@ const struct arg_command cmd_chat = {
 
 struct chat { /* finish_chat frees it */
 	struct bb_engine *engine;
-	struct bb_context *context;
+	struct bb_context *context;            /* NULL: answers come from the scheduler */
+	struct bb_scheduler *scheduler;
+	const struct effort_options *effort;   /* with it */
+	struct parts parts;                    /* of the last prompt, with it */
+	int n_timeline;                        /* tokens of that prompt and its answer */
 	struct bb_generation_params params;
 	struct sampling_storage storage;
 	struct input template_text;
@@ -70,6 +76,8 @@ struct chat { /* finish_chat frees it */
 };
 
 static void finish_chat(struct chat *c) {
+	bb_scheduler_destroy(c->scheduler);
+	parts_finish(&c->parts);
 	bb_context_destroy(c->context);
 	bb_engine_destroy(c->engine);
 	input_finish(&c->template_text);
@@ -98,13 +106,12 @@ static void drop_last(struct chat *c) {
 	json_array_remove(c->messages, json_array_size(c->messages) - 1);
 }
 
-static bool make_prompt(struct chat *c, struct bb_tokens *out, struct bb_error *err) {
-	struct bb_text rendered = { 0 };
+static bool make_prompt(struct chat *c, struct bb_text *rendered, struct bb_tokens *out,
+	struct bb_error *err) {
 	struct bb_engine_info info;
 	bb_engine_info(c->engine, &info);
-	const bool ok = prompt_chat(c->engine, c->template_text.data, c->messages, true, &rendered, out,
+	const bool ok = prompt_chat(c->engine, c->template_text.data, c->messages, true, rendered, out,
 		err);
-	bb_text_finish(&rendered);
 	if (ok && out->n > (size_t)info.max_len) {
 		return input_fail(err, BB_ERR_CONTEXT, "the conversation would have %zu tokens, but the "
 			"context holds only %d; /clear forgets it, -c N makes room for more", out->n,
@@ -115,24 +122,79 @@ static bool make_prompt(struct chat *c, struct bb_tokens *out, struct bb_error *
 
 /* ---- one answer ---- */
 
-static bool generate(struct chat *c, struct answer *a, struct bb_error *err) {
+/* What came of it, for the conversation. */
+struct outcome {
+	const char *text; /* [bytes], of what was drawn */
+	size_t bytes;
+	enum bb_finish finish;
+	bool was_interrupted;
+	int n_timeline;
+};
+
+static bool generate(struct chat *c, struct answer *a, struct outcome *out, struct bb_error *err) {
+	struct bb_text rendered = { 0 };
 	struct bb_tokens prompt = { 0 };
 	struct parts parts = { 0 };
-	const bool ok = make_prompt(c, &prompt, err) &&
+	const bool ok = make_prompt(c, &rendered, &prompt, err) &&
 		parts_keep(&parts, c->context, c->engine, c->template_text.data, c->messages, &prompt,
 			err) && answer_init(a, true, false, err) &&
 		answer_generate(a, c->engine, c->context, &c->params, &prompt, &parts, err);
 	parts_finish(&parts);
 	bb_tokens_finish(&prompt);
+	bb_text_finish(&rendered);
+	c->n_read += a->n_read;
+	c->n_made += a->tokens.n;
+	*out = (struct outcome){ a->text, a->text_bytes, a->finish, a->was_interrupted,
+		bb_context_length(c->context) };
+	return ok;
+}
+
+static bool draw_from(struct chat *c, struct answers *as, const struct bb_text *rendered,
+	const struct bb_tokens *prompt, struct bb_error *err) {
+	const char *source = !c->has_template ? NULL : c->template_text.data != NULL
+		? c->template_text.data : bb_chat_template(c->engine);
+	struct effort_request r;
+	const bool ok = effort_request_init(&r, c->engine, c->effort, source,
+		rendered->data != NULL ? rendered->data : "", rendered->bytes, prompt->n,
+		c->params.max_tokens, err) && answers_init(as, c->engine, &r, true, false,
+		c->effort->shows_decisions, err) && answers_draw(as, c->scheduler, &r, &c->params, prompt,
+		&c->parts, "chat", err);
+	effort_request_finish(&r);
+	return ok;
+}
+
+/* The same by the scheduler, which keeps what the next turn begins with. */
+static bool draw(struct chat *c, struct answers *as, struct outcome *out, struct bb_error *err) {
+	struct bb_text rendered = { 0 };
+	struct bb_tokens prompt = { 0 };
+	parts_finish(&c->parts);
+	const bool ok = make_prompt(c, &rendered, &prompt, err) &&
+		parts_find(&c->parts, c->engine, c->template_text.data, c->messages, &prompt, err) &&
+		draw_from(c, as, &rendered, &prompt, err);
+	const struct answer *best = ok ? answers_best(as) : NULL;
+	if (best != NULL) {
+		answers_print(as);
+		*out = (struct outcome){ best->text, best->text_bytes, best->finish, as->was_interrupted,
+			(int)(prompt.n + best->tokens.n) };
+	} else {
+		*out = (struct outcome){ .was_interrupted = as->was_interrupted };
+	}
+	c->n_timeline = out->n_timeline;
+	c->n_read += (size_t)(as->usage.n_prompt - as->usage.n_cached);
+	c->n_made += (size_t)as->usage.n_output;
+	bb_tokens_finish(&prompt);
+	bb_text_finish(&rendered);
 	return ok;
 }
 
 /* Answers the last message, which is the user's. False when no answer came of it. */
 static bool answer(struct chat *c) {
 	struct answer a = { 0 };
+	struct answers as = { 0 };
+	struct outcome out = { 0 };
 	struct bb_error err = { 0 };
-	const bool ok = generate(c, &a, &err);
-	if (a.text_file != NULL) {
+	const bool ok = c->scheduler != NULL ? draw(c, &as, &out, &err) : generate(c, &a, &out, &err);
+	if (a.text_file != NULL || as.n > 0) {
 		out_write("\n", 1);
 	}
 	if (!out_flush()) {
@@ -142,18 +204,17 @@ static bool answer(struct chat *c) {
 		failure_of(&err);
 		c->has_failed = true;
 	}
-	const bool is_answered = ok && (a.text_bytes > 0 || !a.was_interrupted);
+	const bool is_answered = ok && (out.bytes > 0 || !out.was_interrupted);
 	if (is_answered) {
-		add_message(c, "assistant", a.text, a.text_bytes);
+		add_message(c, "assistant", out.text != NULL ? out.text : "", out.bytes);
 	}
-	if (a.finish == BB_FINISH_CONTEXT) {
+	if (out.finish == BB_FINISH_CONTEXT) {
 		notice("the context of %d tokens is full; /clear forgets the conversation, -c N makes "
-			"room for more", bb_context_length(c->context) + 1);
+			"room for more", out.n_timeline + (c->scheduler == NULL));
 	}
-	c->n_read += a.n_read;
-	c->n_made += a.tokens.n;
 	interrupt_clear();
 	answer_finish(&a);
+	answers_finish(&as);
 	return is_answered;
 }
 
@@ -164,6 +225,10 @@ static void do_help(struct chat *c, const char *text);
 static void do_clear(struct chat *c, const char *text) {
 	while (json_array_size(c->messages) > 0 && !last_is(c, "system")) {
 		drop_last(c);
+	}
+	if (c->scheduler != NULL) {
+		c->parts.n = 0;
+		return;
 	}
 	/* the next turn would forget too, but who looks now shall see what there is */
 	const bool has_system = json_array_size(c->messages) > 0 &&
@@ -248,15 +313,25 @@ static void do_system(struct chat *c, const char *text) {
 		json_bytes(text, strlen(text))));
 }
 
+/* Segment i of the last turn. */
+static struct bb_segment segment_of(const struct chat *c, int i) {
+	if (c->scheduler == NULL) {
+		return bb_context_segment(c->context, i);
+	}
+	const struct part *p = &c->parts.items[i];
+	const int end = (size_t)i + 1 < c->parts.n ? p[1].first : c->n_timeline;
+	return (struct bb_segment){ p->role, p->first, end - p->first };
+}
+
 static void do_segments(struct chat *c, const char *text) {
-	const int n = bb_context_n_segments(c->context);
+	const int n = c->scheduler != NULL ? (int)c->parts.n : bb_context_n_segments(c->context);
 	if (n == 0) {
 		notice("the context is empty");
 		return;
 	}
 	fputs("segment  role       first token  tokens\n", stderr);
 	for (int i = 0; i < n; i++) {
-		const struct bb_segment s = bb_context_segment(c->context, i);
+		const struct bb_segment s = segment_of(c, i);
 		fprintf(stderr, "%7d  %-9s  %11d  %6d\n", i, bb_role_name(s.role), s.first, s.n_tokens);
 	}
 }
@@ -335,6 +410,24 @@ static int converse(struct chat *c) {
 	return c->has_failed && !line_is_edited(c->reader) ? STATUS_FAILED : STATUS_OK;
 }
 
+static bool start_drawing(struct chat *c, const struct options *o, struct bb_error *err) {
+	if (!effort_options_given(&o->effort)) {
+		return bb_context_create(&c->context, c->engine, NULL, err);
+	}
+	c->effort = &o->effort;
+	const struct bb_scheduler_params one = { .max_waiting = 1 };
+	return bb_scheduler_create(&c->scheduler, c->engine, &one, err);
+}
+
+/* What can't be said of a conversation. */
+static int check_effort(const struct options *o) {
+	if (o->effort.n_answers > 1) {
+		return usage_error("a conversation goes on from one answer, but -N is %d; --best-of says "
+			"how many are drawn", o->effort.n_answers);
+	}
+	return effort_options_check(&o->effort);
+}
+
 static int start(struct chat *c, const struct options *o) {
 	struct bb_error err = { 0 };
 	const int status = sampling_params(c->engine, &o->sampling, &c->storage, &c->params);
@@ -344,7 +437,7 @@ static int start(struct chat *c, const struct options *o) {
 	c->first_seed = c->params.sampling.seed;
 	if ((o->template_file != NULL && !input_read(o->template_file, &c->template_text, &err)) ||
 		!prompt_check_template(c->engine, c->template_text.data, &err) ||
-		!bb_context_create(&c->context, c->engine, NULL, &err)) {
+		!start_drawing(c, o, &err)) {
 		return failure_of(&err);
 	}
 	c->messages = json_array();
@@ -376,8 +469,9 @@ static int start(struct chat *c, const struct options *o) {
 }
 
 int chat_main(int argc, char **argv) {
-	struct options o = { .sampling = SAMPLING_UNSET };
+	struct options o = { .sampling = SAMPLING_UNSET, .effort = EFFORT_UNSET };
 	int status = args_parse(&cmd_chat, argc, argv, &o);
+	status = status < 0 ? check_effort(&o) : status;
 	if (status >= 0) {
 		return status;
 	}

@@ -3,7 +3,7 @@
  * bobbin run: one prompt in, the generated text out. */
 #include "commands.h"
 
-#include "answer.h"
+#include "answers.h"
 #include "constraint.h"
 #include "edits.h"
 #include "input.h"
@@ -13,13 +13,13 @@
 #include "sampling.h"
 #include "terminal.h"
 
-#include <inttypes.h>
 #include <string.h>
 
 struct options {
 	struct open_options open;
 	struct sampling_options sampling;
 	struct constraint_options constraint;
+	struct effort_options effort;
 	struct edit_options edits;
 	const char *prompt, *file, *system, *template_file;
 	const char *feed;
@@ -45,6 +45,8 @@ static const struct arg_option own[] = {
 		ARG_FLAG, AT(trace_state) },
 	{ "--feed", "TEXT", "answer each token that is written with one of this text's", ARG_TEXT,
 		AT(feed) },
+	{ "--replay", "FILE", "do what was decided before: what --json printed then", ARG_TEXT,
+		AT(effort.replay) },
 	{ "--verbose-prompt", NULL, "show the prompt as the model sees it on stderr", ARG_FLAG,
 		AT(verbose_prompt) },
 	{ 0 },
@@ -54,6 +56,7 @@ static const struct arg_group groups[] = {
 	{ "prompt and output", own, 0 },
 	{ "sampling", sampling_table, AT(sampling) },
 	{ "what the text must be", constraint_table, AT(constraint) },
+	{ "how much thought", effort_table, AT(effort) },
 	{ "what to change on the way", edit_table, AT(edits) },
 	{ "model", open_engine, AT(open) },
 	{ "context", open_context, AT(open) },
@@ -78,6 +81,9 @@ struct job { /* what a run owns; finish_job frees it */
 	struct bb_engine *engine;
 	struct bb_grammar *grammar;
 	struct bb_context *context;
+	struct bb_scheduler *scheduler;
+	struct effort_request request;
+	struct answers answers;
 	struct edits edits;
 	struct input text, template_text;
 	struct bb_text rendered;
@@ -89,6 +95,9 @@ struct job { /* what a run owns; finish_job frees it */
 
 static void finish_job(struct job *j) {
 	answer_finish(&j->answer);
+	bb_scheduler_destroy(j->scheduler);
+	answers_finish(&j->answers);
+	effort_request_finish(&j->request);
 	bb_context_destroy(j->context);
 	bb_grammar_destroy(j->grammar);
 	bb_engine_destroy(j->engine);
@@ -122,6 +131,22 @@ static int check_options(const struct options *o) {
 		return usage_error("--logprobs needs --json");
 	}
 	return -1;
+}
+
+static int check_effort(const struct options *o) {
+	if (!effort_options_given(&o->effort)) {
+		return -1;
+	}
+	if (o->trace_state || o->feed != NULL) {
+		return usage_error("%s follows a single answer that nothing decides about; it can't be "
+			"combined with options about thought or several answers", o->feed != NULL ? "--feed"
+			: "--trace-state");
+	}
+	if (o->sampling.max_tokens == 0) {
+		return usage_error("-n is 0, expected at least 1 token with options about thought or "
+			"several answers");
+	}
+	return effort_options_check(&o->effort);
 }
 
 static bool read_prompt(const struct options *o, struct job *j, struct bb_error *err) {
@@ -203,22 +228,10 @@ static bool read_feed(const struct options *o, struct job *j, struct bb_error *e
 
 static void print_json(const struct job *j, uint64_t seed) {
 	const struct answer *a = &j->answer;
-	json_t *tokens = json_array();
-	for (size_t i = 0; i < a->tokens.n; i++) {
-		json_array_append_new(tokens, json_integer(a->tokens.ids[i]));
-	}
-	const double n_read = (double)a->n_read, n_made = (double)a->tokens.n;
-	json_t *timings = json_pack("{s:i, s:I, s:f, s:f, s:f, s:I, s:f, s:f, s:f}", "cache_n", 0,
-		"prompt_n", (json_int_t)a->n_read, "prompt_ms", a->read_s * 1e3, "prompt_per_token_ms",
-		n_read > 0 ? a->read_s * 1e3 / n_read : 0.0, "prompt_per_second", answer_read_rate(a),
-		"predicted_n", (json_int_t)a->tokens.n, "predicted_ms", a->generate_s * 1e3,
-		"predicted_per_token_ms", n_made > 0 ? a->generate_s * 1e3 / n_made : 0.0,
-		"predicted_per_second", answer_generate_rate(a));
-	/* Where the clock is too coarse to see it, a rate is 0; JSON has no infinity. */
 	json_t *root = json_pack("{s:o, s:o, s:s, s:I, s:I, s:I, s:o}", "text",
-		json_bytes(a->text, a->text_bytes), "tokens", tokens, "finish_reason", answer_reason(a),
-		"prompt_tokens", (json_int_t)a->n_prompt, "completion_tokens", (json_int_t)a->tokens.n,
-		"seed", (json_int_t)seed, "timings", timings);
+		json_bytes(a->text, a->text_bytes), "tokens", answer_ids(a), "finish_reason",
+		answer_reason(a), "prompt_tokens", (json_int_t)a->n_prompt, "completion_tokens",
+		(json_int_t)a->tokens.n, "seed", (json_int_t)seed, "timings", answer_timings(a, 0));
 	if (root != NULL && a->logprobs != NULL) {
 		json_object_set_new(root, "logprobs", json_pack("{s:O}", "content", a->logprobs));
 	}
@@ -228,32 +241,26 @@ static void print_json(const struct job *j, uint64_t seed) {
 	out_json_take(root, JSON_COMPACT);
 }
 
-static void print_summary(const struct answer *a, uint64_t seed) {
-	fprintf(stderr, "prompt: %zu tokens, %.1f tokens/s; generated: %zu tokens, %.1f "
-		"tokens/s; seed %" PRIu64 "\n", a->n_prompt, answer_read_rate(a), a->tokens.n,
-		answer_generate_rate(a), seed);
-}
-
 static bool attach_edits(struct job *j, struct bb_error *err) {
 	const struct bb_taps taps = { .edits = j->edits.items, .n_edits = j->edits.n };
 	return j->edits.n == 0 || bb_taps_attach(j->engine, &taps, err);
 }
 
-static int generate(const struct options *o, struct job *j) {
-	struct bb_generation_params params;
-	struct sampling_storage storage;
+/* What people have to know about how an answer ended. */
+static void note_end(const struct answer *a) {
+	if (a->was_interrupted) {
+		notice("stopped after %zu token%s", a->tokens.n, a->tokens.n == 1 ? "" : "s");
+	}
+	if (a->finish == BB_FINISH_CONTEXT) {
+		notice("the context is full; -c N makes room for more");
+	}
+}
+
+/* One answer, token by token. */
+static int generate(const struct options *o, struct job *j,
+	const struct bb_generation_params *params) {
 	struct bb_error err = { 0 };
-	const int status = sampling_params(j->engine, &o->sampling, &storage, &params);
-	if (status >= 0) {
-		return status;
-	}
-	params.sampling.n_logprobs = o->n_logprobs > 0 ? o->n_logprobs : 0;
-	if (!constraint_create(&o->constraint, j->engine, &j->grammar, &err)) {
-		return failure_of(&err);
-	}
-	params.sampling.grammar = j->grammar;
-	if (!attach_edits(j, &err) || !make_prompt(o, j, &err) ||
-		!read_feed(o, j, &err) || !bb_context_create(&j->context, j->engine, NULL, &err) ||
+	if (!read_feed(o, j, &err) || !bb_context_create(&j->context, j->engine, NULL, &err) ||
 		!answer_init(&j->answer, !o->json && !o->trace_state, o->n_logprobs >= 0, &err)) {
 		return failure_of(&err);
 	}
@@ -264,10 +271,10 @@ static int generate(const struct options *o, struct job *j) {
 	if (o->feed != NULL && !bb_tokens_push(&j->trace.read, j->prompt.ids[j->prompt.n - 1], &err)) {
 		return failure_of(&err);
 	}
-	const bool ok = answer_generate(&j->answer, j->engine, j->context, &params, &j->prompt,
+	const bool ok = answer_generate(&j->answer, j->engine, j->context, params, &j->prompt,
 		&j->parts, &err);
 	if (o->json && ok) {
-		print_json(j, params.sampling.seed);
+		print_json(j, params->sampling.seed);
 	} else if (!o->json && !o->trace_state && out_meets_stderr()) {
 		out_write("\n", 1); /* a program that reads this wants the text alone */
 	}
@@ -277,24 +284,101 @@ static int generate(const struct options *o, struct job *j) {
 	if (!ok) {
 		return failure_of(&err);
 	}
-	if (j->answer.was_interrupted) {
-		notice("stopped after %zu token%s", j->answer.tokens.n,
-			j->answer.tokens.n == 1 ? "" : "s");
-	}
-	if (j->answer.finish == BB_FINISH_CONTEXT) {
-		notice("the context is full; -c N makes room for more");
-	}
+	note_end(&j->answer);
 	edits_note_unused(&j->edits, j->engine, bb_context_length(j->context));
-	print_summary(&j->answer, params.sampling.seed);
+	answer_summary(&j->answer, params->sampling.seed);
 	return j->answer.was_interrupted ? STATUS_INTERRUPTED : STATUS_OK;
 }
 
+/* ---- effort ---- */
+
+static bool start_effort(const struct options *o, struct job *j,
+	const struct bb_generation_params *params, struct bb_error *err) {
+	const char *source = o->template_file != NULL ? j->template_text.data
+		: bb_chat_template(j->engine);
+	const bool is_raw = j->rendered.data == NULL, is_read = j->text.data != NULL;
+	const char *text = !is_raw ? j->rendered.data : is_read ? j->text.data : o->prompt;
+	const size_t bytes = !is_raw ? j->rendered.bytes : is_read ? j->text.bytes : strlen(o->prompt);
+	if (!effort_request_init(&j->request, j->engine, &o->effort, is_raw ? NULL : source, text,
+		bytes, j->prompt.n, params->max_tokens, err)) {
+		return false;
+	}
+	const struct bb_scheduler_params one = { .max_running = j->request.n > 64 ? j->request.n : 0,
+		.max_waiting = 1 };
+	return bb_scheduler_create(&j->scheduler, j->engine, &one, err) &&
+		answers_init(&j->answers, j->engine, &j->request, !o->json, o->n_logprobs >= 0,
+			o->effort.shows_decisions, err);
+}
+
+/* Tokens of the longest one with its prompt. */
+static int longest(const struct job *j) {
+	size_t most = 0;
+	for (int i = 0; i < j->answers.n; i++) {
+		const size_t n = j->answers.items[i].answer.tokens.n;
+		most = n > most ? n : most;
+	}
+	return (int)(j->prompt.n + most);
+}
+
+static int draw(const struct options *o, struct job *j, const struct bb_generation_params *params) {
+	struct bb_error err = { 0 };
+	if (!start_effort(o, j, params, &err)) {
+		return failure_of(&err);
+	}
+	struct answers *as = &j->answers;
+	const bool ok = answers_draw(as, j->scheduler, &j->request, params, &j->prompt, &j->parts, NULL,
+		&err);
+	if (o->json && ok) {
+		out_json_take(answers_json(as, params->sampling.seed), JSON_COMPACT);
+	} else if (!o->json) {
+		answers_print(as);
+		if (out_meets_stderr()) {
+			out_write("\n", 1);
+		}
+	}
+	if (!out_flush()) {
+		return STATUS_FAILED;
+	}
+	if (!ok) {
+		return failure_of(&err);
+	}
+	if (as->was_interrupted) {
+		notice("stopped after %d token%s", as->usage.n_output, as->usage.n_output == 1 ? "" : "s");
+	} else if (answers_best(as) != NULL) {
+		note_end(answers_best(as));
+	}
+	edits_note_unused(&j->edits, j->engine, longest(j));
+	answers_summary(as, params->sampling.seed);
+	return as->was_interrupted ? STATUS_INTERRUPTED : STATUS_OK;
+}
+
+static int work(const struct options *o, struct job *j) {
+	struct bb_generation_params params;
+	struct sampling_storage storage;
+	struct bb_error err = { 0 };
+	const int status = sampling_params(j->engine, &o->sampling, &storage, &params);
+	if (status >= 0) {
+		return status;
+	}
+	params.sampling.n_logprobs = o->n_logprobs > 0 ? o->n_logprobs : 0;
+	params.sampling.wants_confidence = o->json && effort_options_given(&o->effort);
+	if (!constraint_create(&o->constraint, j->engine, &j->grammar, &err)) {
+		return failure_of(&err);
+	}
+	params.sampling.grammar = j->grammar;
+	if (!attach_edits(j, &err) || !make_prompt(o, j, &err)) {
+		return failure_of(&err);
+	}
+	return effort_options_given(&o->effort) ? draw(o, j, &params) : generate(o, j, &params);
+}
+
 int run_main(int argc, char **argv) {
-	struct options o = { .sampling = SAMPLING_UNSET, .n_logprobs = -1,
+	struct options o = { .sampling = SAMPLING_UNSET, .effort = EFFORT_UNSET, .n_logprobs = -1,
 		.constraint.json_indent = CONSTRAINT_ONE_LINE };
 	int status = args_parse(&cmd_run, argc, argv, &o);
 	status = status < 0 ? check_options(&o) : status;
 	status = status < 0 ? constraint_check(&o.constraint) : status;
+	status = status < 0 ? check_effort(&o) : status;
 	if (status >= 0) {
 		return status;
 	}
@@ -305,7 +389,7 @@ int run_main(int argc, char **argv) {
 	} else {
 		o.open.taps = j.edits.n > 0;
 		status = open_model(&o.open, OPEN_ALL, &j.engine);
-		status = status < 0 ? generate(&o, &j) : status;
+		status = status < 0 ? work(&o, &j) : status;
 	}
 	finish_job(&j);
 	return status;
