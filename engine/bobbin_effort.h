@@ -159,6 +159,9 @@ struct bb_branch_info {
 };
 /* The first `most` branches; how many there are. From any thread, before the release. */
 int bb_request_branches(struct bb_request *r, struct bb_branch_info *out, int most);
+/* Of a request that has ended, from its last event to its release: a branch's answer as votes
+ * compare it, and what its vote weighed. NULL: it has none, or nothing counted them. */
+const char *bb_request_answer(const struct bb_request *r, int branch, double *weight);
 
 /* ---- speculation ---- */
 

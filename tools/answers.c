@@ -33,6 +33,7 @@ bool answers_init(struct answers *as, const struct bb_engine *e, const struct ef
 void answers_finish(struct answers *as) {
 	for (int i = 0; i < as->n; i++) {
 		answer_finish(&as->items[i].answer);
+		free(as->items[i].voted);
 	}
 	free(as->items);
 	free(as->given);
@@ -145,6 +146,18 @@ static void give_all(struct answers *as) {
 	}
 }
 
+static bool keep_votes(struct answers *as, const struct bb_request *request, struct bb_error *err) {
+	for (int i = 0; i < as->n; i++) {
+		struct drawn *d = &as->items[i];
+		const char *text = bb_request_answer(request, i, &d->weight);
+		d->voted = text != NULL ? strdup(text) : NULL;
+		if (text != NULL && d->voted == NULL) {
+			return input_fail(err, BB_ERR_MEMORY, "no memory for votes");
+		}
+	}
+	return true;
+}
+
 static bool submit(struct answers *as, struct bb_request_params *p, struct bb_scheduler *s,
 	const struct parts *parts, struct bb_request **out, struct bb_error *err) {
 	struct bb_segment_mark *marks = calloc(parts->n + 1, sizeof(*marks));
@@ -172,7 +185,7 @@ bool answers_draw(struct answers *as, struct bb_scheduler *s, const struct effor
 	if (!submit(as, &p, s, parts, &request, err)) {
 		return false;
 	}
-	bool ok = run(as, s, request, err);
+	bool ok = run(as, s, request, err) && keep_votes(as, request, err);
 	bb_request_release(request);
 	if (ok && as->has_failed) {
 		*err = as->error;
@@ -208,14 +221,60 @@ static json_t *answer_object(const struct answers *as, int i) {
 	const struct drawn *d = &as->items[i];
 	const struct answer *a = &d->answer;
 	const double n = a->tokens.n > 0 ? (double)a->tokens.n : 1;
-	json_t *root = json_pack("{s:i, s:o, s:o, s:s, s:f, s:f, s:f}", "index", i, "text",
+	json_t *root = json_pack("{s:i, s:o, s:o, s:s, s:o, s:f, s:f, s:f}", "index", i, "text",
 		json_bytes(a->text, a->text_bytes), "tokens", answer_ids(a), "finish_reason",
-		answer_reason(a), "mean_logprob", d->logprob / n, "mean_confidence", d->confidence / n,
+		answer_reason(a), "answer", d->voted != NULL ? json_bytes(d->voted, strlen(d->voted))
+		: json_null(), "mean_logprob", d->logprob / n, "mean_confidence", d->confidence / n,
 		"mean_certainty", d->certainty / n);
 	if (root != NULL && a->logprobs != NULL) {
 		json_object_set_new(root, "logprobs", json_pack("{s:O}", "content", a->logprobs));
 	}
 	return root;
+}
+
+struct tally { /* of an answer */
+	const char *answer;
+	int n;
+	double weight;
+};
+
+/* Of `as`, by first come, into out [as->n]; how many. */
+static int count_votes(const struct answers *as, struct tally *out) {
+	int n = 0;
+	for (int i = 0; i < as->n; i++) {
+		const struct drawn *d = &as->items[i];
+		int k = 0;
+		if (d->voted == NULL || d->weight <= 0) {
+			continue;
+		}
+		while (k < n && strcmp(out[k].answer, d->voted) != 0) {
+			k++;
+		}
+		if (k == n) {
+			out[n++] = (struct tally){ .answer = d->voted };
+		}
+		out[k].n++;
+		out[k].weight += d->weight;
+	}
+	return n;
+}
+
+/* [{answer, votes, weight}...], the heaviest first, equals by first come. NULL: no memory. */
+static json_t *votes_list(const struct answers *as) {
+	struct tally *all = calloc((size_t)as->n, sizeof(*all));
+	json_t *list = all != NULL ? json_array() : NULL;
+	for (int n = all != NULL ? count_votes(as, all) : 0; n > 0; n--) {
+		int best = 0;
+		for (int k = 1; k < n; k++) {
+			best = all[k].weight > all[best].weight ? k : best;
+		}
+		json_array_append_new(list, json_pack("{s:o, s:i, s:f}", "answer",
+			json_bytes(all[best].answer, strlen(all[best].answer)), "votes", all[best].n,
+			"weight", all[best].weight));
+		memmove(&all[best], &all[best + 1], (size_t)(n - 1 - best) * sizeof(*all));
+	}
+	free(all);
+	return list;
 }
 
 static json_t *usage_object(const struct bb_usage *u) {
@@ -245,12 +304,12 @@ json_t *answers_json(const struct answers *as, uint64_t seed) {
 		json_array_append_new(given, json_integer(as->given[i]));
 	}
 	json_t *none = json_array();
-	json_t *root = json_pack("{s:o, s:o, s:s, s:i, s:i, s:I, s:o, s:o, s:o, s:O, s:o}", "text",
+	json_t *root = json_pack("{s:o, s:o, s:s, s:i, s:i, s:I, s:o, s:o, s:o, s:o, s:O, s:o}", "text",
 		json_bytes(best != NULL ? best->text : "", best != NULL ? best->text_bytes : 0), "tokens",
 		best != NULL ? answer_ids(best) : json_incref(none), "finish_reason",
 		best != NULL ? answer_reason(best) : "abort", "prompt_tokens", as->usage.n_prompt,
 		"completion_tokens", as->usage.n_output, "seed", (json_int_t)seed, "given", given,
-		"answers", list, "usage", usage_object(&as->usage), "decisions", as->decisions, "timings",
+		"answers", list, "votes", votes_list(as), "usage", usage_object(&as->usage), "decisions", as->decisions, "timings",
 		answer_timings(&all, (size_t)as->usage.n_cached));
 	json_decref(none);
 	return root;

@@ -11,6 +11,8 @@
 struct drawn { /* an answer, and what is summed over its tokens */
 	struct answer answer;
 	double logprob, confidence, certainty;
+	char *voted;           /* the answer in it as votes compare it; NULL: none */
+	double weight;         /* of its vote; 0: it had none */
 };
 
 struct answers { /* answers_init .. answers_finish */

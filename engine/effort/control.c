@@ -4,6 +4,7 @@
  * step left it. What is asked for waits for the next one. */
 #include "requests.h"
 
+#include <assert.h>
 #include <string.h>
 
 static const char *const verbs[] = {
@@ -96,6 +97,17 @@ bool bb_request_control(struct bb_request *r, const struct bb_control *control,
 		bb_scheduler_wake(s);
 	}
 	return ok;
+}
+
+const char *bb_request_answer(const struct bb_request *r, int branch, double *weight) {
+	assert(branch >= 0 && branch < r->params.n);
+	*weight = 0;
+	if (r->effort == NULL || branch >= r->effort->ballot.n_counted) {
+		return NULL;
+	}
+	const struct vote *v = &r->effort->ballot.votes[branch];
+	*weight = v->is_given ? v->weight : 0;
+	return v->answer != NULL && v->answer[0] != '\0' ? v->answer : NULL;
 }
 
 int bb_request_branches(struct bb_request *r, struct bb_branch_info *out, int most) {

@@ -43,6 +43,16 @@ class Usage(Case):
             with self.subTest(" ".join(args)):
                 self.sentence(bobbin("run", TINY, "--raw", "-p", "1 2 3", *args, status=2)[1], *words)
 
+    def test_what_the_engine_refuses(self):
+        for args in (("--best-of", "4", "--choose", "vote"),                        # of what?
+                     ("--thinking-budget", "5", "--min-thinking", "9", *THINK),
+                     ("--consensus", "0.9", "--answer-pattern", "number")):         # of one answer
+            with self.subTest(" ".join(args)):
+                self.sentence(bobbin("run", TINY, "--raw", "-p", "1 2 3", *args, status=2)[1], " ")
+
+    def test_pattern(self):
+        args = ("run", TINY, "--raw", "-p", "1 2", "--best-of", "3", "--choose", "vote", "--answer-pattern", "(")
+        self.sentence(bobbin(*args, status=1)[1], "pattern")
 
     def test_replay_of_what_is_none(self):
         path = self.folder / "replay"
@@ -82,6 +92,15 @@ class Answers(Case):
         self.assertEqual(bobbin(*args, "-N", "1")[0], bobbin(*args)[0])
         self.assertEqual(bobbin(*args, "--decisions")[0], bobbin(*args)[0])
 
+    def test_best_is_the_surest(self):
+        root = json.loads(bobbin("run", TINY, "-p", "1 2 3", "-n", "12", "--seed", "3", "--best-of", "5", "--json")[0])
+        sure = {a["index"]: a["mean_certainty"] for a in root["answers"]}
+        self.assertEqual((len(sure), len(set(sure.values()))), (5, 5))
+        self.assertEqual(root["given"], [max(sure, key=sure.get)])
+        self.assertEqual(root["text"], root["answers"][root["given"][0]]["text"])
+        two = json.loads(bobbin("run", TINY, "-p", "1 2 3", "-n", "12", "--seed", "3", "--best-of", "5", "-N", "2",
+                                "--json")[0])
+        self.assertEqual(two["given"], sorted(sure, key=sure.get, reverse=True)[:2])
 
     def test_interrupt(self):
         with Terminal("run", TINY, "-p", "1 2 3", "-N", "1", "--ignore-eos", "-c", "100000") as t:
@@ -116,6 +135,34 @@ class Thinking(Case):
         self.assertRegex(said.decode(), r"(?m)^\[close\] answer 1 at token 8, budget: \S")
         self.assertRegex(said.decode(), r"thinking: 8 tokens; CoT steps: \d")
 
+    def test_vote_that_is_settled(self):
+        """Equal answers settle a vote at 0.95 when four are there."""
+        args = (*THINK, "--thinking-budget", "12", "-n", "24", "--temp", "0", "--answer-pattern", "number")
+        root = drawn(*args, "--best-of", "16", "--consensus", "0.95")
+        self.assertEqual(root["usage"]["branches"], 4)
+        self.assertEqual(len({a["text"] for a in root["answers"]}), 1)
+        self.assertEqual(kinds(root)[-1], "choose")
+        vote, = root["votes"]
+        self.assertEqual((vote["votes"], vote["weight"]), (4, 4))
+        self.assertEqual({a["answer"] for a in root["answers"]}, {vote["answer"]})
+        self.assertEqual(root["given"], [0])
+
+    def test_deepconf(self):
+        root = drawn("-n", "48", "--temp", "1.2", "--answer-pattern", "number", "--best-of", "8", "--deepconf", "3",
+                     "--deepconf-group", "8", "--deepconf-keep", "0.1", "--ignore-eos")
+        dropped = [a["index"] for a in root["answers"] if a["finish_reason"] == "dropped"]
+        self.assertEqual((len(dropped), kinds(root).count("drop")), (root["usage"]["dropped_branches"],) * 2)
+        self.assertNotIn(root["given"][0], dropped)
+
+    def test_probes_leave_nothing(self):
+        args = (*THINK, "-n", "64", "--temp", "0", "--ignore-eos")
+        root = drawn(*args, "--probe-every", "8", "--probe-stable", "2", "--answer-pattern", "number")
+        self.assertIn("probe", kinds(root))
+        self.assertGreater(root["usage"]["probe_tokens"], 0)
+        plain = drawn(*args, "-N", "1")["tokens"]
+        closed = [d["token"] for d in root["decisions"] if d["kind"] == "close"]
+        n = closed[0] if closed else len(plain)
+        self.assertEqual(root["tokens"][:n], plain[:n])
 
     def test_chat(self):
         lines = "What is 2 plus 3?\nAnd 4 plus 4?\n/segments\n"
@@ -127,3 +174,5 @@ class Thinking(Case):
 
     def test_chat_goes_on_from_one(self):
         self.sentence(bobbin("chat", REAL, "-N", "2", status=2)[1], "one answer", "--best-of")
+        out, _ = bobbin("chat", REAL, "--temp", "0.8", "--seed", "1", "-n", "8", "--best-of", "3", stdin="Hello\n")
+        self.assertTrue(out.strip())
