@@ -146,7 +146,7 @@ complete -c bobbin -n '__fish_seen_subcommand_from serve' -l reasoning-parser -x
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l think-end -x -d 'thinking ends where the model writes this, instead of its template'\''s </think>: what comes before it goes to reasoning_content'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l think-begin -x -d 'and begins with this (default: with the answer)'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l thinking-budget -l reasoning-budget -x -d 'thinking tokens of requests that ask for nothing else; -1 = no budget (default)'
-complete -c bobbin -n '__fish_seen_subcommand_from serve' -l reasoning-effort -x -d 'the same as a level: none, minimal, low, medium, high, xhigh or max'
+complete -c bobbin -n '__fish_seen_subcommand_from serve' -l reasoning-effort -x -a 'none minimal low medium high xhigh max' -d 'the same as a level: none, minimal, low, medium, high, xhigh or max'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l answer-pattern -x -d 'what an answer is, for votes and probes: a regular expression, or number, boxed, choice or line'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l decision-log -r -d 'append what was decided about each request, a JSON object a line, so that it can be done again'
 complete -c bobbin -n '__fish_seen_subcommand_from serve' -l enable-prompt-embeds -d 'prompts may come as embeddings, in tensors of torch.save'
