@@ -21,6 +21,7 @@
 enum {
 	WHOLE_FLOATS = 192 * 64, /* rows * vd of a block: q and o stay in L2 beside a split's K and V */
 	SPLIT_ROWS = 24,
+	SHARE_ROWS = 192,
 	MIN_PARTIAL_ROWS = 4096, /* of partials that scratch holds */
 	PARTIAL_ROWS_PER_THREAD = 256,
 	MIN_STAGED_TILES = 3,
@@ -65,7 +66,7 @@ struct walk {
 
 /* A thread's work space. */
 struct slot {
-	uint8_t *q;              /* [block rows, q_stride] */
+	uint8_t *q;              /* [block rows, or of what is shared, q_stride] */
 	uint8_t *k, *v;          /* [SPLIT_PAGES, plane] staged */
 	float *scores, *p;       /* [TILE_ROWS, 256] */
 	float *m, *l, *o;        /* [block rows], [block rows], [block rows, vd] running */
@@ -90,6 +91,11 @@ static int whole_rows(int vd) {
 	return rows > SPLIT_ROWS ? rows : SPLIT_ROWS;
 }
 
+/* Of what sequences share, whose o isn't in the slot. */
+static int share_rows(int vd) {
+	return whole_rows(vd) > SHARE_ROWS ? whole_rows(vd) : SHARE_ROWS;
+}
+
 static size_t q_stride_of(const struct attn_dims *dims) {
 	return round64((size_t)dims->kd * 4 + 64);
 }
@@ -97,7 +103,7 @@ static size_t q_stride_of(const struct attn_dims *dims) {
 /* Lays a slot out from `at` on; returns its end. */
 static uintptr_t slot_at(struct slot *s, uintptr_t at, const struct attn_dims *dims) {
 	const size_t rows = (size_t)whole_rows(dims->vd);
-	s->q = take(&at, rows * q_stride_of(dims));
+	s->q = take(&at, (size_t)share_rows(dims->vd) * q_stride_of(dims));
 	s->k = take(&at, (size_t)BB_SPLIT * dims->kd * 4);
 	s->v = take(&at, (size_t)BB_SPLIT * dims->vd * 4);
 	s->scores = take(&at, TILE_ROWS * BB_SPLIT * sizeof(float));
@@ -158,8 +164,8 @@ size_t attention_scratch_bytes(int n_rows, int n_threads, int n_heads, int head_
 }
 
 int attention_share_rows(int n_heads, int n_kv_heads, int head_dim) {
-	const int most = whole_rows(kv_vd(head_dim)) / (n_heads / n_kv_heads);
-	return most > 1 ? most : 1;
+	const int vd = kv_vd(head_dim), heads = n_heads / n_kv_heads;
+	return heads <= whole_rows(vd) ? share_rows(vd) / heads : 1;
 }
 
 static struct slot claim(const struct walk *w, int *index) {
@@ -644,7 +650,7 @@ static void cut_seq(struct walk *w, int i_seq, int max_rows, struct cut *cut) {
 
 /* Sequences that share pages: as many at once as a slot has rows for. */
 static void cut_share(struct walk *w, const struct bb_attention_seq *share, struct cut *cut) {
-	const int most = whole_rows(w->dims.vd) / w->heads_per_kv;
+	const int most = share_rows(w->dims.vd) / w->heads_per_kv;
 	const int n_common = (share->n_common - share->n_shared) / BB_PAGE;
 	const int n_shared = share->n_shared / BB_SPLIT + (n_common > 0);
 	const int n_blocks = (share->n_rows + most - 1) / most;
@@ -679,7 +685,7 @@ static struct cut cut_all(struct walk *w, int max_rows, bool has_shares) {
 	return cut;
 }
 
-/* Whether every row of what sequences share, of one of them at least, has a place in a slot. */
+/* Whether a slot has places for a sequence's own rows. */
 static bool may_share(const struct walk *w) {
 	return w->a->n_shares > 0 && w->a->window == 0 &&
 		w->heads_per_kv <= whole_rows(w->dims.vd);
