@@ -138,17 +138,18 @@ static uint32_t next_random(uint32_t *state) {
 	return *state >> 8;
 }
 
-/* Reads the prompt piece by piece; the last piece has more keys to see than the first one, and
- * nothing else to do: *rate is that of multiplying with them. */
+/* Reads all of the prompt but its last token, behind which answers part, piece by piece. The last
+ * whole piece has more keys to see than the first one, and nothing else to do: *rate is that of
+ * multiplying with them. */
 static bool read_prompt(struct run *r, struct bb_context **c, double *rate, struct bb_error *err) {
-	const int most = r->info.max_batch_tokens < r->n_prompt / 2 ? r->info.max_batch_tokens
-		: r->n_prompt / 2;
+	const int n_read = r->n_prompt - 1, half = n_read / 2 > 0 ? n_read / 2 : 1;
+	const int most = r->info.max_batch_tokens < half ? r->info.max_batch_tokens : half;
 	double first = 0, last = 0;
 	if (!bb_context_create(c, r->engine, NULL, err)) {
 		return false;
 	}
-	for (int done = 0, n; done < r->n_prompt; done += n) {
-		const int left = r->n_prompt - done;
+	for (int done = 0, n; done < n_read; done += n) {
+		const int left = n_read - done;
 		n = left < most ? left : most;
 		const double start = now();
 		if (!bb_prefill(*c, r->prompt + done, (size_t)n, NULL, NULL, NULL, err)) {
@@ -248,7 +249,8 @@ static void report(struct run *r, struct decoding *d) {
 	const double bandwidth = bb_engine_read_bandwidth(r->engine, (size_t)512 << 20);
 	const double forks = allowed(d, FORKS, t[FRESH], bandwidth),
 		own = allowed(d, OWN, t[FRESH], bandwidth);
-	/* of a branch's own tokens it sees 1 in the first step, n_tokens in the last */
+	/* of its own tokens, the prompt's last among them, a branch sees 1 in the first step, n_tokens
+	 * in the last */
 	const double of_one = (r->n_tokens + 1) / 2.0 * (double)r->info.kv_bytes_per_token;
 	printf("bytes of a step: %.1f MB, of one branch %.1f MB, without their own tokens %.1f and "
 		"%.1f MB: %.3f x\n", d->bytes[FORKS] / 1e6, d->bytes[ONE] / 1e6,
