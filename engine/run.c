@@ -494,7 +494,6 @@ static void give_out(struct bb_scheduler *s, int i, const struct bb_error *step_
 		return; /* a branch beside it has failed */
 	}
 	count_rows(s, b, item->n_tokens - item->n_drafts);
-	r->usage.flops += flops_of(s, item);
 	if (item->sampler != NULL && item->sampled->id < 0) {
 		run_fail(s, r, step_err);
 		return;
@@ -585,9 +584,11 @@ static bool compute(struct bb_scheduler *s, struct bb_error *err) {
 	}
 	s->is_short = false;
 	measure(s, requests_now(s) - start);
+	/* before anything is given out: who ends a request ends branches that this step computed, too */
 	for (int i = 0; i < s->n_items; i++) {
 		const double flops = flops_of(s, &s->items[i]);
 		s->now.flops += flops;
+		s->of_item[i]->request->usage.flops += flops;
 		spend_charge(s, s->of_item[i], s->items[i].n_tokens, flops);
 	}
 	for (int i = 0; i < s->n_items; i++) {

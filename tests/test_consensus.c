@@ -88,9 +88,12 @@ static void submit_heard(struct bb_scheduler *s, struct bb_request_params p, str
 }
 
 static void run_one(const struct bb_request_params *p, struct heard *h) {
+	struct bb_scheduler_stats stats;
 	struct bb_scheduler *s = new_scheduler(engine, NULL);
 	submit_heard(s, *p, h);
 	run_all(s);
+	bb_scheduler_stats(s, &stats);
+	cr_assert_float_eq(h->usage.flops, stats.flops, 1, "of branches that a step ended, too");
 	cr_assert(h->has_ended && h->error.code == BB_OK, "%s", h->error.text);
 	cr_assert_eq(h->n_finished, p->n);
 	bb_scheduler_destroy(s);
