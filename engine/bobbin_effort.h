@@ -172,6 +172,8 @@ struct bb_speculation { /* zeroed = defaults */
 	bool is_off;
 	unsigned sources;        /* bits 1 << enum bb_spec_source; 0: the prompt and history, and the
 	                          * draft model where there is one */
+	struct bb_engine *draft; /* a smaller model of the same vocabulary, the scheduler's alone while
+	                          * it lives; NULL: none */
 	int max_drafts;          /* of a branch in a step, 1 to 64; 0: 16 */
 	int min_match;           /* tokens that have to agree before a guess; 0: 2 */
 	int max_match;           /* that are compared, at most 64; 0: 64 */

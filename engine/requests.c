@@ -351,14 +351,13 @@ bool bb_scheduler_create(struct bb_scheduler **out, struct bb_engine *e,
 	const size_t n = (size_t)s->params.max_running;
 	s->items = base_alloc(n, sizeof(*s->items));
 	s->of_item = base_alloc(n, sizeof(*s->of_item));
-	s->spec_reached = base_alloc(n, sizeof(*s->spec_reached));
 	pthread_condattr_t monotonic;
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->changed, &monotonic);
 	pthread_condattr_destroy(&monotonic);
-	if (s->items == NULL || s->of_item == NULL || s->spec_reached == NULL) {
+	if (s->items == NULL || s->of_item == NULL) {
 		bb_scheduler_destroy(s);
 		return base_no_memory(err, "scheduler", n * sizeof(*s->items));
 	}
@@ -366,7 +365,8 @@ bool bb_scheduler_create(struct bb_scheduler **out, struct bb_engine *e,
 	s->params.speculation = NULL;
 	if (!spend_init(s, err) || (!s->params.no_prefix_cache &&
 		!prefix_create(&s->prefix, e, s->params.prefix_cache_bytes, &s->space, err)) ||
-		((spec == NULL || !spec->is_off) && !spec_create(&s->spec, e, spec, err))) {
+		((spec == NULL || !spec->is_off) &&
+			!spec_create(&s->spec, e, spec, s->params.max_running, err))) {
 		bb_scheduler_destroy(s);
 		return false;
 	}
@@ -385,7 +385,6 @@ void bb_scheduler_destroy(struct bb_scheduler *s) {
 	spend_finish(s);
 	base_free(s->items);
 	base_free(s->of_item);
-	base_free(s->spec_reached);
 	base_free(s->plan.jobs);
 	base_free(s->plan.order);
 	base_free(s->of_job);

@@ -117,7 +117,6 @@ struct bb_scheduler {
 	double hold_s;                 /* seconds to the next unit, where this step had none */
 	int n_mixed;                   /* steps in a row that read prompts while others decode */
 	struct spec *spec;             /* NULL: no drafts */
-	double *spec_reached;          /* [max_running], by item: see spec.c */
 	struct swap_space space;       /* of branches put aside, and of the prefix cache */
 	size_t squeeze;                /* a limit that failed allocations taught, of all bytes in use,
 	                                * checkpoints too; 0: none */

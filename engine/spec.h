@@ -13,9 +13,10 @@ struct branch;
 struct spec;        /* of a scheduler */
 struct spec_branch; /* of a branch, from its first draft on */
 
-/* BB_ERR_USAGE for what is out of range, or a draft model that doesn't fit. NULL: the defaults. */
+/* For steps of at most max_items. BB_ERR_USAGE for what is out of range, or a draft model that
+ * doesn't fit. NULL: the defaults. */
 bool spec_create(struct spec **out, struct bb_engine *e, const struct bb_speculation *params,
-	struct bb_error *err);
+	int max_items, struct bb_error *err);
 void spec_destroy(struct spec *s); /* NULL is fine; no branch is left */
 
 /* Adds drafts to the items of the step that the scheduler is about to compute. Where memory is

@@ -288,6 +288,95 @@ Test(spec, tells_no_salt_what_another_wrote) {
 	bb_engine_destroy(e);
 }
 
+/* ---- a draft model ---- */
+
+/* Requests of several sorts with drafts of another model alone; returns how many were right. */
+static void draft_with(const char *name, const char *draft_name, bool is_fixed,
+	struct bb_spec_count *count) {
+	const struct bb_engine_params params = { .path = tiny_path(name), .max_model_len = 512 };
+	struct bb_engine *e = open_with(&params);
+	const struct bb_engine_params other = { .path = tiny_path(draft_name), .max_model_len = 200 };
+	struct bb_engine *draft = open_with(&other);
+	const struct bb_speculation spec = { .is_fixed = is_fixed, .max_drafts = 4, .draft = draft,
+		.sources = 1u << BB_SPEC_MODEL };
+	const struct bb_scheduler_params sp = { .speculation = &spec, .max_running = 5 };
+	struct bb_scheduler *s = new_scheduler(e, &sp);
+	static int32_t prompts[8][MAX_PROMPT];
+	static struct outcome o[8];
+	struct bb_request_params p[8];
+	struct bb_scheduler_stats stats;
+	memset(o, 0, sizeof(o));
+	for (int i = 0; i < 8; i++) {
+		const int n = i == 7 ? 190 : 10 + 20 * i; /* the last one outgrows the model's contexts */
+		make_ids(prompts[i], n, vocab_of(e), i + 1);
+		p[i] = request(e, prompts[i], n, 30, (uint64_t)i);
+		p[i].n = i == 3 ? 3 : 1;
+		p[i].generation.sampling.temperature = i % 2 == 0 ? 1 : 0;
+		p[i].generation.sampling.top_k = i == 2 ? 20 : 0;
+		submit(s, p[i], &o[i]);
+	}
+	run_all(s);
+	bb_scheduler_stats(s, &stats);
+	*count = stats.spec[BB_SPEC_MODEL];
+	bb_scheduler_destroy(s);
+	for (int i = 0; i < 8; i++) {
+		for (int k = 0; k < p[i].n; k++) {
+			expect_alone(e, &p[i], k, &o[i]);
+		}
+		bb_request_release(o[i].request);
+	}
+	cr_assert_eq(draft->n_contexts, 0);
+	bb_engine_destroy(draft);
+	bb_engine_destroy(e);
+}
+
+/* With random numbers that a token's place gives, a model agrees with itself at any temperature. */
+Test(spec, a_model_drafts_what_it_draws) {
+	static const char *const names[] = { "llama", "mamba2", "falcon-h1" };
+	for (size_t i = 0; i < COUNT(names); i++) {
+		struct bb_spec_count n;
+		draft_with(names[i], names[i], true, &n);
+		cr_assert_gt(n.n_drafted, 100);
+		cr_assert_eq(n.n_accepted, n.n_drafted, "%s: %d of %d", names[i], (int)n.n_accepted,
+			(int)n.n_drafted);
+	}
+}
+
+Test(spec, another_model_changes_nothing) {
+	struct bb_spec_count n;
+	draft_with("llama", "llama-tied", true, &n);
+	cr_assert(n.n_drafted > 0 && n.n_accepted < n.n_drafted);
+	draft_with("llama", "llama-tied", false, &n);
+}
+
+Test(spec, refuses_another_vocabulary) {
+	const struct bb_engine_params params = { .path = tiny_path("llama") };
+	struct bb_engine *e = open_with(&params);
+	const struct bb_engine_params other = { .path = tiny_path("gemma3") };
+	const char *path = with_vocabulary("llama");
+	const struct bb_engine_params texts = { .path = path };
+	struct bb_engine *drafts[] = { open_with(&other), open_with(&texts) };
+	for (size_t i = 0; i < COUNT(drafts); i++) {
+		const struct bb_speculation spec = { .draft = drafts[i] };
+		const struct bb_scheduler_params sp = { .speculation = &spec };
+		struct bb_scheduler *s;
+		struct bb_error err = { 0 };
+		const bool same = vocab_of(drafts[i]) == vocab_of(e) && i == 0;
+		cr_assert(bb_scheduler_create(&s, e, &sp, &err) == same, "%zu: %s", i, err.text);
+		cr_assert(same || err.code == BB_ERR_USAGE, "%s", err.text);
+		bb_scheduler_destroy(s);
+		bb_engine_destroy(drafts[i]);
+	}
+	unlink(path);
+	const struct bb_speculation none = { .sources = 1u << BB_SPEC_MODEL };
+	const struct bb_scheduler_params sp = { .speculation = &none };
+	struct bb_scheduler *s;
+	struct bb_error err = { 0 };
+	cr_assert_not(bb_scheduler_create(&s, e, &sp, &err));
+	cr_assert_eq(err.code, BB_ERR_USAGE);
+	bb_engine_destroy(e);
+}
+
 /* ---- how many ---- */
 
 Test(spec, learns_what_rows_cost) {

@@ -47,3 +47,7 @@ double spec_costs_row(const struct spec_costs *c, int n_rows) {
 	const double row = c->of[index_of(n_rows)].row;
 	return row > 0 ? row : PRIOR_ROW;
 }
+
+double spec_costs_step(const struct spec_costs *c, int n_rows) {
+	return c->of[index_of(n_rows)].step_s;
+}

@@ -29,4 +29,7 @@ void spec_costs_add(struct spec_costs *c, int n_rows, int n_drafts, double secon
 /* The cost of a draft row in a step of so many other rows, as a part of that step's. */
 double spec_costs_row(const struct spec_costs *c, int n_rows);
 
+/* Seconds of such a step without drafts; 0: not known. */
+double spec_costs_step(const struct spec_costs *c, int n_rows);
+
 #endif
