@@ -240,6 +240,9 @@ void spend_add_job(struct bb_scheduler *s, const struct branch *b, int length,
 	struct schedule_job *j);
 /* Behind it: rows that there are no units for are taken out, and the price is set. */
 void spend_cut(struct bb_scheduler *s, double now);
+/* Rows of drafts that a step may have beyond those of its plan: of units that were saved up those
+ * beyond a half, since a wrong draft is for nothing. */
+int spend_spare_rows(const struct bb_scheduler *s, double now);
 /* Rows of b were computed in a step. */
 void spend_charge(struct bb_scheduler *s, const struct branch *b, int n_rows, double flops);
 

@@ -381,7 +381,9 @@ static double choose(struct bb_scheduler *s, int n_rows, int n_decode, double ro
 	struct spec *spec = s->spec;
 	double tokens = n_decode, cost = 1, p;
 	size_t spare = spare_bytes(s);
-	for (int left = s->params.max_step_tokens - n_rows; left > 0; left--) {
+	const int room = s->params.max_step_tokens - n_rows;
+	const int spare_rows = spend_spare_rows(s, requests_now(s));
+	for (int left = room < spare_rows ? room : spare_rows; left > 0; left--) {
 		const int i = likeliest(s, &p);
 		if (i < 0 || (!spec->params.is_fixed && p * cost < MARGIN * row * tokens)) {
 			return cost;

@@ -5,6 +5,7 @@
 #include "cost.h"
 #include "requests.h"
 
+#include <limits.h>
 #include <math.h>
 #include <string.h>
 #define XXH_INLINE_ALL
@@ -105,6 +106,20 @@ void spend_cut(struct bb_scheduler *s, double now) {
 	s->now.spent = s->shares.spent;
 	s->now.held_s = s->shares.held_s;
 	s->now.n_held = s->shares.n_held;
+}
+
+int spend_spare_rows(const struct bb_scheduler *s, double now) {
+	double most = 0, planned = 0;
+	for (int i = 0; i < s->plan.n_jobs; i++) {
+		const struct schedule_job *j = &s->plan.jobs[i];
+		most = fmax(most, j->row_cost);
+		planned += j->n_rows * j->row_cost;
+	}
+	if (!has_budget(s) || most == 0) {
+		return INT_MAX;
+	}
+	const double spare = shares_level(&s->shares, now) - planned - s->shares.burst / 2;
+	return spare < most ? 0 : spare / most < INT_MAX ? (int)(spare / most) : INT_MAX;
 }
 
 void spend_charge(struct bb_scheduler *s, const struct branch *b, int n_rows, double flops) {
