@@ -25,6 +25,7 @@ static const struct {
 	{ "/web/theme.js", "text/javascript; charset=utf-8", web_theme_js },
 	{ "/web/api.js", "text/javascript; charset=utf-8", web_api_js },
 	{ "/web/chat.js", "text/javascript; charset=utf-8", web_chat_js },
+	{ "/web/effort.js", "text/javascript; charset=utf-8", web_effort_js },
 	{ "/web/loads.js", "text/javascript; charset=utf-8", web_loads_js },
 	{ "/web/main.js", "text/javascript; charset=utf-8", web_main_js },
 	{ "/web/markdown.js", "text/javascript; charset=utf-8", web_markdown_js },

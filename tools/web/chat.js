@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The conversation: its messages, the answer that is coming in, and what can be done to them.
 import { ask, eventsOf, reasonOf } from "./api.js";
+import { decisionItem } from "./effort.js";
 import { copyText, make, render } from "./markdown.js";
 
 const KEPT = "bobbin.conversation", MANY = 40, NEAR = 48; // messages; pixels from the end that count as there
 const $ = (id) => document.getElementById(id);
 
-/* {role, text, thinking, figures, error, stopped} */
+/* {role, text, thinking, figures, decisions, error, stopped} */
 export class Chat {
 	messages = [];
 	#views = new Map();  // message -> {node, ...}
@@ -144,6 +145,7 @@ export class Chat {
 		if (event.usage) {
 			message.figures = figuresOf(event);
 		}
+		message.decisions = event.decisions ?? message.decisions;
 		const view = this.#views.get(message);
 		if (view && !view.isDue) { // once a frame, however many tokens came
 			view.isDue = true;
@@ -196,9 +198,12 @@ export class Chat {
 			view.thought.setAttribute("aria-label", "Thinking");
 			view.thinking = make("details", { className: "thinking", hidden: true,
 				open: this.#settings.read().showThinking }, view.summary, view.thought);
+			view.decided = make("summary");
+			view.list = make("ol", { className: "decisions" });
+			view.decisions = make("details", { className: "thinking", hidden: true }, view.decided, view.list);
 			view.error = make("div", { className: "error", hidden: true });
 			view.error.setAttribute("role", "alert");
-			view.node.append(view.thinking, view.content, view.error);
+			view.node.append(view.thinking, view.content, view.decisions, view.error);
 		}
 		view.node.append(...(isMine ? [view.content] : []), view.actions);
 		const button = (name, act) => {
@@ -226,6 +231,12 @@ export class Chat {
 			view.thinking.hidden = !message.thinking;
 			render(view.thought, message.thinking ?? "", false);
 			view.summary.textContent = isLive && message.text === "" ? "Thinking…" : "Thought";
+			const decisions = message.decisions ?? [];
+			view.decisions.hidden = decisions.length === 0;
+			view.decided.textContent = `${decisions.length} ${decisions.length === 1 ? "decision" : "decisions"}`;
+			if (view.list.children.length !== decisions.length) {
+				view.list.replaceChildren(...decisions.map(decisionItem));
+			}
 			view.error.hidden = !message.error;
 			view.error.textContent = message.error ?? "";
 			if (isLive && isAtEnd) {
@@ -273,6 +284,7 @@ export class Chat {
 			if (text !== null && text !== message.text) {
 				message.text = text;
 				delete message.figures;
+				delete message.decisions;
 			}
 			this.#fill(message);
 			this.save();
@@ -323,7 +335,9 @@ function isNearEnd(box) {
 
 function figuresOf({ usage, timings }) {
 	const cached = usage.prompt_tokens_details?.cached_tokens ?? 0, rate = timings?.predicted_per_second ?? 0;
-	return [`${usage.completion_tokens} tokens`, rate > 0 ? `${rate.toFixed(1)} tokens/s` : "",
+	const thought = usage.completion_tokens_details?.reasoning_tokens ?? 0, drawn = usage.branches ?? 1;
+	return [`${usage.completion_tokens} tokens`, thought > 0 ? `${thought} of thinking` : "",
+		drawn > 1 ? `${drawn} answers drawn` : "", rate > 0 ? `${rate.toFixed(1)} tokens/s` : "",
 		`prompt ${usage.prompt_tokens}${cached ? `, ${cached} from cache` : ""}`].filter(Boolean).join(" · ");
 }
 

@@ -2,6 +2,7 @@
 // The live view of requests: /v1/loads once a second while it is looked at.
 import { make } from "./markdown.js";
 import { ask, reasonOf } from "./api.js";
+import { Effort, hasEffort } from "./effort.js";
 
 const SECONDS = 120; // of the graph
 const NAMES = ["Request", "State", "Context", "From cache", "Written", "Tokens/s", "Memory", "Share of the step", "Age"];
@@ -22,10 +23,19 @@ export function age(seconds) {
 		: `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
 }
 
+async function get(path) {
+	const answer = await ask(path);
+	if (!answer.ok) {
+		throw new Error(await reasonOf(answer));
+	}
+	return answer.json();
+}
+
 export class Loads {
 	#timer = 0;
 	#last = null;   // the counts before, and when
 	#rates = [];    // [{time, read, written}], tokens a second
+	#efforts = new Map(); // id of a request -> {row, view}
 
 	show() {
 		this.#timer ||= setInterval(() => this.#poll(), 1000);
@@ -43,11 +53,8 @@ export class Loads {
 		}
 		this.isAsking = true;
 		try {
-			const answer = await ask("/v1/loads");
-			if (!answer.ok) {
-				throw new Error(await reasonOf(answer));
-			}
-			this.#draw(await answer.json());
+			this.#draw(await get("/v1/loads"));
+			this.#drawEfforts((await get("/v1/requests")).data);
 		} catch (error) {
 			$("rows-note").textContent = `The server can't be asked: ${error.message}`;
 		} finally {
@@ -80,6 +87,31 @@ export class Loads {
 			: now.n_requests > now.requests.length ? `${now.requests.length} of ${now.n_requests} requests` : "";
 	}
 
+	/* Below the rows of requests that this key may see, where there is something about their effort. */
+	#drawEfforts(list) {
+		const gone = new Set(this.#efforts.keys());
+		for (const r of list.filter(hasEffort)) {
+			const above = $("rows").querySelector(`tr[data-id="${r.number}"]`);
+			if (above === null) {
+				continue;
+			}
+			gone.delete(r.number);
+			if (!this.#efforts.has(r.number)) {
+				const view = new Effort(r.number, () => this.#poll()), cell = make("td", { colSpan: NAMES.length }, view.node);
+				this.#efforts.set(r.number, { view, row: make("tr", { className: "more" }, cell) });
+			}
+			const { view, row } = this.#efforts.get(r.number);
+			if (above.nextSibling !== row) {
+				above.after(row);
+			}
+			view.fill(r);
+		}
+		for (const number of gone) {
+			this.#efforts.get(number).row.remove();
+			this.#efforts.delete(number);
+		}
+	}
+
 	#drawGraph(time) {
 		const top = Math.max(1, ...this.#rates.map((r) => Math.max(r.read, r.written)));
 		const points = (key) => this.#rates.map((r) =>
@@ -102,7 +134,7 @@ function drawTotals(list) {
 }
 
 function drawRows(list, maxLen) {
-	const box = $("rows"), rows = new Map([...box.children].map((row) => [row.dataset.id, row]));
+	const box = $("rows"), rows = new Map([...box.querySelectorAll("tr[data-id]")].map((row) => [row.dataset.id, row]));
 	for (const r of list) {
 		const row = rows.get(String(r.id)) ?? newRow(r.id);
 		rows.delete(String(r.id));

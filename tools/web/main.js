@@ -14,8 +14,34 @@ const keep = (name, value) => {
 /* ---- settings ---- */
 
 const NUMBERS = ["temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty",
-	"frequency_penalty", "seed", "max_tokens"];
+	"frequency_penalty", "seed", "max_tokens", "thinking_token_budget", "min_thinking_tokens"];
+const SETTLED = 0.95; // the probability at which a vote is
 const form = $("settings-form");
+
+/* What the settings of effort are as fields of a request. */
+function readEffort(fields) {
+	const named = (name) => form.elements[name].value.trim(), effort = {}, answers = form.elements.best_of;
+	if (named("reasoning_effort") !== "") {
+		fields.reasoning_effort = named("reasoning_effort");
+	}
+	if (named("think_end") !== "") {
+		effort.think_end = named("think_end");
+	}
+	if (answers.valueAsNumber > 1 && answers.validity.valid) {
+		const choice = named("choice");
+		fields.best_of = answers.valueAsNumber;
+		effort.choice = choice === "consensus" ? "vote" : choice;
+		if (choice === "consensus") {
+			effort.consensus = SETTLED;
+		}
+		if (choice !== "certainty" || named("answer_pattern") !== "") {
+			effort.answer_pattern = named("answer_pattern") || "line";
+		}
+	}
+	if (Object.keys(effort).length > 0) {
+		fields.effort = effort;
+	}
+}
 
 const settings = {
 	read() {
@@ -29,6 +55,7 @@ const settings = {
 		if (form.elements.thinking.value !== "") {
 			sampling.chat_template_kwargs = { enable_thinking: form.elements.thinking.value === "on" };
 		}
+		readEffort(sampling);
 		return { sampling, system: $("system").value.trim(), markdown: form.elements.markdown.checked,
 			showThinking: form.elements.show_thinking.checked };
 	},
