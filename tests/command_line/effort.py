@@ -135,6 +135,16 @@ class Thinking(Case):
         self.assertRegex(said.decode(), r"(?m)^\[close\] answer 1 at token 8, budget: \S")
         self.assertRegex(said.decode(), r"thinking: 8 tokens; CoT steps: \d")
 
+    def test_replay_of_a_deadline(self):
+        endless = ("--think-end", "THE END", "-n", "400", "--ignore-eos")
+        root = drawn(*endless, "--answer-by-ms", "1500", "--answer-tokens", "8")
+        close = [d for d in root["decisions"] if d["kind"] == "close"]
+        self.assertEqual([d["load_dependent"] for d in close], [True])
+        path = self.folder / "then.json"
+        path.write_text(json.dumps(root), encoding="utf-8")
+        again = drawn(*endless, "--replay", path)
+        self.assertEqual(again["tokens"], root["tokens"])
+
     def test_vote_that_is_settled(self):
         """Equal answers settle a vote at 0.95 when four are there."""
         args = (*THINK, "--thinking-budget", "12", "-n", "24", "--temp", "0", "--answer-pattern", "number")
