@@ -303,16 +303,13 @@ json_t *answers_json(const struct answers *as, uint64_t seed) {
 	for (int i = 0; i < as->n_given; i++) {
 		json_array_append_new(given, json_integer(as->given[i]));
 	}
-	json_t *none = json_array();
-	json_t *root = json_pack("{s:o, s:o, s:s, s:i, s:i, s:I, s:o, s:o, s:o, s:o, s:O, s:o}", "text",
+	return json_pack("{s:o, s:o, s:s, s:i, s:i, s:I, s:o, s:o, s:o, s:o, s:O, s:o}", "text",
 		json_bytes(best != NULL ? best->text : "", best != NULL ? best->text_bytes : 0), "tokens",
-		best != NULL ? answer_ids(best) : json_incref(none), "finish_reason",
+		best != NULL ? answer_ids(best) : json_array(), "finish_reason",
 		best != NULL ? answer_reason(best) : "abort", "prompt_tokens", as->usage.n_prompt,
 		"completion_tokens", as->usage.n_output, "seed", (json_int_t)seed, "given", given,
-		"answers", list, "votes", votes_list(as), "usage", usage_object(&as->usage), "decisions", as->decisions, "timings",
-		answer_timings(&all, (size_t)as->usage.n_cached));
-	json_decref(none);
-	return root;
+		"answers", list, "votes", votes_list(as), "usage", usage_object(&as->usage), "decisions",
+		as->decisions, "timings", answer_timings(&all, (size_t)as->usage.n_cached));
 }
 
 void answers_summary(const struct answers *as, uint64_t seed) {
