@@ -469,8 +469,8 @@ static void sort_items(struct bb_engine *e, const struct bb_step_item *items, in
 	}
 }
 
-/* In which order the items' sequences lie; returns how many of the first ones may share pages: a
- * device wants all sequences to have one row then. Taps know the callers' order. */
+/* In which order the items' sequences lie; returns how many of the first ones, which have one row
+ * each, may share pages. Taps know the callers' order. */
 static int arrange(struct bb_engine *e, const struct bb_step_item *items, int n_items) {
 	const int kind = full_kind(e);
 	int n_single = 0;
@@ -478,8 +478,7 @@ static int arrange(struct bb_engine *e, const struct bb_step_item *items, int n_
 		e->batch.order[i] = i;
 		n_single += items[i].n_tokens == 1;
 	}
-	if (n_single < 2 || kind < 0 || e->taps != NULL ||
-		(n_single < n_items && !memory_is_host(&e->memory))) {
+	if (n_single < 2 || kind < 0 || e->taps != NULL) {
 		return 0;
 	}
 	sort_items(e, items, n_items, kind);
@@ -495,14 +494,14 @@ void batch_compose(struct bb_engine *e, const struct bb_step_item *items, int n_
 	if (e->plan.n_paged > 0) {
 		place_heads(e);
 	}
-	const int n_single = arrange(e, items, n_items);
+	b->n_single = arrange(e, items, n_items);
 	for (int i = 0; i < n_items; i++) {
 		add_item(e, &items[b->order[i]], i);
 	}
 	for (int i = 0; i < b->n_hidden; i++) {
 		b->on_host.out_row[b->n_out + i] = b->hidden_rows[i];
 	}
-	find_shares(e, items, n_single);
+	find_shares(e, items, b->n_single);
 	if (b->n_vectors > 0) {
 		put_vectors(e);
 	}

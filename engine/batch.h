@@ -32,7 +32,9 @@ struct batch_image {
 struct batch {
 	int n_rows, n_seqs, n_out;
 	int n_saves;
-	int n_shares, n_shared_rows; /* runs of contexts with common pages, and contexts in them */
+	int n_single;           /* sequences of one row, which come first; 0: the order is the items' */
+	int n_shares, n_shared_rows; /* runs of contexts with common pages among them, and contexts in
+	                              * these */
 	int n_hidden;           /* rows that are wanted before the head: out_row's behind n_out */
 	int *hidden_rows;       /* [n_hidden] */
 	float **hidden;         /* [n_hidden]: of [n_embd] each */

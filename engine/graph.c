@@ -169,6 +169,25 @@ static void run_logits(const struct run *r, const struct plan_op *o) {
 	}
 }
 
+/* A device reads pages for several sequences at once only where all have one row. Those that have
+ * come first, and are computed last: the rest may leave anything in their rows of `prepared`. */
+static void attend(const struct run *r, attention_fn *attention, const struct bb_attention *a) {
+	const struct batch *b = &r->e->batch;
+	if (b->n_shares == 0 || a->window > 0 || b->n_single == b->n_seqs ||
+		memory_is_host(r->p->where)) {
+		attention(r->q, a);
+		return;
+	}
+	struct bb_attention part = *a;
+	part.seqs += b->n_single;
+	part.n_seqs -= b->n_single;
+	part.n_shares = part.n_shared_rows = 0;
+	attention(r->q, &part);
+	part = *a;
+	part.n_seqs = part.n_rows = b->n_single;
+	attention(r->q, &part);
+}
+
 static void run_attention(const struct run *r, const struct plan_op *o) {
 	const struct plan *p = r->p;
 	const struct batch *b = &r->e->batch;
@@ -201,7 +220,7 @@ static void run_attention(const struct run *r, const struct plan_op *o) {
 		.n_shared_rows = b->n_shared_rows,
 		.prepared = o->gives != NULL ? p->prepared : NULL,
 	};
-	attention(r->q, &args);
+	attend(r, attention, &args);
 }
 
 static void run_mlstm(const struct run *r, const struct plan_op *o) {

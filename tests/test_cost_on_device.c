@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What is counted of steps on a device, held against the sectors that the emulator's checker sees
- * attention touch. */
+ * Forks on a device: what is counted of their steps, held against the sectors that the emulator's
+ * checker sees attention touch; and their bits while others read prompts. */
 #include "models.h"
 
 #include "engine.h"
@@ -112,4 +112,80 @@ Test(cost_on_device, forks_touch_what_is_counted, .timeout = 300) {
 	check_forks("llama", BB_KV_BF16, 4095, 16);
 	check_forks("qwen2", BB_KV_F32, 600, 12);
 	check_forks("gemma3", BB_KV_F16, 1000, 6);
+}
+
+/* ---- beside prompts ---- */
+
+enum { N_SIBLINGS = 5, N_BEGUN = 300, MOST_READ = 150, N_SEQS = N_SIBLINGS + 2 };
+
+static void append(struct bb_context *c, int n, int seed) {
+	int32_t ids[N_BEGUN];
+	struct bb_error err = { 0 };
+	make_ids(ids, n, vocab_of(c->engine), seed);
+	cr_assert(bb_prefill(c, ids, (size_t)n, NULL, NULL, NULL, &err), "%s", err.text);
+}
+
+static struct bb_context *fork_of(struct bb_context *c) {
+	struct bb_context *fork;
+	struct bb_error err = { 0 };
+	cr_assert(bb_context_fork(&fork, c, &err), "%s", err.text);
+	return fork;
+}
+
+/* Siblings, a stranger and one that reads n_read tokens of a prompt, in a step, and each by
+ * itself. */
+static void check_beside(struct bb_engine *e, struct bb_context **c, int n_read) {
+	const size_t n_vocab = (size_t)vocab_of(e);
+	float *together = calloc(n_vocab * N_SEQS, sizeof(float)), *alone = calloc(n_vocab,
+		sizeof(float));
+	struct bb_context *forks[N_SEQS];
+	struct bb_step_item items[N_SEQS];
+	struct bb_error err = { 0 };
+	int32_t ids[MOST_READ + N_SEQS];
+	make_ids(ids, MOST_READ + N_SEQS, vocab_of(e), 50 + n_read);
+	for (int i = 0; i < N_SEQS; i++) {
+		forks[i] = fork_of(c[i]);
+		items[i] = (struct bb_step_item){ .context = c[i], .tokens = ids + i,
+			.n_tokens = i == 2 ? n_read : 1, .logits = together + (size_t)i * n_vocab };
+	}
+	cr_assert(bb_step(e, items, N_SEQS, &err), "%s", err.text);
+	cr_assert_eq(e->batch.n_shares, 1);
+	cr_assert_eq(e->batch.n_shared_rows, N_SIBLINGS);
+	for (int i = 0; i < N_SEQS; i++) {
+		struct bb_step_item item = items[i];
+		item.context = forks[i];
+		item.logits = alone;
+		cr_assert(bb_step(e, &item, 1, &err), "%s", err.text);
+		cr_assert_eq(memcmp(alone, items[i].logits, n_vocab * sizeof(float)), 0,
+			"%d rows of a prompt: context %d has other bits", n_read, i);
+		bb_context_destroy(forks[i]);
+	}
+	free(together);
+	free(alone);
+}
+
+static void play_beside(const char *model, enum bb_kv_type type) {
+	struct bb_engine *e = open_with(&(struct bb_engine_params){ .path = tiny_path(model),
+		.device = test_device(), .n_threads = 1, .kv_type = type, .max_model_len = 2048 });
+	struct bb_context *base = new_context(e), *c[N_SEQS];
+	append(base, N_BEGUN, 1);
+	for (int i = 0; i < N_SEQS; i++) {
+		const bool is_sibling = i != 2 && i != 4; /* a reader, a stranger */
+		c[i] = is_sibling ? fork_of(base) : new_context(e);
+		append(c[i], is_sibling ? 1 + 3 * i : 100, 10 + i);
+	}
+	bb_context_destroy(base);
+	check_beside(e, c, 12);
+	check_beside(e, c, MOST_READ);
+	for (int i = 0; i < N_SEQS; i++) {
+		bb_context_destroy(c[i]);
+	}
+	bb_engine_destroy(e);
+}
+
+Test(cost_on_device, forks_beside_prompts_have_their_own_bits, .timeout = 300) {
+	play_beside("llama", BB_KV_F16);
+	play_beside("llama-quantised", BB_KV_INT8);
+	play_beside("gemma3", BB_KV_BF16);
+	play_beside("qwen2", BB_KV_F32);
 }
