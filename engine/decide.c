@@ -306,13 +306,75 @@ static bool replay(struct bb_scheduler *s, struct branch *b, struct bb_error *er
 	return true;
 }
 
+static const enum bb_decision_kind kind_of_control[] = {
+	[BB_CONTROL_CLOSE] = BB_DECISION_CLOSE, [BB_CONTROL_BUDGET] = BB_DECISION_BUDGET,
+	[BB_CONTROL_EXTEND] = BB_DECISION_EXTEND, [BB_CONTROL_DROP] = BB_DECISION_DROP,
+	[BB_CONTROL_FINISH] = BB_DECISION_FINISH,
+};
+
+static bool obey_control(struct bb_scheduler *s, struct bb_request *r, const struct bb_control *c,
+	struct bb_error *err) {
+	const struct source from = { effort_control, true };
+	const enum bb_decision_kind kind = kind_of_control[c->kind];
+	struct effort_wish wish = { .value = c->n_tokens, .why = "asked for" };
+	for (int i = 0; i < r->params.n; i++) {
+		struct branch *b = &r->branches[i];
+		if (!b->is_live || (c->branch >= 0 && c->branch != i)) {
+			continue;
+		}
+		if (b->generation == NULL && !run_begin_generation(s, b, err)) {
+			return false;
+		}
+		if (kind == BB_DECISION_FINISH) {
+			finish(b, &from, &wish);
+			run_end_rest(s, r);
+			return true;
+		}
+		if ((kind != BB_DECISION_DROP || r->n_live > 1) &&
+			!obey(s, b, kind, c->n_tokens, &from, &wish, err)) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/* Those that came since the last time. While branch 0 stands for others they wait: what is asked of
+ * one of them can't be done yet. */
+static int take_controls(struct bb_request *r, struct bb_control *out) {
+	if (atomic_load(&r->n_controls) == 0 || !r->is_started || r->branches[0].has_to_part) {
+		return 0;
+	}
+	pthread_mutex_lock(&r->scheduler->lock);
+	const int n = atomic_exchange(&r->n_controls, 0);
+	memcpy(out, r->controls, (size_t)n * sizeof(*out));
+	pthread_mutex_unlock(&r->scheduler->lock);
+	return n;
+}
+
+static bool obey_controls(struct bb_scheduler *s, struct bb_request *r, struct bb_error *err) {
+	struct bb_control controls[MAX_CONTROLS];
+	const int n = take_controls(r, controls);
+	bool ok = true;
+	for (int i = 0; i < n && ok && !atomic_load(&r->has_ended); i++) {
+		ok = obey_control(s, r, &controls[i], err);
+	}
+	return ok;
+}
+
 /* ---- when it is asked ---- */
 
+/* What was asked for before, then or now, comes first: policies see it. */
 bool decide_begin(struct bb_scheduler *s, struct branch *b, struct bb_error *err) {
 	bool ends = false;
+	if (!obey_controls(s, b->request, err)) {
+		return false;
+	}
+	if (b->effort == NULL || b->finish != BB_FINISH_NONE) {
+		return true;
+	}
 	b->effort->has_begun = true;
 	b->effort->pace = schedule_meter_cost(&s->meter).step_s; /* until it has one of its own */
-	return ask_all(s, b, HOOK_TOKEN, &ends, 0, err) && replay(s, b, err) &&
+	return replay(s, b, err) && ask_all(s, b, HOOK_TOKEN, &ends, 0, err) &&
 		ask_all(s, b, HOOK_CLOCK, &ends, requests_now(s), err) &&
 		(b->finish != BB_FINISH_NONE || aim(b, err));
 }
@@ -432,57 +494,11 @@ void decide_choice(struct bb_request *r) {
 
 /* ---- between steps ---- */
 
-static const enum bb_decision_kind kind_of_control[] = {
-	[BB_CONTROL_CLOSE] = BB_DECISION_CLOSE, [BB_CONTROL_BUDGET] = BB_DECISION_BUDGET,
-	[BB_CONTROL_EXTEND] = BB_DECISION_EXTEND, [BB_CONTROL_DROP] = BB_DECISION_DROP,
-	[BB_CONTROL_FINISH] = BB_DECISION_FINISH,
-};
-
-static bool obey_control(struct bb_scheduler *s, struct bb_request *r, const struct bb_control *c,
-	struct bb_error *err) {
-	const struct source from = { effort_control, true };
-	const enum bb_decision_kind kind = kind_of_control[c->kind];
-	struct effort_wish wish = { .value = c->n_tokens, .why = "asked for" };
-	for (int i = 0; i < r->params.n; i++) {
-		struct branch *b = &r->branches[i];
-		if (!b->is_live || (c->branch >= 0 && c->branch != i)) {
-			continue;
-		}
-		if (kind == BB_DECISION_FINISH) {
-			finish(b, &from, &wish);
-			run_end_rest(s, r);
-			return true;
-		}
-		if ((kind != BB_DECISION_DROP || r->n_live > 1) &&
-			!obey(s, b, kind, c->n_tokens, &from, &wish, err)) {
-			return false;
-		}
-	}
-	return true;
-}
-
-/* Those that came since the last step. While branch 0 stands for others they wait: what is asked of
- * one of them can't be done yet. */
-static int take_controls(struct bb_request *r, struct bb_control *out) {
-	if (atomic_load(&r->n_controls) == 0 || !r->is_started || r->branches[0].has_to_part) {
-		return 0;
-	}
-	pthread_mutex_lock(&r->scheduler->lock);
-	const int n = atomic_exchange(&r->n_controls, 0);
-	memcpy(out, r->controls, (size_t)n * sizeof(*out));
-	pthread_mutex_unlock(&r->scheduler->lock);
-	return n;
-}
-
 static bool step_request(struct bb_scheduler *s, struct bb_request *r, double now,
 	struct bb_error *err) {
-	struct bb_control controls[MAX_CONTROLS];
-	const int n = take_controls(r, controls);
 	bool ends = false;
-	for (int i = 0; i < n && !atomic_load(&r->has_ended); i++) {
-		if (!obey_control(s, r, &controls[i], err)) {
-			return false;
-		}
+	if (!obey_controls(s, r, err)) {
+		return false;
 	}
 	for (int i = 0; i < r->params.n && r->effort != NULL; i++) {
 		struct branch *b = &r->branches[i];

@@ -209,7 +209,8 @@ bool probes_take(struct bb_scheduler *s, struct branch *probe, bool *is_over,
 
 /* ---- decide.c: decisions on how much thought a request gets ---- */
 
-/* Before the first token of a branch. It may have ended then. */
+/* Before the first token of a branch, whether its request has an effort or not. It may have ended
+ * then. */
 bool decide_begin(struct bb_scheduler *s, struct branch *b, struct bb_error *err);
 /* Before its token that was drawn is given out. */
 bool decide_drawn(struct branch *b, struct bb_error *err);
@@ -258,6 +259,8 @@ void infos_publish(struct bb_scheduler *s);
 /* What was submitted belongs to the thread of the steps from now on. */
 void run_take_inbox(struct bb_scheduler *s);
 void run_end_all(struct bb_scheduler *s, enum bb_finish finish, const struct bb_error *err);
+/* What draws its tokens. */
+bool run_begin_generation(struct bb_scheduler *s, struct branch *b, struct bb_error *err);
 void run_tell(struct bb_request *r, struct bb_event *event);
 /* Its branch, or all of it, is no more. */
 void run_end_branch(struct bb_scheduler *s, struct branch *b, enum bb_finish finish);

@@ -178,7 +178,7 @@ static void end_unwanted(struct bb_scheduler *s, double now) {
 
 /* ---- the step ---- */
 
-static bool begin_generation(struct bb_scheduler *s, struct branch *b, struct bb_error *err) {
+bool run_begin_generation(struct bb_scheduler *s, struct branch *b, struct bb_error *err) {
 	const struct bb_request *r = b->request;
 	struct bb_generation_params p = r->params.generation;
 	p.sampling.seed = bb_branch_seed(p.sampling.seed, b->index);
@@ -260,9 +260,12 @@ static bool begin_drawing(struct bb_scheduler *s, struct branch *b, struct bb_er
 	if (b->has_begun || b->parent != NULL) {
 		return true;
 	}
+	if (!decide_begin(s, b, err)) {
+		return false;
+	}
 	b->has_begun = true;
 	b->request->usage.n_branches++;
-	return b->effort == NULL || decide_begin(s, b, err);
+	return true;
 }
 
 /* What a branch needs to take part with so many rows. It may have no context behind it: then it
@@ -281,7 +284,7 @@ static bool join(struct bb_scheduler *s, struct branch *b, int n_rows, struct bb
 	if (b->n_segments < r->params.n_segments && !begin_segments(b, err)) {
 		return false;
 	}
-	if (b->generation == NULL && !r->params.wants_hidden && !begin_generation(s, b, err)) {
+	if (b->generation == NULL && !r->params.wants_hidden && !run_begin_generation(s, b, err)) {
 		return false;
 	}
 	if (!r->is_started) {
