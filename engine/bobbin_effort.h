@@ -13,16 +13,17 @@ extern "C" {
 #endif
 
 /* Where an answer's thinking begins and ends, as texts of what is generated. Thinking tokens are
- * those behind the begin and before the first one of the end. Where the end is no single token it
- * is looked for in the text, across tokens. */
+ * those behind the begin and before the first one of the end, but for what is written to close it.
+ * Where the end is no single token it is looked for in the text, across tokens. */
 struct bb_thinking {
 	bool starts_inside;      /* the prompt has begun it, or there is no begin: the answer begins in
 	                          * it */
 	const char *begin, *end; /* "<think>", "</think>", or any text that a model was asked to write
 	                          * before its answer, as "Final answer:". end NULL: no thinking is told
 	                          * apart */
-	const char *closing;     /* what is written to end it; NULL: end with a line's end before it and
-	                          * two behind it */
+	const char *closing;     /* what is written to end it, with the end in it; NULL: end with a
+	                          * line's end before it and two behind it. Of an end that has begun
+	                          * already the rest is written */
 	const char *extension;   /* what is written in place of an end that comes too early; NULL:
 	                          * "Wait" */
 };
@@ -48,12 +49,13 @@ struct bb_effort {
 	bool has_budget;
 	int max_thinking; /* >= 0 */
 	double soft_from;
-	/* minimum: before so many an end of thinking, or of the text, is replaced by the extension, at
-	 * most max_extensions times (0: 8) (arXiv:2501.19393). */
+	/* minimum: before so many an end of thinking, or of the text in it, is replaced by the
+	 * extension, at most max_extensions times (0: 8) (arXiv:2501.19393). Behind an end of several
+	 * tokens it is written instead. */
 	int min_thinking, max_extensions;
 	/* deadline, load-dependent: thinking is closed when what is left of the time is what the answer
-	 * needs at the present pace, answer_tokens of it (0: 64), so that it comes before then.
-	 * 0: none */
+	 * needs at the present pace, answer_tokens of it (0: 64) and a quarter more, so that it comes
+	 * before then; not beyond the request's deadline_ms. 0: none */
 	double answer_by_ms;
 	int answer_tokens;
 
@@ -124,8 +126,9 @@ struct bb_decision {
 bool bb_effort_check(const struct bb_engine *e, const struct bb_effort *effort, int n,
 	int max_tokens, struct bb_error *err);
 /* Levels of effort as users know them: "none", "minimal", "low", "medium", "high", "xhigh", "max".
- * Sets has_budget and max_thinking (none: 0; max: no budget) within a context of which `room`
- * tokens are left. False: there is no such level. */
+ * Sets has_budget and max_thinking: 0, 128, 512, 2048, 8192, 32768 and none, each at most what is
+ * left of `room` tokens of the context when a quarter of it, up to 1024, is kept for the answer.
+ * False: there is no such level. */
 bool bb_effort_level(struct bb_effort *effort, const char *level, int room);
 const char *bb_effort_level_names(void); /* joined by commas */
 
@@ -143,8 +146,10 @@ struct bb_control {
 	int n_tokens;
 };
 /* From any thread, before the release. It takes effect in the next step, and is told as a decision
- * there. BB_ERR_USAGE: there is no such branch, it has ended or thinks no more, the number is out
- * of range, or it's the last one that could be dropped. */
+ * there; while the prompt is read it waits for the first token. BB_ERR_USAGE: there is no such
+ * branch, it has ended or thinks no more, the number is out of range, it's the last one that could
+ * be dropped, or there is no whole answer to finish with, or the request replays. BB_ERR_BUSY: 16
+ * wait for the next step already. */
 bool bb_request_control(struct bb_request *r, const struct bb_control *control,
 	struct bb_error *err);
 

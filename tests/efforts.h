@@ -51,6 +51,32 @@ static inline void run_one(const struct bb_request_params *p, struct outcome *o)
 	bb_scheduler_destroy(s);
 }
 
+/* Whatever was written by a policy: each token is reported as likely as the model has it
+ * there; tolerance 0: to the bit. */
+static inline void expect_likelihoods(const struct bb_request_params *p, const struct outcome *o,
+	double tolerance) {
+	static int32_t all[MAX_PROMPT + MAX_OUT];
+	const int n = (int)p->n_prompt, n_out = o->n_ids[0];
+	memcpy(all, p->prompt, (size_t)n * sizeof(*all));
+	memcpy(all + n, o->ids[0], (size_t)n_out * sizeof(*all));
+	struct bb_context *c = new_context(engine);
+	float *logits = malloc((size_t)(n + n_out) * (size_t)vocab_of(engine) * sizeof(float));
+	feed(c, engine, all, n + n_out, logits);
+	struct bb_generation *g;
+	struct bb_error err = { 0 };
+	cr_assert(generation_create(&g, engine, &p->generation, 0, &err), "%s", err.text);
+	for (int i = 0; i < n_out; i++) {
+		struct bb_sampled token = { .id = o->ids[0][i] };
+		generation_judge(g, logits + (size_t)(n + i - 1) * (size_t)vocab_of(engine), 0, &token);
+		cr_assert(fabs((double)token.logprob - (double)o->logprobs[0][i]) <= tolerance,
+			"token %d, %d: %.9g, expected %.9g", i, token.id, (double)o->logprobs[0][i],
+			(double)token.logprob);
+	}
+	bb_generation_destroy(g);
+	free(logits);
+	bb_context_destroy(c);
+}
+
 /* With a sentence that has this word. */
 static inline void expect_refused(const struct bb_request_params *params, const char *word) {
 	struct bb_scheduler *s = new_scheduler(engine, NULL);

@@ -102,30 +102,6 @@ Test(effort, budgets_hold_to_the_token) {
 	}
 }
 
-/* Whatever was written by a policy: each token is reported as likely as the model has it there. */
-static void expect_likelihoods(const struct bb_request_params *p, const struct outcome *o) {
-	static int32_t all[MAX_PROMPT + MAX_OUT];
-	const int n = (int)p->n_prompt, n_out = o->n_ids[0];
-	memcpy(all, p->prompt, (size_t)n * sizeof(*all));
-	memcpy(all + n, o->ids[0], (size_t)n_out * sizeof(*all));
-	struct bb_context *c = new_context(engine);
-	float *logits = malloc((size_t)(n + n_out) * (size_t)vocab_of(engine) * sizeof(float));
-	feed(c, engine, all, n + n_out, logits);
-	struct bb_generation *g;
-	struct bb_error err = { 0 };
-	cr_assert(generation_create(&g, engine, &p->generation, 0, &err), "%s", err.text);
-	for (int i = 0; i < n_out; i++) {
-		struct bb_sampled token = { .id = o->ids[0][i] };
-		generation_judge(g, logits + (size_t)(n + i - 1) * (size_t)vocab_of(engine), 0, &token);
-		cr_assert(memcmp(&token.logprob, &o->logprobs[0][i], sizeof(float)) == 0,
-			"token %d, %d: %.9g, expected %.9g", i, token.id, (double)o->logprobs[0][i],
-			(double)token.logprob);
-	}
-	bb_generation_destroy(g);
-	free(logits);
-	bb_context_destroy(c);
-}
-
 Test(effort, what_is_written_has_its_own_likelihood) {
 	static struct outcome o;
 	struct bb_effort effort = thinking();
@@ -134,7 +110,7 @@ Test(effort, what_is_written_has_its_own_likelihood) {
 	struct bb_request_params p = thinker(&effort, 30, 1);
 	p.generation.sampling.frequency_penalty = 0.5f;
 	run_one(&p, &o);
-	expect_likelihoods(&p, &o);
+	expect_likelihoods(&p, &o, 0);
 	cr_assert_eq(o.usage.n_thinking, 9);
 }
 
@@ -154,7 +130,7 @@ Test(effort, a_budget_completes_an_end_that_has_begun) {
 	cr_assert_arr_eq(o.ids[0], expected, sizeof(expected));
 	cr_assert_eq(o.usage.n_thinking, 4);
 	cr_assert(!o.is_forced[0][4] && o.is_forced[0][5] && o.is_forced[0][6] && !o.is_forced[0][7]);
-	expect_likelihoods(&p, &o);
+	expect_likelihoods(&p, &o, 0);
 }
 
 Test(effort, thinking_that_begins_in_the_text) {
@@ -203,6 +179,78 @@ Test(effort, a_soft_close_comes_at_the_end_of_a_line, .timeout = 60) {
 	bb_tokens_finish(&line);
 }
 
+/* A model without marks of its own, which was asked to end its thinking with two words. */
+Test(effort, budgets_of_texts, .timeout = 100) {
+	static const int budgets[] = { 0, 1, 7, 64 };
+	static struct outcome o;
+	efforts_close();
+	engine = open_with(&(struct bb_engine_params){ .path = real_path("smollm2"),
+		.max_model_len = 512 });
+	struct bb_tokens ids = { 0 };
+	struct bb_error err = { 0 };
+	const char *const prompt = "Once upon a time";
+	cr_assert(bb_tokenize(engine, prompt, strlen(prompt), true, false, &ids, &err), "%s", err.text);
+	for (int i = 0; i < 4; i++) {
+		struct bb_effort effort = { .thinking = { .end = "Final answer:" }, .has_budget = true,
+			.max_thinking = budgets[i], .soft_from = 1 };
+		struct bb_request_params p = request(engine, ids.ids, (int)ids.n, budgets[i] + 20, 1);
+		p.generation.sampling.ignore_eos = true;
+		p.effort = &effort;
+		run_one(&p, &o);
+		cr_assert_eq(o.usage.n_thinking, budgets[i]);
+		cr_assert_eq(o.decisions[0].token, budgets[i]);
+		const char *end = strstr(o.text[0], "\nFinal answer:\n\n");
+		cr_assert(end != NULL && (budgets[i] > 0) == (end > o.text[0]), "%s", o.text[0]);
+	}
+	bb_tokens_finish(&ids);
+}
+
+/* Of the steps that the text is cut into those count that have thinking; all where none is told
+ * apart. */
+Test(effort, steps_of_thinking_are_counted, .timeout = 60) {
+	const char *path = with_vocabulary("llama");
+	efforts_close();
+	engine = open_with(&(struct bb_engine_params){ .path = path, .n_threads = 1,
+		.max_model_len = 512 });
+	unlink(path);
+	static struct outcome o;
+	struct bb_tokens line = { 0 };
+	struct bb_error err = { 0 };
+	cr_assert(bb_tokenize(engine, "a\n", 2, false, false, &line, &err), "%s", err.text);
+	const struct bb_logit_bias lines = { line.ids[line.n - 1], 14 };
+	struct bb_request_params p = thinker(NULL, 90, 5);
+	p.generation.sampling.logit_bias = &lines;
+	p.generation.sampling.ignore_eos = true;
+	struct bb_context *c = new_context(engine);
+	struct bb_generation *g;
+	int n_all = 0, n_thinking = 0;
+	cr_assert(bb_generation_create(&g, c, &p.generation, p.prompt, p.n_prompt, NULL, NULL, &err),
+		"%s", err.text);
+	for (int i = 0; i < 90; i++) {
+		struct bb_sampled token;
+		const char *text;
+		size_t bytes;
+		enum bb_finish finish;
+		struct bb_cot_step step;
+		cr_assert(bb_generation_next(g, &token, &text, &bytes, &finish, &err), "%s", err.text);
+		bb_generation_cot_step(g, &step);
+		n_all = step.index + 1;
+		n_thinking = i < 40 ? step.index + 1 : n_thinking;
+	}
+	bb_generation_destroy(g);
+	bb_context_destroy(c);
+	run_one(&p, &o);
+	cr_assert_eq(o.usage.n_cot_steps, n_all);
+	struct bb_effort effort = { .thinking = { .end = "a1" }, .has_budget = true,
+		.max_thinking = 40, .soft_from = 1 };
+	p.effort = &effort;
+	run_one(&p, &o);
+	cr_assert_eq(o.usage.n_thinking, 40);
+	cr_assert_eq(o.usage.n_cot_steps, n_thinking);
+	cr_assert(n_thinking > 2 && n_thinking < n_all, "%d of %d steps", n_thinking, n_all);
+	bb_tokens_finish(&line);
+}
+
 /* ---- minimums ---- */
 
 Test(effort, an_end_that_comes_too_early_is_replaced) {
@@ -223,7 +271,7 @@ Test(effort, an_end_that_comes_too_early_is_replaced) {
 		cr_assert_eq(o.decisions[i].token, 2 * i);
 		cr_assert(o.is_forced[0][2 * i] && o.is_forced[0][2 * i + 1]);
 	}
-	expect_likelihoods(&p, &o);
+	expect_likelihoods(&p, &o, 0);
 	effort.max_extensions = 2;
 	run_one(&p, &o);
 	cr_assert_eq(o.usage.n_thinking, 4);
