@@ -175,8 +175,7 @@ static bool aim(struct branch *b, struct bb_error *err) {
 	if (f->end_token >= 0) {
 		generation_lean(b->generation, f->end_token, (float)most);
 	}
-	return generation_keep_row(b->generation, effort_may_extend(eb) &&
-		draws_there(f->engine), err);
+	return generation_keep_row(b->generation, effort_may_extend(eb), err);
 }
 
 enum hook { HOOK_TOKEN, HOOK_CHANGED, HOOK_CLOCK };

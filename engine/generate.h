@@ -52,7 +52,7 @@ bool generation_force(struct bb_generation *g, const int32_t *ids, size_t n, siz
 bool generation_is_forced(const struct bb_generation *g);
 /* What is added to the logit of one id in draws from now on; 0: nothing. */
 void generation_lean(struct bb_generation *g, int32_t id, float bias);
-/* Whether what a draw gives may be replaced: on a device its logits come to the host for that. */
+/* Whether what a draw gives may be replaced: its logits come to a row of its own for that. */
 bool generation_keep_row(struct bb_generation *g, bool keeps, struct bb_error *err);
 /* In place of what the step drew, which wasn't given out yet, comes this id, and the other n - 1
  * are forced. The grammar must take it. */

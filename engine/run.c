@@ -443,12 +443,13 @@ static void tell_token(struct bb_scheduler *s, struct branch *b) {
 }
 
 /* What the step computed for the branch's drafts, as far as they were right, and until it has to
- * stop where it is: it has ended, or waits for its probe. */
+ * stop where it is: it has ended, waits for its probe, or the logits of its next token are
+ * wanted. */
 static void follow_drafts(struct bb_scheduler *s, struct branch *b) {
 	struct bb_request *r = b->request;
 	bool follows = true;
 	while (follows && b->finish == BB_FINISH_NONE && turns_probe_of(b) == NULL &&
-		!atomic_load(&r->is_cancelled)) {
+		!b->generation->keeps_row && !atomic_load(&r->is_cancelled)) {
 		struct bb_error err = { 0 };
 		if (!generation_follow(b->generation, &follows, &err)) {
 			run_fail(s, r, &err);
