@@ -150,28 +150,38 @@ static void add_usage(struct bb_usage *to, const struct bb_usage *u) {
 	to->n_dropped += u->n_dropped;
 	to->n_probe_tokens += u->n_probe_tokens;
 	to->flops += u->flops;
+	for (int i = 0; i < BB_SPEC_SOURCES; i++) {
+		to->spec[i].n_drafted += u->spec[i].n_drafted;
+		to->spec[i].n_accepted += u->spec[i].n_accepted;
+	}
 }
 
 /* Adds what was decided, for each prompt in its turn, and the seed that it belongs to. */
 static void add_decisions(const struct job *j, json_t *object) {
-	json_t *all = json_array();
+	json_t *all[] = { json_array(), json_array() };
+	static const char *const names[] = { "decisions", "votes" };
 	for (int i = 0; i < j->n_prompts; i++) {
-		json_t *list = decisions_json(turn_decisions(j->turn, i)), *one;
-		size_t k;
-		json_array_foreach(list, k, one) {
-			if (j->n_prompts > 1) {
-				json_object_set_new(one, "prompt", json_integer(i));
+		json_t *lists[] = { decisions_json(turn_decisions(j->turn, i)), turn_votes(j->turn, i) };
+		for (int what = 0; what < 2; what++) {
+			size_t k;
+			json_t *one;
+			json_array_foreach(lists[what], k, one) {
+				if (j->n_prompts > 1) {
+					json_object_set_new(one, "prompt", json_integer(i));
+				}
 			}
+			json_array_extend(all[what], lists[what]);
+			json_decref(lists[what]);
 		}
-		json_array_extend(all, list);
-		json_decref(list);
 	}
-	if (json_array_size(all) > 0) {
-		json_object_set(object, "decisions", all);
-		json_object_set_new(object, "seed",
-			json_integer((json_int_t)j->asked.generation.sampling.seed));
+	for (int what = 0; what < 2; what++) {
+		if (json_array_size(all[what]) > 0) {
+			json_object_set(object, names[what], all[what]);
+			json_object_set_new(object, "seed",
+				json_integer((json_int_t)j->asked.generation.sampling.seed));
+		}
+		json_decref(all[what]);
 	}
-	json_decref(all);
 }
 
 static json_t *wrap(const struct job *j, json_t *choices) {

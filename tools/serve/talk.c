@@ -424,6 +424,11 @@ void talk_decisions(const struct talk *t, json_t *object) {
 			json_integer((json_int_t)t->asked.generation.sampling.seed));
 	}
 	json_decref(list);
+	list = t->has_usage ? turn_votes(t->turn, 0) : NULL;
+	if (json_array_size(list) > 0) {
+		json_object_set(object, "votes", list);
+	}
+	json_decref(list);
 }
 
 static double over(double a, double b) {

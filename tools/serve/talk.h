@@ -87,7 +87,7 @@ const char *talk_stop_string(const struct talk *t, int i);
 json_t *talk_usage(const struct talk *t);
 /* Thinking tokens so far, of all that was drawn. */
 int talk_thinking(const struct talk *t);
-/* Adds `decisions` and the `seed` that they belong to, where there are any. */
+/* Adds `decisions` and the `seed` that they belong to, and the `votes`, where there are any. */
 void talk_decisions(const struct talk *t, json_t *object);
 /* llama-server's timings. */
 json_t *talk_timings(const struct talk *t);

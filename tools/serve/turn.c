@@ -297,6 +297,23 @@ struct decisions *turn_decisions(struct turn *t, int slot) {
 	return s != NULL ? &s->decisions : NULL;
 }
 
+json_t *turn_votes(struct turn *t, int slot) {
+	const struct decisions *of_slot = turn_decisions(t, slot);
+	json_t *list = json_array();
+	for (int i = 0; i < t->live.n; i++) {
+		const struct live_request *r = &t->live.requests[i];
+		for (int b = 0; r->decisions == of_slot && b < r->n_branches; b++) {
+			double weight = 0;
+			const char *answer = bb_request_answer(r->request, b, &weight);
+			if (answer != NULL) {
+				json_array_append_new(list, json_pack("{s:i, s:o, s:f}", "branch", b, "answer",
+					json_bytes(answer, strlen(answer)), "weight", weight));
+			}
+		}
+	}
+	return list;
+}
+
 /* Half of what waited was fetched; under the lock, so that no event pauses one in between. */
 static void go_on(struct turn *t) {
 	if (t->is_paused && t->bytes <= ration_of_events() / 2) {

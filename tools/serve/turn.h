@@ -36,6 +36,9 @@ bool turn_add(struct turn *t, int slot, const struct bb_request_params *params,
 struct turn_event *turn_next(struct turn *t, int most_ms, bool *is_gone);
 /* What was decided so far about the request of a slot; NULL: there is none. */
 struct decisions *turn_decisions(struct turn *t, int slot);
+/* [{branch, answer, weight}...]: how the branches of a slot's request, which has ended, have voted;
+ * empty where nobody counted. */
+json_t *turn_votes(struct turn *t, int slot);
 /* Replies which of the two it is; always false. */
 bool turn_reply_gone(struct exchange *x);
 
