@@ -225,7 +225,8 @@ class NoMemory(unittest.TestCase):
         bodies = {"/v1/chat/completions": chat("1 2", logprobs=True, n=3, top_logprobs=2, **long),
                   "/v1/completions": {"prompt": "1 2", "logprobs": 3, "echo": True, **long},
                   "/v1/responses": {"input": "1 2", "max_output_tokens": 9, "ignore_eos": True, "temperature": 0,
-                                    "best_of": 2, "seed": 1, "thinking_token_budget": 3, "effort": {"think_end": "198"}},
+                                    "best_of": 2, "seed": 1, "thinking_token_budget": 3,
+                                    "effort": {"think_end": "198"}},
                   "/v1/messages": {"messages": chat("1 2")["messages"], "max_tokens": 9, "temperature": 0},
                   "/v1/embeddings": {"input": ["1 2", "3"]}, "/tokenize": {"prompt": "1 2 3"}}
 

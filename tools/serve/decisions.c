@@ -25,6 +25,15 @@ void decisions_finish(struct decisions *d) {
 	pthread_mutex_destroy(&d->lock);
 }
 
+/* Which branch comes to its token first depends on who shares the steps: lists don't. */
+static bool goes_before(const struct bb_decision *a, const struct bb_decision *b) {
+	const bool is_chosen = a->kind == BB_DECISION_CHOOSE;
+	if (is_chosen || b->kind == BB_DECISION_CHOOSE) { /* in the order of the answers */
+		return !is_chosen;
+	}
+	return a->token != b->token ? a->token < b->token : a->branch < b->branch;
+}
+
 void decisions_note(struct decisions *d, const struct bb_decision *from) {
 	pthread_mutex_lock(&d->lock);
 	const int cap = d->n < d->cap ? d->cap : d->cap > 0 ? 2 * d->cap : 8;
@@ -35,6 +44,9 @@ void decisions_note(struct decisions *d, const struct bb_decision *from) {
 		d->v = v;
 		d->cap = cap;
 		struct decision *to = &v[d->n++];
+		for (; to > v && goes_before(from, &to[-1].decision); to--) {
+			to[0] = to[-1];
+		}
 		to->decision = *from;
 		snprintf(to->policy, sizeof(to->policy), "%s", from->policy != NULL ? from->policy : "");
 		to->decision.policy = NULL; /* the copy beside it; the list may move */

@@ -16,7 +16,7 @@ struct decision { /* with its policy's name in it */
 
 struct decisions { /* decisions_init .. decisions_finish */
 	pthread_mutex_t lock;
-	struct decision *v; /* [n], as they came */
+	struct decision *v; /* [n], by token, then by branch; those that choose are behind */
 	int n, cap;
 	bool has_lost;      /* one had no memory */
 };
