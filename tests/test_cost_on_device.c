@@ -18,8 +18,8 @@ static struct bb_context *filled_context(struct bb_engine *e, int n) {
 	static const int32_t ids[MAX_PROMPT];
 	struct bb_context *c = new_context(e);
 	struct bb_error err = { 0 };
-	cr_assert(context_reserve(c, n, &err), "%s", err.text);
-	context_commit(c, ids, n);
+	cr_assert(context_reserve(c, n, 0, &err), "%s", err.text);
+	context_commit(c, ids, n, (struct ahead){ 0 });
 	for (int kind = 0; kind < e->plan.n_paged; kind++) {
 		const struct kv_table *t = &c->tables[kind];
 		for (int i = t->first_page; i < t->n_pages; i++) {
