@@ -13,7 +13,8 @@
 #include <string.h>
 #include <time.h>
 
-enum { MAX_N = 64, MAX_ROUNDS = 32 };
+/* Of shorter prompts attention takes too little time to be told from noise. */
+enum { MAX_N = 64, MAX_ROUNDS = 32, LEAST_PROMPT = 1024 };
 
 struct run {
 	struct bb_engine *engine;
@@ -333,11 +334,11 @@ int main(int argc, char **argv) {
 	struct bb_engine_params params = { .path = argc > 1 ? argv[1] : NULL,
 		.n_threads = argc > 6 ? atoi(argv[6]) : 0 };
 	struct bb_error err = { .code = BB_OK };
-	if (argc < 2 || argc > 8 || r.n < 2 || r.n > MAX_N || r.n_prompt < 2 || r.n_tokens < 1 ||
-		r.n_rounds < 0 || r.n_rounds > MAX_ROUNDS ||
+	if (argc < 2 || argc > 8 || r.n < 2 || r.n > MAX_N || r.n_prompt < LEAST_PROMPT ||
+		r.n_tokens < 1 || r.n_rounds < 0 || r.n_rounds > MAX_ROUNDS ||
 		(argc > 7 && !bb_kv_type_parse(argv[7], &params.kv_type))) {
-		fprintf(stderr, "usage: branches MODEL [N (2..%d) [PROMPT [TOKENS [ROUNDS (0..%d) "
-			"[THREADS [KV]]]]]]\n", MAX_N, MAX_ROUNDS);
+		fprintf(stderr, "usage: branches MODEL [N (2..%d) [PROMPT (%d..) [TOKENS [ROUNDS (0..%d) "
+			"[THREADS [KV]]]]]]\n", MAX_N, LEAST_PROMPT, MAX_ROUNDS);
 		return 2;
 	}
 	const bool ok = create(&r, &params, &err) && compare_decoding(&r, &err) &&

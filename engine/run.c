@@ -588,7 +588,7 @@ static bool compute(struct bb_scheduler *s, struct bb_error *err) {
 	}
 	s->is_short = false;
 	measure(s, requests_now(s) - start);
-	/* before anything is given out: who ends a request ends branches that this step computed, too */
+	/* before anything is given out: who ends a request ends branches that the step has computed */
 	for (int i = 0; i < s->n_items; i++) {
 		const double flops = flops_of(s, &s->items[i]);
 		s->now.flops += flops;
