@@ -193,6 +193,33 @@ Test(consensus, a_pattern_that_never_matches) {
 	bb_engine_destroy(engine);
 }
 
+Test(consensus, smollm2, .timeout = 120) {
+	static struct heard all, h;
+	static const char prompt[] = "Q: 3 + 4 = ?\nA: 7\nQ: 5 + 1 = ?\nA: 6\nQ: 8 + 6 = ?\nA:";
+	const struct bb_engine_params params = { .path = real_path("smollm2"), .max_model_len = 512 };
+	const struct bb_effort effort = consensus_of(0.9);
+	struct bb_tokens tokens = { 0 };
+	struct bb_error err = { 0 };
+	engine = open_with(&params);
+	cr_assert(bb_tokenize(engine, prompt, sizeof(prompt) - 1, false, false, &tokens, &err), "%s",
+		err.text);
+	struct bb_request_params p = request(engine, tokens.ids, (int)tokens.n, LENGTH, 3);
+	p.generation.sampling.temperature = 0.7f;
+	p.n = N;
+	p.event = hear;
+	run_one(&p, &all);
+	p.effort = &effort;
+	run_one(&p, &h);
+	cr_assert_geq(h.usage.n_branches, vote_least(0, 0, 0.9, N));
+	for (int i = 0; i < N; i++) {
+		expect_same_tokens(&all, &h, i, i < h.usage.n_branches ? all.n_ids[i] : 0);
+	}
+	cr_assert_eq(n_of_kind(&h, BB_DECISION_FINISH), h.usage.n_branches < N);
+	cr_assert_eq(n_of_kind(&h, BB_DECISION_CHOOSE), 1);
+	bb_tokens_finish(&tokens);
+	bb_engine_destroy(engine);
+}
+
 /* Answers that are words: of a grammar that leaves four of them. */
 Test(consensus, of_texts) {
 	static struct outcome all, o;
