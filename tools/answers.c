@@ -4,6 +4,7 @@
 #include "answers.h"
 
 #include "decision.h"
+#include "speculation.h"
 #include "terminal.h"
 
 #include <inttypes.h>
@@ -278,10 +279,11 @@ static json_t *votes_list(const struct answers *as) {
 }
 
 static json_t *usage_object(const struct bb_usage *u) {
-	return json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f}", "prompt_tokens", u->n_prompt,
+	return json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:o}", "prompt_tokens", u->n_prompt,
 		"completion_tokens", u->n_output, "reasoning_tokens", u->n_thinking, "cot_steps",
 		u->n_cot_steps, "branches", u->n_branches, "dropped_branches", u->n_dropped,
-		"probe_tokens", u->n_probe_tokens, "flops", u->flops);
+		"probe_tokens", u->n_probe_tokens, "flops", u->flops, "drafts",
+		speculation_counts(u->spec));
 }
 
 /* Of all answers together. */
@@ -323,6 +325,13 @@ void answers_summary(const struct answers *as, uint64_t seed) {
 	}
 	if (u->n_probe_tokens > 0) {
 		fprintf(stderr, "; probes: %d tokens", u->n_probe_tokens);
+	}
+	for (int i = 0; i < BB_SPEC_SOURCES; i++) {
+		if (u->spec[i].n_drafted > 0) {
+			fprintf(stderr, "; %s: %d of %d guesses right",
+				bb_spec_source_name((enum bb_spec_source)i), (int)u->spec[i].n_accepted,
+				(int)u->spec[i].n_drafted);
+		}
 	}
 	fputc('\n', stderr);
 }

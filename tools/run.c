@@ -11,12 +11,14 @@
 #include "parts.h"
 #include "prompt.h"
 #include "sampling.h"
+#include "speculation.h"
 #include "terminal.h"
 
 #include <string.h>
 
 struct options {
 	struct open_options open;
+	struct speculation_options speculation;
 	struct sampling_options sampling;
 	struct constraint_options constraint;
 	struct effort_options effort;
@@ -57,6 +59,7 @@ static const struct arg_group groups[] = {
 	{ "sampling", sampling_table, AT(sampling) },
 	{ "what the text must be", constraint_table, AT(constraint) },
 	{ "how much thought", effort_table, AT(effort) },
+	{ "guesses", speculation_table, AT(speculation) },
 	{ "what to change on the way", edit_table, AT(edits) },
 	{ "model", open_engine, AT(open) },
 	{ "context", open_context, AT(open) },
@@ -79,6 +82,8 @@ const struct arg_command cmd_run = {
 
 struct job { /* what a run owns; finish_job frees it */
 	struct bb_engine *engine;
+	struct bb_engine *draft;
+	struct bb_speculation speculation;
 	struct bb_grammar *grammar;
 	struct bb_context *context;
 	struct bb_scheduler *scheduler;
@@ -101,6 +106,7 @@ static void finish_job(struct job *j) {
 	bb_context_destroy(j->context);
 	bb_grammar_destroy(j->grammar);
 	bb_engine_destroy(j->engine);
+	bb_engine_destroy(j->draft);
 	edits_finish(&j->edits);
 	bb_tokens_finish(&j->prompt);
 	bb_tokens_finish(&j->feed);
@@ -133,18 +139,23 @@ static int check_options(const struct options *o) {
 	return -1;
 }
 
+/* Answers come from a scheduler. */
+static bool has_requests(const struct options *o) {
+	return effort_options_given(&o->effort) || speculation_given(&o->speculation);
+}
+
 static int check_effort(const struct options *o) {
-	if (!effort_options_given(&o->effort)) {
+	if (!has_requests(o)) {
 		return -1;
 	}
 	if (o->trace_state || o->feed != NULL) {
 		return usage_error("%s follows a single answer that nothing decides about; it can't be "
-			"combined with options about thought or several answers", o->feed != NULL ? "--feed"
-			: "--trace-state");
+			"combined with options about thought, several answers or guesses",
+			o->feed != NULL ? "--feed" : "--trace-state");
 	}
 	if (o->sampling.max_tokens == 0) {
-		return usage_error("-n is 0, expected at least 1 token with options about thought or "
-			"several answers");
+		return usage_error("-n is 0, expected at least 1 token with options about thought, "
+			"several answers or guesses");
 	}
 	return effort_options_check(&o->effort);
 }
@@ -304,7 +315,7 @@ static bool start_effort(const struct options *o, struct job *j,
 		return false;
 	}
 	const struct bb_scheduler_params one = { .max_running = j->request.n > 64 ? j->request.n : 0,
-		.max_waiting = 1 };
+		.max_waiting = 1, .speculation = &j->speculation };
 	return bb_scheduler_create(&j->scheduler, j->engine, &one, err) &&
 		answers_init(&j->answers, j->engine, &j->request, !o->json, o->n_logprobs >= 0,
 			o->effort.shows_decisions, err);
@@ -369,7 +380,7 @@ static int work(const struct options *o, struct job *j) {
 	if (!attach_edits(j, &err) || !make_prompt(o, j, &err)) {
 		return failure_of(&err);
 	}
-	return effort_options_given(&o->effort) ? draw(o, j, &params) : generate(o, j, &params);
+	return has_requests(o) ? draw(o, j, &params) : generate(o, j, &params);
 }
 
 int run_main(int argc, char **argv) {
@@ -388,7 +399,8 @@ int run_main(int argc, char **argv) {
 		status = failure_of(&err);
 	} else {
 		o.open.taps = j.edits.n > 0;
-		status = open_model(&o.open, OPEN_ALL, &j.engine);
+		status = speculation_params(&o.speculation, &o.open, &j.speculation, &j.draft);
+		status = status < 0 ? open_model(&o.open, OPEN_ALL, &j.engine) : status;
 		status = status < 0 ? work(&o, &j) : status;
 	}
 	finish_job(&j);

@@ -9,6 +9,7 @@
 #include "serve/auth.h"
 #include "serve/http.h"
 #include "serve/ration.h"
+#include "speculation.h"
 #include "terminal.h"
 
 #include <errno.h>
@@ -25,6 +26,7 @@
 
 struct options {
 	struct open_options open;
+	struct speculation_options speculation;
 	struct server_options server;
 	const char *key_file, *template_file, *metrics_compat, *log_level, *compute_budget;
 	float swap_gib; /* < 0: not given */
@@ -126,6 +128,7 @@ static const struct arg_option limits[] = {
 static const struct arg_group groups[] = {
 	{ "server", own, 0 },
 	{ "limits", limits, 0 },
+	{ "guesses", speculation_table, AT(speculation) },
 	{ "model", open_engine, AT(open) },
 	{ "context", open_context, AT(open) },
 	{ 0 },
@@ -141,7 +144,7 @@ const struct arg_command cmd_serve = {
 	.groups = groups,
 	.positional = "MODEL",
 	.positional_at = AT(open.path),
-	.later = OPEN_LATER ",--lora,--speculative-config",
+	.later = OPEN_LATER ",--lora",
 	.main = serve_main,
 };
 
@@ -355,7 +358,8 @@ int serve_main(int argc, char **argv) {
 		.max_embeds_bytes = (size_t)1 << 30, .idle_s = 60, .receive_s = 120, .drain_s = 30,
 		.thinking_budget = -1 } };
 	struct files files = { 0 };
-	struct bb_engine *engine = NULL;
+	struct bb_engine *engine = NULL, *draft = NULL;
+	struct bb_speculation speculation;
 	struct http *http = NULL;
 	struct bb_error err = { 0 };
 	int status = args_parse(&cmd_serve, argc, argv, &o);
@@ -371,6 +375,9 @@ int serve_main(int argc, char **argv) {
 		(!server_check(&o.server, &err) || !http_create(&http, &o.server, &err))) {
 		status = failure_of(&err);
 	}
+	status = status < 0 ? speculation_params(&o.speculation, &o.open, &speculation, &draft)
+		: status;
+	o.server.speculation = &speculation;
 	status = status < 0 ? open_model(&o.open, OPEN_ALL, &engine) : status;
 	if (status < 0 && !watch_signals()) {
 		status = failure("no pipe for signals: %s", strerror(errno));
@@ -388,6 +395,7 @@ int serve_main(int argc, char **argv) {
 		server_finish(&server);
 	}
 	http_stop(http);
+	bb_engine_destroy(draft);
 	input_finish(&files.keys);
 	input_finish(&files.template_text);
 	return status;

@@ -8,6 +8,7 @@
 #include "fields.h"
 #include "reader.h"
 #include "server.h"
+#include "speculation.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -420,9 +421,9 @@ static void count_guesses(json_t *usage, const struct bb_usage *u) {
 }
 
 void asked_effort_count(json_t *usage, const struct bb_usage *u) {
-	json_t *more = json_pack("{s:i, s:i, s:i, s:i, s:f}", "cot_steps", u->n_cot_steps, "branches",
-		u->n_branches, "dropped_branches", u->n_dropped, "probe_tokens", u->n_probe_tokens, "flops",
-		u->flops);
+	json_t *more = json_pack("{s:i, s:i, s:i, s:i, s:f, s:o}", "cot_steps", u->n_cot_steps,
+		"branches", u->n_branches, "dropped_branches", u->n_dropped, "probe_tokens",
+		u->n_probe_tokens, "flops", u->flops, "drafts", speculation_counts(u->spec));
 	json_object_update(usage, more);
 	json_decref(more);
 	count_guesses(usage, u);

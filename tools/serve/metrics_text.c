@@ -97,6 +97,21 @@ static void put_finished(struct page *p, const char *name, const char *label,
 	}
 }
 
+static void put_drafts(struct page *p, const struct bb_scheduler_stats *st) {
+	char more[64];
+	for (int accepted = 0; accepted < 2; accepted++) {
+		const char *name = accepted ? "drafts_accepted_total" : "drafts_total";
+		head(p, name, "counter", accepted ? "Tokens that were guessed right, by how."
+			: "Tokens that were computed as guesses, by how.");
+		for (int i = 0; i < BB_SPEC_SOURCES; i++) {
+			snprintf(more, sizeof(more), "source=\"%s\"",
+				bb_spec_source_name((enum bb_spec_source)i));
+			sample(p, name, more,
+				(double)(accepted ? st->spec[i].n_accepted : st->spec[i].n_drafted));
+		}
+	}
+}
+
 static void put_own(struct page *p, const struct server *s, const struct metrics *m,
 	const struct bb_scheduler_stats *st) {
 	char more[64];
@@ -130,6 +145,7 @@ static void put_own(struct page *p, const struct server *s, const struct metrics
 	head(p, "preemptions_total", "counter", "How often something was put aside.");
 	sample(p, "preemptions_total", "kind=\"swap\"", (double)st->n_swapped);
 	sample(p, "preemptions_total", "kind=\"recompute\"", (double)st->n_dropped);
+	put_drafts(p, st);
 	put(p, "compute_spent_total", "counter", "Of the compute budget, in its unit.", st->spent);
 	put(p, "compute_held_seconds_total", "counter", "Time in which it held requests back.",
 		st->held_s);
@@ -151,6 +167,11 @@ static void put_own(struct page *p, const struct server *s, const struct metrics
 
 static void put_vllm(struct page *p, const struct metrics *m,
 	const struct bb_scheduler_stats *st) {
+	double n_drafted = 0, n_accepted = 0;
+	for (int i = 0; i < BB_SPEC_SOURCES; i++) {
+		n_drafted += (double)st->spec[i].n_drafted;
+		n_accepted += (double)st->spec[i].n_accepted;
+	}
 	const double used = st->max_kv_bytes > 0 ? (double)st->kv_bytes / (double)st->max_kv_bytes : 0;
 	const double n_prompt = (double)(st->n_prompt_tokens + st->n_cached_tokens);
 	put(p, "num_requests_running", "gauge", "Requests in steps.", st->n_running);
@@ -171,6 +192,10 @@ static void put_vllm(struct page *p, const struct metrics *m,
 		(double)st->n_cached_tokens);
 	put(p, "num_preemptions_total", "counter", "How often something was put aside.",
 		(double)(st->n_swapped + st->n_dropped));
+	put(p, "spec_decode_num_draft_tokens_total", "counter", "Tokens computed as guesses.",
+		n_drafted);
+	put(p, "spec_decode_num_accepted_tokens_total", "counter", "Guesses that were right.",
+		n_accepted);
 	put_finished(p, "request_success_total", "finished_reason", m);
 	for (int i = 0; i < N_HISTOGRAMS; i++) {
 		const struct histogram_row *row = &metrics_histograms[i];

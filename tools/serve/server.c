@@ -129,7 +129,7 @@ bool server_start(struct server *s, struct bb_engine *engine, const struct serve
 		.max_step_tokens = options->max_step_tokens,
 		.prefix_cache_bytes = options->prefix_cache_bytes,
 		.max_swap_bytes = options->swap_bytes > 0 ? options->swap_bytes : BB_SWAP_NONE,
-		.no_prefix_cache = options->no_prefix_cache,
+		.no_prefix_cache = options->no_prefix_cache, .speculation = options->speculation,
 		.compute_budget = options->compute_budget, .budget_is_flops = options->budget_is_flops,
 	};
 	choose_parsers(s);

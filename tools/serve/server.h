@@ -30,6 +30,7 @@ struct server_options {
 	int max_running, max_waiting, max_step_tokens;
 	size_t prefix_cache_bytes, swap_bytes;
 	bool no_prefix_cache;
+	const struct bb_speculation *speculation; /* as the scheduler has it */
 	size_t max_body_bytes;
 	int max_depth;                /* of JSON */
 	int max_connections;
