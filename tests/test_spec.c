@@ -3,6 +3,7 @@
  * Drafts change no bit: of requests of all sorts, with as many drafts as may be; of contexts that
  * steps with drafts left; whatever fails on the way. Where drafts come from, and that they don't
  * come from others. */
+#include "efforts.h"
 #include "mixed.h"
 #include "spec/history.h"
 #include "spec/pace.h"
@@ -31,6 +32,73 @@ MIXED(attention, "llama", 700, 0)
 MIXED(windows, "gemma3", 900, 0)
 MIXED(states, "mamba2", 0, 5)
 MIXED(both, "falcon-h1", 700, 5)
+
+/* ---- policies ---- */
+
+static void with_policies(int i, struct bb_effort *f, struct bb_request_params *p) {
+	*f = thinking();
+	f->has_budget = i % 3 != 2;
+	f->max_thinking = 5 + i % 17;
+	f->soft_from = i % 2 == 0 ? 0.5 : 1;
+	f->min_thinking = i % 4 == 1 ? f->max_thinking - 4 : 0;
+	f->probe_every = i % 5 == 0 ? 4 : 0;
+	f->probe_tokens = 3;
+	f->probe_stable = 2;
+	f->probe_text = f->probe_every > 0 ? "3 4" : NULL;
+	f->answer_pattern = f->probe_every > 0 ? "([0-9]+)" : NULL;
+	*p = thinker(f, 40, (uint64_t)i);
+	p->n = 1 + i % 2;
+	p->n_prompt = 8 + (size_t)(i * 7) % 40;
+	p->generation.sampling.temperature = i % 3 == 0 ? 1 : 0;
+	p->generation.sampling.frequency_penalty = i % 8 == 7 ? 0.5f : 0;
+	p->generation.sampling.logit_bias = i % 7 == 3 ? &always : &never;
+}
+
+/* What policies decide, and at which tokens, is the same with as many drafts as may be. */
+static void check_policies(const char *model) {
+	static struct outcome plain, drafted;
+	const struct bb_scheduler_params sp = { .speculation = &all_drafts };
+	uint64_t n_accepted = 0;
+	int n_decisions = 0;
+	efforts_open(model);
+	for (int i = 0; i < 40; i++) {
+		struct bb_effort f;
+		struct bb_request_params p;
+		struct bb_scheduler *s = new_scheduler(engine, &sp);
+		with_policies(i, &f, &p);
+		memset(&drafted, 0, sizeof(drafted));
+		submit(s, p, &drafted);
+		run_all(s);
+		p.no_speculation = true;
+		run_one(&p, &plain);
+		cr_assert(drafted.has_ended && drafted.error.code == BB_OK, "%s", drafted.error.text);
+		for (int k = 0; k < p.n; k++) {
+			const int n = plain.n_ids[k];
+			cr_assert_eq(drafted.n_ids[k], n);
+			cr_assert_eq(memcmp(drafted.ids[k], plain.ids[k], (size_t)n * sizeof(int32_t)), 0);
+			cr_assert_eq(memcmp(drafted.logprobs[k], plain.logprobs[k],
+				(size_t)n * sizeof(float)), 0);
+			cr_assert_str_eq(drafted.text[k], plain.text[k]);
+			cr_assert_eq(drafted.finish[k], plain.finish[k]);
+		}
+		cr_assert_eq(drafted.n_decisions, plain.n_decisions, "request %d: %d, not %d", i,
+			drafted.n_decisions, plain.n_decisions);
+		cr_assert_eq(drafted.usage.n_thinking, plain.usage.n_thinking);
+		cr_assert_eq(drafted.usage.n_probe_tokens, plain.usage.n_probe_tokens);
+		n_decisions += plain.n_decisions;
+		n_accepted += drafted.usage.spec[BB_SPEC_PROMPT].n_accepted;
+		bb_request_release(drafted.request);
+		bb_scheduler_destroy(s);
+	}
+	cr_assert(n_decisions > 40 && n_accepted > 100, "%d decisions, %d drafts were right",
+		n_decisions, (int)n_accepted);
+	efforts_close();
+}
+
+Test(spec, policies_decide_the_same) {
+	check_policies("llama");
+	check_policies("falcon-h1");
+}
 
 /* ---- contexts ---- */
 
