@@ -2,8 +2,9 @@
 """Options of effort: budgets, several answers, votes, what is decided and done again."""
 import json
 import re
+import subprocess
 
-from case import TINY, REAL, Case, Terminal, bobbin, real
+from case import BOBBIN, ROOT, TINY, REAL, Case, Terminal, bobbin, real
 
 END = "Final answer:"
 ASK = ("-p", "What is 7 times 8? Think first, then write 'Final answer:' and a number.", "--seed", "7")
@@ -108,6 +109,22 @@ class Answers(Case):
             t.send(b"\x03")
             t.wait_for(b"stopped after")
             self.assertEqual(t.status(), 130)
+
+
+@real
+class Guide(Case):
+    def test_commands(self):
+        """Those of docs/effort.md, as they stand there."""
+        text = (ROOT / "docs/effort.md").read_text(encoding="utf-8")
+        blocks = [b for b in re.findall(r"(?m)^```sh\n(.*?)^```$", text, re.S | re.M) if "bobbin run" in b]
+        self.assertEqual(len(blocks), 2)
+        for block in blocks:
+            script = block.replace("bobbin run model.gguf", f"'{BOBBIN}' run '{REAL}'")
+            done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=False, timeout=240,
+                                  cwd=self.folder)
+            self.assertEqual(done.returncode, 0, done.stderr)
+        then = json.loads((self.folder / "then.json").read_text(encoding="utf-8"))
+        self.assertEqual(done.stdout, then["text"])
 
 
 @real

@@ -134,11 +134,11 @@ class Packaging(unittest.TestCase):
 
 @unittest.skipUnless(REAL.exists(), f"{REAL} is missing")
 class Guide(Case):
-    """The commands and programs of docs/serving.md, as they stand there."""
+    """The commands and programs of docs/serving.md and docs/effort.md, as they stand there."""
     model = REAL
 
-    def blocks(self, language):
-        text = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
+    def blocks(self, language, name="serving.md"):
+        text = (ROOT / "docs" / name).read_text(encoding="utf-8")
         found = re.findall(rf"(?m)^```{language}\n(.*?)^```$", text, re.S | re.M)
         self.assertTrue(found)
         return [block.replace("http://127.0.0.1:8000", f"http://127.0.0.1:{self.server.port}") for block in found]
@@ -155,6 +155,14 @@ class Guide(Case):
         self.assertTrue(outputs[1].endswith("data: [DONE]\n\n"))
         for word in ('"assistant"', '"smollm2"', '"tokens"', '"ok"', "bobbin_requests_total"):
             self.assertIn(word, outputs[2])
+
+    @unittest.skipUnless(shutil.which("curl"), "curl is missing")
+    def test_curl_of_effort(self):
+        block, = (block for block in self.blocks("sh", "effort.md") if "curl" in block)
+        first, second = map(json.loads, self.play("bash", "-c", block).replace("}{", "}\n{").splitlines())
+        self.assertLessEqual(first["usage"]["completion_tokens_details"]["reasoning_tokens"], 24)
+        self.assertIn("choose", [d["kind"] for d in second["decisions"]])
+        self.assertEqual(len(second["choices"]), 1)
 
     @with_clients
     def test_python(self):
