@@ -122,18 +122,26 @@ class Choices(Base):
         self.assertEqual({line.split(b" ")[0] for line in lines if line.strip()} - {b":"}, {b"data:"})
         self.assertEqual(b": waiting\n" in lines, time.monotonic() - start > 11)
 
-    def refused(self, **more):
-        error = self.chat(400, **more)["error"]
-        self.assertEqual(error["param"], "effort", error)
-        return error["message"]
-
     def test_refused(self):
-        for more in ({"best_of": 2, "effort": {"choice": "vote", "answer_pattern": "(("}},
-                     {"best_of": 2, "effort": {"consensus": 0.3, "answer_pattern": "line"}},
-                     {"best_of": 2, "effort": {"choice": "vote"}},
-                     {"best_of": 4, "effort": {"deepconf": {"warmup": 9}, "answer_pattern": "line"}}):
+        for param, more in (("answer_pattern", {"best_of": 2, "effort": {"choice": "vote", "answer_pattern": "(("}}),
+                            ("consensus", {"best_of": 2, "effort": {"consensus": 0.3, "answer_pattern": "line"}}),
+                            ("answer_pattern", {"best_of": 2, "effort": {"choice": "vote"}}),
+                            ("deepconf.warmup", {"best_of": 4, "effort": {"deepconf": {"warmup": 9},
+                                                                          "answer_pattern": "line"}})):
             with self.subTest(more=more):
-                self.assertTrue(self.refused(**more).isascii())
+                error = self.chat(400, **more)["error"]
+                self.assertEqual(error["param"], "effort." + param, error)
+                self.assertTrue(error["message"].isascii())
+
+    def test_a_deadline(self):
+        """What is whole then is chosen among, or what there is."""
+        for more in ({}, {"stream": True}):
+            status, _, data = self.server.ask("POST", CHAT, ask(best_of=4, max_tokens=450, ignore_eos=True,
+                                                                deadline_ms=150, **more))
+            self.assertEqual(status, 200)
+            chunks = events(data) or [json.loads(data)]
+            self.assertEqual([c["finish_reason"] for chunk in chunks for c in chunk["choices"] if c["finish_reason"]],
+                             ["abort"])
 
     @with_clients
     def test_by_the_client(self):

@@ -210,7 +210,8 @@ class Refusals(Thinking):
         self.refused("best_of", n=3, best_of=2)
         self.refused("best_of", best_of=2, effort={"choice": "all"})
         self.refused("n", n=2, best_of=4, effort={"choice": "vote", "answer_pattern": "line"})
-        self.refused("effort", thinking_token_budget=5, min_thinking_tokens=6)
+        self.assertIn("'thinking_token_budget', 5", self.refused("min_thinking_tokens", thinking_token_budget=5,
+                                                                  min_thinking_tokens=6))
         self.refused("min_thinking_tokens", min_thinking_tokens=6, response_format={"type": "json_object"})
 
     def test_values(self):

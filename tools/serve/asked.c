@@ -198,7 +198,7 @@ bool asked_check(struct exchange *x, struct asked *a, size_t n_prompt) {
 	}
 	const struct bb_effort *effort = asked_effort_of(&a->effort);
 	return effort == NULL || bb_effort_check(x->server->engine, effort, a->n,
-		a->generation.max_tokens, &err) || reply_engine_error(x, "effort", &err);
+		a->generation.max_tokens, &err) || asked_effort_refuse(x, &err);
 }
 
 struct bb_request_params asked_request(const struct asked *a, const struct bb_tokens *prompt) {

@@ -320,6 +320,45 @@ bool asked_effort_read(struct exchange *x, struct asked_effort *a, int *n, int *
 		read_answers(x, in, e, n, n_given);
 }
 
+/* ---- what the engine says of it ---- */
+
+/* The engine's words for what fields set. */
+static const struct {
+	const char *word, *field;
+} words[] = {
+	{ "max_thinking", "thinking_token_budget" }, { "min_thinking", "min_thinking_tokens" },
+	{ "soft_from", "effort.soft_from" }, { "max_extensions", "effort.max_extensions" },
+	{ "answer_pattern", "effort.answer_pattern" }, { "consensus", "effort.consensus" },
+	{ "n_warmup", "effort.deepconf.warmup" }, { "conf_share", "effort.deepconf.share" },
+	{ "probe_every", "effort.probe.every" }, { "probe_tokens", "effort.probe.tokens" },
+	{ "probe_stable", "effort.probe.stable" }, { "probe_text", "effort.probe.text" },
+};
+
+static const char *field_of(const char *word, size_t bytes) {
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		if (strlen(words[i].word) == bytes && memcmp(words[i].word, word, bytes) == 0) {
+			return words[i].field;
+		}
+	}
+	return NULL;
+}
+
+bool asked_effort_refuse(struct exchange *x, const struct bb_error *err) {
+	const char *param = err->code == BB_ERR_INPUT ? "effort.answer_pattern" : NULL;
+	struct bb_error said = { .code = err->code };
+	size_t n = 0;
+	for (const char *at = err->text; *at != '\0' && n < sizeof(said.text);) {
+		const size_t word = strspn(at, "abcdefghijklmnopqrstuvwxyz_"), bytes = word > 0 ? word : 1;
+		const char *name = err->code == BB_ERR_USAGE ? field_of(at, word) : NULL;
+		n += (size_t)(name != NULL
+			? snprintf(said.text + n, sizeof(said.text) - n, "'%s'", name)
+			: snprintf(said.text + n, sizeof(said.text) - n, "%.*s", (int)bytes, at));
+		param = param != NULL ? param : name;
+		at += bytes;
+	}
+	return reply_engine_error(x, param != NULL ? param : "effort", &said);
+}
+
 void asked_effort_finish(struct asked_effort *a) {
 	free(a->replay);
 	a->replay = NULL;

@@ -19,6 +19,8 @@ struct asked_effort { /* zeroed; asked_effort_read .. asked_effort_finish */
 /* Which fields there are, what they are worth by themselves, and whether they go together. *n: the
  * answers that are drawn; *n_given: that are given. False: replied, as with all that follow. */
 bool asked_effort_read(struct exchange *x, struct asked_effort *a, int *n, int *n_given);
+/* What the engine refused in it, by the names of the fields. */
+bool asked_effort_refuse(struct exchange *x, const struct bb_error *err);
 void asked_effort_finish(struct asked_effort *a);
 /* Whether answers are chosen among, so that none can be given before all are there. */
 bool asked_effort_chooses(const struct asked_effort *a);
