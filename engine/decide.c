@@ -373,6 +373,7 @@ bool decide_begin(struct bb_scheduler *s, struct branch *b, struct bb_error *err
 	}
 	b->effort->has_begun = true;
 	b->effort->pace = schedule_meter_cost(&s->meter).step_s; /* until it has one of its own */
+	spend_show(b->request);
 	return replay(s, b, err) && ask_all(s, b, HOOK_TOKEN, &ends, 0, err) &&
 		ask_all(s, b, HOOK_CLOCK, &ends, requests_now(s), err) &&
 		(b->finish != BB_FINISH_NONE || aim(b, err));
@@ -456,6 +457,7 @@ bool decide_probed(struct branch *b, const struct bb_text *said, struct bb_error
 bool decide_ended(struct branch *b, struct bb_error *err) {
 	struct bb_request *r = b->request;
 	b->effort->finish = b->finish;
+	spend_show(r);
 	if (!ballot_count(r->effort, err)) {
 		return false;
 	}
@@ -499,6 +501,7 @@ static bool step_request(struct bb_scheduler *s, struct bb_request *r, double no
 	if (!obey_controls(s, r, err)) {
 		return false;
 	}
+	spend_show(r);
 	for (int i = 0; i < r->params.n && r->effort != NULL; i++) {
 		struct branch *b = &r->branches[i];
 		if (b->is_live && b->has_begun && (!ask_all(s, b, HOOK_CLOCK, &ends, now, err) ||

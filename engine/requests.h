@@ -114,6 +114,7 @@ struct bb_scheduler {
 	struct schedule_meter meter;
 	struct shares shares;          /* of compute_budget */
 	struct worth_price price;
+	struct worth_curve curve;
 	double hold_s;                 /* seconds to the next unit, where this step had none */
 	int n_mixed;                   /* steps in a row that read prompts while others decode */
 	struct spec *spec;             /* NULL: no drafts */
@@ -244,6 +245,8 @@ void spend_cut(struct bb_scheduler *s, double now);
 /* Rows of drafts that a step may have beyond those of its plan: of units that were saved up those
  * beyond a half, since a wrong draft is for nothing. */
 int spend_spare_rows(const struct bb_scheduler *s, double now);
+/* An elastic request sees the market as it is now. */
+void spend_show(struct bb_request *r);
 /* Rows of b were computed in a step. */
 void spend_charge(struct bb_scheduler *s, const struct branch *b, int n_rows, double flops);
 

@@ -33,6 +33,7 @@ bool spend_init(struct bb_scheduler *s, struct bb_error *err) {
 		return base_fail(err, BB_ERR_USAGE, "the compute budget is %g a second, expected more than "
 			"0, or 0 for none", budget);
 	}
+	s->curve = worth_curve_prior();
 	if (budget > 0) {
 		shares_init(&s->shares, budget, 1);
 		s->plan.rank = rank;
@@ -67,16 +68,15 @@ void spend_add_job(struct bb_scheduler *s, const struct branch *b, int length,
 	}
 }
 
-/* Of those that have work to do and can't do it now, for want of a place, of memory or of units. */
+/* Of those that have work to do and do none in this step, for want of a place, of memory, of rows
+ * or of units. */
 static double waiting_weight(const struct bb_scheduler *s) {
 	double weight = 0;
 	for (int i = 0; i < s->plan.n_jobs; i++) {
-		const struct schedule_job *j = &s->plan.jobs[i];
 		const struct bb_request *r = s->of_job[i]->request;
 		bool waits = i == 0 || s->of_job[i - 1]->request != r;
 		for (int k = i; waits && k < s->plan.n_jobs && s->of_job[k]->request == r; k++) {
-			j = &s->plan.jobs[k];
-			waits = (!j->runs || j->is_held) && (j->is_held || j->max_rows > 0);
+			waits = s->plan.jobs[k].n_rows == 0 && s->plan.jobs[k].max_rows > 0;
 		}
 		weight += waits ? r->params.weight : 0;
 	}
@@ -120,6 +120,24 @@ int spend_spare_rows(const struct bb_scheduler *s, double now) {
 	}
 	const double spare = shares_level(&s->shares, now) - planned - s->shares.burst / 2;
 	return spare < most ? 0 : spare / most < INT_MAX ? (int)(spare / most) : INT_MAX;
+}
+
+void spend_show(struct bb_request *r) {
+	struct bb_scheduler *s = r->scheduler;
+	const struct bb_request_params *p = &r->params;
+	if (r->effort == NULL || !r->effort->params.is_elastic) {
+		return;
+	}
+	int n_output = 0;
+	for (int i = 0; i < p->n; i++) {
+		n_output = r->branches[i].n_output > n_output ? r->branches[i].n_output : n_output;
+	}
+	r->effort->market = (struct effort_market){
+		.price = s->price.price, .row_cost = row_cost(s, (int)p->n_prompt + n_output, 1),
+		.weight = p->weight, .answer_tokens = p->n_predicted > 0 ? p->n_predicted
+			: s->mean_output > 0 ? s->mean_output : 128,
+		.curve = &s->curve,
+	};
 }
 
 void spend_charge(struct bb_scheduler *s, const struct branch *b, int n_rows, double flops) {

@@ -274,8 +274,10 @@ void effort_destroy(struct effort *f) {
 int effort_n_first(const struct effort *f) {
 	int n = f->n, least = 1;
 	for (int i = 0; effort_policies[i] != NULL; i++) {
-		if (f->is_wanted[i] && effort_policies[i]->first != NULL) {
-			const int first = effort_policies[i]->first(f);
+		const struct effort_policy *p = effort_policies[i];
+		/* whose decisions are done again, too */
+		if (p->is_wanted(&f->params) && p->first != NULL) {
+			const int first = p->first(f);
 			n = first < n ? first : n;
 		}
 	}

@@ -11,6 +11,7 @@
 #include "confidence.h"
 #include "generate.h"
 #include "marks.h"
+#include "worth.h"
 
 enum effort_phase { EFFORT_BEFORE, EFFORT_THINKING, EFFORT_ANSWER };
 
@@ -39,6 +40,15 @@ struct effort_branch {
 	double last, pace;          /* when the last token came; seconds a token takes */
 };
 
+/* What an elastic request sees of others, as it was before this step. */
+struct effort_market {
+	double price;               /* of a unit of compute */
+	double row_cost;            /* units that one of its tokens takes */
+	double weight;              /* what its value counts for */
+	double answer_tokens;       /* that an answer has, on average */
+	struct worth_curve *curve;  /* what thoughts of all requests were worth */
+};
+
 /* Of a request. */
 struct effort {
 	const struct bb_engine *engine;
@@ -53,6 +63,7 @@ struct effort {
 	int n_closing;              /* its tokens */
 	int32_t end_token;          /* with which the end begins, or -1 */
 	struct bb_tokens extension; /* none: the vocabulary has none, and the caller gave none */
+	struct effort_market market; /* where params.is_elastic */
 	bool is_wanted[16];         /* by policy */
 	double answer_by;           /* on the scheduler's clock */
 };

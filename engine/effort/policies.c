@@ -6,8 +6,8 @@
 
 #include <string.h>
 
-extern const struct effort_policy effort_budget, effort_choice, effort_consensus, effort_deadline,
-	effort_deepconf, effort_minimum, effort_probe;
+extern const struct effort_policy effort_allot, effort_budget, effort_choice, effort_consensus,
+	effort_deadline, effort_deepconf, effort_minimum, effort_probe;
 
 const struct effort_policy *const effort_policies[] = {
 	&effort_minimum,
@@ -16,6 +16,7 @@ const struct effort_policy *const effort_policies[] = {
 	&effort_deadline,
 	&effort_consensus,
 	&effort_deepconf,
+	&effort_allot,
 	&effort_choice,
 	NULL,
 };
