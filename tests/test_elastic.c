@@ -95,7 +95,7 @@ Test(elastic, alone_takes_all, .timeout = 60) {
 
 /* Beside an elastic request of this weight: others that aren't come before it has written much. */
 struct crowd {
-	int n, priority;
+	int n, priority, n_tokens; /* the last 0: 30 */
 };
 
 /* They wait for its places, the longer the more of them there are. */
@@ -114,7 +114,8 @@ static void beside(struct crowd others_are, struct outcome *o, double weight,
 		step(s, &idle);
 	}
 	for (int i = 0; i < others_are.n; i++) {
-		struct bb_request_params q = request(engine, ids + 30, 20, 30, 1);
+		struct bb_request_params q = request(engine, ids + 30, 20,
+			others_are.n_tokens > 0 ? others_are.n_tokens : 30, 1);
 		q.priority = others_are.priority;
 		submit(s, q, &others[i]);
 	}
@@ -129,20 +130,24 @@ static void beside(struct crowd others_are, struct outcome *o, double weight,
 	bb_request_release(o->request);
 }
 
-static void replay(const struct outcome *o, struct bb_effort effort, int n) {
+static void replay_of(const struct outcome *o, struct bb_effort effort, int n, int max_tokens) {
 	static struct outcome again;
 	struct bb_scheduler *s = new_scheduler(engine, NULL);
 	effort.replays = true;
 	effort.replay = o->decisions;
 	effort.n_replay = o->n_decisions;
 	again = (struct outcome){ 0 };
-	submit(s, thinker(&effort, n, 200), &again);
+	submit(s, thinker(&effort, n, max_tokens), &again);
 	run_all(s);
 	expect_equal(o, &again, n);
 	cr_assert_eq(count(o, BB_DECISION_CLOSE), count(&again, BB_DECISION_CLOSE));
 	cr_assert_eq(count(o, BB_DECISION_DROP), count(&again, BB_DECISION_DROP));
 	bb_request_release(again.request);
 	bb_scheduler_destroy(s);
+}
+
+static void replay(const struct outcome *o, struct bb_effort effort, int n) {
+	replay_of(o, effort, n, 200);
 }
 
 /* The more wait the less it thinks, but as much as it has to; more if it weighs more. */
@@ -189,6 +194,24 @@ Test(elastic, draws_fewer_answers_beside_others, .timeout = 60) {
 	replay(&o, effort, 6);
 }
 
+/* consensus says how many answers begin, and would draw on, for all of them differ; allot ends that
+ * while others wait. */
+Test(elastic, ends_a_vote_that_is_not_worth_it, .timeout = 60) {
+	static struct outcome o, alone;
+	const struct bb_scheduler_params sp = { .clock = ticking_clock, .max_running = 10 };
+	struct bb_effort effort = elastic();
+	effort.answer_pattern = "line";
+	effort.choice = BB_CHOICE_VOTE;
+	effort.consensus = 0.8;
+	beside((struct crowd){ 0 }, &alone, 1, &effort, 10, &sp);
+	cr_assert_eq(alone.usage.n_branches, 10);
+	beside((struct crowd){ .n = 45, .priority = -1, .n_tokens = 80 }, &o, 1, &effort, 10, &sp);
+	cr_assert_lt(o.usage.n_branches, 10);
+	cr_assert_eq(count(&o, BB_DECISION_FINISH), 1);
+	replay(&alone, effort, 10);
+	replay(&o, effort, 10);
+}
+
 /* While others wait a request begins with one answer, and draws others when they are gone. */
 Test(elastic, begins_late, .timeout = 60) {
 	static struct outcome others[12], o;
@@ -231,4 +254,82 @@ Test(elastic, within_a_budget, .timeout = 60) {
 		crowded.usage.n_thinking, alone.usage.n_thinking);
 	replay(&alone, effort, 1);
 	replay(&crowded, effort, 1);
+}
+
+/* ---- all at once ---- */
+
+enum { N_MIXED = 5, ROUNDS = 60 };
+
+static int pick(uint32_t *random, int n) {
+	*random = *random * 1664525u + 1013904223u;
+	return (int)((*random >> 8) % (uint32_t)n);
+}
+
+/* Policies at random, each of which may be there or not. */
+static struct bb_effort compose(uint32_t *random, int n) {
+	struct bb_effort e = elastic();
+	e.thinking.extension = "5";
+	e.is_elastic = pick(random, 5) > 0;
+	e.has_budget = pick(random, 3) == 0;
+	e.max_thinking = 10 + pick(random, 40);
+	e.min_thinking = pick(random, 3) == 0 ? pick(random, 10) : 0;
+	e.answer_pattern = pick(random, 2) ? "number" : "line";
+	e.choice = (enum bb_choice)pick(random, 4);
+	e.consensus = n > 1 && pick(random, 3) == 0 ? 0.8 : 0;
+	e.n_warmup = n > 2 && pick(random, 3) == 0 ? 2 : 0;
+	e.group = 8;
+	e.probe_every = pick(random, 3) == 0 ? 5 + pick(random, 10) : 0;
+	e.probe_tokens = 4;
+	e.probe_text = "9";
+	return e;
+}
+
+/* Requests with all sorts of policies beside each other, under budgets and with few places, end;
+ * and each of them by itself, with its decisions done again, comes to the same answers. */
+Test(elastic, any_policies_can_be_done_again, .timeout = 200) {
+	static struct outcome o[N_MIXED];
+	uint32_t random = 11;
+	int n_closed = 0, n_dropped = 0, n_started = 0;
+	for (int round = 0; round < ROUNDS; round++) {
+		const struct bb_scheduler_params sp = { .clock = ticking_clock,
+			.max_running = 4 + pick(&random, 5), .budget_is_flops = false,
+			.compute_budget = pick(&random, 3) * (10 + pick(&random, 50)) };
+		struct bb_scheduler *s = new_scheduler(engine, &sp);
+		struct bb_effort efforts[N_MIXED];
+		int n[N_MIXED], n_ended = 0;
+		bool idle;
+		virtual_now = 100;
+		memset(o, 0, sizeof(o));
+		for (int i = 0; i < N_MIXED; i++) {
+			n[i] = 1 + pick(&random, 4);
+			efforts[i] = compose(&random, n[i]);
+			struct bb_request_params p = thinker(&efforts[i], n[i], 80);
+			p.account = pick(&random, 2) ? "a" : NULL;
+			p.weight = pick(&random, 3);
+			p.priority = pick(&random, 3) - 1;
+			submit(s, p, &o[i]);
+			for (int k = pick(&random, 8); k > 0; k--) {
+				step(s, &idle);
+			}
+		}
+		for (int k = 0; n_ended < N_MIXED; k++) {
+			cr_assert_lt(k, 20000, "round %d doesn't end", round);
+			step(s, &idle);
+			n_ended = 0;
+			for (int i = 0; i < N_MIXED; i++) {
+				n_ended += o[i].has_ended;
+			}
+		}
+		bb_scheduler_destroy(s);
+		for (int i = 0; i < N_MIXED; i++) {
+			cr_assert_eq(o[i].error.code, BB_OK, "%s", o[i].error.text);
+			replay_of(&o[i], efforts[i], n[i], 80);
+			n_closed += count(&o[i], BB_DECISION_CLOSE);
+			n_dropped += count(&o[i], BB_DECISION_DROP);
+			n_started += count(&o[i], BB_DECISION_START);
+			bb_request_release(o[i].request);
+		}
+	}
+	cr_assert(n_closed > 50 && n_dropped > 20 && n_started > 50, "%d closed, %d dropped, %d "
+		"started", n_closed, n_dropped, n_started);
 }
