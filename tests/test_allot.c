@@ -296,14 +296,15 @@ Test(allot, idle_shares_go_to_the_others, .timeout = 60) {
  * fraction of a second of it when it has more to do. */
 Test(allot, little_credit_for_who_could_not, .timeout = 60) {
 	static const double equal[] = { 1, 1 };
-	struct work *w = calloc(40, sizeof(*w));
-	for (int i = 0; i < 40; i++) {
+	struct work *w = calloc(60, sizeof(*w));
+	for (int i = 0; i < 60; i++) {
 		w[i] = (struct work){ .account = i > 0 && i < 30, .n_prompt = 1, .n_output = 100000,
 			.arrived = i < 30 ? 0 : 30 };
 	}
 	struct server *s = new_server();
-	start(s, w, 40, 400);
+	start(s, w, 60, 400);
 	s->plan.cost.step_s = 0.03;
+	s->plan.max_places = 64;
 	run(s, 30);
 	cr_assert_lt(s->by_account[0], 0.4 * s->by_account[1]);
 	memset(s->by_account, 0, sizeof(s->by_account));
@@ -324,14 +325,14 @@ Test(allot, nobody_starves, .timeout = 60) {
 		w[i] = (struct work){ .account = 0, .n_prompt = 20, .n_output = 20, .priority = -1,
 			.arrived = i * 0.3, .weight = 1 };
 	}
-	w[3].priority = 5; /* of the same account, behind all who come */
-	w[4] = (struct work){ .account = 1, .n_prompt = 50, .n_output = 50, .weight = 0.05 };
-	w[4].arrived = w[3].arrived;
+	w[43].priority = 5; /* of the same account, behind all who come */
+	w[44] = (struct work){ .account = 1, .n_prompt = 50, .n_output = 50, .weight = 0.05 };
+	w[44].arrived = w[43].arrived;
 	struct server *s = new_server();
 	start(s, w, N, 100); /* of 133 that are asked for */
 	run(s, 60);
-	cr_assert(w[3].ended > 0 && w[3].ended < 20, "%g", w[3].ended);
-	cr_assert(w[4].ended > 0 && w[4].ended < 30, "%g", w[4].ended);
+	cr_assert(w[43].ended > 0 && w[43].ended < 20, "%g", w[43].ended);
+	cr_assert(w[44].ended > 0 && w[44].ended < 45, "%g", w[44].ended);
 	end(s);
 }
 
