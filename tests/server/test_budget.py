@@ -8,7 +8,7 @@ import threading
 import time
 import unittest
 
-from serving import BOBBIN, SECONDS, TINY, Server
+from serving import BOBBIN, REAL, SECONDS, TINY, Server
 
 RATE = 400
 
@@ -23,15 +23,15 @@ def with_keys(text, *options):
 class Stream(threading.Thread):
     """Reads an endless answer, counting its tokens, until it is told to leave."""
 
-    def __init__(self, server, key):
+    def __init__(self, server, key, max_tokens=90000):
         super().__init__(daemon=True)
-        self.server, self.key, self.n, self.leaves = server, key, 0, False
+        self.server, self.key, self.max_tokens, self.n, self.leaves = server, key, max_tokens, 0, False
         self.start()
 
     def run(self):
         connection = self.server.connect()
         connection.request("POST", "/v1/completions", json.dumps(
-            {"prompt": [1, 2, 3], "max_tokens": 90000, "ignore_eos": True, "stream": True}),
+            {"prompt": [1, 2, 3], "max_tokens": self.max_tokens, "ignore_eos": True, "stream": True}),
             {"Content-Type": "application/json", "Authorization": f"Bearer {self.key}"})
         reply = connection.getresponse()
         while not self.leaves and (line := reply.readline()):
@@ -71,6 +71,34 @@ class Budget(unittest.TestCase):
     def test_a_key_is_what_stands_before_its_weight(self):
         for key, status in (("light", 200), ("heavy", 200), ("heavy weight=3", 401), ("weight=3", 401)):
             self.assertEqual(self.server.ask("GET", "/v1/models", Authorization=f"Bearer {key}")[0], status, key)
+
+
+@unittest.skipUnless(REAL.exists(), f"{REAL} is missing")
+class Elastic(unittest.TestCase):
+    """Of a small budget: who is elastic thinks less while others wait, and as much as it may while nobody does."""
+
+    def setUp(self):
+        self.server = Server(REAL, "--think-end", "</think>", "--compute-budget", "20", "-c", "512", "--log-level", "off")
+        self.addCleanup(self.server.stop)
+
+    def ask(self, **effort):
+        return self.server.post("/v1/chat/completions", {
+            "messages": [{"role": "user", "content": "Why is the sky blue?"}], "max_tokens": 40, "seed": 5,
+            "priority": -1, "temperature": 0.8, "return_token_ids": True, "effort": {"elastic": True, **effort}})
+
+    def test_gives_way(self):
+        alone = self.ask()
+        self.assertEqual(alone["usage"]["completion_tokens_details"]["reasoning_tokens"], 40)
+        streams = [Stream(self.server, "", 400) for _ in range(8)]
+        self.server.wait_for(lambda loads: loads["running"] + loads["waiting"] == 8)
+        crowded = self.ask()
+        for stream in streams:
+            stream.leaves = True
+        close, = crowded["decisions"]
+        self.assertEqual((close["kind"], close["policy"], close["load_dependent"]), ("close", "allot", True))
+        self.assertLess(close["value"], close["bar"])
+        self.assertEqual(crowded["usage"]["completion_tokens_details"]["reasoning_tokens"], close["token"])
+        self.assertEqual(self.ask(replay=crowded["decisions"])["choices"], crowded["choices"])
 
 
 class Refused(unittest.TestCase):
