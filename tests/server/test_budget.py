@@ -78,7 +78,8 @@ class Elastic(unittest.TestCase):
     """Of a small budget: who is elastic thinks less while others wait, and as much as it may while nobody does."""
 
     def setUp(self):
-        self.server = Server(REAL, "--think-end", "</think>", "--compute-budget", "20", "-c", "512", "--log-level", "off")
+        self.server = Server(REAL, "--think-end", "</think>", "--compute-budget", "20", "-c", "512", "--log-level",
+                             "off")
         self.addCleanup(self.server.stop)
 
     def ask(self, **effort):
