@@ -110,7 +110,7 @@ bool spec_create(struct spec **out, struct bb_engine *e, const struct bb_specula
 		return base_no_memory(err, "speculation", sizeof(*s));
 	}
 	s->params = p;
-	history_init(&s->history, p.history_bytes);
+	spec_history_init(&s->history, p.history_bytes);
 	s->reached = base_alloc((size_t)max_items, sizeof(*s->reached));
 	s->expected = base_alloc((size_t)max_items, sizeof(*s->expected));
 	s->wishes = base_alloc((size_t)max_items, sizeof(*s->wishes));
@@ -125,7 +125,7 @@ bool spec_create(struct spec **out, struct bb_engine *e, const struct bb_specula
 
 void spec_destroy(struct spec *s) {
 	if (s != NULL) {
-		history_finish(&s->history);
+		spec_history_finish(&s->history);
 		base_free(s->wishes);
 		base_free(s->of_wish);
 		base_free(s->reached);
@@ -142,7 +142,7 @@ static struct spec_branch *branch_of(struct spec *s, struct branch *b) {
 			return NULL;
 		}
 		spec_index_init(&x->own, MOST_INDEXED);
-		x->texts = history_get(&s->history, salt != NULL ? salt : "");
+		x->texts = spec_history_get(&s->history, salt != NULL ? salt : "");
 		b->spec = x;
 	}
 	return b->spec;
@@ -155,9 +155,9 @@ void spec_end(struct spec *s, struct branch *b, bool is_whole) {
 	}
 	const size_t n_prompt = b->request->params.n_prompt;
 	if (is_whole && x->texts != NULL && b->ids.n > n_prompt) {
-		history_add(&s->history, x->texts, b->ids.ids + n_prompt, b->ids.n - n_prompt);
+		spec_history_add(&s->history, x->texts, b->ids.ids + n_prompt, b->ids.n - n_prompt);
 	}
-	history_put(&s->history, x->texts);
+	spec_history_put(&s->history, x->texts);
 	spec_follower_destroy(x->follower);
 	spec_index_finish(&x->own);
 	base_free(x);

@@ -305,27 +305,27 @@ Test(spec, forgets_the_oldest) {
 Test(spec, keeps_texts_of_salts_apart) {
 	struct history h;
 	static int32_t ids[1000];
-	history_init(&h, 64 << 10);
+	spec_history_init(&h, 64 << 10);
 	make_ids(ids, 1000, 30000, 2);
-	struct history_texts *a = history_get(&h, "a"), *b = history_get(&h, "b");
+	struct history_texts *a = spec_history_get(&h, "a"), *b = spec_history_get(&h, "b");
 	uint64_t at;
-	history_add(&h, a, ids, 100);
+	spec_history_add(&h, a, ids, 100);
 	cr_assert_gt(spec_index_find(&a->index, ids, 50, 2, &at), 0);
 	cr_assert_eq(spec_index_find(&b->index, ids, 50, 2, &at), 0);
-	history_put(&h, b);
-	history_put(&h, a);
+	spec_history_put(&h, b);
+	spec_history_put(&h, a);
 	for (int i = 0; i < 200; i++) {
 		char salt[16];
 		snprintf(salt, sizeof(salt), "%d", i);
-		struct history_texts *t = history_get(&h, salt);
-		history_add(&h, t, ids, 300);
-		history_put(&h, t);
+		struct history_texts *t = spec_history_get(&h, salt);
+		spec_history_add(&h, t, ids, 300);
+		spec_history_put(&h, t);
 		cr_assert_leq(h.bytes, h.max_bytes);
 	}
-	a = history_get(&h, "a");
+	a = spec_history_get(&h, "a");
 	cr_assert_eq(spec_index_find(&a->index, ids, 50, 2, &at), 0, "it's the oldest");
-	history_put(&h, a);
-	history_finish(&h);
+	spec_history_put(&h, a);
+	spec_history_finish(&h);
 }
 
 /* A request that repeats what one of its salt wrote has drafts of that; another's hasn't. */

@@ -9,7 +9,7 @@
 /* Salts that are known, whatever little each has. */
 enum { MAX_SALTS = 1024, LEAST_TOKENS = 256 };
 
-void history_init(struct history *h, size_t max_bytes) {
+void spec_history_init(struct history *h, size_t max_bytes) {
 	*h = (struct history){ .max_bytes = max_bytes };
 }
 
@@ -27,7 +27,7 @@ static void destroy(struct history *h, struct history_texts **link) {
 	base_free(t);
 }
 
-void history_finish(struct history *h) {
+void spec_history_finish(struct history *h) {
 	while (h->first != NULL) {
 		assert(h->first->n_users == 0);
 		destroy(h, &h->first);
@@ -76,7 +76,7 @@ static struct history_texts *create(struct history *h, const char *salt) {
 	return t;
 }
 
-struct history_texts *history_get(struct history *h, const char *salt) {
+struct history_texts *spec_history_get(struct history *h, const char *salt) {
 	struct history_texts **link = &h->first;
 	while (*link != NULL && strcmp((*link)->salt, salt) != 0) {
 		link = &(*link)->next;
@@ -95,14 +95,14 @@ struct history_texts *history_get(struct history *h, const char *salt) {
 	return t;
 }
 
-void history_put(struct history *h, struct history_texts *t) {
+void spec_history_put(struct history *h, struct history_texts *t) {
 	if (t != NULL) {
 		t->n_users--;
 		evict(h);
 	}
 }
 
-void history_add(struct history *h, struct history_texts *t, const int32_t *ids, size_t n) {
+void spec_history_add(struct history *h, struct history_texts *t, const int32_t *ids, size_t n) {
 	static const int32_t end = -1;
 	const size_t before = bytes_of(t);
 	if (h->max_bytes > 0 && n > 0) {

@@ -21,12 +21,12 @@ struct history {
 	int n;
 };
 
-void history_init(struct history *h, size_t max_bytes); /* 0: nothing is kept */
-void history_finish(struct history *h); /* nobody has any */
+void spec_history_init(struct history *h, size_t max_bytes); /* 0: nothing is kept */
+void spec_history_finish(struct history *h); /* nobody has any */
 /* The texts of a salt, to be given back; NULL: no memory. */
-struct history_texts *history_get(struct history *h, const char *salt);
-void history_put(struct history *h, struct history_texts *t); /* NULL is fine */
+struct history_texts *spec_history_get(struct history *h, const char *salt);
+void spec_history_put(struct history *h, struct history_texts *t); /* NULL is fine */
 /* A text of n tokens. Where memory is short a part of it may be missing. */
-void history_add(struct history *h, struct history_texts *t, const int32_t *ids, size_t n);
+void spec_history_add(struct history *h, struct history_texts *t, const int32_t *ids, size_t n);
 
 #endif

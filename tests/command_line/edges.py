@@ -2,6 +2,7 @@
 """The process's edges: pipes, full disks, Ctrl-C; and the example program."""
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -10,7 +11,17 @@ import unittest
 from case import BOBBIN, BUILD, SECONDS, TINY, REAL, Case, bobbin, real, wait_until_it_listens
 
 
+def names(*args):
+    done = subprocess.run(["nm", "--defined-only", *map(str, args)], capture_output=True, text=True, check=True)
+    return {line.split()[-1] for line in done.stdout.splitlines() if len(line.split()) == 3}
+
+
 class Edges(Case):
+    @unittest.skipUnless(shutil.which("nm"), "nm is missing")
+    def test_no_function_is_in_the_place_of_a_library_s(self):
+        """What a program exports is what a shared library it is linked with has, too, and would call in its place."""
+        self.assertEqual(names("-D", BOBBIN) & names(BUILD / "engine/libengine.a"), set())
+
     def test_a_reader_that_has_left_is_told_nothing(self):
         for args in (("inspect", TINY), ("run", TINY, "-p", "1", "-n", "400", "--ignore-eos"), ("bench", "--help")):
             with self.subTest(args[0]):
