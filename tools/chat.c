@@ -175,7 +175,7 @@ static bool draw(struct chat *c, struct answers *as, struct outcome *out, struct
 	if (best != NULL) {
 		answers_print(as);
 		*out = (struct outcome){ best->text, best->text_bytes, best->finish, as->was_interrupted,
-			(int)(prompt.n + best->tokens.n) };
+			(int)(prompt.n + best->tokens.n) - 1 }; /* the last one isn't in the context */
 	} else {
 		*out = (struct outcome){ .was_interrupted = as->was_interrupted };
 	}
@@ -210,7 +210,7 @@ static bool answer(struct chat *c) {
 	}
 	if (out.finish == BB_FINISH_CONTEXT) {
 		notice("the context of %d tokens is full; /clear forgets the conversation, -c N makes "
-			"room for more", out.n_timeline + (c->scheduler == NULL));
+			"room for more", out.n_timeline + 1);
 	}
 	interrupt_clear();
 	answer_finish(&a);

@@ -103,6 +103,33 @@ class Answers(Case):
                                 "--json")[0])
         self.assertEqual(two["given"], sorted(sure, key=sure.get, reverse=True)[:2])
 
+    def test_chat(self):
+        """The seed of a turn draws the same as without; parts of the last turn are known."""
+        args, lines = ("chat", TINY, "-n", "6", "--seed", "1"), "1 2 3\n4 5\n/segments\n/clear\n/segments\n"
+        out, err = bobbin(*args, stdin=lines)
+        effort_out, effort_err = bobbin(*args, "-N", "1", stdin=lines)
+        self.assertEqual(effort_out, out)
+        self.assertEqual(re.findall(r"(?m)^ +\d+ .*", effort_err.decode()), re.findall(r"(?m)^ +\d+ .*", err.decode()))
+        self.assertIn(b"the context is empty", effort_err)
+
+    def test_chat_interrupted(self):
+        with Terminal("chat", TINY, "--seed", "1", "--ignore-eos", "-c", "2000000", "-N", "1") as t:
+            t.wait_for(b"> ")
+            t.send(b"1 2\n")
+            t.wait_for(b"1 2\r\n")
+            t.wait_some()
+            t.send(b"\x03")
+            t.wait_for(b"> ")
+            t.wait_until_edited()
+            t.send(b"\x04")
+            self.assertEqual(t.status(), 0)
+
+    def test_catastrophic_pattern(self):
+        """It matches nothing within its limits: there is no vote."""
+        root = json.loads(bobbin("run", TINY, "-p", "1 2 3", "-n", "200", "--ignore-eos", "--seed", "3", "--best-of", "3",
+                                 "--choose", "vote", "--answer-pattern", "(( ?\\d+)+)+x", "--json")[0])
+        self.assertEqual((root["votes"], root["given"]), ([], [0]))
+
     def test_interrupt(self):
         with Terminal("run", TINY, "-p", "1 2 3", "-N", "1", "--ignore-eos", "-c", "100000") as t:
             t.wait_some()
