@@ -126,8 +126,8 @@ class Answers(Case):
 
     def test_catastrophic_pattern(self):
         """It matches nothing within its limits: there is no vote."""
-        root = json.loads(bobbin("run", TINY, "-p", "1 2 3", "-n", "200", "--ignore-eos", "--seed", "3", "--best-of", "3",
-                                 "--choose", "vote", "--answer-pattern", "(( ?\\d+)+)+x", "--json")[0])
+        args = ("run", TINY, "-p", "1 2 3", "-n", "200", "--ignore-eos", "--seed", "3", "--best-of", "3")
+        root = json.loads(bobbin(*args, "--choose", "vote", "--answer-pattern", "(( ?\\d+)+)+x", "--json")[0])
         self.assertEqual((root["votes"], root["given"]), ([], [0]))
 
     def test_interrupt(self):
