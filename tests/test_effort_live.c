@@ -73,17 +73,18 @@ static void mix(int i, struct bb_effort *effort, struct bb_request_params *p) {
 	p->generation.sampling.logit_bias = draws_end ? &always : &never;
 }
 
-static void check_beside(enum pressure pressure) {
+static void check_beside(const char *model, int n_tokens, int n_contexts,
+	enum pressure pressure) {
 	static struct outcome o[N_MIXED], alone;
 	struct bb_effort efforts[N_MIXED];
 	struct bb_request_params p[N_MIXED];
 	const struct bb_scheduler_params sp = { .max_running = 8, .max_step_tokens = 48,
 		.max_swap_bytes = pressure == RECOMPUTES ? 1 : 0 };
 	efforts_close();
-	const struct bb_engine_params params = { .path = tiny_path("llama"), .n_threads = 1,
+	const struct bb_engine_params params = { .path = tiny_path(model), .n_threads = 1,
 		.max_model_len = 512 };
 	struct bb_engine_params tight = params;
-	tight.max_kv_bytes = bytes_of(&params, 700, 0);
+	tight.max_kv_bytes = bytes_of(&params, n_tokens, n_contexts);
 	engine = open_with(&tight);
 	struct bb_scheduler *s = new_scheduler(engine, &sp);
 	memset(o, 0, sizeof(o));
@@ -111,11 +112,16 @@ static void check_beside(enum pressure pressure) {
 }
 
 Test(live, as_alone_when_copied_away, .timeout = 200) {
-	check_beside(SWAPS);
+	check_beside("llama", 700, 0, SWAPS);
 }
 
 Test(live, as_alone_when_computed_again, .timeout = 200) {
-	check_beside(RECOMPUTES);
+	check_beside("llama", 700, 0, RECOMPUTES);
+}
+
+Test(live, as_alone_where_layers_have_states, .timeout = 200) {
+	check_beside("mamba2", 0, 5, SWAPS);
+	check_beside("falcon-h1", 700, 5, RECOMPUTES);
 }
 
 /* ---- controls, and replays of them ---- */
