@@ -582,8 +582,10 @@ bool bb_scheduler_wait(struct bb_scheduler *s, double most_s);
 void bb_scheduler_wake(struct bb_scheduler *s); /* from any thread; not from a signal handler */
 
 /* Where guesses at the next tokens come from: the request's own tokens, what was written for the
- * same cache_salt before, a smaller model. */
-enum bb_spec_source { BB_SPEC_PROMPT, BB_SPEC_HISTORY, BB_SPEC_MODEL, BB_SPEC_SOURCES };
+ * same cache_salt before, a smaller model, the text that a grammar forces. */
+enum bb_spec_source {
+	BB_SPEC_PROMPT, BB_SPEC_HISTORY, BB_SPEC_MODEL, BB_SPEC_GRAMMAR, BB_SPEC_SOURCES
+};
 struct bb_spec_count {
 	uint64_t n_drafted, n_accepted; /* rows that were spent on guesses; those that were right */
 };

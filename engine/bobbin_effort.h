@@ -175,8 +175,7 @@ const char *bb_request_answer(const struct bb_request *r, int branch, double *we
  * and what a row more was measured to cost. Answers are the same, bit by bit. */
 struct bb_speculation { /* zeroed = defaults */
 	bool is_off;
-	unsigned sources;        /* bits 1 << enum bb_spec_source; 0: the prompt and history, and the
-	                          * draft model where there is one */
+	unsigned sources;        /* bits 1 << enum bb_spec_source; 0: all that there are */
 	struct bb_engine *draft; /* a smaller model of the same vocabulary, the scheduler's alone while
 	                          * it lives; NULL: none */
 	int max_drafts;          /* of a branch in a step, 1 to 64; 0: 16 */
@@ -185,7 +184,7 @@ struct bb_speculation { /* zeroed = defaults */
 	size_t history_bytes;    /* of what was written before, of all salts; 0: 32 MiB */
 	bool is_fixed;           /* as many as may be, whatever they cost: for tests and benchmarks */
 };
-/* "ngram", "suffix", "draft_model" */
+/* "ngram", "suffix", "draft_model", "grammar" */
 const char *bb_spec_source_name(enum bb_spec_source source);
 bool bb_spec_source_parse(const char *name, enum bb_spec_source *out);
 

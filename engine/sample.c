@@ -434,6 +434,15 @@ bool sampler_prepare(struct bb_sampler *s, const struct bb_engine *e, struct bb_
 		: "no token of the vocabulary can go on with the text as the grammar wants it");
 }
 
+size_t sampler_forced_text(struct bb_sampler *s, char *out, size_t most) {
+	if (s->mask == NULL || !s->has_mask || s->has_ended) {
+		return 0;
+	}
+	const size_t n = grammar_forced(s->params.grammar, &s->matcher, out, most);
+	const char *mark = memmem(out, n, TOKENS_MARK, 1);
+	return mark != NULL ? (size_t)(mark - out) : n;
+}
+
 /* ---- one draw ---- */
 
 void sampler_params(const struct bb_sampler *s, int token_index, struct bb_sample_params *p) {

@@ -66,6 +66,9 @@ bool sampler_is_steady(const struct bb_sampler *s);
 /* Makes the mask of the next draw, where there is a grammar. What a draw needs and may fail is done
  * here. */
 bool sampler_prepare(struct bb_sampler *s, const struct bb_engine *e, struct bb_error *err);
+/* The text that the grammar forces next, up to a control token: [most] bytes at most. Behind
+ * sampler_prepare. */
+size_t sampler_forced_text(struct bb_sampler *s, char *out, size_t most);
 /* Draws the token that will stand at token_index; BB_SAMPLE_ID_NONE when a logit is NaN or
  * infinite: a sound model has none, and no draw from them means anything. sampler_refuse is the
  * sentence about that, where edits may be why too; sampler_count makes the token count as

@@ -17,6 +17,7 @@
 enum {
 	MOST_DRAFTS = 64, DEFAULT_DRAFTS = 16, MIN_MATCH = 2,
 	MOST_INDEXED = 1 << 20, /* tokens of a context */
+	MOST_FORCED = 256,      /* bytes */
 	GIVES_WAY = 64,         /* steps without drafts where memory was short */
 };
 static const size_t DEFAULT_HISTORY = (size_t)32 << 20;
@@ -24,7 +25,8 @@ static const size_t DEFAULT_HISTORY = (size_t)32 << 20;
 /* Matches of 2 to 3 tokens, 4 to 7, and so on: the longer, the likelier it goes on. */
 enum { N_KINDS = 5 };
 /* How likely, before anything was seen. */
-static const double PRIOR[N_KINDS] = { 0.15, 0.3, 0.5, 0.7, 0.8 }, MODEL_PRIOR = 0.6;
+static const double PRIOR[N_KINDS] = { 0.15, 0.3, 0.5, 0.7, 0.8 }, MODEL_PRIOR = 0.6,
+	GRAMMAR_PRIOR = 0.7;
 /* Tokens that rates tell of: of all branches, and of one, which begins as all are. */
 static const double MEMORY = 512, OWN_MEMORY = 32, PRIOR_WEIGHT = 2, ALL_WEIGHT = 4;
 /* A row has to be worth this much more than it costs: both are guesses. */
@@ -51,6 +53,7 @@ struct spec_branch {
 struct spec {
 	struct bb_speculation params; /* defaults filled in */
 	struct history history;
+	struct bb_tokens forced;  /* of one branch, for a while */
 	struct spec_rate rates[BB_SPEC_SOURCES][N_KINDS];
 	struct spec_costs costs;
 	double round_s;           /* what the draft model takes for a draft of each branch */
@@ -63,7 +66,7 @@ struct spec {
 
 /* ---- life ---- */
 
-static const char *const source_names[] = { "ngram", "suffix", "draft_model" };
+static const char *const source_names[] = { "ngram", "suffix", "draft_model", "grammar" };
 
 const char *bb_spec_source_name(enum bb_spec_source source) {
 	assert((size_t)source < COUNT(source_names));
@@ -126,6 +129,7 @@ bool spec_create(struct spec **out, struct bb_engine *e, const struct bb_specula
 void spec_destroy(struct spec *s) {
 	if (s != NULL) {
 		spec_history_finish(&s->history);
+		bb_tokens_finish(&s->forced);
 		base_free(s->wishes);
 		base_free(s->of_wish);
 		base_free(s->reached);
@@ -174,9 +178,9 @@ static int kind_of(int match) {
 	return kind;
 }
 
-/* Of draft i of a proposal: of a model's all are of one. */
+/* Of draft i of a proposal: where nothing was matched all are of one. */
 static int kind_at(const struct proposal *p, int source, int i) {
-	return source == BB_SPEC_MODEL ? 0 : kind_of(p->match + i);
+	return source > BB_SPEC_HISTORY ? 0 : kind_of(p->match + i);
 }
 
 void spec_see(struct spec *s, struct branch *b, int32_t token) {
@@ -206,6 +210,28 @@ static void propose(const struct spec *s, const struct branch *b, int source,
 	}
 }
 
+/* The tokens of the text that a grammar forces, but the last, which what follows may become a part
+ * of, and the space that SentencePiece puts before each text. */
+static void propose_forced(struct spec *s, struct branch *b) {
+	struct proposal *p = &b->spec->proposals[BB_SPEC_GRAMMAR];
+	const struct tokenizer *t = b->request->scheduler->engine->tokenizer;
+	struct bb_error ignored = { 0 };
+	char text[MOST_FORCED];
+	*p = (struct proposal){ 0 };
+	const size_t n = (s->params.sources >> BB_SPEC_GRAMMAR & 1) == 0 ? 0
+		: sampler_forced_text(&b->generation->sampler, text, sizeof(text));
+	s->forced.n = 0;
+	if (n < 2 || !tokenizer_encode(t, text, n, false, false, &s->forced, &ignored)) {
+		return;
+	}
+	const struct gguf_string piece = tokenizer_piece(t, s->forced.n > 0 ? s->forced.ids[0] : 0,
+		false);
+	const bool has_space = piece.bytes == 1 && piece.data[0] == ' ' && text[0] != ' ';
+	for (size_t i = has_space; i + 1 < s->forced.n && p->n < s->params.max_drafts; i++) {
+		p->ids[p->n++] = s->forced.ids[i];
+	}
+}
+
 /* How likely draft i of a proposal is right if those before it were. */
 static double chance(const struct spec *s, const struct spec_branch *x, int source, int i) {
 	const struct proposal *p = &x->proposals[source];
@@ -213,7 +239,8 @@ static double chance(const struct spec *s, const struct spec_branch *x, int sour
 		return 0;
 	}
 	const int kind = kind_at(p, source, i);
-	const double prior = source == BB_SPEC_MODEL ? MODEL_PRIOR : PRIOR[kind];
+	const double prior = source == BB_SPEC_MODEL ? MODEL_PRIOR
+		: source == BB_SPEC_GRAMMAR ? GRAMMAR_PRIOR : PRIOR[kind];
 	const double all = spec_rate_of(&s->rates[source][kind], prior, PRIOR_WEIGHT);
 	return spec_rate_of(&x->rates[source][kind], all, ALL_WEIGHT);
 }
@@ -240,8 +267,11 @@ static void look(struct spec *s, struct branch *b, int most) {
 	}
 	propose(s, b, BB_SPEC_PROMPT, &x->own);
 	propose(s, b, BB_SPEC_HISTORY, x->texts != NULL ? &x->texts->index : NULL);
-	x->source = chance(s, x, BB_SPEC_HISTORY, 0) > chance(s, x, BB_SPEC_PROMPT, 0)
-		? BB_SPEC_HISTORY : BB_SPEC_PROMPT;
+	propose_forced(s, b);
+	x->source = BB_SPEC_PROMPT;
+	for (int i = 0; i < BB_SPEC_SOURCES; i++) {
+		x->source = chance(s, x, i, 0) > chance(s, x, x->source, 0) ? i : x->source;
+	}
 	x->most = until_end(b, &x->proposals[x->source]);
 	x->most = x->most < most ? x->most : most;
 }

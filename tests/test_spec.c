@@ -356,6 +356,39 @@ Test(spec, tells_no_salt_what_another_wrote) {
 	bb_engine_destroy(e);
 }
 
+/* What a grammar leaves no choice about is guessed from the first time on. */
+Test(spec, guesses_what_a_grammar_forces) {
+	static const char regex[] = "(name of the thing is [a-z]{2} and )*";
+	const struct bb_engine_params params = { .path = real_path("smollm2"),
+		.max_model_len = 512 };
+	struct bb_engine *e = open_with(&params);
+	const struct bb_speculation spec = { .sources = 1u << BB_SPEC_GRAMMAR, .is_fixed = true };
+	const struct bb_scheduler_params sp = { .speculation = &spec };
+	struct bb_scheduler *s = new_scheduler(e, &sp);
+	struct bb_grammar *g;
+	struct bb_error err = { 0 };
+	int32_t prompt[20];
+	cr_assert(bb_grammar_create(&g, e, BB_GRAMMAR_REGEX, regex, strlen(regex), &err), "%s",
+		err.text);
+	make_ids(prompt, 20, vocab_of(e), 3);
+	for (int i = 0; i < 2; i++) {
+		static struct outcome o[2];
+		struct bb_request_params p = request(e, prompt, 20, 40, (uint64_t)i);
+		p.generation.sampling.grammar = g;
+		p.generation.sampling.ignore_eos = true;
+		p.generation.sampling.temperature = i % 2 == 0 ? 0 : 1;
+		submit(s, p, &o[i]);
+		run_all(s);
+		expect_alone(e, &p, 0, &o[i]);
+		const struct bb_spec_count *n = &o[i].usage.spec[BB_SPEC_GRAMMAR];
+		cr_assert(n->n_accepted > 8, "%d of %d", (int)n->n_accepted, (int)n->n_drafted);
+		bb_request_release(o[i].request);
+	}
+	bb_scheduler_destroy(s);
+	bb_grammar_destroy(g);
+	bb_engine_destroy(e);
+}
+
 /* ---- a draft model ---- */
 
 /* Requests of several sorts with drafts of another model alone; returns how many were right. */

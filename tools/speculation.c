@@ -31,9 +31,9 @@ static const struct method {
 	unsigned sources;
 } methods[] = {
 	{ "none", 0 },
-	{ "ngram", 1u << BB_SPEC_PROMPT },
-	{ "suffix", 1u << BB_SPEC_PROMPT | 1u << BB_SPEC_HISTORY },
-	{ "draft_model", 1u << BB_SPEC_PROMPT | 1u << BB_SPEC_HISTORY | 1u << BB_SPEC_MODEL },
+	{ "ngram", 1u << BB_SPEC_PROMPT | 1u << BB_SPEC_GRAMMAR },
+	{ "suffix", 1u << BB_SPEC_PROMPT | 1u << BB_SPEC_HISTORY | 1u << BB_SPEC_GRAMMAR },
+	{ "draft_model", (1u << BB_SPEC_SOURCES) - 1 },
 };
 
 static int set_method(const char *name, struct bb_speculation *out) {

@@ -261,6 +261,13 @@ bool grammar_accept(const struct bb_grammar *g, struct matcher *m, const char *t
 	return ok && (fits || base_fail(err, BB_ERR_INPUT, "a token doesn't fit the grammar"));
 }
 
+size_t grammar_forced(const struct bb_grammar *g, struct matcher *m, char *out, size_t most) {
+	pthread_mutex_lock(&g->shared->lock);
+	const size_t n = matcher_forced(m, out, most);
+	pthread_mutex_unlock(&g->shared->lock);
+	return n;
+}
+
 bool grammar_mask(const struct bb_grammar *g, struct matcher *m, uint32_t *bits,
 	struct bb_error *err) {
 	pthread_mutex_lock(&g->shared->lock);

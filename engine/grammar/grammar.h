@@ -25,6 +25,7 @@ bool grammar_begin(const struct bb_grammar *g, struct matcher *m, struct bb_erro
 /* Behind a token that the last mask had. */
 bool grammar_accept(const struct bb_grammar *g, struct matcher *m, const char *text, size_t bytes,
 	struct bb_error *err);
+size_t grammar_forced(const struct bb_grammar *g, struct matcher *m, char *out, size_t most);
 /* bits: [tree's n_words]. */
 bool grammar_mask(const struct bb_grammar *g, struct matcher *m, uint32_t *bits,
 	struct bb_error *err);

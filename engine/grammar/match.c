@@ -425,14 +425,47 @@ bool matcher_accept(struct matcher *m, const char *text, size_t bytes, bool *fit
 	return (m->n_sets <= SOFT_SETS && m->n_cells <= SOFT_CELLS) || drop_old(m) || report(m, err);
 }
 
-bool matcher_may_end(const struct matcher *m) {
-	const struct match_set s = m->sets[m->now];
+static bool may_end_at(const struct matcher *m, uint32_t set) {
+	const struct match_set s = m->sets[set];
 	for (uint32_t i = 0; i < s.n; i++) { /* sorted: those of EXPR_EMPTY come first */
 		if (m->stacks[s.first + i].expr == EXPR_EMPTY && m->stacks[s.first + i].cell == 0) {
 			return true;
 		}
 	}
 	return false;
+}
+
+bool matcher_may_end(const struct matcher *m) {
+	return may_end_at(m, m->now);
+}
+
+/* The one byte that can follow, and the set behind it; 0: there are several, or none. */
+static uint32_t only_next(struct matcher *m, uint32_t set, char *byte) {
+	const struct exprs *const x = &m->rules->x;
+	uint32_t only = 0;
+	int n = 0;
+	for (int class = 0; class < x->n_classes && n < 2; class++) {
+		const uint32_t next = next_set(m, set, class);
+		for (int i = 0; next != 0 && i < 256; i++) {
+			n += x->class_of[i] == class;
+		}
+		only = next != 0 ? next : only;
+		*byte = next != 0 ? (char)x->byte_of[class] : *byte;
+	}
+	return n == 1 && is_well(m) ? only : 0;
+}
+
+size_t matcher_forced(struct matcher *m, char *out, size_t most) {
+	size_t n = 0;
+	exprs_begin(&m->rules->x);
+	for (uint32_t set = m->now; n < most && !may_end_at(m, set); n++) {
+		set = only_next(m, set, &out[n]);
+		if (set == 0) {
+			break;
+		}
+	}
+	*trouble_of(m) = (struct bb_error){ 0 }; /* less is known then */
+	return n;
 }
 
 /* ---- masks ---- */

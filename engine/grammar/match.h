@@ -56,6 +56,8 @@ void matcher_finish(struct matcher *m); /* zeroed is fine */
 bool matcher_accept(struct matcher *m, const char *text, size_t bytes, bool *fits,
 	struct bb_error *err);
 bool matcher_may_end(const struct matcher *m);
+/* Bytes that must come next, for no other can: as many as there are, at most `most`. */
+size_t matcher_forced(struct matcher *m, char *out, size_t most);
 /* Bits [n_words] of the tokens that may come next; end tokens where the text may end. */
 bool matcher_mask(struct matcher *m, uint32_t *bits, struct bb_error *err);
 
