@@ -124,11 +124,17 @@ Test(answers, refused_patterns) {
 	cr_expect_eq(err.code, BB_ERR_INPUT);
 }
 
+#define TIMES_4(text) text text text text
+#define TIMES_64(text) TIMES_4(TIMES_4(TIMES_4(text)))
+
 /* What would take longer than the sun burns gives no answer, soon. */
 Test(answers, catastrophic_patterns, .timeout = 60) {
 	static const char *const patterns[] = { "(a+)+$", "(a|a)+$", "(a|aa)+$", "(a*a*a*a*a*)+$",
 		"(.*)*[^\\s\\S]", "(?:(?:.*.*)*.*)*[^\\s\\S]", "((a{1,9}){1,9}){1,9}[^\\s\\S]",
-		"(?R)?a(?R)?[^\\s\\S]", "[^x]*[^x]*[^\\s\\S]", "(\\w+\\s?)+\\d$" };
+		"(?R)?a(?R)?[^\\s\\S]", "[^x]*[^x]*[^\\s\\S]", "(\\w+\\s?)+\\d$",
+		/* a single item that passes over all of the text, or fails at its end */
+		"(?:" TIMES_64("\\w*+@|") "x)", "(?:" TIMES_64("\\w{9999}@|") "x)",
+		"(\\w{8000})(?:" TIMES_64("\\1@|") "x)" };
 	static char text[40000];
 	memset(text, 'a', sizeof(text) - 1);
 	text[sizeof(text) - 2] = '!';

@@ -7,10 +7,11 @@
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
+#include <stdlib.h>
 #include <string.h>
 
-/* Items of a pattern that may be tried for one answer, and KiB that a match may remember. The first
- * takes some forty milliseconds. */
+/* Items of a pattern that may be tried, and bytes passed over, for one answer, and KiB that a match
+ * may remember. The first takes some forty milliseconds. */
 enum { WORK = 2000000, HEAP_KIB = 4096 };
 
 /* A sign counts where nothing stands before it that it would be taken from. */
@@ -38,6 +39,7 @@ struct answer_pattern {
 	pcre2_general_context *memory;
 	pcre2_match_context *limits;
 	pcre2_code *code; /* NULL: of a kind that is found by hand */
+	char *regex;      /* of the code */
 };
 
 static void *allocate(size_t bytes, void *user) {
@@ -48,10 +50,35 @@ static void release(void *p, void *user) {
 	base_free(p);
 }
 
+struct work {
+	const char *regex;
+	size_t left, at; /* where the text was at the item before */
+};
+
+/* Bytes that an item may look at before it fails, which no later callout shows: those of its least
+ * repeats, and all where it is what stood before, again. */
+static size_t unseen(const char *item, size_t n, size_t all) {
+	const char *const brace = memrchr(item, '{', n);
+	if (n > 1 && item[0] == '\\' && ((item[1] >= '1' && item[1] <= '9') || item[1] == 'g' ||
+		item[1] == 'k')) {
+		return all;
+	}
+	const bool is_code = brace != NULL && brace - item >= 2 && brace[-2] == '\\' &&
+		(brace[-1] == 'x' || brace[-1] == 'o'); /* of a character */
+	const size_t least = brace != NULL && !is_code ? strtoul(brace + 1, NULL, 10) : 0;
+	return least < all ? least : all;
+}
+
 /* Called before each item of a pattern that is tried. */
 static int count_work(pcre2_callout_block *block, void *user) {
-	int *left = user;
-	return --*left >= 0 ? 0 : PCRE2_ERROR_MATCHLIMIT;
+	struct work *w = user;
+	const size_t at = block->current_position;
+	size_t units = 1 + (at > w->at ? at - w->at : w->at - at);
+	units += unseen(w->regex + block->pattern_position, block->next_item_length,
+		block->subject_length - at);
+	w->at = at;
+	w->left = w->left > units ? w->left - units : 0;
+	return w->left > 0 ? 0 : PCRE2_ERROR_MATCHLIMIT;
 }
 
 static bool compile(struct answer_pattern *p, const char *regex, struct bb_error *err) {
@@ -102,7 +129,12 @@ bool answer_pattern_create(struct answer_pattern **out, const char *pattern, str
 		ok = base_fail(err, BB_ERR_INPUT, "the answer pattern is empty, expected a regular "
 			"expression, or number, boxed, choice or line");
 	}
-	if (!ok || (regex != NULL && !compile(p, regex, err))) {
+	p->regex = ok && regex != NULL ? base_strdup(regex) : NULL;
+	if (ok && regex != NULL) {
+		ok = p->regex != NULL ? compile(p, regex, err)
+			: base_no_memory(err, "answer pattern", strlen(regex));
+	}
+	if (!ok) {
 		answer_pattern_destroy(p);
 		return false;
 	}
@@ -115,6 +147,7 @@ void answer_pattern_destroy(struct answer_pattern *p) {
 		pcre2_code_free(p->code);
 		pcre2_match_context_free(p->limits);
 		pcre2_general_context_free(p->memory);
+		base_free(p->regex);
 		base_free(p);
 	}
 }
@@ -144,12 +177,13 @@ static struct span said_by(const char *text, pcre2_match_data *match, int n_grou
  * would depend on how far a search came. */
 static bool last_match(const struct answer_pattern *p, struct span in, struct span *out,
 	struct bb_error *err) {
-	int left = WORK, n;
+	struct work work = { .regex = p->regex, .left = WORK };
+	int n;
 	pcre2_match_data *match = pcre2_match_data_create_from_pattern(p->code, p->memory);
 	if (match == NULL) {
 		return base_no_memory(err, "answer", in.bytes);
 	}
-	pcre2_set_callout(p->limits, count_work, &left);
+	pcre2_set_callout(p->limits, count_work, &work);
 	*out = (struct span){ in.text, 0 };
 	size_t from = 0;
 	while ((n = pcre2_match(p->code, (PCRE2_SPTR)in.text, in.bytes, from, PCRE2_NOTEMPTY, match,
