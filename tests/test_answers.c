@@ -48,6 +48,40 @@ Test(probes, close_thinking_when_the_answer_stands) {
 	check_probes(&(struct room){ "falcon-h1", .n_tokens = 512, .n_contexts = 5 });
 }
 
+/* What a fork says counts, not what it's asked; and it closes nothing that was extended meanwhile. */
+Test(probes, have_an_answer_of_their_own) {
+	open_tiny("llama", 0, 0);
+	static const struct {
+		const char *pattern, *text, *says;
+		bool closes;
+	} cases[] = {
+		{ "number", "21 22", " 12", true }, { "number", "21 22", "", false },
+		{ "number", "21 22", " so\n12", false }, { "line", "21 22", " ", false },
+		{ "line", "21 22", " it's 3\n", true }, { "boxed", "5 \\boxed{", "4}", true },
+	};
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct bb_effort effort = probing(1);
+		struct effort_wish wish = { 0 };
+		struct bb_error err = { 0 };
+		struct effort *f;
+		effort.answer_pattern = cases[i].pattern;
+		cr_assert(effort_create(&f, engine, &effort, 1, &err), "%s", err.text);
+		base_free((void *)(uintptr_t)f->params.probe_text); /* the model has no words */
+		f->params.probe_text = base_strdup(cases[i].text);
+		const struct effort_policy *p = effort_policy_find("probe");
+		const size_t n = strlen(cases[i].says);
+		cr_assert(p->probed(f->branches, cases[i].says, n, &wish, &err), "%s", err.text);
+		cr_assert_eq(wish.close, cases[i].closes, "\"%s\" behind \"%s\"", cases[i].says,
+			cases[i].text);
+		effort_change(f->branches, true, 5);
+		wish.close = false;
+		cr_assert(p->probed(f->branches, cases[i].says, n, &wish, &err), "%s", err.text);
+		cr_assert_not(wish.close);
+		effort_destroy(f);
+	}
+	bb_engine_destroy(engine);
+}
+
 /* What is kept for later requests, and takes memory, is what it is without probes. */
 static void check_no_trace(const char *model) {
 	static struct heard h;

@@ -26,7 +26,7 @@ static const char *answer(const char *pattern, const char *text) {
 	static struct bb_text found;
 	struct bb_error err = { 0 };
 	struct answer_pattern *p = compile(pattern);
-	cr_assert(answer_find(p, text, strlen(text), &found, &err), "%s", err.text);
+	cr_assert(answer_find(p, text, strlen(text), 0, &found, &err), "%s", err.text);
 	answer_pattern_destroy(p);
 	return found.bytes > 0 ? found.data : "";
 }
@@ -169,7 +169,7 @@ Test(answers, memory_that_runs_out) {
 			cr_assert_lt(n, 200);
 			base_fail_alloc_at(n);
 			ok = answer_pattern_create(&p, patterns[k], &err) &&
-				answer_find(p, "\\boxed{12} 12", 13, &found, &err);
+				answer_find(p, "\\boxed{12} 12", 13, 0, &found, &err);
 			base_fail_alloc_at(0);
 			cr_expect(ok || err.code == BB_ERR_MEMORY, "%s, allocation %ld: %s", patterns[k], n,
 				err.text);

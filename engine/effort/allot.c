@@ -122,7 +122,7 @@ static void learn(struct effort_branch *b) {
 	if (n == 0 || c->answer.bytes == 0 || !is_done(b) || f->ballot.pattern == NULL) {
 		return;
 	}
-	if (answer_find(f->ballot.pattern, b->answer.data, b->answer.bytes, &found, &ignored)) {
+	if (answer_find(f->ballot.pattern, b->answer.data, b->answer.bytes, 0, &found, &ignored)) {
 		const bool is_right = found.data != NULL && strcmp(found.data, c->answer.data) == 0;
 		for (int i = 0; i < (n_run > 0 ? n_run : 1) && i < n; i++) {
 			worth_curve_learn(f->market.curve, (double)(n - i) * every, is_right);

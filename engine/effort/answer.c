@@ -241,7 +241,7 @@ static struct span last_line(struct span in) {
 	return (struct span){ in.text + first, in.bytes - first };
 }
 
-bool answer_find(const struct answer_pattern *p, const char *text, size_t bytes,
+bool answer_find(const struct answer_pattern *p, const char *text, size_t bytes, size_t n_asked,
 	struct bb_text *out, struct bb_error *err) {
 	out->bytes = 0;
 	struct span in = { text, bytes }, said = { 0 };
@@ -262,5 +262,6 @@ bool answer_find(const struct answer_pattern *p, const char *text, size_t bytes,
 	} else if (!last_match(p, in, &said, err)) {
 		return false;
 	}
-	return said.bytes == 0 || answer_canonical(said.text, said.bytes, out, err);
+	return said.bytes == 0 || said.text + said.bytes <= text + n_asked ||
+		answer_canonical(said.text, said.bytes, out, err);
 }

@@ -39,7 +39,7 @@ static double weight_of(const struct effort_branch *b) {
 static bool count_one(struct ballot *ballot, const struct effort_branch *b, struct bb_error *err) {
 	struct bb_text found = { 0 };
 	if (ballot->pattern != NULL && b->answer.bytes > 0 &&
-		!answer_find(ballot->pattern, b->answer.data, b->answer.bytes, &found, err)) {
+		!answer_find(ballot->pattern, b->answer.data, b->answer.bytes, 0, &found, err)) {
 		bb_text_finish(&found);
 		return false;
 	}

@@ -61,14 +61,16 @@ static bool probed(struct effort_branch *b, const char *text, size_t bytes,
 	struct bb_text all = { 0 }, found = { 0 };
 	const bool doubts = certaindex_doubts(text, bytes);
 	bool ok = first_line(f->params.probe_text, text, bytes, &all, err) &&
-		answer_find(f->ballot.pattern, all.data, all.bytes, &found, err);
+		answer_find(f->ballot.pattern, all.data, all.bytes, strlen(f->params.probe_text), &found,
+			err);
 	const char *answer = found.data != NULL ? found.data : "";
 	ok = ok && certaindex_add(&b->probes, answer, doubts, err);
 	if (ok) {
 		char shown[BASE_SHOWN];
 		wish->value = b->probes.n_equal;
 		wish->bar = f->params.probe_stable;
-		wish->close = wish->value >= wish->bar && effort_is_thinking(b);
+		wish->close = wish->value >= wish->bar && effort_is_thinking(b) &&
+			b->n_thinking >= b->min_thinking; /* which may have been raised meanwhile */
 		snprintf(wish->why, sizeof(wish->why), "\"%s\"%s, %d in a row",
 			base_show(answer, strlen(answer), shown, sizeof(shown)), doubts ? " with doubts" : "",
 			b->probes.n_equal);
