@@ -207,6 +207,7 @@ class Refusals(Thinking):
     def test_contradictions(self):
         self.refused("reasoning_effort", reasoning_effort="none", thinking_token_budget=5)
         self.refused("reasoning_effort", thinking={"type": "disabled", "budget_tokens": 5})
+        self.refused("reasoning_effort", reasoning_effort="none", thinking_token_budget=-1)
         self.refused("best_of", n=3, best_of=2)
         self.refused("best_of", best_of=2, effort={"choice": "all"})
         self.refused("n", n=2, best_of=4, effort={"choice": "vote", "answer_pattern": "line"})
@@ -226,6 +227,13 @@ class Refusals(Thinking):
                             ("effort.think_end", {"effort": {"think_end": "x" * 500}}),
                             ("effort.choice", {"effort": {"choice": "best"}}),
                             ("effort.consensus", {"effort": {"consensus": 1.5}}),
+                            ("reasoning", {"reasoning": "high"}), ("thinking", {"thinking": "disabled"}),
+                            ("custom_params", {"custom_params": 5}), ("nvext", {"nvext": [5]}),
+                            ("thinking.type", {"thinking": {"type": "disable"}}),
+                            ("effort.soft_from", {"effort": {"soft_from": 0}}),
+                            ("effort.max_extensions", {"effort": {"max_extensions": 0}}),
+                            ("effort.answer_tokens", {"effort": {"answer_tokens": 0}}),
+                            ("effort.deepconf.keep", {"effort": {"deepconf": {"keep": 0}}}),
                             ("effort.replay", {"effort": {"replay": {}}}),
                             ("effort.replay", {"effort": {"replay": [{"kind": "x", "token": 1}]}}),
                             ("effort.replay", {"effort": {"replay": [{"kind": "close", "token": -1}]}})):
@@ -237,7 +245,8 @@ class Refusals(Thinking):
         reply = self.chat(thinking_token_budget=10 ** 9, max_tokens=10, ignore_eos=True)
         self.assertEqual(reply["usage"]["completion_tokens_details"]["reasoning_tokens"], 10)
         self.assertEqual(kinds(reply), [])
-        self.refused("thinking_token_budget", thinking_token_budget=10 ** 12)
+        self.assertIn(f"expected -1 to {2 ** 31 - 1}",
+                      self.refused("thinking_token_budget", thinking_token_budget=10 ** 12))
 
     def test_types(self):
         bad = [None, True, 1, -1, 1.5, 1e300, "x", "", [], [[]], {}, {"a": {}}, [None], [{}], ["x"], "\u0007\u00e9"]

@@ -17,6 +17,15 @@
 
 /* Numbers that no request means. */
 static const double MOST_MS = 1e12;
+/* The engine takes a share of 0 for none that was given. */
+static const double LEAST_SHARE = 1e-9;
+
+static bool is_known(const char *name, const char *const *names) {
+	while (*names != NULL && strcmp(name, *names) != 0) {
+		names++;
+	}
+	return *names != NULL;
+}
 
 /* ---- one number by many names ---- */
 
@@ -44,6 +53,10 @@ static bool read_int(struct exchange *x, const struct alias *aliases, int min, i
 	for (; aliases->name != NULL; aliases++) {
 		const json_t *in = aliases->outer != NULL ? field(x->in, aliases->outer) : x->in;
 		int value = *out;
+		if (in != NULL && !json_is_object(in)) { /* what it asks for would be lost */
+			return reply_error(x, 400, aliases->outer, "invalid_type", "'%s' must be an object",
+				aliases->outer);
+		}
 		if (field(in, aliases->name) == NULL) {
 			continue;
 		}
@@ -85,6 +98,7 @@ static bool read_answer_by(struct exchange *x, const json_t *in, double *out) {
 static bool read_level(struct exchange *x, const char **out) {
 	const char *level = NULL, *other = NULL;
 	const json_t *reasoning = field(x->in, "reasoning");
+	static const char *const types[] = { "enabled", "disabled", "adaptive", NULL };
 	struct bb_effort any = { 0 };
 	if (!field_string(x, x->in, "reasoning_effort", &level) ||
 		!field_string(x, reasoning, "reasoning.effort", &other)) {
@@ -96,6 +110,10 @@ static bool read_level(struct exchange *x, const char **out) {
 	}
 	level = level != NULL ? level : other;
 	const char *type = json_string_value(field(field(x->in, "thinking"), "type"));
+	if (type != NULL && !is_known(type, types)) { /* one that was mistyped may be "disabled" */
+		return reply_error(x, 400, "thinking.type", "invalid_value",
+			"'thinking.type' is '%.40s', expected enabled, disabled or adaptive", type);
+	}
 	if (type != NULL && strcmp(type, "disabled") == 0) { /* Anthropic's word, and others' */
 		if (level != NULL && strcmp(level, "none") != 0) {
 			return reply_error(x, 400, "thinking", "invalid_value", "'thinking' is disabled, but "
@@ -128,10 +146,10 @@ static bool read_budget(struct exchange *x, struct asked_effort *a) {
 			"thinking ends, which this model's template doesn't say: give 'effort.think_end'",
 			which);
 	}
-	if (level != NULL && strcmp(level, "none") == 0 && (budget > 0 || e->min_thinking > 0)) {
+	const bool has_budget = name != NULL && budget != 0; /* -1 too */
+	if (level != NULL && strcmp(level, "none") == 0 && (has_budget || e->min_thinking > 0)) {
 		return reply_error(x, 400, "reasoning_effort", "invalid_value",
-			"thinking is off, but '%s' asks for some",
-			budget > 0 ? name : min_name);
+			"thinking is off, but '%s' asks for some", has_budget ? name : min_name);
 	}
 	if (name != NULL) {
 		e->has_budget = budget >= 0;
@@ -152,13 +170,6 @@ static bool read_budget(struct exchange *x, struct asked_effort *a) {
 }
 
 /* ---- the object ---- */
-
-static bool is_known(const char *name, const char *const *names) {
-	while (*names != NULL && strcmp(name, *names) != 0) {
-		names++;
-	}
-	return *names != NULL;
-}
 
 /* An object of ours, in which a word that isn't understood may be one that was mistyped. NULL where
  * it isn't there. */
@@ -189,8 +200,8 @@ static bool read_deepconf(struct exchange *x, const json_t *effort, struct bb_ef
 	e->n_warmup = 16; /* as the paper has it */
 	return field_int(x, in, "effort.deepconf.warmup", 1, INT_MAX, &e->n_warmup) &&
 		field_int(x, in, "effort.deepconf.group", 1, INT_MAX, &e->group) &&
-		field_double(x, in, "effort.deepconf.keep", 0, 1, &e->keep) &&
-		field_double(x, in, "effort.deepconf.share", 0, 1, &e->conf_share);
+		field_double(x, in, "effort.deepconf.keep", LEAST_SHARE, 1, &e->keep) &&
+		field_double(x, in, "effort.deepconf.share", LEAST_SHARE, 1, &e->conf_share);
 }
 
 static bool read_probe(struct exchange *x, const json_t *effort, struct bb_effort *e) {
@@ -310,9 +321,9 @@ bool asked_effort_read(struct exchange *x, struct asked_effort *a, int *n, int *
 	e->answer_pattern = x->server->options.answer_pattern;
 	return open_object(x, x->in, "effort", names, &in) && read_marks(x, in, &e->thinking) &&
 		read_budget(x, a) && read_answer_by(x, in, &e->answer_by_ms) &&
-		field_double(x, in, "effort.soft_from", 0, 1, &e->soft_from) &&
-		field_int(x, in, "effort.max_extensions", 0, INT_MAX, &e->max_extensions) &&
-		field_int(x, in, "effort.answer_tokens", 0, INT_MAX, &e->answer_tokens) &&
+		field_double(x, in, "effort.soft_from", LEAST_SHARE, 1, &e->soft_from) &&
+		field_int(x, in, "effort.max_extensions", 1, INT_MAX, &e->max_extensions) &&
+		field_int(x, in, "effort.answer_tokens", 1, INT_MAX, &e->answer_tokens) &&
 		field_string(x, in, "effort.answer_pattern", &e->answer_pattern) &&
 		field_double(x, in, "effort.consensus", 0, 1, &e->consensus) &&
 		read_deepconf(x, in, e) && read_probe(x, in, e) &&

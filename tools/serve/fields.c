@@ -95,10 +95,10 @@ bool field_int(struct exchange *x, const json_t *in, const char *name, int min, 
 		return wrong_type(x, name, "a whole number");
 	}
 	if (number < min || number > max) {
-		return max == INT_MAX
-			? reply_error(x, 400, name, "invalid_value", "'%s' is %.17g, expected at least %d",
+		return number < min && max == INT_MAX
+			? reply_error(x, 400, name, "invalid_value", "'%s' is %.10g, expected at least %d",
 				name, number, min)
-			: reply_error(x, 400, name, "invalid_value", "'%s' is %.17g, expected %d to %d", name,
+			: reply_error(x, 400, name, "invalid_value", "'%s' is %.10g, expected %d to %d", name,
 				number, min, max);
 	}
 	*out = (int)number;
