@@ -460,6 +460,26 @@ class Log(unittest.TestCase):
             self.assertEqual(again["choices"], reply["choices"])
             self.assertEqual(server.stop(), 0)
 
+    @unittest.skipUnless(REAL.exists(), f"{REAL} is missing")
+    def test_behind_a_torn_line(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "decisions")
+            path.write_text('{"of": "befo', encoding="utf-8")
+            server = Server(REAL, "-c", "512", "--log-level", "off", "--think-end", END, "--decision-log", path)
+            self.addCleanup(server.stop)
+            names = [server.post(CHAT, ask(thinking_token_budget=2, max_tokens=4))["id"] for _ in range(2)]
+            lines = path.read_text(encoding="utf-8").splitlines()
+            self.assertEqual((lines[0], [json.loads(line)["id"] for line in lines[1:]]), ('{"of": "befo', names))
+
+    @unittest.skipUnless(REAL.exists(), f"{REAL} is missing")
+    def test_a_full_disk(self):
+        """The answers come all the same, and it is said once."""
+        server = Server(REAL, "-c", "512", "--log-level", "off", "--think-end", END, "--decision-log", "/dev/full")
+        self.addCleanup(server.stop)
+        for _ in range(2):
+            self.assertEqual(len(server.post(CHAT, ask(thinking_token_budget=2, max_tokens=4))["decisions"]), 1)
+        self.assertEqual(server.said().count("decisions are missing there"), 1)
+
     def test_a_file_that_cannot_be_written(self):
         with self.assertRaisesRegex(AssertionError, "can't be opened"):
             Server(TINY, "--decision-log", "/nonexistent/decisions")

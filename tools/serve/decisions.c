@@ -7,11 +7,14 @@
 #include "ration.h"
 #include "terminal.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -137,14 +140,42 @@ static void print_decision(FILE *out, const struct decision *d) {
 	fprintf(out, ",\"load_dependent\":%s}", one->is_load_dependent ? "true" : "false");
 }
 
-bool decisions_log(struct decisions *d, int fd, const char *id, uint64_t number, uint64_t seed) {
+int decisions_open(const char *path, bool *is_torn) {
+	const int fd = open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+	struct stat s;
+	char last = '\n';
+	if (fd >= 0 && fstat(fd, &s) == 0 && S_ISREG(s.st_mode) && s.st_size > 0 &&
+		pread(fd, &last, 1, s.st_size - 1) != 1) {
+		last = '\n';
+	}
+	*is_torn = last != '\n';
+	return fd;
+}
+
+/* In one write, where the system takes all of it. */
+static bool append(int fd, const char *line, size_t bytes, bool *is_torn) {
+	while (bytes > 0) {
+		const ssize_t n = write(fd, line, bytes);
+		if (n > 0) {
+			line += n;
+			bytes -= (size_t)n;
+			*is_torn = bytes > 0;
+		} else if (n == 0 || errno != EINTR) {
+			return false;
+		}
+	}
+	return true;
+}
+
+bool decisions_log(struct decisions *d, int fd, bool *is_torn, const char *id, uint64_t number,
+	uint64_t seed) {
 	char *line = NULL;
 	size_t bytes = 0;
 	pthread_mutex_lock(&d->lock);
 	const int n = d->n;
 	FILE *out = n > 0 ? open_memstream(&line, &bytes) : NULL;
 	if (out != NULL) {
-		fputs("{\"id\":", out);
+		fputs(*is_torn ? "\n{\"id\":" : "{\"id\":", out);
 		print_text(out, id, SIZE_MAX);
 		fprintf(out, ",\"number\":%llu,\"time\":%lld,\"seed\":%lld,\"decisions\":[",
 			(unsigned long long)number, (long long)time(NULL), (long long)(int64_t)seed);
@@ -156,7 +187,7 @@ bool decisions_log(struct decisions *d, int fd, const char *id, uint64_t number,
 	}
 	pthread_mutex_unlock(&d->lock);
 	const bool is_made = out != NULL && fclose(out) == 0;
-	const bool ok = n == 0 || (is_made && write(fd, line, bytes) == (ssize_t)bytes);
+	const bool ok = n == 0 || (is_made && append(fd, line, bytes, is_torn));
 	free(line);
 	return ok;
 }

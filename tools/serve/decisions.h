@@ -28,9 +28,14 @@ json_t *decisions_json(struct decisions *d);
 /* The k-th branch that is given as an answer: those that were chosen, in that order; where none
  * was, those of n_branches that weren't dropped. -1: there is none. */
 int decisions_given(struct decisions *d, int k, int n_branches);
-/* A line about a request that has ended: {id, number, time, seed, decisions}, if there were any.
- * One write to fd. False: it failed. Counts for no ration: called by the engine's thread. */
-bool decisions_log(struct decisions *d, int fd, const char *id, uint64_t number, uint64_t seed);
+/* Where lines about requests are appended, of whatever kind it is. -1, and errno: it can't be
+ * opened. *is_torn: it ends within a line. */
+int decisions_open(const char *path, bool *is_torn);
+/* A line about a request that has ended: {id, number, time, seed, decisions}, if there were any;
+ * behind a torn one on a line of its own. False: it wasn't written, or not all of it. Counts for no
+ * ration: called by the engine's thread. */
+bool decisions_log(struct decisions *d, int fd, bool *is_torn, const char *id, uint64_t number,
+	uint64_t seed);
 
 /* The same list from a request's field `name`, allocated; its texts are the list's. False:
  * replied. */

@@ -4,11 +4,11 @@
 #include "server.h"
 
 #include "asked_effort.h"
+#include "decisions.h"
 #include "terminal.h"
 #include "turn.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -140,8 +140,7 @@ bool server_start(struct server *s, struct bb_engine *engine, const struct serve
 		return false;
 	}
 	if (options->decision_log != NULL) {
-		s->decision_fd = open(options->decision_log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC,
-			0600);
+		s->decision_fd = decisions_open(options->decision_log, &s->has_torn_line);
 		if (s->decision_fd < 0) {
 			return server_fail(err, BB_ERR_IO, "'%s' can't be opened: %s", options->decision_log,
 				strerror(errno));

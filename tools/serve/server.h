@@ -73,6 +73,7 @@ struct server {
 	pthread_mutex_t live_lock;
 	struct live *live;            /* under it: exchanges that have requests, the newest first */
 	int decision_fd;              /* of the log of decisions, or -1 */
+	bool has_torn_line;           /* the log ends within one; the engine's thread's */
 	bool has_lost_decisions;      /* which was said; the engine's thread's */
 
 	atomic_size_t embeds_bytes;   /* of prompts that came as embeddings, until they are answered */

@@ -205,7 +205,7 @@ static void decide(struct slot *slot, const struct bb_event *event) {
 		decisions_note(&slot->decisions, event->decision);
 	}
 	if (event->usage != NULL && s->decision_fd >= 0 &&
-		!decisions_log(&slot->decisions, s->decision_fd, slot->turn->live.id,
+		!decisions_log(&slot->decisions, s->decision_fd, &s->has_torn_line, slot->turn->live.id,
 			bb_request_id(event->request), slot->seed) && !s->has_lost_decisions) {
 		s->has_lost_decisions = true;
 		notice("'%s' can't be written: decisions are missing there", s->options.decision_log);
