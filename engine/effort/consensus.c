@@ -45,6 +45,10 @@ static void ended(struct effort_branch *b, struct effort_wish *wish) {
 	wish->bar = f->params.consensus;
 	wish->finish = wish->value >= wish->bar;
 	wish->n_start = wish->finish ? 0 : vote_least(most, second, wish->bar, n_left);
+	if (v.leader < 0) {
+		snprintf(wish->why, sizeof(wish->why), "no answer has a vote yet");
+		return;
+	}
 	snprintf(wish->why, sizeof(wish->why), "\"%s\" has %d of %d votes, the next %d",
 		ballot_show(f, v.leader, shown), v.n, v.n_all, v.n_second);
 }
