@@ -282,7 +282,7 @@ static json_t *usage_object(const struct bb_usage *u) {
 	return json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:o}", "prompt_tokens", u->n_prompt,
 		"completion_tokens", u->n_output, "reasoning_tokens", u->n_thinking, "cot_steps",
 		u->n_cot_steps, "branches", u->n_branches, "dropped_branches", u->n_dropped,
-		"probe_tokens", u->n_probe_tokens, "flops", u->flops, "drafts",
+		"probe_tokens", u->n_probe_tokens, "flops", u->flops, "speculation",
 		speculation_counts(u->spec));
 }
 

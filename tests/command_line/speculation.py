@@ -40,16 +40,16 @@ class Same(Case):
     def test_text(self):
         plain = drawn("--spec-type", "none")
         self.assertEqual(bobbin("run", REAL, *ASK)[0].decode().rstrip("\n"), plain["text"].rstrip("\n"))
-        self.assertEqual(sum(d["drafted"] for d in plain["usage"]["drafts"].values()), 0)
+        self.assertEqual(sum(d["drafted"] for d in plain["usage"]["speculation"].values()), 0)
         for args in (("--spec-type", "ngram"), ("--spec-type", "suffix", "--spec-draft-n-max", "3"),
                      ("--draft-model", REAL), ("--speculative-config", '{"method": "ngram", "prompt_lookup_min": 3}'),
                      ("--speculative-config", json.dumps({"model": str(REAL), "num_speculative_tokens": 2}))):
             with self.subTest(" ".join(map(str, args))):
                 root = drawn(*args)
                 self.assertEqual((root["text"], root["tokens"]), (plain["text"], plain["tokens"]))
-                for counts in root["usage"]["drafts"].values():
+                for counts in root["usage"]["speculation"].values():
                     self.assertLessEqual(counts["accepted"], counts["drafted"])
 
     def test_a_text_that_repeats_itself_is_guessed(self):
-        counts = drawn("--spec-type", "ngram")["usage"]["drafts"]["ngram"]
+        counts = drawn("--spec-type", "ngram")["usage"]["speculation"]["ngram"]
         self.assertGreater(counts["accepted"], 10)

@@ -448,32 +448,24 @@ const struct bb_effort *asked_effort_of(const struct asked_effort *a) {
 	return asks ? e : NULL;
 }
 
-/* Guesses at tokens by what they came from, where there were any; and their sum, as OpenAI's API
- * has it for those of its clients. */
+/* The sum of guesses at tokens, as OpenAI's API has it for those of its clients. */
 static void count_guesses(json_t *usage, const struct bb_usage *u) {
-	json_t *sources = json_object(), *details = json_object_get(usage, "completion_tokens_details");
+	json_t *details = json_object_get(usage, "completion_tokens_details");
 	json_int_t n_right = 0, n_wrong = 0;
 	for (int i = 0; i < BB_SPEC_SOURCES; i++) {
-		const struct bb_spec_count *c = &u->spec[i];
-		n_right += (json_int_t)c->n_accepted;
-		n_wrong += (json_int_t)(c->n_drafted - c->n_accepted);
-		if (c->n_drafted > 0) {
-			json_object_set_new(sources, bb_spec_source_name((enum bb_spec_source)i),
-				json_pack("{s:I, s:I}", "drafted", (json_int_t)c->n_drafted, "accepted",
-					(json_int_t)c->n_accepted));
-		}
+		n_right += (json_int_t)u->spec[i].n_accepted;
+		n_wrong += (json_int_t)(u->spec[i].n_drafted - u->spec[i].n_accepted);
 	}
 	if (details != NULL) {
 		json_object_set_new(details, "accepted_prediction_tokens", json_integer(n_right));
 		json_object_set_new(details, "rejected_prediction_tokens", json_integer(n_wrong));
 	}
-	json_object_set_new(usage, "speculation", sources);
 }
 
 void asked_effort_count(json_t *usage, const struct bb_usage *u) {
 	json_t *more = json_pack("{s:i, s:i, s:i, s:i, s:f, s:o}", "cot_steps", u->n_cot_steps,
 		"branches", u->n_branches, "dropped_branches", u->n_dropped, "probe_tokens",
-		u->n_probe_tokens, "flops", u->flops, "drafts", speculation_counts(u->spec));
+		u->n_probe_tokens, "flops", u->flops, "speculation", speculation_counts(u->spec));
 	json_object_update(usage, more);
 	json_decref(more);
 	count_guesses(usage, u);
