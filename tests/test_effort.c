@@ -5,6 +5,8 @@
 #include "efforts.h"
 #include "mixed.h"
 
+#include <limits.h>
+
 /* ---- marks ---- */
 
 /* The first token that has bytes of the longest end of text[n] that the mark begins with, or, where
@@ -241,6 +243,10 @@ Test(effort, steps_of_thinking_are_counted, .timeout = 60) {
 	bb_context_destroy(c);
 	run_one(&p, &o);
 	cr_assert_eq(o.usage.n_cot_steps, n_all);
+	const struct bb_effort plain = { 0 }; /* tells no thinking apart */
+	p.effort = &plain;
+	run_one(&p, &o);
+	cr_assert_eq(o.usage.n_cot_steps, n_all);
 	struct bb_effort effort = { .thinking = { .end = "a1" }, .has_budget = true,
 		.max_thinking = 40, .soft_from = 1 };
 	p.effort = &effort;
@@ -366,11 +372,31 @@ Test(effort, refused) {
 		p.deadline_ms = 4000;
 		expect_refused(&p, cases[i].word);
 	}
+	const struct bb_decision wrong[] = {
+		{ .kind = BB_DECISION_BUDGET, .policy = "control", .value = -1 },
+		{ .kind = BB_DECISION_BUDGET, .policy = "control", .value = NAN },
+		{ .kind = BB_DECISION_EXTEND, .policy = "control", .value = 1e300 },
+		{ .kind = BB_DECISION_CLOSE, .policy = "control", .branch = 1 },
+		{ .kind = BB_DECISION_CLOSE, .policy = "control", .token = -1 },
+		{ .kind = BB_DECISION_CLOSE, .policy = "nobody" },
+		{ .kind = BB_DECISION_CLOSE },
+	};
+	for (size_t i = 0; i < COUNT(wrong); i++) {
+		const struct bb_effort again = { .thinking = t, .replays = true, .replay = &wrong[i],
+			.n_replay = 1 };
+		struct bb_request_params p = thinker(&again, 40, 1);
+		expect_refused(&p, "decision 0");
+	}
 	struct bb_effort effort = thinking(); /* beyond the context, it's never reached */
 	static struct outcome o;
 	effort.has_budget = true;
 	effort.max_thinking = 100000;
 	struct bb_request_params p = thinker(&effort, 40, 1);
+	run_one(&p, &o);
+	cr_assert(o.n_ids[0] == 40 && o.usage.n_thinking == 40 && o.n_decisions == 0);
+	effort.max_thinking = effort.max_extensions = effort.group = INT_MAX;
+	effort.answer_tokens = INT_MAX;
+	effort.answer_by_ms = 1e300;
 	run_one(&p, &o);
 	cr_assert(o.n_ids[0] == 40 && o.usage.n_thinking == 40 && o.n_decisions == 0);
 }

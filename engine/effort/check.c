@@ -3,6 +3,7 @@
  * What may be asked for, before a request begins; levels of effort, and names of decisions. */
 #include "effort.h"
 
+#include <limits.h>
 #include <string.h>
 
 /* ---- names ---- */
@@ -98,6 +99,11 @@ static bool check_replay(const struct bb_effort *p, int n, struct bb_error *err)
 			(unsigned)d->kind >= COUNT(names)) {
 			return base_fail(err, BB_ERR_USAGE, "decision %d is of branch %d at token %d, expected "
 				"-1 to %d and 0 or more", i, d->branch, d->token, n - 1);
+		}
+		const bool has_number = d->kind == BB_DECISION_BUDGET || d->kind == BB_DECISION_EXTEND;
+		if (has_number && !(d->value >= 0 && d->value <= INT_MAX)) {
+			return base_fail(err, BB_ERR_USAGE, "decision %d has %g tokens, expected 0 to %d", i,
+				d->value, INT_MAX);
 		}
 		if (d->policy == NULL || (strcmp(d->policy, effort_control) != 0 &&
 			effort_policy_find(d->policy) == NULL)) {

@@ -26,7 +26,7 @@ static bool check(const struct bb_effort *p, int n, int max_tokens, struct bb_er
 static void look_at_clock(struct effort_branch *b, double now, struct effort_wish *wish) {
 	const struct effort *f = b->effort;
 	const double left = f->answer_by - now;
-	const double needs = MARGIN * b->pace * (f->n_closing + f->params.answer_tokens);
+	const double needs = MARGIN * b->pace * ((double)f->n_closing + f->params.answer_tokens);
 	if (effort_may_think(b) && left <= needs && b->max_thinking != 0) {
 		wish->close = true;
 		wish->value = 1000 * left;

@@ -225,6 +225,7 @@ bool effort_create(struct effort **out, const struct bb_engine *e, const struct 
 	p->max_extensions = p->max_extensions > 0 ? p->max_extensions : 8;
 	p->answer_tokens = p->answer_tokens > 0 ? p->answer_tokens : 64;
 	p->group = p->group > 0 ? p->group : 2048;
+	p->group = p->group <= e->max_len ? p->group : e->max_len + 1; /* which nobody completes */
 	p->keep = p->keep > 0 ? p->keep : 0.9;
 	p->conf_share = p->conf_share > 0 ? p->conf_share : 0.95;
 	p->probe_tokens = p->probe_tokens > 0 ? p->probe_tokens : 20;
@@ -387,6 +388,9 @@ bool effort_follow(struct effort_branch *b, const struct bb_sampled *token, cons
 	b->last = now;
 	b->n_output++;
 	b->may_pause = cot_may_pause(cot);
+	if (!effort_has_thinking(f)) {
+		b->n_cot_steps += cot->n_tokens == 1;
+	}
 	if (!effort_has_thinking(f) || b->phase == EFFORT_ANSWER) {
 		return add_answer(b, token->id, err);
 	}

@@ -26,7 +26,8 @@ struct effort_branch {
 	int n_output;               /* tokens given out */
 	int first_thinking;         /* of them, the first one behind the begin */
 	int n_thinking;             /* without those at the tail that the end may begin with */
-	int n_cot_steps, i_cot_step; /* that have thinking; the last one of them, or -1 */
+	int n_cot_steps, i_cot_step; /* that have thinking, or, where that isn't told apart, all; the
+	                             * last one of them, or -1 */
 	int n_cot_tail;             /* those that only tokens of that tail have */
 	int max_thinking;           /* -1: no budget */
 	int min_thinking, n_extended, max_extended;
