@@ -142,14 +142,14 @@ enum bb_control_kind {
 };
 struct bb_control {
 	enum bb_control_kind kind;
-	int branch; /* -1: all */
+	int branch; /* -1: all that have begun; a budget is that of those to come, too */
 	int n_tokens;
 };
 /* From any thread, before the release. It takes effect in the next step, and is told as a decision
  * there; while the prompt is read it waits for the first token. BB_ERR_USAGE: there is no such
- * branch, it has ended or thinks no more, the number is out of range, it's the last one that could
- * be dropped, or there is no whole answer to finish with, or the request replays. BB_ERR_BUSY: 16
- * wait for the next step already. */
+ * branch, it hasn't begun, has ended or thinks no more, the number is out of range, it's the last
+ * one that could be dropped, or there is no whole answer to finish with, or the request replays.
+ * BB_ERR_BUSY: 16 wait for the next step already. */
 bool bb_request_control(struct bb_request *r, const struct bb_control *control,
 	struct bb_error *err);
 

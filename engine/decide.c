@@ -318,6 +318,9 @@ static bool obey_control(struct bb_scheduler *s, struct bb_request *r, const str
 	struct effort_wish wish = { .value = c->n_tokens, .why = "asked for" };
 	for (int i = 0; i < r->params.n; i++) {
 		struct branch *b = &r->branches[i];
+		if (c->branch < 0 && kind == BB_DECISION_BUDGET && !b->is_live && b->effort != NULL) {
+			b->effort->to_come = c->n_tokens;
+		}
 		if (!b->is_live || (c->branch >= 0 && c->branch != i)) {
 			continue;
 		}
@@ -364,6 +367,8 @@ static bool obey_controls(struct bb_scheduler *s, struct bb_request *r, struct b
 
 /* What was asked for before, then or now, comes first: policies see it. */
 bool decide_begin(struct bb_scheduler *s, struct branch *b, struct bb_error *err) {
+	const struct source asked = { effort_control, true };
+	struct effort_wish wish = { .why = "asked for" };
 	bool ends = false;
 	if (!obey_controls(s, b->request, err)) {
 		return false;
@@ -374,6 +379,12 @@ bool decide_begin(struct bb_scheduler *s, struct branch *b, struct bb_error *err
 	b->effort->has_begun = true;
 	b->effort->pace = schedule_meter_cost(&s->meter).step_s; /* until it has one of its own */
 	spend_show(b->request);
+	wish.value = b->effort->to_come;
+	if (b->effort->to_come >= 0 && !change(s, b, BB_DECISION_BUDGET, b->effort->to_come, &asked,
+		&wish, err)) {
+		return false;
+	}
+	b->effort->to_come = -1;
 	return replay(s, b, err) && ask_all(s, b, HOOK_TOKEN, &ends, 0, err) &&
 		ask_all(s, b, HOOK_CLOCK, &ends, requests_now(s), err) &&
 		(b->finish != BB_FINISH_NONE || aim(b, err));

@@ -76,7 +76,9 @@ void run_end_branch(struct bb_scheduler *s, struct branch *b, enum bb_finish fin
 		finish == BB_FINISH_CONTEXT;
 	const bool is_decided = is_whole || finish == BB_FINISH_DROPPED;
 	const bool has_choice = r->effort != NULL && (is_decided || finish == BB_FINISH_DEADLINE);
-	r->usage.n_dropped += b->is_live && finish == BB_FINISH_DROPPED;
+	const bool is_dropped = b->is_live && finish == BB_FINISH_DROPPED;
+	r->usage.n_dropped += is_dropped;
+	r->usage.n_branches += is_dropped && !b->has_begun; /* it was about to draw */
 	turns_end_probe(s, turns_probe_of(b));
 	spec_end(s->spec, b, is_whole);
 	if (is_whole && !r->params.wants_hidden) {
@@ -263,8 +265,8 @@ static bool begin_drawing(struct bb_scheduler *s, struct branch *b, struct bb_er
 	if (!decide_begin(s, b, err)) {
 		return false;
 	}
-	b->has_begun = true;
-	b->request->usage.n_branches++;
+	b->has_begun = b->finish == BB_FINISH_NONE;
+	b->request->usage.n_branches += b->has_begun;
 	return true;
 }
 

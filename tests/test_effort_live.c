@@ -278,6 +278,32 @@ Test(live, branches_are_seen_and_dropped) {
 	cr_assert_eq(engine->n_contexts, 0);
 }
 
+/* A budget holds for those that begin later, too; nothing else can be asked of them. */
+Test(live, branches_to_come) {
+	static struct outcome o;
+	struct bb_scheduler *s = new_scheduler(engine, NULL);
+	struct bb_effort effort = thinking();
+	effort.answer_pattern = "number";
+	effort.consensus = 0.95; /* four votes at least */
+	struct bb_request_params p = thinker(&effort, 60, 1);
+	p.n = 8;
+	submit(s, p, &o);
+	step_until(s, &o, 0, 10);
+	refuse(o.request, BB_CONTROL_DROP, 4, 0, "hasn't begun");
+	refuse(o.request, BB_CONTROL_CLOSE, 7, 0, "hasn't begun");
+	refuse(o.request, BB_CONTROL_BUDGET, 4, 20, "hasn't begun");
+	control(o.request, BB_CONTROL_BUDGET, -1, 20);
+	run_all(s);
+	cr_assert_gt(o.usage.n_branches, 4);
+	cr_assert_eq(o.usage.n_thinking, 20 * o.usage.n_branches);
+	for (int i = 0; i < o.usage.n_branches; i++) {
+		cr_assert(o.ids[i][20] == END && o.is_forced[i][20], "branch %d", i);
+	}
+	expect_replay(&p, &o);
+	bb_request_release(o.request);
+	bb_scheduler_destroy(s);
+}
+
 /* Also without an effort. */
 Test(live, finished_with_what_is_whole) {
 	static struct outcome o;
@@ -288,6 +314,8 @@ Test(live, finished_with_what_is_whole) {
 	step_until(s, &o, 0, 5);
 	refuse(o.request, BB_CONTROL_CLOSE, -1, 0, "told apart");
 	control(o.request, BB_CONTROL_DROP, 0, 0);
+	step_until(s, &o, 1, 7);
+	refuse(o.request, BB_CONTROL_FINISH, -1, 0, "whole"); /* who was dropped is no answer */
 	run_all(s);
 	cr_assert_eq(o.finish[0], BB_FINISH_DROPPED);
 	bb_request_release(o.request);

@@ -13,15 +13,30 @@ static const char *const verbs[] = {
 	[BB_CONTROL_FINISH] = "finish",
 };
 
-/* A branch hasn't ended; with `thinks` it may yet think. */
-static bool is_open(const struct branch_view *v, bool thinks) {
-	return v->info.finish == BB_FINISH_NONE && (!thinks || v->may_think);
+/* It has begun, or does with the prompt; others may never begin. */
+static bool has_come(const struct bb_request *r, int i) {
+	return i < r->n_first || r->views[i].info.is_live ||
+		r->views[i].info.finish != BB_FINISH_NONE;
 }
 
-static int n_open(const struct bb_request *r, bool thinks) {
+/* Of the branches that haven't ended how many may yet think; a budget is of those to come, too. */
+static int n_thinking(const struct bb_request *r, bool is_budget) {
 	int n = 0;
 	for (int i = 0; i < r->params.n; i++) {
-		n += is_open(&r->views[i], thinks);
+		n += r->views[i].info.finish == BB_FINISH_NONE && r->views[i].may_think &&
+			(is_budget || has_come(r, i));
+	}
+	return n;
+}
+
+/* Branches that haven't ended; *n_whole: those of the others that came to an end of their own. */
+static int n_open(const struct bb_request *r, int *n_whole) {
+	int n = 0;
+	*n_whole = 0;
+	for (int i = 0; i < r->params.n; i++) {
+		const enum bb_finish finish = r->views[i].info.finish;
+		n += finish == BB_FINISH_NONE;
+		*n_whole += finish != BB_FINISH_NONE && finish != BB_FINISH_DROPPED;
 	}
 	return n;
 }
@@ -30,23 +45,29 @@ static bool check_branches(const struct bb_request *r, const struct bb_control *
 	struct bb_error *err) {
 	const bool is_drop = c->kind == BB_CONTROL_DROP, is_finish = c->kind == BB_CONTROL_FINISH;
 	const bool thinks = !is_drop && !is_finish;
+	int n_whole;
+	const int n = n_open(r, &n_whole);
+	if (c->branch >= 0 && !has_come(r, c->branch)) {
+		return base_fail(err, BB_ERR_USAGE, "branch %d hasn't begun, it is too early to %s it",
+			c->branch, verbs[c->kind]);
+	}
 	if (c->branch >= 0 && r->views[c->branch].info.finish != BB_FINISH_NONE) {
 		return base_fail(err, BB_ERR_USAGE, "branch %d has ended, it is too late to %s it",
 			c->branch, verbs[c->kind]);
 	}
-	if (c->branch >= 0 && !is_open(&r->views[c->branch], thinks)) {
+	if (c->branch >= 0 && thinks && !r->views[c->branch].may_think) {
 		return base_fail(err, BB_ERR_USAGE, "branch %d doesn't think any more, it is too late to "
 			"%s it", c->branch, verbs[c->kind]);
 	}
-	if (c->branch < 0 && n_open(r, thinks) == 0) {
-		return base_fail(err, BB_ERR_USAGE, "no branch %s, it is too late to %s one",
-			thinks ? "thinks any more" : "is left", verbs[c->kind]);
+	if (c->branch < 0 && thinks && n_thinking(r, c->kind == BB_CONTROL_BUDGET) == 0) {
+		return base_fail(err, BB_ERR_USAGE, "no branch thinks any more, it is too late to %s one",
+			verbs[c->kind]);
 	}
-	if (is_drop && n_open(r, false) == 1) {
+	if (is_drop && n == 1) {
 		return base_fail(err, BB_ERR_USAGE, "branch %d is the last one, which can't be dropped",
 			c->branch);
 	}
-	if (is_finish && n_open(r, false) == r->params.n) {
+	if (is_finish && n_whole == 0) {
 		return base_fail(err, BB_ERR_USAGE, "no answer is whole yet, expected one to finish with");
 	}
 	return true;

@@ -185,7 +185,7 @@ static bool make_branches(struct effort *f, struct bb_error *err) {
 		struct effort_branch *b = &f->branches[i];
 		*b = (struct effort_branch){ .effort = f, .index = i, .i_cot_step = -1,
 			.phase = f->params.thinking.starts_inside ? EFFORT_THINKING : EFFORT_BEFORE,
-			.max_thinking = f->params.has_budget ? f->params.max_thinking : -1,
+			.max_thinking = f->params.has_budget ? f->params.max_thinking : -1, .to_come = -1,
 			.min_thinking = f->params.min_thinking, .max_extended = f->params.max_extensions };
 		if (!confidence_init(&b->group, f->params.group, err) ||
 			!mark_place_init(&b->place, bytes, err)) {

@@ -30,6 +30,7 @@ struct effort_branch {
 	                             * last one of them, or -1 */
 	int n_cot_tail;             /* those that only tokens of that tail have */
 	int max_thinking;           /* -1: no budget */
+	int to_come;                /* the budget that was asked for before it began, or -1 */
 	int min_thinking, n_extended, max_extended;
 	bool is_closing;            /* what closes it is being written, or was: that isn't thinking */
 	bool may_pause;             /* the last token ended a sentence or a line */
