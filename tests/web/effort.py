@@ -89,6 +89,10 @@ class View(PageCase):
         self.wait("document.querySelectorAll('.decisions li').length === 2")
         self.assertTrue(self.page.evaluate("document.querySelector('.effort tbody tr').isTheSame"))
         self.assertIn("close", self.page.locator(".decisions li").first.inner_text())
+        self.requests[0]["decisions"].insert(1, decision("extend", 0, 100, "control", "in between"))
+        self.wait("document.querySelectorAll('.decisions li').length === 3")
+        self.assertEqual([text.split()[0] for text in self.page.locator(".decisions li").all_inner_texts()],
+                         ["close", "extend", "budget"])
         self.rows, self.requests = [row(8)], []
         self.wait("document.querySelectorAll('.effort').length === 0")
         self.assertEqual(self.page.locator("#rows tr").count(), 1)

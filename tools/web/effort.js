@@ -83,17 +83,15 @@ export class Effort {
 		const isWhole = (b) => b.finish_reason && b.finish_reason !== "dropped";
 		this.finish.hidden = request.branches.every(isEnded) || !request.branches.some(isWhole);
 		this.controls.hidden = this.finish.hidden && this.note.textContent === "";
-		this.#addDecisions(request.decisions);
+		this.#fillDecisions(request.decisions);
 	}
 
-	/* The newest first; they only ever become more. */
-	#addDecisions(decisions) {
-		for (const d of decisions.slice(this.#nDecisions)) {
-			this.list.prepend(decisionItem(d));
-		}
-		this.#nDecisions = decisions.length;
-		while (this.list.children.length > MOST_DECISIONS) {
-			this.list.lastChild.remove();
+	/* The last ones first. They only ever become more, but what comes may belong between others: they are ordered by
+	 * their tokens. */
+	#fillDecisions(decisions) {
+		if (decisions.length !== this.#nDecisions) {
+			this.#nDecisions = decisions.length;
+			this.list.replaceChildren(...decisions.slice(-MOST_DECISIONS).reverse().map(decisionItem));
 		}
 	}
 
