@@ -7,6 +7,7 @@
 #include "terminal.h"
 
 #include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,10 +21,15 @@ void decision_print(FILE *out, const struct bb_decision *d) {
 	fprintf(out, ", %s%s: %s\n", d->policy, d->is_load_dependent ? " (by the load)" : "", d->why);
 }
 
+static json_t *number(double value) { /* JSON has no infinity */
+	return isfinite(value) ? json_real(value) : json_null();
+}
+
 json_t *decision_json(const struct bb_decision *d) {
-	return json_pack("{s:s, s:i, s:i, s:s, s:f, s:f, s:s, s:b}", "kind", bb_decision_name(d->kind),
-		"branch", d->branch, "token", d->token, "policy", d->policy, "value", d->value, "bar",
-		d->bar, "why", d->why, "load_dependent", (int)d->is_load_dependent);
+	return json_pack("{s:s, s:i, s:i, s:s, s:o, s:o, s:o, s:b}", "kind", bb_decision_name(d->kind),
+		"branch", d->branch, "token", d->token, "policy", d->policy, "value", number(d->value),
+		"bar", number(d->bar), "why", json_bytes(d->why, strnlen(d->why, sizeof(d->why))),
+		"load_dependent", (int)d->is_load_dependent);
 }
 
 static bool read_int(const json_t *object, const char *name, int least, int *out) {

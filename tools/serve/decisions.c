@@ -3,9 +3,9 @@
  * A list that grows, under a lock; and its two forms in JSON. */
 #include "decisions.h"
 
+#include "decision.h"
 #include "fields.h"
 #include "ration.h"
-#include "terminal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -80,20 +80,13 @@ int decisions_given(struct decisions *d, int k, int n_branches) {
 
 /* ---- as JSON ---- */
 
-static json_t *number(double value) { /* JSON has no infinity */
-	return isfinite(value) ? json_real(value) : json_null();
-}
-
 json_t *decisions_json(struct decisions *d) {
 	json_t *list = json_array();
 	pthread_mutex_lock(&d->lock);
 	for (int i = 0; i < d->n; i++) {
-		const struct bb_decision *one = &d->v[i].decision;
-		json_array_append_new(list, json_pack("{s:s, s:i, s:i, s:s, s:o, s:o, s:o, s:b}", "kind",
-			bb_decision_name(one->kind), "branch", one->branch, "token", one->token, "policy",
-			d->v[i].policy, "value", number(one->value), "bar", number(one->bar), "why",
-			json_bytes(one->why, strnlen(one->why, sizeof(one->why))), "load_dependent",
-			one->is_load_dependent));
+		struct bb_decision one = d->v[i].decision;
+		one.policy = d->v[i].policy;
+		json_array_append_new(list, decision_json(&one));
 	}
 	if (d->has_lost) {
 		ration_lose();
