@@ -11,7 +11,7 @@
 #include <string.h>
 
 /* What the kernel gives for a row. */
-enum { ROW_BYTES = 4 * (4 + 2 * BB_SAMPLE_TOP) };
+enum { ROW_BYTES = 4 * (5 + 2 * BB_SAMPLE_TOP) };
 
 static size_t round16(size_t n) {
 	return (n + 15) / 16 * 16;
@@ -150,8 +150,9 @@ static void results_at(struct bb_sample *a, uint8_t *base, int n_out, int row) {
 	a->logprobs = f + n + r;
 	a->entropies = f + 2 * n + r;
 	a->confidences = f + 3 * n + r;
-	a->top_ids = (int32_t *)(void *)base + 4 * n + r * BB_SAMPLE_TOP;
-	a->top_logprobs = f + (4 + BB_SAMPLE_TOP) * n + r * BB_SAMPLE_TOP;
+	a->certainties = f + 4 * n + r;
+	a->top_ids = (int32_t *)(void *)base + 5 * n + r * BB_SAMPLE_TOP;
+	a->top_logprobs = f + (5 + BB_SAMPLE_TOP) * n + r * BB_SAMPLE_TOP;
 }
 
 void draws_run(struct bb_engine *e, int i, int n) {
@@ -193,6 +194,7 @@ static void read_row(const struct bb_engine *e, const struct bb_sampler *s, uint
 	out->id = a.ids[0];
 	out->logprob = a.logprobs[0];
 	out->confidence = a.confidences[0];
+	out->certainty = a.certainties[0];
 	out->n_top = n_top < n_vocab ? n_top : n_vocab;
 	memcpy(out->top_ids, a.top_ids, (size_t)out->n_top * sizeof(*a.top_ids));
 	memcpy(out->top_logprobs, a.top_logprobs, (size_t)out->n_top * sizeof(*a.top_logprobs));

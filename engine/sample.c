@@ -579,10 +579,16 @@ static int keep_largest(float *largest, int n, float x) {
 	return n < BB_SAMPLE_TOP ? n + 1 : n;
 }
 
-/* How sure the model is, of finite logits whose log sum of exponentials is `base`. Few stretches of
- * a vocabulary have one of its largest, so most are only compared and summed, by vectors: sums of
+/* How far a logit lies below the best. */
+static double depth_of(float logit, float best) {
+	const double below = (double)best - (double)logit;
+	return below < BB_SAMPLE_BELOW ? below : BB_SAMPLE_BELOW;
+}
+
+/* How sure the model is, of finite logits, with log_sum as softmax has it. Few stretches of a
+ * vocabulary have one of its largest, so most are only compared and summed, by vectors: sums of
  * LANES of their own, which don't depend on how many the CPU adds at once. */
-static void measure_confidence(const float *logits, int n_vocab, float base,
+static void measure_confidence(const float *logits, int n_vocab, float best, float log_sum,
 	struct bb_sampled *out) {
 	enum { STRETCH = 512, LANES = 8 };
 	float largest[BB_SAMPLE_TOP];
@@ -598,11 +604,11 @@ static void measure_confidence(const float *logits, int n_vocab, float base,
 		int i = from;
 		for (; i + LANES <= end; i += LANES) {
 			for (int j = 0; j < LANES; j++) {
-				lanes[j] += (double)logits[i + j];
+				lanes[j] += depth_of(logits[i + j], best);
 			}
 		}
 		for (; i < end; i++) {
-			sum += (double)logits[i];
+			sum += depth_of(logits[i], best);
 		}
 		for (i = from; n_above > 0 && i < end; i++) {
 			if (n < BB_SAMPLE_TOP || logits[i] > largest[BB_SAMPLE_TOP - 1]) {
@@ -614,11 +620,10 @@ static void measure_confidence(const float *logits, int n_vocab, float base,
 		sum += lanes[j];
 	}
 	for (int j = 0; j < n; j++) {
-		top -= (double)log_probability(largest[j], base);
+		top -= (double)log_probability(largest[j], best + log_sum);
 	}
 	out->confidence = (float)(top / n);
-	const double certainty = (double)base - sum / n_vocab - log(n_vocab);
-	out->certainty = (float)fmin(fmax(certainty, 0), (double)FLT_MAX);
+	out->certainty = (float)fmax(sum / n_vocab + (double)log_sum - log(n_vocab), 0);
 }
 
 void sampler_report(struct bb_sampler *s, const struct bb_engine *e, const float *logits, int n_top,
@@ -631,7 +636,7 @@ void sampler_report(struct bb_sampler *s, const struct bb_engine *e, const float
 	out->logprob = log_probability(logits[out->id], base);
 	out->confidence = out->certainty = 0;
 	if (s->params.wants_confidence) {
-		measure_confidence(logits, s->n_vocab, base, out);
+		measure_confidence(logits, s->n_vocab, logits[best], log_sum, out);
 	}
 	out->n_top = n_top;
 	if (out->n_top > 0) {

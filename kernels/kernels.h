@@ -335,6 +335,7 @@ size_t kv_bounds_bytes(int head_dim);
 enum {
 	BB_SAMPLE_TOP = 20,        /* most alternatives that can be asked for */
 	BB_SAMPLE_VOCAB = 1 << 19, /* largest n_vocab */
+	BB_SAMPLE_BELOW = 1 << 24, /* certainty: most that a logit may lie under the best */
 	BB_SAMPLE_ID_NONE = -1,    /* the token of a row in which a logit is NaN or infinite */
 };
 
@@ -383,8 +384,10 @@ struct bb_sample_params {
  *
  * Of the unmodified logits l, natural logarithms: logprob = l[id] - log sum e^l; entropy = -sum p
  * log p; confidence = -mean of the log-probabilities of the n_confidence most likely (token
- * confidence, arXiv:2508.15260; 0 when n_confidence is 0); alternatives in the order of falling
- * l, equals by id. All are finite: what is below -FLT_MAX is -FLT_MAX.
+ * confidence, arXiv:2508.15260); certainty = KL(uniform || p) = -mean of all log-probabilities -
+ * log n_vocab (self-certainty, arXiv:2502.18581), where what lies BB_SAMPLE_BELOW and more under
+ * the largest l counts as that far under it; both 0 when n_confidence is 0; alternatives in the
+ * order of falling l, equals by id. All are finite: what is below -FLT_MAX is -FLT_MAX.
  *
  * c sums in double. The device computes w with f32's exp, rounds it to a multiple of 2^-44 and sums
  * whole numbers: no order of summing can change a bit, so a row's token is the same in any batch
@@ -394,7 +397,7 @@ struct bb_sample_params {
  * by p: tokens whose x differ while their p in f32 don't are in the order of ids there. */
 struct bb_sample {
 	int32_t *ids;          /* [n_rows]; BB_SAMPLE_ID_NONE: other results of the row are 0 then */
-	float *logprobs, *entropies, *confidences; /* [n_rows] */
+	float *logprobs, *entropies, *confidences, *certainties; /* [n_rows] */
 	int32_t *top_ids;      /* [n_rows, BB_SAMPLE_TOP]: min(n_top, n_vocab) ids, then -1 */
 	float *top_logprobs;   /* [n_rows, BB_SAMPLE_TOP]; then 0 */
 	const float *logits;   /* [n_rows, ld] */

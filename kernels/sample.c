@@ -195,15 +195,18 @@ static void report(const struct bb_sample *a, int row, const float *x) {
 	const struct bb_sample_params *p = &a->params[row];
 	int32_t best;
 	argmax_c(NULL, &best, x, a->n_vocab);
-	double sum = 0, moment = 0, confidence = 0;
+	double sum = 0, moment = 0, all_below = 0, confidence = 0;
 	for (int i = 0; i < a->n_vocab; i++) {
 		const double below = (double)x[best] - x[i], w = exp(-below);
 		sum += w;
 		moment += w > 0 ? w * below : 0;
+		all_below += fmin(below, BB_SAMPLE_BELOW);
 	}
 	const double base = (double)x[best] + log(sum);
 	a->logprobs[row] = clamped(x[a->ids[row]] - base);
 	a->entropies[row] = (float)(log(sum) + moment / sum);
+	const double certainty = all_below / a->n_vocab + log(sum) - log(a->n_vocab);
+	a->certainties[row] = p->n_confidence > 0 ? (float)fmax(certainty, 0) : 0;
 	const int n_report = p->n_top > p->n_confidence ? p->n_top : p->n_confidence;
 	int n_mean = 0;
 	for (int j = 0, last = -1; j < n_report && j < a->n_vocab; j++) {
@@ -238,7 +241,7 @@ void sample_c(bb_queue *q, const struct bb_sample *a) {
 			a->top_logprobs[row * BB_SAMPLE_TOP + j] = 0;
 		}
 		a->ids[row] = BB_SAMPLE_ID_NONE;
-		a->logprobs[row] = a->entropies[row] = a->confidences[row] = 0;
+		a->logprobs[row] = a->entropies[row] = a->confidences[row] = a->certainties[row] = 0;
 		if (all_finite(x, a->n_vocab)) {
 			sample_adjust(adjusted, x, a->n_vocab, p);
 			const double u = philox_unit(p->key, p->token_index);

@@ -271,6 +271,7 @@ static struct bb_sample make_outputs(struct check *c, const struct sample_case *
 	a.logprobs = check_out(c, "logprobs", n, tol);
 	a.entropies = check_out(c, "entropies", n, (struct tol){ .rel = 1e-6f, .abs = 1e-6f });
 	a.confidences = check_out(c, "confidences", n, tol);
+	a.certainties = check_out(c, "certainties", n, tol);
 	a.top_ids = check_out_i32(c, "top_ids", n * BB_SAMPLE_TOP);
 	a.top_logprobs = check_out(c, "top_logprobs", n * BB_SAMPLE_TOP, tol);
 	a.scratch = check_scratch(c, sample_scratch_bytes(a.n_rows, a.n_vocab), 16);
@@ -287,6 +288,7 @@ static void check_row_alone(struct check *c, sample_fn *fn, const struct bb_samp
 	one.logprobs = check_scratch(c, sizeof(*one.logprobs), 4);
 	one.entropies = check_scratch(c, sizeof(*one.entropies), 4);
 	one.confidences = check_scratch(c, sizeof(*one.confidences), 4);
+	one.certainties = check_scratch(c, sizeof(*one.certainties), 4);
 	one.top_ids = check_scratch(c, sizeof(*one.top_ids) * BB_SAMPLE_TOP, 4);
 	one.top_logprobs = check_scratch(c, sizeof(*one.top_logprobs) * BB_SAMPLE_TOP, 4);
 	fn(check_queue(c), &one);
@@ -295,6 +297,7 @@ static void check_row_alone(struct check *c, sample_fn *fn, const struct bb_samp
 	check_same(c, "logprob alone", one.logprobs, a->logprobs + row, bytes);
 	check_same(c, "entropy alone", one.entropies, a->entropies + row, bytes);
 	check_same(c, "confidence alone", one.confidences, a->confidences + row, bytes);
+	check_same(c, "certainty alone", one.certainties, a->certainties + row, bytes);
 	check_same(c, "top_ids alone", one.top_ids, a->top_ids + top, bytes * BB_SAMPLE_TOP);
 	check_same(c, "top_logprobs alone", one.top_logprobs, a->top_logprobs + top,
 		bytes * BB_SAMPLE_TOP);

@@ -303,7 +303,7 @@ struct side {
 	float *logits;                 /* [n_vocab] */
 };
 
-enum { MAX_BIAS = 4, N_ARRAYS = 10 };
+enum { MAX_BIAS = 4, N_ARRAYS = 11 };
 
 static void *take(char **at, size_t bytes) {
 	void *p = *at;
@@ -320,7 +320,7 @@ static void side_init(struct side *s, const char *device) {
 	}
 	const size_t scratch_bytes = sample_scratch_bytes(1, n_vocab), n = (size_t)n_vocab;
 	const size_t bytes = 64 * N_ARRAYS + sizeof(*s->params) + n * sizeof(*s->counts) +
-		MAX_BIAS * sizeof(*s->bias) + n * sizeof(float) + 3 * sizeof(float) +
+		MAX_BIAS * sizeof(*s->bias) + n * sizeof(float) + 4 * sizeof(float) +
 		2 * BB_SAMPLE_TOP * sizeof(float) + scratch_bytes;
 	char *at;
 	if (s->device.module == NULL) {
@@ -340,6 +340,7 @@ static void side_init(struct side *s, const char *device) {
 	s->row = (struct bb_sample){
 		.ids = take(&at, sizeof(int32_t)), .logprobs = take(&at, sizeof(float)),
 		.entropies = take(&at, sizeof(float)), .confidences = take(&at, sizeof(float)),
+		.certainties = take(&at, sizeof(float)),
 		.top_ids = take(&at, BB_SAMPLE_TOP * sizeof(int32_t)),
 		.top_logprobs = take(&at, BB_SAMPLE_TOP * sizeof(float)),
 		.logits = s->logits, .ld = n_vocab, .n_rows = 1, .n_vocab = n_vocab,
@@ -381,6 +382,7 @@ static struct bb_sampling any_sampling(struct bb_logit_bias bias[MAX_BIAS]) {
 	p.frequency_penalty = below(2) ? 0 : -0.2f;
 	p.seed = (uint64_t)below(1 << 30);
 	p.n_logprobs = below(BB_MAX_LOGPROBS + 1);
+	p.wants_confidence = below(2);
 	p.n_logit_bias = below(2) ? 0 : MAX_BIAS;
 	p.logit_bias = bias;
 	for (int i = 0; i < MAX_BIAS; i++) { /* two for one token, in the order of ids */
@@ -406,6 +408,7 @@ static void set_row(struct side *s, const struct bb_sampling *p, const int32_t *
 		.frequency_penalty = p->frequency_penalty, .n_counts = n_counts,
 		.n_bias = p->n_logit_bias, .counts = s->counts, .bias = s->bias,
 		.key = sampler_key(p->seed), .token_index = (uint32_t)token_index, .n_top = p->n_logprobs,
+		.n_confidence = p->wants_confidence ? BB_SAMPLE_TOP : 0,
 	};
 	memcpy(s->logits, logits, (size_t)n_vocab * sizeof(*logits));
 }
@@ -414,6 +417,8 @@ static void set_row(struct side *s, const struct bb_sampling *p, const int32_t *
 static void expect_same_report(const struct side *s, const struct bb_sampled *out) {
 	const float tol = 4e-6f;
 	cr_assert_float_eq(s->row.logprobs[0], out->logprob, tol * 4);
+	cr_assert_float_eq(s->row.confidences[0], out->confidence, tol * 4);
+	cr_assert_float_eq(s->row.certainties[0], out->certainty, tol * 4);
 	for (int i = 0; i < out->n_top; i++) {
 		cr_assert_eq(s->row.top_ids[i], out->top_ids[i]);
 		cr_assert_float_eq(s->row.top_logprobs[i], out->top_logprobs[i], tol * 4);

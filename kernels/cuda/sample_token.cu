@@ -194,15 +194,22 @@ DEVICE int choose_of_all(const struct row *r, uint64_t u, struct room *m) {
 
 /* ---- what is said of the unmodified distribution ---- */
 
-/* log sum e^l; thread 0 stores the entropy. */
-DEVICE double measure(const struct row *r, float *entropy, struct room *m) {
-	uint64_t sum = 0, moment = 0;
+/* How far an element lies under the best, in multiples of 2^-20: 2^19 of them fit 63 bits. */
+DEVICE uint64_t depth_of(float below) {
+	return (uint64_t)llrintf(fminf(below, (float)BB_SAMPLE_BELOW) * 0x1p20f);
+}
+static_assert(BB_SAMPLE_BELOW == 1 << 24, "depths in 63 bits");
+
+/* log sum e^l; thread 0 stores entropy and certainty. */
+DEVICE double measure(const struct row *r, const struct bb_sample *a, struct room *m) {
+	uint64_t sum = 0, moment = 0, depths = 0;
 #pragma unroll 1
 	for (int i = first_of(r); i < r->end; i += QUAD) {
 		float x[4];
 		load_four(x, r, i);
 		for (int j = 0; j < 4; j++) {
 			const float below = r->best - x[j], w = exp_f32(-below);
+			depths += i + j < r->end ? depth_of(below) : 0;
 			if (i + j < r->end && w > 0.0f) { /* w * below is at most 1 / e */
 				sum += whole_of(w);
 				moment += whole_of(w * below);
@@ -211,9 +218,14 @@ DEVICE double measure(const struct row *r, float *entropy, struct room *m) {
 	}
 	sum = block_sum(sum, m);
 	moment = block_sum(moment, m);
+	depths = block_sum(depths, m);
 	const double log_sum = log((double)sum * 0x1p-44);
 	if (threadIdx.x == 0) {
-		*entropy = (float)(log_sum + (double)moment / (double)sum);
+		const int row = (int)blockIdx.x;
+		const double mean = (double)depths * 0x1p-20 / (double)r->n;
+		const double certainty = fmax(mean + log_sum - log((double)r->n), 0.0);
+		a->entropies[row] = (float)(log_sum + (double)moment / (double)sum);
+		a->certainties[row] = a->params[row].n_confidence > 0 ? (float)certainty : 0.0f;
 	}
 	return (double)r->best + log_sum;
 }
@@ -255,7 +267,8 @@ DEVICE void refuse(const struct bb_sample *a) {
 	}
 	if (t == 0) {
 		a->ids[row] = BB_SAMPLE_ID_NONE;
-		a->logprobs[row] = a->entropies[row] = a->confidences[row] = 0.0f;
+		a->logprobs[row] = a->entropies[row] = 0.0f;
+		a->confidences[row] = a->certainties[row] = 0.0f;
 	}
 }
 
@@ -305,7 +318,7 @@ __global__ void __launch_bounds__(THREADS) sample_kernel(struct bb_sample a, siz
 		return;
 	}
 	r.best = logit_of(best);
-	const double base = measure(&r, a.entropies + i, m);
+	const double base = measure(&r, &a, m);
 
 	const float scale = 1.0f / p->temperature;
 	const bool is_adjusted = p->n_counts > 0 || p->n_bias > 0 || p->mask != NULL;
