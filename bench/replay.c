@@ -6,11 +6,13 @@
  * do; bench/effort_curves makes curves of what is printed.
  *
  * A line a task: how many tokens each answer has, and per setting [is the given answer right,
- * tokens spent, answers begun]. Then a line a budget, from equal shares of 1 to n - 1 answers: what
+ * tokens spent, answers begun, which one is given]. Then a line a budget, from equal shares of 1 to n - 1 answers: what
  * water-filling makes of no more tokens, per task.
  *
  * replay TASKS TRACES [PATTERN] */
 #include "bobbin.h"
+
+#include "pattern.h"
 
 #include "effort/answer.h"
 #include "effort/confidence.h"
@@ -22,9 +24,6 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* What stands behind "Answer:" to the end of the word or number. */
-#define PATTERN "(?i)answer:?[\\s*$\\\\({]*(-?[\\w.,]*\\w)"
 
 enum { MAX_N = 64, N_GROUPS = 3 };
 static const int groups[N_GROUPS] = { 8, 16, 32 }; /* tokens; answers have tens of them */
@@ -193,11 +192,11 @@ static int tokens_of(const struct task *t, int n) {
 	return sum;
 }
 
-/* [is the chosen answer right, tokens, answers] */
+/* [is the chosen answer right, tokens, answers, which one is chosen] */
 static json_t *outcome(const struct task *t, const struct vote *votes, int n, enum bb_choice choice,
 	int n_tokens) {
 	const int chosen = vote_choose(votes, n, choice, 0, 0);
-	return must(json_pack("[i, i, i]", chosen >= 0 && t->is_right[chosen], n_tokens, n));
+	return must(json_pack("[i, i, i, i]", chosen >= 0 && t->is_right[chosen], n_tokens, n, chosen));
 }
 
 /* Of the first 1 to n answers. */
@@ -370,7 +369,7 @@ int main(int argc, char **argv) {
 		fail("expected TASKS TRACES [PATTERN]");
 		return 2;
 	}
-	if (!answer_pattern_create(&r.pattern, argc > 3 ? argv[3] : PATTERN, &err)) {
+	if (!answer_pattern_create(&r.pattern, argc > 3 ? argv[3] : ANSWER_PATTERN, &err)) {
 		fail("%s", err.text);
 		return 2;
 	}

@@ -12,8 +12,15 @@
  * was asked of which model. Where OUT is there already what it lacks is added: tasks are written
  * whole, and a line that a kill cut off goes.
  *
- * traces MODEL TASKS OUT [N [MAX_TOKENS [TEMPERATURE [PLACES [THREADS]]]]]      16 160 0.8 64 0 */
+ * With CONSENSUS, a threshold, the engine's own policy draws no more answers than it wants: those
+ * branches are written, and which one is given ("chosen"). bench/effort_curves --engine holds it
+ * against what it makes of all answers.
+ *
+ * traces MODEL TASKS OUT [N [MAX_TOKENS [TEMPERATURE [PLACES [THREADS [CONSENSUS]]]]]]
+ *                        16  160         0.8          64      0        0 */
 #include "bobbin.h"
+
+#include "pattern.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -40,6 +47,7 @@ struct task {
 	uint64_t seed;
 	size_t n_prompt;
 	struct branch *branches; /* [n], while it runs */
+	int chosen;              /* of them, by consensus */
 	struct bb_request *request;
 };
 
@@ -49,7 +57,7 @@ struct record {
 	json_t *list;       /* [n_tasks] */
 	struct task *tasks; /* [n_tasks] */
 	int n_tasks, n, max_tokens, n_places, n_threads;
-	double temperature;
+	double temperature, consensus;
 	FILE *out;
 	int n_left, n_written; /* tasks that run; that were written in this run */
 	double n_tokens, began_s;
@@ -116,18 +124,20 @@ static void task_free(struct task *t, int n) {
 static void write_task(struct task *t) {
 	struct record *r = t->record;
 	json_t *branches = must(json_array());
-	for (int i = 0; i < r->n; i++) {
+	for (int i = 0; i < r->n && t->branches[i].n_tokens > 0; i++) { /* those that began */
 		r->n_tokens += t->branches[i].n_tokens;
 		json_array_append_new(branches, branch_json(&t->branches[i]));
 	}
-	if (!write_line(r, must(json_pack("{s:s, s:I, s:I, s:o}", "task", t->name, "seed",
-		(json_int_t)t->seed, "n_prompt", (json_int_t)t->n_prompt, "branches", branches)))) {
-		r->has_failed = true;
+	json_t *line = must(json_pack("{s:s, s:I, s:I, s:o}", "task", t->name, "seed",
+		(json_int_t)t->seed, "n_prompt", (json_int_t)t->n_prompt, "branches", branches));
+	if (r->consensus > 0) {
+		json_object_set_new(line, "chosen", json_integer(t->chosen));
 	}
+	r->has_failed = !write_line(r, line);
 	r->n_written++;
 	const double s = now_s() - r->began_s;
-	fprintf(stderr, "\rtraces: %d of %d tasks left, %.0f tokens/s, %.0f tokens an answer, %.0f s ",
-		r->n_left - 1, r->n_tasks, r->n_tokens / s, r->n_tokens / (r->n_written * r->n), s);
+	fprintf(stderr, "\rtraces: %d of %d tasks left, %.0f tokens/s, %.0f tokens a task, %.0f s ",
+		r->n_left - 1, r->n_tasks, r->n_tokens / s, r->n_tokens / r->n_written, s);
 }
 
 /* ---- what is computed ---- */
@@ -146,6 +156,10 @@ static void on_event(void *user, const struct bb_event *event) {
 	struct record *r = t->record;
 	if (event->kind == BB_EVENT_TOKEN) {
 		on_token(&t->branches[event->branch], event);
+	} else if (event->kind == BB_EVENT_DECISION) {
+		if (event->decision->kind == BB_DECISION_CHOOSE) {
+			t->chosen = event->decision->branch;
+		}
 	} else if (event->kind == BB_EVENT_FINISHED) {
 		t->branches[event->branch].finish = event->finish;
 	} else if (event->kind == BB_EVENT_FAILED) {
@@ -179,7 +193,12 @@ static bool tokenize(const struct record *r, json_t *messages, struct bb_tokens 
 static bool submit(struct record *r, struct task *t) {
 	struct bb_tokens ids = { 0 };
 	struct bb_error err = { 0 };
-	struct bb_request_params params = { .n = r->n, .event = on_event, .user = t };
+	const struct bb_effort effort = {
+		.answer_pattern = ANSWER_PATTERN, .consensus = r->consensus, .choice = BB_CHOICE_VOTE,
+	};
+	struct bb_request_params params = {
+		.n = r->n, .effort = r->consensus > 0 ? &effort : NULL, .event = on_event, .user = t,
+	};
 	bb_sampling_default(r->engine, &params.generation.sampling);
 	params.generation.sampling.temperature = (float)r->temperature;
 	params.generation.sampling.top_p = 1;
@@ -267,6 +286,9 @@ static bool begin(struct record *r, const char *path) {
 	json_t *head = must(json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:f}", "model", info.name,
 		"weights", info.weight_type, "isa", info.isa, "kv_type", info.kv_type, "n", r->n,
 		"max_tokens", r->max_tokens, "temperature", r->temperature));
+	if (r->consensus > 0) {
+		json_object_set_new(head, "consensus", json_real(r->consensus));
+	}
 	r->out = fopen(path, "a+");
 	const bool ok = r->out != NULL ? resume(r, head)
 		: fail("'%s' can't be written: %s", path, strerror(errno));
@@ -300,13 +322,14 @@ static bool record(struct record *r, const char *model, const char *tasks, const
 
 int main(int argc, char **argv) {
 	if (argc < 4) {
-		fail("expected MODEL TASKS OUT [N [MAX_TOKENS [TEMPERATURE [PLACES [THREADS]]]]]");
+		fail("expected MODEL TASKS OUT [N [MAX_TOKENS [TEMPERATURE [PLACES [THREADS "
+			"[CONSENSUS]]]]]]");
 		return 2;
 	}
 	struct record r = {
 		.n = argc > 4 ? atoi(argv[4]) : 16, .max_tokens = argc > 5 ? atoi(argv[5]) : 160,
 		.temperature = argc > 6 ? atof(argv[6]) : 0.8, .n_places = argc > 7 ? atoi(argv[7]) : 64,
-		.n_threads = argc > 8 ? atoi(argv[8]) : 0,
+		.n_threads = argc > 8 ? atoi(argv[8]) : 0, .consensus = argc > 9 ? atof(argv[9]) : 0,
 	};
 	if (r.n < 1 || r.n > r.n_places || r.max_tokens < 1 || r.n_threads < 0) {
 		fail("expected N of 1 to PLACES, and MAX_TOKENS of 1 or more");
