@@ -39,6 +39,7 @@ struct task {
 	bool is_right[MAX_N];
 	int n_tokens[MAX_N];
 	double lowest[N_GROUPS][MAX_N];
+	double value[MAX_N], cost[MAX_N]; /* of one more answer behind so many */
 };
 
 struct replay {
@@ -274,17 +275,19 @@ static json_t *play_deepconf(const struct replay *r, const struct task *t, int n
 
 /* ---- a budget for all tasks ---- */
 
-/* How many answers a task draws while one more is worth the price of its tokens: the next one is
- * expected to have as many as those before had on average. */
+/* The next answer is expected to have as many tokens as those before had on average. */
+static void set_worths(const struct replay *r, struct task *t) {
+	for (int n = 1; n < r->n; n++) {
+		const struct vote_count v = vote_count(t->votes, n, false);
+		t->cost[n] = (double)tokens_of(t, n) / n;
+		t->value[n] = worth_vote(v.n, v.n_second, 0, r->n - n);
+	}
+}
+
+/* How many answers a task draws while one more is worth the price of its tokens. */
 static int n_worth(const struct replay *r, const struct task *t, double price) {
 	int n = 1;
-	while (n < r->n) {
-		const struct vote_count v = vote_count(t->votes, n, false);
-		const double cost = (double)tokens_of(t, n) / n;
-		const double value = worth_vote(v.n, v.n_second, 0, r->n - n);
-		if (!worth_goes(value, cost, price)) {
-			break;
-		}
+	while (n < r->n && worth_goes(t->value[n], t->cost[n], price)) {
 		n++;
 	}
 	return n;
@@ -376,6 +379,7 @@ int main(int argc, char **argv) {
 	bool ok = read_lines(&r, argv[1], take_listed) && read_lines(&r, argv[2], take_recorded) &&
 		(r.n_tasks > 0 || fail("'%s' has no answers", argv[2]));
 	for (int i = 0; ok && i < r.n_tasks; i++) {
+		set_worths(&r, &r.tasks[i]);
 		print_task(&r, &r.tasks[i]);
 	}
 	if (ok) {
