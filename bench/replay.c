@@ -6,8 +6,10 @@
  * do; bench/effort_curves makes curves of what is printed.
  *
  * A line a task: how many tokens each answer has, and per setting [is the given answer right,
- * tokens spent, answers begun, which one is given]. Then a line a budget, from equal shares of 1 to n - 1 answers: what
- * water-filling makes of no more tokens, per task.
+ * tokens spent, answers begun, which one is given]. Then a line a budget, from equal shares of 1 to
+ * n - 1 answers: per task what these make of it, and what water-filling makes of no more tokens
+ * ([how often right, tokens, answers], means over as many orders of the same answers, as recorded
+ * and shuffled: who happens to come first would hide differences of this size).
  *
  * replay TASKS TRACES [PATTERN] */
 #include "bobbin.h"
@@ -25,7 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_N = 64, N_GROUPS = 3 };
+enum { MAX_N = 64, N_GROUPS = 3, ORDERS = 32 };
 static const int groups[N_GROUPS] = { 8, 16, 32 }; /* tokens; answers have tens of them */
 static const double thresholds[] = { 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 0.99 };
 static const int warmups[] = { 4, 8 };
@@ -322,18 +324,78 @@ static void print_line(json_t *line) {
 	json_decref(line);
 }
 
-static void print_budgets(const struct replay *r) {
-	for (int n_each = 1; n_each < r->n; n_each++) {
-		const double price = price_of(r, n_each);
-		json_t *tasks = must(json_array());
-		for (int i = 0; i < r->n_tasks; i++) {
-			const struct task *t = &r->tasks[i];
-			const int n = n_worth(r, t, price);
-			json_array_append_new(tasks, outcome(t, t->votes, n, BB_CHOICE_VOTE, tokens_of(t, n)));
+/* Of a policy that gives a task so many answers: what is summed over orders. */
+struct sums {
+	double right, tokens, answers;
+};
+
+static void add_vote(struct sums *s, const struct task *t, int n) {
+	const int chosen = vote_choose(t->votes, n, BB_CHOICE_VOTE, 0, 0);
+	s->right += chosen >= 0 && t->is_right[chosen];
+	s->tokens += tokens_of(t, n);
+	s->answers += n;
+}
+
+static void swap_answers(struct task *t, int a, int b) {
+	const struct vote vote = t->votes[a];
+	const bool is_right = t->is_right[a];
+	const int n_tokens = t->n_tokens[a];
+	t->votes[a] = t->votes[b];
+	t->is_right[a] = t->is_right[b];
+	t->n_tokens[a] = t->n_tokens[b];
+	t->votes[b] = vote;
+	t->is_right[b] = is_right;
+	t->n_tokens[b] = n_tokens;
+}
+
+/* Another order of each task's answers (Fisher and Yates). What is summed by order only knows
+ * votes, tokens and what is right. */
+static void shuffle(struct replay *r, uint64_t *random) {
+	for (int i = 0; i < r->n_tasks; i++) {
+		for (int k = r->n - 1; k > 0; k--) {
+			*random = *random * 6364136223846793005u + 1442695040888963407u;
+			swap_answers(&r->tasks[i], k, (int)((*random >> 33) % (uint64_t)(k + 1)));
 		}
-		print_line(must(json_pack("{s:i, s:f, s:o}", "budget", n_each, "price", price, "filled",
-			tasks)));
 	}
+}
+
+static json_t *means_of(const struct replay *r, const struct sums *sums) {
+	json_t *all = must(json_array());
+	for (int i = 0; i < r->n_tasks; i++) {
+		json_array_append_new(all, json_pack("[f, f, f]", sums[i].right / ORDERS,
+			sums[i].tokens / ORDERS, sums[i].answers / ORDERS));
+	}
+	return all;
+}
+
+/* The last thing that is done: afterwards the answers are in another order. */
+static void print_budgets(struct replay *r) {
+	const size_t n_tasks = (size_t)r->n_tasks, n_sums = (size_t)r->n * n_tasks;
+	struct sums *equal = must(calloc(n_sums, sizeof(*equal)));
+	struct sums *filled = must(calloc(n_sums, sizeof(*filled)));
+	uint64_t random = 1;
+	for (int order = 0; order < ORDERS; order++) {
+		for (int i = 0; i < r->n_tasks; i++) {
+			set_worths(r, &r->tasks[i]);
+		}
+		for (int n_each = 1; n_each < r->n; n_each++) {
+			const double price = price_of(r, n_each);
+			for (int i = 0; i < r->n_tasks; i++) {
+				const struct task *t = &r->tasks[i];
+				const size_t at = (size_t)n_each * n_tasks + (size_t)i;
+				add_vote(&equal[at], t, n_each);
+				add_vote(&filled[at], t, n_worth(r, t, price));
+			}
+		}
+		shuffle(r, &random);
+	}
+	for (int n_each = 1; n_each < r->n; n_each++) {
+		print_line(must(json_pack("{s:i, s:i, s:o, s:o}", "budget", n_each, "orders", ORDERS,
+			"equal", means_of(r, equal + (size_t)n_each * n_tasks),
+			"filled", means_of(r, filled + (size_t)n_each * n_tasks))));
+	}
+	free(equal);
+	free(filled);
 }
 
 static void print_task(const struct replay *r, const struct task *t) {
@@ -379,7 +441,6 @@ int main(int argc, char **argv) {
 	bool ok = read_lines(&r, argv[1], take_listed) && read_lines(&r, argv[2], take_recorded) &&
 		(r.n_tasks > 0 || fail("'%s' has no answers", argv[2]));
 	for (int i = 0; ok && i < r.n_tasks; i++) {
-		set_worths(&r, &r.tasks[i]);
 		print_task(&r, &r.tasks[i]);
 	}
 	if (ok) {
