@@ -76,7 +76,8 @@ static void *must(void *p) {
 static struct bb_text answer_of(const struct replay *r, const char *text) {
 	struct bb_text out = { 0 };
 	struct bb_error err = { 0 };
-	const bool ok = r->pattern != NULL ? answer_find(r->pattern, text, strlen(text), &out, &err)
+	const bool ok = r->pattern != NULL
+		? answer_find(r->pattern, text, strlen(text), 0, &out, &err)
 		: answer_canonical(text, strlen(text), &out, &err);
 	if (!ok) {
 		fail("%s", err.text);
