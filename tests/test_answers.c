@@ -48,7 +48,7 @@ Test(probes, close_thinking_when_the_answer_stands) {
 	check_probes(&(struct room){ "falcon-h1", .n_tokens = 512, .n_contexts = 5 });
 }
 
-/* What a fork says counts, not what it's asked; and it closes nothing that was extended meanwhile. */
+/* What a fork says counts, not what it's asked; it closes nothing that was extended meanwhile. */
 Test(probes, have_an_answer_of_their_own) {
 	open_tiny("llama", 0, 0);
 	static const struct {

@@ -20,9 +20,9 @@ bool answer_pattern_create(struct answer_pattern **out, const char *pattern, str
 void answer_pattern_destroy(struct answer_pattern *p); /* NULL is fine */
 enum answer_kind answer_pattern_kind(const struct answer_pattern *p);
 
-/* The answer of text[bytes] into out, which is empty when there is none: what matches nowhere, takes
- * more work than a sensible pattern, or lies within the first n_asked bytes, which only ask for it,
- * has none. BB_ERR_MEMORY. */
+/* The answer of text[bytes] into out, which is empty when there is none: what matches nowhere, or
+ * takes more work than a sensible pattern, or lies within the first n_asked bytes, which only ask
+ * for it, has none. BB_ERR_MEMORY. */
 bool answer_find(const struct answer_pattern *p, const char *text, size_t bytes, size_t n_asked,
 	struct bb_text *out, struct bb_error *err);
 
