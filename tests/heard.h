@@ -131,7 +131,7 @@ struct room {
 	bool no_prefix_cache;
 };
 
-static inline inline struct bb_effort consensus_of(double threshold) {
+static inline struct bb_effort consensus_of(double threshold) {
 	return (struct bb_effort){ .answer_pattern = "number", .choice = BB_CHOICE_VOTE,
 		.consensus = threshold };
 }
