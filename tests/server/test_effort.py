@@ -268,6 +268,14 @@ class WithoutMarks(Case):
         error = self.server.post(CHAT, ask(max_thinking_tokens=5), 400)["error"]
         self.assertEqual(error["param"], "max_thinking_tokens")
         self.assertIn("effort.think_end", error["message"])
+        probe = {"probe": {"every": 8}, "answer_pattern": "number"}
+        for param, more in (("answer_by_ms", {"answer_by_ms": 500}), ("effort.probe", {"effort": probe}),
+                            ("effort.answer_by_ms", {"effort": {"answer_by_ms": 500}}),
+                            ("effort.closing", {"effort": {"closing": "so"}}),
+                            ("effort.extension", {"effort": {"extension": "Wait"}})):
+            error = self.server.post(CHAT, ask(**more), 400)["error"]
+            self.assertEqual(error["param"], param)
+            self.assertIn("effort.think_end", error["message"])
         reply = self.server.post(CHAT, ask(max_thinking_tokens=5, effort={"think_end": END}))
         self.assertEqual(reply["usage"]["completion_tokens_details"]["reasoning_tokens"], 5)
 

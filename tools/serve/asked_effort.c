@@ -27,6 +27,11 @@ static bool is_known(const char *name, const char *const *names) {
 	return *names != NULL;
 }
 
+static bool needs_end(struct exchange *x, const char *name) {
+	return reply_error(x, 400, name, "unsupported_parameter", "'%s' needs to know where thinking "
+		"ends, which this model's template doesn't say: give 'effort.think_end'", name);
+}
+
 /* ---- one number by many names ---- */
 
 struct alias {
@@ -74,11 +79,14 @@ static bool read_int(struct exchange *x, const struct alias *aliases, int min, i
 	return true;
 }
 
-static bool read_answer_by(struct exchange *x, const json_t *in, double *out) {
+static bool read_answer_by(struct exchange *x, const json_t *in, bool can_think, double *out) {
 	double inner = 0;
 	if (!field_double(x, x->in, "answer_by_ms", 0, MOST_MS, out) ||
 		!field_double(x, in, "effort.answer_by_ms", 0, MOST_MS, &inner)) {
 		return false;
+	}
+	if (*out > 0 && !can_think) {
+		return needs_end(x, "answer_by_ms");
 	}
 	if (field(in, "effort.answer_by_ms") == NULL) {
 		return true;
@@ -89,7 +97,7 @@ static bool read_answer_by(struct exchange *x, const json_t *in, double *out) {
 			inner);
 	}
 	*out = inner;
-	return true;
+	return inner == 0 || can_think || needs_end(x, "effort.answer_by_ms");
 }
 
 /* ---- levels ---- */
@@ -141,10 +149,7 @@ static bool read_budget(struct exchange *x, struct asked_effort *a) {
 	}
 	const bool can_think = e->thinking.end != NULL;
 	if (!can_think && (budget >= 0 || e->min_thinking > 0)) {
-		const char *which = budget >= 0 ? name : min_name;
-		return reply_error(x, 400, which, "unsupported_parameter", "'%s' needs to know where "
-			"thinking ends, which this model's template doesn't say: give 'effort.think_end'",
-			which);
+		return needs_end(x, budget >= 0 ? name : min_name);
 	}
 	const bool has_budget = name != NULL && budget != 0; /* -1 too */
 	if (level != NULL && strcmp(level, "none") == 0 && (has_budget || e->min_thinking > 0)) {
@@ -210,6 +215,9 @@ static bool read_probe(struct exchange *x, const json_t *effort, struct bb_effor
 	if (!open_object(x, effort, "effort.probe", names, &in) || in == NULL) {
 		return x->status == 0;
 	}
+	if (e->thinking.end == NULL) {
+		return needs_end(x, "effort.probe");
+	}
 	e->probe_every = 64;
 	return field_int(x, in, "effort.probe.every", 1, INT_MAX, &e->probe_every) &&
 		field_int(x, in, "effort.probe.tokens", 1, INT_MAX, &e->probe_tokens) &&
@@ -237,8 +245,10 @@ static bool read_marks(struct exchange *x, const json_t *in, struct bb_thinking 
 		!field_string(x, in, "effort.extension", &t->extension)) {
 		return false;
 	}
-	return t->end != NULL || t->begin == NULL || reply_error(x, 400, "effort.think_begin",
-		"invalid_value", "'effort.think_begin' needs 'effort.think_end'");
+	const char *name = t->begin != NULL ? "effort.think_begin" : t->closing != NULL
+		? "effort.closing" : "effort.extension";
+	return t->end != NULL || (t->begin == NULL && t->closing == NULL && t->extension == NULL) ||
+		reply_error(x, 400, name, "invalid_value", "'%s' needs 'effort.think_end'", name);
 }
 
 static bool read_replay(struct exchange *x, const json_t *in, struct asked_effort *a) {
@@ -320,7 +330,8 @@ bool asked_effort_read(struct exchange *x, struct asked_effort *a, int *n, int *
 	const json_t *in;
 	e->answer_pattern = x->server->options.answer_pattern;
 	return open_object(x, x->in, "effort", names, &in) && read_marks(x, in, &e->thinking) &&
-		read_budget(x, a) && read_answer_by(x, in, &e->answer_by_ms) &&
+		read_budget(x, a) && read_answer_by(x, in, e->thinking.end != NULL,
+			&e->answer_by_ms) &&
 		field_double(x, in, "effort.soft_from", LEAST_SHARE, 1, &e->soft_from) &&
 		field_int(x, in, "effort.max_extensions", 1, INT_MAX, &e->max_extensions) &&
 		field_int(x, in, "effort.answer_tokens", 1, INT_MAX, &e->answer_tokens) &&
