@@ -136,8 +136,15 @@ class Budgets(Thinking):
         self.assertEqual(two["usage"]["completion_tokens_details"]["reasoning_tokens"], 20)
         self.assertEqual(sorted((d["prompt"], d["branch"]) for d in kinds(two, "close")),
                          [(0, 0), (0, 1), (1, 0), (1, 1)])
+        replay = {"replay": two["decisions"]}
+        error = self.server.post("/v1/completions", {**body, "prompt": ["The", "Salt"], "effort": replay}, 400)["error"]
+        self.assertEqual(error["param"], "effort.replay")
         reply = self.server.post("/completion", {**body, "n_predict": 30, "max_tokens": 30})
         self.assertIn(END, reply["content"])
+        self.assertEqual([d["token"] for d in kinds(reply, "close")], [5])
+        pair = self.server.post("/generate", {"text": "The sky is", "sampling_params": {
+            "n": 2, "max_new_tokens": 30, "custom_params": {"thinking_budget": 5}}})
+        self.assertEqual([[d["branch"] for d in kinds(one["meta_info"], "close")] for one in pair], [[0], [1]])
 
     def test_anthropic_streams(self):
         status, _, data = self.server.ask("POST", "/v1/messages", {

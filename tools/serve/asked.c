@@ -175,6 +175,15 @@ bool asked_length(struct exchange *x, struct asked *a, const char *const *names,
 	return true;
 }
 
+bool asked_prompts(struct exchange *x, const struct asked *a, size_t n) {
+	if (n > 1 && a->effort.effort.replays) {
+		return reply_error(x, 400, "effort.replay", "invalid_value", "'effort.replay' is of one "
+			"prompt, but there are %zu", n);
+	}
+	return n <= ASKED_PROMPTS || reply_error(x, 400, "prompt", "invalid_value",
+		"there are %zu prompts, expected at most %d", n, ASKED_PROMPTS);
+}
+
 bool asked_check(struct exchange *x, struct asked *a, size_t n_prompt) {
 	const int most = x->server->info.max_len;
 	const char *name = field(x->in, "messages") != NULL ? "messages"

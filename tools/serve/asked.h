@@ -33,6 +33,8 @@ bool asked_read(struct exchange *x, struct asked *a);
 void asked_finish(struct asked *a);
 /* max_tokens, max_completion_tokens or the like: the first of the names that is there. */
 bool asked_length(struct exchange *x, struct asked *a, const char *const *names, int min);
+/* Whether it can be for so many prompts. */
+bool asked_prompts(struct exchange *x, const struct asked *a, size_t n);
 /* Checks the prompt and max_tokens against the context, and the rest as the engine does; behind
  * asked_effort_place. */
 bool asked_check(struct exchange *x, struct asked *a, size_t n_prompt);

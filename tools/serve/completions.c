@@ -445,9 +445,8 @@ static bool read_prompts(struct job *j) {
 	if (n == 0) {
 		return reply_error(x, 400, "prompt", "missing", "'prompt' is missing");
 	}
-	if (n > ASKED_PROMPTS) {
-		return reply_error(x, 400, "prompt", "invalid_value",
-			"'prompt' has %zu prompts, expected at most %d", n, ASKED_PROMPTS);
+	if (!asked_prompts(x, &j->asked, n)) {
+		return false;
 	}
 	const size_t n_choices = n * (size_t)j->asked.n;
 	if (!ration_take(n_choices * sizeof(*j->choices))) {

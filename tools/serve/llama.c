@@ -82,6 +82,7 @@ static json_t *object(const struct peer_job *j, int i) {
 			talk_timings_of(u));
 		json_object_update(all, last);
 		json_decref(last);
+		peer_decisions(j, i, all);
 	}
 	return all;
 }

@@ -39,6 +39,23 @@ const char *peer_stop(const struct peer_job *j, int i) {
 	return stops_found(&j->stops, j->x->server->engine, a->finish, a->last_id, &a->tail);
 }
 
+void peer_decisions(const struct peer_job *j, int i, json_t *object) {
+	json_t *all = decisions_json(turn_decisions(j->turn, i / j->asked.n));
+	json_t *own = json_array(), *one;
+	size_t k;
+	json_array_foreach(all, k, one) {
+		const json_int_t branch = json_integer_value(json_object_get(one, "branch"));
+		if (branch < 0 || branch == i % j->asked.n) {
+			json_array_append(own, one);
+		}
+	}
+	if (json_array_size(own) > 0) {
+		json_object_set(object, "decisions", own);
+	}
+	json_decref(own);
+	json_decref(all);
+}
+
 /* ---- events ---- */
 
 static void take_token(struct peer_job *j, const struct turn_event *e, struct peer_answer *a) {
@@ -175,9 +192,8 @@ static bool read_prompts(struct peer_job *j) {
 	if (prompt == NULL) {
 		return reply_error(x, 400, "prompt", "missing", "the prompt is missing");
 	}
-	if (n > ASKED_PROMPTS) {
-		return reply_error(x, 400, "prompt", "invalid_value",
-			"there are %zu prompts, expected at most %d", n, ASKED_PROMPTS);
+	if (!asked_prompts(x, &j->asked, n)) {
+		return false;
 	}
 	const size_t n_answers = n * (size_t)j->asked.n;
 	if (!ration_take(n_answers * sizeof(*j->answers))) {

@@ -48,5 +48,7 @@ void peer_run(struct exchange *x, json_t *in, const struct peer_shape *shape, in
 	bool gives_way, int n_top);
 /* The stop string that ended an answer, or NULL. */
 const char *peer_stop(const struct peer_job *j, int i);
+/* Adds what was decided about an answer that has ended, if there was anything. */
+void peer_decisions(const struct peer_job *j, int i, json_t *object);
 
 #endif

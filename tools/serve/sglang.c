@@ -57,6 +57,9 @@ static json_t *object(const struct peer_job *j, int i) {
 	if (a->entries != NULL) {
 		add_logprobs(j, a, meta);
 	}
+	if (a->has_ended) {
+		peer_decisions(j, i, meta);
+	}
 	json_t *all = json_pack("{s:s%, s:O, s:o}", "text", buf_string(&a->text), a->text.bytes,
 		"output_ids", a->ids, "meta_info", meta);
 	if (j->n_prompts * j->asked.n > 1) {
