@@ -128,7 +128,8 @@ static bool read_task(struct replay *r, json_t *line) {
 	const char *right;
 	json_t *branches;
 	json_error_t error;
-	if (json_unpack_ex(line, &error, 0, "{s:s, s:o}", "task", &t->name, "branches", &branches) != 0 ||
+	if (json_unpack_ex(line, &error, 0, "{s:s, s:o}", "task", &t->name, "branches",
+			&branches) != 0 ||
 		json_unpack_ex(json_object_get(r->list, t->name), &error, 0, "{s:s, s:s}", "family",
 			&t->family, "answer", &right) != 0) {
 		return fail("a recorded task is not in the list: %s", error.text);
@@ -150,7 +151,8 @@ static bool read_task(struct replay *r, json_t *line) {
 }
 
 /* JSON values of a file, one behind the other, each given to `take`. */
-static bool read_lines(struct replay *r, const char *path, bool (*take)(struct replay *, json_t *)) {
+static bool read_lines(struct replay *r, const char *path,
+	bool (*take)(struct replay *, json_t *)) {
 	FILE *f = fopen(path, "r");
 	if (f == NULL) {
 		return fail("'%s' can't be read: %s", path, strerror(errno));
@@ -248,8 +250,8 @@ static int tokens_above(const struct task *t, int i, int group, double bar, bool
 	return n;
 }
 
-static json_t *play_deepconf(const struct replay *r, const struct task *t, int n_warmup, double keep,
-	int i_group) {
+static json_t *play_deepconf(const struct replay *r, const struct task *t, int n_warmup,
+	double keep, int i_group) {
 	struct vote votes[MAX_N] = { 0 };
 	double lowest[MAX_N], bar = 0;
 	int n = 0, n_tokens = 0, wave = n_warmup;
