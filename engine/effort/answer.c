@@ -170,7 +170,9 @@ static struct span said_by(const char *text, pcre2_match_data *match, int n_grou
 	while (i > 0 && at[2 * i] == PCRE2_UNSET) {
 		i = i + 1 < n_groups ? i + 1 : 0;
 	}
-	return (struct span){ text + at[2 * i], at[2 * i + 1] - at[2 * i] };
+	/* by \K a match may begin behind its end */
+	const size_t first = at[2 * i], end = at[2 * i + 1];
+	return (struct span){ text + first, end > first ? end - first : 0 };
 }
 
 /* The last match. Where the work runs out there is none, be there earlier ones: what counted
