@@ -38,6 +38,26 @@ Test(spm, higher_scores_first_then_leftmost) {
 	tokenizer_destroy(t);
 }
 
+/* A text that goes on has no space before it, be that a part of its first token or not. */
+Test(spm, behind_another_text) {
+	begin_spm(true);
+	vocab_add_scored(SPACE, -9); /* 259 */
+	vocab_add_scored("a", -9);
+	vocab_add_scored("b", -9);
+	vocab_add_scored(SPACE "a", -1); /* 262 */
+	struct tokenizer *t = vocab_end();
+	struct bb_tokens behind = { 0 };
+	struct bb_error err = { 0 };
+	cr_assert_str_eq(vocab_ids(t, "ab", 0), "262 261");
+	cr_assert(tokenizer_encode_behind(t, "ab", 2, &behind, &err), "%s", err.text);
+	cr_assert(behind.n == 2 && behind.ids[0] == 260 && behind.ids[1] == 261);
+	cr_assert(tokenizer_encode_behind(t, " a</s>a", 7, &behind, &err), "%s", err.text);
+	cr_assert(behind.n == 5 && behind.ids[2] == 262 && behind.ids[3] == 2 &&
+		behind.ids[4] == 262, "a new text begins behind a control token");
+	bb_tokens_finish(&behind);
+	tokenizer_destroy(t);
+}
+
 /* The best-scored join of two neighbours, leftmost first, until no join is a piece. */
 static size_t merge_slowly(const char *text, size_t n, char pieces[][32]) {
 	for (size_t i = 0; i < n; i++) {

@@ -19,42 +19,6 @@ struct gguf_string effort_piece(const struct bb_engine *e, int32_t id, char room
 	return (struct gguf_string){ room, (size_t)n };
 }
 
-/* Whether these tokens [n] are the text. */
-static bool spells(const struct bb_engine *e, const int32_t *ids, size_t n, const char *text,
-	size_t bytes) {
-	for (size_t i = 0; i < n; i++) {
-		char room[16];
-		const struct gguf_string piece = effort_piece(e, ids[i], room);
-		if (piece.bytes > bytes || memcmp(piece.data, text, piece.bytes) != 0) {
-			return false;
-		}
-		text += piece.bytes;
-		bytes -= piece.bytes;
-	}
-	return bytes == 0;
-}
-
-/* Appends the ids of a text that is written behind others. SentencePiece puts a space before each
- * text: where that is a token of its own it isn't wanted. */
-static bool encode(const struct bb_engine *e, const char *text, size_t bytes,
-	struct bb_tokens *out, struct bb_error *err) {
-	const size_t before = out->n;
-	if (bytes == 0) {
-		return true;
-	}
-	if (!tokenizer_encode(e->tokenizer, text, bytes, false, true, out, err)) {
-		return false;
-	}
-	const size_t n = out->n - before;
-	int32_t *const ids = out->ids + before;
-	if (n > 1 && !tokenizer_is_vocabless(e->tokenizer) && !spells(e, ids, n, text, bytes) &&
-		spells(e, ids + 1, n - 1, text, bytes)) {
-		out->n--;
-		memmove(ids, ids + 1, (n - 1) * sizeof(*ids));
-	}
-	return true;
-}
-
 /* *out: the text in the bytes of effort_piece, for the caller to free. */
 static bool as_pieces(const struct bb_engine *e, const char *text, struct bb_text *out,
 	struct bb_error *err) {
@@ -62,7 +26,7 @@ static bool as_pieces(const struct bb_engine *e, const char *text, struct bb_tex
 		return base_append(out, text, strlen(text), err);
 	}
 	struct bb_tokens ids = { 0 };
-	bool ok = encode(e, text, strlen(text), &ids, err);
+	bool ok = tokenizer_encode_behind(e->tokenizer, text, strlen(text), &ids, err);
 	for (size_t i = 0; ok && i < ids.n; i++) {
 		char room[16];
 		const struct gguf_string piece = effort_piece(e, ids.ids[i], room);
@@ -76,7 +40,7 @@ static bool as_pieces(const struct bb_engine *e, const char *text, struct bb_tex
 static bool from_pieces(const struct bb_engine *e, const char *text, size_t bytes,
 	struct bb_tokens *out, struct bb_error *err) {
 	if (!tokenizer_is_vocabless(e->tokenizer)) {
-		return encode(e, text, bytes, out, err);
+		return tokenizer_encode_behind(e->tokenizer, text, bytes, out, err);
 	}
 	for (const char *at = text; at < text + bytes; at = strchr(at, '>') + 1) {
 		if (!bb_tokens_push(out, (int32_t)strtol(at + 1, NULL, 10), err)) {
@@ -171,7 +135,8 @@ static bool make_thinking(struct effort *f, struct bb_error *err) {
 	const char *extension = t->extension != NULL ? t->extension : has_words ? "Wait" : "";
 	return t->end == NULL || (make_mark(f, t->begin, &f->begin, err) &&
 		make_mark(f, t->end, &f->end, err) && make_closing(f, err) &&
-		encode(f->engine, extension, strlen(extension), &f->extension, err));
+		tokenizer_encode_behind(f->engine->tokenizer, extension, strlen(extension), &f->extension,
+			err));
 }
 
 static bool make_branches(struct effort *f, struct bb_error *err) {
@@ -207,7 +172,8 @@ static bool make_probe(struct effort *f, struct bb_error *err) {
 			return false;
 		}
 	}
-	return encode(f->engine, p->probe_text, strlen(p->probe_text), &f->probe, err);
+	return tokenizer_encode_behind(f->engine->tokenizer, p->probe_text, strlen(p->probe_text),
+		&f->probe, err);
 }
 
 bool effort_create(struct effort **out, const struct bb_engine *e, const struct bb_effort *params,

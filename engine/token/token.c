@@ -120,8 +120,9 @@ static bool encode_plain(const struct tokenizer *t, const char *text, size_t byt
 
 /* mark as special_mark gives it, or NULL: no added tokens. */
 static bool encode_marked(const struct tokenizer *t, const char *text, size_t bytes,
-	const uint8_t *mark, struct merge_work *w, struct bb_tokens *out, struct bb_error *err) {
-	bool after_special = true;
+	const uint8_t *mark, bool is_behind, struct merge_work *w, struct bb_tokens *out,
+	struct bb_error *err) {
+	bool after_special = !is_behind;
 	for (size_t i = 0; i < bytes;) {
 		size_t end = mark == NULL ? bytes : i + 1;
 		if (mark == NULL || mark[i] == 0) {
@@ -146,8 +147,8 @@ static bool encode_marked(const struct tokenizer *t, const char *text, size_t by
 	return true;
 }
 
-bool tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, bool add_special,
-	bool parse_special, struct bb_tokens *out, struct bb_error *err) {
+static bool encode(const struct tokenizer *t, const char *text, size_t bytes, bool add_special,
+	bool parse_special, bool is_behind, struct bb_tokens *out, struct bb_error *err) {
 	assert(text != NULL || bytes == 0);
 	const size_t n_before = out->n;
 	if (bytes >= INT32_MAX) {
@@ -162,13 +163,23 @@ bool tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes,
 	} else {
 		ok = special_mark(t, text, bytes, parse_special, &mark, err)
 			&& (!add_special || !t->add_bos || bb_tokens_push(out, t->bos, err))
-			&& encode_marked(t, text, bytes, mark, &work, out, err)
+			&& encode_marked(t, text, bytes, mark, is_behind, &work, out, err)
 			&& (!add_special || !t->add_eos || bb_tokens_push(out, t->eos, err));
 	}
 	merge_finish(&work);
 	base_free(mark);
 	out->n = ok ? out->n : n_before;
 	return ok;
+}
+
+bool tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, bool add_special,
+	bool parse_special, struct bb_tokens *out, struct bb_error *err) {
+	return encode(t, text, bytes, add_special, parse_special, false, out, err);
+}
+
+bool tokenizer_encode_behind(const struct tokenizer *t, const char *text, size_t bytes,
+	struct bb_tokens *out, struct bb_error *err) {
+	return encode(t, text, bytes, false, true, true, out, err);
 }
 
 /* ---- ids to text ---- */

@@ -22,6 +22,10 @@ void tokenizer_destroy(struct tokenizer *t);
  * World, if there is one. After an error *out is as before. */
 bool tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, bool add_special,
 	bool parse_special, struct bb_tokens *out, struct bb_error *err);
+/* The same for a text that goes on behind another one: SPM puts no space before it. Control tokens
+ * are found in it. */
+bool tokenizer_encode_behind(const struct tokenizer *t, const char *text, size_t bytes,
+	struct bb_tokens *out, struct bb_error *err);
 
 /* Raw bytes of one token as they appear in the text: byte tokens decoded, U+2581 turned to a space,
  * control tokens empty unless `special`. Returns a borrowed view valid as long as t lives. */
