@@ -62,10 +62,9 @@ static double worth_of_answer(const struct effort *f, int n_flying) {
 		return f->market.weight * worth_best(n_done(f, &tokens) + n_flying);
 	}
 	const struct vote_count v = ballot_result(f, false);
-	const int most = v.n > v.n_second ? v.n : v.n_second;
-	const int second = v.n > v.n_second ? v.n_second : v.n;
 	const int n_counted = f->ballot.n_counted, n_uncounted = n_ended(f) - n_counted;
-	return f->market.weight * worth_vote(most, second, n_flying + n_uncounted, f->n - n_counted);
+	return f->market.weight * worth_vote(v.n, v.n_second, n_flying + n_uncounted,
+		f->n - n_counted);
 }
 
 static void say(struct effort_wish *wish, const char *what, double value, double cost,

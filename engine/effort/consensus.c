@@ -38,13 +38,10 @@ static void ended(struct effort_branch *b, struct effort_wish *wish) {
 	}
 	const struct vote_count v = ballot_result(f, false);
 	char shown[BASE_SHOWN];
-	/* by weight the answer that leads may have fewer votes than another */
-	const int most = v.n > v.n_second ? v.n : v.n_second;
-	const int second = v.n > v.n_second ? v.n_second : v.n;
-	wish->value = vote_beta(most, second);
+	wish->value = vote_beta(v.n, v.n_second);
 	wish->bar = f->params.consensus;
 	wish->finish = wish->value >= wish->bar;
-	wish->n_start = wish->finish ? 0 : vote_least(most, second, wish->bar, n_left);
+	wish->n_start = wish->finish ? 0 : vote_least(v.n, v.n_second, wish->bar, n_left);
 	if (v.leader < 0) {
 		snprintf(wish->why, sizeof(wish->why), "no answer has a vote yet");
 		return;

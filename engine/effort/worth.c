@@ -3,6 +3,8 @@
  * Values of answers and thoughts, and the price of a unit. */
 #include "worth.h"
 
+#include "vote.h"
+
 #include <assert.h>
 #include <math.h>
 
@@ -16,19 +18,9 @@ bool worth_goes(double value, double cost, double price) {
 /* Further answers that are looked ahead at. */
 enum { MAX_AHEAD = 64 };
 
-/* The probability that the first one of two has the majority, of which so many votes are known:
- * that Beta(a + 1, b + 1) is above 1/2, a sum of binomial coefficients over 2^(a + b + 1). */
+/* The probability that the first one of two has the majority, of which so many votes are known. */
 static double majority(int a, int b) {
-	const int n = a + b + 1;
-	double term = exp2(-n), sum = 0;
-	if (term == 0) { /* more than 1000 votes */
-		return a > b ? 1 : a < b ? 0 : 0.5;
-	}
-	for (int k = 0; k <= a; k++) {
-		sum += term;
-		term *= (n - k) / (k + 1.0);
-	}
-	return sum;
+	return a >= b ? vote_beta(a, b) : 1 - vote_beta(b, a);
 }
 
 /* gain[k], k <= n: how much likelier it gets to name the majority behind k further votes, which
