@@ -181,7 +181,7 @@ class Thinking(Case):
 
     def test_replay_of_a_deadline(self):
         endless = ("--think-end", "THE END", "-n", "400", "--ignore-eos")
-        root = drawn(*endless, "--answer-by-ms", "1500", "--answer-tokens", "8")
+        root = drawn(*endless, "--answer-by-ms", "200", "--answer-tokens", "8")
         close = [d for d in root["decisions"] if d["kind"] == "close"]
         self.assertEqual([d["load_dependent"] for d in close], [True])
         path = self.folder / "then.json"

@@ -503,7 +503,9 @@ class Log(unittest.TestCase):
 class Options(unittest.TestCase):
     def test_refused(self):
         for options, why in ((("--think-begin", "x"), "needs '--think-end'"), (("--think-end", ""), "has 0 bytes"),
-                             (("--reasoning-effort", "huge"), "expected one of")):
+                             (("--reasoning-effort", "huge"), "expected one of"),
+                             (("--reasoning-effort", "low", "--thinking-budget", "5"), "one is enough"),
+                             (("--thinking-budget", "5"), "needs '--think-end'")):
             with self.subTest(options=options):
                 with self.assertRaisesRegex(AssertionError, why):
                     Server(TINY, *options)

@@ -503,11 +503,17 @@ bool asked_effort_check(const struct server_options *o, struct bb_error *err) {
 		return server_fail(err, BB_ERR_USAGE, "option '--reasoning-effort' is '%.40s', expected "
 			"one of %s", o->reasoning_effort, bb_effort_level_names());
 	}
-	return true;
+	return o->reasoning_effort == NULL || o->thinking_budget < 0 || server_fail(err, BB_ERR_USAGE,
+		"--reasoning-effort and --thinking-budget are both given; one is enough");
 }
 
-bool asked_effort_check_pattern(const struct server_options *o, const struct bb_engine *e,
+bool asked_effort_check_model(const struct server *s, const struct bb_engine *e,
 	struct bb_error *err) {
+	const struct server_options *o = &s->options;
+	if (o->thinking_budget >= 0 && s->thinking.end == NULL) {
+		return server_fail(err, BB_ERR_USAGE, "option '--thinking-budget' needs '--think-end': "
+			"the model's template doesn't say where thinking ends");
+	}
 	const struct bb_effort votes = { .answer_pattern = o->answer_pattern,
 		.choice = BB_CHOICE_VOTE };
 	return o->answer_pattern == NULL || bb_effort_check(e, &votes, 2, -1, err);

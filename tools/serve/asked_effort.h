@@ -35,9 +35,9 @@ bool asked_effort_place_behind(struct exchange *x, struct asked_effort *a,
 const struct bb_effort *asked_effort_of(const struct asked_effort *a);
 /* Adds what the engine has counted to a usage object. */
 void asked_effort_count(json_t *usage, const struct bb_usage *u);
-/* What is wrong with the server's own settings, whatever the model; and with its pattern. */
+/* What is wrong with the server's own settings, whatever the model; and for its model. */
 bool asked_effort_check(const struct server_options *o, struct bb_error *err);
-bool asked_effort_check_pattern(const struct server_options *o, const struct bb_engine *e,
+bool asked_effort_check_model(const struct server *s, const struct bb_engine *e,
 	struct bb_error *err);
 
 #endif

@@ -136,7 +136,7 @@ bool server_start(struct server *s, struct bb_engine *engine, const struct serve
 	if (s->cut_fd < 0) {
 		return server_fail(err, BB_ERR_IO, "no eventfd for the end: %s", strerror(errno));
 	}
-	if (!asked_effort_check_pattern(options, engine, err)) {
+	if (!asked_effort_check_model(s, engine, err)) {
 		return false;
 	}
 	if (options->decision_log != NULL) {
