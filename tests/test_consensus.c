@@ -190,6 +190,11 @@ Test(consensus, a_pattern_that_never_matches) {
 	const struct bb_decision *d = one_of_kind(&h, BB_DECISION_CHOOSE);
 	cr_assert_eq(d->branch, 0);
 	cr_assert_not_null(strstr(d->why, "no answer"), "%s", d->why);
+	cr_assert_eq(h.decisions[0].kind, BB_DECISION_START);
+	cr_assert_str_eq(h.decisions[0].why, "no answer has a vote yet");
+	cr_assert_eq(h.usage.n_cot_steps, all.usage.n_cot_steps, "%d, %d", h.usage.n_cot_steps,
+		all.usage.n_cot_steps);
+	cr_assert_gt(h.usage.n_cot_steps, 0);
 	bb_engine_destroy(engine);
 }
 

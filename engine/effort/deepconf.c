@@ -63,6 +63,10 @@ static void ended(struct effort_branch *b, struct effort_wish *wish) {
 	wish->bar = f->params.conf_share;
 	wish->finish = f->ballot.n_counted >= n_warmup && v.leader >= 0 && wish->value >= wish->bar;
 	wish->n_start = wish->finish ? 0 : n_more < n_left ? n_more : n_left;
+	if (v.leader < 0) {
+		snprintf(wish->why, sizeof(wish->why), "no answer has a vote yet");
+		return;
+	}
 	snprintf(wish->why, sizeof(wish->why), "\"%s\" has %.3g of the weights of %d votes",
 		ballot_show(f, v.leader, shown), v.share, v.n_all);
 }
