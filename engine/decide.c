@@ -467,7 +467,9 @@ bool decide_probed(struct branch *b, const struct bb_text *said, struct bb_error
 
 bool decide_ended(struct branch *b, struct bb_error *err) {
 	struct bb_request *r = b->request;
-	b->effort->finish = b->finish;
+	const int n_thinking = b->effort->n_thinking, n_cot_steps = b->effort->n_cot_steps;
+	effort_finish(b->effort, b->finish);
+	count(b, n_thinking, n_cot_steps);
 	spend_show(r);
 	if (!ballot_count(r->effort, err)) {
 		return false;

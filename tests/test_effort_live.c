@@ -304,6 +304,26 @@ Test(live, branches_to_come) {
 	bb_scheduler_destroy(s);
 }
 
+/* What the end may begin with was thinking where it never came, in one that is dropped too. */
+Test(live, thinking_of_who_is_dropped) {
+	static struct outcome o;
+	struct bb_scheduler *s = new_scheduler(engine, NULL);
+	struct bb_effort effort = thinking();
+	effort.thinking.end = effort.thinking.closing = "7 8";
+	struct bb_request_params p = thinker(&effort, 20, 1);
+	p.n = 2;
+	p.generation.sampling.logit_bias = &always;
+	submit(s, p, &o);
+	step_until(s, &o, 1, 10);
+	control(o.request, BB_CONTROL_DROP, 1, 0);
+	run_all(s);
+	cr_assert(o.n_ids[0] == 20 && o.n_ids[1] == 10);
+	cr_assert_eq(o.usage.n_thinking, 30);
+	expect_replay(&p, &o);
+	bb_request_release(o.request);
+	bb_scheduler_destroy(s);
+}
+
 /* Also without an effort. */
 Test(live, finished_with_what_is_whole) {
 	static struct outcome o;
