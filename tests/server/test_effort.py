@@ -243,7 +243,8 @@ class Refusals(Thinking):
                             ("effort.deepconf.keep", {"effort": {"deepconf": {"keep": 0}}}),
                             ("effort.replay", {"effort": {"replay": {}}}),
                             ("effort.replay", {"effort": {"replay": [{"kind": "x", "token": 1}]}}),
-                            ("effort.replay", {"effort": {"replay": [{"kind": "close", "token": -1}]}})):
+                            ("effort.replay", {"effort": {"replay": [{"kind": "close", "token": -1}]}}),
+                            ("effort.replay", {"effort": {"replay": [{"kind": "close", "token": 1}] * 16385}})):
             with self.subTest(param=param, more=more):
                 self.refused(param, **more)
 

@@ -18,6 +18,9 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Of a list to do again: each token of a branch looks through them. */
+enum { MOST_REPLAYED = 16384 };
+
 void decisions_init(struct decisions *d) {
 	memset(d, 0, sizeof(*d));
 	pthread_mutex_init(&d->lock, NULL);
@@ -229,9 +232,13 @@ static bool read_one(struct exchange *x, const json_t *item, const char *name, s
 bool decisions_read(struct exchange *x, const json_t *list, const char *name,
 	struct bb_decision **out, int *n) {
 	const size_t size = json_array_size(list);
-	if (!json_is_array(list) || size > INT_MAX) {
+	if (!json_is_array(list)) {
 		return reply_error(x, 400, name, "invalid_type",
 			"'%s' must be an array of decisions, as replies list them", name);
+	}
+	if (size > MOST_REPLAYED) {
+		return reply_error(x, 400, name, "invalid_value", "'%s' has %zu decisions, expected at "
+			"most %d", name, size, MOST_REPLAYED);
 	}
 	struct bb_decision *all = ration_take(size * sizeof(*all)) ? calloc(size + 1, sizeof(*all))
 		: NULL;
