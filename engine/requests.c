@@ -153,7 +153,7 @@ static bool check_effort(const struct bb_scheduler *s, const struct bb_request_p
 			"for thinking to close or extend");
 	}
 	return p->deadline_ms == 0 || effort->answer_by_ms <= p->deadline_ms || base_fail(err,
-		BB_ERR_USAGE, "the answer is wanted in %g ms, expected at most the deadline, %g",
+		BB_ERR_USAGE, "answer_by_ms is %g, expected at most deadline_ms, %g",
 		effort->answer_by_ms, p->deadline_ms);
 }
 

@@ -239,6 +239,47 @@ static bool read_replay(struct effort_request *r, const char *path, struct bb_er
 	return ok;
 }
 
+/* The engine's words for what options set. */
+static const struct effort_word named[] = {
+	{ "max_thinking", "--thinking-budget" }, { "min_thinking", "--min-thinking" },
+	{ "max_tokens", "-n" }, { "soft_from", "--soft-from" },
+	{ "max_extensions", "--max-extensions" }, { "answer_pattern", "--answer-pattern" },
+	{ "consensus", "--consensus" }, { "n_warmup", "--deepconf" },
+	{ "conf_share", "--deepconf-share" }, { "probe_every", "--probe-every" },
+	{ "probe_tokens", "--probe-tokens" }, { "probe_stable", "--probe-stable" },
+	{ "probe_text", "--probe-text" }, { "n", "--best-of" },
+};
+
+static const char *name_of(const struct effort_word *words, size_t n, const char *word,
+	size_t bytes) {
+	for (size_t i = 0; i < n; i++) {
+		if (strlen(words[i].word) == bytes && memcmp(words[i].word, word, bytes) == 0) {
+			return words[i].name;
+		}
+	}
+	return NULL;
+}
+
+const char *effort_say(struct bb_error *err, const struct effort_word *words, size_t n_words,
+	const char *quote) {
+	const char *first = NULL;
+	const struct bb_error was = *err;
+	size_t n = 0;
+	if (err->code != BB_ERR_USAGE) {
+		return NULL;
+	}
+	for (const char *at = was.text; *at != '\0' && n < sizeof(err->text);) {
+		const size_t word = strspn(at, "abcdefghijklmnopqrstuvwxyz_"), bytes = word > 0 ? word : 1;
+		const char *name = name_of(words, n_words, at, word);
+		n += (size_t)(name != NULL
+			? snprintf(err->text + n, sizeof(err->text) - n, "%s%s%s", quote, name, quote)
+			: snprintf(err->text + n, sizeof(err->text) - n, "%.*s", (int)bytes, at));
+		first = first != NULL ? first : name;
+		at += bytes;
+	}
+	return first;
+}
+
 bool effort_request_init(struct effort_request *r, const struct bb_engine *e,
 	const struct effort_options *o, const char *template_source, const char *prompt, size_t bytes,
 	size_t n_prompt, int max_tokens, struct bb_error *err) {
@@ -253,8 +294,14 @@ bool effort_request_init(struct effort_request *r, const struct bb_engine *e,
 	const int left = info.max_len - (int)n_prompt;
 	fill(&r->effort, o, max_tokens > 0 && max_tokens < left ? max_tokens : left);
 	r->n = o->best_of >= 0 ? o->best_of : given(o);
-	return (o->replay == NULL || read_replay(r, o->replay, err)) &&
-		bb_effort_check(e, &r->effort, r->n, max_tokens, err);
+	if (o->replay != NULL && !read_replay(r, o->replay, err)) {
+		return false;
+	}
+	const bool ok = bb_effort_check(e, &r->effort, r->n, max_tokens, err);
+	if (!ok) {
+		effort_say(err, named, sizeof(named) / sizeof(named[0]), "");
+	}
+	return ok;
 }
 
 void effort_request_finish(struct effort_request *r) {

@@ -53,4 +53,12 @@ bool effort_request_init(struct effort_request *r, const struct bb_engine *e,
 	size_t n_prompt, int max_tokens, struct bb_error *err);
 void effort_request_finish(struct effort_request *r);
 
+struct effort_word {
+	const char *word, *name; /* the engine's; what those who ask call it */
+};
+/* Puts names between quotes in the place of the engine's words, where it says of an effort that it
+ * can't be (BB_ERR_USAGE). The first name, or NULL. */
+const char *effort_say(struct bb_error *err, const struct effort_word *words, size_t n_words,
+	const char *quote);
+
 #endif

@@ -45,11 +45,16 @@ class Usage(Case):
                 self.sentence(bobbin("run", TINY, "--raw", "-p", "1 2 3", *args, status=2)[1], *words)
 
     def test_what_the_engine_refuses(self):
-        for args in (("--best-of", "4", "--choose", "vote"),                        # of what?
-                     ("--thinking-budget", "5", "--min-thinking", "9", *THINK),
-                     ("--consensus", "0.9", "--answer-pattern", "number")):         # of one answer
+        for args, words in (
+                (("--best-of", "4", "--choose", "vote"), ("--answer-pattern",)),    # of what?
+                (("--thinking-budget", "5", "--min-thinking", "9", *THINK),
+                 ("--min-thinking is 9", "--thinking-budget, 5")),
+                (("-n", "5", "--min-thinking", "9", *THINK), ("--min-thinking is 9", "-n, 5")),
+                (("--best-of", "3", "--deepconf", "4", "--answer-pattern", "number"),
+                 ("--deepconf is 4", "--best-of, 3")),
+                (("--consensus", "0.9", "--answer-pattern", "number"), ("--consensus of 1", "--best-of of 2"))):
             with self.subTest(" ".join(args)):
-                self.sentence(bobbin("run", TINY, "--raw", "-p", "1 2 3", *args, status=2)[1], " ")
+                self.sentence(bobbin("run", TINY, "--raw", "-p", "1 2 3", *args, status=2)[1], *words)
 
     def test_pattern(self):
         args = ("run", TINY, "--raw", "-p", "1 2", "--best-of", "3", "--choose", "vote", "--answer-pattern", "(")

@@ -216,6 +216,9 @@ class Refusals(Thinking):
         self.refused("reasoning_effort", thinking={"type": "disabled", "budget_tokens": 5})
         self.refused("reasoning_effort", reasoning_effort="none", thinking_token_budget=-1)
         self.refused("best_of", n=3, best_of=2)
+        self.assertIn("'best_of', 3", self.refused("effort.deepconf.warmup", best_of=3, effort={
+            "deepconf": {"warmup": 4}, "answer_pattern": "line"}))
+        self.assertIn("answer_by_ms is 6", self.chat(400, answer_by_ms=6, deadline_ms=5)["error"]["message"])
         self.refused("best_of", best_of=2, effort={"choice": "all"})
         self.refused("n", n=2, best_of=4, effort={"choice": "vote", "answer_pattern": "line"})
         self.assertIn("'thinking_token_budget', 5", self.refused("min_thinking_tokens", thinking_token_budget=5,

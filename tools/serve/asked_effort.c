@@ -5,6 +5,7 @@
 #include "asked_effort.h"
 
 #include "decisions.h"
+#include "effort.h"
 #include "fields.h"
 #include "reader.h"
 #include "server.h"
@@ -345,40 +346,21 @@ bool asked_effort_read(struct exchange *x, struct asked_effort *a, int *n, int *
 /* ---- what the engine says of it ---- */
 
 /* The engine's words for what fields set. */
-static const struct {
-	const char *word, *field;
-} words[] = {
+static const struct effort_word words[] = {
 	{ "max_thinking", "thinking_token_budget" }, { "min_thinking", "min_thinking_tokens" },
 	{ "soft_from", "effort.soft_from" }, { "max_extensions", "effort.max_extensions" },
 	{ "answer_pattern", "effort.answer_pattern" }, { "consensus", "effort.consensus" },
 	{ "n_warmup", "effort.deepconf.warmup" }, { "conf_share", "effort.deepconf.share" },
 	{ "probe_every", "effort.probe.every" }, { "probe_tokens", "effort.probe.tokens" },
 	{ "probe_stable", "effort.probe.stable" }, { "probe_text", "effort.probe.text" },
+	{ "n", "best_of" },
 };
 
-static const char *field_of(const char *word, size_t bytes) {
-	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-		if (strlen(words[i].word) == bytes && memcmp(words[i].word, word, bytes) == 0) {
-			return words[i].field;
-		}
-	}
-	return NULL;
-}
-
 bool asked_effort_refuse(struct exchange *x, const struct bb_error *err) {
-	const char *param = err->code == BB_ERR_INPUT ? "effort.answer_pattern" : NULL;
-	struct bb_error said = { .code = err->code };
-	size_t n = 0;
-	for (const char *at = err->text; *at != '\0' && n < sizeof(said.text);) {
-		const size_t word = strspn(at, "abcdefghijklmnopqrstuvwxyz_"), bytes = word > 0 ? word : 1;
-		const char *name = err->code == BB_ERR_USAGE ? field_of(at, word) : NULL;
-		n += (size_t)(name != NULL
-			? snprintf(said.text + n, sizeof(said.text) - n, "'%s'", name)
-			: snprintf(said.text + n, sizeof(said.text) - n, "%.*s", (int)bytes, at));
-		param = param != NULL ? param : name;
-		at += bytes;
-	}
-	return reply_engine_error(x, param != NULL ? param : "effort", &said);
+	struct bb_error said = *err;
+	const char *field = err->code == BB_ERR_INPUT ? "effort.answer_pattern"
+		: effort_say(&said, words, sizeof(words) / sizeof(words[0]), "'");
+	return reply_engine_error(x, field != NULL ? field : "effort", &said);
 }
 
 void asked_effort_finish(struct asked_effort *a) {
