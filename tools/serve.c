@@ -188,12 +188,22 @@ static int add_key(struct server_options *o, const char *key, double weight) {
 
 /* A key a line, some with weights. */
 static int read_keys(struct options *o, char *rest) {
-	int status = -1;
-	for (char *line; status < 0 && rest != NULL && (line = strsep(&rest, "\r\n")) != NULL;) {
+	static const char blanks[] = " \t\r";
+	int status = -1, i_line = 0;
+	for (char *line; status < 0 && rest != NULL && (line = strsep(&rest, "\n")) != NULL;) {
 		double weight;
+		i_line++;
+		for (size_t n = strlen(line); n > 0 && strchr(blanks, line[n - 1]) != NULL; n--) {
+			line[n - 1] = '\0';
+		}
 		if (!auth_cut_weight(line, &weight)) {
 			return failure("'%s': a key's weight is '%s', expected a number above 0", o->key_file,
 				strrchr(line, '=') + 1);
+		}
+		/* no client can send one with a blank: it's a weight that was mistyped */
+		if (strpbrk(line, blanks) != NULL) {
+			return failure("'%s': line %d has a blank, expected a key, or a key and 'weight=N'",
+				o->key_file, i_line);
 		}
 		status = line[0] != '\0' ? add_key(&o->server, line, weight) : -1;
 	}

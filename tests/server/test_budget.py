@@ -119,3 +119,6 @@ class Refused(unittest.TestCase):
             for weight in ("0", "-1", "x", "", "1x", "inf"):
                 path.write_text(f"secret weight={weight}\n", encoding="utf-8")
                 self.refuse(1, f"a key's weight is '{weight}', expected a number above 0", "--api-key-file", str(path))
+            for line in ("secret wieght=2", "secret weight=2 3", "secret # mine"):
+                path.write_text(f"other \n\n{line}\n", encoding="utf-8")
+                self.refuse(1, "line 3 has a blank, expected a key", "--api-key-file", str(path))
