@@ -141,6 +141,14 @@ static void refuse(struct bb_request *r, enum bb_control_kind kind, int branch, 
 	cr_assert_not_null(strstr(err.text, word), "%s: %s", word, err.text);
 }
 
+/* It's looked at between its tokens, so each step has one. */
+static struct bb_request_params watched(const struct bb_effort *effort, int max_tokens,
+	uint64_t seed) {
+	struct bb_request_params p = thinker(effort, max_tokens, seed);
+	p.no_speculation = true;
+	return p;
+}
+
 static void step_until(struct bb_scheduler *s, const struct outcome *o, int branch, int n) {
 	bool idle;
 	while (o->n_ids[branch] < n) {
@@ -168,7 +176,7 @@ Test(live, a_budget_changes_within_a_step) {
 	struct bb_effort effort = thinking();
 	effort.has_budget = true;
 	effort.max_thinking = 50;
-	struct bb_request_params p = thinker(&effort, 100, 1);
+	struct bb_request_params p = watched(&effort, 100, 1);
 	submit(s, p, &o);
 	step_until(s, &o, 0, 10);
 	control(o.request, BB_CONTROL_BUDGET, 0, 5);
@@ -196,7 +204,7 @@ Test(live, closed_and_extended) {
 	static struct outcome o;
 	struct bb_scheduler *s = new_scheduler(engine, NULL);
 	struct bb_effort effort = thinking();
-	struct bb_request_params p = thinker(&effort, 60, 1);
+	struct bb_request_params p = watched(&effort, 60, 1);
 	submit(s, p, &o);
 	control(o.request, BB_CONTROL_CLOSE, -1, 0); /* before the first step */
 	run_all(s);
@@ -230,7 +238,7 @@ Test(live, branches_are_seen_and_dropped) {
 	struct bb_branch_info infos[4];
 	struct bb_scheduler *s = new_scheduler(engine, NULL);
 	struct bb_effort effort = thinking();
-	struct bb_request_params p = thinker(&effort, 60, 1);
+	struct bb_request_params p = watched(&effort, 60, 1);
 	p.n = 4;
 	submit(s, p, &o);
 	cr_assert_eq(bb_request_branches(o.request, infos, 4), 0);
@@ -285,7 +293,7 @@ Test(live, branches_to_come) {
 	struct bb_effort effort = thinking();
 	effort.answer_pattern = "number";
 	effort.consensus = 0.95; /* four votes at least */
-	struct bb_request_params p = thinker(&effort, 60, 1);
+	struct bb_request_params p = watched(&effort, 60, 1);
 	p.n = 8;
 	submit(s, p, &o);
 	step_until(s, &o, 0, 10);
@@ -310,7 +318,7 @@ Test(live, thinking_of_who_is_dropped) {
 	struct bb_scheduler *s = new_scheduler(engine, NULL);
 	struct bb_effort effort = thinking();
 	effort.thinking.end = effort.thinking.closing = "7 8";
-	struct bb_request_params p = thinker(&effort, 20, 1);
+	struct bb_request_params p = watched(&effort, 20, 1);
 	p.n = 2;
 	p.generation.sampling.logit_bias = &always;
 	submit(s, p, &o);
@@ -328,7 +336,7 @@ Test(live, thinking_of_who_is_dropped) {
 Test(live, finished_with_what_is_whole) {
 	static struct outcome o;
 	struct bb_scheduler *s = new_scheduler(engine, NULL);
-	struct bb_request_params p = thinker(NULL, 60, 1);
+	struct bb_request_params p = watched(NULL, 60, 1);
 	p.n = 3;
 	submit(s, p, &o);
 	step_until(s, &o, 0, 5);
