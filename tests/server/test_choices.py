@@ -120,7 +120,11 @@ class Choices(Base):
         connection.close()
         self.assertEqual(lines[-2], b"data: [DONE]\n")
         self.assertEqual({line.split(b" ")[0] for line in lines if line.strip()} - {b":"}, {b"data:"})
-        self.assertEqual(b": waiting\n" in lines, time.monotonic() - start > 11)
+        took = time.monotonic() - start
+        if b": waiting\n" in lines:
+            self.assertGreater(took, 9)
+        else:
+            self.assertLess(took, 11)
 
     def test_refused(self):
         for param, more in (("answer_pattern", {"best_of": 2, "effort": {"choice": "vote", "answer_pattern": "(("}}),

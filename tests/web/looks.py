@@ -158,7 +158,7 @@ class Requests(PageCase):
         self.assertRegex(row[2], r"\d")
         self.assertRegex(row[3], r"^\d+ \(\d+ %\)$")
         self.assertRegex(row[6], r"\d (B|KiB|MiB)$")
-        self.assertRegex(row[7], r"50 %$")
+        self.assertRegex(row[7], r"^[1-9]\d? %$")  # half of the step, but for guesses
         self.assertRegex(row[8], r"\d s$")
         totals = dict(zip(self.page.locator("#totals dt").all_inner_texts(),
                           self.page.locator("#totals dd").all_inner_texts()))
