@@ -14,6 +14,7 @@
  * replay TASKS TRACES [PATTERN] */
 #include "bobbin.h"
 
+#include "fail.h"
 #include "pattern.h"
 
 #include "effort/answer.h"
@@ -23,7 +24,6 @@
 
 #include <errno.h>
 #include <jansson.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,24 +51,6 @@ struct replay {
 	struct task *tasks; /* [n_tasks] */
 	int n_tasks, n;
 };
-
-static bool fail(const char *format, ...) {
-	va_list args;
-	va_start(args, format);
-	fputs("replay: ", stderr);
-	vfprintf(stderr, format, args);
-	fputc('\n', stderr);
-	va_end(args);
-	return false;
-}
-
-static void *must(void *p) {
-	if (p == NULL) {
-		fail("no memory");
-		exit(1);
-	}
-	return p;
-}
 
 /* ---- reading ---- */
 

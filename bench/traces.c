@@ -20,12 +20,12 @@
  *                        16  160         0.8          64      0        0 */
 #include "bobbin.h"
 
+#include "fail.h"
 #include "pattern.h"
 
 #include <errno.h>
 #include <jansson.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -63,25 +63,6 @@ struct record {
 	double n_tokens, began_s;
 	bool has_failed;
 };
-
-static bool fail(const char *format, ...) {
-	va_list args;
-	va_start(args, format);
-	fputs("traces: ", stderr);
-	vfprintf(stderr, format, args);
-	fputc('\n', stderr);
-	va_end(args);
-	return false;
-}
-
-/* For what a program that only ever runs for minutes can't go on without. */
-static void *must(void *p) {
-	if (p == NULL) {
-		fail("no memory");
-		exit(1);
-	}
-	return p;
-}
 
 static double now_s(void) {
 	struct timespec t;

@@ -84,6 +84,13 @@ static inline struct bb_context *new_context(struct bb_engine *e) {
 	return c;
 }
 
+static inline struct bb_context *fork_of(struct bb_context *c) {
+	struct bb_context *fork = NULL;
+	struct bb_error err = { 0 };
+	cr_assert(bb_context_fork(&fork, c, &err), "%s", err.text);
+	return fork;
+}
+
 static inline int vocab_of(const struct bb_engine *e) {
 	struct bb_engine_info info;
 	bb_engine_info(e, &info);
@@ -99,6 +106,16 @@ static inline void make_ids(int32_t *ids, int n_tokens, int n_vocab, int seed) {
 		x ^= x << 5;
 		ids[i] = (int32_t)(x % (uint32_t)n_vocab);
 	}
+}
+
+/* Appends n tokens of make_ids. */
+static inline void append_made(struct bb_context *c, struct bb_engine *e, int n, int seed) {
+	int32_t *ids = malloc((size_t)n * sizeof(*ids));
+	struct bb_error err = { 0 };
+	cr_assert_not_null(ids);
+	make_ids(ids, n, vocab_of(e), seed);
+	cr_assert(bb_prefill(c, ids, (size_t)n, NULL, NULL, NULL, &err), "%s", err.text);
+	free(ids);
 }
 
 /* Appends n tokens in one step; logits [n, n_vocab] of all of them, or NULL. */

@@ -32,6 +32,19 @@ static int n_ended(const struct outcome *o, int n) {
 	return n_done;
 }
 
+/* All branches of p and the one beside them have what each gets alone; nothing is left. */
+static void close_both(const struct bb_request_params *p, const struct bb_request_params *beside,
+	const struct outcome o[2]) {
+	for (int i = 0; i < p->n; i++) {
+		expect_alone(engine, p, i, &o[0]);
+	}
+	expect_alone(engine, beside, 0, &o[1]);
+	bb_request_release(o[0].request);
+	bb_request_release(o[1].request);
+	cr_assert_eq(engine->n_contexts, 0);
+	bb_engine_destroy(engine);
+}
+
 /* Two of six branches begin with the prompt, the others when one has ended, beside a request that
  * lives as long. */
 static void check_late(const struct late *l) {
@@ -71,14 +84,7 @@ static void check_late(const struct late *l) {
 		(int)stats.n_computed_again);
 	cr_assert(o[0].has_ended && o[1].has_ended, "%s", o[0].error.text);
 	bb_scheduler_destroy(s);
-	for (int i = 0; i < 6; i++) {
-		expect_alone(engine, &p, i, &o[0]);
-	}
-	expect_alone(engine, &beside, 0, &o[1]);
-	bb_request_release(o[0].request);
-	bb_request_release(o[1].request);
-	cr_assert_eq(engine->n_contexts, 0);
-	bb_engine_destroy(engine);
+	close_both(&p, &beside, o);
 }
 
 static const char *const models[] = { "llama", "gemma3", "mamba2", "falcon-h1", "rwkv7" };
@@ -171,14 +177,7 @@ static void probe_all(const struct late *l, struct bb_text *said) {
 	cr_assert_eq(o[0].usage.n_probe_tokens, n_expected);
 	cr_assert_eq(n_expected, 3 * 3 * 5);
 	bb_scheduler_destroy(s);
-	for (int i = 0; i < 3; i++) {
-		expect_alone(engine, &p, i, &o[0]);
-	}
-	expect_alone(engine, &beside, 0, &o[1]);
-	bb_request_release(o[0].request);
-	bb_request_release(o[1].request);
-	cr_assert_eq(engine->n_contexts, 0);
-	bb_engine_destroy(engine);
+	close_both(&p, &beside, o);
 }
 
 /* Cases differ in what there is room for. */

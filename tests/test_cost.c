@@ -113,46 +113,32 @@ static struct bb_engine *open_counted(const char *model, attention_fn *fn) {
 	return e;
 }
 
-static struct bb_context *fork_of(struct bb_context *c) {
-	struct bb_context *fork;
-	struct bb_error err = { 0 };
-	cr_assert(bb_context_fork(&fork, c, &err), "%s", err.text);
-	return fork;
-}
-
-static void append(struct bb_context *c, int n, int seed) {
-	int32_t ids[N_BEGUN];
-	struct bb_error err = { 0 };
-	make_ids(ids, n, vocab_of(c->engine), seed);
-	cr_assert(bb_prefill(c, ids, (size_t)n, NULL, NULL, NULL, &err), "%s", err.text);
-}
-
 /* Forks of a prompt of 1100 tokens, 17 pages and a part of one, that went on for 0, 40, ... tokens;
  * cousins, which share 300 tokens with them; one that shares nothing, and a short one, which reads
  * a piece of a prompt. Among each other. */
 static void make_contexts(struct bb_engine *e, struct bb_context *c[N_ALL],
 	struct bb_context **prompt) {
 	struct bb_context *base = new_context(e);
-	append(base, 300, 1);
+	append_made(base, e, 300, 1);
 	struct bb_context *cousin = fork_of(base);
-	append(base, N_BEGUN - 300, 2);
-	append(cousin, 700, 3);
+	append_made(base, e, N_BEGUN - 300, 2);
+	append_made(cousin, e, 700, 3);
 	for (int i = 0; i < N_FORKS; i++) {
 		const int at = i * (N_ALL - 1) / N_FORKS;
 		c[at] = fork_of(base);
 		if (i > 0) {
-			append(c[at], 40 * i, 10 + i);
+			append_made(c[at], e, 40 * i, 10 + i);
 		}
 	}
 	for (int i = 0, n = 0; i < N_ALL - 1; i++) {
 		if (c[i] == NULL) {
 			c[i] = n < N_COUSINS ? fork_of(cousin) : new_context(e);
-			append(c[i], n < N_COUSINS ? 9 + n : 500, 20 + n);
+			append_made(c[i], e, n < N_COUSINS ? 9 + n : 500, 20 + n);
 			n++;
 		}
 	}
 	c[N_ALL - 1] = new_context(e);
-	append(c[N_ALL - 1], 70, 30);
+	append_made(c[N_ALL - 1], e, 70, 30);
 	bb_context_destroy(cousin);
 	*prompt = base;
 }
@@ -233,7 +219,7 @@ static void check_copies(struct bb_engine *e, int n, int n_copies) {
 	struct bb_step_item items[N];
 	struct bb_error err = { 0 };
 	const int32_t id = 5;
-	append(base, n, 1);
+	append_made(base, e, n, 1);
 	const uint64_t before = copied(e);
 	for (int i = 0; i < N; i++) {
 		forks[i] = fork_of(base);

@@ -118,20 +118,6 @@ Test(cost_on_device, forks_touch_what_is_counted, .timeout = 300) {
 
 enum { N_SIBLINGS = 5, N_BEGUN = 300, MOST_READ = 150, N_SEQS = N_SIBLINGS + 2 };
 
-static void append(struct bb_context *c, int n, int seed) {
-	int32_t ids[N_BEGUN];
-	struct bb_error err = { 0 };
-	make_ids(ids, n, vocab_of(c->engine), seed);
-	cr_assert(bb_prefill(c, ids, (size_t)n, NULL, NULL, NULL, &err), "%s", err.text);
-}
-
-static struct bb_context *fork_of(struct bb_context *c) {
-	struct bb_context *fork;
-	struct bb_error err = { 0 };
-	cr_assert(bb_context_fork(&fork, c, &err), "%s", err.text);
-	return fork;
-}
-
 /* Siblings, a stranger and one that reads n_read tokens of a prompt, in a step, and each by
  * itself. */
 static void check_beside(struct bb_engine *e, struct bb_context **c, int n_read) {
@@ -168,11 +154,11 @@ static void play_beside(const char *model, enum bb_kv_type type) {
 	struct bb_engine *e = open_with(&(struct bb_engine_params){ .path = tiny_path(model),
 		.device = test_device(), .n_threads = 1, .kv_type = type, .max_model_len = 2048 });
 	struct bb_context *base = new_context(e), *c[N_SEQS];
-	append(base, N_BEGUN, 1);
+	append_made(base, e, N_BEGUN, 1);
 	for (int i = 0; i < N_SEQS; i++) {
 		const bool is_sibling = i != 2 && i != 4; /* a reader, a stranger */
 		c[i] = is_sibling ? fork_of(base) : new_context(e);
-		append(c[i], is_sibling ? 1 + 3 * i : 100, 10 + i);
+		append_made(c[i], e, is_sibling ? 1 + 3 * i : 100, 10 + i);
 	}
 	bb_context_destroy(base);
 	check_beside(e, c, 12);

@@ -152,18 +152,25 @@ Test(effort, thinking_that_begins_in_the_text) {
 	cr_assert_eq(o.decisions[0].token, 4);
 }
 
-/* Near the limit the end becomes likely where a line has ended, and nowhere else. */
-Test(effort, a_soft_close_comes_at_the_end_of_a_line, .timeout = 60) {
+/* The engine has a vocabulary from now on; its token that ends a line. */
+static int32_t open_with_lines(void) {
 	const char *path = with_vocabulary("llama");
 	efforts_close();
 	engine = open_with(&(struct bb_engine_params){ .path = path, .n_threads = 1,
 		.max_model_len = 512 });
 	unlink(path);
-	static struct outcome o;
 	struct bb_tokens line = { 0 };
 	struct bb_error err = { 0 };
 	cr_assert(bb_tokenize(engine, "a\n", 2, false, false, &line, &err), "%s", err.text);
-	const struct bb_logit_bias lines = { line.ids[line.n - 1], 7 };
+	const int32_t id = line.ids[line.n - 1];
+	bb_tokens_finish(&line);
+	return id;
+}
+
+/* Near the limit the end becomes likely where a line has ended, and nowhere else. */
+Test(effort, a_soft_close_comes_at_the_end_of_a_line, .timeout = 60) {
+	static struct outcome o;
+	const struct bb_logit_bias lines = { open_with_lines(), 7 };
 	int n_soft[2] = { 0 };
 	for (int i = 0; i < 40; i++) {
 		struct bb_effort effort = { .thinking = { .end = "a1" }, .has_budget = true,
@@ -178,7 +185,6 @@ Test(effort, a_soft_close_comes_at_the_end_of_a_line, .timeout = 60) {
 	}
 	cr_assert(n_soft[0] >= 8 && n_soft[1] <= 4, "at the end of a line %d of 20 closed, and %d "
 		"without a soft close", n_soft[0], n_soft[1]);
-	bb_tokens_finish(&line);
 }
 
 /* A model without marks of its own, which was asked to end its thinking with two words. */
@@ -210,21 +216,14 @@ Test(effort, budgets_of_texts, .timeout = 100) {
 /* Of the steps that the text is cut into those count that have thinking; all where none is told
  * apart. */
 Test(effort, steps_of_thinking_are_counted, .timeout = 60) {
-	const char *path = with_vocabulary("llama");
-	efforts_close();
-	engine = open_with(&(struct bb_engine_params){ .path = path, .n_threads = 1,
-		.max_model_len = 512 });
-	unlink(path);
 	static struct outcome o;
-	struct bb_tokens line = { 0 };
-	struct bb_error err = { 0 };
-	cr_assert(bb_tokenize(engine, "a\n", 2, false, false, &line, &err), "%s", err.text);
-	const struct bb_logit_bias lines = { line.ids[line.n - 1], 14 };
+	const struct bb_logit_bias lines = { open_with_lines(), 14 };
 	struct bb_request_params p = thinker(NULL, 90, 5);
 	p.generation.sampling.logit_bias = &lines;
 	p.generation.sampling.ignore_eos = true;
 	struct bb_context *c = new_context(engine);
 	struct bb_generation *g;
+	struct bb_error err = { 0 };
 	int n_all = 0, n_thinking = 0;
 	cr_assert(bb_generation_create(&g, c, &p.generation, p.prompt, p.n_prompt, NULL, NULL, &err),
 		"%s", err.text);
@@ -254,7 +253,6 @@ Test(effort, steps_of_thinking_are_counted, .timeout = 60) {
 	cr_assert_eq(o.usage.n_thinking, 40);
 	cr_assert_eq(o.usage.n_cot_steps, n_thinking);
 	cr_assert(n_thinking > 2 && n_thinking < n_all, "%d of %d steps", n_thinking, n_all);
-	bb_tokens_finish(&line);
 }
 
 /* ---- minimums ---- */

@@ -26,13 +26,6 @@ static void rewind_to(struct bb_context *c, int n) {
 	cr_assert(bb_context_rewind(c, n, &err), "%s", err.text);
 }
 
-static struct bb_context *fork_of(struct bb_context *c) {
-	struct bb_context *fork = NULL;
-	struct bb_error err = { 0 };
-	cr_assert(bb_context_fork(&fork, c, &err), "%s", err.text);
-	return fork;
-}
-
 /* want: "role first+n_tokens", joined by blanks */
 static void expect(const struct bb_context *c, const char *want) {
 	char got[256] = "";

@@ -9,40 +9,26 @@
 enum { N_SIBLINGS = 5, N_COUSINS = 3, N_BEGUN = 1100, N_COMMON = 300, N_PROMPT = 40 };
 enum { N_ALL = N_SIBLINGS + N_COUSINS + 2 };
 
-static struct bb_context *fork_of(struct bb_context *c) {
-	struct bb_context *fork;
-	struct bb_error err = { 0 };
-	cr_assert(bb_context_fork(&fork, c, &err), "%s", err.text);
-	return fork;
-}
-
-static void append(struct bb_context *c, int n, int seed) {
-	int32_t ids[N_BEGUN];
-	struct bb_error err = { 0 };
-	make_ids(ids, n, vocab_of(c->engine), seed);
-	cr_assert(bb_prefill(c, ids, (size_t)n, NULL, NULL, NULL, &err), "%s", err.text);
-}
-
 /* Siblings that go on from 1100 tokens; cousins that share 300 of them, 256 in whole splits, with
  * page tables of their own; one that shares nothing, and an empty one. Nobody stands beside one
  * that is like it. */
 static void make_contexts(struct bb_engine *e, struct bb_context *c[N_ALL]) {
 	struct bb_context *base = new_context(e);
 	int n = 0;
-	append(base, N_COMMON, 1);
+	append_made(base, e, N_COMMON, 1);
 	struct bb_context *branch = fork_of(base);
-	append(base, N_BEGUN - N_COMMON, 2);
-	append(branch, N_BEGUN - N_COMMON, 3);
+	append_made(base, e, N_BEGUN - N_COMMON, 2);
+	append_made(branch, e, N_BEGUN - N_COMMON, 3);
 	for (int i = 0; i < N_SIBLINGS; i++) {
 		c[n++] = fork_of(base);
-		append(c[n - 1], 1 + 9 * i, 10 + i);
+		append_made(c[n - 1], e, 1 + 9 * i, 10 + i);
 		if (i < N_COUSINS) {
 			c[n++] = fork_of(branch);
-			append(c[n - 1], 1 + 50 * i, 20 + i);
+			append_made(c[n - 1], e, 1 + 50 * i, 20 + i);
 		}
 	}
 	c[n++] = new_context(e);
-	append(c[n - 1], N_BEGUN, 4);
+	append_made(c[n - 1], e, N_BEGUN, 4);
 	c[n++] = new_context(e);
 	bb_context_destroy(base);
 	bb_context_destroy(branch);
